@@ -1,0 +1,205 @@
+"""Lens distortion on the plane z = 1: Brown-Conrady, Kannala-Brandt, and Human3.6M's own tangential form.
+
+Coefficients are in OpenCV's order. Brown-Conrady: k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4. Kannala-Brandt (OpenCV's
+`fisheye`): k1 k2 k3 k4, the rest zero. Human3.6M: k1 k2 p1 p2 k3 with the tangential terms *without* OpenCV's factor 2.
+
+A polynomial lens is one-to-one only up to a radius: beyond it the image folds back, and undistortion has no answer or
+several. `Lens.limit` is that radius; points beyond it are reported as invalid, never invented.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+NUM_COEFFICIENTS = 12
+NEWTON_STEPS = 20
+# tan(88 degrees): no pinhole picture sees further, and the plane z = 1 ends at 90 degrees.
+WIDEST_RADIUS = math.tan(math.radians(88.0))
+
+
+class LensModel(StrEnum):
+    """The distortion model of one camera."""
+
+    BROWN_CONRADY = "brown_conrady"
+    KANNALA_BRANDT = "kannala_brandt"
+    HUMAN36M = "human36m"
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """The lenses of V cameras; each may follow another model."""
+
+    models: tuple[LensModel, ...]
+    coefficients: Float[Tensor, "V 12"]
+
+    @staticmethod
+    def of(model: LensModel, coefficients: list[list[float]]) -> Lens:
+        """Lenses of one model from lists of up to 12 coefficients (the rest is zero), one list a camera."""
+        rows = [[*row, *[0.0] * (NUM_COEFFICIENTS - len(row))] for row in coefficients]
+        return Lens((model,) * len(rows), torch.tensor(rows, dtype=torch.float64))
+
+    @staticmethod
+    def none(num_cameras: int) -> Lens:
+        """Lenses without distortion."""
+        return Lens.of(LensModel.BROWN_CONRADY, [[]] * num_cameras)
+
+    def distort(self, points: Float[Tensor, "V n 2"]) -> Float[Tensor, "V n 2"]:
+        """Ideal points on the plane z = 1 to where the lens shows them (same plane)."""
+        return self._each_model(lambda model, k, p: _DISTORT[model](k, p), points)
+
+    def undistort(self, points: Float[Tensor, "V n 2"]) -> tuple[Float[Tensor, "V n 2"], Bool[Tensor, "V n"]]:
+        """The inverse of `distort`, and where it has one; where not, the point returned is inside the limit but wrong.
+
+        Newton's method to float precision; differentiable in points and coefficients by the implicit function theorem.
+        """
+        ideal = self._each_model(_undistort, points)
+        scale = 1.0 + points.detach().norm(dim=-1)
+        precision = 1e4 * torch.finfo(points.dtype).eps
+        residual = (self.distort(ideal.detach()) - points.detach()).norm(dim=-1)
+        inside = ideal.detach().norm(dim=-1) <= self.limit()[:, None].to(points) * (1.0 + precision)
+        return ideal, (residual <= precision * scale) & inside
+
+    def limit(self) -> Float[Tensor, V]:
+        """Largest radius on the plane z = 1 up to which the lens is one-to-one (radial part)."""
+        limits = [_limit(model, k) for model, k in zip(self.models, self.coefficients, strict=True)]
+        return torch.stack(limits)
+
+    def select(self, cameras: list[int]) -> Lens:
+        """The lenses of some cameras, in the order given."""
+        return Lens(tuple(self.models[i] for i in cameras), self.coefficients[cameras])
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Lens:
+        """The same lenses with another dtype or on another device."""
+        return Lens(self.models, self.coefficients.to(*args))
+
+    def _each_model(self, function: Callable[[LensModel, Tensor, Tensor], Tensor], points: Tensor) -> Tensor:
+        """Apply `function(model, coefficients, points)` to the cameras of each model present."""
+        present = dict.fromkeys(self.models)
+        coefficients = self.coefficients.to(points)
+        if len(present) == 1:
+            return function(self.models[0], coefficients, points)
+        out = torch.empty_like(points)
+        for model in present:
+            cameras = torch.tensor([i for i, m in enumerate(self.models) if m == model], device=points.device)
+            out = out.index_copy(0, cameras, function(model, coefficients[cameras], points[cameras]))
+        return out
+
+
+def _radial(k: Tensor, r2: Tensor) -> Tensor:
+    """Brown-Conrady's rational radial factor; `k` is (V 12), `r2` (V n)."""
+    k1, k2, _, _, k3, k4, k5, k6 = (c[:, None] for c in k[:, :8].unbind(-1))
+    return (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+
+
+def _distort_brown_conrady(k: Tensor, points: Tensor) -> Tensor:
+    x, y = points.unbind(-1)
+    r2 = x * x + y * y
+    p1, p2 = k[:, 2, None], k[:, 3, None]
+    s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
+    common = _radial(k, r2) + 2 * (p1 * y + p2 * x)
+    return torch.stack([x * common + r2 * (p2 + s1 + s2 * r2), y * common + r2 * (p1 + s3 + s4 * r2)], dim=-1)
+
+
+def _distort_human36m(k: Tensor, points: Tensor) -> Tensor:
+    x, y = points.unbind(-1)
+    r2 = x * x + y * y
+    p1, p2 = k[:, 2, None], k[:, 3, None]
+    common = _radial(k, r2) + p1 * y + p2 * x
+    return torch.stack([x * common + r2 * p2, y * common + r2 * p1], dim=-1)
+
+
+def _fisheye_angle(k: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Kannala-Brandt's distorted angle and its derivative by the angle."""
+    k1, k2, k3, k4 = (c[:, None] for c in k[:, :4].unbind(-1))
+    t2 = theta * theta
+    angle = theta * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
+    return angle, 1 + t2 * (3 * k1 + t2 * (5 * k2 + t2 * (7 * k3 + t2 * 9 * k4)))
+
+
+def _distort_kannala_brandt(k: Tensor, points: Tensor) -> Tensor:
+    radius = points.norm(dim=-1).clamp_min(torch.finfo(points.dtype).tiny ** 0.5)
+    angle, _ = _fisheye_angle(k, torch.atan(radius))
+    return points * (angle / radius)[..., None]
+
+
+_DISTORT = {
+    LensModel.BROWN_CONRADY: _distort_brown_conrady,
+    LensModel.KANNALA_BRANDT: _distort_kannala_brandt,
+    LensModel.HUMAN36M: _distort_human36m,
+}
+
+
+def _undistort(model: LensModel, k: Tensor, points: Tensor) -> Tensor:
+    if model == LensModel.KANNALA_BRANDT:
+        return _undistort_kannala_brandt(k, points)
+    return _undistort_newton(model, k, points)
+
+
+def _undistort_newton(model: LensModel, k: Tensor, points: Tensor) -> Tensor:
+    """Newton on the plane; iterates are kept inside the limit, where the Jacobian is regular."""
+    limit = torch.stack([_limit(model, row) for row in k.detach()]).to(points)[:, None, None]
+
+    def kept_inside(p: Tensor) -> Tensor:
+        return p * (limit / p.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
+
+    def step(p: Tensor, k: Tensor, target: Tensor) -> Tensor:
+        residual = _DISTORT[model](k, p) - target
+        return p - torch.linalg.solve(_jacobian(model, k.detach(), p), residual[..., None])[..., 0]
+
+    with torch.no_grad():
+        ideal = kept_inside(points)
+        for _ in range(NEWTON_STEPS):
+            moved = kept_inside(step(ideal, k, points))
+            done = torch.equal(moved, ideal)
+            ideal = moved
+            if done:
+                break
+    # One step outside no_grad: its value changes nothing at the solution, its derivative is the implicit one.
+    return step(ideal, k, points) if points.requires_grad or k.requires_grad else ideal
+
+
+def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n 2 2"]:
+    """d distorted / d ideal at each point, by forward-mode differentiation along x and along y."""
+    columns = []
+    for axis in (0, 1):
+        direction = torch.zeros_like(points)
+        direction[..., axis] = 1.0
+        columns.append(torch.func.jvp(lambda p: _DISTORT[model](k, p), (points,), (direction,))[1])
+    return torch.stack(columns, dim=-1)
+
+
+def _undistort_kannala_brandt(k: Tensor, points: Tensor) -> Tensor:
+    """Newton on the angle alone, then r = tan(theta)."""
+    radius = points.norm(dim=-1).clamp_min(torch.finfo(points.dtype).tiny ** 0.5)
+    limit = torch.stack([_limit(LensModel.KANNALA_BRANDT, row) for row in k.detach()]).to(points)
+    widest = torch.atan(limit)[:, None]
+    with torch.no_grad():
+        theta = torch.minimum(radius, widest)
+        for _ in range(NEWTON_STEPS):
+            angle, slope = _fisheye_angle(k, theta)
+            theta = (theta - (angle - radius) / slope).clamp_min(0.0).minimum(widest)
+        _, slope = _fisheye_angle(k, theta)
+    angle, _ = _fisheye_angle(k, theta)
+    theta = theta - (angle - radius) / slope
+    theta = torch.where(theta.detach() > widest, widest, theta)
+    return points * (torch.tan(theta) / radius)[..., None]
+
+
+def _limit(model: LensModel, k: Float[Tensor, 12]) -> Float[Tensor, ""]:
+    """First radius at which the radial curve stops rising, on a grid of 4096 radii up to 88 degrees."""
+    theta = torch.linspace(0.0, math.atan(WIDEST_RADIUS), 4097, dtype=torch.float64, device=k.device)
+    radius, k = torch.tan(theta), k.detach().double()[None]
+    if model == LensModel.KANNALA_BRANDT:
+        curve = _fisheye_angle(k, theta[None])[0][0]
+    else:
+        curve = radius * _radial(k, radius[None] ** 2)[0]
+    rising = (curve[1:] > curve[:-1]) & curve[1:].isfinite()
+    steps = rising.long().cumprod(0).sum()
+    return radius[steps]

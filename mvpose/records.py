@@ -1,0 +1,103 @@
+"""What flows between the stages of a job: values that are frozen and complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mvpose.errors import FailureReason
+from mvpose.geometry.camera import CameraRig
+from mvpose.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Video:
+    """One camera's footage: a video file, or a folder of images."""
+
+    camera: str
+    uri: str
+    fps: float
+    num_frames: int
+    size: tuple[int, int]
+    """(width, height) of decoded frames, rotation applied."""
+    first_frame: int = 0
+    """Frame `k` of the capture is frame `k + first_frame` of this video."""
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """One recording by one rig. The rig is told in the pixels of the videos, one camera a video, in their order."""
+
+    capture_id: str
+    rig: CameraRig
+    videos: tuple[Video, ...]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the capture's clock."""
+        return self.videos[0].fps
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that every camera has."""
+        return max(0, min(v.num_frames - v.first_frame for v in self.videos))
+
+
+@dataclass(frozen=True, order=True)
+class Clip:
+    """The unit of work, of retry and of output: frames [start, stop) of a capture, read with `halo` more on each side."""
+
+    capture_id: str
+    start: int
+    stop: int
+    halo: int = 0
+
+    @property
+    def clip_id(self) -> str:
+        """Identity by content: capture and frame range."""
+        return f"{self.capture_id}/{self.start:07d}-{self.stop:07d}"
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints2D:
+    """2D joints of every person seen, by view. P is the most people seen in any frame; unused places have score 0.
+
+    Where a joint was not found its confidence is 0 and its position NaN. Place p means nothing by itself: places of
+    different views and frames are unrelated until association.
+    """
+
+    xy: Float[np.ndarray, "V T P J 2"]
+    """Distorted pixels of the decoded video."""
+    confidence: Float[np.ndarray, "V T P J"]
+    box: Float[np.ndarray, "V T P 4"]
+    """left, top, right, bottom in pixels."""
+    box_score: Float[np.ndarray, "V T P"]
+    skeleton: Skeleton
+
+
+@dataclass(frozen=True, eq=False)
+class Poses3D:
+    """3D joints of a clip. A joint that could not be reconstructed is NaN with confidence 0."""
+
+    xyz: Float[np.ndarray, "T P J 3"]
+    """World, metres, Z up."""
+    confidence: Float[np.ndarray, "T P J"]
+    error_px: Float[np.ndarray, "T P J"]
+    """Mean reprojection error over the views used; NaN where the joint is."""
+    num_views: Int[np.ndarray, "T P J"]
+    views_used: Bool[np.ndarray, "T P J V"]
+    """Which views the triangulation kept."""
+    track_id: Int[np.ndarray, P]
+    skeleton: Skeleton
+
+
+@dataclass(frozen=True)
+class ClipFailure:
+    """A clip without a result is a row, never a lost log line."""
+
+    clip: Clip
+    stage: str
+    reason: FailureReason
+    detail: str

@@ -1,0 +1,29 @@
+"""Shapes are checked under pytest alone: the hook must be installed before anything imports mvpose."""
+
+import os
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("mvpose", "beartype.beartype")
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _folder(variable: str, default: str) -> str:
+    folder = os.environ.get(variable) or os.path.join(REPOSITORY, "..", "shared", default)
+    if not os.path.isdir(folder):
+        pytest.skip(f"no {default} here: name its folder in {variable}")
+    return os.path.abspath(folder)
+
+
+@pytest.fixture(scope="session")
+def footage() -> str:
+    """Folder of the demo footage (Demo_SinglePerson, Demo_MultiPerson, StaticTrial)."""
+    return _folder("MVPOSE_FOOTAGE", "footage")
+
+
+@pytest.fixture(scope="session")
+def weights() -> str:
+    """Folder of the detector's ONNX files."""
+    return _folder("MVPOSE_WEIGHTS", "weights")
