@@ -60,6 +60,30 @@ class Clip:
         return f"{self.capture_id}/{self.start:07d}-{self.stop:07d}"
 
 
+@dataclass(frozen=True)
+class Task:
+    """One clip to be done by one stage; the fingerprint of all that the result depends on names the result."""
+
+    clip: Clip
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """`<start>-<stop>.<fingerprint>`, unique within a capture and a stage."""
+        return f"{self.clip.clip_id.rsplit('/', 1)[1]}.{self.fingerprint}"
+
+
+@dataclass(frozen=True, eq=False)
+class CapturePlan:
+    """The tasks of one capture, stage by stage; those of a whole capture have one clip over all its frames."""
+
+    capture: Capture
+    keypoints: tuple[Task, ...]
+    rig: Task
+    poses: tuple[Task, ...]
+    quality: Task
+
+
 @dataclass(frozen=True, eq=False)
 class Keypoints2D:
     """2D joints of every person seen, by view. P is the most people seen in any frame; unused places have score 0.

@@ -1,0 +1,70 @@
+"""A rig and figures of merit as tables: `rigs/` and `quality/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.lens import Lens, LensModel
+from mvpose.geometry.rigid import Rigid
+
+_FIGURES_KEY = b"mvpose.figures"
+
+
+def rig_to_table(rig: CameraRig, figures: Mapping[str, float]) -> pa.Table:
+    """One row a camera, exact in float64; what is to be said of the rig goes to the metadata."""
+    vectors = {
+        "focal": rig.focal,
+        "centre": rig.centre,
+        "lens_coefficients": rig.lens.coefficients,
+        "rotation": rig.camera_from_world.rotation.flatten(1),
+        "translation": rig.camera_from_world.translation,
+        "size": rig.size,
+    }
+    columns = {name: _vectors(value.cpu().numpy()) for name, value in vectors.items()}
+    names = {"camera": pa.array(rig.names), "lens_model": pa.array([str(m) for m in rig.lens.models])}
+    metadata = {_FIGURES_KEY: json.dumps(dict(figures)).encode()}
+    return pa.table({**names, **columns}).replace_schema_metadata(metadata)
+
+
+def rig_from_table(table: pa.Table) -> CameraRig:
+    """The inverse of `rig_to_table`."""
+
+    def tensor(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.array(table.column(name).to_pylist()))
+
+    return CameraRig(
+        names=tuple(table.column("camera").to_pylist()),
+        focal=tensor("focal"),
+        centre=tensor("centre"),
+        lens=Lens(tuple(map(LensModel, table.column("lens_model").to_pylist())), tensor("lens_coefficients")),
+        camera_from_world=Rigid(tensor("rotation").unflatten(1, (3, 3)), tensor("translation")),
+        size=tensor("size"),
+    )
+
+
+def rig_figures(table: pa.Table) -> dict[str, float]:
+    """What `rig_to_table` was told about the rig."""
+    return json.loads((table.schema.metadata or {})[_FIGURES_KEY])
+
+
+def figures_to_table(capture_id: str, figures: Mapping[str, float]) -> pa.Table:
+    """One row a figure: capture, figure, value."""
+    names = list(figures)
+    return pa.table(
+        {"capture": [capture_id] * len(names), "figure": names, "value": [float(figures[n]) for n in names]}
+    )
+
+
+def figures_from_table(table: pa.Table) -> dict[str, float]:
+    """The inverse of `figures_to_table`."""
+    return dict(zip(table.column("figure").to_pylist(), table.column("value").to_pylist(), strict=True))
+
+
+def _vectors(values: np.ndarray) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

@@ -1,0 +1,265 @@
+"""The output of a job: what was asked for, what was planned, and what came of it.
+
+run.json            settings of the job and the digest of its plan, written once
+catalogue.parquet   the captures, with rigs and videos
+plan.parquet        one row a clip, with the fingerprints of its results
+keypoints/ poses/ rigs/ quality/    data files by capture
+commits/ attempts/  which data files count (see store.py)
+failures/failures.parquet           one row a clip or capture without a result
+summary.json        counts and figures of merit
+performance.json    seconds by stage of the last start that had work to do
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mvpose.archive.catalogue import Catalogue, Problem, read_catalogue, write_catalogue
+from mvpose.archive.commits import create_once, write_whole
+from mvpose.archive.locations import exists, filesystem, join, read_bytes
+from mvpose.archive.rig_table import figures_from_table, rig_from_table
+from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
+from mvpose.archive.store import ClipStore, Commit, parquet_bytes
+from mvpose.config import differences
+from mvpose.errors import ConfigError, FailureReason, ResultsError
+from mvpose.geometry.camera import CameraRig
+from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Poses3D, Task
+
+KINDS = ("keypoints", "rigs", "poses", "quality")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes two starts of a job the same job."""
+
+    values: Mapping[str, object]
+    """The settings that results depend on, flat."""
+    plan_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What came of a job."""
+
+    captures: int
+    clips: int
+    frames: int
+    """Frames of all planned captures."""
+    failures: tuple[ClipFailure, ...] = ()
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Figures of merit by capture."""
+
+    @property
+    def failed_share(self) -> float:
+        """Failed clips (a capture that could not be planned counts as one) over all."""
+        unplanned = sum(f.stage == "catalogue" for f in self.failures)
+        return len(self.failures) / max(1, self.clips + unplanned)
+
+    def exit_code(self, max_failed_share: float) -> int:
+        """0 complete, 3 complete with few enough failures, 4 with more."""
+        if not self.failures:
+            return 0
+        return 3 if self.failed_share <= max_failed_share else 4
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder by its URI; nothing is read or written before a method is called."""
+
+    uri: str
+
+    def matches(self, settings: Settings) -> bool:
+        """Whether this folder was begun with these settings; False where there is no run yet.
+
+        Raises ConfigError that names the difference if it was begun with others.
+        """
+        if not exists(join(self.uri, "run.json")):
+            return False
+        before = self.settings()
+        differing = differences(dict(before.values), dict(settings.values))
+        if differing:
+            raise ConfigError(
+                f"{self.uri} was begun with other settings ({'; '.join(differing)}). Use another output, the same "
+                "settings, or --replan to go on with the new ones (results that still fit are kept)."
+            )
+        if before.plan_digest != settings.plan_digest:
+            raise ConfigError(
+                f"the footage, a calibration or the version of mvpose has changed since {self.uri} was begun. Use "
+                "another output, or --replan to go on with what is there now (results that still fit are kept)."
+            )
+        return True
+
+    def settings(self) -> Settings:
+        """What `run.json` says; ResultsError if the folder is not a run."""
+        uri = join(self.uri, "run.json")
+        if not exists(uri):
+            raise ResultsError(f"{self.uri} is not the output of `mvpose reconstruct`: it has no run.json.")
+        record = json.loads(read_bytes(uri))
+        return Settings(record["settings"], record["plan_digest"])
+
+    def begin(self, settings: Settings, catalogue: Catalogue, plans: Sequence[CapturePlan], *, replan: bool) -> None:
+        """Write the plan, once; a folder begun with other settings is refused unless `replan`."""
+        if not replan and self.matches(settings):
+            return
+        write_catalogue(join(self.uri, "catalogue.parquet"), catalogue)
+        write_whole(join(self.uri, "plan.parquet"), parquet_bytes(_plan_table(plans)))
+        record = {"version": version("mvpose"), "settings": settings.values, "plan_digest": settings.plan_digest}
+        data = json.dumps(record, indent=1, default=str).encode()
+        if replan:
+            write_whole(join(self.uri, "run.json"), data)
+        elif not create_once(join(self.uri, "run.json"), data):
+            self.matches(settings)
+
+    def plans(self) -> list[CapturePlan]:
+        """The plan as it was written."""
+        captures = {c.capture_id: c for c in read_catalogue(join(self.uri, "catalogue.parquet")).captures}
+        return _plans_from_table(self._table("plan.parquet"), captures)
+
+    def finalize(
+        self, problems: Sequence[Problem], plans: Sequence[CapturePlan], seconds: Mapping[str, float]
+    ) -> Summary:
+        """Gather failures and figures, remove what no commit names, write the summary."""
+        commits = {kind: list(self._commits(kind, plans)) for kind in KINDS}
+        failures = [_unplanned(p) for p in problems] + [c.failure for c in commits["poses"] if c.failure]
+        write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(_failure_table(failures)))
+        for kind in KINDS:
+            for _ in ClipStore(self.uri, kind).remove_unreferenced({c.file for c in commits[kind]}):
+                pass
+        quality = ClipStore(self.uri, "quality")
+        summary = Summary(
+            captures=len(plans),
+            clips=len(commits["poses"]),
+            frames=sum(plan.capture.num_frames for plan in plans),
+            failures=tuple(failures),
+            figures={
+                c.clip.capture_id: figures_from_table(quality.read(c)) for c in commits["quality"] if not c.failure
+            },
+        )
+        write_whole(join(self.uri, "summary.json"), _json(asdict(summary)))
+        write_whole(join(self.uri, "performance.json"), _json(dict(seconds)))
+        attempts = join(self.uri, "attempts")
+        if exists(attempts):
+            filesystem(attempts).rm(attempts, recursive=True)
+        return summary
+
+    def summary(self) -> Summary:
+        """The summary of a finished run; ResultsError if the run is not finished."""
+        uri = join(self.uri, "summary.json")
+        if not exists(uri):
+            raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
+        record = json.loads(read_bytes(uri))
+        failures = tuple(
+            ClipFailure(Clip(**f["clip"]), f["stage"], FailureReason(f["reason"]), f["detail"])
+            for f in record.pop("failures")
+        )
+        return Summary(failures=failures, **record)
+
+    def performance(self) -> dict[str, float]:
+        """Seconds by stage of the last start that had work to do."""
+        return json.loads(read_bytes(join(self.uri, "performance.json")))
+
+    def poses(self, plan: CapturePlan) -> Poses3D | None:
+        """All poses of a capture over its frames; None if no clip has any."""
+        tables = self._tables("poses", plan.poses)
+        return concatenated_poses(tables, plan.quality.clip) if tables else None
+
+    def keypoints(self, plan: CapturePlan) -> Keypoints2D | None:
+        """All 2D joints of a capture over its frames; None if no clip has any."""
+        tables = self._tables("keypoints", plan.keypoints)
+        return concatenated_keypoints(tables, plan.quality.clip) if tables else None
+
+    def rig(self, plan: CapturePlan) -> CameraRig:
+        """The rig that the poses were made with: the adjusted one if there is one."""
+        tables = self._tables("rigs", [plan.rig])
+        return rig_from_table(tables[0]) if tables else plan.capture.rig
+
+    def _tables(self, kind: str, tasks: Sequence[Task]) -> list[pa.Table]:
+        store = ClipStore(self.uri, kind)
+        commits = (store.committed(t.clip, t.fingerprint) for t in tasks)
+        return [store.read(c) for c in commits if c and not c.failure]
+
+    def _commits(self, kind: str, plans: Sequence[CapturePlan]) -> list[Commit]:
+        """Commits of a kind that belong to the plan. Failed or skipped stages have none."""
+        store = ClipStore(self.uri, kind)
+        tasks = {
+            "keypoints": [t for p in plans for t in p.keypoints],
+            "rigs": [p.rig for p in plans],
+            "poses": [t for p in plans for t in p.poses],
+            "quality": [p.quality for p in plans],
+        }[kind]
+        return [c for t in tasks if (c := store.committed(t.clip, t.fingerprint))]
+
+    def _table(self, name: str) -> pa.Table:
+        return pq.read_table(io.BytesIO(read_bytes(join(self.uri, name))))
+
+
+def _unplanned(problem: Problem) -> ClipFailure:
+    return ClipFailure(Clip(problem.capture_id, 0, 0), "catalogue", problem.reason, problem.detail)
+
+
+def _failure_table(failures: Sequence[ClipFailure]) -> pa.Table:
+    rows = sorted(failures, key=lambda f: f.clip)
+    schema = pa.schema(
+        [("capture", pa.string()), ("start", pa.int64()), ("stop", pa.int64())]
+        + [(name, pa.string()) for name in ("stage", "reason", "detail")]
+    )
+    columns = [
+        [f.clip.capture_id for f in rows],
+        [f.clip.start for f in rows],
+        [f.clip.stop for f in rows],
+        [f.stage for f in rows],
+        [str(f.reason) for f in rows],
+        [f.detail for f in rows],
+    ]
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
+
+
+def _plan_table(plans: Sequence[CapturePlan]) -> pa.Table:
+    rows = [
+        {
+            "capture": plan.capture.capture_id,
+            "start": pose.clip.start,
+            "stop": pose.clip.stop,
+            "frames": pose.clip.stop - pose.clip.start,
+            "keypoints": keypoints.fingerprint,
+            "rig": plan.rig.fingerprint,
+            "poses": pose.fingerprint,
+            "quality": plan.quality.fingerprint,
+        }
+        for plan in plans
+        for keypoints, pose in zip(plan.keypoints, plan.poses, strict=True)
+    ]
+    fields = ["capture", "start", "stop", "frames", "keypoints", "rig", "poses", "quality"]
+    types = [pa.string(), pa.int64(), pa.int64(), pa.int64(), *[pa.string()] * 4]
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(fields, types, strict=True))))
+
+
+def _plans_from_table(table: pa.Table, captures: Mapping[str, Capture]) -> list[CapturePlan]:
+    by_capture: dict[str, list[dict]] = {}
+    for row in table.to_pylist():
+        by_capture.setdefault(row["capture"], []).append(row)
+    plans = []
+    for capture_id, rows in by_capture.items():
+        clips = [Clip(capture_id, row["start"], row["stop"]) for row in rows]
+        whole = Clip(capture_id, 0, clips[-1].stop)
+        plans.append(
+            CapturePlan(
+                capture=captures[capture_id],
+                keypoints=tuple(Task(c, r["keypoints"]) for c, r in zip(clips, rows, strict=True)),
+                rig=Task(whole, rows[0]["rig"]),
+                poses=tuple(Task(c, r["poses"]) for c, r in zip(clips, rows, strict=True)),
+                quality=Task(whole, rows[0]["quality"]),
+            )
+        )
+    return plans
+
+
+def _json(record: dict) -> bytes:
+    return json.dumps(record, indent=1, sort_keys=True, default=dict).encode()

@@ -1,0 +1,163 @@
+"""The committed results of one kind (keypoints, poses, quality) in a run folder.
+
+    commits/<kind>/<capture>/<start>-<stop>.<fingerprint>.json    the record that counts, created once
+    <kind>/<capture>/<start>-<stop>.<digest>.parquet              the data it names
+    attempts/<invocation>/<kind>/<capture>/<start>-<stop>/<n>     who tried, to find a clip that kills its worker
+
+Readers trust commits alone; a data file without a commit is left over from a worker that died and is not a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mvpose.archive.commits import create_once, write_whole
+from mvpose.archive.locations import exists, filesystem, join, read_bytes
+from mvpose.errors import FailureReason, ResultsError
+from mvpose.records import Clip, ClipFailure
+
+FINGERPRINT_LENGTH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """The one record of what became of a clip: a data file, or a failure."""
+
+    clip: Clip
+    fingerprint: str
+    file: str = ""
+    """Relative to the run folder; empty for a failure."""
+    rows: int = 0
+    sha256: str = ""
+    failure: ClipFailure | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time by step, in the worker."""
+
+
+@dataclass(frozen=True)
+class ClipStore:
+    """Results of one kind in one run folder."""
+
+    run_uri: str
+    kind: str
+
+    def commit_uri(self, clip: Clip, fingerprint: str) -> str:
+        """Where the commit of a clip stands, or would."""
+        return join(self.run_uri, "commits", self.kind, f"{clip.clip_id}.{fingerprint}.json")
+
+    def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
+        """The commit of a clip with these inputs and settings, if there is one."""
+        uri = self.commit_uri(clip, fingerprint)
+        return _parse_commit(read_bytes(uri)) if exists(uri) else None
+
+    def commits_of(self, capture_id: str) -> set[str]:
+        """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""
+        folder = join(self.run_uri, "commits", self.kind, capture_id)
+        try:
+            names = filesystem(folder).ls(folder, detail=False)
+        except FileNotFoundError:
+            return set()
+        return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
+
+    def claim(self, clip: Clip, invocation: str, limit: int) -> bool:
+        """Count an attempt of this invocation of the job; False once `limit` attempts have died without a commit."""
+        for attempt in range(limit):
+            uri = join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
+            if create_once(uri, f"{os.getpid()}".encode()):
+                return True
+        return False
+
+    def commit_table(self, clip: Clip, fingerprint: str, table: pa.Table, seconds: dict[str, float]) -> Commit:
+        """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
+        data = parquet_bytes(table)
+        digest = hashlib.sha256(data).hexdigest()
+        file = f"{self.kind}/{clip.clip_id}.{digest[:12]}.parquet"
+        write_whole(join(self.run_uri, file), data)
+        return self._commit(
+            Commit(clip=clip, fingerprint=fingerprint, file=file, rows=table.num_rows, sha256=digest, seconds=seconds)
+        )
+
+    def commit_failure(self, failure: ClipFailure, fingerprint: str) -> Commit:
+        """Commit that a clip has no result, and why."""
+        return self._commit(Commit(clip=failure.clip, fingerprint=fingerprint, failure=failure))
+
+    def _commit(self, commit: Commit) -> Commit:
+        uri = self.commit_uri(commit.clip, commit.fingerprint)
+        if create_once(uri, _commit_bytes(commit)):
+            return commit
+        return _parse_commit(read_bytes(uri))
+
+    def read(self, commit: Commit) -> pa.Table:
+        """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
+        uri = join(self.run_uri, commit.file)
+        if not exists(uri):
+            raise ResultsError(f"{uri} is committed but gone: remove {self._uri_of(commit)} and run the job again.")
+        data = read_bytes(uri)
+        if hashlib.sha256(data).hexdigest() != commit.sha256:
+            raise ResultsError(
+                f"{uri} was changed after it was committed (its digest differs): remove it and "
+                f"{self._uri_of(commit)}, then run the job again."
+            )
+        return pq.read_table(io.BytesIO(data))
+
+    def _uri_of(self, commit: Commit) -> str:
+        return self.commit_uri(commit.clip, commit.fingerprint)
+
+    def remove_unreferenced(self, referenced: set[str]) -> Iterator[str]:
+        """Delete data files that no commit in use names; yields what went."""
+        root = join(self.run_uri, self.kind)
+        fs = filesystem(root)
+        stripped = str(fs._strip_protocol(root))
+        for path in sorted(fs.find(root)):
+            relative = self.kind + path[len(stripped) :]
+            if relative not in referenced:
+                fs.rm_file(path)
+                yield relative
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet, the same bytes for the same content."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _commit_bytes(commit: Commit) -> bytes:
+    clip = commit.clip
+    failure = commit.failure
+    record = {
+        "capture_id": clip.capture_id,
+        "start": clip.start,
+        "stop": clip.stop,
+        "halo": clip.halo,
+        "fingerprint": commit.fingerprint,
+        "file": commit.file,
+        "rows": commit.rows,
+        "sha256": commit.sha256,
+        "seconds": commit.seconds,
+        "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
+    }
+    return json.dumps(record, indent=1).encode()
+
+
+def _parse_commit(data: bytes) -> Commit:
+    record = json.loads(data)
+    clip = Clip(record["capture_id"], record["start"], record["stop"], record["halo"])
+    failure = record["failure"]
+    return Commit(
+        clip=clip,
+        fingerprint=record["fingerprint"],
+        file=record["file"],
+        rows=record["rows"],
+        sha256=record["sha256"],
+        seconds=record["seconds"],
+        failure=failure and ClipFailure(clip, failure["stage"], FailureReason(failure["reason"]), failure["detail"]),
+    )

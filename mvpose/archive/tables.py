@@ -1,0 +1,192 @@
+"""Keypoints2D and Poses3D as tables: the schema of `keypoints/` and `poses/`.
+
+`poses/`: one row a frame and person. Per-joint columns are fixed-size lists in the order of the file's `joints`
+metadata: x, y, z (metres, world, Z up; NaN where the joint is missing), confidence (0 where missing), error_px (mean
+reprojection error over the views used), num_views, and views_used (bit v is the v-th of the file's `cameras`).
+
+`keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
+(distorted pixels of the decoded video, NaN where missing) and confidence.
+
+File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mvpose.errors import ResultsError
+from mvpose.records import Keypoints2D, Poses3D
+from mvpose.skeleton import SKELETONS, Skeleton
+
+SCHEMA_VERSION = 1
+_METADATA_KEY = b"mvpose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInfo:
+    """What a table of results is about; travels in the file's metadata."""
+
+    capture_id: str
+    start: int
+    stop: int
+    fps: float
+    cameras: tuple[str, ...]
+    skeleton: Skeleton
+    fingerprint: str
+
+
+def poses_to_table(poses: Poses3D, info: TableInfo) -> pa.Table:
+    """Rows ordered by frame, then track; people without any joint in a frame have no row there."""
+    t, p = np.nonzero((poses.confidence > 0).any(axis=2))
+    bits = (poses.views_used[t, p].astype(np.uint32) << np.arange(len(info.cameras), dtype=np.uint32)).sum(axis=-1)
+    columns = {
+        **_frame_columns(t, info),
+        "track": pa.array(poses.track_id[p].astype(np.int32)),
+        **{axis: _per_joint(poses.xyz[t, p, :, i], np.float32) for i, axis in enumerate("xyz")},
+        "confidence": _per_joint(poses.confidence[t, p], np.float32),
+        "error_px": _per_joint(poses.error_px[t, p], np.float32),
+        "num_views": _per_joint(poses.num_views[t, p], np.uint8),
+        "views_used": _per_joint(bits, np.uint32),
+    }
+    return pa.table(columns).replace_schema_metadata(_metadata(info))
+
+
+def poses_from_table(table: pa.Table) -> tuple[Poses3D, TableInfo]:
+    """The inverse of `poses_to_table`, from the frames [start, stop) of the metadata."""
+    info = table_info(table)
+    frame, track = _column(table, "frame"), _column(table, "track")
+    tracks, place = np.unique(track, return_inverse=True)
+    t, num_joints = frame - info.start, len(info.skeleton.joints)
+    shape = (info.stop - info.start, len(tracks), num_joints)
+
+    def filled(values: np.ndarray, empty: float | int) -> np.ndarray:
+        out = np.full(shape, empty, dtype=values.dtype)
+        out[t, place] = values
+        return out
+
+    xyz = np.stack([filled(_joint_column(table, axis), np.nan) for axis in "xyz"], axis=-1)
+    bits = filled(_joint_column(table, "views_used"), 0)
+    poses = Poses3D(
+        xyz=xyz,
+        confidence=filled(_joint_column(table, "confidence"), 0.0),
+        error_px=filled(_joint_column(table, "error_px"), np.nan),
+        num_views=filled(_joint_column(table, "num_views"), 0).astype(np.int64),
+        views_used=(bits[..., None] >> np.arange(len(info.cameras), dtype=np.uint32) & 1).astype(bool),
+        track_id=tracks.astype(np.int64),
+        skeleton=info.skeleton,
+    )
+    return poses, info
+
+
+def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
+    """Rows ordered by frame, camera, place; places with box score 0 have no row."""
+    by_frame = np.swapaxes(keypoints.box_score, 0, 1)
+    t, v, p = np.nonzero(by_frame > 0)
+    columns = {
+        **_frame_columns(t, info),
+        "camera": pa.DictionaryArray.from_arrays(pa.array(v.astype(np.int16)), pa.array(info.cameras)),
+        "person": pa.array(p.astype(np.int16)),
+        "score": pa.array(keypoints.box_score[v, t, p].astype(np.float32)),
+        "box": _per_joint(keypoints.box[v, t, p], np.float32),
+        "x": _per_joint(keypoints.xy[v, t, p, :, 0], np.float32),
+        "y": _per_joint(keypoints.xy[v, t, p, :, 1], np.float32),
+        "confidence": _per_joint(keypoints.confidence[v, t, p], np.float32),
+    }
+    return pa.table(columns).replace_schema_metadata(_metadata(info))
+
+
+def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
+    """The inverse of `keypoints_to_table`, from the frames [start, stop) of the metadata."""
+    info = table_info(table)
+    t, p = _column(table, "frame") - info.start, _column(table, "person").astype(np.int64)
+    position = {name: i for i, name in enumerate(info.cameras)}
+    v = np.array([position[name] for name in table.column("camera").to_pylist()], dtype=np.int64)
+    shape = (len(info.cameras), info.stop - info.start, int(p.max()) + 1 if len(p) else 0)
+
+    def filled(values: np.ndarray, empty: float | int) -> np.ndarray:
+        out = np.full((*shape, *values.shape[1:]), empty, dtype=values.dtype)
+        out[v, t, p] = values
+        return out
+
+    xy = np.stack([_joint_column(table, axis) for axis in "xy"], axis=-1)
+    keypoints = Keypoints2D(
+        xy=filled(xy, np.nan),
+        confidence=filled(_joint_column(table, "confidence"), 0.0),
+        box=filled(_joint_column(table, "box"), 0.0),
+        box_score=filled(_column(table, "score"), 0.0),
+        skeleton=info.skeleton,
+    )
+    return keypoints, info
+
+
+def table_info(table: pa.Table) -> TableInfo:
+    """The metadata of a table; ResultsError if mvpose did not write it or wrote another schema version."""
+    raw = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if raw is None:
+        raise ResultsError("this Parquet file was not written by mvpose: it has no `mvpose` metadata.")
+    meta = json.loads(raw)
+    if meta["schema_version"] != SCHEMA_VERSION:
+        raise ResultsError(
+            f"this file has schema version {meta['schema_version']}, this mvpose reads {SCHEMA_VERSION}: "
+            "read it with the version that wrote it, or run the job again."
+        )
+    return TableInfo(
+        capture_id=meta["capture_id"],
+        start=meta["start"],
+        stop=meta["stop"],
+        fps=meta["fps"],
+        cameras=tuple(meta["cameras"]),
+        skeleton=_skeleton(meta),
+        fingerprint=meta["fingerprint"],
+    )
+
+
+def _skeleton(meta: dict) -> Skeleton:
+    known = SKELETONS.get(meta["skeleton"])
+    if known is not None and list(known.joints) == meta["joints"]:
+        return known
+    return Skeleton(meta["skeleton"], tuple(meta["joints"]), tuple((a, b) for a, b in meta["bones"]))
+
+
+def _metadata(info: TableInfo) -> dict[bytes, bytes]:
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "capture_id": info.capture_id,
+        "start": info.start,
+        "stop": info.stop,
+        "fps": info.fps,
+        "unit": "metre",
+        "up_axis": "z",
+        "cameras": info.cameras,
+        "skeleton": info.skeleton.name,
+        "joints": info.skeleton.joints,
+        "bones": info.skeleton.bones,
+        "fingerprint": info.fingerprint,
+    }
+    return {_METADATA_KEY: json.dumps(meta).encode()}
+
+
+def _frame_columns(t: np.ndarray, info: TableInfo) -> dict[str, pa.Array]:
+    frame = t.astype(np.int64) + info.start
+    return {
+        "capture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id])),
+        "frame": pa.array(frame),
+        "time": pa.array(frame / info.fps),
+    }
+
+
+def _per_joint(values: np.ndarray, dtype: type) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(dtype).ravel()), values.shape[1])
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).to_numpy()
+
+
+def _joint_column(table: pa.Table, name: str) -> np.ndarray:
+    width = table.schema.field(name).type.list_size
+    return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)

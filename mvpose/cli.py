@@ -1,0 +1,78 @@
+"""`mvpose VERB`: flags from the fields of each verb's dataclass, named runs from TOML, errors as one sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+VERBS = {
+    "index": ("Index", "List the captures of an archive and what is wrong with them"),
+    "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
+    "view": ("View", "Make overlays, plots and a summary page of a finished run"),
+    "models": ("Models", "Fetch and list the weights of the detector"),
+    "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
+}
+
+
+def main() -> None:
+    """Entry point of the `mvpose` command."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1."""
+    if not arguments or arguments[0] not in VERBS:
+        print(_usage(), file=sys.stdout if arguments in ([], ["-h"], ["--help"]) else sys.stderr)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    from mvpose.errors import MvposeError
+
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    try:
+        verb = import_module(f"mvpose.commands.{arguments[0]}")
+        return verb.run(parse(arguments[0], arguments[1:]))
+    except MvposeError as error:
+        print(f"mvpose: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmvpose: interrupted. What is committed is kept: run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def parse(verb: str, arguments: list[str]):
+    """The dataclass of a verb from its arguments; `--config FILE.toml` gives the defaults of the other flags."""
+    import tyro
+
+    command = getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+    default, arguments = _named_run(command, arguments)
+    return tyro.cli(command, args=arguments, default=default, prog=f"mvpose {verb}")
+
+
+def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
+    from mvpose.errors import ConfigError
+
+    if "--config" not in arguments:
+        return command(), arguments
+    at = arguments.index("--config")
+    if at + 1 == len(arguments):
+        raise ConfigError("--config needs a TOML file.")
+    from mvpose.archive.locations import exists, read_text
+    from mvpose.config import load_toml
+
+    uri = arguments[at + 1]
+    if not exists(uri):
+        raise ConfigError(f"--config {uri}: there is no such file.")
+    return load_toml(uri, read_text(uri), command), arguments[:at] + arguments[at + 2 :]
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (_, help_text) in VERBS.items())
+    return f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,123 @@
+"""`mvpose reconstruct`: run the batch job, say what came of it, record it in MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import tyro
+
+from mvpose import tracking
+from mvpose.archive.commits import create_once
+from mvpose.archive.locations import exists, join, read_text
+from mvpose.archive.run_folder import RunFolder, Summary
+from mvpose.archive.store import ClipStore
+from mvpose.config import flatten
+from mvpose.errors import ConfigError
+from mvpose.models.detector import load_detector
+from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
+from mvpose.tracking import TrackingConfig
+
+# What a plan assumes where this output holds no measured speed yet: camera-frames a second and core of the default
+# detector (measured on 1080p H.264, 4 cameras), and bytes a person and frame of both tables.
+ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
+ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(ReconstructJob):
+    """Reconstruct 3D poses from an archive of calibrated, synchronised multi-view footage."""
+
+    archive: tyro.conf.Positional[str] = ""
+    """Folder or s3:// URI with the captures."""
+    output: str = ""
+    """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+
+
+def run(command: Reconstruct) -> int:
+    """Exit code: 0 complete, 3 complete with few enough failures, 4 with more."""
+    if not command.archive or not command.output:
+        raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
+    if command.dry_run:
+        print(_described(command, plan_job(command)))
+        return 0
+    engine = Engine(command.engine)
+    print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")
+    before = _finished(command.output)
+    summary = reconstruct_archive(command)
+    recorded = _record(command, summary, anew=before != summary)
+    print(_told(command, summary, recorded))
+    return summary.exit_code(command.max_failed_share)
+
+
+def _finished(output: str) -> Summary | None:
+    return RunFolder(output).summary() if exists(join(output, "summary.json")) else None
+
+
+def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None:
+    """The MLflow run of this output; a run that computed nothing new is not recorded again."""
+    uri = join(command.output, "tracking.json")
+    if not exists(uri):
+        name = command.output.rstrip("/").rsplit("/", 1)[-1]
+        run_id = tracking.start_run(command.tracking, name, flatten(command))
+        if run_id is None:
+            return None
+        create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
+        anew = True
+    run_id = json.loads(read_text(uri))["run_id"]
+    if anew:
+        figures = {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
+        figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
+        figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
+        tracking.log_figures(command.tracking, run_id, figures)
+        tracking.end_run(command.tracking, run_id, succeeded=summary.exit_code(command.max_failed_share) != 4)
+    return run_id
+
+
+def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
+    lines = [
+        f"{summary.clips} clips of {summary.captures} captures, {summary.frames} frames: poses in "
+        f"{join(command.output, 'poses')}"
+    ]
+    for capture_id, figures in summary.figures.items():
+        told = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.3g}" for name in HEADLINES if name in figures)
+        lines.append(f"  {capture_id}: {told}")
+    if summary.failures:
+        reasons = Counter(f.reason for f in summary.failures)
+        lines.append(f"{len(summary.failures)} failures ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
+        lines += [
+            f"  {f.clip.capture_id} frames {f.clip.start}-{f.clip.stop}: {f.detail}" for f in summary.failures[:20]
+        ]
+        if len(summary.failures) > 20:
+            lines.append(f"  ... all of them in {join(command.output, 'failures')}")
+    if run_id:
+        lines.append(f"MLflow run {run_id} in {tracking.tracking_uri(command.tracking)}")
+    return "\n".join(lines)
+
+
+HEADLINES = ("reprojection_px", "leave_one_out_px", "joints_share", "views_used")
+
+
+def _described(command: Reconstruct, work: Work) -> str:
+    """The resolved settings, the clips to do and done, and an estimate of time and size."""
+    clips = [t for p in work.plans for t in p.poses]
+    todo = uncommitted(ClipStore(command.output, "poses"), clips)
+    cameras = {p.capture.capture_id: len(p.capture.videos) for p in work.plans}
+    camera_frames = sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
+    workers = command.engine.workers or 1
+    seconds = camera_frames / (ASSUMED_CAMERA_FRAMES_PER_SECOND * workers)
+    lines = [f"{key} = {value!r}" for key, value in flatten(command).items()]
+    lines += [f"problem: {p.capture_id}: {p.detail}" for p in work.catalogue.problems]
+    lines += [f"note: {note}" for note in work.catalogue.notes]
+    lines += [
+        f"{len(clips)} clips of {len(work.plans)} captures: {len(clips) - len(todo)} done, {len(todo)} to do.",
+        f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames a "
+        f"second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
+    ]
+    load_detector(command.detector)
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""The batch job: an archive of captures to tables of 3D poses, read top to bottom in `reconstruct_archive`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
+from mvpose.archive.run_folder import RunFolder, Settings, Summary
+from mvpose.archive.store import ClipStore
+from mvpose.config import digest, flatten
+from mvpose.errors import ConfigError
+from mvpose.models.detector import DetectorConfig, detector_digest
+from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.plan import plan_capture, plan_digest
+from mvpose.pipeline.progress import with_progress
+from mvpose.pipeline.stages import DetectStage, QualityStage, ReconstructStage, RigStage
+from mvpose.pipeline.worker import StageSpec
+from mvpose.reconstruction.adjust import AdjustmentConfig
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.records import CapturePlan, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructJob:
+    """Everything that a reconstruction job can be told."""
+
+    archive: str
+    """Folder or s3:// URI with the captures."""
+    output: str
+    """Run folder or s3:// URI: the results, and what is needed to go on after an interruption."""
+    clip_frames: int = 300
+    """Longest clip, the unit of work and of retry. 300 frames keep the cost of seeking at a few per cent."""
+    adjust_extrinsics: bool = False
+    """Adjust the cameras' poses to the 2D joints of each capture before the 3D stage; what moved is reported."""
+    max_failed_share: float = 0.1
+    """Largest share of failed clips that still counts as success with failures (exit code 3, else 4)."""
+    replan: bool = False
+    """Go on in an output that was begun with other settings or footage; results that still fit are kept."""
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is planned, and the part of it that is still to do."""
+
+    run: RunFolder
+    catalogue: Catalogue
+    plans: tuple[CapturePlan, ...]
+    open: tuple[CapturePlan, ...]
+    """Captures that are not complete: their quality, the last thing made, is not committed."""
+
+    @property
+    def frames_to_do(self) -> int:
+        """Frames of the open captures."""
+        return sum(plan.capture.num_frames for plan in self.open)
+
+
+def plan_job(job: ReconstructJob) -> Work:
+    """Find the captures and lay out the work; writes nothing."""
+    if job.archive.rstrip("/") == job.output.rstrip("/"):
+        raise ConfigError(f"archive and output are both {job.output}: results never go into the archive's own folder.")
+    catalogue = find_captures(job.archive, job.catalogue)
+    detection = detector_digest(job.detector)
+    reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
+    plans = tuple(
+        plan_capture(capture, clip_frames=job.clip_frames, detection=detection, reconstruction=reconstruction)
+        for capture in catalogue.captures
+    )
+    run = RunFolder(job.output)
+    done = ClipStore(job.output, "quality")
+    still_open = [p for p in plans if not done.committed(p.quality.clip, p.quality.fingerprint)]
+    return Work(run, catalogue, plans, tuple(still_open))
+
+
+def reconstruct_archive(job: ReconstructJob) -> Summary:
+    """Run the job to its end, or go on where an earlier start of it stopped.
+
+    Raises ConfigError if the output belongs to a job with other settings, ResultsError if it cannot be written. A clip
+    that cannot be reconstructed is a row of `failures/` and stops nothing.
+    """
+    work = plan_job(job)
+    settings = Settings(values=result_settings(job), plan_digest=plan_digest(work.plans))
+    if not job.replan and work.run.matches(settings) and not work.open:
+        return work.run.summary()
+    work.run.begin(settings, work.catalogue, work.plans, replan=job.replan)
+    engine = Engine(job.engine)
+    try:
+        seconds = dict(_run_stages(job, work, engine))
+    finally:
+        engine.close()
+    return work.run.finalize(work.catalogue.problems, work.plans, seconds)
+
+
+def result_settings(job: ReconstructJob) -> dict[str, object]:
+    """The settings that results depend on, flat; where and how fast the work runs is not among them."""
+    parts = {"catalogue": job.catalogue, "reconstruction": job.reconstruction}
+    if job.adjust_extrinsics:
+        parts["adjustment"] = job.adjustment
+    settings: dict[str, object] = {"clip_frames": job.clip_frames, "adjust_extrinsics": job.adjust_extrinsics}
+    for name, part in parts.items():
+        settings |= flatten(part, f"{name}.")
+    return settings | {"detector": detector_digest(job.detector)}
+
+
+def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> Iterator[tuple[str, float]]:
+    """Each stage over what it still has to do; yields the seconds of every step of the work, over all workers."""
+    plans, run_uri, invocation = {p.capture.capture_id: p for p in work.open}, job.output, uuid.uuid4().hex[:12]
+    reconstruct_arguments = {
+        "plans": plans, "run_uri": run_uri, "config": job.reconstruction, "adjusted": job.adjust_extrinsics
+    }  # fmt: skip
+    stages = [
+        ("keypoints", DetectStage, {"plans": plans, "detector": job.detector}, [t for p in work.open for t in p.keypoints]),
+        ("rigs", RigStage, {"plans": plans, "run_uri": run_uri, "adjustment": job.adjustment},
+         [p.rig for p in work.open if job.adjust_extrinsics]),
+        ("poses", ReconstructStage, reconstruct_arguments, [t for p in work.open for t in p.poses]),
+        ("quality", QualityStage, reconstruct_arguments, [p.quality for p in work.open]),
+    ]  # fmt: skip
+    for kind, make, arguments, tasks in stages:
+        started = time.perf_counter()
+        todo = uncommitted(ClipStore(run_uri, kind), tasks)
+        spec = StageSpec(kind=kind, make=make, arguments=arguments, run_uri=run_uri, invocation=invocation)
+        frames = sum(t.clip.stop - t.clip.start for t in todo)
+        for _ in with_progress(engine.run(spec, todo), kind, len(todo), frames):
+            pass
+        yield f"{kind}_wall", time.perf_counter() - started
+
+
+def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks that have no commit, by one listing a capture."""
+    captures = dict.fromkeys(t.clip.capture_id for t in tasks)
+    done = {capture_id: store.commits_of(capture_id) for capture_id in captures}
+    return [t for t in tasks if t.name not in done[t.clip.capture_id]]

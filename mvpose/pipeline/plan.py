@@ -1,0 +1,53 @@
+"""What a job has to do: every clip of every capture, with the fingerprints of what goes into its results.
+
+A fingerprint covers all that a result depends on and nothing else: footage, settings, model digests, the version of
+mvpose, and for poses the calibration too. Results are committed under their fingerprint, so a new calibration makes
+new poses from the same keypoints, and nothing that belongs to other settings can be taken for a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from mvpose.archive.catalogue import footage_identity, rig_digest
+from mvpose.archive.store import FINGERPRINT_LENGTH
+from mvpose.config import digest
+from mvpose.errors import ConfigError
+from mvpose.records import Capture, CapturePlan, Clip, Task
+
+
+def plan_capture(capture: Capture, *, clip_frames: int, detection: str, reconstruction: str) -> CapturePlan:
+    """Tasks of a capture; `detection` and `reconstruction` are digests of the settings of these stages."""
+    clips = split_into_clips(capture.capture_id, capture.num_frames, clip_frames)
+    whole = Clip(capture.capture_id, 0, capture.num_frames)
+    footage = [(v.camera, v.first_frame, footage_identity(v)) for v in capture.videos]
+    keypoints = fingerprint("keypoints", footage, detection)
+    poses = fingerprint("poses", keypoints, rig_digest(capture.rig), reconstruction, clip_frames)
+    return CapturePlan(
+        capture=capture,
+        keypoints=tuple(Task(clip, keypoints) for clip in clips),
+        rig=Task(whole, fingerprint("rig", poses)),
+        poses=tuple(Task(clip, poses) for clip in clips),
+        quality=Task(whole, fingerprint("quality", poses)),
+    )
+
+
+def fingerprint(*parts: object) -> str:
+    """Digest of what a result depends on, the version of mvpose included."""
+    return digest(version("mvpose"), *parts)[:FINGERPRINT_LENGTH]
+
+
+def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list[Clip]:
+    """Clips of at most `clip_frames` frames, equal to one frame, that tile [0, num_frames) without gap or overlap."""
+    if clip_frames < 1:
+        raise ConfigError(f"clip_frames is {clip_frames}: a clip has at least one frame.")
+    count = math.ceil(num_frames / clip_frames)
+    edges = [i * num_frames // count for i in range(count + 1)] if count else []
+    return [Clip(capture_id, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def plan_digest(plans: Sequence[CapturePlan]) -> str:
+    """Digest of all tasks: two starts of a job with the same digest have the same work."""
+    return digest([(t.clip.clip_id, t.fingerprint) for plan in plans for t in plan.poses])

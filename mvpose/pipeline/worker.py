@@ -1,0 +1,99 @@
+"""The part of a job that runs in a worker: claim a clip, compute it, commit it, hand back a receipt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from mvpose.archive.store import ClipStore, Commit
+from mvpose.errors import FailureReason, MvposeError, ResultsError
+from mvpose.records import Clip, ClipFailure, Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made of a clip, and where the time went (seconds by step)."""
+
+    result: pa.Table | ClipFailure
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+Stage = Callable[[Task], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """How a worker makes its stage: `make(**arguments)` is called once in each worker, where weights are loaded."""
+
+    kind: str
+    make: Callable[..., Stage]
+    arguments: dict[str, object]
+    run_uri: str
+    invocation: str
+    """Names this start of the job; attempts are counted within it, so that killing a job harms no clip."""
+    max_attempts: int = 3
+
+
+class ClipWorker:
+    """Runs one stage, safe to be killed and retried at any point. Rows in, receipts out, as Ray Data wants them."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self.spec = spec
+        self.store = ClipStore(spec.run_uri, spec.kind)
+        self.stage = spec.make(**spec.arguments)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Columns of `task_rows` to columns of receipts."""
+        commits = [self.run(task) for task in tasks_of(batch)]
+        return {
+            "capture_id": np.array([c.clip.capture_id for c in commits]),
+            "frames": np.array([c.clip.stop - c.clip.start for c in commits]),
+            "rows": np.array([c.rows for c in commits]),
+            "failure": np.array([c.failure.detail if c.failure else "" for c in commits]),
+            "seconds": np.array([json.dumps(c.seconds) for c in commits]),
+        }
+
+    def run(self, task: Task) -> Commit:
+        """The commit of a task: the one there is, or the one made now."""
+        done = self.store.committed(task.clip, task.fingerprint)
+        if done is not None:
+            return done
+        if not self.store.claim(task.clip, self.spec.invocation, self.spec.max_attempts):
+            detail = f"its worker died {self.spec.max_attempts} times on this clip (out of memory, or a crash)."
+            failure = ClipFailure(task.clip, self.spec.kind, FailureReason.WORKER_DIED, detail)
+            return self.store.commit_failure(failure, task.fingerprint)
+        outcome = self._attempt(task)
+        if isinstance(outcome.result, ClipFailure):
+            return self.store.commit_failure(outcome.result, task.fingerprint)
+        return self.store.commit_table(task.clip, task.fingerprint, outcome.result, outcome.seconds)
+
+    def _attempt(self, task: Task) -> Outcome:
+        try:
+            return self.stage(task)
+        except ResultsError:
+            # Not the clip's fault: a full disk or a damaged result folder stops the job.
+            raise
+        except MvposeError as error:
+            return Outcome(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
+
+
+def task_rows(tasks: list[Task]) -> pa.Table:
+    """Tasks as columns that Ray can see."""
+    return pa.table(
+        {
+            "capture_id": [t.clip.capture_id for t in tasks],
+            "start": [t.clip.start for t in tasks],
+            "stop": [t.clip.stop for t in tasks],
+            "fingerprint": [t.fingerprint for t in tasks],
+        }
+    )
+
+
+def tasks_of(batch: dict[str, np.ndarray]) -> list[Task]:
+    """The inverse of `task_rows`, from a batch of columns."""
+    columns = (batch["capture_id"], batch["start"], batch["stop"], batch["fingerprint"])
+    return [Task(Clip(str(c), int(a), int(b)), str(f)) for c, a, b, f in zip(*columns, strict=True)]

@@ -1,0 +1,120 @@
+"""Commits: what makes a result exist exactly once."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from mvpose.archive.commits import create_once, write_whole
+from mvpose.archive.locations import join, read_bytes
+from mvpose.archive.store import ClipStore
+from mvpose.errors import FailureReason, ResultsError
+from mvpose.records import Clip, ClipFailure
+
+CLIP = Clip("trial/one", 0, 100)
+TABLE = pa.table({"frame": [0, 1, 2]})
+
+
+@pytest.fixture(params=["local", "s3"])
+def run_uri(request: pytest.FixtureRequest, tmp_path) -> str:
+    return str(tmp_path / "run") if request.param == "local" else join(request.getfixturevalue("s3"), "run")
+
+
+def test_of_many_writers_at_once_exactly_one_creates_a_file(run_uri):
+    uri = join(run_uri, "race")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: create_once(uri, str(i).encode()), range(8)))
+    assert sum(won) == 1
+    assert read_bytes(uri) == str(won.index(True)).encode()
+
+
+def test_writing_whole_replaces_what_was_there(run_uri):
+    uri = join(run_uri, "file")
+    write_whole(uri, b"first")
+    write_whole(uri, b"second")
+    assert read_bytes(uri) == b"second"
+
+
+def test_nothing_temporary_is_left_beside_a_file(tmp_path):
+    uri = str(tmp_path / "file")
+    write_whole(uri, b"one")
+    create_once(uri, b"two")
+    assert os.listdir(tmp_path) == ["file"] and read_bytes(uri) == b"one"
+
+
+def test_a_committed_table_reads_back(run_uri):
+    store = ClipStore(run_uri, "poses")
+    assert store.committed(CLIP, "f" * 16) is None
+    commit = store.commit_table(CLIP, "f" * 16, TABLE, {"reconstruct": 0.5})
+    assert store.committed(CLIP, "f" * 16) == commit
+    assert store.read(commit).equals(TABLE)
+    assert store.commits_of("trial/one") == {f"0000000-0000100.{'f' * 16}"}
+
+
+def test_other_settings_are_another_result(run_uri):
+    store = ClipStore(run_uri, "poses")
+    store.commit_table(CLIP, "a" * 16, TABLE, {})
+    assert store.committed(CLIP, "b" * 16) is None
+
+
+def test_the_first_commit_of_a_clip_stands(run_uri):
+    store = ClipStore(run_uri, "poses")
+    first = store.commit_table(CLIP, "f" * 16, TABLE, {})
+    second = store.commit_table(CLIP, "f" * 16, pa.table({"frame": [7]}), {})
+    assert second == first and store.read(second).equals(TABLE)
+
+
+def test_a_retried_clip_writes_the_same_file_again(tmp_path):
+    one, two = ClipStore(str(tmp_path / "one"), "poses"), ClipStore(str(tmp_path / "two"), "poses")
+    assert one.commit_table(CLIP, "f" * 16, TABLE, {}).file == two.commit_table(CLIP, "f" * 16, TABLE, {}).file
+
+
+def test_a_failure_is_committed_with_its_reason(run_uri):
+    failure = ClipFailure(CLIP, "poses", FailureReason.NO_PERSON, "nobody was seen")
+    store = ClipStore(run_uri, "poses")
+    store.commit_failure(failure, "f" * 16)
+    commit = store.committed(CLIP, "f" * 16)
+    assert commit is not None and commit.failure == failure and commit.file == ""
+
+
+def test_attempts_are_counted_within_one_start_of_the_job(run_uri):
+    store = ClipStore(run_uri, "poses")
+    assert [store.claim(CLIP, "first", 2) for _ in range(3)] == [True, True, False]
+    assert store.claim(CLIP, "second", 2)
+
+
+def test_a_changed_result_file_is_refused(tmp_path):
+    store = ClipStore(str(tmp_path), "poses")
+    commit = store.commit_table(CLIP, "f" * 16, TABLE, {})
+    with open(tmp_path / commit.file, "ab") as file:
+        file.write(b"x")
+    with pytest.raises(ResultsError, match="changed after it was committed"):
+        store.read(commit)
+
+
+def test_a_file_that_no_commit_names_is_removed_and_others_stay(tmp_path):
+    store = ClipStore(str(tmp_path), "poses")
+    kept = store.commit_table(CLIP, "f" * 16, TABLE, {})
+    orphan = os.path.join(tmp_path, "poses", "trial/one", "orphan.parquet")
+    write_whole(orphan, b"half a clip")
+    assert list(store.remove_unreferenced({kept.file})) == ["poses/trial/one/orphan.parquet"]
+    assert not os.path.exists(orphan) and store.read(kept).equals(TABLE)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ResultsError, match="cannot write .*run the same command again"):
+        write_whole(str(tmp_path / "file" / "below"), b"")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    store = ClipStore(str(tmp_path), "poses")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: open("/dev/full", "wb", 0).write(b"x"))
+        with pytest.raises(ResultsError, match="No space left on device.*free some space"):
+            store.commit_table(CLIP, "f" * 16, TABLE, {})
+    assert store.committed(CLIP, "f" * 16) is None
+    assert not [f for _, _, files in os.walk(tmp_path) for f in files]

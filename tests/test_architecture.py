@@ -1,0 +1,153 @@
+"""The house rules that a machine can check: who imports whom, where heavy libraries live, how large things grow."""
+
+import ast
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = os.path.join(REPOSITORY, "mvpose")
+TOP_FOLDERS = {"jobs", "mvpose", "cluster", "tests", "mlflow"}
+TOP_FILES = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt"}
+
+# From the ground up. A module imports from its own layer's package and from the layers below, never from above, and
+# never from a sibling on its own layer.
+LAYERS = [
+    {"errors"},
+    {"geometry", "config"},
+    {"skeleton"},
+    {"records"},
+    {"heatmaps", "losses", "metrics", "pose_structure", "consistency"},
+    {"models"},
+    {"reconstruction"},
+    {"scenes"},
+    {"archive"},
+    {"datasets"},
+    {"report", "tracking", "pipeline", "training", "benchmarks"},
+    {"commands"},
+    {"cli"},
+]
+# `mvpose.config` is knowledge of settings alone and may be read from anywhere.
+ANYWHERE = {"config"}
+
+HOMES = {
+    "av": ["archive"],
+    "pyarrow": ["archive", "pipeline", "datasets"],
+    "fsspec": ["archive"],
+    "s3fs": ["archive"],
+    "onnxruntime": ["models.detector"],
+    "mlflow": ["tracking"],
+    "ray": ["pipeline", "training"],
+    "ray.data": ["pipeline"],
+    "ray.train": ["training"],
+    "ray.tune": ["training"],
+    "matplotlib": ["report"],
+    "numba": ["geometry.kernels"],
+    "triton": ["geometry.kernels"],
+    "tyro": ["commands", "cli"],
+}
+FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager"}
+
+
+def _modules() -> Iterator[tuple[str, ast.Module, str]]:
+    """(dotted name below mvpose, tree, path) of every module."""
+    for folder, _, files in sorted(os.walk(PACKAGE)):
+        for file in sorted(files):
+            if file.endswith(".py"):
+                path = os.path.join(folder, file)
+                name = os.path.relpath(path, PACKAGE)[:-3].replace(os.sep, ".").removesuffix("__init__").rstrip(".")
+                with open(path) as source:
+                    yield name, ast.parse(source.read()), path
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _layer(part: str) -> int:
+    found = [i for i, names in enumerate(LAYERS) if part in names]
+    assert found, f"mvpose/{part} has no layer: give it one here, and in the docstring of what it is for"
+    return found[0]
+
+
+def test_imports_run_downwards_only():
+    wrong = []
+    for name, tree, path in _modules():
+        own = name.split(".")[0]
+        for target in _imports(tree):
+            if not own or not target.startswith("mvpose."):
+                continue
+            part = target.split(".")[1]
+            if part != own and part not in ANYWHERE and _layer(part) >= _layer(own):
+                wrong.append(f"{os.path.relpath(path, REPOSITORY)} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_heavy_libraries_stay_at_home():
+    wrong = []
+    for name, tree, path in _modules():
+        for target in _imports(tree):
+            for library, homes in HOMES.items():
+                if (target == library or target.startswith(f"{library}.")) and not any(
+                    name == home or name.startswith(f"{home}.") for home in homes
+                ):
+                    wrong.append(f"{os.path.relpath(path, REPOSITORY)} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_geometry_and_models_touch_no_cluster_and_no_files_but_weights():
+    for name, tree, path in _modules():
+        if name.split(".")[0] in {"geometry", "models"}:
+            outside = {t.split(".")[0] for t in _imports(tree)} & {"ray", "mlflow", "fsspec", "pyarrow", "av"}
+            assert not outside, f"{path} imports {outside}"
+
+
+def test_files_stay_under_300_lines_and_functions_under_60():
+    large = []
+    for _, tree, path in _modules():
+        with open(path) as source:
+            lines = len(source.readlines())
+        if lines > 300:
+            large.append(f"{os.path.relpath(path, REPOSITORY)}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and (size := node.end_lineno - node.lineno + 1) > 60:
+                large.append(f"{os.path.relpath(path, REPOSITORY)}:{node.lineno} {node.name}: {size} lines")
+    assert not large, "\n".join(large)
+
+
+def test_no_module_is_named_after_nothing():
+    for name, _, path in _modules():
+        assert not FORBIDDEN_NAMES & set(name.split(".")), path
+
+
+def test_errors_are_never_caught_blindly():
+    for _, tree, path in _modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                assert caught not in {"everything", "Exception", "BaseException"}, f"{path}:{node.lineno}"
+
+
+def test_the_top_folder_holds_what_the_design_names():
+    shown = {entry for entry in os.listdir(REPOSITORY) if not entry.startswith(".")}
+    made_here = {"demo", "mlflow.db", "mlartifacts", "dist", "mvpose.egg-info"}
+    assert shown - made_here <= TOP_FOLDERS | TOP_FILES
+    assert shown >= TOP_FOLDERS | TOP_FILES
+
+
+@pytest.mark.parametrize("folder", ["mlflow", "cluster"])
+def test_folders_of_services_hold_no_python(folder):
+    files = [f for _, _, files in os.walk(os.path.join(REPOSITORY, folder)) for f in files]
+    assert files and not [f for f in files if f.endswith(".py")]
+
+
+def test_the_mlflow_folder_does_not_shadow_the_library():
+    spec = importlib.util.find_spec("mlflow")
+    assert spec is not None and spec.origin is not None
+    assert not os.path.abspath(spec.origin).startswith(os.path.join(REPOSITORY, "mlflow"))
