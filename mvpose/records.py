@@ -47,7 +47,7 @@ class Capture:
 
 @dataclass(frozen=True, order=True)
 class Clip:
-    """The unit of work, of retry and of output: frames [start, stop) of a capture, read with `halo` more on each side."""
+    """The unit of work, of retry and of output: frames [start, stop) of a capture, `halo` more read on each side."""
 
     capture_id: str
     start: int
@@ -113,7 +113,7 @@ class Poses3D:
     num_views: Int[np.ndarray, "T P J"]
     views_used: Bool[np.ndarray, "T P J V"]
     """Which views the triangulation kept."""
-    track_id: Int[np.ndarray, P]
+    track_id: Int[np.ndarray, "P"]
     skeleton: Skeleton
 
 

@@ -35,11 +35,10 @@ class Skeleton:
     def mirror(self) -> tuple[int, ...]:
         """For each joint the position of its mirror image (itself on the mid-line)."""
         swap = {"left": "right", "right": "left"}
+        sides = [joint.partition("_") for joint in self.joints]
         twins = [
-            "_".join([swap[side], rest])
-            if (side := joint.split("_")[0]) in swap and (rest := joint[len(side) + 1 :])
-            else joint
-            for joint in self.joints
+            f"{swap[side]}_{part}" if side in swap else joint
+            for joint, (side, _, part) in zip(self.joints, sides, strict=True)
         ]
         return tuple(self.index(twin) for twin in twins)
 
@@ -49,7 +48,7 @@ class Skeleton:
         parent_of = {child: parent for parent, child in self.bones}
         return tuple(self.index(parent_of[j]) if j in parent_of else -1 for j in self.joints)
 
-    def remap(self, to: Skeleton) -> tuple[Int[np.ndarray, J], Bool[np.ndarray, J]]:
+    def remap(self, to: Skeleton) -> tuple[Int[np.ndarray, "J"], Bool[np.ndarray, "J"]]:
         """For each joint of `to` its position here (0 where there is none), and a mask of what could be mapped."""
         found = np.array([joint in self.joints for joint in to.joints])
         source = np.array([self.joints.index(j) if j in self.joints else 0 for j in to.joints])
@@ -114,7 +113,10 @@ HUMAN36M17 = Skeleton(
         "spine", "thorax", "nose", "head",
         "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
     ),
-    (("hip", "right_hip"), ("hip", "left_hip"), ("hip", "spine"), ("spine", "thorax"), ("thorax", "nose"), ("nose", "head"), ("thorax", "left_shoulder"), ("thorax", "right_shoulder"), *_LIMB_BONES),
+    (
+        ("hip", "right_hip"), ("hip", "left_hip"), ("hip", "spine"), ("spine", "thorax"), ("thorax", "nose"),
+        ("nose", "head"), ("thorax", "left_shoulder"), ("thorax", "right_shoulder"), *_LIMB_BONES,
+    ),
 )  # fmt: skip
 
 PANOPTIC19 = Skeleton(

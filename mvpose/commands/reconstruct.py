@@ -116,8 +116,8 @@ def _described(command: Reconstruct, work: Work) -> str:
     lines += [f"note: {note}" for note in work.catalogue.notes]
     lines += [
         f"{len(clips)} clips of {len(work.plans)} captures: {len(clips) - len(todo)} done, {len(todo)} to do.",
-        f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames a "
-        f"second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
+        f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "
+        f"a second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]
     load_detector(command.detector)
     return "\n".join(lines)

@@ -66,7 +66,7 @@ class Lens:
         inside = ideal.detach().norm(dim=-1) <= self.limit()[:, None].to(points) * (1.0 + precision)
         return ideal, (residual <= precision * scale) & inside
 
-    def limit(self) -> Float[Tensor, V]:
+    def limit(self) -> Float[Tensor, "V"]:
         """Largest radius on the plane z = 1 up to which the lens is one-to-one (radial part)."""
         limits = [_limit(model, k) for model, k in zip(self.models, self.coefficients, strict=True)]
         return torch.stack(limits)

@@ -116,7 +116,8 @@ def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> Iterator[tup
         "plans": plans, "run_uri": run_uri, "config": job.reconstruction, "adjusted": job.adjust_extrinsics
     }  # fmt: skip
     stages = [
-        ("keypoints", DetectStage, {"plans": plans, "detector": job.detector}, [t for p in work.open for t in p.keypoints]),
+        ("keypoints", DetectStage, {"plans": plans, "detector": job.detector},
+         [t for p in work.open for t in p.keypoints]),
         ("rigs", RigStage, {"plans": plans, "run_uri": run_uri, "adjustment": job.adjustment},
          [p.rig for p in work.open if job.adjust_extrinsics]),
         ("poses", ReconstructStage, reconstruct_arguments, [t for p in work.open for t in p.poses]),

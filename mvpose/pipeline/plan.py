@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import pairwise
 
 from mvpose.archive.catalogue import footage_identity, rig_digest
 from mvpose.archive.store import FINGERPRINT_LENGTH
@@ -45,7 +46,7 @@ def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list
         raise ConfigError(f"clip_frames is {clip_frames}: a clip has at least one frame.")
     count = math.ceil(num_frames / clip_frames)
     edges = [i * num_frames // count for i in range(count + 1)] if count else []
-    return [Clip(capture_id, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [Clip(capture_id, a, b) for a, b in pairwise(edges)]
 
 
 def plan_digest(plans: Sequence[CapturePlan]) -> str:

@@ -104,17 +104,22 @@ def test_a_file_that_no_commit_names_is_removed_and_others_stay(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ResultsError, match="cannot write .*run the same command again"):
+    with pytest.raises(ResultsError, match=r"cannot write .*run the same command again"):
         write_whole(str(tmp_path / "file" / "below"), b"")
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
+
+    def sync_to_a_full_device(_: int) -> None:
+        with open("/dev/full", "wb", 0) as full:
+            full.write(b"x")
+
     store = ClipStore(str(tmp_path), "poses")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda _: open("/dev/full", "wb", 0).write(b"x"))
-        with pytest.raises(ResultsError, match="No space left on device.*free some space"):
+        patch.setattr("os.fsync", sync_to_a_full_device)
+        with pytest.raises(ResultsError, match=r"No space left on device.*free some space"):
             store.commit_table(CLIP, "f" * 16, TABLE, {})
     assert store.committed(CLIP, "f" * 16) is None
     assert not [f for _, _, files in os.walk(tmp_path) for f in files]
