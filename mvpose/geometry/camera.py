@@ -49,7 +49,7 @@ class CameraRig:
         """Where the cameras stand, in metres."""
         return self.camera_from_world.inverse().translation
 
-    def project(self, points_world: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, V *n]]:
+    def project(self, points_world: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
         """World points to distorted pixels of every camera, and whether the camera can see there.
 
         A point is not seen when it lies behind the camera or beyond the region where the lens is one-to-one; its pixel
@@ -66,12 +66,12 @@ class CameraRig:
         pixels = self.lens.distort(ideal) * self.focal[:, None] + self.centre[:, None]
         return pixels.reshape(len(self), *shape, 2), seen.reshape(len(self), *shape)
 
-    def inside(self, pixels: Float[Tensor, "V *n 2"]) -> Bool[Tensor, V *n]:
+    def inside(self, pixels: Float[Tensor, "V *n 2"]) -> Bool[Tensor, "V *n"]:
         """Whether pixels lie on the picture (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
         size = self.size.to(pixels).reshape(len(self), *[1] * (pixels.ndim - 2), 2)
         return ((pixels >= -0.5) & (pixels <= size - 0.5)).all(dim=-1)
 
-    def undistorted(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, V *n]]:
+    def undistorted(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
         """Pixels of the pictures to pixels of the ideal cameras (`projections`), and where the lens has an inverse."""
         flat = pixels.reshape(len(self), -1, 2)
         plane = (flat - self.centre[:, None]) / self.focal[:, None]
@@ -79,7 +79,7 @@ class CameraRig:
         out = ideal * self.focal[:, None] + self.centre[:, None]
         return out.reshape(pixels.shape), valid.reshape(pixels.shape[:-1])
 
-    def rays(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 3"], Bool[Tensor, V *n]]:
+    def rays(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 3"], Bool[Tensor, "V *n"]]:
         """Unit directions in the world from `centres_world` through distorted pixels, and where they exist."""
         ideal, valid = self.undistorted(pixels)
         flat = (ideal.reshape(len(self), -1, 2) - self.centre[:, None]) / self.focal[:, None]

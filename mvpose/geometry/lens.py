@@ -192,7 +192,7 @@ def _undistort_kannala_brandt(k: Tensor, points: Tensor) -> Tensor:
     return points * (torch.tan(theta) / radius)[..., None]
 
 
-def _limit(model: LensModel, k: Float[Tensor, 12]) -> Float[Tensor, ""]:
+def _limit(model: LensModel, k: Float[Tensor, "12"]) -> Float[Tensor, ""]:
     """First radius at which the radial curve stops rising, on a grid of 4096 radii up to 88 degrees."""
     theta = torch.linspace(0.0, math.atan(WIDEST_RADIUS), 4097, dtype=torch.float64, device=k.device)
     radius, k = torch.tan(theta), k.detach().double()[None]
