@@ -113,13 +113,13 @@ class CameraRig:
         """The same cameras, told in another world frame."""
         return replace(self, camera_from_world=self.camera_from_world @ world_from_new_world)
 
-    def to(self, *args: torch.dtype | torch.device | str) -> CameraRig:
+    def to(self, target: torch.dtype | torch.device | str) -> CameraRig:
         """The same rig with another floating dtype or on another device."""
         return replace(
             self,
-            focal=self.focal.to(*args),
-            centre=self.centre.to(*args),
-            lens=self.lens.to(*args),
-            camera_from_world=self.camera_from_world.to(*args),
-            size=self.size if isinstance(args[0], torch.dtype) else self.size.to(*args),
+            focal=self.focal.to(target),
+            centre=self.centre.to(target),
+            lens=self.lens.to(target),
+            camera_from_world=self.camera_from_world.to(target),
+            size=self.size if isinstance(target, torch.dtype) else self.size.to(target),
         )

@@ -75,9 +75,9 @@ class Lens:
         """The lenses of some cameras, in the order given."""
         return Lens(tuple(self.models[i] for i in cameras), self.coefficients[cameras])
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Lens:
+    def to(self, target: torch.dtype | torch.device | str) -> Lens:
         """The same lenses with another dtype or on another device."""
-        return Lens(self.models, self.coefficients.to(*args))
+        return Lens(self.models, self.coefficients.to(target))
 
     def _each_model(self, function: Callable[[LensModel, Tensor, Tensor], Tensor], points: Tensor) -> Tensor:
         """Apply `function(model, coefficients, points)` to the cameras of each model present."""

@@ -44,9 +44,9 @@ class Rigid:
         """The 3x4 matrix [rotation | translation]."""
         return torch.cat([self.rotation, self.translation[..., None]], dim=-1)
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Rigid:
+    def to(self, target: torch.dtype | torch.device | str) -> Rigid:
         """The same transform with another dtype or on another device."""
-        return Rigid(self.rotation.to(*args), self.translation.to(*args))
+        return Rigid(self.rotation.to(target), self.translation.to(target))
 
 
 def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:

@@ -1,0 +1,53 @@
+"""Projections told in a world in which float32 is enough: origin amid the cameras, unit the size of the rig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# |det M| of a pinhole camera's left 3x3 block with rows of length 1 is cos(angle to the principal point's ray), near 1;
+# a singular one told in float32 has about 1e-7.
+SINGULAR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """`x_world = scale x + centre`; the third row of each projection has unit direction and gives depth over scale."""
+
+    projections: Float[Tensor, "*batch V 3 4"]
+    centre: Float[Tensor, "*batch 3"]
+    scale: Float[Tensor, "*batch"]
+
+    @staticmethod
+    def of(projections: Float[Tensor, "*batch V 3 4"], dtype: torch.dtype) -> Conditioned:
+        """Centre on the mean of the camera centres, scale by their mean distance from it; worked out in float64."""
+        exact = projections.double()
+        left, right = exact[..., :3], exact[..., 3]
+        centres = -torch.linalg.solve_ex(left, right)[0]
+        centre = centres.mean(dim=-2)
+        spread = (centres - centre[..., None, :]).norm(dim=-1).mean(dim=-1)
+        scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        sign = torch.where(torch.linalg.det(left.detach()) < 0, -1.0, 1.0)
+        unit = sign / left.detach()[..., 2, :].norm(dim=-1)
+        moved = (left @ centre[..., None, :, None])[..., 0] + right
+        shifted = torch.cat([left, (moved / scale[..., None, None])[..., None]], dim=-1)
+        return Conditioned((shifted * unit[..., None, None]).to(dtype), centre.to(dtype), scale.to(dtype))
+
+    def from_world(self, points_world: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*#batch 3"]:
+        """World points told in the conditioned world."""
+        return (points_world - self.centre) / self.scale[..., None]
+
+    def to_world(self, points: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*#batch 3"]:
+        """Points of the conditioned world told in the world."""
+        return points * self.scale[..., None] + self.centre
+
+
+def singular(projections: Float[Tensor, "*batch V 3 4"]) -> Tensor:
+    """Which cameras have no centre: the left 3x3 block is singular or not finite; shape (*batch V)."""
+    left = projections.detach()[..., :3].double()
+    rows = left.norm(dim=-1, keepdim=True)
+    determinant = torch.linalg.det(left / rows).abs()
+    return ~((determinant > SINGULAR) & projections.detach().isfinite().all(dim=-1).all(dim=-1))

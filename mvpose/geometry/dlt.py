@@ -1,0 +1,115 @@
+"""The four ways to solve the DLT, in plain torch: reference of the fused kernels, differentiable to any order.
+
+One row per image axis: (u p3 - p1) x = 0 and (v p3 - p2) x = 0, each scaled to a unit plane normal, so that a residual
+is the distance of the point from the plane of the ray (Hartley and Zisserman, 12.2, with that normalisation).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+# In units of the rig: a solution further away than a million rigs is a direction, not a point.
+FARTHEST = 1e6
+
+
+class DltMethod(StrEnum):
+    """How the homogeneous system A x = 0 is solved.
+
+    `NORMAL`: the point minimising the weighted distances to the planes of the rays, by 3x3 normal equations.
+    `SII`: shifted inverse iterations on the 4x4 matrix A^T A (Remelli et al., CVPR 2020, Algorithm 1).
+    `EIGH`: eigenvector of the smallest eigenvalue of A^T A. `SVD`: last right singular vector of A.
+    """
+
+    NORMAL = "normal"
+    SII = "sii"
+    EIGH = "eigh"
+    SVD = "svd"
+
+
+def design_rows(
+    points: Float[Tensor, "*batch V 2"], weights: Float[Tensor, "*batch V"], projections: Float[Tensor, "*#batch V 3 4"]
+) -> Float[Tensor, "*batch W 4"]:
+    """A of each point, W = 2 V weighted rows with unit normals before the weight; unobserved views give zero rows."""
+    seen = torch.where(weights[..., None] > 0, points, torch.zeros_like(points))
+    rows = seen[..., None] * projections[..., 2:3, :] - projections[..., :2, :]
+    unit = rows / rows[..., :3].norm(dim=-1, keepdim=True)
+    return (unit * weights[..., None, None]).flatten(-3, -2)
+
+
+def determined(
+    rows: Float[Tensor, "*batch W 4"], weights: Float[Tensor, "*batch V"], least_precision: float
+) -> Bool[Tensor, "*batch"]:
+    """Whether two views or more see the point under a sufficient angle.
+
+    Precision is 1 / trace((sum w^2 n n^T)^-1) with the largest weight as unit: 1 - cos(angle) for two rays of equal
+    weight under a small angle. Works for any number of views and weights, and costs one 3x3 adjugate.
+    """
+    normals = rows.detach()[..., :3]
+    cofactors, determinant = inverse_parts(normals.transpose(-1, -2) @ normals)
+    total = cofactors.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    unit = weights.detach().amax(dim=-1) ** 2
+    enough = determinant > least_precision * unit * total
+    return enough & ((weights > 0).sum(dim=-1) >= 2) & rows.detach().isfinite().all(dim=-1).all(dim=-1)
+
+
+def inverse_parts(
+    m: Float[Tensor, "*batch 3 3"],
+) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch"]]:
+    """Cofactors and determinants of symmetric 3x3 matrices: m^-1 = cofactors / determinant."""
+    a, b, c = m.unbind(dim=-2)
+    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-2)
+    return cofactors, (a * cofactors[..., 0, :]).sum(dim=-1)
+
+
+def solve(
+    rows: Float[Tensor, "*batch W 4"],
+    ok: Bool[Tensor, "*batch"],
+    method: DltMethod,
+    start: Float[Tensor, "*#batch 3"] | None,
+    iterations: int,
+    shift: float,
+) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"]]:
+    """The point of each A and whether it is finite; systems that are not `ok` are replaced, so no NaN reaches them."""
+    rows = torch.where(ok[..., None, None], rows, _harmless(rows))
+    if method == DltMethod.NORMAL:
+        return _normal(rows), ok
+    if method == DltMethod.SVD:
+        x = torch.linalg.svd(rows, full_matrices=False).Vh[..., -1, :]
+    elif method == DltMethod.EIGH:
+        x = torch.linalg.eigh(rows.transpose(-1, -2) @ rows).eigenvectors[..., 0]
+    else:
+        x = _shifted_iterations(rows, start, iterations, shift)
+    finite = ok & (x.detach()[..., 3].abs() * FARTHEST > x.detach()[..., :3].norm(dim=-1))
+    w = torch.where(finite, x[..., 3], torch.ones_like(x[..., 3]))
+    return x[..., :3] / w[..., None], finite
+
+
+def _harmless(rows: Tensor) -> Tensor:
+    """A system with four distinct singular values, which every method and its derivative can digest."""
+    stand_in = torch.zeros_like(rows)
+    stand_in[..., torch.arange(4), torch.arange(4)] = torch.tensor([4.0, 3.0, 2.0, 1.0]).to(rows)
+    return stand_in
+
+
+def _normal(rows: Tensor) -> Tensor:
+    normals, offsets = rows[..., :3], rows[..., 3:]
+    cofactors, determinant = inverse_parts(normals.transpose(-1, -2) @ normals)
+    right = (normals.transpose(-1, -2) @ offsets)[..., 0]
+    return -(cofactors @ right[..., None])[..., 0] / determinant[..., None]
+
+
+def _shifted_iterations(rows: Tensor, start: Tensor | None, iterations: int, shift: float) -> Tensor:
+    """x <- (A^T A + shift trace(A^T A) I)^-1 x, from the homogeneous `start`; scaled only against overflow."""
+    gram = rows.transpose(-1, -2) @ rows
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    factor, _ = torch.linalg.cholesky_ex(gram + (shift * trace)[..., None, None] * torch.eye(4).to(gram))
+    origin = torch.zeros_like(rows[..., 0, :3]) if start is None else start.expand_as(rows[..., 0, :3])
+    x = torch.cat([origin, torch.ones_like(origin[..., :1])], dim=-1)
+    for _ in range(iterations):
+        x = torch.cholesky_solve(x[..., None], factor)[..., 0]
+        x = x / x.detach().norm(dim=-1, keepdim=True)
+    return x
