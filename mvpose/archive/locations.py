@@ -1,0 +1,147 @@
+"""Where things are: `str` URIs of a local disk (`/a/b`, `a/b`, `file:///a/b`) or of S3 (`s3://bucket/key`).
+
+S3 credentials, region and endpoint come from the environment alone (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_ENDPOINT_URL`, ... or the machine's role), never from a URI or a setting. What goes wrong at a location is an
+`OSError` that names it (FileNotFoundError, PermissionError, ...); a kind of location that is not known is a
+`ConfigError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import fsspec
+from botocore.exceptions import BotoCoreError
+from fsspec import AbstractFileSystem
+
+from mvpose.errors import ConfigError
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """What stands in a folder."""
+
+    uri: str
+    is_folder: bool
+    stamp: str
+    """Changes when the content does: size with modification time (local) or ETag (S3); empty for a folder."""
+
+
+def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system that holds `uri` and the path there: absolute on a local disk, bucket/key on S3."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme == "file":
+        fs = fsspec.filesystem("file")
+    elif scheme == "s3":
+        # Other machines write to the bucket while this one runs: a listing kept in memory would be out of date.
+        fs = fsspec.filesystem("s3", use_listings_cache=False)
+    else:
+        raise ConfigError(f"{uri}: locations of kind {scheme}:// are not known; name a local path or an s3:// URI.")
+    return fs, str(fs._strip_protocol(uri))
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the location is in an object store."""
+    return uri.startswith("s3://")
+
+
+def join(uri: str, *parts: str) -> str:
+    """A location below another."""
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def name(uri: str) -> str:
+    """The last part of a location."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def parent(uri: str) -> str:
+    """The folder that holds a location."""
+    return uri.rstrip("/").rpartition("/")[0]
+
+
+def read_bytes(uri: str, stop: int | None = None) -> bytes:
+    """The content of a file, or its first `stop` bytes."""
+    fs, path = filesystem(uri)
+    with _named_errors(uri), fs.open(path, "rb") as file:
+        return file.read(-1 if stop is None else stop)
+
+
+def read_text(uri: str) -> str:
+    """The content of a UTF-8 file."""
+    try:
+        return read_bytes(uri).decode()
+    except UnicodeDecodeError as error:
+        raise OSError(f"{uri} is not UTF-8 text: {error}") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder."""
+    return _info(uri) is not None
+
+
+def is_folder(uri: str) -> bool:
+    """Whether there is a folder (on S3: anything below this prefix)."""
+    info = _info(uri)
+    return info is not None and info["type"] == "directory"
+
+
+def list_folder(uri: str) -> list[str]:
+    """The full URIs of what stands in a folder, sorted; FileNotFoundError where there is none."""
+    return [entry.uri for entry in entries(uri)]
+
+
+def entries(uri: str) -> list[Entry]:
+    """What stands in a folder, sorted by URI, with one listing; FileNotFoundError where there is none."""
+    fs, path = filesystem(uri)
+    with _named_errors(uri):
+        rows = fs.ls(path, detail=True)
+    if [row["name"].rstrip("/") for row in rows] == [path.rstrip("/")] and not is_folder(uri):
+        raise NotADirectoryError(f"{uri} is a file, not a folder")
+    # Some tools put an empty object at the folder's own key.
+    inside = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
+    return sorted(Entry(join(uri, name(row["name"])), row["type"] == "directory", _stamp(row)) for row in inside)
+
+
+def stamp(uri: str) -> str:
+    """Changes when the file's content does, and costs no reading; for a folder, the digest of its files' stamps."""
+    info = _info(uri)
+    if info is None:
+        raise FileNotFoundError(f"{uri} does not exist")
+    if info["type"] != "directory":
+        return _stamp(info)
+    listing = repr([(name(e.uri), e.stamp) for e in entries(uri)])
+    return f"folder-{hashlib.sha256(listing.encode()).hexdigest()[:32]}"
+
+
+def _stamp(info: dict) -> str:
+    if info["type"] == "directory":
+        return ""
+    if "ETag" in info:
+        return f"{info['size']}-{info['ETag'].strip(chr(34))}"
+    return f"{info['size']}-{info['mtime']!r}"
+
+
+def _info(uri: str) -> dict | None:
+    fs, path = filesystem(uri)
+    try:
+        with _named_errors(uri):
+            return fs.info(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextmanager
+def _named_errors(uri: str) -> Iterator[None]:
+    """botocore's own errors (no credentials, no connection) as OSErrors, all of them with the location in front."""
+    try:
+        yield
+    except BotoCoreError as error:
+        raise OSError(f"{uri}: {error}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise type(error)(f"{uri}: {error}") from error
+        raise
