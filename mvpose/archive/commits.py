@@ -18,10 +18,11 @@ from mvpose.errors import ResultsError
 def create_once(uri: str, data: bytes) -> bool:
     """Write a file that must not exist yet, whole or not at all. False if somebody else was first."""
     with _storage_errors(uri):
+        fs, path = filesystem(uri)
         if not is_remote(uri):
-            return _link_once(_local_path(uri), data)
+            return _link_once(path, data)
         try:
-            filesystem(uri).pipe_file(uri, data, mode="create")
+            fs.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -35,15 +36,12 @@ def create_once(uri: str, data: bytes) -> bool:
 def write_whole(uri: str, data: bytes) -> None:
     """Write or replace a file so that a reader sees the old one or the new one, never a part."""
     with _storage_errors(uri):
+        fs, path = filesystem(uri)
         if is_remote(uri):
-            filesystem(uri).pipe_file(uri, data)
+            fs.pipe_file(path, data)
             return
-        with _written_beside(_local_path(uri), data) as temporary:
-            os.replace(temporary, _local_path(uri))
-
-
-def _local_path(uri: str) -> str:
-    return os.path.abspath(uri.removeprefix("file://"))
+        with _written_beside(path, data) as temporary:
+            os.replace(temporary, path)
 
 
 def _link_once(path: str, data: bytes) -> bool:
@@ -79,8 +77,6 @@ def _storage_errors(uri: str):
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileExistsError):
-            raise
         advice = "free some space" if error.errno == errno.ENOSPC else "make the output writable"
         raise ResultsError(
             f"cannot write {uri}: {error.strerror or error}. Everything committed so far is kept: {advice}, "

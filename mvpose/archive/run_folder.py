@@ -144,9 +144,9 @@ class RunFolder:
         )
         write_whole(join(self.uri, "summary.json"), _json(asdict(summary)))
         write_whole(join(self.uri, "performance.json"), _json(dict(seconds)))
-        attempts = join(self.uri, "attempts")
-        if exists(attempts):
-            filesystem(attempts).rm(attempts, recursive=True)
+        fs, attempts = filesystem(join(self.uri, "attempts"))
+        if fs.exists(attempts):
+            fs.rm(attempts, recursive=True)
         return summary
 
     def summary(self) -> Summary:

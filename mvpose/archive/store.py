@@ -60,9 +60,9 @@ class ClipStore:
 
     def commits_of(self, capture_id: str) -> set[str]:
         """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""
-        folder = join(self.run_uri, "commits", self.kind, capture_id)
+        fs, folder = filesystem(join(self.run_uri, "commits", self.kind, capture_id))
         try:
-            names = filesystem(folder).ls(folder, detail=False)
+            names = fs.ls(folder, detail=False)
         except FileNotFoundError:
             return set()
         return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
@@ -113,11 +113,9 @@ class ClipStore:
 
     def remove_unreferenced(self, referenced: set[str]) -> Iterator[str]:
         """Delete data files that no commit in use names; yields what went."""
-        root = join(self.run_uri, self.kind)
-        fs = filesystem(root)
-        stripped = str(fs._strip_protocol(root))
+        fs, root = filesystem(join(self.run_uri, self.kind))
         for path in sorted(fs.find(root)):
-            relative = self.kind + path[len(stripped) :]
+            relative = self.kind + path[len(root) :]
             if relative not in referenced:
                 fs.rm_file(path)
                 yield relative

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mvpose.errors import ConfigError, MvposeError
+from mvpose.errors import ConfigError, ResultsError
 from mvpose.pipeline.worker import ClipWorker, StageSpec, task_rows
 from mvpose.records import Task
 
@@ -42,13 +42,13 @@ class Engine:
         self._started = False
 
     def run(self, spec: StageSpec, tasks: list[Task]) -> Iterator[Receipt]:
-        """Receipts of the tasks as they are committed, in no particular order."""
+        """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be."""
         if not tasks:
             return iter(())
         if self.config.local:
-            return _plain_loop(spec, tasks)
+            return _checked(_plain_loop(spec, tasks))
         self._start()
-        return _ray_data(spec, task_rows(tasks), self.config, self._pool_size(len(tasks)))
+        return _checked(_ray_data(spec, task_rows(tasks), self.config, self._pool_size(len(tasks))))
 
     def describe(self) -> str:
         """Where the work runs, in words."""
@@ -103,6 +103,14 @@ class Engine:
         return min(wanted, num_tasks)
 
 
+def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
+    """Receipts until the storage fails a worker: then the job ends with that worker's sentence."""
+    for receipt in receipts:
+        if receipt["storage_error"]:
+            raise ResultsError(receipt["storage_error"])
+        yield receipt
+
+
 def _plain_loop(spec: StageSpec, tasks: list[Task]) -> Iterator[Receipt]:
     worker = ClipWorker(spec)
     for task in tasks:
@@ -117,7 +125,6 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 
 def _ray_data(spec: StageSpec, rows: pa.Table, config: EngineConfig, pool_size: int) -> Iterator[Receipt]:
     import ray.data
-    from ray.exceptions import RayError
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -131,17 +138,4 @@ def _ray_data(spec: StageSpec, rows: pa.Table, config: EngineConfig, pool_size: 
         num_cpus=config.cpus_per_worker,
         num_gpus=config.gpus_per_worker,
     )
-    try:
-        yield from receipts.iter_rows()
-    except RayError as error:
-        raise _own_error(error) from error
-
-
-def _own_error(error: BaseException) -> BaseException:
-    """The error of ours that Ray has wrapped, if it is one: its sentence is for the user."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, MvposeError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
+    yield from receipts.iter_rows()

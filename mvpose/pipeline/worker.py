@@ -47,15 +47,23 @@ class ClipWorker:
         self.stage = spec.make(**spec.arguments)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Columns of `task_rows` to columns of receipts."""
-        commits = [self.run(task) for task in tasks_of(batch)]
-        return {
-            "capture_id": np.array([c.clip.capture_id for c in commits]),
-            "frames": np.array([c.clip.stop - c.clip.start for c in commits]),
-            "rows": np.array([c.rows for c in commits]),
-            "failure": np.array([c.failure.detail if c.failure else "" for c in commits]),
-            "seconds": np.array([json.dumps(c.seconds) for c in commits]),
-        }
+        """Columns of `task_rows` to columns of receipts.
+
+        An error of the storage travels in the receipt: Ray hands on the text of an exception, not the exception.
+        """
+        receipts = [self._receipt(task) for task in tasks_of(batch)]
+        return {name: np.array([receipt[name] for receipt in receipts]) for name in receipts[0]}
+
+    def _receipt(self, task: Task) -> dict[str, str | int]:
+        receipt = {"capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start}
+        try:
+            commit = self.run(task)
+        except ResultsError as error:
+            return receipt | {"rows": 0, "failure": "", "seconds": "{}", "storage_error": str(error)}
+        failure = commit.failure.detail if commit.failure else ""
+        return receipt | {
+            "rows": commit.rows, "failure": failure, "seconds": json.dumps(commit.seconds), "storage_error": ""
+        }  # fmt: skip
 
     def run(self, task: Task) -> Commit:
         """The commit of a task: the one there is, or the one made now."""

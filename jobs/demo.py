@@ -1,0 +1,22 @@
+"""`make demo`: real footage to 3D poses on this machine, and where to look at them."""
+
+import os
+import sys
+
+from mvpose.archive.demo_footage import make_demo_archive
+from mvpose.cli import run
+
+FOLDER = os.path.abspath(os.environ.get("MVPOSE_DEMO", "demo"))
+COMPLETE_WITH_FAILURES = 3
+
+os.environ.setdefault("MVPOSE_CACHE", os.path.join(FOLDER, "cache"))
+os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
+
+archive = make_demo_archive(os.path.join(FOLDER, "archive"), os.environ.get("MVPOSE_FOOTAGE"))
+output = os.path.join(FOLDER, "run")
+config = os.path.join(os.path.dirname(__file__), "configs", "demo.toml")
+code = run(["models", "fetch"]) or run(["reconstruct", archive, "--output", output, "--config", config])
+# One of the three captures is damaged on purpose: it has to end as a failure that is told, not as a crash.
+if code in (0, COMPLETE_WITH_FAILURES):
+    code = run(["view", output])
+sys.exit(code)
