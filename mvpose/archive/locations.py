@@ -66,8 +66,10 @@ def parent(uri: str) -> str:
 def read_bytes(uri: str, stop: int | None = None) -> bytes:
     """The content of a file, or its first `stop` bytes."""
     fs, path = filesystem(uri)
-    with _named_errors(uri), fs.open(path, "rb") as file:
-        return file.read(-1 if stop is None else stop)
+    with _named_errors(uri):
+        content = fs.cat_file(path, end=stop)
+    assert isinstance(content, bytes)
+    return content
 
 
 def read_text(uri: str) -> str:
