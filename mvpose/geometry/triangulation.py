@@ -54,11 +54,7 @@ def triangulate(
     without a centre: one pass over weights and projections, and on a GPU one synchronisation. Without it such points
     come back not valid, or are nonsense where a weight is negative.
     """
-    _check_shapes(points, projections, weights, mask)
-    if check:
-        _check_values(projections, weights)
-    weights = torch.ones_like(points[..., 0]) if weights is None else weights
-    weights = weights if mask is None else torch.where(mask, weights, torch.zeros_like(weights))
+    weights = checked_weights(points, projections, weights, mask, check)
     conditioned = Conditioned.of(projections, points.dtype)
     start = None if start is None else conditioned.from_world(start)
     rows = design_rows(points, weights, conditioned.projections)
@@ -89,6 +85,31 @@ def reprojection_errors(
     offset = torch.where(seen[..., None], projected - pixels, torch.ones_like(pixels))
     # The norm's derivative at exactly 0 is taken as 0 by torch, so a perfect point is no trap.
     return torch.where(seen, offset.norm(dim=-1), torch.full_like(depth, torch.inf))
+
+
+def pixels_per_metre(
+    points_world: Float[Tensor, "*batch 3"], projections: Float[Tensor, "*#batch V 3 4"]
+) -> Float[Tensor, "*batch V"]:
+    """Focal length over depth at a point, up to one factor for all views: what makes rows of unit normal pixels.
+
+    Zero where the point is behind the camera.
+    """
+    conditioned = Conditioned.of(projections, points_world.dtype)
+    p = conditioned.projections
+    focal = torch.linalg.cross(p[..., 0, :3], p[..., 2, :3]).norm(dim=-1)
+    depth = _image(conditioned.from_world(points_world), p)[..., 2]
+    return torch.where(depth > 0, focal / depth, torch.zeros_like(depth))
+
+
+def checked_weights(
+    points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
+) -> Float[Tensor, "*batch V"]:
+    """The weight of each view with the mask in it, after the checks that `triangulate` promises."""
+    _check_shapes(points, projections, weights, mask)
+    if check:
+        _check_values(projections, weights)
+    weights = torch.ones_like(points[..., 0]) if weights is None else weights
+    return weights if mask is None else torch.where(mask, weights, torch.zeros_like(weights))
 
 
 def _image(x: Tensor, projections: Tensor) -> Float[Tensor, "*batch V 3"]:
