@@ -18,7 +18,7 @@ from mvpose.geometry.triangulation import Triangulation
 
 # Pairs are drawn among this many views, the best weighted: more views do not make ten pairs surer.
 POOL = 12
-# Elements of one intermediate (views x hypotheses x points): 2 MB in float32 stays in a CPU's cache, 256 MB fills a GPU.
+# Elements of one intermediate, views x hypotheses x points: 2 MB in float32 stays in a cache, 256 MB fills a GPU.
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**26
 
 
@@ -72,7 +72,7 @@ def _pairs(n: int, hypotheses: int) -> list[tuple[int, int]]:
     if len(everything) <= hypotheses:
         return everything
     apart = sorted(range(1, n // 2 + 1), key=lambda d: abs(d - n / 3))
-    ordered = [tuple(sorted((r, (r + d) % n))) for d in apart for r in _spread(n)]
+    ordered = [(min(r, (r + d) % n), max(r, (r + d) % n)) for d in apart for r in _spread(n)]
     return list(dict.fromkeys(ordered))[:hypotheses]
 
 
@@ -98,7 +98,7 @@ def _best_of_chunk(
 
 
 def _chosen_views(weights: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """View indices of the pairs of each point, (H n) each; ties of weight are broken by an order spread over the rig."""
+    """View indices of the pairs of each point, (H n) each; views of equal weight are taken spread over the rig."""
     views = weights.shape[-1]
     order = torch.tensor(_spread(views), device=weights.device)
     ranked = order[torch.argsort(weights[:, order], dim=-1, descending=True, stable=True)]

@@ -49,7 +49,7 @@ def triangulate_robust(
     threshold_px: float = 15.0,
     hypotheses: int = 10,
     loss: RobustLoss = RobustLoss.HUBER,
-    scale_px: float = 5.0,
+    scale_px: float = 10.0,
     rounds: int = 3,
     min_views: int = 2,
     min_angle: float = MIN_ANGLE,
