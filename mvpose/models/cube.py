@@ -1,0 +1,77 @@
+"""A cube of voxels in the world, one per sample, and probabilities over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """n^3 voxels about `centre`; the outer voxels' centres lie on the faces (step `side` / (n - 1)).
+
+    Voxel (i, j, k) lies at `centre + rotation ((i, j, k) / (n - 1) - 0.5) side`.
+    """
+
+    centre: Float[Tensor, "B 3"]
+    rotation: Float[Tensor, "B 3 3"]
+    side: float
+    """Metres."""
+    count: int
+    """Voxels along a side."""
+
+    def world_of(self, index: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J 3"]:
+        """World position, in metres, of (fractional) voxel indices."""
+        local = (index / (self.count - 1) - 0.5) * self.side
+        return self.centre[:, None] + (self.rotation[:, None] * local[..., None, :]).sum(dim=-1)
+
+    def index_of(self, points: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J 3"]:
+        """(Fractional) voxel indices of world points; outside 0..n-1 beyond the cube."""
+        away = (points - self.centre[:, None])[..., None]
+        return ((self.rotation[:, None] * away).sum(dim=-2) / self.side + 0.5) * (self.count - 1)
+
+    def picture_points(
+        self, unit_projections: Float[Tensor, "B V 3 4"]
+    ) -> tuple[Float[Tensor, "B V N 2"], Bool[Tensor, "B V N"]]:
+        """Where all N = n^3 voxels fall in each picture (-1..1 over it), and whether they lie before the camera.
+
+        `unit_projections` as by `picture_units`. A point behind a camera is given (2, 2), outside its picture.
+        """
+        matrix = unit_projections[..., :3] @ self.rotation[:, None]
+        at_centre = (unit_projections[..., :3] * self.centre[:, None, None]).sum(dim=-1) + unit_projections[..., 3]
+        line = torch.linspace(-0.5, 0.5, self.count).to(unit_projections) * self.side
+        # Each voxel's homogeneous pixel is a sum over its three indices: n^3 numbers are added, never multiplied.
+        x, y, z = (matrix[..., axis, None] * line for axis in range(3))
+        x = x + at_centre[..., None]
+        homogeneous = x[..., :, None, None] + y[..., None, :, None] + z[..., None, None, :]
+        depth = homogeneous[..., 2, :, :, :]
+        front = depth > 1e-3
+        plane = homogeneous[..., :2, :, :, :] / torch.where(front, depth, torch.ones_like(depth))[:, :, None]
+        plane = torch.where(front[:, :, None], plane, torch.full_like(plane, 2.0))
+        return plane.flatten(3).transpose(2, 3), front.flatten(2)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Log-probability of each joint over a cube (sums to 1 over the voxels, in probability)."""
+
+    log_probability: Float[Tensor, "B J n n n"]
+    cube: Cube
+
+    def at(self, points: Float[Tensor, "B J 3"]) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
+        """Log-probability of the voxel nearest to each world point, and whether the point lies in the cube."""
+        n = self.cube.count
+        index: Int[Tensor, "B J 3"] = self.cube.index_of(points).round().long()
+        inside = ((index >= 0) & (index < n)).all(dim=-1)
+        i, j, k = index.clamp(0, n - 1).unbind(-1)
+        flat = self.log_probability.flatten(2)
+        return flat.gather(2, ((i * n + j) * n + k)[..., None])[..., 0], inside
+
+
+def about_vertical(angle: Float[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:
+    """Rotations by `angle` radians about the world's vertical, +Z."""
+    c, s, zero, one = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([c, -s, zero, s, c, zero, zero, zero, one], dim=-1).unflatten(-1, (3, 3))

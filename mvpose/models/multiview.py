@@ -1,0 +1,172 @@
+"""The one call of every multi-view method: what goes in, what comes out, and the steps all of them share.
+
+    method(crops, projections, present=None, keep_maps=False) -> MultiViewPrediction
+
+`crops` are RGB pictures of one person by V views, uint8 or floats in 0..1, with lens distortion removed; `projections`
+map world metres to their pixels (half-pixel rule); `present` says which views there are. A view whose crop or matrix
+is not finite counts as absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from mvpose import heatmaps as maps
+from mvpose.geometry.triangulation import DltMethod, triangulate
+from mvpose.models.canonical_frame import CanonicalFrame, canonical_frame
+from mvpose.models.cube import Volume
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_DEVIATION = (0.229, 0.224, 0.225)
+STRIDE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class MultiViewPrediction:
+    """One person's pose. A joint without an answer is (0, 0, 0) with `valid` false and confidence 0; nothing is NaN."""
+
+    joints: Float[Tensor, "B J 3"]
+    """World, metres."""
+    valid: Bool[Tensor, "B J"]
+    confidence: Float[Tensor, "B J"]
+    """0..1: how concentrated the maps behind the joint are. Comparable within a method, not between methods."""
+    joints_2d: Float[Tensor, "B V J 2"]
+    """Pixels of the crops; meaningless where a view is absent."""
+    confidence_2d: Float[Tensor, "B V J"]
+    views_used: Bool[Tensor, "B V J"]
+    """Which views the joint rests on."""
+    heatmaps: Float[Tensor, "B V J h w"] | None = None
+    """Raw maps of the last 2D stage, kept on request."""
+    volume: Volume | None = None
+    """What the volumetric method's joints were read from, kept on request."""
+
+
+# So that torch.export knows how to hand a prediction out.
+torch.export.register_dataclass(MultiViewPrediction, serialized_type_name="mvpose.MultiViewPrediction")
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Inputs made ready: normalised pictures, and finite numbers everywhere. An absent view repeats a present one."""
+
+    pictures: Float[Tensor, "B V 3 H W"]
+    projections: Float[Tensor, "B V 3 4"]
+    present: Bool[Tensor, "B V"]
+    frame: CanonicalFrame
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How heatmaps become points, in the picture and in the world."""
+
+    kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
+    sharpness: float = 1.0
+    """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
+    radius: float = 2.0
+    """Pixels of the map about the point that count towards its confidence."""
+    solver: DltMethod = DltMethod.SII
+    """Of the points' triangulation; shifted iterations are the paper's."""
+
+
+def open_views(
+    crops: Float[Tensor, "B V 3 H W"] | UInt8[Tensor, "B V 3 H W"],
+    projections: Float[Tensor, "B V 3 4"],
+    present: Bool[Tensor, "B V"] | None,
+    extent: float,
+) -> Views:
+    """Check the inputs, set aside what is not finite, normalise, and find the canonical frame.
+
+    ValueError where shapes contradict each other or a side is no multiple of 32. An absent view is given the picture
+    and camera of the sample's first present one: then batch statistics in training never see a blank picture, and
+    nothing that is multiplied by its weight 0 is NaN.
+    """
+    _check(crops, projections, present)
+    pictures = crops.float() / 255 if crops.dtype == torch.uint8 else crops
+    finite = torch.isfinite(pictures).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
+    present = finite if present is None else present & finite
+    views = torch.arange(present.shape[1], device=present.device)
+    source = torch.where(present, views, present.int().argmax(dim=1, keepdim=True))
+    sample = torch.arange(present.shape[0], device=present.device)[:, None]
+    some = present.any(dim=1)[:, None, None, None]
+    somewhere = torch.eye(3, 4).to(projections)
+    pictures = torch.where(some[..., None], pictures[sample, source], torch.zeros_like(pictures))
+    projections = torch.where(some, projections[sample, source], somewhere)
+    mean, deviation = (pictures.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
+    size = crops.shape[-1], crops.shape[-2]
+    frame = canonical_frame(projections, present, size, extent)
+    return Views((pictures - mean) / deviation, projections, present, frame, size)
+
+
+def read_heatmaps(
+    heatmaps: Float[Tensor, "B V J h w"], size: tuple[int, int], decoding: Decoding
+) -> tuple[Float[Tensor, "B V J 2"], Float[Tensor, "B V J"]]:
+    """Points in pixels of crops of (width, height) `size`, and their confidence (which carries no gradient)."""
+    if decoding.kind == "centre_of_mass":
+        probability = maps.masses(heatmaps)
+    else:
+        probability = maps.probabilities(heatmaps, decoding.sharpness)
+    points = maps.argmax(heatmaps) if decoding.kind == "argmax" else maps.expectation(probability)
+    confidence = maps.concentration(probability.detach(), points.detach(), decoding.radius)
+    return maps.resized_points(points, (heatmaps.shape[-1], heatmaps.shape[-2]), size), confidence
+
+
+def lift(
+    points: Float[Tensor, "B V J 2"], weights: Float[Tensor, "B V J"], views: Views, solver: DltMethod
+) -> tuple[Float[Tensor, "B J 3"], Bool[Tensor, "B J"]]:
+    """World joints by weighted DLT in float32 or better, and where they are determined (see `triangulate`)."""
+    if points.shape[1] < 2:
+        nothing = torch.zeros_like(points[:, 0, :, :1]).expand(-1, -1, 3)
+        return nothing, nothing[..., 0] > 0
+    with torch.autocast(points.device.type, enabled=False):
+        found = triangulate(
+            points.to(views.projections).transpose(1, 2),
+            views.projections[:, None],
+            weights.to(views.projections).transpose(1, 2),
+            views.present[:, None].expand(-1, points.shape[2], -1),
+            method=solver,
+            check=False,
+        )
+    return found.points, found.valid
+
+
+def triangulated(
+    heatmaps: Float[Tensor, "B V J h w"],
+    views: Views,
+    decoding: Decoding,
+    weights: Float[Tensor, "B V J"] | None = None,
+    keep_maps: bool = False,
+) -> MultiViewPrediction:
+    """Heatmaps to a prediction: decode every view, then weighted DLT (equal weights by default)."""
+    points, confidence = read_heatmaps(heatmaps, views.size, decoding)
+    weights = torch.ones_like(confidence) if weights is None else weights
+    joints, valid = lift(points, weights, views, decoding.solver)
+    used = views.present[..., None] & (weights > 0) & valid[:, None]
+    return MultiViewPrediction(
+        joints=joints,
+        valid=valid,
+        confidence=(confidence * used).sum(dim=1) / used.sum(dim=1).clamp_min(1),
+        joints_2d=points,
+        confidence_2d=confidence * views.present[..., None],
+        views_used=used,
+        heatmaps=heatmaps if keep_maps else None,
+    )
+
+
+def _check(crops: Tensor, projections: Tensor, present: Tensor | None) -> None:
+    if crops.ndim != 5 or crops.shape[2] != 3:
+        raise ValueError(f"crops must be (B, V, 3, H, W), these are {tuple(crops.shape)}")
+    if crops.shape[3] % STRIDE or crops.shape[4] % STRIDE:
+        raise ValueError(f"the sides of crops must be multiples of {STRIDE}, these are {tuple(crops.shape[3:])}")
+    if tuple(projections.shape) != (*crops.shape[:2], 3, 4):
+        raise ValueError(
+            f"crops of {crops.shape[0]} samples by {crops.shape[1]} views need projections "
+            f"({crops.shape[0]}, {crops.shape[1]}, 3, 4), these are {tuple(projections.shape)}"
+        )
+    if present is not None and tuple(present.shape) != tuple(crops.shape[:2]):
+        raise ValueError(f"the view mask must be {tuple(crops.shape[:2])}, it is {tuple(present.shape)}")
