@@ -44,6 +44,8 @@ class MultiViewPrediction:
     """Raw maps of the last 2D stage, kept on request."""
     volume: Volume | None = None
     """What the volumetric method's joints were read from, kept on request."""
+    coarse: MultiViewPrediction | None = None
+    """The algebraic stage that placed the volumetric method's cube, kept on request, so that it can be trained."""
 
 
 # So that torch.export knows how to hand a prediction out.
