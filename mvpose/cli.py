@@ -47,15 +47,16 @@ def parse(verb: str, arguments: list[str]):
     import tyro
 
     command = getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+    if "--config" not in arguments:
+        return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
     default, arguments = _named_run(command, arguments)
     return tyro.cli(command, args=arguments, default=default, prog=f"mvpose {verb}")
 
 
 def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
+    """A command filled from the TOML file after `--config`, and the arguments without it."""
     from mvpose.errors import ConfigError
 
-    if "--config" not in arguments:
-        return command(), arguments
     at = arguments.index("--config")
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")
@@ -71,7 +72,9 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
 def _usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (_, help_text) in VERBS.items())
-    return f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
+    return (
+        f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
+    )
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

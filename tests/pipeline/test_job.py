@@ -1,0 +1,278 @@
+"""The batch job through its own door: footage in, poses out, killed and begun again, asked for the impossible."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mvpose.archive.run_folder import RunFolder
+from mvpose.cli import run
+from mvpose.errors import ConfigError, FailureReason
+from mvpose.models.detector import DetectorConfig
+from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from tests.pipeline import coded_footage
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FRAMES = 40
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory) -> str:
+    """Two captures of 40 frames."""
+    folder = tmp_path_factory.mktemp("archive")
+    for name in ("one", "two"):
+        coded_footage.write_capture(str(folder / name), FRAMES)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(archive, tmp_path_factory) -> str:
+    """The run folder of a plain loop that nobody disturbed."""
+    output = str(tmp_path_factory.mktemp("undisturbed") / "run")
+    reconstruct_archive(job(archive, output))
+    return output
+
+
+@pytest.fixture
+def own_archive(archive, tmp_path) -> str:
+    """A copy of the first capture that a test may damage."""
+    shutil.copytree(os.path.join(archive, "one"), tmp_path / "archive" / "one")
+    return str(tmp_path / "archive")
+
+
+def job(archive: str, output: str, **changes) -> ReconstructJob:
+    settings = {
+        "clip_frames": 10, "detector": DetectorConfig(detector=coded_footage.DETECTOR),
+        "engine": EngineConfig(local=True),
+    }  # fmt: skip
+    return ReconstructJob(archive=archive, output=output, **(settings | changes))
+
+
+def contents(output: str) -> dict[str, bytes]:
+    """Every result file of a run with its bytes. Commits hold timings and are not among them."""
+    files = {}
+    for kind in ("poses", "keypoints", "quality", "failures", "summary.json", "run.json", "plan.parquet"):
+        path = os.path.join(output, kind)
+        found = [path] if os.path.isfile(path) else [os.path.join(d, f) for d, _, fs in os.walk(path) for f in fs]
+        for file in found:
+            with open(file, "rb") as opened:
+                files[os.path.relpath(file, output)] = opened.read()
+    return files
+
+
+def truth() -> np.ndarray:
+    return coded_footage.scene(FRAMES).joints
+
+
+def test_poses_are_where_the_people_were(undisturbed):
+    run_folder = RunFolder(undisturbed)
+    for plan in run_folder.plans():
+        poses = run_folder.poses(plan)
+        error = np.linalg.norm(poses.xyz - truth(), axis=-1)
+        assert np.isfinite(error).mean() > 0.95
+        # 0.1 px of noise in pictures of 128 x 96 pixels is about 1 cm at the person.
+        assert np.nanmedian(error) < 0.02
+    summary = run_folder.summary()
+    assert (summary.captures, summary.clips, summary.frames, summary.failures) == (2, 8, 80, ())
+    assert summary.exit_code(0.0) == 0
+
+
+def test_a_reader_without_mvpose_reads_the_poses_of_the_run_as_one_table(undisturbed):
+    table = pq.read_table(os.path.join(undisturbed, "poses")).to_pandas()
+    assert len(table) == 80 and sorted(table["capture"].unique()) == ["one", "two"]
+
+
+def test_nothing_is_computed_twice(archive, undisturbed):
+    before = {f: os.stat(os.path.join(undisturbed, f)).st_mtime_ns for f in contents(undisturbed)}
+    reconstruct_archive(job(archive, undisturbed))
+    assert before == {f: os.stat(os.path.join(undisturbed, f)).st_mtime_ns for f in contents(undisturbed)}
+
+
+def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(archive, output, engine=EngineConfig(workers=2)))
+    assert contents(output) == contents(undisturbed)
+
+
+def start_driver(archive: str, output: str, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output, "--clip-frames", "10"]
+    command += ["--detector.detector", coded_footage.DETECTOR, "--tracking.no-enabled", *flags]
+    environment = os.environ | {"PYTHONPATH": REPOSITORY, "CODED_SECONDS": "0.005"}
+    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_commits(output: str, kind: str, number: int) -> None:
+    folder = os.path.join(output, "commits", kind)
+    for _ in range(1200):
+        if sum(len(files) for _, _, files in os.walk(folder)) >= number:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {number} commits of {kind} came")
+
+
+@pytest.mark.parametrize("flags", [["--local"], ["--workers", "2"]], ids=["plain loop", "Ray"])
+def test_a_driver_killed_in_the_middle_and_begun_again_ends_with_the_same_bytes(archive, undisturbed, tmp_path, flags):
+    output = str(tmp_path / "run")
+    driver = start_driver(archive, output, *flags)
+    wait_for_commits(output, "keypoints", 3)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    assert not os.path.exists(os.path.join(output, "summary.json"))
+    kept = {
+        f: os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{output}/commits/keypoints") for f in fs
+    }
+
+    again = start_driver(archive, output, *flags)
+    _, said = again.communicate(timeout=240)
+    assert again.returncode == 0, said.decode()[-2000:]
+    assert contents(output) == contents(undisturbed)
+    now = {
+        f: os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{output}/commits/keypoints") for f in fs
+    }
+    assert kept and kept.items() <= now.items()
+
+
+def test_an_interrupted_job_says_how_to_go_on(archive, tmp_path):
+    output = str(tmp_path / "run")
+    driver = start_driver(archive, output, "--local")
+    wait_for_commits(output, "keypoints", 1)
+    os.kill(driver.pid, signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert b"run the same command again" in said and b"Traceback" not in said
+
+
+def test_other_settings_are_refused_by_name_and_replan_makes_what_is_missing(own_archive, tmp_path):
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    other = job(own_archive, output, clip_frames=20)
+    with pytest.raises(ConfigError, match=r"clip_frames: was 10, now 20.*--replan"):
+        reconstruct_archive(other)
+    summary = reconstruct_archive(job(own_archive, output, clip_frames=20, replan=True))
+    assert summary.clips == 2
+    assert pq.read_table(os.path.join(output, "poses")).num_rows == FRAMES
+
+
+def test_a_new_calibration_makes_new_poses_from_the_same_keypoints(own_archive, tmp_path):
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    keypoints = {f: b for f, b in contents(output).items() if f.startswith("keypoints")}
+    calibration = os.path.join(own_archive, "one", "calibration", "Calib.toml")
+    with open(calibration) as file:
+        text = file.read()
+    with open(calibration, "w") as file:
+        file.write(shifted(text))
+    with pytest.raises(ConfigError, match=r"calibration.*has changed"):
+        reconstruct_archive(job(own_archive, output))
+    made = os.stat(os.path.join(output, next(iter(keypoints)))).st_mtime_ns
+    reconstruct_archive(job(own_archive, output, replan=True))
+    assert {f: b for f, b in contents(output).items() if f.startswith("keypoints")} == keypoints
+    assert os.stat(os.path.join(output, next(iter(keypoints)))).st_mtime_ns == made
+
+
+def shifted(calibration: str) -> str:
+    """The calibration with another world origin: 1 m along x."""
+    moved = coded_footage.scene(FRAMES)
+    rotation = moved.rig.camera_from_world.rotation
+    lines, camera = [], -1
+    for line in calibration.splitlines():
+        if line.startswith("[cam"):
+            camera += 1
+        if line.startswith("translation"):
+            translation = moved.rig.camera_from_world.translation[camera] + rotation[camera][:, 0]
+            line = f"translation = {translation.tolist()}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def failures(output: str) -> list[tuple[str, FailureReason]]:
+    return [(f.clip.capture_id, f.reason) for f in RunFolder(output).summary().failures]
+
+
+def test_a_truncated_video_is_a_failure_row_and_the_other_capture_is_done(archive, own_archive, tmp_path):
+    shutil.copytree(os.path.join(archive, "two"), os.path.join(own_archive, "two"))
+    video = os.path.join(own_archive, "one", "videos", "cam2.mp4")
+    os.truncate(video, os.path.getsize(video) // 2)
+    output = str(tmp_path / "run")
+    summary = reconstruct_archive(job(own_archive, output))
+    assert {f.clip.capture_id for f in summary.failures} == {"one"}
+    assert {f.reason for f in summary.failures} <= {FailureReason.VIDEO_TOO_SHORT, FailureReason.VIDEO_UNREADABLE}
+    assert all("cam2.mp4" in f.detail for f in summary.failures)
+    assert summary.exit_code(max_failed_share=0.9) == 3 and summary.exit_code(max_failed_share=0.0) == 4
+    assert "two" in summary.figures
+
+
+def test_an_unreadable_video_is_a_failure_row(own_archive, tmp_path):
+    with open(os.path.join(own_archive, "one", "videos", "cam1.mp4"), "wb") as video:
+        video.write(b"this is not a video")
+    summary = reconstruct_archive(job(own_archive, str(tmp_path / "run")))
+    assert len(summary.failures) == 1 and "cam1.mp4" in summary.failures[0].detail
+    assert summary.failures[0].reason == FailureReason.VIDEO_UNREADABLE
+
+
+def test_a_missing_camera_leaves_the_others_to_do_the_work(own_archive, tmp_path):
+    os.remove(os.path.join(own_archive, "one", "videos", "cam3.mp4"))
+    output = str(tmp_path / "run")
+    summary = reconstruct_archive(job(own_archive, output))
+    assert summary.failures == () and RunFolder(output).plans()[0].capture.rig.names == ("cam0", "cam1", "cam2")
+
+
+def test_one_view_only_is_a_failure_row(own_archive, tmp_path):
+    for camera in (1, 2, 3):
+        os.remove(os.path.join(own_archive, "one", "videos", f"cam{camera}.mp4"))
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    assert failures(output) == [("one", FailureReason.TOO_FEW_VIEWS)]
+
+
+def test_nobody_in_view_is_a_failure_row(own_archive, tmp_path):
+    detector = DetectorConfig(detector="tests.pipeline.test_job:NobodyThere")
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output, detector=detector))
+    assert {reason for _, reason in failures(output)} == {FailureReason.NO_PERSON}
+
+
+class NobodyThere(coded_footage.CodedDetector):
+    """Sees no one."""
+
+    def people(self, picture):
+        found = super().people(picture)
+        return type(found)(found.box[:0], found.score[:0], found.xy[:0], found.confidence[:0])
+
+
+def test_a_wrong_path_is_one_sentence(tmp_path, capsys):
+    assert run(["reconstruct", str(tmp_path / "nowhere"), "--output", str(tmp_path / "run"), "--local"]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "nowhere") in said and said.count("\n") == 1
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert run(["reconstruct", str(tmp_path / "empty"), "--output", str(tmp_path / "run"), "--local"]) == 1
+    said = capsys.readouterr().err
+    assert "empty" in said and said.count("\n") == 1
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(archive, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    flags = ["--local", "--detector.detector", coded_footage.DETECTOR]
+    assert run(["reconstruct", archive, "--output", str(tmp_path / "file" / "run"), *flags]) == 1
+    said = capsys.readouterr().err
+    assert "cannot write" in said and "Traceback" not in said
+
+
+def test_a_dry_run_tells_what_is_to_do_and_writes_nothing(archive, tmp_path, capsys):
+    output = str(tmp_path / "run")
+    flags = ["--dry-run", "--clip-frames", "10", "--detector.detector", coded_footage.DETECTOR]
+    assert run(["reconstruct", archive, "--output", output, *flags]) == 0
+    said = capsys.readouterr().out
+    assert "8 clips of 2 captures: 0 done, 8 to do" in said and "clip_frames = 10" in said
+    assert not os.path.exists(output)
