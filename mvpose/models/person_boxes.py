@@ -60,11 +60,11 @@ def overlap(a: Float[np.ndarray, "A 4"], b: Float[np.ndarray, "B 4"]) -> Float[n
     return common / (area_a[:, None] + area_b[None, :] - common)
 
 
-def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int) -> list[PersonBoxes]:
+def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_people: int) -> list[PersonBoxes]:
     """Boxes of frames 0 .. num_frames - 1 from those seen in the first and in the last of them.
 
     Boxes are paired for the greatest total overlap and move linearly from one place to the other; a box that only one
-    end has stays where it is. Place p is the same person in all frames, best mean score first.
+    end has stays where it is. Place p is the same person in all frames; at most `max_people`, best mean score first.
     """
     shared = overlap(first.box, last.box)
     rows, columns = linear_sum_assignment(shared, maximize=True)
@@ -80,7 +80,7 @@ def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int) -> lis
             np.delete(last.score, columns),
         ]
     )
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score, kind="stable")[:max_people]
     moment = np.linspace(0, 1, num_frames)[:, None, None]
     path = (1 - moment) * start[order] + moment * stop[order]
     return [PersonBoxes(box, score[order]) for box in path]

@@ -16,7 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.cards import read_card
-from mvpose.models.detector import DetectorConfig, People, TopDownDetector, load_detector, network_input
+from mvpose.models.detector import (
+    DetectorConfig,
+    People,
+    TopDownDetector,
+    detector_digest,
+    load_detector,
+    network_input,
+)
 from mvpose.skeleton import COCO17, SKELETONS, Skeleton
 
 NUM_JOINTS = len(COCO17.joints)
@@ -231,6 +238,13 @@ def test_other_weights_have_another_digest(config, edit_card, tmp_path):
     old, new = (hashlib.sha256(data).hexdigest() for data in (content, model.SerializeToString()))
     edit_card(old, new)
     assert load_detector(config).digest != before
+
+
+def test_the_digest_can_be_told_without_weights(config, monkeypatch, tmp_path):
+    loaded = load_detector(config).digest
+    monkeypatch.setenv("MVPOSE_WEIGHTS", str(tmp_path / "nothing"))
+    assert detector_digest(config) == loaded
+    assert detector_digest(replace(config, detector=f"{__name__}:BrightestPixel")) == "brightest"
 
 
 def test_the_device_in_use_is_said(config):
