@@ -1,0 +1,278 @@
+"""Errors of 3D and 2D poses, batched in torch.
+
+Every metric gives one number per pose (or frame), NaN where it has nothing to judge, so that the caller chooses the
+mean: over frames, over actions, over a filtered set. Positions are in metres, pixels where a name says so, fractions
+in 0..1. `mask` says which joints count; a masked joint may be NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvpose.geometry.alignment import align
+
+PCK_THRESHOLD_M = 0.15
+AUC_THRESHOLDS_M = tuple(0.005 * i for i in range(31))
+"""0 to 150 mm in steps of 5 mm."""
+
+
+def joint_errors(
+    predicted: Float[Tensor, "*batch J d"], truth: Float[Tensor, "*batch J d"]
+) -> Float[Tensor, "*batch J"]:
+    """Euclidean distance of each joint."""
+    return (predicted - truth).norm(dim=-1)
+
+
+def mpjpe(
+    predicted: Float[Tensor, "*batch J d"],
+    truth: Float[Tensor, "*batch J d"],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Mean per-joint position error, absolute: metres (or pixels, of 2D poses)."""
+    return _joint_mean(joint_errors(predicted, truth), mask)
+
+
+def root_relative(poses: Float[Tensor, "*batch J d"], root: Sequence[int]) -> Float[Tensor, "*batch J d"]:
+    """Poses told from the mean of their own root joints (one pelvis, or two hips)."""
+    return poses - poses[..., list(root), :].mean(dim=-2, keepdim=True)
+
+
+def mpjpe_relative(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """MPJPE after each pose's own root is taken off, in metres; the root itself stays in the mean."""
+    return mpjpe(root_relative(predicted, root), root_relative(truth, root), mask)
+
+
+def pa_mpjpe(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """MPJPE after the best similarity (Procrustes, proper rotations only), in metres."""
+    mask = torch.ones_like(truth[..., 0], dtype=torch.bool) if mask is None else mask
+    seen = torch.where(mask[..., None], predicted, torch.zeros_like(predicted))
+    fitted = align(seen, truth, mask.to(truth)).apply(seen)
+    return mpjpe(fitted, truth, mask)
+
+
+def fitted_scale(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> tuple[Float[Tensor, "*batch J 3"], Float[Tensor, "*batch J 3"]]:
+    """Root-relative poses, the prediction scaled by the least squares sum<p, g> / sum<p, p> (Rhodin et al. 2018).
+
+    Not the scale of a full Procrustes fit, which other code reports under the same name.
+    """
+    p, g = root_relative(predicted, root), root_relative(truth, root)
+    used = torch.ones_like(p) if mask is None else mask[..., None].to(p)
+    p_used, g_used = (torch.where(used > 0, x, torch.zeros_like(x)) for x in (p, g))
+    power = p_used.square().sum(dim=(-1, -2))
+    scale = (p_used * g_used).sum(dim=(-1, -2)) / torch.where(power > 0, power, torch.ones_like(power))
+    return p * scale[..., None, None], g
+
+
+def n_mpjpe(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Root-relative MPJPE after the best scale, in metres."""
+    return mpjpe(*fitted_scale(predicted, truth, root, mask), mask)
+
+
+def mpjve(
+    predicted: Float[Tensor, "*batch T J 3"],
+    truth: Float[Tensor, "*batch T J 3"],
+    mask: Bool[Tensor, "*batch T J"] | None = None,
+) -> Float[Tensor, "*batch T-1"]:
+    """Mean per-joint velocity error: MPJPE of first differences in time, metres per frame."""
+    both = None if mask is None else mask[..., 1:, :] & mask[..., :-1, :]
+    return mpjpe(predicted.diff(dim=-3), truth.diff(dim=-3), both)
+
+
+def pck(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+    threshold: float = PCK_THRESHOLD_M,
+) -> Float[Tensor, "*batch"]:
+    """Share of joints nearer than `threshold` metres, root-relative."""
+    return _share_within(root_relative(predicted, root), root_relative(truth, root), mask, (threshold,))
+
+
+def npck(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+    threshold: float = PCK_THRESHOLD_M,
+) -> Float[Tensor, "*batch"]:
+    """`pck` after the best scale."""
+    return _share_within(*fitted_scale(predicted, truth, root, mask), mask, (threshold,))
+
+
+def auc(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    root: Sequence[int],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+    thresholds: Sequence[float] = AUC_THRESHOLDS_M,
+) -> Float[Tensor, "*batch"]:
+    """Mean of `pck` over thresholds of 0 to 150 mm: the area under its curve."""
+    return _share_within(root_relative(predicted, root), root_relative(truth, root), mask, thresholds)
+
+
+def joint_detection_rate(
+    predicted_px: Float[Tensor, "*batch J 2"],
+    truth_px: Float[Tensor, "*batch J 2"],
+    head_size_px: Float[Tensor, "*batch"],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """JDR: share of 2D joints within half the head's size (Qiu et al. 2019)."""
+    return _joint_mean((joint_errors(predicted_px, truth_px) <= head_size_px[..., None] / 2).to(truth_px), mask)
+
+
+def pose_structure_score(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    centroids: Float[Tensor, "k J 3"],
+    root: Sequence[int],
+) -> Float[Tensor, "*batch"]:
+    """PSS: 1 where prediction and truth lie in the same cluster of poses, else 0 (Kocabas et al. 2019).
+
+    Poses are root-relative and divided by their norm, so that scale does not count; rotation does. `centroids` are the
+    clusters' centres in that form (`structure` gives it); how many there are is part of the metric's name (PSS@50).
+    """
+    nearest = [
+        (structure(poses, root).unsqueeze(-3) - centroids).square().sum(dim=(-1, -2)).argmin(dim=-1)
+        for poses in (predicted, truth)
+    ]
+    return (nearest[0] == nearest[1]).to(truth)
+
+
+def structure(poses: Float[Tensor, "*batch J 3"], root: Sequence[int]) -> Float[Tensor, "*batch J 3"]:
+    """Poses without place and size: root-relative, of norm 1."""
+    relative = root_relative(poses, root)
+    return relative / relative.square().sum(dim=(-1, -2), keepdim=True).sqrt().clamp_min(1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class MultiPersonScore:
+    """Average precision and recall of whole poses over a set of frames."""
+
+    thresholds_m: tuple[float, ...]
+    average_precision: Float[Tensor, "t"]
+    """Per threshold, 0..1."""
+    recall: Float[Tensor, "t"]
+    """Per threshold, over the people of the ground truth."""
+    matched_mpjpe_m: Float[Tensor, ""]
+    """Of the poses matched at the last threshold; NaN where none is."""
+
+
+def multi_person_score(
+    predicted: Float[Tensor, "T P J 3"],
+    score: Float[Tensor, "T P"],
+    found: Bool[Tensor, "T P"],
+    truth: Float[Tensor, "T Q J 3"],
+    present: Bool[Tensor, "T Q"],
+    mask: Bool[Tensor, "T Q J"] | None = None,
+    thresholds_m: Sequence[float] = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.5),
+) -> MultiPersonScore:
+    """AP of poses by MPJPE, after the protocol of VoxelPose (Tu et al. 2020) on Panoptic; recall@500 mm is the last.
+
+    Each predicted pose stands for the true person of its frame that is nearest by MPJPE. In falling order of score it
+    is a hit when that error is below the threshold and the person has not been hit before. AP is the area under the
+    precision-recall curve, precision made non-increasing.
+    """
+    distances = (predicted[:, :, None] - truth[:, None]).norm(dim=-1)
+    errors = _joint_mean(distances, None if mask is None else mask[:, None])
+    errors = torch.where(present[:, None] & errors.isfinite(), errors, torch.inf)
+    frames = torch.arange(len(truth), device=truth.device)[:, None]
+    nearest = errors.min(dim=-1)
+    person = frames * truth.shape[1] + nearest.indices
+    order = score[found].argsort(descending=True, stable=True)
+    error, person = nearest.values[found][order], person[found][order]
+    people = present.sum()
+    parts = [_precision_and_recall(error, person, t, present.numel(), people) for t in thresholds_m]
+    hit = _first_hits(error, person, thresholds_m[-1], present.numel())
+    return MultiPersonScore(
+        tuple(thresholds_m), torch.stack([p for p, _ in parts]), torch.stack([r for _, r in parts]), error[hit].mean()
+    )
+
+
+def frame_mean(values: Float[Tensor, "n"], keep: Bool[Tensor, "n"] | None = None) -> float:
+    """Mean over frames (of `keep`, where some scenes are filtered out); frames with nothing to judge do not count."""
+    return float((values if keep is None else values[keep]).nanmean())
+
+
+def action_mean(
+    values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
+) -> float:
+    """Mean of the actions' own frame means: each action counts the same, however long."""
+    return float(torch.tensor(list(by_action(values, actions, keep).values()), dtype=torch.float64).nanmean())
+
+
+def by_action(
+    values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
+) -> dict[Hashable, float]:
+    """Frame mean of each action, in order of first appearance; an action whose frames are all filtered is left out."""
+    if len(actions) != len(values):
+        raise ValueError(f"{len(values)} values need as many actions, not {len(actions)}")
+    names = list(dict.fromkeys(actions))
+    index = torch.tensor([names.index(a) for a in actions], device=values.device)
+    kept = torch.ones_like(values, dtype=torch.bool) if keep is None else keep
+    return {
+        name: frame_mean(values, kept & (index == i)) for i, name in enumerate(names) if (kept & (index == i)).any()
+    }
+
+
+def _joint_mean(values: Float[Tensor, "*batch J"], mask: Bool[Tensor, "*#batch J"] | None) -> Float[Tensor, "*batch"]:
+    if mask is None:
+        return values.mean(dim=-1)
+    mask = mask.expand(values.shape)
+    total = torch.where(mask, values, torch.zeros_like(values)).sum(dim=-1)
+    return total / mask.sum(dim=-1)  # 0 / 0 is the NaN of a pose without joints
+
+
+def _share_within(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    mask: Bool[Tensor, "*batch J"] | None,
+    thresholds: Sequence[float],
+) -> Float[Tensor, "*batch"]:
+    errors = joint_errors(predicted, truth)
+    limits = errors.new_tensor(thresholds)
+    return _joint_mean((errors[..., None] <= limits).to(errors).mean(dim=-1), mask)
+
+
+def _first_hits(error: Tensor, person: Tensor, threshold: float, people: int) -> Bool[Tensor, "n"]:
+    """Predictions, in falling order of score, that are near enough to a person whom none before them hit."""
+    near = error < threshold
+    rank = torch.arange(len(error), device=error.device)
+    late = torch.full((people,), len(error), device=error.device)
+    first = late.scatter_reduce(0, person[near], rank[near], "amin")
+    return near & (first[person] == rank)
+
+
+def _precision_and_recall(
+    error: Tensor, person: Tensor, threshold: float, places: int, people: Tensor
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    hits = _first_hits(error, person, threshold, places).double().cumsum(0)
+    precision = hits / torch.arange(1, len(hits) + 1, device=hits.device)
+    envelope = precision.flip(0).cummax(0).values.flip(0)
+    recall = hits / people
+    steps = recall.diff(prepend=recall.new_zeros(1))
+    return (envelope * steps).sum(), recall[-1] if len(recall) else recall.new_zeros(())
