@@ -1,0 +1,115 @@
+"""What a multi-view method is trained for: its prediction against the truth, as named terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvpose import losses
+from mvpose.heatmaps import gaussian_targets, resized_points
+from mvpose.models.multiview import MultiViewPrediction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class MultiViewTruth:
+    """Where the joints are. What is not `known` may be NaN."""
+
+    joints: Float[Tensor, "B J 3"]
+    """World, metres."""
+    known: Bool[Tensor, "B J"]
+    joints_2d: Float[Tensor, "B V J 2"]
+    """Pixels of the crops; a joint outside its crop, or in an absent view, is not `inside`."""
+    inside: Bool[Tensor, "B V J"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Canonical Fusion trains `points` first and `joints` late; algebraic triangulation `joints` as `soft_mse`; volumetric
+    `joints` as `absolute` with `volume` (the paper's 0.01 against centimetres is 1e-4 against metres).
+    """
+
+    heatmaps: float = 0.0
+    sigma: float = 2.0
+    """Of the target Gaussians, in pixels of the map."""
+    points: float = 1.0
+    """2D distance, as a share of the crop's longer side."""
+    joints: float = 1.0
+    """3D error in metres."""
+    joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
+    warm_up: losses.WarmUp = field(default_factory=losses.WarmUp)
+    volume: float = 0.0
+    coarse: float = 0.0
+    """The 3D error of the volumetric method's algebraic stage."""
+    root: tuple[int, ...] = (0,)
+    """One view cannot tell depth: samples with fewer than two are judged relative to these joints' mean."""
+
+
+def objective(
+    prediction: MultiViewPrediction,
+    truth: MultiViewTruth,
+    size: tuple[int, int],
+    config: ObjectiveConfig,
+    progress: float = 1.0,
+) -> dict[str, Float[Tensor, ""]]:
+    """Weighted terms by name; their sum is the loss. `size` is (width, height) of the crops, `progress` is 0..1.
+
+    Heatmap and volume terms need a prediction made with `keep_maps`; ValueError where it was not.
+    """
+    inside = truth.inside.to(truth.joints)
+    share = config.warm_up.share(progress)
+    terms: dict[str, Tensor] = {}
+    if config.heatmaps:
+        maps = _kept(prediction.heatmaps, "heatmaps")
+        grid = maps.shape[-1], maps.shape[-2]
+        targets = gaussian_targets(resized_points(truth.joints_2d, size, grid), grid, config.sigma)
+        terms["heatmaps"] = config.heatmaps * losses.heatmap_mse(maps, targets, inside)
+    if config.points:
+        pixels = losses.point_distance(prediction.joints_2d, truth.joints_2d, inside)
+        terms["points"] = config.points / max(size) * pixels
+    if config.joints and share:
+        terms["joints"] = config.joints * share * joint_loss(prediction, truth, config)
+    if config.volume and share:
+        value, in_cube = _kept(prediction.volume, "volume").at(_filled(truth.joints, truth.known))
+        counted = (in_cube & truth.known & prediction.valid).to(value)
+        terms["volume"] = config.volume * share * losses.cross_entropy_at(value, counted)
+    if config.coarse and share:
+        stage = _kept(prediction.coarse, "coarse")
+        terms["coarse"] = config.coarse * share * joint_loss(stage, truth, config)
+    return terms
+
+
+def joint_loss(prediction: MultiViewPrediction, truth: MultiViewTruth, config: ObjectiveConfig) -> Float[Tensor, ""]:
+    """The 3D term over joints that are both known and valid."""
+    counted = (truth.known & prediction.valid).to(prediction.joints)
+    root = list(config.root)
+    single = prediction.views_used.any(dim=2).sum(dim=1) < 2
+    rooted = single & (counted[:, root] > 0).all(dim=1)
+    expected = _filled(truth.joints, truth.known)
+    offset = prediction.joints[:, root].mean(dim=1) - expected[:, root].mean(dim=1)
+    expected = expected + torch.where(rooted[:, None], offset, torch.zeros_like(offset))[:, None]
+    counted = counted * (~single | rooted)[:, None]
+    match config.joints_as:
+        case "distance":
+            return losses.point_distance(prediction.joints, expected, counted)
+        case "soft_mse":
+            return losses.soft_mse(prediction.joints, expected, counted)
+        case "absolute":
+            return losses.mean_absolute_error(prediction.joints, expected, counted)
+
+
+def _kept(part: T | None, name: str) -> T:
+    if part is None:
+        raise ValueError(f"this objective needs the prediction's {name}: call the method with keep_maps=True")
+    return part
+
+
+def _filled(joints: Float[Tensor, "B J 3"], known: Bool[Tensor, "B J"]) -> Float[Tensor, "B J 3"]:
+    return torch.where(known[..., None], joints, torch.zeros_like(joints))
