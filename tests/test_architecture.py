@@ -28,6 +28,7 @@ LAYERS = [
     {"report", "tracking", "pipeline", "training", "benchmarks"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 # `mvpose.config` is knowledge of settings alone and may be read from anywhere.
 ANYWHERE = {"config"}

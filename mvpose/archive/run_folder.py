@@ -149,12 +149,17 @@ class RunFolder:
             fs.rm(attempts, recursive=True)
         return summary
 
-    def summary(self) -> Summary:
-        """The summary of a finished run; ResultsError if the run is not finished."""
+    def summary_text(self) -> str:
+        """`summary.json` as it stands; ResultsError if the run is not finished or the folder is not a run."""
         uri = join(self.uri, "summary.json")
         if not exists(uri):
+            self.settings()
             raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
-        record = json.loads(read_bytes(uri))
+        return read_bytes(uri).decode()
+
+    def summary(self) -> Summary:
+        """The summary of a finished run; ResultsError if the run is not finished."""
+        record = json.loads(self.summary_text())
         failures = tuple(
             ClipFailure(Clip(**f["clip"]), f["stage"], FailureReason(f["reason"]), f["detail"])
             for f in record.pop("failures")
