@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,11 +12,28 @@ from torch import Tensor
 
 from mvpose.geometry.conditioning import Conditioned, singular
 from mvpose.geometry.dlt import DltMethod, design_rows, determined, solve
+from mvpose.geometry.kernels import fused
 
-__all__ = ["DltMethod", "Triangulation", "reprojection_errors", "triangulate"]
+__all__ = [
+    "DltMethod",
+    "Engine",
+    "Triangulation",
+    "chosen_engine",
+    "explain",
+    "reprojection_errors",
+    "triangulate",
+]
 
 # At 5 m from the cameras, rays half a degree apart turn 1 mm of error across into 0.1 m along.
 MIN_ANGLE = math.radians(0.5)
+FUSED_METHODS = (DltMethod.NORMAL, DltMethod.SII)
+
+
+class Engine(StrEnum):
+    """Which code triangulates: one fused kernel for the device (numba or Triton), or plain torch, its reference."""
+
+    FUSED = "fused"
+    TORCH = "torch"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +55,7 @@ def triangulate(
     shift: float = 1e-5,
     start: Float[Tensor, "*#batch 3"] | None = None,
     min_angle: float = MIN_ANGLE,
+    engine: Engine | None = None,
     check: bool = True,
 ) -> Triangulation:
     """Undistorted pixels of V views to world points in metres, in the dtype of `points` (float32 or float64).
@@ -46,23 +65,51 @@ def triangulate(
     `min_angle` radians apart, and it lies before every camera that sees it. Gradients reach points, weights and
     projections; they are zero for points that are not valid.
 
-    `iterations`, `shift` (a share of trace(A^T A)) and `start` (world; the middle of the rig when None) belong to SII.
-    Inside, rows are normalised and the world is centred on the rig, so that float32 serves at any offset that the
-    projections themselves can hold: give projections in float64 for a rig far from its origin.
+    `iterations`, `shift` (a share of trace(A^T A)) and `start` (world, a constant; the middle of the rig when None)
+    belong to SII. Inside, rows are normalised and the world is centred on the rig, so that float32 serves at any offset
+    that the projections themselves can hold: give projections in float64 for a rig far from its origin.
 
-    Raises ValueError for shapes or dtypes that do not fit. With `check`, also for negative or NaN weights and cameras
-    without a centre: one pass over weights and projections, and on a GPU one synchronisation. Without it such points
-    come back not valid, or are nonsense where a weight is negative.
+    `engine` None picks as `chosen_engine` does; `explain` says what that is. Raises ValueError for shapes, dtypes or
+    settings that do not fit, ImportError where a fused kernel cannot run. With `check`, ValueError also for negative or
+    NaN weights and cameras without a centre: one pass over weights and projections, and on a GPU one synchronisation.
+    Without it such points come back not valid, and a negative weight counts as 0.
     """
-    weights = checked_weights(points, projections, weights, mask, check)
+    weights = _masked(points, projections, weights, mask, check)
+    _check_settings(method, iterations, shift)
+    engine = chosen_engine(points, projections, method) if engine is None else engine
     conditioned = Conditioned.of(projections, points.dtype)
-    start = None if start is None else conditioned.from_world(start)
+    start = None if start is None else conditioned.from_world(start.detach().to(points.dtype))
+    least = 1.0 - math.cos(min_angle)
+    if engine == Engine.FUSED:
+        if method not in FUSED_METHODS or projections.requires_grad:
+            raise ValueError(f"the fused kernels solve {[*FUSED_METHODS]} with constant projections; not {method} here")
+        solver = fused.Solver(method == DltMethod.SII, iterations, shift, least)
+        return Triangulation(*fused.triangulate(points, conditioned, weights, start, solver))
+    weights = torch.ones_like(points[..., 0]) if weights is None else weights.clamp_min(0.0)
     rows = design_rows(points, weights, conditioned.projections)
-    ok = determined(rows, weights, 1.0 - math.cos(min_angle))
-    x, ok = solve(rows, ok, method, start, iterations, shift)
+    x, ok = solve(rows, determined(rows, weights, least), method, start, iterations, shift)
     valid = ok & _before_the_cameras(x, weights, conditioned.projections)
     world = conditioned.to_world(x)
     return Triangulation(torch.where(valid[..., None], world, torch.zeros_like(world)), valid)
+
+
+def chosen_engine(points: Tensor, projections: Tensor, method: DltMethod) -> Engine:
+    """What `triangulate` runs when not told: the fused kernel of the device wherever it can do the work.
+
+    That is for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient.
+    """
+    fits = method in FUSED_METHODS and points.device.type in ("cpu", "cuda") and not projections.requires_grad
+    return Engine.FUSED if fits else Engine.TORCH
+
+
+def explain(points: Tensor, projections: Tensor, method: DltMethod = DltMethod.NORMAL) -> str:
+    """One sentence: which code `triangulate` runs for these arguments, and where."""
+    where = f"{method} in {str(points.dtype).removeprefix('torch.')} on {points.device}"
+    if chosen_engine(points, projections, method) == Engine.TORCH:
+        return f"{where}: plain torch operations"
+    if points.device.type == "cuda":
+        return f"{where}: fused Triton kernel"
+    return f"{where}: fused kernel compiled by numba, up to {torch.get_num_threads()} threads"
 
 
 def reprojection_errors(
@@ -105,11 +152,20 @@ def checked_weights(
     points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
 ) -> Float[Tensor, "*batch V"]:
     """The weight of each view with the mask in it, after the checks that `triangulate` promises."""
+    weights = _masked(points, projections, weights, mask, check)
+    return torch.ones_like(points[..., 0]) if weights is None else weights
+
+
+def _masked(
+    points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
+) -> Tensor | None:
+    """Weights with the mask in them, None where every view counts the same; checked."""
     _check_shapes(points, projections, weights, mask)
     if check:
         _check_values(projections, weights)
-    weights = torch.ones_like(points[..., 0]) if weights is None else weights
-    return weights if mask is None else torch.where(mask, weights, torch.zeros_like(weights))
+    if weights is None:
+        return None if mask is None else mask.to(points.dtype)
+    return weights.to(points.dtype) if mask is None else torch.where(mask, weights.to(points.dtype), 0.0)
 
 
 def _image(x: Tensor, projections: Tensor) -> Float[Tensor, "*batch V 3"]:
@@ -145,6 +201,11 @@ def _check_shapes(points: Tensor, projections: Tensor, weights: Tensor | None, m
             )
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"mask of shape {_shape(mask)} is {mask.dtype}; give torch.bool")
+
+
+def _check_settings(method: DltMethod, iterations: int, shift: float) -> None:
+    if method == DltMethod.SII and (iterations < 1 or not shift > 0.0):
+        raise ValueError(f"SII needs at least 1 iteration and a positive shift; got {iterations} and {shift}")
 
 
 def _check_values(projections: Tensor, weights: Tensor | None) -> None:
