@@ -42,11 +42,16 @@ def run(arguments: list[str]) -> int:
         return 130
 
 
+def command_of(verb: str):
+    """The dataclass (or union of dataclasses) whose fields are the flags of a verb."""
+    return getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+
+
 def parse(verb: str, arguments: list[str]):
     """The dataclass of a verb from its arguments; `--config FILE.toml` gives the defaults of the other flags."""
     import tyro
 
-    command = getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+    command = command_of(verb)
     if "--config" not in arguments:
         return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
     default, arguments = _named_run(command, arguments)

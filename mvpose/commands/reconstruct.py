@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +17,7 @@ from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import load_detector
-from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
 from mvpose.tracking import TrackingConfig
 
@@ -34,6 +35,7 @@ class Reconstruct(ReconstructJob):
     """Folder or s3:// URI with the captures."""
     output: str = ""
     """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(prefix_name=False)] = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dry_run: bool = False
     """Say what would be done, and do nothing."""

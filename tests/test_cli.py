@@ -1,0 +1,77 @@
+"""The command line: its flags, and how it says no."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tyro
+
+from mvpose.cli import VERBS, command_of, run
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "flags.txt")
+
+
+def _flags(parser, prefix: str) -> list[str]:
+    """Every flag of a parser and of its subcommands, one a line."""
+    lines = []
+    for action in parser._actions:
+        if action.choices and hasattr(action.choices, "items"):
+            for name, below in action.choices.items():
+                lines += _flags(below, f"{prefix} {name}")
+        elif action.option_strings and "--help" not in action.option_strings:
+            lines.append(f"{prefix} {' '.join(action.option_strings)}")
+        elif not action.option_strings:
+            lines.append(f"{prefix} {action.dest}")
+    return lines
+
+
+def test_the_set_of_flags_is_the_one_that_was_agreed():
+    """To change it deliberately: MVPOSE_GOLDEN=write pytest tests/test_cli.py, and say so in CHANGELOG.md."""
+    flags = [line for verb in VERBS for line in _flags(tyro.extras.get_parser(command_of(verb)), verb)]
+    text = "\n".join(flags) + "\n"
+    if os.environ.get("MVPOSE_GOLDEN") == "write":
+        with open(GOLDEN, "w") as file:
+            file.write(text)
+    with open(GOLDEN) as file:
+        assert text == file.read()
+
+
+def test_help_lists_every_verb(capsys):
+    assert run(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(verb in said for verb in VERBS)
+
+
+def test_an_unknown_verb_shows_the_verbs_and_fails(capsys):
+    assert run(["reconstrct"]) == 2
+    assert "reconstruct" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_in_a_named_run_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text("clip_frame = 3\n")
+    assert run(["reconstruct", "--config", str(tmp_path / "run.toml"), "a", "--output", "b"]) == 1
+    said = capsys.readouterr().err
+    assert "clip_frame" in said and "run.toml" in said and said.count("\n") == 1
+
+
+def test_flags_override_a_named_run(tmp_path, monkeypatch):
+    from mvpose.cli import parse
+
+    (tmp_path / "run.toml").write_text("clip_frames = 3\n[detector]\nmax_people = 2\n")
+    command = parse("reconstruct", ["a", "--output", "b", "--config", str(tmp_path / "run.toml"), "--clip-frames", "9"])
+    assert (command.clip_frames, command.detector.max_people, command.archive) == (9, 2, "a")
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "view", "index"])
+def test_a_verb_without_its_argument_says_what_is_missing(verb, capsys):
+    assert run([verb]) == 1
+    assert f"mvpose {verb}" in capsys.readouterr().err
+
+
+def test_the_command_starts_without_loading_what_it_does_not_need():
+    code = (
+        "import sys, mvpose.cli as c; c.run(['--help']); print({'torch', 'ray', 'mlflow'} & set(sys.modules) or 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "none"
