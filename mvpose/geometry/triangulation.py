@@ -170,7 +170,7 @@ def _masked(
 
 def _image(x: Tensor, projections: Tensor) -> Float[Tensor, "*batch V 3"]:
     """Homogeneous pixels of conditioned points; the third entry has the sign of the depth."""
-    return (projections[..., :3] @ x[..., None, :, None])[..., 0] + projections[..., 3]
+    return torch.einsum("...vij,...j->...vi", projections[..., :3], x) + projections[..., 3]
 
 
 def _before_the_cameras(x: Tensor, weights: Tensor, projections: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""Points moved to the minimum of their robust reprojection error: batched Levenberg-Marquardt, 3 unknowns each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvpose.geometry.conditioning import Conditioned
+from mvpose.geometry.dlt import inverse_parts
+from mvpose.geometry.robust_loss import RobustLoss
+from mvpose.geometry.triangulation import checked_weights, reprojection_errors
+
+# In rigs: 0.05 mm for cameras 5 m from their middle.
+STEP_OF_CONVERGED = 1e-5
+FIRST_DAMPING, LEAST_DAMPING, LARGEST_DAMPING = 1e-3, 1e-9, 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """Refined world points, the residuals they leave, and where the last step was too small to matter."""
+
+    points: Float[Tensor, "*batch 3"]
+    residuals_px: Float[Tensor, "*batch V"]
+    converged: Bool[Tensor, "*batch"]
+
+
+@torch.no_grad()
+def refine(
+    points_world: Float[Tensor, "*batch 3"],
+    pixels: Float[Tensor, "*batch V 2"],
+    projections: Float[Tensor, "*#batch V 3 4"],
+    weights: Float[Tensor, "*batch V"] | None = None,
+    mask: Bool[Tensor, "*batch V"] | None = None,
+    *,
+    loss: RobustLoss = RobustLoss.HUBER,
+    scale_px: float = 5.0,
+    steps: int = 10,
+    check: bool = True,
+) -> Refinement:
+    """World points minimising the sum over views of weight^2 loss(reprojection error), from where they stand.
+
+    Every point does `steps` steps with its own damping; a step that does not lower its cost is taken back, so that no
+    point ends worse than it began. Points seen by fewer than two views, or behind a camera that sees them, do not move
+    and have not converged. `residuals_px` is infinite for absent views. Not differentiable. Raises what `triangulate`
+    raises.
+    """
+    weights = checked_weights(pixels, projections, weights, mask, check)
+    conditioned = Conditioned.of(projections, pixels.dtype)
+    seen = (weights > 0) & pixels.isfinite().all(dim=-1)
+    target = torch.where(seen[..., None], pixels, torch.zeros_like(pixels))
+    used = torch.where(seen, weights, torch.zeros_like(weights))
+    x = conditioned.from_world(points_world.to(pixels.dtype))
+    offsets, jacobian = _linearised(x, target, conditioned.projections)
+    cost = _cost(offsets, used, loss, scale_px)
+    movable = cost.isfinite() & (seen.sum(dim=-1) >= 2)
+    damping, last = torch.full_like(cost, FIRST_DAMPING), torch.full_like(cost, torch.inf)
+    for _ in range(steps):
+        step = _damped_step(offsets, jacobian, used, loss, scale_px, damping)
+        there, jacobian_there = _linearised(x + step, target, conditioned.projections)
+        lower = _cost(there, used, loss, scale_px)
+        better = movable & (lower <= cost)
+        x = torch.where(better[..., None], x + step, x)
+        offsets = torch.where(better[..., None, None], there, offsets)
+        jacobian = torch.where(better[..., None, None, None], jacobian_there, jacobian)
+        cost = torch.where(better, lower, cost)
+        last = torch.where(movable, step.norm(dim=-1), last)
+        damping = torch.where(better, damping / 10, damping * 10).clamp(LEAST_DAMPING, LARGEST_DAMPING)
+    world = torch.where(movable[..., None], conditioned.to_world(x), points_world.to(pixels.dtype))
+    residuals = reprojection_errors(world, pixels, projections)
+    return Refinement(world, torch.where(seen, residuals, torch.full_like(residuals, torch.inf)), last < STEP_OF_CONVERGED)
+
+
+def _linearised(x: Tensor, target: Tensor, projections: Tensor) -> tuple[Tensor, Tensor]:
+    """Projected minus seen (... V 2), infinite behind the camera, and its derivative by x (... V 2 3)."""
+    image = torch.einsum("...vij,...j->...vi", projections[..., :3], x) + projections[..., 3]
+    front = image[..., 2:] > 0
+    depth = torch.where(front, image[..., 2:], torch.ones_like(image[..., 2:]))
+    projected = image[..., :2] / depth
+    jacobian = (projections[..., :2, :3] - projected[..., None] * projections[..., 2:, :3]) / depth[..., None]
+    return torch.where(front, projected - target, torch.inf), jacobian
+
+
+def _cost(offsets: Tensor, weights: Tensor, loss: RobustLoss, scale_px: float) -> Float[Tensor, "*batch"]:
+    squared = weights**2 * loss.cost(offsets.norm(dim=-1), scale_px)
+    return torch.where(weights > 0, squared.nan_to_num(nan=torch.inf), torch.zeros_like(squared)).sum(dim=-1)
+
+
+def _damped_step(
+    offsets: Tensor, jacobian: Tensor, weights: Tensor, loss: RobustLoss, scale_px: float, damping: Tensor
+) -> Float[Tensor, "*batch 3"]:
+    """-(J^T J + damping diag(J^T J))^-1 J^T r with rows weighted by the loss; zero where it is singular."""
+    factor = weights * loss.row_weight(offsets.norm(dim=-1), scale_px)
+    residual = torch.where(weights[..., None] > 0, offsets, torch.zeros_like(offsets)) * factor[..., None]
+    rows = (jacobian * factor[..., None, None]).flatten(-3, -2)
+    normal = rows.transpose(-1, -2) @ rows
+    diagonal = normal.diagonal(dim1=-2, dim2=-1)
+    # In units of its own size the matrix has a determinant that float32 can hold.
+    size = diagonal.sum(dim=-1).clamp_min(torch.finfo(rows.dtype).tiny)
+    damped = (normal + torch.diag_embed(damping[..., None] * diagonal)) / size[..., None, None]
+    cofactors, determinant = inverse_parts(damped)
+    gradient = (rows.transpose(-1, -2) @ residual.flatten(-2)[..., None])[..., 0] / size[..., None]
+    step = -(cofactors @ gradient[..., None])[..., 0] / determinant[..., None]
+    return torch.where((determinant > 0)[..., None] & step.isfinite(), step, torch.zeros_like(step))
