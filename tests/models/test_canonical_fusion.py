@@ -146,21 +146,3 @@ def test_the_default_sizes_are_the_papers():
     assert network.fuse.mix[0][0].weight.shape == (400, 1600, 1, 1)
     assert network.fuse.mix[1][0].weight.shape == (400, 400, 1, 1)
     assert network.expand[0].weight.shape == (2048, 300, 1, 1)
-
-
-@pytest.mark.parametrize("name", ["fusion", "pooling", "attention"])
-def test_networks_export_with_any_batch_and_where_masked_any_views(name, blobs, unchecked):
-    samples, network = blobs(batch=2), METHODS[name]().eval()
-    batch, views = torch.export.Dim("batch", min=1, max=64), torch.export.Dim("views", min=2, max=32)
-    axes = {0: batch} if name == "fusion" else {0: batch, 1: views}
-    present = torch.ones(2, 4, dtype=torch.bool)
-    program = torch.export.export(
-        network, (samples.crops, samples.projections, present), dynamic_shapes=(axes, axes, axes), strict=False
-    )
-    other = blobs(batch=3) if name == "fusion" else blobs(batch=3, views=5)
-    mask = torch.ones(other.crops.shape[:2], dtype=torch.bool)
-    with torch.no_grad():
-        expected = network(other.crops, other.projections, mask)
-        found = program.module()(other.crops, other.projections, mask)
-    assert torch.allclose(found.joints, expected.joints, atol=1e-4)
-    assert torch.equal(found.valid, expected.valid)

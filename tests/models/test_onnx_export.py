@@ -1,0 +1,47 @@
+import onnxruntime
+import pytest
+import torch
+
+from mvpose.geometry.triangulation import DltMethod
+from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
+from mvpose.models.backbones import ResNet
+from mvpose.models.canonical_fusion import CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.multiview import Decoding
+from mvpose.models.onnx_export import INPUTS, OUTPUTS, export_onnx
+from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+
+DECODING = Decoding(sharpness=100.0, solver=DltMethod.NORMAL)
+ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8), decoding=DECODING)
+SMALL = FusionConfig(points=4, head_width=16, decoding=DECODING)
+POOLING = FusionConfig(points=4, head_width=16, decoding=DECODING, fusion="pooling")
+METHODS = {
+    "pooling": lambda: CanonicalFusion(ResNet(18, width=8), 3, POOLING),
+    "fusion": lambda: Fusion(ResNet(18, width=8), 3, SMALL),
+    "algebraic": lambda: AlgebraicTriangulation(ResNet(18, width=8), 3, ALGEBRAIC),
+    "volumetric": lambda: VolumetricTriangulation(
+        ResNet(18, width=8), 3, VolumetricConfig(voxels=16, channels=4, widths=(4, 6, 8), algebraic=ALGEBRAIC)
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", METHODS)
+def test_onnx_runtime_answers_as_the_method_does(name, blobs, tmp_path):
+    torch.manual_seed(0)
+    method, path = METHODS[name]().eval(), str(tmp_path / "method.onnx")
+    head = method.head if name in ("pooling", "fusion") else getattr(method, "algebraic", method).head
+    with torch.no_grad():
+        head.final_layer.weight *= 1000  # heads start near 0, where every answer is the crop's middle
+    free = name != "fusion"
+    export_onnx(method, 4, (128, 128), path, any_views=free)
+    samples = blobs(batch=3, views=5 if free else 4, seed=1)
+    inputs = samples.crops, samples.projections, torch.ones(samples.crops.shape[:2], dtype=torch.bool)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(list(OUTPUTS), {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})
+    with torch.no_grad():
+        answer = method(*inputs)
+    assert answer.joints_2d.std(dim=2).max() > 1e-3
+    for name, values in zip(OUTPUTS, found, strict=True):
+        expected = getattr(answer, name)
+        assert torch.allclose(torch.from_numpy(values).double(), expected.double(), atol=1e-4), name
