@@ -99,17 +99,24 @@ def _frame_index(uri: str, version: str) -> FrameIndex:
         tabled = "mp4" in container.format.name and stream.frames > 0
         access = Access.TABLE if tabled else _ACCESS.get(container.format.name, Access.LINEAR)
         rows = _table_rows(stream) if tabled else _packet_rows(container, stream, access, uri)
-        if not rows:
-            raise VideoError(f"{uri} has no frames.")
-        timestamp, is_key, is_shown = np.array(rows, dtype=np.int64).T
-        index = FrameIndex(timestamp.copy(), is_key > 0, is_shown > 0, access, _rate(timestamp, stream, uri))
-    if not len(index.keys):
-        raise VideoError(f"{uri} has no key frame: nothing in it can be decoded.")
-    if np.any(np.diff(timestamp[index.keys]) <= 0):
-        raise VideoError(f"{uri}: time runs backwards within it (joined from parts, or damaged): re-encode it.")
-    with opened(uri) as (container, stream):
-        _hide_undecodable_start(packets(container, stream, uri, until_cut=tabled), stream, index)
+        index = _checked_index(rows, access, stream, uri)
+        if tabled:
+            _hide_undecodable_start(packets(container, stream, uri, until_cut=True), stream, index)
+    if not tabled:  # all packets have gone by
+        with opened(uri) as (container, stream):
+            _hide_undecodable_start(packets(container, stream, uri, until_cut=False), stream, index)
     return index
+
+
+def _checked_index(rows: list[tuple[int, bool, bool]], access: Access, stream: VideoStream, uri: str) -> FrameIndex:
+    if not rows:
+        raise VideoError(f"{uri} has no frames.")
+    timestamp, is_key, is_shown = np.array(rows, dtype=np.int64).T
+    if not is_key.any():
+        raise VideoError(f"{uri} has no key frame: nothing in it can be decoded.")
+    if np.any(np.diff(timestamp[is_key > 0]) <= 0):
+        raise VideoError(f"{uri}: time runs backwards within it (joined from parts, or damaged): re-encode it.")
+    return FrameIndex(timestamp.copy(), is_key > 0, is_shown > 0, access, _rate(timestamp, stream, uri))
 
 
 def _table_rows(stream: VideoStream) -> list[tuple[int, bool, bool]]:

@@ -70,19 +70,25 @@ def read_frames(
 
 
 def _chunks(video: Video, start: int, stop: int, chunk: int, threads: int) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-    width, height = video.size
     with closing(_pictures(video, start, stop, threads)) as pictures:
         for first in range(start, stop, chunk):
-            frames = np.empty((min(chunk, stop - first), height, width, 3), np.uint8)
-            for i in range(len(frames)):
-                picture = next(pictures)
-                if picture.shape != frames.shape[1:]:
-                    raise VideoError(
-                        f"{video.uri}: frame {first + i} is {picture.shape[1]} x {picture.shape[0]} pixels and the "
-                        f"video {width} x {height}: one calibration cannot hold for both."
-                    )
-                frames[i] = picture
-            yield frames
+            yield _gathered(video, pictures, first, min(first + chunk, stop))
+
+
+def _gathered(
+    video: Video, pictures: Iterator[UInt8[np.ndarray, "_ _ 3"]], first: int, last: int
+) -> UInt8[np.ndarray, "n H W 3"]:
+    width, height = video.size
+    frames = np.empty((last - first, height, width, 3), np.uint8)
+    for i in range(len(frames)):
+        picture = next(pictures)
+        if picture.shape != frames.shape[1:]:
+            raise VideoError(
+                f"{video.uri}: frame {first + i} is {picture.shape[1]} x {picture.shape[0]} pixels and the video "
+                f"{width} x {height}: one calibration cannot hold for both."
+            )
+        frames[i] = picture
+    return frames
 
 
 def _pictures(video: Video, start: int, stop: int, threads: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
@@ -113,6 +119,7 @@ def prefetched(items: Iterator[T], depth: int = 1) -> Iterator[T]:
         while (item := ahead.popleft().get()) is not _END:
             ahead.append(pool.apply_async(next, (items, _END)))
             yield cast(T, item)
+            del item  # a chunk of frames that is done with is not kept while the next is waited for
     finally:
         if isinstance(items, Generator):
             pool.apply_async(items.close)

@@ -20,6 +20,10 @@ from mvpose.errors import VideoError
 MAX_PIXELS = 64_000_000
 """A picture above this is refused: as RGB it takes more than 192 MB, and a chunk of eight 1.5 GB."""
 
+_REMOTE_READING = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 8}}
+"""FFmpeg goes to and fro between the header, the index at the end and the frames. With these blocks kept, probing a
+58 MB file on S3 fetched 4 MB and reading a tenth of it 9 MB; with s3fs's read-ahead of 50 MB it was 210 and 105."""
+
 
 @contextmanager
 def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -30,7 +34,7 @@ def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoSt
     try:
         fs, path = filesystem(uri)
         # FFmpeg reads local files by itself: through a Python file object every 32 KiB costs a call and the GIL.
-        file = fs.open(path, "rb") if is_remote(uri) else path
+        file = fs.open(path, "rb", **_REMOTE_READING) if is_remote(uri) else path
         with av.open(file, "r", metadata_errors="replace") as container:
             yield container, _picture_stream(container, uri, threads)
     except (FFmpegError, OSError, BotoCoreError) as error:

@@ -107,7 +107,9 @@ _PLAIN: dict[str, Callable[[str], str]] = {
         write_numbered, options=OPEN_GOP, container_options={"movflags": "frag_keyframe+empty_moov"}
     ),
     "index_first.mp4": functools.partial(write_numbered, options=B_FRAMES, container_options={"movflags": "faststart"}),
-    "hevc_open_gop.mp4": functools.partial(write_numbered, codec="libx265", options=_x265(bframes=3, open_gop=1)),
+    "hevc_open_gop.mp4": functools.partial(
+        write_numbered, codec="libx265", options=_x265(bframes=3, b_adapt=0, open_gop=1)
+    ),
     "hevc_radl.mp4": functools.partial(write_numbered, codec="libx265", options=_x265(bframes=4, open_gop=0, radl=2)),
     "vp9.mp4": functools.partial(
         write_numbered, codec="libvpx-vp9", options={"g": "20", "deadline": "realtime", "cpu-used": "8"}
@@ -123,7 +125,9 @@ _CUTS = {
     "cut_b_frames.mp4": ("b_frames.mp4", 10, None),
     "cut_open_gop.mp4": ("open_gop.mp4", 10, None),
     "cut_open_gop.ts": ("open_gop.ts", 10, None),
-    "cut_hevc_open_gop.mkv": ("hevc_open_gop.mp4", 10, None),
+    "cut_b_frames.mkv": ("b_frames.mp4", 10, None),
+    "cut_hevc_open_gop.mp4": ("hevc_open_gop.mp4", 10, None),
+    "cut_hevc_open_gop.ts": ("hevc_open_gop.mp4", 10, None),
     "cut_hevc_radl.mp4": ("hevc_radl.mp4", 10, None),
     "cut_hevc_radl.ts": ("hevc_radl.mp4", 10, None),
     "edit_list.mp4": ("b_frames.mp4", 10, 27),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mvpose.archive import video_container
+from mvpose.archive.commits import write_whole
 from mvpose.archive.video import probe, read_frames
 from mvpose.errors import VideoError, VideoTooShortError
 from tests.archive.numbered_video import HEIGHT, WIDTH, numbered_picture, numbers_of
@@ -93,8 +94,6 @@ def test_large_pictures_are_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_folder_on_s3_is_read_as_one_on_disk(s3: str, tmp_path) -> None:
-    from mvpose.archive.commits import write_whole
-
     folder = write_pictures(f"{tmp_path}/cam01", {k: f"{k}.png" for k in range(12)})
     for name in os.listdir(folder):
         with open(os.path.join(folder, name), "rb") as file:

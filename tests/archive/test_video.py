@@ -1,4 +1,5 @@
 import os
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3fs.core import S3File
 
 from mvpose.archive import video_container
-from mvpose.archive.video import probe, read_frames
+from mvpose.archive.commits import write_whole
+from mvpose.archive.video import prefetched, probe, read_frames
 from mvpose.errors import FailureReason, VideoError, VideoTooShortError
 from tests.archive.numbered_video import (
     HEIGHT,
@@ -64,6 +67,16 @@ def test_chunks_tile_the_range(named: Callable[[str], str], bounds: tuple[int, i
     assert numbers_of(chunks) == list(range(start, stop))
     assert all(len(frames) == chunk for frames in chunks[:-1])
     assert all(frames.flags.owndata and frames.flags.c_contiguous for frames in chunks)
+
+
+def test_a_chunk_is_held_by_its_consumer_alone(named: Callable[[str], str]) -> None:
+    for source in (
+        read_frames(probe(named("b_frames.mp4"), "cam01"), 0, 60),
+        prefetched(read_frames(probe(named("b_frames.mp4"), "cam01"), 0, 60)),
+    ):
+        held = weakref.ref(next(source))
+        next(source)
+        assert held() is None
 
 
 @pytest.mark.parametrize("name", ["cut_open_gop.mp4", "edit_list.mp4"])
@@ -225,8 +238,6 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["open_gop.mp4", "open_gop.mkv"])
 def test_a_video_on_s3_is_read_as_one_on_disk(named: Callable[[str], str], s3: str, name: str) -> None:
-    from mvpose.archive.commits import write_whole
-
     with open(named(name), "rb") as file:
         write_whole(f"{s3}/session/{name}", file.read())
     video = probe(f"{s3}/session/{name}", "cam01")
@@ -234,6 +245,27 @@ def test_a_video_on_s3_is_read_as_one_on_disk(named: Callable[[str], str], s3: s
     assert numbers_of(read_frames(video, 37, 50)) == list(range(37, 50))
     with pytest.raises(VideoError, match=r"none.mp4"):
         probe(f"{s3}/session/none.mp4", "cam01")
+
+
+def test_a_video_on_s3_is_not_read_whole(s3: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    with av.open(f"{tmp_path}/large.mov", "w") as container:
+        stream = container.add_stream("mjpeg", rate=30, options={"qmin": "1", "qmax": "1"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for _ in range(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode(None))
+    with open(f"{tmp_path}/large.mov", "rb") as file:
+        data = file.read()
+    write_whole(f"{s3}/large.mov", data)
+    fetched = []
+    fetch = S3File._fetch_range
+    monkeypatch.setattr(
+        S3File, "_fetch_range", lambda f, start, end: fetched.append(end - start) or fetch(f, start, end)
+    )
+    video = probe(f"{s3}/large.mov", "cam01")
+    assert sum(len(frames) for frames in read_frames(video, 40, 45)) == 5
+    assert sum(fetched) < 10e6 < len(data) / 2
 
 
 @pytest.mark.footage
