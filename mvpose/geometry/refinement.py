@@ -70,7 +70,8 @@ def refine(
         damping = torch.where(better, damping / 10, damping * 10).clamp(LEAST_DAMPING, LARGEST_DAMPING)
     world = torch.where(movable[..., None], conditioned.to_world(x), points_world.to(pixels.dtype))
     residuals = reprojection_errors(world, pixels, projections)
-    return Refinement(world, torch.where(seen, residuals, torch.full_like(residuals, torch.inf)), last < STEP_OF_CONVERGED)
+    residuals = torch.where(seen, residuals, torch.full_like(residuals, torch.inf))
+    return Refinement(world, residuals, last < STEP_OF_CONVERGED)
 
 
 def _linearised(x: Tensor, target: Tensor, projections: Tensor) -> tuple[Tensor, Tensor]:
