@@ -1,0 +1,116 @@
+"""Joints of known people: triangulation with rejection of outlying views, and left and right put where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from mvpose.geometry.robust import triangulate_robust
+from mvpose.geometry.robust_loss import RobustLoss
+from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors, triangulate
+
+# The search starts from the views that agree within so many times the limit, and narrows to it in as many solutions.
+# Starting at the limit itself takes whichever two views happen to be closest in a frame: on the single-person demo
+# (limit 15 px, adjusted cameras) that gives bones whose length varies by 5.2 % and points that shake by 18.9 mm from
+# frame to frame; narrowing gives 3.7 % and 10.7 mm, with more views kept (3.73 of 4 against 3.44).
+WIDEST, ROUNDS = 3.0, 8
+# Errors up to here count by their square, larger ones linearly (Huber).
+SCALE_PX = 10.0
+# A view is judged by the median of its errors this far before and after: views do not come and go from frame to frame.
+WINDOW_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """When views agree on a joint."""
+
+    max_error_px: float
+    min_views: int
+    window: int
+    """Frames on each side that are judged together."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointPoints:
+    """Points and the views they rest on; a point that is not `valid` is (0, 0, 0) and rests on none."""
+
+    points: Float[Tensor, "T P J 3"]
+    valid: Bool[Tensor, "T P J"]
+    used: Bool[Tensor, "T P J V"]
+    residuals_px: Float[Tensor, "T P J V"]
+    """Undistorted pixels; infinite where a view has nothing."""
+
+
+def triangulate_joints(
+    pixels: Float[Tensor, "T P J V 2"],
+    weights: Float[Tensor, "T P J V"],
+    projections: Float[Tensor, "V 3 4"],
+    rule: Agreement,
+) -> JointPoints:
+    """Each joint from the views that agree on it, to `max_error_px` in the median over the window.
+
+    A consensus of views within `WIDEST` times the limit comes first, so that no gross error has a part in what follows:
+    reweighted solutions on the views within a gate that narrows to the limit. A view that is off by more than `WIDEST`
+    times the gate in one frame has no part in that frame. Pixels are undistorted; weights are confidences.
+    """
+    widest = WIDEST * rule.max_error_px
+    start = triangulate_robust(pixels, projections, weights, threshold_px=widest, scale_px=SCALE_PX, check=False)
+    points, valid = start.points, start.valid
+    observed = (weights > 0) & valid[..., None]
+    residuals = torch.where(observed, start.residuals_px, torch.inf)
+    for gate in torch.linspace(widest, rule.max_error_px, ROUNDS).tolist():
+        kept = _agreeing(residuals, observed, gate, rule)
+        factor = RobustLoss.HUBER.row_weight(residuals, SCALE_PX) * pixels_per_metre(points, projections)
+        found = triangulate(pixels, projections, torch.where(kept, weights * factor, 0.0), check=False)
+        points, valid = found.points, found.valid
+        residuals = torch.where(observed, reprojection_errors(points, pixels, projections), torch.inf)
+    used = kept & (_judged(residuals, observed, rule.window) <= rule.max_error_px) & residuals.isfinite()
+    valid = valid & (used.sum(dim=-1) >= rule.min_views)
+    return JointPoints(torch.where(valid[..., None], points, 0.0), valid, used & valid[..., None], residuals)
+
+
+def swapped_sides(
+    pixels: Float[Tensor, "T P J V 2"],
+    weights: Float[Tensor, "T P J V"],
+    found: JointPoints,
+    projections: Float[Tensor, "V 3 4"],
+    mirror: Sequence[int],
+    max_error_px: float,
+) -> Bool[Tensor, "T P J V"]:
+    """Where a view has taken left for right: both joints of a pair are off as they are, and both fit exchanged.
+
+    Views that are off have no part in the points, so that these are what the other views agree on.
+    """
+    twin = torch.tensor(mirror)
+    exchanged_px = reprojection_errors(found.points, pixels[:, :, twin], projections)
+    seen = (weights > 0) & (weights[:, :, twin] > 0) & (found.valid & found.valid[:, :, twin])[..., None]
+    wrong = (found.residuals_px > max_error_px) & (exchanged_px <= max_error_px) & seen
+    return wrong & wrong[:, :, twin]
+
+
+def exchanged(
+    values: Shaped[Tensor, "T P J V *rest"], swapped: Bool[Tensor, "T P J V"], mirror: Sequence[int]
+) -> Shaped[Tensor, "T P J V *rest"]:
+    """Values of the mirrored joint where `swapped`."""
+    where = swapped.reshape(*swapped.shape, *[1] * (values.ndim - 4))
+    return torch.where(where, values[:, :, torch.tensor(mirror)], values)
+
+
+def _agreeing(residuals: Tensor, observed: Tensor, gate: float, rule: Agreement) -> Bool[Tensor, "T P J V"]:
+    """Views within the gate; the best `min_views` where fewer are, so that a point is not lost on the way."""
+    judged = _judged(residuals, observed, rule.window)
+    needed = min(rule.min_views, judged.shape[-1])
+    last = judged.sort(dim=-1).values[..., needed - 1 : needed]
+    return observed & (judged <= last.clamp_min(gate)) & (residuals <= (WIDEST * gate))
+
+
+def _judged(residuals: Tensor, observed: Tensor, window: int) -> Float[Tensor, "T P J V"]:
+    """Median of the errors of a view over the window, of those frames that have one; infinite where it has none."""
+    ends = torch.full_like(residuals[:1], torch.nan).expand(window, *residuals.shape[1:])
+    padded = torch.cat([ends, torch.where(observed, residuals, torch.nan), ends])
+    median = padded.unfold(0, 2 * window + 1, 1).nanmedian(dim=-1).values
+    return torch.where(observed, median, torch.inf)

@@ -1,0 +1,95 @@
+"""People of single frames joined along the clip, and the choice of whom to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from mvpose.reconstruction.association import Association
+
+# A body may be this far from where it was expected at once (2D noise, joints that come and go), and farther by
+# `DRIFT_M_S` for each second that it went unseen (people change their pace by about that much in a second).
+SLACK_M, DRIFT_M_S = 0.35, 2.0
+# Share of the newest step in the running estimate of a track's velocity.
+VELOCITY_GAIN = 0.3
+
+
+@dataclass(eq=False)
+class Track:
+    """One person through the clip, while it is being built."""
+
+    frames: list[int]
+    bodies: list[int]
+    pose: Float[np.ndarray, "J 3"]
+    """Joints when last seen; NaN where never known."""
+    velocity: Float[np.ndarray, 3] = field(default_factory=lambda: np.zeros(3))
+    """Metres a frame."""
+
+
+def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
+    """Join bodies frame after frame by the optimal assignment of bodies to tracks, distance against prediction.
+
+    A track is expected where its velocity takes its last pose, and may go unseen for `max_gap_s`.
+    """
+    bodies = np.where(association.known[..., None].numpy(), association.bodies.numpy(), np.nan)
+    present = (association.places >= 0).any(dim=-1).numpy()
+    tracks: list[Track] = []
+    for t in range(len(bodies)):
+        found = np.flatnonzero(present[t] & ~np.isnan(bodies[t]).all(axis=(1, 2)))
+        live = [track for track in tracks if (t - track.frames[-1]) / fps <= max_gap_s]
+        taken = set()
+        for row, column in _matches(live, bodies[t, found], t, fps):
+            _extend(live[row], t, int(found[column]), bodies[t, found[column]])
+            taken.add(column)
+        new = [body for column, body in enumerate(found) if column not in taken]
+        tracks += [Track([t], [int(body)], bodies[t, body]) for body in new]
+    return tracks
+
+
+def strongest(tracks: list[Track], association: Association, max_people: int) -> Int[torch.Tensor, "T P V"]:
+    """Places (-1: none) of the `max_people` tracks that views and frames together say most for, the strongest first.
+
+    A track is worth the sum of its views' agreement over its frames: a person whom all cameras see beats a bystander
+    whom two see, whatever the sizes of their boxes.
+    """
+    support = association.support.sum(dim=-1).numpy()
+    worth = [support[track.frames, track.bodies].sum() for track in tracks]
+    best = np.argsort(-np.array(worth), kind="stable")[:max_people]
+    num_frames, _, num_views = association.places.shape
+    places = torch.full((num_frames, len(best), num_views), -1)
+    for person, index in enumerate(best):
+        track = tracks[index]
+        places[track.frames, person] = association.places[track.frames, track.bodies]
+    return places
+
+
+def _matches(live: list[Track], poses: np.ndarray, frame: int, fps: float) -> list[tuple[int, int]]:
+    """(track, pose) pairs of the assignment with the least total distance that match as many as may be matched."""
+    if not live or not len(poses):
+        return []
+    elapsed = np.array([frame - track.frames[-1] for track in live])
+    expected = np.stack([t.pose + n * t.velocity for t, n in zip(live, elapsed, strict=True)])
+    apart = np.linalg.norm(expected[:, None] - poses[None], axis=-1)
+    shared = ~np.isnan(apart)
+    distance = np.where(shared, apart, 0.0).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
+    reach = SLACK_M + DRIFT_M_S * (elapsed - 1)[:, None] / fps
+    allowed = shared.any(axis=-1) & (distance <= reach)
+    # A forbidden pair costs more than all allowed pairs together, so that it never displaces one.
+    cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
+    rows, columns = linear_sum_assignment(cost)
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]
+
+
+def _extend(track: Track, frame: int, body: int, pose: Float[np.ndarray, "J 3"]) -> None:
+    steps = frame - track.frames[-1]
+    moved = pose - track.pose
+    if not np.isnan(moved).all():
+        gain = 1.0 - (1.0 - VELOCITY_GAIN) ** steps
+        track.velocity = (1.0 - gain) * track.velocity + gain * np.nanmedian(moved, axis=0) / steps
+    track.pose = np.where(np.isnan(pose), track.pose + steps * track.velocity, pose)
+    track.frames.append(frame)
+    track.bodies.append(body)
