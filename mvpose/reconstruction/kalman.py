@@ -1,0 +1,85 @@
+"""Kalman filter and Rauch-Tung-Striebel smoother of evenly sampled runs, with constant velocity or acceleration.
+
+The state is position and velocity (and acceleration), driven by white noise on the next derivative. Only the ratio q of
+that noise to the measurement's matters to the smoothed curve, and q is told by what the curve lets through: in the
+middle of a run the smoother is the linear filter H(w) = 1 / (1 + S(w) / q) (it is a smoothing spline: Wahba, JRSS B
+1978; S by Unser, Aldroubi, Eden, IEEE T. Signal Processing 1993), so that q follows from the cut-off frequency.
+"""
+
+from __future__ import annotations
+
+from math import factorial
+
+import numpy as np
+from jaxtyping import Float
+
+# Variance of the unknown first state against a measurement's: nothing is known of it.
+_UNKNOWN = 1e8
+# Covariances that change by less, relatively, have settled: the gains of later frames are the same.
+_SETTLED = 1e-13
+
+
+def kalman(xyz: Float[np.ndarray, "n K 3"], cutoff: float, derivatives: int) -> Float[np.ndarray, "n K 3"]:
+    """Smoothed with 1 (velocity) or 2 (acceleration) `derivatives`; -3 dB at `cutoff`, a share of Nyquist's frequency.
+
+    Rauch, Tung, Striebel, AIAA Journal 1965. Straight motion at constant velocity (acceleration) is unchanged.
+    """
+    values = xyz.reshape(len(xyz), -1)
+    transition, noise = _motion(derivatives, _noise_ratio(cutoff, derivatives))
+    predicted, updated, gains = _forward(values, transition, noise)
+    state = updated[-1]
+    smooth = np.empty_like(values)
+    smooth[-1] = state[0]
+    for t in range(len(values) - 2, -1, -1):
+        state = updated[t] + gains[t] @ (state - predicted[t + 1])
+        smooth[t] = state[0]
+    return smooth.reshape(xyz.shape)
+
+
+def _noise_ratio(cutoff: float, derivatives: int) -> float:
+    """q with H = 1/sqrt(2) at the cut-off; one frame is the unit of time."""
+    omega = np.pi * cutoff
+    sampled = {
+        1: (2 + np.cos(omega)) / 3,
+        2: (33 + 26 * np.cos(omega) + np.cos(2 * omega)) / 60,
+    }[derivatives]
+    return (2 * np.sin(omega / 2)) ** (2 * derivatives + 2) / sampled / (np.sqrt(2) - 1)
+
+
+def _motion(derivatives: int, ratio: float) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]]:
+    """One frame of exact motion: transition, and covariance of white noise on the derivative after the last."""
+    size = derivatives + 1
+    transition = np.array([[1 / factorial(j - i) if j >= i else 0.0 for j in range(size)] for i in range(size)])
+    noise = np.empty((size, size))
+    for i in range(size):
+        for j in range(size):
+            a, b = derivatives - i, derivatives - j
+            noise[i, j] = ratio / (factorial(a) * factorial(b) * (a + b + 1))
+    return transition, noise
+
+
+def _forward(
+    values: Float[np.ndarray, "n m"], transition: Float[np.ndarray, "d d"], noise: Float[np.ndarray, "d d"]
+) -> tuple[Float[np.ndarray, "n d m"], Float[np.ndarray, "n d m"], list[Float[np.ndarray, "d d"]]]:
+    """Predicted and updated states, and the smoother's gain of each frame."""
+    size = len(transition)
+    predicted = np.zeros((len(values), size, values.shape[1]))
+    updated = np.empty_like(predicted)
+    predicted[0, 0] = values[0]
+    covariance, settled = _UNKNOWN * np.eye(size), False
+    gains, update, back = [], np.empty(size), np.empty((size, size))
+    for t in range(len(values)):
+        if not settled:
+            update = covariance[:, 0] / (covariance[0, 0] + 1.0)
+            kept = np.eye(size)
+            kept[:, 0] -= update
+            after = kept @ covariance @ kept.T + np.outer(update, update)
+            following = transition @ after @ transition.T + noise
+            back = np.linalg.solve(following, transition @ after).T
+            settled = bool(np.abs(following - covariance).max() <= _SETTLED * np.abs(following).max())
+            covariance = following
+        gains.append(back)
+        updated[t] = predicted[t] + update[:, None] * (values[t] - predicted[t, 0])
+        if t + 1 < len(values):
+            predicted[t + 1] = transition @ updated[t]
+    return predicted, updated, gains
