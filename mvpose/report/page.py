@@ -1,0 +1,228 @@
+"""One HTML page that opens anywhere: styles, script, plots and 3D data stand in the file itself.
+
+Pictures are data URIs, because the page must survive being mailed, opened from a disk, or shown in the sandbox of an
+artefact store, where no file beside it can be reached. Overlay films alone are files beside the page: they are tens of
+megabytes. Every text of an archive goes through `escape`, and a content security policy names the one script and the
+one style by their digests, so that a text that slipped through would still not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from typing import Any
+
+from mvpose.records import ClipFailure
+from mvpose.report.subject import CaptureReport
+from mvpose.report.viewer import script_json
+from mvpose.report.wording import MEANINGS, REASONS, label_and_value, number
+
+MOST_FAILURES_LISTED = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture in the page."""
+
+    title: str
+    note: str
+    mime: str
+    data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """An overlay film beside the page."""
+
+    path: str
+    """Relative to the page; letters, digits and `-_./` only."""
+    poster: bytes
+    """A JPEG that stands for it until it plays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What the page shows of one capture in full."""
+
+    subject: CaptureReport
+    sheet: Sequence[Picture]
+    """Overlays seen close, or nothing."""
+    plots: Sequence[Picture]
+    viewer: Mapping[str, Any]
+    film: Film | None
+    trouble: str = ""
+    """Why there are no overlays."""
+
+
+def render_page(
+    title: str,
+    captures: Sequence[CaptureReport],
+    sections: Sequence[Section],
+    failures: Sequence[ClipFailure],
+    summary: Mapping[str, int | float | str],
+) -> str:
+    """The whole page."""
+    style, script = _resource("page.css"), _resource("viewer.js")
+    policy = (
+        f"default-src 'none'; img-src data:; media-src 'self' file:; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    )
+    body = "\n".join(
+        [
+            _header(title, summary),
+            "<main>",
+            _capture_table(captures, sections),
+            _failures(failures),
+            *(_section(i, section) for i, section in enumerate(sections)),
+            _meanings(),
+            "</main>",
+        ]
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _header(title: str, summary: Mapping[str, int | float | str]) -> str:
+    told = (label_and_value(name, value) for name, value in summary.items())
+    tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in told)
+    return (
+        f"<header><div><h1>{escape(title)}</h1><p>3D poses from several cameras, and how far to trust them</p>"
+        f'<div class="tiles">{tiles}</div></div></header>'
+    )
+
+
+def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section]) -> str:
+    """All captures, worst first as they come; those shown in full are linked."""
+    anchors = {section.subject.capture.capture_id: i for i, section in enumerate(sections)}
+    heads = ("cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
+    rows = []
+    for subject in captures:
+        name = escape(subject.capture.capture_id)
+        anchor = anchors.get(subject.capture.capture_id)
+        cells = (
+            number(len(subject.capture.rig)),
+            number(len(subject.frames)),
+            number(len(subject.poses.track_id)),
+            number(subject.mean_error_px),
+            number(100 * subject.joint_share),
+            number(subject.mean_views),
+            number(100 * subject.bone_spread),
+        )
+        link = name if anchor is None else f'<a href="#capture-{anchor}">{name}</a>'
+        rows.append(f"<tr><td>{link}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th class=n>{h}</th>" for h in heads)
+    left_out = len(captures) - len(sections)
+    note = f"The {len(sections)} with the largest error are shown in full below." if left_out else ""
+    table = f'<div class="wide"><table><tr><th>capture</th>{head}</tr>{"".join(rows)}</table></div>'
+    return (
+        '<section><h2>Captures</h2><p class="note">Worst first: by mean reprojection error of the body joints. '
+        f"{note}</p>{table if rows else '<p>No capture has a result.</p>'}</section>"
+    )
+
+
+def _failures(failures: Sequence[ClipFailure]) -> str:
+    """By reason: what it means and what to do, then the clips."""
+    if not failures:
+        return '<section><h2>Failures</h2><p class="good">None: every clip has a result.</p></section>'
+    parts = []
+    for reason, count in Counter(failure.reason for failure in failures).most_common():
+        clips = "one clip" if count == 1 else f"{number(count)} clips"
+        parts.append(f'<div class="failure"><b>{clips}: {reason.value.replace("_", " ")}.</b> {REASONS[reason]}</div>')
+    rows = [
+        f"<tr><td>{escape(f.clip.capture_id)}</td><td class=n>{f.clip.start} to {f.clip.stop - 1}</td>"
+        f"<td>{escape(f.stage)}</td><td>{escape(f.detail)}</td></tr>"
+        for f in failures[:MOST_FAILURES_LISTED]
+    ]
+    more = len(failures) - len(rows)
+    rest = f'<p class="note">And {number(more)} more, in the table of failures.</p>' if more else ""
+    return (
+        f'<section><h2>Failures</h2>{"".join(parts)}<div class="wide"><table><tr><th>capture</th>'
+        f"<th class=n>frames</th><th>stage</th><th>what happened</th></tr>{''.join(rows)}</table></div>{rest}</section>"
+    )
+
+
+def _section(index: int, section: Section) -> str:
+    subject = section.subject
+    figures = (label_and_value(name, value) for name, value in subject.figures.items())
+    told = "".join(f"<div><span>{escape(label)}</span> <b>{escape(value)}</b></div>" for label, value in figures)
+    trouble = f'<div class="failure"><b>No overlays.</b> {escape(section.trouble)}</div>' if section.trouble else ""
+    return "\n".join(
+        [
+            f'<section id="capture-{index}"><h2>{escape(subject.capture.capture_id)}</h2>',
+            f'<p class="note">{_outline(subject)}</p><div class="figures">{told}</div>{trouble}',
+            _film(section.film) if section.film else "",
+            *(_picture(picture) for picture in section.sheet),
+            _viewer(section.viewer),
+            *(_picture(picture) for picture in section.plots),
+            "</section>",
+        ]
+    )
+
+
+def _film(film: Film) -> str:
+    return (
+        f'<h3>Overlay</h3><p class="note">The 3D joints projected into every picture. '
+        f'The film is the file <a href="{film.path}">{film.path}</a> beside this page.</p>'
+        f'<video controls muted loop playsinline preload="none" poster="{_data_uri("image/jpeg", film.poster)}" '
+        f'src="{film.path}"></video>'
+    )
+
+
+def _outline(subject: CaptureReport) -> str:
+    """The capture in one sentence."""
+    people = len(subject.poses.track_id)
+    seconds = len(subject.frames) / subject.capture.fps
+    cameras = ", ".join(escape(name) for name in subject.capture.rig.names)
+    return (
+        f"{number(len(subject.frames))} frames ({number(seconds)} s at {number(subject.capture.fps)} frames/s), "
+        f"{'one person' if people == 1 else f'{people} persons'}, "
+        f"joints of {escape(subject.poses.skeleton.name)}, cameras {cameras}."
+    )
+
+
+def _viewer(data: Mapping[str, Any]) -> str:
+    last, first_shown = len(data["frames"]) - 1, data["start"]
+    return (
+        '<h3>In 3D</h3><p class="note">Drag to turn; after a click, the wheel zooms, arrow keys step and the space bar '
+        "plays; a double click resets. Blue is the person's left, orange the right.</p>"
+        '<div class="viewer"><canvas tabindex="0" aria-label="skeleton in 3D"></canvas><div class="controls">'
+        f'<button type="button">Play</button>'
+        f'<input type="range" min="0" max="{last}" value="{first_shown}" aria-label="frame">'
+        '<output></output><label><input type="checkbox"> whole room with cameras</label></div>'
+        f'<script type="application/json">{script_json(data)}</script></div>'
+    )
+
+
+def _picture(picture: Picture) -> str:
+    kind = "plot" if picture.mime == "image/png" else "photo"
+    return (
+        f'<h3>{escape(picture.title)}</h3><p class="note">{escape(picture.note)}</p>'
+        f'<img class="{kind}" alt="{escape(picture.title)}" src="{_data_uri(picture.mime, picture.data)}">'
+    )
+
+
+def _data_uri(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def _meanings() -> str:
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in MEANINGS)
+    return f"<section><h2>What the numbers mean</h2><dl>{terms}</dl></section>"
+
+
+def _resource(name: str) -> str:
+    return resources.files("mvpose.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

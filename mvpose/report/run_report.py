@@ -1,0 +1,152 @@
+"""The door: everything that people look at after a run, written below one location."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import join
+from mvpose.errors import VideoError
+from mvpose.records import ClipFailure
+from mvpose.report.figures import to_png
+from mvpose.report.overlay_files import contact_sheet, film_poster, sheet_rows, write_overlay
+from mvpose.report.page import Film, Picture, Section, render_page
+from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
+from mvpose.report.reprojection import camera_errors
+from mvpose.report.room_plot import room_plot
+from mvpose.report.subject import CaptureReport
+from mvpose.report.viewer import viewer_data
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """How much a report shows."""
+
+    max_captures: int = 12
+    """Captures shown in full, those with the largest error first; every capture is in the table."""
+    max_overlay_frames: int = 1800
+    """Length of an overlay film, in frames from the first with a result."""
+    max_viewer_frames: int = 600
+    """Frames in the page's 3D viewer; of a longer capture every n-th."""
+    moments: int = 4
+    """Frames on the sheet of overlays; one of them is the worst."""
+
+
+def write_report(
+    captures: Sequence[CaptureReport],
+    failures: Sequence[ClipFailure],
+    summary: Mapping[str, int | float | str],
+    output_uri: str,
+    config: ReportConfig | None = None,
+    title: str = "mvpose report",
+) -> dict[str, str]:
+    """Write the page, and for each capture shown in full a folder of pictures and an overlay film.
+
+    Returns the URI of each file by its path below `output_uri`; the page is `report.html`. Footage that cannot be read
+    again costs its overlays and the page says why. ResultsError where the output cannot be written.
+    """
+    config = config or ReportConfig()
+    captures = sorted(captures, key=_badness, reverse=True)
+    files: dict[str, str] = {}
+    shown = [subject for subject in captures if len(subject.frames)][: config.max_captures]
+    sections = [_capture_section(subject, output_uri, config, files) for subject in shown]
+    page = render_page(title, captures, sections, failures, summary)
+    _write(PAGE, page.encode(), output_uri, files)
+    return files
+
+
+def folder_name(capture_id: str) -> str:
+    """A name for a capture's folder in which only letters, digits, `-`, `_` and inner dots stand; unique by digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", capture_id)[:80].strip("._-")
+    if plain and plain == capture_id:
+        return plain
+    return f"{plain}-{hashlib.sha256(capture_id.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+def _capture_section(subject: CaptureReport, output_uri: str, config: ReportConfig, files: dict[str, str]) -> Section:
+    folder = folder_name(subject.capture.capture_id)
+    film, sheet, trouble = _overlays(subject, folder, output_uri, config, files)
+    plots = _plots(subject)
+    for name, picture in plots.items():
+        _write(f"{folder}/{name}.png", picture.data, output_uri, files)
+    return Section(subject, sheet, list(plots.values()), viewer_data(subject, config.max_viewer_frames), film, trouble)
+
+
+def _overlays(
+    subject: CaptureReport, folder: str, output_uri: str, config: ReportConfig, files: dict[str, str]
+) -> tuple[Film | None, list[Picture], str]:
+    """The film, the sheet, and why there is neither."""
+    film = f"{folder}/overlay.mp4"
+    try:
+        rows = sheet_rows(subject, config.moments)
+        if not rows:
+            return None, [], "Nobody was reconstructed in any frame."
+        poster, sheet = film_poster(subject, rows[0]), contact_sheet(subject, rows)
+        write_overlay(subject, join(output_uri, film), config.max_overlay_frames)
+    except VideoError as error:
+        return None, [], str(error)
+    files[film] = join(output_uri, film)
+    _write(f"{folder}/overlay.png", _encoded(sheet, ".png"), output_uri, files)
+    note = "Moments spread over the capture, cut to where the people are; the last is the frame with the largest error."
+    return (
+        Film(film, _encoded(poster, ".jpg")),
+        [Picture("Overlay, close", note, "image/jpeg", _encoded(sheet, ".jpg"))],
+        "",
+    )
+
+
+def _plots(subject: CaptureReport) -> dict[str, Picture]:
+    """The plots by file name."""
+    errors = camera_errors(subject)
+    drawn = {
+        "error_by_joint": (
+            error_map(subject, errors),
+            "Error by camera and joint",
+            "Dark is bad in both maps. Left of the line are the twelve body joints that figures are judged on. A dark "
+            "row is a camera that moved or is out of step; a dark column a joint that is hard to see.",
+        ),
+        "error_over_time": (
+            error_over_time(subject, errors),
+            "Error, views and joints over time",
+            "A step that stays points to a camera that was knocked; peaks to fast or hidden movement. Lines break "
+            "where a clip has no result.",
+        ),
+        "limb_lengths": (
+            limb_lengths(subject),
+            "Limb lengths",
+            "They should be flat, and left and right alike.",
+        ),
+        "room": (
+            room_plot(subject),
+            "Cameras and people",
+            "Faint is early, strong is late. People should stand upright on z = 0, with the cameras around and above.",
+        ),
+    }
+    return {name: Picture(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
+
+
+def _badness(subject: CaptureReport) -> float:
+    error = subject.mean_error_px
+    return error if math.isfinite(error) else math.inf
+
+
+def _write(path: str, data: bytes, output_uri: str, files: dict[str, str]) -> None:
+    files[path] = join(output_uri, path)
+    write_whole(files[path], data)
+
+
+def _encoded(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
+    """RGB as PNG or JPEG; quality 85 keeps the lines free of visible blocks at a seventh of the PNG's size."""
+    done, data = cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else [])
+    assert done
+    return data.tobytes()
