@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from mvpose.reconstruction.reconstruct import reconstruct
-
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.video import read_frames
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.pipeline.stages import stack_people
+from mvpose.reconstruction.reconstruct import reconstruct
 from mvpose.records import Capture
 
 T = TypeVar("T")
@@ -85,7 +84,7 @@ def _jobs(job: ReconstructJob, workers: int, scratch: str) -> Iterator[tuple[str
         summary, seconds[name] = _timed(lambda job=changed: reconstruct_archive(job))
         stages = RunFolder(output).performance()
         yield f"job {name} frames/s", summary.frames / seconds[name]
-        yield f"  {name}: keypoints stage frames/s", summary.frames / stages["keypoints_wall"]
+        yield f"  {name}: keypoints stage frames/s", summary.frames / stages["keypoints"]
     yield "Ray, 1 worker / plain loop", seconds["Ray, 1 worker"] / seconds["plain loop"]
 
 

@@ -87,7 +87,7 @@ def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
         f"{join(command.output, 'poses')}"
     ]
     for capture_id, figures in summary.figures.items():
-        told = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.3g}" for name in HEADLINES if name in figures)
+        told = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
         lines.append(f"  {capture_id}: {told}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
@@ -102,7 +102,14 @@ def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
     return "\n".join(lines)
 
 
-HEADLINES = ("reprojection_px", "leave_one_out_px", "joints_share", "views_used")
+# Of the figures of a capture those that a user looks at first; all of them are in `quality/`, summary.json and MLflow.
+HEADLINES = {
+    "body_used_mean_px": "reprojection error {:.1f} px",
+    "body_left_out_camera_mean_px": "left-out camera {:.1f} px",
+    "body_views_used": "{:.1f} views a joint",
+    "body_reconstructed_share": "{:.1%} of body joints",
+    "body_bone_spread_share": "bone lengths vary by {:.1%}",
+}
 
 
 def _described(command: Reconstruct, work: Work) -> str:

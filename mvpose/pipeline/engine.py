@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mvpose.errors import ConfigError, ResultsError
-from mvpose.pipeline.worker import ClipWorker, StageSpec, task_rows
+from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.records import Task
 
 Receipt = dict[str, Any]
@@ -126,16 +127,18 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 def _ray_data(spec: StageSpec, rows: pa.Table, config: EngineConfig, pool_size: int) -> Iterator[Receipt]:
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=1)
-    receipts = dataset.map_batches(
-        ClipWorker,
-        batch_size=1,
-        fn_constructor_args=(spec,),
-        compute=ray.data.ActorPoolStrategy(size=pool_size),
-        num_cpus=config.cpus_per_worker,
-        num_gpus=config.gpus_per_worker,
-    )
+    resources = {"num_cpus": config.cpus_per_worker, "batch_size": 1}
+    if spec.keeps_weights:
+        pool = ray.data.ActorPoolStrategy(size=pool_size)
+        receipts = dataset.map_batches(
+            ClipWorker, fn_constructor_args=(spec,), compute=pool, num_gpus=config.gpus_per_worker, **resources
+        )
+    else:
+        pool = ray.data.TaskPoolStrategy(size=pool_size)
+        receipts = dataset.map_batches(run_batch, fn_kwargs={"spec": spec}, compute=pool, **resources)
     yield from receipts.iter_rows()

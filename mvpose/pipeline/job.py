@@ -16,7 +16,7 @@ from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.plan import plan_capture, plan_digest
 from mvpose.pipeline.progress import with_progress
-from mvpose.pipeline.stages import DetectStage, QualityStage, ReconstructStage, RigStage
+from mvpose.pipeline.stages import DetectStage, PlanSource, QualityStage, ReconstructStage, RigStage
 from mvpose.pipeline.worker import StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
@@ -92,7 +92,8 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     work.run.begin(settings, work.catalogue, work.plans, replan=job.replan)
     engine = Engine(job.engine)
     try:
-        seconds = dict(_run_stages(job, work, engine))
+        source = PlanSource(job.output, settings.plan_digest)
+        seconds = dict(_run_stages(job, work, source, engine))
     finally:
         engine.close()
     return work.run.finalize(work.catalogue.problems, work.plans, seconds)
@@ -109,28 +110,39 @@ def result_settings(job: ReconstructJob) -> dict[str, object]:
     return settings | {"detector": detector_digest(job.detector)}
 
 
-def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> Iterator[tuple[str, float]]:
-    """Each stage over what it still has to do; yields the seconds of every step of the work, over all workers."""
-    plans, run_uri, invocation = {p.capture.capture_id: p for p in work.open}, job.output, uuid.uuid4().hex[:12]
-    reconstruct_arguments = {
-        "plans": plans, "run_uri": run_uri, "config": job.reconstruction, "adjusted": job.adjust_extrinsics
-    }  # fmt: skip
-    stages = [
-        ("keypoints", DetectStage, {"plans": plans, "detector": job.detector},
-         [t for p in work.open for t in p.keypoints]),
-        ("rigs", RigStage, {"plans": plans, "run_uri": run_uri, "adjustment": job.adjustment},
-         [p.rig for p in work.open if job.adjust_extrinsics]),
-        ("poses", ReconstructStage, reconstruct_arguments, [t for p in work.open for t in p.poses]),
-        ("quality", QualityStage, reconstruct_arguments, [p.quality for p in work.open]),
-    ]  # fmt: skip
-    for kind, make, arguments, tasks in stages:
+def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Engine) -> Iterator[tuple[str, float]]:
+    """Each stage over what it still has to do; yields the seconds that each took."""
+    invocation = uuid.uuid4().hex[:12]
+    for kind, make, arguments, tasks in _stages(job, work, source):
         started = time.perf_counter()
-        todo = uncommitted(ClipStore(run_uri, kind), tasks)
-        spec = StageSpec(kind=kind, make=make, arguments=arguments, run_uri=run_uri, invocation=invocation)
+        spec = StageSpec(
+            kind=kind,
+            make=make,
+            arguments=arguments,
+            run_uri=job.output,
+            invocation=invocation,
+            max_attempts=job.engine.max_attempts,
+            keeps_weights=make is DetectStage,
+        )
+        todo = uncommitted(ClipStore(job.output, kind), tasks)
         frames = sum(t.clip.stop - t.clip.start for t in todo)
         for _ in with_progress(engine.run(spec, todo), kind, len(todo), frames):
             pass
-        yield f"{kind}_wall", time.perf_counter() - started
+        yield kind, time.perf_counter() - started
+
+
+def _stages(job: ReconstructJob, work: Work, source: PlanSource):
+    """(kind of result, how a worker makes the stage, with what, tasks), in order."""
+    reconstruction = {"source": source, "config": job.reconstruction, "adjusted": job.adjust_extrinsics}
+    yield "keypoints", DetectStage, {"source": source, "detector": job.detector}, _all(work, "keypoints")
+    if job.adjust_extrinsics:
+        yield "rigs", RigStage, {"source": source, "adjustment": job.adjustment}, [p.rig for p in work.open]
+    yield "poses", ReconstructStage, reconstruction, _all(work, "poses")
+    yield "quality", QualityStage, reconstruction, [p.quality for p in work.open]
+
+
+def _all(work: Work, kind: str) -> list[Task]:
+    return [task for plan in work.open for task in getattr(plan, kind)]
 
 
 def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
 from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
+from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore
 from mvpose.archive.tables import TableInfo, keypoints_to_table, poses_to_table, table_info
@@ -22,19 +25,35 @@ from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Task
 from mvpose.skeleton import Skeleton
 
-Plans = Mapping[str, CapturePlan]
+
+@dataclass(frozen=True)
+class PlanSource:
+    """Where a worker finds the plan of a clip: in the run folder, so that no task carries a catalogue about."""
+
+    run_uri: str
+    plan_digest: str
+    """Tells plans of one folder apart in a worker that outlives a replan."""
+
+    def plan_of(self, task: Task) -> CapturePlan:
+        """The plan of a task's capture."""
+        return _plans(self)[task.clip.capture_id]
+
+
+@lru_cache(maxsize=1)
+def _plans(source: PlanSource) -> Mapping[str, CapturePlan]:
+    return {plan.capture.capture_id: plan for plan in RunFolder(source.run_uri).plans()}
 
 
 class DetectStage:
     """Footage to 2D joints. Frames live in this process only, a chunk of each view at a time."""
 
-    def __init__(self, plans: Plans, detector: DetectorConfig) -> None:
-        self.plans = plans
+    def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
+        self.source = source
         self.detector = load_detector(detector)
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
-        capture, clip = self.plans[task.clip.capture_id].capture, task.clip
+        capture, clip = self.source.plan_of(task).capture, task.clip
         people: list[list[People]] = [[] for _ in capture.videos]
         seconds = {"decode_wait": 0.0, "detect": 0.0}
         start = time.perf_counter()
@@ -53,14 +72,14 @@ class DetectStage:
 class RigStage:
     """The adjusted rig of a capture, from the 2D joints of all its clips."""
 
-    def __init__(self, plans: Plans, run_uri: str, adjustment: AdjustmentConfig) -> None:
-        self.plans, self.run_uri, self.adjustment = plans, run_uri, adjustment
+    def __init__(self, source: PlanSource, adjustment: AdjustmentConfig) -> None:
+        self.source, self.adjustment = source, adjustment
 
     def __call__(self, task: Task) -> Outcome:
         """The rig with adjusted extrinsics, and what the adjustment did."""
-        plan = self.plans[task.clip.capture_id]
+        plan = self.source.plan_of(task)
         start = time.perf_counter()
-        keypoints = _keypoints(self.run_uri, plan.keypoints)
+        keypoints = _keypoints(self.source.run_uri, plan.keypoints)
         if isinstance(keypoints, ClipFailure):
             return Outcome(keypoints)
         rig, report = adjust_extrinsics(keypoints, plan.capture.rig, self.adjustment)
@@ -70,16 +89,16 @@ class RigStage:
 class ReconstructStage:
     """2D joints of a clip to 3D joints."""
 
-    def __init__(self, plans: Plans, run_uri: str, config: ReconstructionConfig, adjusted: bool) -> None:
-        self.plans, self.run_uri, self.config, self.adjusted = plans, run_uri, config, adjusted
+    def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
+        self.source, self.config, self.adjusted = source, config, adjusted
 
     def __call__(self, task: Task) -> Outcome:
         """3D joints of the people of the clip; a clip without keypoints fails for the same reason."""
-        plan, start = self.plans[task.clip.capture_id], time.perf_counter()
-        keypoints = _keypoints(self.run_uri, [t for t in plan.keypoints if t.clip == task.clip])
+        plan, start = self.source.plan_of(task), time.perf_counter()
+        keypoints = _keypoints(self.source.run_uri, [t for t in plan.keypoints if t.clip == task.clip])
         if isinstance(keypoints, ClipFailure):
             return Outcome(keypoints)
-        rig = _rig(self.run_uri, plan, self.adjusted)
+        rig = _rig(self.source.run_uri, plan, self.adjusted)
         if isinstance(rig, ClipFailure):
             return Outcome(ClipFailure(task.clip, rig.stage, rig.reason, rig.detail))
         poses = reconstruct(keypoints, rig, self.config, plan.capture.fps)
@@ -90,18 +109,18 @@ class ReconstructStage:
 class QualityStage:
     """Figures of merit of a whole capture."""
 
-    def __init__(self, plans: Plans, run_uri: str, config: ReconstructionConfig, adjusted: bool) -> None:
-        self.plans, self.run_uri, self.config, self.adjusted = plans, run_uri, config, adjusted
+    def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
+        self.source, self.config, self.adjusted = source, config, adjusted
 
     def __call__(self, task: Task) -> Outcome:
         """One row a figure, over the clips that have poses."""
-        plan, start = self.plans[task.clip.capture_id], time.perf_counter()
-        tables = _committed(self.run_uri, "poses", plan.poses)
-        rig = _rig(self.run_uri, plan, self.adjusted)
+        plan, start = self.source.plan_of(task), time.perf_counter()
+        tables = _committed(self.source.run_uri, "poses", plan.poses)
+        rig = _rig(self.source.run_uri, plan, self.adjusted)
         if isinstance(tables, ClipFailure) or isinstance(rig, ClipFailure):
             return Outcome(tables if isinstance(tables, ClipFailure) else rig)
         reconstructed = {table_info(table).start for table in tables}
-        keypoints = _keypoints(self.run_uri, [t for t in plan.keypoints if t.clip.start in reconstructed])
+        keypoints = _keypoints(self.source.run_uri, [t for t in plan.keypoints if t.clip.start in reconstructed])
         assert isinstance(keypoints, Keypoints2D)
         figures = quality(concatenated_poses(tables), keypoints, rig, plan.capture.fps).figures()
         table = figures_to_table(task.clip.capture_id, figures)

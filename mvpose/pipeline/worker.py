@@ -36,6 +36,9 @@ class StageSpec:
     invocation: str
     """Names this start of the job; attempts are counted within it, so that killing a job harms no clip."""
     max_attempts: int = 3
+    keeps_weights: bool = False
+    """Whether making the stage is dear, so that a pool of actors makes it once each; other stages run as tasks, in
+    processes that Ray keeps."""
 
 
 class ClipWorker:
@@ -87,6 +90,11 @@ class ClipWorker:
             raise
         except MvposeError as error:
             return Outcome(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
+
+
+def run_batch(batch: dict[str, np.ndarray], spec: StageSpec) -> dict[str, np.ndarray]:
+    """A batch through a worker that lives for this batch."""
+    return ClipWorker(spec)(batch)
 
 
 def task_rows(tasks: list[Task]) -> pa.Table:

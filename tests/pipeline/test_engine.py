@@ -40,12 +40,17 @@ def engine():
     engine.close()
 
 
-def spec(tmp_path, **behaviour) -> StageSpec:
+@pytest.fixture(params=[True, False], ids=["actors", "tasks"])
+def keeps_weights(request) -> bool:
+    return request.param
+
+
+def spec(tmp_path, keeps_weights: bool = True, **behaviour) -> StageSpec:
     marks = tmp_path / "marks"
     marks.mkdir(exist_ok=True)
     return StageSpec(
         kind="poses", make=Stage, arguments={"marks": str(marks), **behaviour}, run_uri=str(tmp_path / "run"),
-        invocation="one", max_attempts=2,
+        invocation="one", max_attempts=2, keeps_weights=keeps_weights,
     )  # fmt: skip
 
 
@@ -55,14 +60,14 @@ def frames(tmp_path) -> list[int]:
     return [f for c in commits if c and not c.failure for f in store.read(c).column("frame").to_pylist()]
 
 
-def test_a_worker_killed_once_loses_and_repeats_nothing(engine, tmp_path):
-    receipts = list(engine.run(spec(tmp_path, kill_once=3), TASKS))
+def test_a_worker_killed_once_loses_and_repeats_nothing(engine, tmp_path, keeps_weights):
+    receipts = list(engine.run(spec(tmp_path, keeps_weights, kill_once=3), TASKS))
     assert len(receipts) == len(TASKS) and not any(r["failure"] for r in receipts)
     assert frames(tmp_path) == list(range(60))
 
 
-def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done(engine, tmp_path):
-    list(engine.run(spec(tmp_path, kill_always=1), TASKS))
+def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done(engine, tmp_path, keeps_weights):
+    list(engine.run(spec(tmp_path, keeps_weights, kill_always=1), TASKS))
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 1]
     commit = ClipStore(str(tmp_path / "run"), "poses").committed(TASKS[1].clip, TASKS[1].fingerprint)
     assert commit is not None and commit.failure is not None and commit.failure.reason == FailureReason.WORKER_DIED
