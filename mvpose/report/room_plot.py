@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
@@ -50,7 +51,7 @@ def room_plot(subject: CaptureReport) -> Figure:
         for i, row in enumerate(rows):
             _draw_moment(_axes_at(figure, (i / MOMENTS, 0.0, 1.0 / MOMENTS, 0.34)), subject, row, half, azimuth)
         figure.text(0.012, 0.965, "Cameras and people", fontweight="bold", fontsize=11)
-        figure.text(0.012, 0.325, "The same moments close", fontweight="bold", fontsize=11)
+        figure.text(0.012, 0.325, "The same moments close, squares of 0.5 m", fontweight="bold", fontsize=11)
     return figure
 
 
@@ -88,6 +89,8 @@ def _draw_moment(axes: Axes3D, subject: CaptureReport, row: int, half: float, az
     _draw_people(axes, subject, row, opacity=1.0, width=1.8)
     axes.set(**{f"{a}lim": (middle[i] - half, middle[i] + half) for i, a in enumerate("xyz")})
     _finish(axes, np.ones(3), azimuth, zoom=1.18)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MultipleLocator(0.5))
     axes.set(xticklabels=[], yticklabels=[], zticklabels=[])
     axes.tick_params(length=0)
     axes.set_title(f"{subject.times_s[row]:.2f} s", fontsize=10, fontweight="normal", loc="center", y=0.97)

@@ -34,7 +34,7 @@ class ReportConfig:
 
     max_captures: int = 12
     """Captures shown in full, those with the largest error first; every capture is in the table."""
-    max_overlay_frames: int = 1800
+    max_overlay_frames: int = 600
     """Length of an overlay film, in frames from the first with a result."""
     max_viewer_frames: int = 600
     """Frames in the page's 3D viewer; of a longer capture every n-th."""

@@ -39,8 +39,8 @@ class CaptureReport:
     def present(self) -> Bool[np.ndarray, "T P"]:
         """From the first to the last frame in which any joint of a person was reconstructed."""
         found = np.isfinite(self.poses.xyz[..., 0]).any(axis=2)
-        begun, ended = (np.maximum.accumulate(rows, axis=0) for rows in (found, found[::-1]))
-        return begun & ended[::-1]
+        count = found.cumsum(axis=0)
+        return (count > 0) & (found | (count < count[-1:]))
 
     @property
     def full_rows(self) -> Int[np.ndarray, " n"]:

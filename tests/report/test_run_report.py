@@ -101,3 +101,23 @@ def test_folders_are_plain_names_that_stay_inside_and_apart(one, other):
     folder = folder_name(one)
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", folder) and len(folder) <= 100
     assert folder == one or (one == other) == (folder == folder_name(other))
+
+
+def test_records_as_read_from_tables_are_taken_as_they_come(uris, tmp_path):
+    """Tables hold float32, and frame numbers as int32."""
+    whole = capture_report(noise_px=1.0, uris=uris)
+    assert whole.keypoints is not None
+    poses = {name: getattr(whole.poses, name).astype(np.float32) for name in ("xyz", "confidence", "error_px")}
+    seen = {
+        name: getattr(whole.keypoints, name).astype(np.float32) for name in ("xy", "confidence", "box", "box_score")
+    }
+    single = replace(
+        whole,
+        poses=replace(whole.poses, **poses),
+        keypoints=replace(whole.keypoints, **seen),
+        frames=whole.frames.astype(np.int32),
+    )
+    assert set(write_report([single], [], {}, str(tmp_path / "a"))) == set(
+        write_report([whole], [], {}, str(tmp_path / "b"))
+    )
+    assert single.mean_error_px == pytest.approx(whole.mean_error_px, rel=1e-5)
