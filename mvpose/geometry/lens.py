@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 NUM_COEFFICIENTS = 12
-NEWTON_STEPS = 20
+NEWTON_STEPS = 60
 # tan(88 degrees): no pinhole picture sees further, and the plane z = 1 ends at 90 degrees.
 WIDEST_RADIUS = math.tan(math.radians(88.0))
 
@@ -52,7 +53,7 @@ class Lens:
 
     def distort(self, points: Float[Tensor, "V n 2"]) -> Float[Tensor, "V n 2"]:
         """Ideal points on the plane z = 1 to where the lens shows them (same plane)."""
-        return self._each_model(lambda model, k, p: _DISTORT[model](k, p), points)
+        return self._each_model(lambda model, k, limit, p: _DISTORT[model](k, p), points)
 
     def undistort(self, points: Float[Tensor, "V n 2"]) -> tuple[Float[Tensor, "V n 2"], Bool[Tensor, "V n"]]:
         """The inverse of `distort`, and where it has one; where not, the point returned is inside the limit but wrong.
@@ -66,10 +67,14 @@ class Lens:
         inside = ideal.detach().norm(dim=-1) <= self.limit()[:, None].to(points) * (1.0 + precision)
         return ideal, (residual <= precision * scale) & inside
 
-    def limit(self) -> Float[Tensor, "V"]:
-        """Largest radius on the plane z = 1 up to which the lens is one-to-one (radial part)."""
-        limits = [_limit(model, k) for model, k in zip(self.models, self.coefficients, strict=True)]
-        return torch.stack(limits)
+    def limit(self) -> Float[Tensor, " V"]:
+        """Largest radius on the plane z = 1 up to which the lens is one-to-one; worked out once."""
+        return self._limits
+
+    @cached_property
+    def _limits(self) -> Float[Tensor, " V"]:
+        limits = [_limit(m, tuple(k)) for m, k in zip(self.models, self.coefficients.tolist(), strict=True)]
+        return torch.tensor(limits, dtype=torch.float64, device=self.coefficients.device)
 
     def select(self, cameras: list[int]) -> Lens:
         """The lenses of some cameras, in the order given."""
@@ -79,16 +84,16 @@ class Lens:
         """The same lenses with another dtype or on another device."""
         return Lens(self.models, self.coefficients.to(target))
 
-    def _each_model(self, function: Callable[[LensModel, Tensor, Tensor], Tensor], points: Tensor) -> Tensor:
-        """Apply `function(model, coefficients, points)` to the cameras of each model present."""
+    def _each_model(self, function: Callable[[LensModel, Tensor, Tensor, Tensor], Tensor], points: Tensor) -> Tensor:
+        """Apply `function(model, coefficients, limits, points)` to the cameras of each model present."""
         present = dict.fromkeys(self.models)
-        coefficients = self.coefficients.to(points)
+        coefficients, limits = self.coefficients.to(points), self._limits.to(points)
         if len(present) == 1:
-            return function(self.models[0], coefficients, points)
+            return function(self.models[0], coefficients, limits, points)
         out = torch.empty_like(points)
         for model in present:
             cameras = torch.tensor([i for i, m in enumerate(self.models) if m == model], device=points.device)
-            out = out.index_copy(0, cameras, function(model, coefficients[cameras], points[cameras]))
+            out = out.index_copy(0, cameras, function(model, coefficients[cameras], limits[cameras], points[cameras]))
         return out
 
 
@@ -136,33 +141,40 @@ _DISTORT = {
 }
 
 
-def _undistort(model: LensModel, k: Tensor, points: Tensor) -> Tensor:
+def _undistort(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> Tensor:
     if model == LensModel.KANNALA_BRANDT:
-        return _undistort_kannala_brandt(k, points)
-    return _undistort_newton(model, k, points)
+        return _undistort_kannala_brandt(k, limits, points)
+    return _undistort_newton(model, k, limits, points)
 
 
-def _undistort_newton(model: LensModel, k: Tensor, points: Tensor) -> Tensor:
-    """Newton on the plane; iterates are kept inside the limit, where the Jacobian is regular."""
-    limit = torch.stack([_limit(model, row) for row in k.detach()]).to(points)[:, None, None]
+def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> Tensor:
+    """Newton on the plane, each point with its own damping, kept inside the limit where the Jacobian is regular."""
+    limit = limits[:, None, None]
+
+    def newton_step(p: Tensor, residual: Tensor) -> Tensor:
+        (a, b), (c, d) = (row.unbind(-1) for row in _jacobian(model, k.detach(), p).unbind(-2))
+        x, y = residual.unbind(-1)
+        return torch.stack([d * x - b * y, a * y - c * x], dim=-1) / (a * d - b * c)[..., None]
 
     def kept_inside(p: Tensor) -> Tensor:
         return p * (limit / p.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0)
 
-    def step(p: Tensor, k: Tensor, target: Tensor) -> Tensor:
-        residual = _DISTORT[model](k, p) - target
-        return p - torch.linalg.solve(_jacobian(model, k.detach(), p), residual[..., None])[..., 0]
-
     with torch.no_grad():
         ideal = kept_inside(points)
+        residual = _DISTORT[model](k, ideal) - points
+        share = torch.ones_like(ideal[..., :1])
         for _ in range(NEWTON_STEPS):
-            moved = kept_inside(step(ideal, k, points))
-            done = torch.equal(moved, ideal)
-            ideal = moved
-            if done:
+            moved = kept_inside(ideal - share * newton_step(ideal, residual))
+            left = _DISTORT[model](k, moved) - points
+            better = left.norm(dim=-1, keepdim=True) < residual.norm(dim=-1, keepdim=True)
+            ideal, residual = torch.where(better, moved, ideal), torch.where(better, left, residual)
+            share = torch.where(better, (2.0 * share).clamp_max(1.0), share / 4.0)
+            if not bool(better.any()):
                 break
     # One step outside no_grad: its value changes nothing at the solution, its derivative is the implicit one.
-    return step(ideal, k, points) if points.requires_grad or k.requires_grad else ideal
+    if points.requires_grad or k.requires_grad:
+        return ideal - newton_step(ideal, _DISTORT[model](k, ideal) - points)
+    return ideal
 
 
 def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n 2 2"]:
@@ -175,11 +187,10 @@ def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n
     return torch.stack(columns, dim=-1)
 
 
-def _undistort_kannala_brandt(k: Tensor, points: Tensor) -> Tensor:
+def _undistort_kannala_brandt(k: Tensor, limits: Tensor, points: Tensor) -> Tensor:
     """Newton on the angle alone, then r = tan(theta)."""
     radius = points.norm(dim=-1).clamp_min(torch.finfo(points.dtype).tiny ** 0.5)
-    limit = torch.stack([_limit(LensModel.KANNALA_BRANDT, row) for row in k.detach()]).to(points)
-    widest = torch.atan(limit)[:, None]
+    widest = torch.atan(limits)[:, None]
     with torch.no_grad():
         theta = torch.minimum(radius, widest)
         for _ in range(NEWTON_STEPS):
@@ -192,14 +203,27 @@ def _undistort_kannala_brandt(k: Tensor, points: Tensor) -> Tensor:
     return points * (torch.tan(theta) / radius)[..., None]
 
 
-def _limit(model: LensModel, k: Float[Tensor, "12"]) -> Float[Tensor, ""]:
-    """First radius at which the radial curve stops rising, on a grid of 4096 radii up to 88 degrees."""
-    theta = torch.linspace(0.0, math.atan(WIDEST_RADIUS), 4097, dtype=torch.float64, device=k.device)
-    radius, k = torch.tan(theta), k.detach().double()[None]
-    if model == LensModel.KANNALA_BRANDT:
-        curve = _fisheye_angle(k, theta[None])[0][0]
-    else:
-        curve = radius * _radial(k, radius[None] ** 2)[0]
-    rising = (curve[1:] > curve[:-1]) & curve[1:].isfinite()
-    steps = rising.long().cumprod(0).sum()
-    return radius[steps]
+@lru_cache(maxsize=4096)
+def _limit(model: LensModel, coefficients: tuple[float, ...]) -> float:
+    """Radius up to which the symmetric part of the Jacobian is positive definite in every direction.
+
+    On a disc that makes a map one-to-one (Gale and Nikaido, 1965); for a radial lens it says that the radial curve
+    rises. The first of 128 angles up to 88 degrees where it fails is looked for, then the first of 64 before that one.
+    """
+    k = torch.tensor([coefficients], dtype=torch.float64)
+    coarse = torch.linspace(0.0, math.atan(WIDEST_RADIUS), 129, dtype=torch.float64)
+    last = _last_regular(model, k, coarse)
+    if last == len(coarse) - 1:
+        return WIDEST_RADIUS
+    fine = torch.linspace(float(coarse[last]), float(coarse[last + 1]), 65, dtype=torch.float64)
+    return math.tan(fine[_last_regular(model, k, fine)])
+
+
+def _last_regular(model: LensModel, k: Tensor, theta: Tensor) -> int:
+    """The index of the last angle off the axis before the first where the Jacobian fails in one of 16 directions."""
+    turn = torch.arange(16, dtype=torch.float64) * (2.0 * math.pi / 16)
+    points = torch.tan(theta)[:, None, None] * torch.stack([turn.cos(), turn.sin()], dim=-1)
+    (a, b), (c, d) = (row.unbind(-1) for row in _jacobian(model, k, points.reshape(1, -1, 2))[0].unbind(-2))
+    positive = (a + d > 0) & (4.0 * a * d > (b + c) ** 2)
+    # The first angle is known to be regular; at the centre itself a fisheye's Jacobian is 0 / 0.
+    return int(positive.reshape(-1, 16).all(dim=-1)[1:].long().cumprod(0).sum())
