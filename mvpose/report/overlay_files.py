@@ -13,7 +13,7 @@ from mvpose.records import Capture
 from mvpose.report.mosaic import Mosaic, Region, lay_out
 from mvpose.report.overlay import HEADER_ROWS, marks_of_row, overlay_frame
 from mvpose.report.reprojection import reproject
-from mvpose.report.subject import CaptureReport
+from mvpose.report.subject import CaptureReport, mean_known
 
 LARGEST_FRAME = (1920, 1080)
 POSTER_SIZE = (1280, 720)
@@ -23,9 +23,9 @@ CHUNK = 8
 
 
 def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
-    """An H.264 film of the first `max_frames` frames with results, at the capture's speed; returns its frames.
+    """An H.264 film at the capture's speed, of `max_frames` frames from the first with a result; returns its length.
 
-    Frames between them that have no result are shown bare. VideoError where the footage cannot be read again.
+    Frames between that have no result are shown bare. VideoError where the footage cannot be read again.
     """
     start = int(subject.frames[0])
     stop = min(int(subject.frames[-1]) + 1, start + max_frames)
@@ -87,14 +87,15 @@ def _frames_of_all(capture: Capture, start: int, stop: int) -> Iterator[list[UIn
 def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
     """The part of each camera's picture that holds all people in all these rows, with room around; one shape for all.
 
-    A camera that sees nobody is shown whole.
+    A camera that sees nobody is shown about its middle.
     """
     boxes = []
     seen = [reproject(subject, slice(row, row + 1)).projected for row in rows]
     for view, video in enumerate(subject.capture.videos):
         joints = np.concatenate([projected[view].reshape(-1, 2) for projected in seen])
         joints = joints[((joints >= 0) & (joints < video.size)).all(axis=1)]
-        boxes.append((joints.min(axis=0), joints.max(axis=0)) if len(joints) else (np.zeros(2), np.array(video.size)))
+        joints = joints if len(joints) else np.array([video.size]) / 2
+        boxes.append((joints.min(axis=0), joints.max(axis=0)))
     extent = np.max([high - low for low, high in boxes], axis=0) * 1.25
     return [
         _region((low + high) / 2, extent, video.size)
@@ -114,5 +115,5 @@ def _title(subject: CaptureReport, frame: int, row: int | None) -> str:
     clock = f"{subject.capture.capture_id} · frame {frame} · {frame / subject.capture.fps:.3f} s"
     if row is None:
         return f"{clock} · no result"
-    error = float(subject.frame_errors_px[row])
+    error = float(mean_known(subject.poses.error_px[row][:, subject.body]))
     return f"{clock} · mean error {error:.1f} px" if np.isfinite(error) else f"{clock} · nobody reconstructed"

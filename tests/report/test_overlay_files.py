@@ -92,7 +92,8 @@ def test_a_camera_that_sees_nobody_does_not_stop_the_sheet(filmed):
     centre = away.centre.clone()
     centre[1] += 5000.0
     turned = replace(filmed, capture=replace(filmed.capture, rig=replace(away, centre=centre)))
-    assert contact_sheet(without_joint(turned, "left_knee"), [4]).any()
+    sheet = contact_sheet(without_joint(turned, "left_knee"), [4])
+    assert sheet.shape == contact_sheet(without_joint(filmed, "left_knee"), [4]).shape
 
 
 def test_footage_that_is_gone_is_a_video_error(tmp_path):
