@@ -51,16 +51,16 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
 def trials(cameras: Sequence[str], footage: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Footage of several trials in one folder (`vid1-camA`, `vid1-camB`, `vid2-camA`, ...), by what is not the camera.
 
-    One trial named "" unless some camera's name stands in several names.
+    One trial named "" unless some camera's name stands in several names; names without a camera's are then in none.
     """
-    of_name = {f: [c for c in cameras if _word(c).search(f)] for f in footage}
-    counts = Counter(c for found in of_name.values() if len(found) == 1 for c in found)
-    if max(counts.values(), default=0) < 2:
+    found = {f: [c for c in cameras if _word(c).search(f)] for f in footage}
+    camera_of = {f: only[0] for f, only in found.items() if len(only) == 1}
+    if max(Counter(camera_of.values()).values(), default=0) < 2:
         return {"": tuple(footage)}
     grouped: dict[str, list[str]] = {}
-    for name, found in of_name.items():
-        rest = _word(found[0]).sub(" ", name) if len(found) == 1 else name
-        grouped.setdefault("-".join(re.findall(r"[^\W_]+", rest)), []).append(name)
+    for name, camera in camera_of.items():
+        rest = re.findall(r"[^\W_]+", _word(camera).sub(" ", name))
+        grouped.setdefault("-".join(rest), []).append(name)
     return {trial: tuple(names) for trial, names in grouped.items()}
 
 

@@ -128,7 +128,7 @@ def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
         return Placement((cut, cut), _offset(size, video.size, cut), sentence)
     raise CalibrationError(
         f"{said}, which is neither a scaled picture, nor one with bars of {expected:.1f} px ({found}), nor one cut at "
-        "the centre. Set `picture_fit` of this video to scale, letterbox or crop, or give the calibration of this picture."
+        "the centre. Set `picture_fit` of this video to scale, letterbox or crop, or give a calibration for its size."
     )
 
 
