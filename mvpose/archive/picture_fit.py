@@ -117,7 +117,7 @@ def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
     inside, cut = sorted((w / width, h / height))
     bars = _offset(size, video.size, inside)
     expected = max(bars)
-    measured = measured_bars(video, 0 if bars[0] > bars[1] else 1)
+    measured = measured_bars(video, 0 if bars[0] > bars[1] else 1, expected)
     found = f"{measured[0]} and {measured[1]} black {'columns' if bars[0] > bars[1] else 'rows'} measured at the edges"
     if all(abs(m - expected) <= BAR_TOLERANCE_PX and m >= expected / 2 for m in measured):
         sentence = f"{said}: scaled by {inside:.4g} to fit, with bars of {expected:.2f} px ({found})"
@@ -132,18 +132,20 @@ def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
     )
 
 
-def measured_bars(video: Video, axis: int) -> tuple[int, int]:
-    """Black columns (axis 0) or rows (axis 1) at the two edges, the fewest over a few frames spread over the video.
+def measured_bars(video: Video, axis: int, expected: float) -> tuple[int, int]:
+    """Black columns (axis 0) or rows (axis 1) at the two edges: the fewest over a few frames spread over the video.
 
-    VideoError if they cannot be decoded.
+    Ends at the first frame without more than the bars that are expected; a dark one is followed by others. VideoError
+    if they cannot be decoded.
     """
     last = video.num_frames - 1
-    bars = []
+    before, after = video.size[axis], video.size[axis]
     for frame in sorted({round(last * i / (SAMPLED_FRAMES - 1)) for i in range(SAMPLED_FRAMES)}):
-        picture = next(iter(read_frames(video, frame, frame + 1)))[0]
-        bars.append(_black_edges(picture, axis))
-    before, after = zip(*bars, strict=True)
-    return min(before), min(after)
+        edges = _black_edges(next(iter(read_frames(video, frame, frame + 1)))[0], axis)
+        before, after = min(before, edges[0]), min(after, edges[1])
+        if max(before, after) <= expected + BAR_TOLERANCE_PX:
+            break
+    return before, after
 
 
 def _black_edges(picture: UInt8[np.ndarray, "H W 3"], axis: int) -> tuple[int, int]:
