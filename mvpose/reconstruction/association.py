@@ -65,7 +65,7 @@ def associate(
     for _ in range(REFINEMENTS):
         bodies, known, due = _triangulated(seen, places, projections, threshold_px)
         fit, evidence = agreement(seen, bodies, known, due, reach_m)
-        places = _best_members(torch.where(fit >= MIN_FIT, evidence, torch.zeros_like(evidence)))
+        places = best_members(torch.where(fit >= MIN_FIT, evidence, torch.zeros_like(evidence)))
     bodies, known, due = _triangulated(seen, places, projections, threshold_px)
     _, evidence = agreement(seen, bodies, known, due, reach_m)
     support = evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
@@ -174,7 +174,7 @@ def _triangulated(
     return found.points, found.valid, (weights > 0).sum(dim=-1) >= 2
 
 
-def _best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
+def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
     """For every view and frame the assignment of detections to bodies of the highest total value; 0 is no match.
 
     A body that fewer than two views show is given up.

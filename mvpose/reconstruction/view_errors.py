@@ -1,0 +1,142 @@
+"""How far what each view shows is from the poses, in pixels of the pictures: of all views, and of views left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.triangulation import reprojection_errors
+from mvpose.reconstruction.association import MIN_FIT, agreement, best_members
+from mvpose.reconstruction.joints import JointPoints, exchanged, swapped_sides, triangulate_joints
+from mvpose.reconstruction.observations import Observations, at_places, observe
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.records import Keypoints2D, Poses3D
+
+# Frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
+CHUNK = 500
+
+
+@dataclass(frozen=True, eq=False)
+class ViewErrors:
+    """Distances between projected joints and the 2D joints of the same person; NaN where there is nothing to compare.
+
+    Left and right are exchanged where the reconstruction did so; `swapped` says where.
+    """
+
+    error_px: Float[np.ndarray, "T P J V"]
+    confidence: Float[np.ndarray, "T P J V"]
+    """Of the 2D joint; 0 where the view has none."""
+    swapped: Bool[np.ndarray, "T P J V"]
+
+
+def view_errors(
+    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
+) -> ViewErrors:
+    """Errors of every view that shows the person, used or not, however unsure it is.
+
+    Which detection shows whom is found from the poses: in every view and frame the optimal assignment.
+    """
+    config = config or ReconstructionConfig()
+    parts = [_errors_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
+    return ViewErrors(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ViewErrors)))
+
+
+def leave_one_camera_out(
+    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
+) -> Float[np.ndarray, "T P J V"]:
+    """Distance in pixels of each view's joint from the same joint reconstructed by the other views alone.
+
+    Frames are judged one by one. NaN where the view has no joint of at least `min_confidence`, or the others do not
+    make a point; all NaN for fewer than three views.
+    """
+    config = config or ReconstructionConfig()
+    parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """2D joints of the people of the poses, views last."""
+
+    drawn: Float[Tensor, "T P J V 2"]
+    ideal: Float[Tensor, "T P J V 2"]
+    weight: Float[Tensor, "T P J V"]
+    swapped: Bool[Tensor, "T P J V"]
+
+
+def _matched(
+    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, min_confidence: float
+) -> _Matched:
+    seen = observe(keypoints, rig, min_confidence)
+    places = _places(poses, seen, config.match_distance_m)
+    ideal, weight = seen.of(places)
+    drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places).movedim(2, 3).nan_to_num()
+    points = torch.from_numpy(poses.xyz).double()
+    valid = points.isfinite().all(dim=-1)
+    residuals = reprojection_errors(points.nan_to_num(), ideal, rig.projections)
+    used = torch.from_numpy(poses.views_used)
+    mirror = poses.skeleton.mirror
+    found = JointPoints(points.nan_to_num(), valid, used, residuals)
+    swapped = swapped_sides(ideal, weight, found, rig.projections, mirror, config.max_error_px)
+    swapped &= used & used[:, :, torch.tensor(mirror)]
+    drawn, ideal, weight = (exchanged(values, swapped, mirror) for values in (drawn, ideal, weight))
+    return _Matched(drawn, ideal, weight, swapped)
+
+
+def _places(poses: Poses3D, seen: Observations, reach_m: float) -> Int[Tensor, "T P V"]:
+    bodies = torch.from_numpy(poses.xyz).double()
+    known = bodies.isfinite().all(dim=-1)
+    fit, evidence = agreement(seen, bodies.nan_to_num(), known, known, reach_m)
+    return best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
+
+
+def _errors_of_chunk(
+    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
+) -> ViewErrors:
+    matched = _matched(poses, keypoints, rig, config, 0.0)
+    points = torch.from_numpy(poses.xyz).double()
+    projected, before = rig.project(points.nan_to_num())
+    error = (projected.movedim(0, -2) - matched.drawn).norm(dim=-1)
+    there = (matched.weight > 0) & before.movedim(0, -1) & points.isfinite().all(dim=-1)[..., None]
+    return ViewErrors(
+        torch.where(there, error, torch.nan).float().numpy(), matched.weight.float().numpy(), matched.swapped.numpy()
+    )
+
+
+def _left_out_of_chunk(
+    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
+) -> Float[np.ndarray, "T P J V"]:
+    matched = _matched(poses, keypoints, rig, config, config.min_confidence)
+    rule = replace(config.agreement(fps=0.0), min_views=2)
+    error = torch.full_like(matched.weight, torch.nan)
+    for view in range(len(rig)):
+        others = matched.weight.clone()
+        others[..., view] = 0.0
+        found = triangulate_joints(matched.ideal, others, rig.projections, rule)
+        projected, before = rig.select((rig.names[view],)).project(found.points)
+        there = found.valid & before[0] & (matched.weight[..., view] > 0)
+        off = (projected[0] - matched.drawn[..., view, :]).norm(dim=-1)
+        error[..., view] = torch.where(there, off, torch.nan)
+    return error.float().numpy()
+
+
+def _chunks(poses: Poses3D, keypoints: Keypoints2D) -> list[tuple[Poses3D, Keypoints2D]]:
+    frames = [slice(start, start + CHUNK) for start in range(0, len(poses.xyz), CHUNK)]
+    return [(poses_at(poses, f), keypoints_at(keypoints, f)) for f in frames]
+
+
+def poses_at(poses: Poses3D, frames: slice | Int[np.ndarray, " n"]) -> Poses3D:
+    """The same people in some of the frames."""
+    by_frame = ("xyz", "confidence", "error_px", "num_views", "views_used")
+    return replace(poses, **{name: getattr(poses, name)[frames] for name in by_frame})
+
+
+def keypoints_at(keypoints: Keypoints2D, frames: slice | Int[np.ndarray, " n"]) -> Keypoints2D:
+    """The 2D joints of some of the frames."""
+    by_frame = ("xy", "confidence", "box", "box_score")
+    return replace(keypoints, **{name: getattr(keypoints, name)[:, frames] for name in by_frame})
