@@ -81,7 +81,7 @@ def find_capture_files(
     captures: list[CaptureFiles] = []
     unusable: list[Unusable] = []
     notes: list[str] = []
-    level = [_Folder(archive.rstrip("/") or "/", (), ())]
+    level = [_Folder(archive, (), ())]
     for depth in range(MAX_DEPTH):
         below: list[_Folder] = []
         scans = pool.map(lambda folder: _scanned(archive, folder, outside_archive), level)

@@ -67,6 +67,10 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
     videos = values.get("videos", {})
     if isinstance(videos, dict):
         values["videos"] = {camera: {"uri": v} if isinstance(v, str) else v for camera, v in videos.items()}
+        firsts = {camera: v.get("first_frame", 0) for camera, v in videos.items() if isinstance(v, dict)}
+        for camera, first in firsts.items():
+            if type(first) is not int:  # 1.5 would become 1 on the way into the field
+                raise ConfigError(f"{uri}: first_frame of {camera} is {first!r}, and a whole number is needed.")
     settings = structure(values, CaptureSettings, uri)
     _check(settings, uri)
 

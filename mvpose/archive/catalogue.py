@@ -16,7 +16,7 @@ from mvpose.archive.capture_files import FOOTAGE_FOLDERS, CaptureFiles, find_cap
 from mvpose.archive.capture_toml import CAPTURE_TOML, VideoEntry
 from mvpose.archive.catalogue_table import THREADS, Catalogue, Problem, read_catalogue, write_catalogue
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import join, name
+from mvpose.archive.locations import absolute, join, name
 from mvpose.archive.picture_fit import PictureFit, fit_rig
 from mvpose.archive.safe_names import safe_path
 from mvpose.archive.video import probe
@@ -79,12 +79,13 @@ class _Unmatched:
 
 
 def find_captures(archive: str, config: CatalogueConfig) -> Catalogue:
-    """All captures below an archive (a folder or s3:// URI), in the order of their ids.
+    """All captures below an archive (a folder or s3:// URI), in the order of their ids, with absolute locations.
 
     ConfigError if the archive cannot be listed, or holds nothing that looks like a capture.
     """
     if not archive.strip():
         raise ConfigError("the archive has no name: give a folder or an s3:// URI.")
+    archive = absolute(archive)
     with ThreadPoolExecutor(THREADS) as pool:
         files, unusable, notes = find_capture_files(archive, config.outside_archive, pool)
         problems = [Problem(u.capture_id, u.error.reason, str(u.error)) for u in unusable]

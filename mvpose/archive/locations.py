@@ -48,6 +48,11 @@ def is_remote(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
+def absolute(uri: str) -> str:
+    """The same location for every process, wherever it runs: a local path from the root on, without `file://`."""
+    return uri.rstrip("/") if is_remote(uri) else filesystem(uri)[1]
+
+
 def join(uri: str, *parts: str) -> str:
     """A location below another."""
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])

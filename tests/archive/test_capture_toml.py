@@ -68,6 +68,7 @@ def test_absolute_locations_are_taken_where_the_job_allows_them(tmp_path):
         ("fps = nan", "fps"),
         ("videos = 3", "videos"),
         ("[videos]\na = { uri = 'x', first_frame = -2 }", "first_frame of a"),
+        ("[videos]\na = { uri = 'x', first_frame = 1.5 }", "first_frame of a is 1.5"),
         ("[videos]\na = { url = 'x' }", "url"),
         ("[videos]\na = { uri = 'x', picture_fit = 'squeeze' }", "picture_fit"),
         ("a = " + "[" * 5000, "capture.toml"),

@@ -46,6 +46,21 @@ def test_the_archive_itself_can_be_the_capture(tmp_path):
     assert [c.capture_id for c in found(f"{tmp_path}/walk/").captures] == ["walk"]
 
 
+def test_locations_hold_for_workers_in_another_folder(tmp_path, monkeypatch):
+    pose2sim(str(tmp_path / "archive" / "walk"))
+    monkeypatch.chdir(tmp_path)
+    for archive in ("archive", "./archive/", f"file://{tmp_path}/archive"):
+        (capture,) = found(archive).captures
+        assert capture.videos[0].uri == f"{tmp_path}/archive/walk/videos/cam01.mp4"
+    monkeypatch.chdir(tmp_path / "archive" / "walk")
+    assert found(".").captures[0].capture_id == "walk"
+
+
+def test_a_kind_of_location_that_is_not_known_is_named():
+    with pytest.raises(ConfigError, match="http://"):
+        found("http://example.org/archive")
+
+
 def test_trials_share_the_calibration_of_a_folder_above(tmp_path):
     write(str(tmp_path / "session" / "Calibration" / "Calib.toml"), toml_text(small_ring(CAMERAS)))
     for trial in ("trial_2", "trial_10"):

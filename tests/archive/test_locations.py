@@ -4,6 +4,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from mvpose.archive.locations import (
+    absolute,
     entries,
     exists,
     filesystem,
@@ -91,6 +92,12 @@ def test_names_and_parents():
     assert name("s3://bucket/a/b/") == "b" and name("/a/b.mp4") == "b.mp4"
     assert parent("s3://bucket/a/b/") == "s3://bucket/a" and parent("/a/b.mp4") == "/a"
     assert join("/", "a") == "/a" and join("s3://b/", "/c/", "d") == "s3://b/c/d"
+
+
+def test_an_absolute_location_is_the_same_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("a/b") == absolute(f"file://{tmp_path}/a/b") == absolute("./a/b/") == f"{tmp_path}/a/b"
+    assert absolute("s3://bucket/a/") == "s3://bucket/a"
 
 
 def test_text_that_is_not_utf8_is_an_os_error(tmp_path):
