@@ -1,4 +1,4 @@
-"""BVH: a body of constant bone lengths and the rotations of its joints. Metres, Y up; at rest the arms are stretched out.
+"""BVH: a body of constant bone lengths and the rotations of its joints. Metres, Y up; the arms rest stretched out.
 
 The poses are first moved as little as possible so that every bone has its median length (`with_constant_bones`); the
 rotations (`bvh_rotations`) then reproduce those positions, to 0.1 mm through any forward kinematics (tested). BVH knows
@@ -40,7 +40,7 @@ def bvh_files(recording: Recording) -> Iterator[File]:
         runs = [run for run in unbroken_runs(np.asarray(present(xyz)[:, used].all(axis=1))) if run[1] - run[0] >= 2]
         if not runs:
             raise ConfigError(
-                f"{name} is in no two frames running with all of {', '.join(sorted(kept))}, and BVH has no missing values: "
+                f"{name} is in no two frames running with all of {', '.join(sorted(kept))}; BVH has no missing values: "
                 "fill gaps first."
             )
         bones = tuple((a, b) for a, b in skeleton.bone_indices if a in used and b in used)

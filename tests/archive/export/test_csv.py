@@ -6,8 +6,9 @@ import io
 import numpy as np
 import pyarrow.csv
 
-from mvpose.archive.export.anipose_csv import anipose_csv_files
+from mvpose.archive.export.anipose_project import anipose_files
 from mvpose.archive.export.csv import long_csv_files, wide_csv_files
+from mvpose.scenes import two_people_crossing
 from tests.archive.export.recordings import broken, whole
 
 
@@ -59,8 +60,8 @@ def test_wide_has_a_row_a_frame_and_names_the_person_where_there_are_several():
 
 def test_anipose_finds_its_columns_and_missing_is_empty():
     recording = broken()
-    files = dict(anipose_csv_files(recording))
-    assert list(files) == ["pose-3d/walk_person3.csv", "pose-3d/walk_person4.csv"]
+    files = dict(anipose_files(recording, two_people_crossing().rig))
+    assert list(files) == ["calibration/calibration.toml", "pose-3d/walk_person3.csv", "pose-3d/walk_person4.csv"]
     table = columns(files["pose-3d/walk_person4.csv"])
     wrist = recording.poses.skeleton.index("left_wrist")
     there = np.isfinite(recording.poses.xyz[:, 1, wrist, 0])

@@ -1,4 +1,7 @@
-"""Anipose's 3D result: a wide CSV a person, in the unit and world of the calibration it goes with (metres, Z up here).
+"""An Anipose project: its calibration, and its 3D result, a wide CSV a person. Metres, Z up.
+
+    calibration/calibration.toml
+    pose-3d/<name>_person<track>.csv
 
 `<joint>_x _y _z _error _ncams _score` of each joint; then the change of axes, which is none (M_ij the identity,
 center_i zero), and `fnum`. What is missing is empty.
@@ -11,11 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from mvpose.archive.calibration_export import anipose_toml
 from mvpose.archive.export.recording import File, Recording
+from mvpose.geometry.camera import CameraRig
 
 
-def anipose_csv_files(recording: Recording) -> Iterator[File]:
-    """`pose-3d/<name>_person<track>.csv`, where Anipose keeps them."""
+def anipose_files(recording: Recording, rig: CameraRig) -> Iterator[File]:
+    """The files of a project, below its folder."""
+    yield "calibration/calibration.toml", anipose_toml(rig).encode()
     for name, place in recording.people():
         table = _table(recording, place)
         yield f"pose-3d/{name}.csv", table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
