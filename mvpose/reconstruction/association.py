@@ -25,14 +25,16 @@ from mvpose.geometry.robust import triangulate_robust
 from mvpose.reconstruction.observations import Observations
 
 PARTNERS = 6
-MAX_HYPOTHESES = 512
+# With five people before 31 cameras 128 to 512 hypotheses a frame give the same bodies; 64 break some in two.
+MAX_HYPOTHESES = 256
 # Of the weight of its joints, this share must agree before a detection is a member.
 MIN_FIT = 0.25
 # Rays closer to parallel than this say nothing of where they meet.
 MIN_SINE = 0.05
 MIN_JOINTS = 3
 REFINEMENTS = 2
-FRAMES_ELEMENTS = 20_000_000
+# Distances between rays and joints held at a time: 4 M are 32 MB, and some five such arrays live at once.
+FRAMES_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.triangulation import reprojection_errors
 from mvpose.reconstruction.association import MIN_FIT, agreement, best_members
-from mvpose.reconstruction.joints import JointPoints, exchanged, swapped_sides, triangulate_joints
+from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
@@ -112,7 +112,7 @@ def _left_out_of_chunk(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 ) -> Float[np.ndarray, "T P J V"]:
     matched = _matched(poses, keypoints, rig, config, config.min_confidence)
-    rule = replace(config.agreement(fps=0.0), min_views=2)
+    rule = Agreement(max_error_px=config.max_error_px, min_views=2, window=0)
     error = torch.full_like(matched.weight, torch.nan)
     for view in range(len(rig)):
         others = matched.weight.clone()
