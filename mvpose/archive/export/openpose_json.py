@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mvpose.archive.export.recording import File
+from mvpose.archive.safe_names import safe_path
 from mvpose.records import Keypoints2D
 
 _EMPTY = {
@@ -21,7 +22,8 @@ _EMPTY = {
 
 def openpose_files(keypoints: Keypoints2D, cameras: Sequence[str]) -> Iterator[File]:
     """`<camera>_json/<camera>_<frame>_keypoints.json` of every camera and frame, also of those without people."""
-    for view, camera in enumerate(cameras):
+    for view, name in enumerate(cameras):
+        camera = safe_path([name])
         for frame in range(keypoints.box_score.shape[1]):
             content = json.dumps(_frame(keypoints, view, frame), separators=(",", ":"))
             yield f"{camera}_json/{camera}_{frame:012d}_keypoints.json", content.encode()

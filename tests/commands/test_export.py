@@ -1,0 +1,105 @@
+"""`mvpose export` on a run made through the production door."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from trc import TRCData
+
+from mvpose.archive.calibration import read_calibration
+from mvpose.archive.run_folder import RunFolder
+from mvpose.commands.export import Export, run
+from mvpose.errors import ConfigError
+from mvpose.models.detector import DetectorConfig
+from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.reconstruction.filters import FilterConfig
+from tests.pipeline import coded_footage
+
+FRAMES = 40
+ALL = (
+    "trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "openpose_json", "calibration_pose2sim",
+    "calibration_anipose", "calibration_easymocap", "calibration_opencv", "calibration_panoptic",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> str:
+    """A run folder of two captures of 40 frames."""
+    archive = tmp_path_factory.mktemp("archive")
+    for name in ("one", "two"):
+        coded_footage.write_capture(str(archive / name), FRAMES)
+    output = str(tmp_path_factory.mktemp("output") / "run")
+    detector = DetectorConfig(detector=coded_footage.DETECTOR)
+    reconstruct_archive(
+        ReconstructJob(
+            archive=str(archive), output=output, clip_frames=20, detector=detector, engine=EngineConfig(local=True)
+        )
+    )
+    return output
+
+
+def files_below(folder: str) -> set[str]:
+    return {os.path.relpath(os.path.join(root, file), folder) for root, _, files in os.walk(folder) for file in files}
+
+
+def test_every_format_is_written_and_says_its_unit(finished, tmp_path, capsys):
+    assert run(Export(run=finished, format=ALL, output=str(tmp_path), captures=("one",))) == 0
+    below = files_below(str(tmp_path / "one"))
+    assert {
+        "raw/one_person0.trc", "raw/one.c3d", "raw/one_long.csv", "raw/one_wide.csv", "raw/one_person0.bvh",
+        "raw/pose2sim/calibration/Calib.toml", "raw/pose2sim/pose-3d/one_person0.trc",
+        "raw/anipose/calibration/calibration.toml", "raw/anipose/pose-3d/one_person0.csv",
+        "openpose/cam3_json/cam3_000000000039_keypoints.json", "calibration_pose2sim/Calib.toml",
+        "calibration_easymocap/intri.yml", "calibration_easymocap/extri.yml", "calibration_opencv/calibration.yml",
+        "calibration_panoptic/calibration.json", "calibration_anipose/calibration.toml", "about.json",
+    } <= below  # fmt: skip
+    with open(tmp_path / "one" / "about.json") as file:
+        about = json.load(file)
+    assert about["formats"]["trc"] == "metres, Y up" and about["formats"]["c3d"] == "millimetres, Z up"
+    assert set(files_below(str(tmp_path))) == {f"one/{file}" for file in below}
+    assert "one: bvh, 1 files" in capsys.readouterr().out
+
+
+def test_positions_are_those_of_the_run_and_the_rig_is_the_one_used(finished, tmp_path):
+    run(Export(run=finished, format=("trc", "calibration_pose2sim"), output=str(tmp_path)))
+    folder = RunFolder(finished)
+    for plan in folder.plans():
+        name = plan.capture.capture_id
+        poses = folder.poses(plan)
+        assert poses is not None
+        read = TRCData()
+        read.load(str(tmp_path / name / "raw" / f"{name}_person0.trc"))
+        knee = np.array(read["left_knee"])[:, [2, 0, 1]]
+        assert np.allclose(knee, poses.xyz[:, 0, poses.skeleton.index("left_knee")], atol=1e-6)
+        rig = read_calibration(str(tmp_path / name / "calibration_pose2sim" / "Calib.toml"))
+        assert np.allclose(rig.projections, folder.rig(plan).projections)
+
+
+def test_filtered_poses_stand_beside_the_raw_ones(finished, tmp_path):
+    command = Export(
+        run=finished, output=str(tmp_path), captures=("two",), filtered=True, filtering=FilterConfig(cutoff_hz=2.0)
+    )
+    assert run(command) == 0
+    texts = []
+    for variant in ("raw", "filtered"):
+        with open(tmp_path / "two" / variant / "two_person0.trc") as file:
+            texts.append(file.read())
+    assert texts[0] != texts[1]
+    with open(tmp_path / "two" / "about.json") as file:
+        assert json.load(file)["filtering"]["cutoff_hz"] == 2.0
+
+
+def test_a_capture_that_a_format_refuses_is_said_and_the_others_are_written(finished, tmp_path, capsys):
+    command = Export(run=finished, output=str(tmp_path), filtered=True, filtering=FilterConfig(cutoff_hz=500.0))
+    assert run(command) == 3
+    assert "one: no trc: cutoff_hz is 500" in capsys.readouterr().out
+    assert os.path.exists(tmp_path / "two" / "raw" / "two_person0.trc")
+
+
+def test_an_unknown_capture_or_no_run_is_one_sentence(finished):
+    with pytest.raises(ConfigError, match="it has one, two"):
+        run(Export(run=finished, captures=("three",)))
+    with pytest.raises(ConfigError, match="which run"):
+        run(Export())
