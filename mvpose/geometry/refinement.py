@@ -86,7 +86,8 @@ def _linearised(x: Tensor, target: Tensor, projections: Tensor) -> tuple[Tensor,
 
 def _cost(offsets: Tensor, weights: Tensor, loss: RobustLoss, scale_px: float) -> Float[Tensor, "*batch"]:
     squared = weights**2 * loss.cost(offsets.norm(dim=-1), scale_px)
-    return torch.where(weights > 0, squared.nan_to_num(nan=torch.inf), torch.zeros_like(squared)).sum(dim=-1)
+    known = torch.where(squared.isfinite(), squared, torch.full_like(squared, torch.inf))
+    return torch.where(weights > 0, known, torch.zeros_like(known)).sum(dim=-1)
 
 
 def _damped_step(

@@ -90,10 +90,8 @@ def _backward(
     m, _, _ = _gram(points, weights, projections + group * (VIEWS * 12), at, VIEWS, WEIGHTED, BLOCK)
     ok = tl.load(valid + at) != 0
     m = _harmless(m, ok)
-    size = tl.load(scale + group)
-    gx = tl.where(ok, tl.load(grad + at * 3) * size, 0.0)
-    gy = tl.where(ok, tl.load(grad + at * 3 + 1) * size, 0.0)
-    gz = tl.where(ok, tl.load(grad + at * 3 + 2) * size, 0.0)
+    size = tl.where(ok, tl.load(scale + group), 0.0)
+    gx, gy, gz = tl.load(grad + at * 3) * size, tl.load(grad + at * 3 + 1) * size, tl.load(grad + at * 3 + 2) * size
     if SII:
         g = _adjoint_iterations(m, gx, gy, gz, start, at * start_step, shift, ITERATIONS)
     else:
@@ -218,8 +216,9 @@ def _solve4(f, a, b, c, d):
 @triton.jit
 @no_type_check
 def _start(start, offset):
-    x, y, z = tl.load(start + offset * 3), tl.load(start + offset * 3 + 1), tl.load(start + offset * 3 + 2)
-    return x, y, z, tl.full(x.shape, 1.0, x.dtype)
+    p = start + offset * 3
+    x, y, z = tl.load(p), tl.load(p + 1), tl.load(p + 2)
+    return x, y, z, x * 0.0 + 1.0
 
 
 @triton.jit
@@ -247,15 +246,14 @@ def _adjoint_iterations(m, gx, gy, gz, start, offset, shift, ITERATIONS: tl.cons
     Iterates are worked out again from the start rather than kept: there are two or three of them.
     """
     factor = _factorise(m, shift)
-    sx, sy, sz, sw = _start(start, offset)
-    x, y, z, w = sx, sy, sz, sw
+    x, y, z, w = _start(start, offset)
     for _ in tl.static_range(ITERATIONS):
         x, y, z, w = _unit(_solve4(factor, x, y, z, w))
     inverse = 1.0 / w
     a, b, c, d = gx * inverse, gy * inverse, gz * inverse, -(gx * x + gy * y + gz * z) * inverse * inverse
     g, trace = _zeros(gx), gx * 0.0
     for back in tl.static_range(ITERATIONS):
-        x, y, z, w = sx, sy, sz, sw
+        x, y, z, w = _start(start, offset)
         growth = gx * 0.0
         for _ in tl.static_range(ITERATIONS - back):
             p, q, r, s = _solve4(factor, x, y, z, w)
@@ -265,8 +263,7 @@ def _adjoint_iterations(m, gx, gy, gz, start, offset, shift, ITERATIONS: tl.cons
         g = _minus_outer(g, a, b, c, d, x, y, z, w)
         trace -= shift * (a * x + b * y + c * z + d * w)
         a, b, c, d = a * growth, b * growth, c * growth, d * growth
-    g0, g4, g7, g9 = g[0] + trace, g[4] + trace, g[7] + trace, g[9] + trace
-    return g0, g[1], g[2], g[3], g4, g[5], g[6], g7, g[8], g9
+    return g[0] + trace, g[1], g[2], g[3], g[4] + trace, g[5], g[6], g[7] + trace, g[8], g[9] + trace
 
 
 @triton.jit

@@ -56,7 +56,7 @@ def _grouped(conditioned: Conditioned, batch: torch.Size) -> tuple[Tensor, Tenso
     rest = (1,) * (len(own) - leading)
 
     def spread(tensor: Tensor, tail: tuple[int, ...]) -> Tensor:
-        return tensor.detach().reshape(*own, *tail).expand(*shape, *rest, *tail).reshape(-1, *tail).contiguous()
+        return tensor.detach().reshape((*own, *tail)).expand((*shape, *rest, *tail)).reshape((-1, *tail)).contiguous()
 
     views = p.shape[-3]
     return (
