@@ -47,11 +47,11 @@ class Cube:
         x, y, z = (matrix[..., axis, None] * line for axis in range(3))
         x = x + at_centre[..., None]
         homogeneous = x[..., :, None, None] + y[..., None, :, None] + z[..., None, None, :]
-        depth = homogeneous[..., 2, :, :, :]
+        x, y, depth = homogeneous.flatten(3).unbind(2)
         front = depth > 1e-3
-        plane = homogeneous[..., :2, :, :, :] / torch.where(front, depth, torch.ones_like(depth))[:, :, None]
-        plane = torch.where(front[:, :, None], plane, torch.full_like(plane, 2.0))
-        return plane.flatten(3).transpose(2, 3), front.flatten(2)
+        outside = depth.new_tensor(2.0)
+        plane = torch.stack([torch.where(front, axis / depth, outside) for axis in (x, y)], dim=-1)
+        return plane, front
 
 
 @dataclass(frozen=True, eq=False)

@@ -153,7 +153,8 @@ def aggregate(
             return torch.where(seen.any(dim=1), lowest, torch.zeros_like(lowest))
         case "softmax":
             share = torch.softmax(values.masked_fill(~seen, torch.finfo(values.dtype).min), dim=1)
-            return (values * share * seen).sum(dim=1)
+            mean = (values * share).sum(dim=1)
+            return torch.where(seen.any(dim=1), mean, torch.zeros_like(mean))
         case "conf" | "conf_norm":
             assert weights is not None
             weighed = weights[..., None] * seen

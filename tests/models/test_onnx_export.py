@@ -4,13 +4,13 @@ import torch
 
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
-from mvpose.models.backbones import ResNet
+from mvpose.models.backbones import HeatmapHead, ResNet
 from mvpose.models.canonical_fusion import CanonicalFusion, Fusion, FusionConfig
 from mvpose.models.multiview import Decoding
 from mvpose.models.onnx_export import INPUTS, OUTPUTS, export_onnx
 from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
 
-DECODING = Decoding(sharpness=100.0, solver=DltMethod.NORMAL)
+DECODING = Decoding(solver=DltMethod.NORMAL)
 ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8), decoding=DECODING)
 SMALL = FusionConfig(points=4, head_width=16, decoding=DECODING)
 POOLING = FusionConfig(points=4, head_width=16, decoding=DECODING, fusion="pooling")
@@ -30,9 +30,9 @@ METHODS = {
 def test_onnx_runtime_answers_as_the_method_does(name, blobs, tmp_path):
     torch.manual_seed(0)
     method, path = METHODS[name]().eval(), str(tmp_path / "method.onnx")
-    head = method.head if name in ("pooling", "fusion") else getattr(method, "algebraic", method).head
-    with torch.no_grad():
-        head.final_layer.weight *= 1000  # heads start near 0, where every answer is the crop's middle
+    for head in (module for module in method.modules() if isinstance(module, HeatmapHead)):
+        for weight in (p for p in head.parameters() if p.ndim == 4):
+            torch.nn.init.normal_(weight, std=0.3)  # fresh heads are near 0, where every answer is the crop's middle
     free = name != "fusion"
     export_onnx(method, 4, (128, 128), path, any_views=free)
     samples = blobs(batch=3, views=5 if free else 4, seed=1)
@@ -41,7 +41,9 @@ def test_onnx_runtime_answers_as_the_method_does(name, blobs, tmp_path):
     found = session.run(list(OUTPUTS), {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})
     with torch.no_grad():
         answer = method(*inputs)
-    assert answer.joints_2d.std(dim=2).max() > 1e-3
+    assert answer.joints_2d.std(dim=2).median() > 0.1
     for name, values in zip(OUTPUTS, found, strict=True):
         expected = getattr(answer, name)
-        assert torch.allclose(torch.from_numpy(values).double(), expected.double(), atol=1e-4), name
+        assert torch.allclose(
+            torch.from_numpy(values).double(), expected.double(), atol=0.01 if name == "joints_2d" else 1e-4
+        ), name
