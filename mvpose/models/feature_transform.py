@@ -29,6 +29,9 @@ def feature_transform(
 
 
 def right_inverse(projections: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 4 3"]:
-    """P^T (P P^T)^-1: the Moore-Penrose inverse of matrices of rank 3, with `P right_inverse(P) = I`."""
-    back = projections.transpose(-1, -2)
-    return back @ inverse_3x3(projections @ back)
+    """P^T (P P^T)^-1: the Moore-Penrose inverse of matrices of rank 3, with `P right_inverse(P) = I`.
+
+    Products are written out, because autocast would round those of `@` to bfloat16.
+    """
+    gram = (projections[..., :, None, :] * projections[..., None, :, :]).sum(dim=-1)
+    return (projections[..., :, :, None] * inverse_3x3(gram)[..., :, None, :]).sum(dim=-3)

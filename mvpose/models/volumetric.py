@@ -5,7 +5,7 @@ joint is the mean of its probability over the cube. The cube is centred by the a
 and deconvolutions and runs in the same forward pass.
 
 Memory: unprojection holds B V c n^3 numbers (and a twin for the softmax's weights in training): with the defaults 32
-channels in 64^3 voxels, 34 MB a view in float32, 17 MB in bfloat16.
+channels in 64^3 voxels, 34 MB a view. Sampling stays in float32 under autocast; the 3D network follows autocast.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ def unproject(
     """
     with torch.autocast(features.device.type, enabled=False):
         points, front = cube.picture_points(picture_units(views.projections, views.size))
-    sampled = nn.functional.grid_sample(
-        features.flatten(0, 1), points.flatten(0, 1)[:, :, None].to(features), align_corners=False
-    )
+    exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would place voxels to a few pixels only
+    grid = points.flatten(0, 1)[:, :, None].to(exact)
+    sampled = nn.functional.grid_sample(features.flatten(0, 1).to(exact), grid, align_corners=False)
     sampled = sampled[..., 0].unflatten(0, features.shape[:2])
     seen = (front & views.present[..., None])[:, :, None]
     return aggregate(sampled, seen, aggregation, weights).unflatten(-1, (cube.count,) * 3)

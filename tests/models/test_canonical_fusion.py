@@ -146,3 +146,16 @@ def test_the_default_sizes_are_the_papers():
     assert network.fuse.mix[0][0].weight.shape == (400, 1600, 1, 1)
     assert network.fuse.mix[1][0].weight.shape == (400, 400, 1, 1)
     assert network.expand[0].weight.shape == (2048, 300, 1, 1)
+
+
+def test_cameras_in_double_precision_and_autocast_change_little(network, blobs):
+    samples, network = blobs(), awake(network).eval()
+    with torch.no_grad():
+        plain = network(samples.crops, samples.projections)
+        exact = network(samples.crops, samples.projections.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = network(samples.crops, samples.projections)
+    assert exact.joints.dtype == torch.float64
+    assert (exact.joints - plain.joints).abs().max() < 1e-4
+    assert rough.joints.dtype == rough.joints_2d.dtype == torch.float32
+    assert (rough.joints_2d - plain.joints_2d).abs().max() < 0.05

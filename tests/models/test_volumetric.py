@@ -146,3 +146,25 @@ def test_the_expected_joint_stays_in_the_cube_and_its_log_probabilities_sum_to_o
 def test_voxels_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="cannot be halved 5 times"):
         VolumetricTriangulation(ResNet(18, width=8), 3, VolumetricConfig(voxels=48 + 1))
+
+
+def test_cameras_in_double_precision_and_autocast_change_little(blobs):
+    samples, network = blobs(), build().eval()
+    with torch.no_grad():
+        plain = network(samples.crops, samples.projections)
+        exact = network(samples.crops, samples.projections.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = network(samples.crops, samples.projections)
+    assert (exact.joints - plain.joints).abs().max() < 1e-4
+    assert rough.joints.dtype == torch.float32
+    assert (rough.joints - plain.joints).abs().max() < 0.01
+
+
+def test_voxels_are_placed_exactly_under_autocast(blobs):
+    views, cube = scene(blobs)
+    axis = (torch.arange(256) + 0.5) * 2 / 256 - 1
+    maps = axis.expand(2, 4, 1, 256, 256).contiguous()
+    plain = unproject(maps, views, cube, "sum")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = unproject(maps, views, cube, "sum")
+    assert (plain - rough).abs().max() < 1e-4
