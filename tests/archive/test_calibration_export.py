@@ -125,6 +125,18 @@ def test_anipose_keys_sorted_as_strings_keep_the_order_of_31_cameras():
     assert len(keys) == 31 and sorted(keys) == keys
 
 
+def test_aniposelib_itself_projects_the_same_where_it_is_installed(tmp_path):
+    cameras = pytest.importorskip("aniposelib.cameras")
+    rig = rig_with(FIVE)
+    path = os.path.join(tmp_path, "calibration.toml")
+    with open(path, "w") as file:
+        file.write(anipose_toml(rig))
+    group = cameras.CameraGroup.load(path)
+    points = np.random.default_rng(0).uniform([-0.5, -0.5, 0.1], [0.5, 0.5, 1.8], (20, 3))
+    assert tuple(group.get_names()) == rig.names
+    assert np.allclose(group.project(points).reshape(4, 20, 2), rig.project(torch.from_numpy(points))[0], atol=1e-6)
+
+
 def test_panoptic_is_centimetres_and_y_down(tmp_path):
     rig = rig_with(FIVE)
     camera = json.loads(panoptic_json(rig))["cameras"][1]

@@ -29,9 +29,10 @@ END_SITE_M = 0.05
 def bvh_files(recording: Recording) -> Iterator[File]:
     """`<name>_person<track>.bvh`, or `..._frames<first>-<last>.bvh` for each unbroken run of at least 2 frames.
 
-    ConfigError for a skeleton that is not one tree from the hip, and for a person who is never seen whole.
+    ConfigError for a skeleton that is not one tree from the hip, and, after all others, for people never seen whole.
     """
     skeleton, everybody, confidence = rooted(recording.poses)
+    never_whole = []
     for name, place in recording.people():
         xyz = everybody[:, place]
         kept = _kept(skeleton, xyz)
@@ -39,10 +40,8 @@ def bvh_files(recording: Recording) -> Iterator[File]:
         used = sorted({node.joint for node in nodes})
         runs = [run for run in unbroken_runs(np.asarray(present(xyz)[:, used].all(axis=1))) if run[1] - run[0] >= 2]
         if not runs:
-            raise ConfigError(
-                f"{name} is in no two frames running with all of {', '.join(sorted(kept))}; BVH has no missing values: "
-                "fill gaps first."
-            )
+            never_whole.append(name)
+            continue
         bones = tuple((a, b) for a, b in skeleton.bone_indices if a in used and b in used)
         lengths = measured_lengths(xyz, bones)
         for start, stop in runs:
@@ -51,6 +50,11 @@ def bvh_files(recording: Recording) -> Iterator[File]:
             suffix = "" if whole else f"_frames{start:07d}-{stop - 1:07d}"
             length_to = {child: float(length) for (_, child), length in zip(bones, lengths, strict=True)}
             yield f"{name}{suffix}.bvh", _bvh(skeleton, nodes, length_to, y_up(rigid), recording.fps).encode()
+    if never_whole:
+        raise ConfigError(
+            f"{', '.join(never_whole)}: no two frames running have all joints that most frames have, and BVH has no "
+            "missing values: fill gaps first."
+        )
 
 
 def _kept(skeleton: Skeleton, xyz: Float[np.ndarray, "T J 3"]) -> set[str]:

@@ -1,5 +1,7 @@
 """TRC read back by trc-data-reader, and by OpenSim's own rules written out here."""
 
+import os
+
 import numpy as np
 import pytest
 from trc import TRCData
@@ -56,6 +58,19 @@ def test_opensims_rules_hold_and_what_is_missing_stays_missing():
         assert np.allclose(time, np.arange(20) / recording.fps, atol=1e-9)
         world = xyz[..., [2, 0, 1]]
         assert np.allclose(world, recording.poses.xyz[:, place], atol=1e-6, equal_nan=True)
+
+
+def test_opensim_itself_reads_the_same_where_it_is_installed(tmp_path):
+    opensim = pytest.importorskip("opensim")
+    recording = broken()
+    for place, (name, content) in enumerate(trc_files(recording)):
+        path = os.path.join(tmp_path, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        table = opensim.TimeSeriesTableVec3(path)
+        rows = [table.getRowAtIndex(t) for t in range(table.getNumRows())]
+        xyz = np.array([[[row[j][i] for i in (2, 0, 1)] for j in range(26)] for row in rows])
+        assert np.allclose(xyz, recording.poses.xyz[:, place], atol=1e-6, equal_nan=True)
 
 
 def test_trc_data_reader_reads_the_same():
