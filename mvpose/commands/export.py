@@ -43,7 +43,7 @@ CameraFormat = Literal[
     "calibration_panoptic",
 ]
 
-UNITS_AND_AXES: dict[PoseFormat, str] = {
+UNITS_AND_AXES: dict[PoseFormat | CameraFormat, str] = {
     "trc": "metres, Y up",
     "c3d": "millimetres, Z up",
     "csv_long": "metres, Z up",
@@ -51,6 +51,12 @@ UNITS_AND_AXES: dict[PoseFormat, str] = {
     "bvh": "metres, Y up",
     "pose2sim": "calibration in metres, Z up; TRC in metres, Y up",
     "anipose": "metres, Z up",
+    "openpose_json": "pixels of the decoded video",
+    "calibration_pose2sim": "metres, Z up",
+    "calibration_anipose": "metres, Z up",
+    "calibration_easymocap": "metres, Z up",
+    "calibration_opencv": "metres, Z up",
+    "calibration_panoptic": "centimetres, Y down",
 }
 
 
@@ -191,7 +197,7 @@ def _about(command: Export, source: _Source) -> bytes:
         "fps": capture.fps,
         "frames": capture.num_frames,
         "joints": source.poses.skeleton.joints if source.poses else [],
-        "formats": {name: UNITS_AND_AXES.get(name, "") for name in command.format},  # type: ignore[call-overload]
+        "formats": {name: UNITS_AND_AXES[name] for name in command.format},
         "filtering": asdict(command.filtering) if command.filtered else None,
         "mvpose": version("mvpose"),
     }
