@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -73,15 +74,42 @@ class Task:
         return f"{self.clip.clip_id.rsplit('/', 1)[1]}.{self.fingerprint}"
 
 
+class Kind(StrEnum):
+    """What a job makes, in the order in which it does; each has a folder of its own in the output."""
+
+    KEYPOINTS = "keypoints"
+    RIGS = "rigs"
+    TRACKS = "tracks"
+    IDENTITIES = "identities"
+    POSES = "poses"
+    QUALITY = "quality"
+
+    @property
+    def of_whole_captures(self) -> bool:
+        """Whether a result of this kind is about a whole capture, not about a clip."""
+        return self in (Kind.RIGS, Kind.IDENTITIES, Kind.QUALITY)
+
+
 @dataclass(frozen=True, eq=False)
 class CapturePlan:
-    """The tasks of one capture, stage by stage; those of a whole capture have one clip over all its frames."""
+    """The work on one capture: its clips, which tile it, and the fingerprints of what is made of them."""
 
     capture: Capture
-    keypoints: tuple[Task, ...]
-    rig: Task
-    poses: tuple[Task, ...]
-    quality: Task
+    clips: tuple[Clip, ...]
+    keypoints: str
+    """Fingerprint of the 2D joints."""
+    poses: str
+    """Fingerprint of all that is made of the 2D joints and the rig."""
+
+    @property
+    def whole(self) -> Clip:
+        """All frames of the capture."""
+        return Clip(self.capture.capture_id, 0, self.capture.num_frames)
+
+    def tasks(self, kind: Kind) -> list[Task]:
+        """The tasks of a kind: one a clip, or one for the whole capture."""
+        clips = (self.whole,) if kind.of_whole_captures else self.clips
+        return [Task(clip, self.keypoints if kind == Kind.KEYPOINTS else self.poses) for clip in clips]
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,9 +30,7 @@ from mvpose.archive.store import ClipStore, Commit, parquet_bytes
 from mvpose.config import differences
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.geometry.camera import CameraRig
-from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Poses3D, Task
-
-KINDS = ("keypoints", "rigs", "poses", "quality")
+from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
 
 
 @dataclass(frozen=True)
@@ -126,20 +124,20 @@ class RunFolder:
         self, problems: Sequence[Problem], plans: Sequence[CapturePlan], seconds: Mapping[str, float]
     ) -> Summary:
         """Gather failures and figures, remove what no commit names, write the summary."""
-        commits = {kind: list(self._commits(kind, plans)) for kind in KINDS}
-        failures = [_unplanned(p) for p in problems] + [c.failure for c in commits["poses"] if c.failure]
+        commits = {kind: self._commits(kind, plans) for kind in Kind}
+        failures = [_unplanned(p) for p in problems] + [c.failure for c in commits[Kind.POSES] if c.failure]
         write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(_failure_table(failures)))
-        for kind in KINDS:
+        for kind in Kind:
             for _ in ClipStore(self.uri, kind).remove_unreferenced({c.file for c in commits[kind]}):
                 pass
-        quality = ClipStore(self.uri, "quality")
+        quality = ClipStore(self.uri, Kind.QUALITY)
         summary = Summary(
             captures=len(plans),
-            clips=len(commits["poses"]),
+            clips=len(commits[Kind.POSES]),
             frames=sum(plan.capture.num_frames for plan in plans),
             failures=tuple(failures),
             figures={
-                c.clip.capture_id: figures_from_table(quality.read(c)) for c in commits["quality"] if not c.failure
+                c.clip.capture_id: figures_from_table(quality.read(c)) for c in commits[Kind.QUALITY] if not c.failure
             },
         )
         write_whole(join(self.uri, "summary.json"), _json(asdict(summary)))
@@ -172,33 +170,27 @@ class RunFolder:
 
     def poses(self, plan: CapturePlan) -> Poses3D | None:
         """All poses of a capture over its frames; None if no clip has any."""
-        tables = self._tables("poses", plan.poses)
-        return concatenated_poses(tables, plan.quality.clip) if tables else None
+        tables = self._tables(Kind.POSES, plan)
+        return concatenated_poses(tables, plan.whole) if tables else None
 
     def keypoints(self, plan: CapturePlan) -> Keypoints2D | None:
         """All 2D joints of a capture over its frames; None if no clip has any."""
-        tables = self._tables("keypoints", plan.keypoints)
-        return concatenated_keypoints(tables, plan.quality.clip) if tables else None
+        tables = self._tables(Kind.KEYPOINTS, plan)
+        return concatenated_keypoints(tables, plan.whole) if tables else None
 
     def rig(self, plan: CapturePlan) -> CameraRig:
         """The rig that the poses were made with: the adjusted one if there is one."""
-        tables = self._tables("rigs", [plan.rig])
+        tables = self._tables(Kind.RIGS, plan)
         return rig_from_table(tables[0]) if tables else plan.capture.rig
 
-    def _tables(self, kind: str, tasks: Sequence[Task]) -> list[pa.Table]:
+    def _tables(self, kind: Kind, plan: CapturePlan) -> list[pa.Table]:
         store = ClipStore(self.uri, kind)
-        commits = (store.committed(t.clip, t.fingerprint) for t in tasks)
-        return [store.read(c) for c in commits if c and not c.failure]
+        return [store.read(c) for c in self._commits(kind, [plan]) if not c.failure]
 
-    def _commits(self, kind: str, plans: Sequence[CapturePlan]) -> list[Commit]:
-        """Commits of a kind that belong to the plan. Failed or skipped stages have none."""
+    def _commits(self, kind: Kind, plans: Sequence[CapturePlan]) -> list[Commit]:
+        """Commits of a kind that belong to the plan; a stage that was not asked for has none."""
         store = ClipStore(self.uri, kind)
-        tasks = {
-            "keypoints": [t for p in plans for t in p.keypoints],
-            "rigs": [p.rig for p in plans],
-            "poses": [t for p in plans for t in p.poses],
-            "quality": [p.quality for p in plans],
-        }[kind]
+        tasks = [t for plan in plans for t in plan.tasks(kind)]
         return [c for t in tasks if (c := store.committed(t.clip, t.fingerprint))]
 
     def _table(self, name: str) -> pa.Table:
@@ -228,42 +220,27 @@ def _failure_table(failures: Sequence[ClipFailure]) -> pa.Table:
 
 def _plan_table(plans: Sequence[CapturePlan]) -> pa.Table:
     rows = [
-        {
-            "capture": plan.capture.capture_id,
-            "start": pose.clip.start,
-            "stop": pose.clip.stop,
-            "frames": pose.clip.stop - pose.clip.start,
-            "keypoints": keypoints.fingerprint,
-            "rig": plan.rig.fingerprint,
-            "poses": pose.fingerprint,
-            "quality": plan.quality.fingerprint,
-        }
-        for plan in plans
-        for keypoints, pose in zip(plan.keypoints, plan.poses, strict=True)
+        (clip.capture_id, clip.start, clip.stop, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips
     ]
-    fields = ["capture", "start", "stop", "frames", "keypoints", "rig", "poses", "quality"]
-    types = [pa.string(), pa.int64(), pa.int64(), pa.int64(), *[pa.string()] * 4]
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(fields, types, strict=True))))
+    names = ("capture", "start", "stop", "keypoints", "poses")
+    types = (pa.string(), pa.int64(), pa.int64(), pa.string(), pa.string())
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema)
 
 
 def _plans_from_table(table: pa.Table, captures: Mapping[str, Capture]) -> list[CapturePlan]:
-    by_capture: dict[str, list[dict]] = {}
+    rows_of: dict[str, list[dict]] = {}
     for row in table.to_pylist():
-        by_capture.setdefault(row["capture"], []).append(row)
-    plans = []
-    for capture_id, rows in by_capture.items():
-        clips = [Clip(capture_id, row["start"], row["stop"]) for row in rows]
-        whole = Clip(capture_id, 0, clips[-1].stop)
-        plans.append(
-            CapturePlan(
-                capture=captures[capture_id],
-                keypoints=tuple(Task(c, r["keypoints"]) for c, r in zip(clips, rows, strict=True)),
-                rig=Task(whole, rows[0]["rig"]),
-                poses=tuple(Task(c, r["poses"]) for c, r in zip(clips, rows, strict=True)),
-                quality=Task(whole, rows[0]["quality"]),
-            )
+        rows_of.setdefault(row["capture"], []).append(row)
+    return [
+        CapturePlan(
+            capture=captures[capture_id],
+            clips=tuple(Clip(capture_id, row["start"], row["stop"]) for row in rows),
+            keypoints=rows[0]["keypoints"],
+            poses=rows[0]["poses"],
         )
-    return plans
+        for capture_id, rows in rows_of.items()
+    ]
 
 
 def _json(record: dict) -> bytes:

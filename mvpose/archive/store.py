@@ -63,7 +63,7 @@ class ClipStore:
         fs, folder = filesystem(join(self.run_uri, "commits", self.kind, capture_id))
         try:
             names = fs.ls(folder, detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
         return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
 

@@ -19,6 +19,7 @@ from mvpose.errors import ConfigError
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
+from mvpose.records import Kind
 from mvpose.tracking import TrackingConfig
 
 # What a plan assumes where this output holds no measured speed yet: camera-frames a second and core of the default
@@ -35,7 +36,7 @@ class Reconstruct(ReconstructJob):
     """Folder or s3:// URI with the captures."""
     output: str = ""
     """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
-    engine: Annotated[EngineConfig, tyro.conf.arg(prefix_name=False)] = field(default_factory=EngineConfig)
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dry_run: bool = False
     """Say what would be done, and do nothing."""
@@ -105,7 +106,7 @@ def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
 # Of the figures of a capture those that a user looks at first; all of them are in `quality/`, summary.json and MLflow.
 HEADLINES = {
     "body_used_mean_px": "reprojection error {:.1f} px",
-    "body_left_out_camera_mean_px": "left-out camera {:.1f} px",
+    "body_left_out_mean_px": "left-out camera {:.1f} px",
     "body_views_used": "{:.1f} views a joint",
     "body_reconstructed_share": "{:.1%} of body joints",
     "body_bone_spread_share": "bone lengths vary by {:.1%}",
@@ -114,8 +115,8 @@ HEADLINES = {
 
 def _described(command: Reconstruct, work: Work) -> str:
     """The resolved settings, the clips to do and done, and an estimate of time and size."""
-    clips = [t for p in work.plans for t in p.poses]
-    todo = uncommitted(ClipStore(command.output, "poses"), clips)
+    clips = [t for plan in work.plans for t in plan.tasks(Kind.POSES)]
+    todo = uncommitted(ClipStore(command.output, Kind.POSES), clips)
     cameras = {p.capture.capture_id: len(p.capture.videos) for p in work.plans}
     camera_frames = sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
     workers = command.engine.workers or 1

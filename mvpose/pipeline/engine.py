@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -140,5 +141,6 @@ def _ray_data(spec: StageSpec, rows: pa.Table, config: EngineConfig, pool_size: 
         )
     else:
         pool = ray.data.TaskPoolStrategy(size=pool_size)
-        receipts = dataset.map_batches(run_batch, fn_kwargs={"spec": spec}, compute=pool, **resources)
+        run: Any = partial(run_batch, spec)
+        receipts = dataset.map_batches(run, compute=pool, **resources)
     yield from receipts.iter_rows()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
 from mvpose.archive.run_folder import RunFolder, Settings, Summary
@@ -16,11 +17,19 @@ from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.plan import plan_capture, plan_digest
 from mvpose.pipeline.progress import with_progress
-from mvpose.pipeline.stages import DetectStage, PlanSource, QualityStage, ReconstructStage, RigStage
-from mvpose.pipeline.worker import StageSpec
+from mvpose.pipeline.stages import (
+    DetectStage,
+    IdentityStage,
+    PlanSource,
+    PoseStage,
+    QualityStage,
+    RigStage,
+    TrackStage,
+)
+from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import CapturePlan, Task
+from mvpose.records import CapturePlan, Kind, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +83,9 @@ def plan_job(job: ReconstructJob) -> Work:
         for capture in catalogue.captures
     )
     run = RunFolder(job.output)
-    done = ClipStore(job.output, "quality")
-    still_open = [p for p in plans if not done.committed(p.quality.clip, p.quality.fingerprint)]
-    return Work(run, catalogue, plans, tuple(still_open))
+    done = ClipStore(job.output, Kind.QUALITY)
+    still_open = tuple(plan for plan in plans if uncommitted(done, plan.tasks(Kind.QUALITY)))
+    return Work(run, catalogue, plans, still_open)
 
 
 def reconstruct_archive(job: ReconstructJob) -> Summary:
@@ -113,7 +122,7 @@ def result_settings(job: ReconstructJob) -> dict[str, object]:
 def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Engine) -> Iterator[tuple[str, float]]:
     """Each stage over what it still has to do; yields the seconds that each took."""
     invocation = uuid.uuid4().hex[:12]
-    for kind, make, arguments, tasks in _stages(job, work, source):
+    for kind, make, arguments in _stages(job, source):
         started = time.perf_counter()
         spec = StageSpec(
             kind=kind,
@@ -124,25 +133,23 @@ def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Eng
             max_attempts=job.engine.max_attempts,
             keeps_weights=make is DetectStage,
         )
-        todo = uncommitted(ClipStore(job.output, kind), tasks)
+        todo = uncommitted(ClipStore(job.output, kind), [t for plan in work.open for t in plan.tasks(kind)])
         frames = sum(t.clip.stop - t.clip.start for t in todo)
         for _ in with_progress(engine.run(spec, todo), kind, len(todo), frames):
             pass
         yield kind, time.perf_counter() - started
 
 
-def _stages(job: ReconstructJob, work: Work, source: PlanSource):
-    """(kind of result, how a worker makes the stage, with what, tasks), in order."""
-    reconstruction = {"source": source, "config": job.reconstruction, "adjusted": job.adjust_extrinsics}
-    yield "keypoints", DetectStage, {"source": source, "detector": job.detector}, _all(work, "keypoints")
+def _stages(job: ReconstructJob, source: PlanSource) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
+    """(what it makes, how a worker makes the stage, with what), in order."""
+    yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
     if job.adjust_extrinsics:
-        yield "rigs", RigStage, {"source": source, "adjustment": job.adjustment}, [p.rig for p in work.open]
-    yield "poses", ReconstructStage, reconstruction, _all(work, "poses")
-    yield "quality", QualityStage, reconstruction, [p.quality for p in work.open]
-
-
-def _all(work: Work, kind: str) -> list[Task]:
-    return [task for plan in work.open for task in getattr(plan, kind)]
+        yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
+    reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}
+    yield Kind.TRACKS, TrackStage, reconstruction | {"adjusted": job.adjust_extrinsics}
+    yield Kind.IDENTITIES, IdentityStage, reconstruction
+    yield Kind.POSES, PoseStage, {"source": source}
+    yield Kind.QUALITY, QualityStage, reconstruction | {"adjusted": job.adjust_extrinsics}
 
 
 def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:

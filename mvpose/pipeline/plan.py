@@ -16,22 +16,18 @@ from mvpose.archive.catalogue import footage_identity, rig_digest
 from mvpose.archive.store import FINGERPRINT_LENGTH
 from mvpose.config import digest
 from mvpose.errors import ConfigError
-from mvpose.records import Capture, CapturePlan, Clip, Task
+from mvpose.records import Capture, CapturePlan, Clip
 
 
 def plan_capture(capture: Capture, *, clip_frames: int, detection: str, reconstruction: str) -> CapturePlan:
-    """Tasks of a capture; `detection` and `reconstruction` are digests of the settings of these stages."""
-    clips = split_into_clips(capture.capture_id, capture.num_frames, clip_frames)
-    whole = Clip(capture.capture_id, 0, capture.num_frames)
+    """The work on a capture; `detection` and `reconstruction` are digests of the settings of 2D and of 3D."""
     footage = [(v.camera, v.first_frame, footage_identity(v)) for v in capture.videos]
     keypoints = fingerprint("keypoints", footage, detection)
-    poses = fingerprint("poses", keypoints, rig_digest(capture.rig), reconstruction, clip_frames)
     return CapturePlan(
         capture=capture,
-        keypoints=tuple(Task(clip, keypoints) for clip in clips),
-        rig=Task(whole, fingerprint("rig", poses)),
-        poses=tuple(Task(clip, poses) for clip in clips),
-        quality=Task(whole, fingerprint("quality", poses)),
+        clips=tuple(split_into_clips(capture.capture_id, capture.num_frames, clip_frames)),
+        keypoints=keypoints,
+        poses=fingerprint("poses", keypoints, rig_digest(capture.rig), reconstruction, clip_frames),
     )
 
 
@@ -51,4 +47,4 @@ def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list
 
 def plan_digest(plans: Sequence[CapturePlan]) -> str:
     """Digest of all tasks: two starts of a job with the same digest have the same work."""
-    return digest([(t.clip.clip_id, t.fingerprint) for plan in plans for t in plan.poses])
+    return digest([(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips])

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
 from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore
-from mvpose.archive.tables import TableInfo, keypoints_to_table, poses_to_table, table_info
+from mvpose.archive.tables import TableInfo, keypoints_to_table, poses_from_table, poses_to_table, table_info
 from mvpose.archive.video import prefetched, read_frames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People, load_detector
-from mvpose.pipeline.worker import Outcome
+from mvpose.pipeline.worker import EarlierFailure, Outcome
 from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_extrinsics
+from mvpose.reconstruction.identities import SPARE_PEOPLE, identify, tracklets_of
 from mvpose.reconstruction.quality import quality
 from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
-from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Task
+from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Task
 from mvpose.skeleton import Skeleton
 
 
@@ -37,6 +39,27 @@ class PlanSource:
     def plan_of(self, task: Task) -> CapturePlan:
         """The plan of a task's capture."""
         return _plans(self)[task.clip.capture_id]
+
+    def committed(self, kind: Kind, task: Task) -> list[pa.Table]:
+        """What an earlier stage made for the frames of a task; EarlierFailure if it failed on all of them."""
+        store = ClipStore(self.run_uri, kind)
+        needed = [t for t in self.plan_of(task).tasks(kind) if kind.of_whole_captures or _within(t.clip, task.clip)]
+        commits = [commit for t in needed if (commit := store.committed(t.clip, t.fingerprint))]
+        assert len(commits) == len(needed), f"{kind} must be committed before this stage"
+        failures = [c.failure for c in commits if c.failure]
+        if len(failures) == len(commits):
+            raise EarlierFailure(failures[0])
+        return [store.read(c) for c in commits if not c.failure]
+
+    def rig_of(self, task: Task, adjusted: bool) -> CameraRig:
+        """The rig of a task's capture, as calibrated or as adjusted."""
+        if not adjusted:
+            return self.plan_of(task).capture.rig
+        return rig_from_table(self.committed(Kind.RIGS, task)[0])
+
+
+def _within(clip: Clip, other: Clip) -> bool:
+    return other.start <= clip.start and clip.stop <= other.stop
 
 
 @lru_cache(maxsize=1)
@@ -77,33 +100,53 @@ class RigStage:
 
     def __call__(self, task: Task) -> Outcome:
         """The rig with adjusted extrinsics, and what the adjustment did."""
-        plan = self.source.plan_of(task)
         start = time.perf_counter()
-        keypoints = _keypoints(self.source.run_uri, plan.keypoints)
-        if isinstance(keypoints, ClipFailure):
-            return Outcome(keypoints)
-        rig, report = adjust_extrinsics(keypoints, plan.capture.rig, self.adjustment)
+        keypoints = concatenated_keypoints(self.source.committed(Kind.KEYPOINTS, task))
+        rig, report = adjust_extrinsics(keypoints, self.source.plan_of(task).capture.rig, self.adjustment)
         return Outcome(rig_to_table(rig, report.figures()), {"adjust": time.perf_counter() - start})
 
 
-class ReconstructStage:
-    """2D joints of a clip to 3D joints."""
+class TrackStage:
+    """2D joints of a clip to 3D joints of everybody in it, as far as anybody can be among the wanted people."""
 
     def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
-        self.source, self.config, self.adjusted = source, config, adjusted
+        self.source, self.adjusted = source, adjusted
+        self.config = replace(config, max_people=config.max_people + SPARE_PEOPLE)
 
     def __call__(self, task: Task) -> Outcome:
-        """3D joints of the people of the clip; a clip without keypoints fails for the same reason."""
-        plan, start = self.source.plan_of(task), time.perf_counter()
-        keypoints = _keypoints(self.source.run_uri, [t for t in plan.keypoints if t.clip == task.clip])
-        if isinstance(keypoints, ClipFailure):
-            return Outcome(keypoints)
-        rig = _rig(self.source.run_uri, plan, self.adjusted)
-        if isinstance(rig, ClipFailure):
-            return Outcome(ClipFailure(task.clip, rig.stage, rig.reason, rig.detail))
-        poses = reconstruct(keypoints, rig, self.config, plan.capture.fps)
-        table = poses_to_table(poses, _info(plan.capture, task, poses.skeleton))
+        """Tracks of the clip; a clip without keypoints fails for the same reason."""
+        capture, start = self.source.plan_of(task).capture, time.perf_counter()
+        keypoints = concatenated_keypoints(self.source.committed(Kind.KEYPOINTS, task))
+        poses = reconstruct(keypoints, self.source.rig_of(task, self.adjusted), self.config, capture.fps)
+        table = poses_to_table(poses, _info(capture, task, poses.skeleton))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
+
+
+class IdentityStage:
+    """Who is who in a capture, and who is kept."""
+
+    def __init__(self, source: PlanSource, config: ReconstructionConfig) -> None:
+        self.source, self.config = source, config
+
+    def __call__(self, task: Task) -> Outcome:
+        """One row a track that is kept: clip, track in it, person."""
+        start, tables = time.perf_counter(), self.source.committed(Kind.TRACKS, task)
+        clips = [tracklets_of(poses, info.start) for poses, info in map(poses_from_table, tables)]
+        fps = self.source.plan_of(task).capture.fps
+        people = identify(clips, fps, self.config.max_people, self.config.max_gap_s)
+        return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
+
+
+class PoseStage:
+    """Tracks of a clip to poses of the people of the capture."""
+
+    def __init__(self, source: PlanSource) -> None:
+        self.source = source
+
+    def __call__(self, task: Task) -> Outcome:
+        """The rows of the tracks that are kept, each under its person's number."""
+        (tracks,), (people,) = (self.source.committed(kind, task) for kind in (Kind.TRACKS, Kind.IDENTITIES))
+        return Outcome(with_identities(tracks, identities_from_table(people)))
 
 
 class QualityStage:
@@ -114,15 +157,12 @@ class QualityStage:
 
     def __call__(self, task: Task) -> Outcome:
         """One row a figure, over the clips that have poses."""
-        plan, start = self.source.plan_of(task), time.perf_counter()
-        tables = _committed(self.source.run_uri, "poses", plan.poses)
-        rig = _rig(self.source.run_uri, plan, self.adjusted)
-        if isinstance(tables, ClipFailure) or isinstance(rig, ClipFailure):
-            return Outcome(tables if isinstance(tables, ClipFailure) else rig)
+        start, capture = time.perf_counter(), self.source.plan_of(task).capture
+        tables, rig = self.source.committed(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
         reconstructed = {table_info(table).start for table in tables}
-        keypoints = _keypoints(self.source.run_uri, [t for t in plan.keypoints if t.clip.start in reconstructed])
-        assert isinstance(keypoints, Keypoints2D)
-        figures = quality(concatenated_poses(tables), keypoints, rig, plan.capture.fps).figures()
+        keypoints = [t for t in self.source.committed(Kind.KEYPOINTS, task) if table_info(t).start in reconstructed]
+        poses, joints_2d = concatenated_poses(tables), concatenated_keypoints(keypoints)
+        figures = quality(poses, joints_2d, rig, capture.fps, self.config).figures()
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
@@ -169,24 +209,3 @@ def _info(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:
         skeleton=skeleton,
         fingerprint=task.fingerprint,
     )
-
-
-def _keypoints(run_uri: str, tasks: Sequence[Task]) -> Keypoints2D | ClipFailure:
-    """2D joints of the clips that have them, as one; if none has, the failure of the first."""
-    tables = _committed(run_uri, "keypoints", tasks)
-    return tables if isinstance(tables, ClipFailure) else concatenated_keypoints(tables)
-
-
-def _rig(run_uri: str, plan: CapturePlan, adjusted: bool) -> CameraRig | ClipFailure:
-    if not adjusted:
-        return plan.capture.rig
-    tables = _committed(run_uri, "rigs", [plan.rig])
-    return tables if isinstance(tables, ClipFailure) else rig_from_table(tables[0])
-
-
-def _committed(run_uri: str, kind: str, tasks: Sequence[Task]) -> list[pa.Table] | ClipFailure:
-    """Tables that an earlier stage has committed for these tasks; if it has none, the first failure."""
-    store = ClipStore(run_uri, kind)
-    commits = [commit for t in tasks if (commit := store.committed(t.clip, t.fingerprint))]
-    assert len(commits) == len(tasks), f"{kind} must be committed before this stage"
-    return [store.read(c) for c in commits if not c.failure] or commits[0].failure or []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,16 @@ from mvpose.records import Clip, ClipFailure, Task
 class Outcome:
     """What a stage made of a clip, and where the time went (seconds by step)."""
 
-    result: pa.Table | ClipFailure
+    table: pa.Table
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class EarlierFailure(Exception):
+    """A stage cannot start, since an earlier stage has failed on this clip: the failure is passed on."""
+
+    def __init__(self, failure: ClipFailure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 Stage = Callable[[Task], Outcome]
@@ -77,22 +85,20 @@ class ClipWorker:
             detail = f"its worker died {self.spec.max_attempts} times on this clip (out of memory, or a crash)."
             failure = ClipFailure(task.clip, self.spec.kind, FailureReason.WORKER_DIED, detail)
             return self.store.commit_failure(failure, task.fingerprint)
-        outcome = self._attempt(task)
-        if isinstance(outcome.result, ClipFailure):
-            return self.store.commit_failure(outcome.result, task.fingerprint)
-        return self.store.commit_table(task.clip, task.fingerprint, outcome.result, outcome.seconds)
-
-    def _attempt(self, task: Task) -> Outcome:
         try:
-            return self.stage(task)
+            outcome = self.stage(task)
+        except EarlierFailure as earlier:
+            return self.store.commit_failure(replace(earlier.failure, clip=task.clip), task.fingerprint)
         except ResultsError:
             # Not the clip's fault: a full disk or a damaged result folder stops the job.
             raise
         except MvposeError as error:
-            return Outcome(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
+            failure = ClipFailure(task.clip, self.spec.kind, error.reason, str(error))
+            return self.store.commit_failure(failure, task.fingerprint)
+        return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds)
 
 
-def run_batch(batch: dict[str, np.ndarray], spec: StageSpec) -> dict[str, np.ndarray]:
+def run_batch(spec: StageSpec, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A batch through a worker that lives for this batch."""
     return ClipWorker(spec)(batch)
 

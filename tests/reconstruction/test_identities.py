@@ -1,0 +1,77 @@
+"""People joined across clips, and the choice of whom to keep."""
+
+import numpy as np
+import pytest
+
+from mvpose.reconstruction.identities import identify, tracklets_of
+from mvpose.records import Poses3D
+from mvpose.scenes import ring4, two_people_crossing
+from mvpose.skeleton import HALPE26
+
+FPS = 30.0
+
+
+def clip(xyz: np.ndarray, views: list[int]) -> Poses3D:
+    """Poses T P J 3 with so many views a person; NaN where nobody is."""
+    found = np.isfinite(xyz[..., 0])
+    num_views = np.where(found, np.array(views)[None, :, None], 0)
+    used = np.arange(4) < num_views[..., None]
+    return Poses3D(
+        xyz=xyz.astype(np.float32),
+        confidence=found.astype(np.float32),
+        error_px=np.where(found, 1.0, np.nan).astype(np.float32),
+        num_views=num_views,
+        views_used=used,
+        track_id=np.arange(xyz.shape[1]),
+        skeleton=HALPE26,
+    )
+
+
+def identified(xyz: np.ndarray, views: list[int], length: int, orders: list[list[int]], max_people: int, gap_s=1.0):
+    """Who is who when every clip tells its people in an order of its own: (clip, track) -> person."""
+    starts = range(0, len(xyz), length)
+    clips = [
+        tracklets_of(clip(xyz[s : s + length][:, order], [views[p] for p in order]), s)
+        for s, order in zip(starts, orders, strict=True)
+    ]
+    return identify(clips, FPS, max_people, gap_s)
+
+
+ORDERS = [[0, 1], [1, 0], [1, 0]]
+
+
+def test_two_people_keep_their_identity_across_clips_that_tell_them_in_any_order():
+    people = identified(two_people_crossing(num_frames=90).joints, [4, 3], 30, ORDERS, max_people=2)
+    assert people == {(0, 0): 0, (0, 1): 1, (30, 0): 1, (30, 1): 0, (60, 0): 1, (60, 1): 0}
+
+
+def test_the_one_person_kept_is_the_same_in_every_clip():
+    people = identified(two_people_crossing(num_frames=90).joints, [3, 4], 30, ORDERS, max_people=1)
+    assert people == {(0, 1): 0, (30, 0): 0, (60, 0): 0}
+
+
+def test_a_person_unseen_for_a_while_is_the_same_afterwards_and_not_after_a_longer_while():
+    xyz = ring4(num_frames=60).joints.copy()
+    xyz[25:40] = np.nan
+    orders = [[0], [0]]
+    assert len(set(identified(xyz, [4], 30, orders, max_people=3).values())) == 1
+    assert len(set(identified(xyz, [4], 30, orders, max_people=3, gap_s=0.3).values())) == 2
+
+
+def test_somebody_far_away_is_somebody_else():
+    xyz = ring4(num_frames=60).joints.copy()
+    xyz[30:] += np.array([3.0, 0.0, 0.0])
+    assert len(set(identified(xyz, [4], 30, [[0], [0]], max_people=3).values())) == 2
+
+
+@pytest.mark.parametrize("views", [[4, 2], [2, 4]])
+def test_whom_more_cameras_see_is_kept_though_the_other_is_there_as_long(views):
+    people = identified(two_people_crossing(num_frames=60).joints, views, 30, [[0, 1], [0, 1]], max_people=1)
+    best = int(views[1] > views[0])
+    assert people == {(0, best): 0, (30, best): 0}
+
+
+def test_a_clip_without_anybody_breaks_nothing():
+    xyz = ring4(num_frames=90).joints.copy()
+    xyz[30:60] = np.nan
+    assert set(identified(xyz, [4], 30, [[0], [0], [0]], max_people=1, gap_s=2.0)) == {(0, 0), (60, 0)}
