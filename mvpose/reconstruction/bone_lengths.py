@@ -114,7 +114,7 @@ def _pull(
     place = np.arange(len(parent))
     jacobian[:, place, child] += direction
     jacobian[:, place, parent] -= direction
-    flat = jacobian.reshape(*jacobian.shape[:2], -1)
+    flat = jacobian.reshape(*jacobian.shape[:2], 3 * x.shape[1])
     giving = flat * np.repeat(give, 3, axis=1)[:, None]
     normal = giving @ flat.swapaxes(1, 2) + np.eye(len(parent)) * ~binds[..., None]
     multipliers = np.linalg.solve(normal, target[..., None])

@@ -94,3 +94,10 @@ def test_the_median_length_ignores_frames_without_both_ends():
     xyz[:, 1, 2] = [0.4, 0.4, 0.41, 9.0, np.nan]
     assert measured_lengths(xyz, ((0, 1),))[0] == pytest.approx(0.405)
     assert np.isnan(measured_lengths(xyz * np.nan, ((0, 1),))).all()
+
+
+@pytest.mark.parametrize(("bones", "lengths"), [((), np.zeros(0)), (((0, 1),), np.array([np.nan]))])
+def test_without_bones_or_lengths_nothing_moves(bones, lengths):
+    pose = np.random.default_rng(0).normal(size=(5, 3, 3))
+    pose[2] = np.nan
+    assert np.array_equal(with_constant_bones(pose, np.ones((5, 3)), bones, lengths), pose, equal_nan=True)
