@@ -12,6 +12,7 @@ VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
+    "export": ("Export", "Write the poses of a run in the formats of other tools"),
     "models": ("Models", "Fetch and list the weights of the detector"),
     "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
 }
