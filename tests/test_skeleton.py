@@ -49,5 +49,5 @@ def test_remapping_says_what_cannot_be_mapped():
 
 
 def test_an_unknown_joint_is_named_beside_those_there_are():
-    with pytest.raises(ValueError, match="coco17 has no joint 'tail'.*left_wrist"):
+    with pytest.raises(ValueError, match=r"coco17 has no joint 'tail'.*left_wrist"):
         COCO17.index("tail")

@@ -4,8 +4,8 @@ import logging
 import math
 
 import pytest
-from mlflow import MlflowClient
 
+from mlflow import MlflowClient
 from mvpose import tracking
 from mvpose.tracking import TrackingConfig
 
