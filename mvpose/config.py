@@ -41,7 +41,7 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Settings as {"detector.batch_size": 16, ...}."""
-    values: dict[str, Any] = asdict(config) if is_dataclass(config) else config
+    values: dict[str, Any] = config if isinstance(config, dict) else asdict(config)
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
