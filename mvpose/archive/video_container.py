@@ -46,7 +46,9 @@ def unreadable(uri: str, error: Exception) -> VideoError:
     if isinstance(error, FileNotFoundError):
         return VideoError(f"{uri} does not exist.")
     reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{uri}: ") or type(error).__name__
-    return VideoError(f"{uri} cannot be read as a video: {reason}.")
+    # An MP4 without its end has no index, and FFmpeg calls that invalid data.
+    advice = " It is no video, or a copy that broke off: copy it again." if isinstance(error, FFmpegError) else ""
+    return VideoError(f"{uri} cannot be read as a video: {reason.rstrip('.')}.{advice}")
 
 
 def _picture_stream(container: InputContainer, uri: str, threads: int) -> VideoStream:

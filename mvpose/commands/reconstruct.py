@@ -19,7 +19,7 @@ from mvpose.errors import ConfigError
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
-from mvpose.records import Kind
+from mvpose.records import Clip, Kind
 from mvpose.tracking import TrackingConfig
 
 # What a plan assumes where this output holds no measured speed yet: camera-frames a second and core of the default
@@ -92,7 +92,7 @@ def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
         lines.append(f"  {capture_id}: {told}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
-        lines.append(f"{len(summary.failures)} failures ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
+        lines.append(f"{len(summary.failures)} without a result ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
         lines += [
             f"  {f.clip.capture_id} frames {f.clip.start}-{f.clip.stop}: {f.detail}" for f in summary.failures[:20]
         ]
@@ -101,6 +101,11 @@ def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
     if run_id:
         lines.append(f"MLflow run {run_id} in {tracking.tracking_uri(command.tracking)}")
     return "\n".join(lines)
+
+
+def _named(clip: Clip) -> str:
+    """A capture that could not be planned has no frames."""
+    return f"{clip.capture_id} frames {clip.start} to {clip.stop - 1}" if clip.stop > clip.start else clip.capture_id
 
 
 # Of the figures of a capture those that a user looks at first; all of them are in `quality/`, summary.json and MLflow.

@@ -70,5 +70,6 @@ def _capture(folder: RunFolder, plan: CapturePlan, figures) -> CaptureReport | N
         poses=poses,
         frames=np.arange(len(poses.xyz)),
         keypoints=folder.keypoints(plan),
-        figures=figures.get(plan.capture.capture_id, {}),
+        # Those of single cameras, joints and bones are on the plots; in a row of their own they bury the others.
+        figures={name: value for name, value in figures.get(plan.capture.capture_id, {}).items() if "/" not in name},
     )

@@ -17,7 +17,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from mvpose.records import ClipFailure
+from mvpose.records import Clip, ClipFailure
 from mvpose.report.subject import CaptureReport
 from mvpose.report.viewer import script_json
 from mvpose.report.wording import MEANINGS, REASONS, label_and_value, number
@@ -139,7 +139,7 @@ def _failures(failures: Sequence[ClipFailure]) -> str:
         clips = "one clip" if count == 1 else f"{number(count)} clips"
         parts.append(f'<div class="failure"><b>{clips}: {reason.value.replace("_", " ")}.</b> {REASONS[reason]}</div>')
     rows = [
-        f"<tr><td>{escape(f.clip.capture_id)}</td><td class=n>{f.clip.start} to {f.clip.stop - 1}</td>"
+        f"<tr><td>{escape(f.clip.capture_id)}</td><td class=n>{_frames(f.clip)}</td>"
         f"<td>{escape(f.stage)}</td><td>{escape(f.detail)}</td></tr>"
         for f in failures[:MOST_FAILURES_LISTED]
     ]
@@ -149,6 +149,11 @@ def _failures(failures: Sequence[ClipFailure]) -> str:
         f'<section><h2>Failures</h2>{"".join(parts)}<div class="wide"><table><tr><th>capture</th>'
         f"<th class=n>frames</th><th>stage</th><th>what happened</th></tr>{''.join(rows)}</table></div>{rest}</section>"
     )
+
+
+def _frames(clip: Clip) -> str:
+    """A capture that was not begun has no frames to name."""
+    return f"{clip.start} to {clip.stop - 1}" if clip.stop > clip.start else "all"
 
 
 def _section(index: int, section: Section) -> str:
