@@ -87,10 +87,10 @@ class EpipolarFusion(nn.Module):
     """Fusion along rays, conditioned on the cameras; the same weights serve every pixel, pair of views and rig.
 
     At each depth of a pixel's ray the other views' values are averaged, weighted by how the pair of cameras stands
-    (angle and distances), so that what several views agree on in space counts most; a soft maximum over the depths
-    gives the map of the others. A small convolution over both maps decides, pixel by pixel, how much of
-    the own map stays: a peak that nobody confirms goes, one that the others confirm keeps its sharpness. Untrained it
-    keeps 0.4 everywhere.
+    (angle and distances). What too few views agree on is damped: else each of them leaves a streak along its epipolar
+    line. A soft maximum over the depths gives the map of the others. A small convolution decides, pixel by pixel, how
+    much of the own map stays, knowing how alike the two maps are: a peak that nobody confirms goes, one that the others
+    confirm keeps its sharpness. Untrained it keeps 0.4 everywhere.
     """
 
     def __init__(self, sampling: RaySampling | None = None, width: int = 8) -> None:
@@ -102,7 +102,11 @@ class EpipolarFusion(nn.Module):
         assert last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, math.log(OWN_SHARE / (1.0 - OWN_SHARE)))
-        self.own_share = nn.Sequential(nn.Conv2d(2, width, 3, padding=1), nn.ReLU(), last)
+        self.own_share = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), last)
+        # A single view of three weighs a third, two that agree two thirds: these damp the first to 16 %, the other
+        # to 84 %.
+        self.quorum, self.steepness = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(10.0))
+        self.log_gain = nn.Parameter(torch.tensor(0.3))
 
     def forward(
         self,
@@ -123,8 +127,10 @@ class EpipolarFusion(nn.Module):
         share = self._shares(cameras, centre, helps)
         agreed = torch.einsum("bxy,bxyjps->bxjps", share, rays.heat)
         depth = torch.softmax(self.log_sharpness.exp() * agreed, dim=-1)
-        others = (depth * agreed).sum(dim=-1).reshape(b, v, j, h, w)
-        both = torch.stack([heatmaps, others], dim=3).flatten(0, 2)
+        quorate = agreed * torch.sigmoid(self.steepness * (agreed - self.quorum))
+        others = (self.log_gain.exp() * depth * quorate).sum(dim=-1).reshape(b, v, j, h, w)
+        likeness = torch.cosine_similarity(heatmaps.flatten(3), others.flatten(3), dim=-1)[..., None, None]
+        both = torch.stack([heatmaps, others, likeness.expand_as(others)], dim=3).flatten(0, 2)
         own = torch.sigmoid(self.own_share(both)).reshape(b, v, j, h, w)
         fused = own * heatmaps + (1.0 - own) * others
         return torch.where(helps.any(dim=2)[..., None, None, None], fused, heatmaps)
