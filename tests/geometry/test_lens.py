@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.geometry.lens import Lens, LensModel
+from mvpose.geometry.lens import Lens, LensModel, _jacobian
 
 FOCAL = 1000.0
 H36M = [-0.2070, 0.2478, -0.00098, -0.00142, -0.00307]
@@ -173,3 +173,12 @@ def test_single_precision_is_good_to_a_hundredth_of_a_pixel():
     back, valid = lens.undistort(lens.distort(ideal))
     assert valid.all()
     assert 1145.0 * (back - ideal).abs().max() < 0.01
+
+
+@given(lenses, st.integers(0, 1000))
+def test_the_jacobian_is_that_of_automatic_differentiation(lens, seed):
+    points = _disc(lens, 0.9, seed, num=5).requires_grad_()
+    shown = lens.distort(points)
+    rows = [torch.autograd.grad(shown[..., axis].sum(), points, retain_graph=True)[0] for axis in (0, 1)]
+    exact = _jacobian(lens.models[0], lens.coefficients, points.detach())
+    torch.testing.assert_close(exact, torch.stack(rows, dim=-2), rtol=1e-9, atol=1e-9)
