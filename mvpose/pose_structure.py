@@ -95,6 +95,8 @@ def load_clusters(path: str) -> PoseClusters:
             metadata = file.metadata() or {}
             if metadata.get("kind") != "pose clusters":
                 raise WeightsError(f"{path} holds {', '.join(file.keys())} and no pose clusters")
+            if metadata["skeleton"] not in SKELETONS:
+                raise WeightsError(f"{path} is for skeleton {metadata['skeleton']}, which this version does not have")
             centroids = file.get_tensor("centroids")
     except SafetensorError as error:
         raise WeightsError(f"{path} is no safetensors file: {error}") from error

@@ -86,6 +86,10 @@ def test_fewer_different_poses_than_clusters_are_refused():
 def test_a_file_that_is_something_else_is_refused(tmp_path):
     other, broken = str(tmp_path / "other.safetensors"), str(tmp_path / "broken.safetensors")
     save_file({"weight": torch.zeros(2)}, other)
+    foreign = str(tmp_path / "foreign.safetensors")
+    save_file({"centroids": torch.zeros(2, 4, 3)}, foreign, {"kind": "pose clusters", "skeleton": "octopus8"})
+    with pytest.raises(WeightsError, match="skeleton octopus8, which this version does not have"):
+        load_clusters(foreign)
     with open(broken, "wb") as file:
         file.write(b"no tensors here")
     with pytest.raises(WeightsError, match="holds weight and no pose clusters"):

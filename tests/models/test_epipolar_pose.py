@@ -79,7 +79,7 @@ def test_cameras_known_up_to_scale_give_the_same_volumes():
 
 
 def test_without_extrinsics_the_joints_themselves_give_the_cameras_and_the_same_volumes():
-    _, cameras, k, points = _scene(60, seed=5)
+    _, cameras, k, points = _scene(30, seed=5)
     generator = torch.Generator().manual_seed(0)
     seen = points + 0.05 * torch.randn(points.shape, generator=generator).double()
     focal, centre = torch.full((4, 2), FOCAL).double(), torch.full((4, 2), 31.5).double()
@@ -88,7 +88,7 @@ def test_without_extrinsics_the_joints_themselves_give_the_cameras_and_the_same_
     rig = CameraRig(("a", "b", "c", "d"), focal, centre, Lens.none(4), nowhere, size)
     pooled = seen.permute(1, 0, 2, 3).flatten(1, 2)
     found = recover_rig(rig, pooled, torch.ones(pooled.shape[:2]).double(), threshold_px=0.5)
-    weights = torch.ones(60, 4, 17).double()
+    weights = torch.ones(30, 4, 17).double()
     blind = volume_targets(make_labels(seen, weights, k, found.rig.camera_from_world), k, (SIZE, SIZE), 0)
     known = volume_targets(make_labels(points, weights, k, cameras), k, (SIZE, SIZE), 0)
     assert blind[1].float().mean() > 0.98
@@ -186,7 +186,7 @@ def test_a_network_learns_depth_from_unlabelled_pictures_of_several_views():
     optimiser = torch.optim.Adam(network.pupil.parameters(), lr=1e-2)
     network.train()
     first = (network(pictures.flatten(0, 1)) - target).abs().mean(dim=(0, 1))
-    for _ in range(60):
+    for _ in range(45):
         optimiser.zero_grad()
         network.loss(pictures, k.float(), cameras).backward()
         optimiser.step()
