@@ -1,0 +1,65 @@
+"""Files of a dataset: read, and refused with their path and the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mvpose.archive import locations
+from mvpose.errors import MvposeError
+
+
+class DatasetError(MvposeError):
+    """A file of a dataset is missing, damaged, or not laid out as its dataset has it."""
+
+
+@contextmanager
+def told_with(uri: str) -> Iterator[None]:
+    """Errors met inside name the file; what reading a malformed file raises becomes a DatasetError."""
+    try:
+        yield
+    except MvposeError as error:
+        raise type(error)(f"{uri}: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{uri} cannot be read: {error.strerror or error}") from error
+    except KeyError as error:
+        raise DatasetError(f"{uri}: it has no {error.args[0]!r}.") from error
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise DatasetError(f"{uri} is not laid out as expected: {error}") from error
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of a file; DatasetError where it cannot be read."""
+    with told_with(uri):
+        return locations.read_bytes(uri)
+
+
+def read_text(uri: str) -> str:
+    """The content of a UTF-8 file; DatasetError where it cannot be read."""
+    with told_with(uri):
+        return locations.read_text(uri)
+
+
+def folders(uri: str) -> list[str]:
+    """Names of the folders in a folder, sorted; DatasetError where it cannot be listed."""
+    with told_with(uri):
+        return [locations.name(entry.uri) for entry in locations.entries(uri) if entry.is_folder]
+
+
+def file_names(uri: str) -> list[str]:
+    """Names of the files in a folder, sorted; DatasetError where it cannot be listed."""
+    with told_with(uri):
+        return [locations.name(entry.uri) for entry in locations.entries(uri) if not entry.is_folder]
+
+
+def array(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."]:
+    """Numbers of a shape (-1: any length), nested or flat as the file has them; DatasetError says `what` is not so."""
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+        return numbers.reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{what} is not {' x '.join(map(str, shape))} numbers ({error}).") from error
