@@ -151,7 +151,7 @@ def test_pixels_of_the_integral_network_are_its_volume_s_x_and_y():
 
 
 def test_the_frozen_copy_neither_learns_nor_counts_batches():
-    network = EpipolarPose(_small_network(), root=0, least_confidence=0.0).train()
+    network = EpipolarPose(_small_network(), root=0).train()
     before = {k: v.clone() for k, v in network.frozen.state_dict().items()}
     _, cameras, k, _ = _scene(2)
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
