@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from mvpose.archive import locations
 from mvpose.errors import MvposeError
@@ -42,6 +46,17 @@ def read_text(uri: str) -> str:
     """The content of a UTF-8 file; DatasetError where it cannot be read."""
     with told_with(uri):
         return locations.read_text(uri)
+
+
+def read_matlab(uri: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Some variables of a MATLAB file up to version 7.2; DatasetError where it is none or lacks one."""
+    content = read_bytes(uri)
+    with told_with(uri):
+        try:
+            found = loadmat(io.BytesIO(content), variable_names=names)
+        except (MatReadError, NotImplementedError, zlib.error) as error:
+            raise DatasetError(f"it is no MATLAB file up to version 7.2 ({error}).") from error
+        return {name: found[name] for name in names}
 
 
 def folders(uri: str) -> list[str]:
