@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/python jobs/demo.py
 
 test: lint
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
