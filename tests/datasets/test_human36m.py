@@ -264,13 +264,15 @@ def annotations(frames: list[int], joints: str = "joints_3d_camera", **changes: 
             name = f"s_09_act_05_subact_02_ca_{camera + 1:02d}"
             found.append(
                 {
-                    "image": f"{name}/{name}_{frame + 1:06d}.jpg", "joints_2d": np.zeros((17, 2)), "joints_3d": seen * 1.1,
-                    joints: seen, "joints_vis": np.ones((17, 3)), "video_id": camera, "image_id": frame + 1, "subject": 9,
-                    "action": 5, "subaction": 2, "camera_id": camera, "source": "h36m",
+                    "image": f"{name}/{name}_{frame + 1:06d}.jpg", "joints_2d": np.zeros((17, 2)),
+                    "joints_3d": seen * 1.1, joints: seen, "joints_vis": np.ones((17, 3)), "video_id": camera,
+                    "image_id": frame + 1, "subject": 9, "action": 5,
+                    "subaction": 2, "camera_id": camera, "source": "h36m",
                     "camera": {
                         "R": truth.ROTATION[camera], "T": truth.CENTRE_MM[camera][:, None],
                         "fx": truth.FOCAL[camera, :1], "fy": truth.FOCAL[camera, 1:], "cx": truth.CENTRE[camera, :1],
-                        "cy": truth.CENTRE[camera, 1:], "k": truth.K123[camera][:, None], "p": truth.P12[camera][:, None],
+                        "cy": truth.CENTRE[camera, 1:], "k": truth.K123[camera][:, None],
+                        "p": truth.P12[camera][:, None],
                     },
                     "center": (500.0, 500.0), "scale": (4.0, 4.0), "box": np.array([100.0, 50.0, 900.0, 850.0]),
                 }

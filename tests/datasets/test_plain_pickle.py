@@ -63,9 +63,11 @@ def test_plain_data_come_back_as_pickle_has_them(value, array, protocol, tmp_pat
 
 def test_pickles_of_python_2_come_back(tmp_path):
     data = pickle.dumps({"image": "a.jpg"}, protocol=2)
-    old = b"(dp0\nS'joints'\np1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nS'b'\np5\ntp6\nRp7\n" \
-        b"(I1\n(I2\ntp8\ncnumpy\ndtype\np9\n(S'f8'\np10\nI0\nI1\ntp11\nRp12\n(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\nbI00\n" \
-        b"S'\\x00\\x00\\x00\\x00\\x00\\x00\\xf0?\\x00\\x00\\x00\\x00\\x00\\x00\\x00@'\np15\ntp16\nbs."  # fmt: skip
+    old = (
+        b"(dp0\nS'joints'\np1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nS'b'\np5\ntp6\n"
+        b"Rp7\n(I1\n(I2\ntp8\ncnumpy\ndtype\np9\n(S'f8'\np10\nI0\nI1\ntp11\nRp12\n(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\n"
+        b"bI00\nS'\\x00\\x00\\x00\\x00\\x00\\x00\\xf0?\\x00\\x00\\x00\\x00\\x00\\x00\\x00@'\np15\ntp16\nbs."
+    )
     assert read_pickle(stored(tmp_path, data)) == {"image": "a.jpg"}
     assert read_pickle(stored(tmp_path, old))["joints"].tolist() == [1.0, 2.0]
 

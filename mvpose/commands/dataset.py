@@ -1,0 +1,118 @@
+"""`mvpose dataset convert|stats|show`: datasets of others to one table of samples, and what is in it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, fields
+from typing import Annotated
+
+import cv2
+import tyro
+
+from mvpose.archive.commits import write_whole
+from mvpose.config import flatten
+from mvpose.datasets.crops import CropConfig
+from mvpose.datasets.human36m import Human36M
+from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
+from mvpose.datasets.panoptic import Panoptic
+from mvpose.datasets.protocols import protocol_named, read_protocol
+from mvpose.datasets.sample_table import read_samples
+from mvpose.datasets.shelf_campus import ShelfCampus
+from mvpose.datasets.statistics import measured
+from mvpose.datasets.total_capture import TotalCapture
+from mvpose.errors import ConfigError
+from mvpose.pipeline.datasets import convert
+from mvpose.pipeline.engine import EngineConfig
+from mvpose.report.sample_sheet import sample_sheet
+
+COMPLETE, WITH_PROBLEMS = 0, 3
+
+Source = (
+    Annotated[Human36M, tyro.conf.subcommand("human36m")]
+    | Annotated[TotalCapture, tyro.conf.subcommand("total-capture")]
+    | Annotated[Panoptic, tyro.conf.subcommand("panoptic")]
+    | Annotated[MpiInf3dhp, tyro.conf.subcommand("mpi-inf-3dhp")]
+    | Annotated[ShelfCampus, tyro.conf.subcommand("shelf-campus")]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Read a dataset in its own layout and write a table of samples. Run it again to go on."""
+
+    source: Annotated[Source, tyro.conf.arg(name="")]
+    output: str
+    """Folder or s3:// URI of the table."""
+    crops: CropConfig = field(default_factory=CropConfig)
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Count and measure the samples of a table."""
+
+    table: tyro.conf.Positional[str]
+    """File, folder or s3:// URI of a table of samples."""
+    protocol: str | None = None
+    """Only what counts under this evaluation protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Draw samples with their joints, every so many, into one picture."""
+
+    table: tyro.conf.Positional[str]
+    """File, folder or s3:// URI of a table of samples."""
+    output: str = "samples.png"
+    """PNG to write."""
+    count: int = 16
+    """How many samples."""
+    every: int = 1
+    """Of the samples, every n-th."""
+    protocol: str | None = None
+    """Only what counts under this evaluation protocol."""
+
+
+Dataset = (
+    Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Stats, tyro.conf.subcommand("stats")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+)
+
+
+def run(command: Convert | Stats | Show) -> int:
+    """Do what was named. Exit code 3 if some of a dataset could not be read."""
+    if isinstance(command, Convert):
+        return _convert(command)
+    samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
+    samples = samples or read_samples(command.table)
+    if isinstance(command, Stats):
+        for name, value in flatten(measured(samples)).items():
+            print(f"{name}: {value}")
+        return COMPLETE
+    if command.count < 1 or command.every < 1:
+        raise ConfigError(f"--count {command.count} --every {command.every}: both start at 1.")
+    chosen = list(itertools.islice(samples, 0, command.count * command.every, command.every))
+    sheet = sample_sheet(chosen)
+    _, data = cv2.imencode(".png", sheet[..., ::-1])
+    write_whole(command.output, data.tobytes())
+    print(f"{len(chosen)} samples: {command.output}")
+    return COMPLETE
+
+
+def _convert(command: Convert) -> int:
+    print(", ".join(f"{f.name} {getattr(command.source, f.name)}" for f in fields(command.source)))
+    rows = kept = 0
+    problems = []
+    for receipt in convert(command.source, command.crops, command.output, command.engine):
+        if receipt.problem:
+            problems.append(receipt)
+            print(f"{receipt.shard}: left out: {receipt.problem}")
+        elif receipt.rows < 0:
+            kept += 1
+        else:
+            rows += receipt.rows
+            print(f"{receipt.shard}: {receipt.rows} samples")
+    there = f", {kept} shards were there already" if kept else ""
+    print(f"{rows} samples in {command.output}{there}" + (f", {len(problems)} shards left out" if problems else ""))
+    return WITH_PROBLEMS if problems else COMPLETE

@@ -1,0 +1,84 @@
+"""What a table of samples holds, in figures: counts, sizes of bodies, and whether cameras and joints fit together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mvpose.datasets.sample import Sample
+from mvpose.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Figures over all samples given."""
+
+    samples: int
+    captures: int
+    frames: int
+    views: tuple[int, int]
+    """Fewest and most cameras of a sample."""
+    splits: dict[str, int]
+    actions: dict[str, int]
+    damaged: int
+    valid_share: float
+    """Of joints, those that the dataset has."""
+    visible_share: float
+    """Of views of valid joints, those in the picture."""
+    extent_m: tuple[float, float]
+    """5th and 95th percentile of a person's largest side: near 2 m, or units are wrong."""
+    height_m: tuple[float, float]
+    """5th and 95th percentile of a joint's height above the world's origin: falls below 0 where Z is not up."""
+    boxed_share: float
+    """Of visible joints, those within the box of their view (grown by a tenth); 1 where cameras and joints agree."""
+
+
+def measured(samples: Iterable[Sample]) -> Statistics:
+    """One pass over the samples. ConfigError where there are none."""
+    keys, counters = set(), (Counter(), Counter(), Counter())
+    views, extents, heights, rows = [], [], [], []
+    for s in samples:
+        keys.add((s.capture_id, s.frame))
+        for counter, value in zip(counters, (s.split or "neither", s.action, s.damaged), strict=True):
+            counter[value] += 1
+        joints = s.xyz[s.valid]
+        views.append(len(s.rig))
+        extents.append((joints.max(axis=0) - joints.min(axis=0)).max())
+        heights.extend(joints[:, 2])
+        boxed, seen = _boxed(s)
+        rows.append([s.valid.sum(), s.valid.size, s.visible.sum(), s.valid.sum() * len(s.rig), boxed, seen])
+    if not rows:
+        raise ConfigError("there are no samples to measure.")
+    valid, joints, visible, pairs, boxed, seen = np.sum(rows, axis=0)
+    low_extent, high_extent = np.percentile(extents, [5, 95]).tolist()
+    low_height, high_height = np.percentile(heights, [5, 95]).tolist()
+    return Statistics(
+        samples=len(rows),
+        captures=len({capture for capture, _ in keys}),
+        frames=len(keys),
+        views=(min(views), max(views)),
+        splits=dict(counters[0]),
+        actions=dict(counters[1]),
+        damaged=counters[2][True],
+        valid_share=float(valid / joints),
+        visible_share=float(visible / max(pairs, 1)),
+        extent_m=(low_extent, high_extent),
+        height_m=(low_height, high_height),
+        boxed_share=float(boxed / max(seen, 1)),
+    )
+
+
+def _boxed(sample: Sample) -> tuple[int, int]:
+    """Visible joints that project into the box of their view, and all visible joints of views with a box."""
+    has_box = np.all(np.isfinite(sample.box), axis=-1)
+    pixels, _ = sample.rig.project(torch.from_numpy(np.nan_to_num(sample.xyz)))
+    corners = np.nan_to_num(sample.box)
+    grown = 0.1 * np.maximum(corners[:, 2:] - corners[:, :2], 10.0)[:, None]
+    points = pixels.numpy()
+    inside = (points >= corners[:, None, :2] - grown) & (points <= corners[:, None, 2:] + grown)
+    counted = sample.visible & has_box[:, None]
+    return int((inside.all(axis=-1) & counted).sum()), int(counted.sum())
