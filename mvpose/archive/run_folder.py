@@ -27,7 +27,7 @@ from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.archive.rig_table import figures_from_table, rig_from_table
 from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore, Commit, parquet_bytes
-from mvpose.config import differences
+from mvpose.config import differences, digest
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
@@ -40,6 +40,11 @@ class Settings:
     values: Mapping[str, object]
     """The settings that results depend on, flat."""
     plan_digest: str
+
+
+def plan_digest(plans: Sequence[CapturePlan]) -> str:
+    """Digest of all tasks: two starts of a job with the same digest have the same work."""
+    return digest([(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +122,16 @@ class RunFolder:
 
     def plans(self) -> list[CapturePlan]:
         """The plan as it was written."""
-        captures = {c.capture_id: c for c in read_catalogue(join(self.uri, "catalogue.parquet")).captures}
+        captures = {c.capture_id: c for c in self.catalogue().captures}
         return _plans_from_table(self._table("plan.parquet"), captures)
+
+    def catalogue(self) -> Catalogue:
+        """The captures as they were found, and what was wrong with others."""
+        return read_catalogue(join(self.uri, "catalogue.parquet"))
+
+    def failures(self) -> list[dict[str, str | int]]:
+        """The rows of `failures/`: capture, start, stop, stage, reason, detail."""
+        return self._table("failures/failures.parquet").to_pylist()
 
     def finalize(
         self, problems: Sequence[Problem], plans: Sequence[CapturePlan], seconds: Mapping[str, float]
@@ -128,8 +141,7 @@ class RunFolder:
         failures = [_unplanned(p) for p in problems] + [c.failure for c in commits[Kind.POSES] if c.failure]
         write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(_failure_table(failures)))
         for kind in Kind:
-            for _ in ClipStore(self.uri, kind).remove_unreferenced({c.file for c in commits[kind]}):
-                pass
+            ClipStore(self.uri, kind).remove_unreferenced(commits[kind])
         quality = ClipStore(self.uri, Kind.QUALITY)
         summary = Summary(
             captures=len(plans),
@@ -194,7 +206,11 @@ class RunFolder:
         return [c for t in tasks if (c := store.committed(t.clip, t.fingerprint))]
 
     def _table(self, name: str) -> pa.Table:
-        return pq.read_table(io.BytesIO(read_bytes(join(self.uri, name))))
+        uri = join(self.uri, name)
+        try:
+            return pq.read_table(io.BytesIO(read_bytes(uri)))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ResultsError(f"{uri} cannot be read ({error}): run the job again with --replan.") from error
 
 
 def _unplanned(problem: Problem) -> ClipFailure:
@@ -232,6 +248,8 @@ def _plans_from_table(table: pa.Table, captures: Mapping[str, Capture]) -> list[
     rows_of: dict[str, list[dict]] = {}
     for row in table.to_pylist():
         rows_of.setdefault(row["capture"], []).append(row)
+    if unknown := rows_of.keys() - captures.keys():
+        raise ResultsError(f"plan.parquet has captures that catalogue.parquet lacks: {', '.join(sorted(unknown))}.")
     return [
         CapturePlan(
             capture=captures[capture_id],

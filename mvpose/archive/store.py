@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -56,7 +56,7 @@ class ClipStore:
     def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
         """The commit of a clip with these inputs and settings, if there is one."""
         uri = self.commit_uri(clip, fingerprint)
-        return _parse_commit(read_bytes(uri)) if exists(uri) else None
+        return _read_commit(uri) if exists(uri) else None
 
     def commits_of(self, capture_id: str) -> set[str]:
         """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""
@@ -93,7 +93,7 @@ class ClipStore:
         uri = self.commit_uri(commit.clip, commit.fingerprint)
         if create_once(uri, _commit_bytes(commit)):
             return commit
-        return _parse_commit(read_bytes(uri))
+        return _read_commit(uri)
 
     def read(self, commit: Commit) -> pa.Table:
         """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
@@ -111,14 +111,32 @@ class ClipStore:
     def _uri_of(self, commit: Commit) -> str:
         return self.commit_uri(commit.clip, commit.fingerprint)
 
-    def remove_unreferenced(self, referenced: set[str]) -> Iterator[str]:
-        """Delete data files that no commit in use names; yields what went."""
-        fs, root = filesystem(join(self.run_uri, self.kind))
-        for path in sorted(fs.find(root)):
-            relative = self.kind + path[len(root) :]
-            if relative not in referenced:
-                fs.rm_file(path)
-                yield relative
+    def data_files(self) -> list[str]:
+        """All files of this kind, relative to the run folder, committed or not."""
+        return [f"{self.kind}/{file}" for file in self._files(self.kind)]
+
+    def commit_names(self) -> list[str]:
+        """`<capture>/<start>-<stop>.<fingerprint>` of every commit of this kind, of the plan or not."""
+        files = self._files(join("commits", self.kind))
+        return [file.removesuffix(".json") for file in files if file.endswith(".json")]
+
+    def remove_unreferenced(self, commits: Sequence[Commit]) -> list[str]:
+        """Delete all but these commits and their data; returns what went, relative to the run folder.
+
+        Commits go first: one whose data is gone would keep its clip from ever being made again.
+        """
+        names = {f"{c.clip.clip_id}.{c.fingerprint}" for c in commits}
+        files = {c.file for c in commits}
+        gone = [f"commits/{self.kind}/{name}.json" for name in self.commit_names() if name not in names]
+        gone += [file for file in self.data_files() if file not in files]
+        for file in gone:
+            fs, path = filesystem(join(self.run_uri, file))
+            fs.rm_file(path)
+        return gone
+
+    def _files(self, folder: str) -> list[str]:
+        fs, root = filesystem(join(self.run_uri, folder))
+        return sorted(path[len(root) + 1 :] for path in fs.find(root))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -144,6 +162,13 @@ def _commit_bytes(commit: Commit) -> bytes:
         "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
     }
     return json.dumps(record, indent=1).encode()
+
+
+def _read_commit(uri: str) -> Commit:
+    try:
+        return _parse_commit(read_bytes(uri))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{uri} is not a whole commit: remove it and run the job again.") from error
 
 
 def _parse_commit(data: bytes) -> Commit:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
-from mvpose.archive.run_folder import RunFolder, Settings, Summary
+from mvpose.archive.run_folder import RunFolder, Settings, Summary, plan_digest
 from mvpose.archive.store import ClipStore
 from mvpose.config import digest, flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.plan import plan_capture, plan_digest
+from mvpose.pipeline.plan import plan_capture
 from mvpose.pipeline.progress import with_progress
 from mvpose.pipeline.stages import (
     DetectStage,

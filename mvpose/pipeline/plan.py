@@ -8,7 +8,6 @@ new poses from the same keypoints, and nothing that belongs to other settings ca
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -43,8 +42,3 @@ def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list
     count = math.ceil(num_frames / clip_frames)
     edges = [i * num_frames // count for i in range(count + 1)] if count else []
     return [Clip(capture_id, a, b) for a, b in pairwise(edges)]
-
-
-def plan_digest(plans: Sequence[CapturePlan]) -> str:
-    """Digest of all tasks: two starts of a job with the same digest have the same work."""
-    return digest([(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips])

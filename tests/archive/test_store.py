@@ -98,7 +98,7 @@ def test_a_file_that_no_commit_names_is_removed_and_others_stay(tmp_path):
     kept = store.commit_table(CLIP, "f" * 16, TABLE, {})
     orphan = os.path.join(tmp_path, "poses", "trial/one", "orphan.parquet")
     write_whole(orphan, b"half a clip")
-    assert list(store.remove_unreferenced({kept.file})) == ["poses/trial/one/orphan.parquet"]
+    assert store.remove_unreferenced([kept]) == ["poses/trial/one/orphan.parquet"]
     assert not os.path.exists(orphan) and store.read(kept).equals(TABLE)
 
 
