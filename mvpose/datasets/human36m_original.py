@@ -6,7 +6,7 @@
 
 `<w0>` of metadata.xml is 300 numbers: first, camera by camera and in it subject by subject (11), three Euler angles and
 the camera centre T; then, camera by camera, focal lengths, centre, k1 k2 k3, p1 p2. With R = Rx(a) Ry(b) Rz(c),
-x_camera = R (x_world - T).
+x_camera = R (x_world - T). Frames that a video does not have are left out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from mvpose.archive.frame_index import frame_index
 from mvpose.archive.locations import exists, join
 from mvpose.datasets import human36m_facts as facts
 from mvpose.datasets.files import DatasetError, read_bytes, read_text, told_with
@@ -65,9 +66,10 @@ def read(folder: str, shard: str, stride: int) -> Iterator[Sample]:
         files = metadata.trials[subject, number, trial]
         rig = _rig(metadata, subject, [c for c in facts.CAMERAS if c not in facts.NO_VIDEO.get(shard, ())])
     poses = _poses_mm(_pose_file(folder, subject, files))
-    frames = np.arange(0, len(poses), stride)
-    labels = Labels(frame=frames, position=frames, xyz=poses[frames][:, facts.JOINTS_OF_32] * facts.METRES)
     videos = {name: join(folder, subject, "Videos", f"{files}.{name}.mp4") for name in rig.names}
+    recorded = [frame_index(uri).num_frames for uri in videos.values() if exists(uri)]
+    frames = np.arange(0, min([len(poses), *recorded]), stride)
+    labels = Labels(frame=frames, position=frames, xyz=poses[frames][:, facts.JOINTS_OF_32] * facts.METRES)
     scene = facts.scene_of(subject, action, trial, rig)
     yield from scene_samples(scene, labels, lambda frame: {c: Picture(v, frame) for c, v in videos.items()})
 

@@ -49,7 +49,8 @@ def _ray_data(
         rows = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=max(len(shards), 1))
         pool = ray.data.TaskPoolStrategy(size=workers if not engine.address or engine.workers else None)
         arguments = {"dataset": dataset, "crops": crops, "output": output}
-        receipts = rows.map(convert_row, fn_kwargs=arguments, num_cpus=engine.cpus_per_worker, compute=pool)
+        function: Any = convert_row
+        receipts = rows.map(function, fn_kwargs=arguments, num_cpus=engine.cpus_per_worker, compute=pool)
         for row in receipts.iter_rows():
             yield Receipt(**row)
     finally:

@@ -17,6 +17,7 @@ from mvpose.datasets.sample import TEST, TRAIN, Sample
 from mvpose.errors import CalibrationError, MvposeError
 from mvpose.geometry.lens import LensModel
 from mvpose.skeleton import HUMAN36M17
+from tests.archive.numbered_video import write_numbered
 from tests.datasets import human36m_rig as truth
 
 # Places of the 17 joints in the form with labels, as its own preprocessing picks them from the 32.
@@ -132,6 +133,13 @@ def test_the_captures_of_the_original_are_named_by_the_numbers_of_metadata(origi
 def test_a_capture_of_training_is_neither_test_nor_damaged(original):
     sample = next(Human36M(folder=original, layout="original").read("S1/WalkingDog-1"))
     assert (sample.split, sample.damaged, sample.action, sample.subject) == (TRAIN, False, "WalkingDog", "S1")
+
+
+def test_frames_that_a_video_does_not_have_are_left_out(original):
+    os.makedirs(f"{original}/S9/Videos")
+    write_numbered(f"{original}/S9/Videos/Greeting.54138969.mp4", 8)
+    dataset = Human36M(folder=original, layout="original", stride=1)
+    assert [s.frame for s in dataset.read("S9/Greeting-2")] == list(range(8))
 
 
 def test_the_universal_skeleton_is_never_read(original):

@@ -28,12 +28,13 @@ def human36m_keys(frames: int, step: int = 1, shuffled: bool = False) -> pd.Data
                     }
                     for frame in range(0, frames, step)
                 ]  # fmt: skip
-    keys = pd.DataFrame(rows)
-    return keys.sample(frac=1.0, random_state=0).reset_index(drop=True) if shuffled else keys
+    if shuffled:
+        np.random.default_rng(0).shuffle(rows)
+    return pd.DataFrame(rows)
 
 
 def chosen(keys: pd.DataFrame, name: str) -> pd.DataFrame:
-    return keys[selected(keys, PROTOCOLS[name])]
+    return keys.loc[selected(keys, PROTOCOLS[name])]
 
 
 def test_every_64th_complete_group_counts_through_all_captures_in_the_order_of_the_official_list():
