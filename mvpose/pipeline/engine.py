@@ -35,6 +35,13 @@ class EngineConfig:
     object_store_mib: int = 256
     """Of a Ray started here. Rows are ids and receipts; frames never enter the store."""
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "max_attempts"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be 1 or more.")
+        if self.cpus_per_worker <= 0 or self.gpus_per_worker < 0:
+            raise ConfigError("a worker needs some CPU (cpus_per_worker above 0) and no negative share of a GPU.")
+
 
 class Engine:
     """Runs stages; a Ray is started at the first stage that needs one and ended by `close`."""
@@ -81,15 +88,20 @@ class Engine:
             ray.init(address=self.config.address, **settings)
         else:
             # One logical CPU more than workers: an actor pool that takes all CPUs hangs Ray Data's own small tasks.
+            # "local": a Ray that somebody else runs on this machine is not joined unasked.
             ray.init(
-                num_cpus=int(self._local_workers() * self.config.cpus_per_worker) + 1,
+                address="local",
+                num_cpus=int(self.local_workers() * self.config.cpus_per_worker) + 1,
                 object_store_memory=self.config.object_store_mib * 2**20,
                 include_dashboard=False,
                 **settings,
             )
         self._started = True
 
-    def _local_workers(self) -> int:
+    def local_workers(self) -> int:
+        """Workers on this machine: as asked for, or one a core; one in a plain loop."""
+        if self.config.local:
+            return 1
         return self.config.workers or len(os.sched_getaffinity(0))
 
     def _pool_size(self, num_tasks: int) -> int:
@@ -97,7 +109,7 @@ class Engine:
 
         cpus = ray.cluster_resources().get("CPU", 0.0)
         wanted = self.config.workers or (
-            int((cpus - 1) // self.config.cpus_per_worker) if self.config.address else self._local_workers()
+            int((cpus - 1) // self.config.cpus_per_worker) if self.config.address else self.local_workers()
         )
         if wanted < 1 or wanted * self.config.cpus_per_worker + 1 > cpus:
             raise ConfigError(
