@@ -1,0 +1,173 @@
+"""2D joints of people followed through runs of frames, and where each camera's joints should be by the others.
+
+What the checks before a job are made of: nothing here decides what is good enough.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mvpose.errors import NoPersonError
+from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.epipolar import epipolar_distances, fundamental_of
+from mvpose.geometry.triangulation import triangulate
+from mvpose.reconstruction.association import Association, associate
+from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.tracks import link, strongest
+from mvpose.records import Keypoints2D
+from mvpose.skeleton import BODY_JOINTS, Skeleton
+
+MIN_CONFIDENCE = 0.3
+# Wide enough that a camera turned by 4 degrees, or 10 frames late before a walking person, still meets the others 5 m
+# away: it is to be named, not lost.
+REACH_M, GATE_PX = 0.5, 60.0
+MAX_PEOPLE, MAX_GAP_S = 4, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """The same joints of the same people in all views; K is the most people followed in any run."""
+
+    ideal: Float[Tensor, "T K J V 2"]
+    """Undistorted pixels, meaningless where the weight is 0."""
+    weight: Float[Tensor, "T K J V"]
+    run: Int[Tensor, " T"]
+    """From 0. Frames of one run are consecutive; person k of one run is not person k of another."""
+    person_px: Float[Tensor, " V"]
+    """Median of the larger side of these people's boxes: how big they are in each view's pictures. NaN without any."""
+    skeleton: Skeleton
+
+    @property
+    def body(self) -> Sightings:
+        """Of the joints that pictures agree on alone (all, where the skeleton has none of them)."""
+        names = tuple(joint for joint in self.skeleton.joints if joint in BODY_JOINTS) or self.skeleton.joints
+        kept = self.skeleton.indices(*names)
+        return replace(
+            self,
+            ideal=self.ideal[:, :, kept],
+            weight=self.weight[:, :, kept],
+            skeleton=Skeleton(f"{self.skeleton.name} body", names, ()),
+        )
+
+    def shifted(self, frames: Int[Tensor, "V R"]) -> Sightings:
+        """The same with frame t + `frames[v, r]` of view v in the place of its frame t of run r.
+
+        There is nothing where the run has no such frame.
+        """
+        ideal, weight = self.ideal.clone(), self.weight.clone()
+        for view, by_run in enumerate(frames):
+            source, there = shifted_frames(self.run, by_run[self.run])
+            ideal[..., view, :] = self.ideal[source][..., view, :]
+            weight[..., view] = self.weight[source][..., view] * there[:, None, None]
+        return replace(self, ideal=ideal, weight=weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """Where the other views say that the joints of one view are: at a point, or (one other view) on a line."""
+
+    point: Float[Tensor, "T K J 2"]
+    normal: Float[Tensor, "T K J 2"] | None
+    """Unit normal of the epipolar line through `point`; None where the point itself is known."""
+    known: Bool[Tensor, "T K J"]
+
+    def offsets(self, pixels: Float[Tensor, "T K J 2"]) -> Float[Tensor, "T K J 2"]:
+        """From the expected point, or the nearest on its line, to the pixels."""
+        apart = pixels - self.point
+        return apart if self.normal is None else (apart * self.normal).sum(dim=-1, keepdim=True) * self.normal
+
+
+def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, fps: float) -> Sightings:
+    """The people whom the views agree on most, run by run. NoPersonError where no two views agree on anybody."""
+    seen = observe(keypoints, rig, MIN_CONFIDENCE)
+    places = torch.full((len(run), 0, len(rig)), -1)
+    if seen.weight.any():
+        people = associate(seen, rig.projections, REACH_M, GATE_PX)
+        parts = [_followed(people, torch.from_numpy(np.flatnonzero(run == r)), fps) for r in np.unique(run)]
+        most = max(part.shape[1] for part in parts)
+        places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, most - p.shape[1]), value=-1) for p in parts])
+    if not places.shape[1]:
+        raise NoPersonError(
+            f"no two of the cameras {', '.join(rig.names)} agree on anybody in {len(run)} frames: people and cameras "
+            "do not fit together, or nobody is there"
+        )
+    ideal, weight = seen.of(places)
+    return Sightings(ideal, weight, torch.from_numpy(run), _person_px(keypoints, places), keypoints.skeleton)
+
+
+def everybody(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
+    """All whom two views or more agree on, frame by frame, not followed: each frame is a run."""
+    seen = observe(keypoints, rig, MIN_CONFIDENCE)
+    places = associate(seen, rig.projections, REACH_M, GATE_PX).places
+    ideal, weight = seen.of(places)
+    return Sightings(ideal, weight, torch.arange(len(ideal)), _person_px(keypoints, places), keypoints.skeleton)
+
+
+def expectation(sightings: Sightings, rig: CameraRig, view: int) -> Expectation:
+    """By all other views of the rig together; a rig of two has a line for each joint."""
+    if len(rig) == 2:
+        other = 1 - view
+        fundamental = fundamental_of(rig.projections[other], rig.projections[view])
+        pixels = sightings.ideal[..., other, :]
+        line = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1) @ fundamental.T
+        length = line[..., :2].norm(dim=-1, keepdim=True).clamp_min(1e-30)
+        normal = line[..., :2] / length
+        return Expectation(-line[..., 2:] / length * normal, normal, sightings.weight[..., other] > 0)
+    others = sightings.weight.clone()
+    others[..., view] = 0.0
+    found = triangulate(sightings.ideal, rig.projections, others, check=False)
+    projection = rig.projections[view]
+    image = found.points @ projection[:, :3].T + projection[:, 3]
+    known = found.valid & (image[..., 2] > 0)
+    return Expectation(image[..., :2] / torch.where(known, image[..., 2], 1.0)[..., None], None, known)
+
+
+def misfits_px(sightings: Sightings, rig: CameraRig) -> Iterator[Float[Tensor, "T K J"]]:
+    """View by view the distance of its joints from where the others say; NaN where there is nothing to compare."""
+    for view in range(len(rig)):
+        expected = expectation(sightings, rig, view)
+        known = expected.known & (sightings.weight[..., view] > 0)
+        yield torch.where(known, expected.offsets(sightings.ideal[..., view, :]).norm(dim=-1), torch.nan)
+
+
+def median_misfits_px(sightings: Sightings, rig: CameraRig) -> Float[Tensor, " V"]:
+    """Median of `misfits_px` of each view; NaN for a view with nothing to compare."""
+    return torch.stack([misfit.nanmedian() for misfit in misfits_px(sightings, rig)])
+
+
+def pair_residuals_px(sightings: Sightings, rig: CameraRig) -> dict[tuple[int, int], float]:
+    """Median epipolar distance of every pair of views; NaN for two that never show the same joint."""
+    residuals = {}
+    for one, other in itertools.combinations(range(len(rig)), 2):
+        fundamental = fundamental_of(rig.projections[one], rig.projections[other])
+        both = (sightings.weight[..., one] > 0) & (sightings.weight[..., other] > 0)
+        pixels = (sightings.ideal[..., one, :][both], sightings.ideal[..., other, :][both])
+        residuals[one, other] = float(epipolar_distances(*pixels, fundamental).nanmedian())
+    return residuals
+
+
+def shifted_frames(
+    run: Int[Tensor, " T"], frames: int | Int[Tensor, " T"]
+) -> tuple[Int[Tensor, " T"], Bool[Tensor, " T"]]:
+    """The place of frame t + `frames` for each t, and whether it lies in the same run."""
+    wanted = torch.arange(len(run)) + frames
+    source = wanted.clamp(0, len(run) - 1)
+    return source, (source == wanted) & (run[source] == run)
+
+
+def _followed(people: Association, frames: Int[Tensor, " n"], fps: float) -> Int[Tensor, "n K V"]:
+    part = Association(people.places[frames], people.support[frames], people.bodies[frames], people.known[frames])
+    return strongest(link(part, fps, MAX_GAP_S), part, MAX_PEOPLE)
+
+
+def _person_px(keypoints: Keypoints2D, places: Int[Tensor, "T K V"]) -> Float[Tensor, " V"]:
+    box = torch.from_numpy(keypoints.box).double().movedim(0, 1)
+    side = at_places((box[..., 2:] - box[..., :2]).amax(dim=-1), places)
+    return torch.where(places >= 0, side, torch.nan).flatten(0, 1).nanmedian(dim=0).values

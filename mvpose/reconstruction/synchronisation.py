@@ -1,0 +1,176 @@
+"""Whether frame k of one camera is frame k of the others: the shift in time at which its 2D joints move as they say.
+
+A camera's joints are compared with where the others expect them, at every shift. Constant differences are taken away,
+joint by joint and run by run: what remains is motion alone, and a camera that is turned or badly calibrated is not
+mistaken for a late one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mvpose.geometry.camera import CameraRig
+from mvpose.reconstruction.sightings import Sightings, expectation, shifted_frames
+
+# A misfit this much above the least is not told from it: on the single-person demo, halves of the footage differ so.
+INDISTINCT = 1.05
+# A shift that lowers the misfit by less is noise: with all cameras of the demos in step no camera gains by any.
+LEAST_GAIN = 0.05
+# A run whose shift is less certain than so many frames tells nothing of its own.
+CERTAIN = 2.0
+# Observations that the median of a run is told on at least.
+LEAST_OBSERVED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class CameraTiming:
+    """How a camera's clock stands against the others'."""
+
+    offset_frames: float
+    """Frames by which it is late: what it shows in frame k, the others showed in frame k - offset. NaN if unknown."""
+    uncertainty_frames: float
+    """Half the range of shifts that fit about as well; infinite where the motion tells nothing."""
+    misfit_px: float
+    """Of motion alone, at the best shift."""
+    unshifted_px: float
+    """The same without a shift."""
+    run_offsets: Float[Tensor, " R"]
+    """By run; NaN where a run tells nothing."""
+    drift_frames: float
+    """How much the offset grows from the first to the last frame; NaN where fewer than three runs tell."""
+    at_limit: bool
+    """Whether the best shift is the largest that was tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """Misfit of one camera at each shift from -limit to limit; NaN with too little to compare."""
+
+    misfit_px: Float[Tensor, " S"]
+    by_run: Float[Tensor, "R S"]
+
+
+def synchronised(
+    sightings: Sightings, rig: CameraRig, limit: int
+) -> tuple[tuple[CameraTiming, ...], Int[Tensor, "V R"]]:
+    """The timing of every camera against the others, and the whole frames by which to shift each, run by run, to fit.
+
+    One camera out of step spoils what the others are compared with, so that cameras are shifted one at a time, the one
+    that gains most first, and all are compared again. With two cameras only their difference is known: it is told of
+    the second. Shifts go up to `limit` frames; runs shorter than three times that tell nothing.
+    """
+    shifts = torch.zeros(len(rig), int(sightings.run.max()) + 1, dtype=torch.long)
+    judged = range(1, 2) if len(rig) == 2 else range(len(rig))
+    for _ in range(len(rig)):
+        moved = sightings.shifted(shifts)
+        curves = {view: _curve(moved, rig, view, limit) for view in judged if not shifts[view].any()}
+        gains = {view: _gain(curve) for view, curve in curves.items()}
+        view = max(gains, key=lambda v: gains[v], default=0)
+        if gains.get(view, 0.0) < LEAST_GAIN:
+            break
+        shifts[view] = _steps(curves[view])
+    timings = [CameraTiming(0.0, 0.0, torch.nan, torch.nan, torch.empty(0), torch.nan, False)] * len(rig)
+    for view in judged:
+        others = shifts.clone()
+        others[view] = 0
+        timings[view] = _timing(_curve(sightings.shifted(others), rig, view, limit), limit)
+    return tuple(timings), shifts
+
+
+def _curve(sightings: Sightings, rig: CameraRig, view: int, limit: int) -> _Curve:
+    """Every shift is judged on the same frames: those that have neighbours as far as the largest shift."""
+    expected = expectation(sightings, rig, view)
+    inner = shifted_frames(sightings.run, limit)[1] & shifted_frames(sightings.run, -limit)[1]
+    num_runs = int(sightings.run.max()) + 1
+    misfit = torch.full((2 * limit + 1,), torch.nan, dtype=torch.float64)
+    by_run = torch.full((num_runs, 2 * limit + 1), torch.nan, dtype=torch.float64)
+    for i, frames in enumerate(range(-limit, limit + 1)):
+        source, _ = shifted_frames(sightings.run, frames)
+        known = expected.known & (sightings.weight[source][..., view] > 0) & inner[:, None, None]
+        apart = expected.offsets(sightings.ideal[source][..., view, :])
+        apart = torch.where(known[..., None], apart, torch.nan)
+        parts = []
+        for r in range(num_runs):
+            of_run = apart[sightings.run == r]
+            moving = (of_run - of_run.nanmedian(dim=0, keepdim=True).values).norm(dim=-1)
+            parts.append(moving[~moving.isnan()])
+            if len(parts[-1]) >= LEAST_OBSERVED:
+                by_run[r, i] = parts[-1].median()
+        together = torch.cat(parts)
+        if len(together) >= LEAST_OBSERVED:
+            misfit[i] = together.median()
+    return _Curve(misfit, by_run)
+
+
+def _best(misfit: Float[Tensor, " S"]) -> int:
+    return int(misfit.nan_to_num(torch.inf).argmin())
+
+
+def _steps(curve: _Curve) -> Int[Tensor, " R"]:
+    """Whole frames by which to shift each run: its own best, or that of all runs where it tells nothing."""
+    limit = len(curve.misfit_px) // 2
+    together = _best(curve.misfit_px) - limit
+    own = _run_offsets(curve)
+    return torch.where(own.isnan(), together, own.nan_to_num().round().long())
+
+
+def _gain(curve: _Curve) -> float:
+    """Share of the misfit that the best shifts take away."""
+    limit = len(curve.misfit_px) // 2
+    steps = _steps(curve)
+    now, then = curve.by_run[:, limit], curve.by_run.gather(1, (steps + limit)[:, None])[:, 0]
+    there = now.isfinite() & then.isfinite()
+    return float(1.0 - then[there].sum() / now[there].sum()) if there.any() else 0.0
+
+
+def _run_offsets(curve: _Curve) -> Float[Tensor, " R"]:
+    """NaN where a run tells nothing."""
+    minima = [_minimum(misfit) for misfit in curve.by_run]
+    return torch.tensor([offset if uncertainty <= CERTAIN else torch.nan for offset, uncertainty in minima])
+
+
+def _timing(curve: _Curve, limit: int) -> CameraTiming:
+    offset, uncertainty = _minimum(curve.misfit_px)
+    by_run = _run_offsets(curve)
+    best = _best(curve.misfit_px)
+    return CameraTiming(
+        offset_frames=offset,
+        uncertainty_frames=uncertainty,
+        misfit_px=float(curve.misfit_px[best]),
+        unshifted_px=float(curve.misfit_px[limit]),
+        run_offsets=by_run,
+        drift_frames=_drift(by_run),
+        at_limit=best in (0, 2 * limit),
+    )
+
+
+def _minimum(misfit: Float[Tensor, " S"]) -> tuple[float, float]:
+    """Shift of the least misfit, sub-frame by a parabola through three, and half the range that fits about as well."""
+    limit = len(misfit) // 2
+    if not misfit.isfinite().all():
+        return torch.nan, torch.inf
+    best = min(max(_best(misfit), 1), 2 * limit - 1)
+    before, least, after = misfit[best - 1 : best + 2].tolist()
+    bend = before - 2 * least + after
+    offset = best - limit + (0.5 * (before - after) / bend if bend > 0 else 0.0)
+    level = INDISTINCT * float(misfit.min())
+    alike = (misfit <= level).nonzero()[:, 0]
+    if int(alike[0]) == 0 or int(alike[-1]) == 2 * limit:
+        return offset, torch.inf
+    left, right = int(alike[0]), int(alike[-1])
+    start = left - float((level - misfit[left]) / (misfit[left - 1] - misfit[left]))
+    stop = right + float((level - misfit[right]) / (misfit[right + 1] - misfit[right]))
+    return offset, (stop - start) / 2
+
+
+def _drift(offsets: Float[Tensor, " R"]) -> float:
+    """Median slope over all pairs of runs (Theil and Sen), times the runs between the first and the last."""
+    there = offsets.isfinite().nonzero()[:, 0]
+    if len(there) < 3:
+        return torch.nan
+    i, j = torch.combinations(there).T
+    return float(((offsets[j] - offsets[i]) / (j - i)).median() * (len(offsets) - 1))
