@@ -13,6 +13,8 @@ VERBS = {
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("Export", "Write the poses of a run in the formats of other tools"),
+    "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
+    "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
     "models": ("Models", "Fetch and list the weights of the detector"),
     "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
 }
@@ -21,7 +23,12 @@ VERBS = {
 def main() -> None:
     """Entry point of the `mvpose` command."""
     signal.signal(signal.SIGTERM, _interrupted)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Interpreter shutdown soon after a Parquet read aborts in one of four runs (threads of native libraries, measured)
+    # and takes message and exit code along; all that has to be closed is closed by now.
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -36,6 +43,9 @@ def run(arguments: list[str]) -> int:
         verb = import_module(f"mvpose.commands.{arguments[0]}")
         return verb.run(parse(arguments[0], arguments[1:]))
     except MvposeError as error:
+        print(f"mvpose: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,6 +63,7 @@ def parse(verb: str, arguments: list[str]):
     import tyro
 
     command = command_of(verb)
+    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     if "--config" not in arguments:
         return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
     default, arguments = _named_run(command, arguments)

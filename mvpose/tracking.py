@@ -1,8 +1,8 @@
 """Runs in MLflow: the only home of mlflow.
 
 The embedded default is a SQLite file and a folder of artifacts in the working directory; a server is named by
-`MLFLOW_TRACKING_URI`. The driver alone talks to MLflow, once at the start and once at the end of a job: it is a record
-of what happened, never a part of the work, so a server that cannot be reached is said aloud and stops nothing.
+`MLFLOW_TRACKING_URI`. The driver alone talks to MLflow, when its work is done: it is a record of what happened, never a
+part of the work, so a server that cannot be reached is said aloud and stops nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class TrackingConfig:
 
 
 def tracking_uri(config: TrackingConfig) -> str:
-    """The tracking store in use."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    """The tracking store in use; a SQLite file is told by its absolute path, since runs remember it."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme, separator, path = uri.partition("sqlite:///")
+    return f"sqlite:///{os.path.abspath(path)}" if separator and not scheme else uri
 
 
 def start_run(config: TrackingConfig, name: str, settings: Mapping[str, Any]) -> str | None:
@@ -98,8 +100,9 @@ def _metric_name(key: str) -> str:
 def _reported() -> Iterator[None]:
     """A tracking store that cannot be reached is a warning, not the end of a job."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         logger.warning("MLflow: %s. The job goes on without its record.", str(error).splitlines()[0])

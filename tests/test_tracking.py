@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 
 import pytest
 
@@ -48,4 +49,5 @@ def test_tracking_that_is_off_opens_no_run(tmp_path):
 def test_the_environment_names_the_store_unless_the_settings_do(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     assert tracking.tracking_uri(TrackingConfig()) == "http://server:5000"
-    assert tracking.tracking_uri(TrackingConfig(uri="sqlite:///a.db")) == "sqlite:///a.db"
+    assert tracking.tracking_uri(TrackingConfig(uri="sqlite:////tmp/a.db")) == "sqlite:////tmp/a.db"
+    assert tracking.tracking_uri(TrackingConfig(uri="sqlite:///a.db")) == f"sqlite:///{os.getcwd()}/a.db"

@@ -168,6 +168,9 @@ def _matched(
         notes = (*notes, f"calibrated cameras without footage: {without_footage}")
     if without_camera:
         notes = (*notes, f"footage without a calibration, left out: {without_camera}")
+    renamed = [f"{camera} is {footage}" for camera, footage in matching.footage.items() if camera != footage]
+    if renamed:
+        notes = (*notes, f"cameras matched by what their names share: {_some(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
     return _Matched(capture_id, calibration, of_camera, notes)
 

@@ -27,7 +27,8 @@ def create_once(uri: str, data: bytes) -> bool:
             return False
         except OSError as error:
             # SeaweedFS and others answer the lost race with 412 instead of the exception above (measured).
-            if "412" in str(error) or "PreconditionFailed" in str(error):
+            answer = getattr(error.__cause__, "response", {})
+            if answer.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
                 return False
             raise
         return True

@@ -9,6 +9,7 @@ S3 credentials, region and endpoint come from the environment alone (`AWS_ACCESS
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def is_remote(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """The same location for every process, wherever it runs: a local path from the root on, without `file://`."""
-    return uri.rstrip("/") if is_remote(uri) else filesystem(uri)[1]
+    return uri.rstrip("/") if is_remote(uri) else os.path.normpath(filesystem(uri)[1])
 
 
 def join(uri: str, *parts: str) -> str:

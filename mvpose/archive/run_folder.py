@@ -42,9 +42,10 @@ class Settings:
     plan_digest: str
 
 
-def plan_digest(plans: Sequence[CapturePlan]) -> str:
-    """Digest of all tasks: two starts of a job with the same digest have the same work."""
-    return digest([(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips])
+def plan_digest(plans: Sequence[CapturePlan], problems: Sequence[Problem]) -> str:
+    """Digest of all tasks and of what cannot be done: two starts of a job with the same digest have the same work."""
+    tasks = [(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips]
+    return digest(tasks, sorted((p.capture_id, p.reason, p.detail) for p in problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,10 @@ class Summary:
     failures: tuple[ClipFailure, ...] = ()
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Figures of merit by capture."""
+    notes: tuple[str, ...] = ()
+    """What was assumed of the footage and its calibration, and what of it was left out."""
+    plan_digest: str = ""
+    """Of the plan that this came of."""
 
     @property
     def failed_share(self) -> float:
@@ -104,7 +109,7 @@ class RunFolder:
         uri = join(self.uri, "run.json")
         if not exists(uri):
             raise ResultsError(f"{self.uri} is not the output of `mvpose reconstruct`: it has no run.json.")
-        record = json.loads(read_bytes(uri))
+        record = _read_json(uri)
         return Settings(record["settings"], record["plan_digest"])
 
     def begin(self, settings: Settings, catalogue: Catalogue, plans: Sequence[CapturePlan], *, replan: bool) -> None:
@@ -133,12 +138,11 @@ class RunFolder:
         """The rows of `failures/`: capture, start, stop, stage, reason, detail."""
         return self._table("failures/failures.parquet").to_pylist()
 
-    def finalize(
-        self, problems: Sequence[Problem], plans: Sequence[CapturePlan], seconds: Mapping[str, float]
-    ) -> Summary:
+    def finalize(self, catalogue: Catalogue, plans: Sequence[CapturePlan], seconds: Mapping[str, float]) -> Summary:
         """Gather failures and figures, remove what no commit names, write the summary."""
         commits = {kind: self._commits(kind, plans) for kind in Kind}
-        failures = [_unplanned(p) for p in problems] + [c.failure for c in commits[Kind.POSES] if c.failure]
+        failures = [_unplanned(p) for p in catalogue.problems]
+        failures += [c.failure for c in commits[Kind.POSES] if c.failure]
         write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(_failure_table(failures)))
         for kind in Kind:
             ClipStore(self.uri, kind).remove_unreferenced(commits[kind])
@@ -151,6 +155,8 @@ class RunFolder:
             figures={
                 c.clip.capture_id: figures_from_table(quality.read(c)) for c in commits[Kind.QUALITY] if not c.failure
             },
+            notes=tuple(catalogue.notes),
+            plan_digest=plan_digest(plans, catalogue.problems),
         )
         write_whole(join(self.uri, "summary.json"), _json(asdict(summary)))
         write_whole(join(self.uri, "performance.json"), _json(dict(seconds)))
@@ -159,26 +165,27 @@ class RunFolder:
             fs.rm(attempts, recursive=True)
         return summary
 
-    def summary_text(self) -> str:
-        """`summary.json` as it stands; ResultsError if the run is not finished or the folder is not a run."""
-        uri = join(self.uri, "summary.json")
-        if not exists(uri):
-            self.settings()
-            raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
-        return read_bytes(uri).decode()
+    def finished(self) -> bool:
+        """Whether there is a summary, and of the plan that stands in `run.json`."""
+        uri, plan = join(self.uri, "summary.json"), self.settings().plan_digest
+        return exists(uri) and _read_json(uri)["plan_digest"] == plan
 
     def summary(self) -> Summary:
-        """The summary of a finished run; ResultsError if the run is not finished."""
-        record = json.loads(self.summary_text())
+        """The summary of a finished run; ResultsError if the run is not finished, or the folder is not a run."""
+        if not self.finished():
+            raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
+        record = _read_json(join(self.uri, "summary.json"))
         failures = tuple(
             ClipFailure(Clip(**f["clip"]), f["stage"], FailureReason(f["reason"]), f["detail"])
             for f in record.pop("failures")
         )
-        return Summary(failures=failures, **record)
+        return Summary(failures=failures, notes=tuple(record.pop("notes")), **record)
 
     def performance(self) -> dict[str, float]:
-        """Seconds by stage of the last start that had work to do."""
-        return json.loads(read_bytes(join(self.uri, "performance.json")))
+        """Seconds by stage of the last start that had work to do; nothing where none has ended yet."""
+        if not exists(join(self.uri, "performance.json")):
+            return {}
+        return _read_json(join(self.uri, "performance.json"))
 
     def poses(self, plan: CapturePlan) -> Poses3D | None:
         """All poses of a capture over its frames; None if no clip has any."""
@@ -259,6 +266,13 @@ def _plans_from_table(table: pa.Table, captures: Mapping[str, Capture]) -> list[
         )
         for capture_id, rows in rows_of.items()
     ]
+
+
+def _read_json(uri: str) -> dict:
+    try:
+        return json.loads(read_bytes(uri))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{uri} cannot be read ({error}): remove it and run the job again with --replan.") from error
 
 
 def _json(record: dict) -> bytes:

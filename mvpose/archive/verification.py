@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from mvpose.archive.catalogue import Catalogue
 from mvpose.archive.run_folder import RunFolder, Settings, plan_digest
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.archive.tables import table_info
@@ -60,17 +61,17 @@ def verify_run(uri: str) -> Verification:
     run = RunFolder(uri)
     settings = run.settings()
     try:
-        captures, plans = run.catalogue().captures, run.plans()
+        catalogue, plans = run.catalogue(), run.plans()
     except (ConfigError, ResultsError) as error:
         return Verification(findings=(Finding("plan", str(error)),))
-    findings = [*_planned(settings, captures, plans)]
+    findings = [*_planned(settings, catalogue, plans)]
     commits: dict[Kind, list[Commit]] = {}
     for kind in _kinds(settings):
         commits[kind], found = _kind(ClipStore(uri, kind), kind, plans)
         findings += found
     findings += _account(run, commits[Kind.POSES])
     return Verification(
-        captures=len(captures),
+        captures=len(catalogue.captures),
         clips=sum(len(plan.clips) for plan in plans),
         failed_clips=sum(commit.failure is not None for commit in commits[Kind.POSES]),
         commits=sum(map(len, commits.values())),
@@ -83,12 +84,12 @@ def _kinds(settings: Settings) -> list[Kind]:
     return [kind for kind in Kind if kind != Kind.RIGS or settings.values["adjust_extrinsics"]]
 
 
-def _planned(settings: Settings, captures: Sequence, plans: Sequence[CapturePlan]) -> Iterator[Finding]:
+def _planned(settings: Settings, catalogue: Catalogue, plans: Sequence[CapturePlan]) -> Iterator[Finding]:
     """Clips tile every capture, and the plan is the one that run.json names."""
-    if plan_digest(plans) != settings.plan_digest:
+    if plan_digest(plans, catalogue.problems) != settings.plan_digest:
         yield Finding("plan.parquet", "is not the plan that run.json was begun with (its digest differs)")
     clips_of = {plan.capture.capture_id: plan.clips for plan in plans}
-    for capture in captures:
+    for capture in catalogue.captures:
         clips = sorted(clips_of.get(capture.capture_id, ()))
         edges = [(0, 0), *((clip.start, clip.stop) for clip in clips), (capture.num_frames, capture.num_frames)]
         for (_, stop), (start, _) in pairwise(edges):

@@ -92,6 +92,8 @@ def run(command: Export) -> int:
     if not command.run:
         raise ConfigError("say which run: mvpose export RUN --format trc")
     folder = RunFolder(command.run)
+    # Raises where the run is not finished: half a capture would pass for a whole one.
+    folder.summary()
     output = command.output or join(command.run, "export")
     failed = False
     for plan in _chosen(command, folder.plans()):

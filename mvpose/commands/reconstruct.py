@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -22,10 +22,11 @@ from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_arch
 from mvpose.records import Clip, Kind
 from mvpose.tracking import TrackingConfig
 
-# What a plan assumes where this output holds no measured speed yet: camera-frames a second and core of the default
-# detector (measured on 1080p H.264, 4 cameras), and bytes a person and frame of both tables.
+# What an estimate assumes: camera-frames a second and core of the default detector (measured on 1080p H.264, 4
+# cameras), and bytes a camera and frame of all tables.
 ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
 ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
+MAX_LINES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +52,17 @@ def run(command: Reconstruct) -> int:
         return 0
     engine = Engine(command.engine)
     print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")
-    before = _finished(command.output)
+    before = RunFolder(command.output).performance()
     summary = reconstruct_archive(command)
-    recorded = _record(command, summary, anew=before != summary)
-    print(_told(command, summary, recorded))
+    anew = RunFolder(command.output).performance() != before
+    print(_told(command, summary, _record(command, summary, anew=anew), anew))
     return summary.exit_code(command.max_failed_share)
 
 
-def _finished(output: str) -> Summary | None:
-    return RunFolder(output).summary() if exists(join(output, "summary.json")) else None
-
-
 def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None:
-    """The MLflow run of this output; a run that computed nothing new is not recorded again."""
+    """The MLflow run of this output, in words; a start that computed nothing new is not recorded again."""
+    if not command.tracking.enabled:
+        return None
     uri = join(command.output, "tracking.json")
     if not exists(uri):
         name = command.output.rstrip("/").rsplit("/", 1)[-1]
@@ -72,34 +71,33 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
             return None
         create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
         anew = True
-    run_id = json.loads(read_text(uri))["run_id"]
+    known = json.loads(read_text(uri))
     if anew:
+        store = replace(command.tracking, uri=known["uri"])
         figures = {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
-        tracking.log_figures(command.tracking, run_id, figures)
-        tracking.end_run(command.tracking, run_id, succeeded=summary.exit_code(command.max_failed_share) != 4)
-    return run_id
+        tracking.log_figures(store, known["run_id"], figures)
+        tracking.end_run(store, known["run_id"], succeeded=summary.exit_code(command.max_failed_share) != 4)
+    return f"MLflow run {known['run_id']} in {known['uri']}"
 
 
-def _told(command: Reconstruct, summary: Summary, run_id: str | None) -> str:
-    lines = [
-        f"{summary.clips} clips of {summary.captures} captures, {summary.frames} frames: poses in "
-        f"{join(command.output, 'poses')}"
-    ]
+def _told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
+    done = "" if anew else "Nothing to do. "
+    where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
+    lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
+    lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
     for capture_id, figures in summary.figures.items():
         told = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
         lines.append(f"  {capture_id}: {told}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
         lines.append(f"{len(summary.failures)} without a result ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
-        lines += [
-            f"  {f.clip.capture_id} frames {f.clip.start}-{f.clip.stop}: {f.detail}" for f in summary.failures[:20]
-        ]
-        if len(summary.failures) > 20:
+        lines += [f"  {_named(f.clip)}: {f.detail}" for f in summary.failures[:MAX_LINES]]
+        if len(summary.failures) > MAX_LINES:
             lines.append(f"  ... all of them in {join(command.output, 'failures')}")
-    if run_id:
-        lines.append(f"MLflow run {run_id} in {tracking.tracking_uri(command.tracking)}")
+    if recorded:
+        lines.append(recorded)
     return "\n".join(lines)
 
 
@@ -124,9 +122,9 @@ def _described(command: Reconstruct, work: Work) -> str:
     todo = uncommitted(ClipStore(command.output, Kind.POSES), clips)
     cameras = {p.capture.capture_id: len(p.capture.videos) for p in work.plans}
     camera_frames = sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
-    workers = command.engine.workers or 1
+    workers = Engine(command.engine).local_workers()
     seconds = camera_frames / (ASSUMED_CAMERA_FRAMES_PER_SECOND * workers)
-    lines = [f"{key} = {value!r}" for key, value in flatten(command).items()]
+    lines = [f"{key} = {value}" for key, value in flatten(command).items()]
     lines += [f"problem: {p.capture_id}: {p.detail}" for p in work.catalogue.problems]
     lines += [f"note: {note}" for note in work.catalogue.notes]
     lines += [

@@ -11,7 +11,7 @@ import tyro
 from mvpose import tracking
 from mvpose.archive.commits import write_whole
 from mvpose.archive.locations import exists, is_remote, join, read_text
-from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.run_folder import RunFolder, Summary
 from mvpose.config import digest
 from mvpose.errors import ConfigError
 from mvpose.records import CapturePlan
@@ -38,23 +38,23 @@ def run(command: View) -> int:
         raise ConfigError("say which run: mvpose view RUN")
     folder = RunFolder(command.run)
     output = command.output or join(command.run, "view")
-    made_of = digest(folder.summary_text(), folder.settings().values, command.report)
+    summary = folder.summary()
+    made_of = digest(summary, folder.settings().values, command.report)
     stamp = join(output, "made_of.json")
     if not exists(stamp) or json.loads(read_text(stamp))["made_of"] != made_of:
-        files = _make(command, folder, output)
+        files = _make(command, folder, summary, output)
         write_whole(stamp, json.dumps({"made_of": made_of, "files": files}, indent=1).encode())
     for name, uri in json.loads(read_text(stamp))["files"].items():
         print(f"{name}: {uri}")
     return 0
 
 
-def _make(command: View, folder: RunFolder, output: str) -> dict[str, str]:
-    summary = folder.summary()
+def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> dict[str, str]:
     captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary.figures))]
     told = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     files = write_report(captures, summary.failures, told, output, command.report, title=command.run)
     record = join(command.run, "tracking.json")
-    if exists(record) and not is_remote(output):
+    if command.tracking.enabled and exists(record) and not is_remote(output):
         known = json.loads(read_text(record))
         tracking.log_files(replace(command.tracking, uri=known["uri"]), known["run_id"], output, "view")
     return files

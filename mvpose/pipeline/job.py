@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
+from mvpose.archive.locations import absolute
 from mvpose.archive.run_folder import RunFolder, Settings, Summary, plan_digest
 from mvpose.archive.store import ClipStore
 from mvpose.config import digest, flatten
@@ -73,8 +74,11 @@ class Work:
 
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and lay out the work; writes nothing."""
-    if job.archive.rstrip("/") == job.output.rstrip("/"):
-        raise ConfigError(f"archive and output are both {job.output}: results never go into the archive's own folder.")
+    archive, output = absolute(job.archive), absolute(job.output)
+    if f"{archive}/".startswith(f"{output}/"):
+        raise ConfigError(
+            f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
+        )
     catalogue = find_captures(job.archive, job.catalogue)
     detection = detector_digest(job.detector)
     reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
@@ -94,9 +98,11 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     Raises ConfigError if the output belongs to a job with other settings, ResultsError if it cannot be written. A clip
     that cannot be reconstructed is a row of `failures/` and stops nothing.
     """
+    # Workers may stand in other folders than this process: what they are told is absolute.
+    job = replace(job, output=absolute(job.output))
     work = plan_job(job)
-    settings = Settings(values=result_settings(job), plan_digest=plan_digest(work.plans))
-    if not job.replan and work.run.matches(settings) and not work.open:
+    settings = Settings(values=result_settings(job), plan_digest=plan_digest(work.plans, work.catalogue.problems))
+    if not job.replan and work.run.matches(settings) and work.run.finished():
         return work.run.summary()
     work.run.begin(settings, work.catalogue, work.plans, replan=job.replan)
     engine = Engine(job.engine)
@@ -105,7 +111,7 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
         seconds = dict(_run_stages(job, work, source, engine))
     finally:
         engine.close()
-    return work.run.finalize(work.catalogue.problems, work.plans, seconds)
+    return work.run.finalize(work.catalogue, work.plans, seconds)
 
 
 def result_settings(job: ReconstructJob) -> dict[str, object]:

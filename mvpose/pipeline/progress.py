@@ -21,7 +21,7 @@ def with_progress(receipts: Iterable[dict[str, Any]], label: str, clips: int, fr
         now = time.monotonic()
         if live or done == clips or now - last > SECONDS_BETWEEN_LINES:
             last = now
-            rate = frames_done / max(now - started, 1e-9)
+            rate = max(frames_done, 1) / max(now - started, 1e-9)
             line = (
                 f"{label}: {done}/{clips} clips, {frames_done}/{frames} frames, {rate:.1f} frames/s, "
                 f"{(frames - frames_done) / rate:.0f} s left" + (f", {failed} failed" if failed else "")

@@ -17,6 +17,7 @@ from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore
 from mvpose.archive.tables import TableInfo, keypoints_to_table, poses_from_table, poses_to_table, table_info
 from mvpose.archive.video import prefetched, read_frames
+from mvpose.errors import ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People, load_detector
 from mvpose.pipeline.worker import EarlierFailure, Outcome
@@ -45,7 +46,11 @@ class PlanSource:
         store = ClipStore(self.run_uri, kind)
         needed = [t for t in self.plan_of(task).tasks(kind) if kind.of_whole_captures or _within(t.clip, task.clip)]
         commits = [commit for t in needed if (commit := store.committed(t.clip, t.fingerprint))]
-        assert len(commits) == len(needed), f"{kind} must be committed before this stage"
+        if len(commits) < len(needed):
+            raise ResultsError(
+                f"{kind} of {task.clip.capture_id} went from {self.run_uri} while the job ran: is another job at work "
+                "on this output? Run the same command again."
+            )
         failures = [c.failure for c in commits if c.failure]
         if len(failures) == len(commits):
             raise EarlierFailure(failures[0])

@@ -13,7 +13,7 @@ import pytest
 
 from mvpose.archive.run_folder import RunFolder
 from mvpose.cli import run
-from mvpose.errors import ConfigError, FailureReason
+from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
@@ -276,3 +276,65 @@ def test_a_dry_run_tells_what_is_to_do_and_writes_nothing(archive, tmp_path, cap
     said = capsys.readouterr().out
     assert "8 clips of 2 captures: 0 done, 8 to do" in said and "clip_frames = 10" in said
     assert not os.path.exists(output)
+
+
+def test_a_job_killed_just_before_its_summary_is_finished_by_the_same_command(archive, undisturbed, tmp_path):
+    output = str(tmp_path / "run")
+    shutil.copytree(undisturbed, output)
+    os.remove(os.path.join(output, "summary.json"))
+    reconstruct_archive(job(archive, output))
+    assert contents(output) == contents(undisturbed)
+
+
+def test_a_summary_of_other_settings_is_not_taken_for_the_result(own_archive, tmp_path):
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    shutil.copy(os.path.join(output, "summary.json"), tmp_path / "old.json")
+    reconstruct_archive(job(own_archive, output, clip_frames=20, replan=True))
+    shutil.copy(tmp_path / "old.json", os.path.join(output, "summary.json"))
+    with pytest.raises(ResultsError, match="not finished"):
+        RunFolder(output).summary()
+    assert reconstruct_archive(job(own_archive, output, clip_frames=20)).clips == 2
+
+
+def test_settings_changed_forth_and_back_end_with_poses(own_archive, undisturbed, tmp_path):
+    output = str(tmp_path / "run")
+    for frames in (10, 20, 10):
+        reconstruct_archive(job(own_archive, output, clip_frames=frames, replan=True))
+    expected = {f: b for f, b in contents(undisturbed).items() if f.startswith("poses/one/")}
+    assert expected and {f: b for f, b in contents(output).items() if f.startswith("poses/")} == expected
+
+
+def test_a_bad_capture_that_comes_later_is_not_overlooked(own_archive, tmp_path):
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    shutil.copytree(os.path.join(own_archive, "one"), os.path.join(own_archive, "late"))
+    for camera in (1, 2, 3):
+        os.remove(os.path.join(own_archive, "late", "videos", f"cam{camera}.mp4"))
+    with pytest.raises(ConfigError, match="--replan"):
+        reconstruct_archive(job(own_archive, output))
+    reconstruct_archive(job(own_archive, output, replan=True))
+    assert failures(output) == [("late", FailureReason.TOO_FEW_VIEWS)]
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/.", "file://{}", "{}/.."])
+def test_an_output_that_holds_the_archive_is_refused_however_it_is_spelled(own_archive, spelling):
+    with pytest.raises(ConfigError, match="a folder of their own"):
+        reconstruct_archive(job(own_archive, spelling.format(own_archive)))
+
+
+def test_what_was_left_out_is_told(own_archive, tmp_path, capsys):
+    os.remove(os.path.join(own_archive, "one", "videos", "cam3.mp4"))
+    flags = ["--local", "--tracking.no-enabled", "--detector.detector", coded_footage.DETECTOR]
+    assert run(["reconstruct", own_archive, "--output", str(tmp_path / "run"), *flags]) == 0
+    assert "without footage: cam3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["run.json", "summary.json"])
+def test_a_damaged_file_of_the_run_is_one_sentence(undisturbed, tmp_path, file):
+    output = str(tmp_path / "run")
+    shutil.copytree(undisturbed, output)
+    with open(os.path.join(output, file), "w") as damaged:
+        damaged.write("{")
+    with pytest.raises(ResultsError, match=f"{file} cannot be read"):
+        RunFolder(output).summary()
