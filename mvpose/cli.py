@@ -10,6 +10,7 @@ from types import FrameType
 
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
+    "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("Export", "Write the poses of a run in the formats of other tools"),
