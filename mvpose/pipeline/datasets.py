@@ -42,7 +42,9 @@ def _ray_data(
             ray.init(address=engine.address, **settings)
         else:
             store = engine.object_store_mib * 2**20
-            ray.init(num_cpus=workers + 1, object_store_memory=store, include_dashboard=False, **settings)
+            ray.init(
+                address="local", num_cpus=workers + 1, object_store_memory=store, include_dashboard=False, **settings
+            )
     try:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False

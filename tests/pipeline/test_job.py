@@ -102,10 +102,10 @@ def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_pa
     assert contents(output) == contents(undisturbed)
 
 
-def start_driver(archive: str, output: str, *flags: str) -> subprocess.Popen:
+def start_driver(archive: str, output: str, *flags: str, seconds: float = 0.005) -> subprocess.Popen:
     command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output, "--clip-frames", "10"]
     command += ["--detector.detector", coded_footage.DETECTOR, "--tracking.no-enabled", *flags]
-    environment = os.environ | {"PYTHONPATH": REPOSITORY, "CODED_SECONDS": "0.005"}
+    environment = os.environ | {"PYTHONPATH": REPOSITORY, "CODED_SECONDS": str(seconds)}
     return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -142,7 +142,7 @@ def test_a_driver_killed_in_the_middle_and_begun_again_ends_with_the_same_bytes(
 
 def test_an_interrupted_job_says_how_to_go_on(archive, tmp_path):
     output = str(tmp_path / "run")
-    driver = start_driver(archive, output, "--local")
+    driver = start_driver(archive, output, "--local", seconds=0.1)
     wait_for_commits(output, "keypoints", 1)
     os.kill(driver.pid, signal.SIGINT)
     _, said = driver.communicate(timeout=60)

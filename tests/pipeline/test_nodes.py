@@ -27,6 +27,7 @@ def cluster(monkeypatch):
     nodes.shutdown()
 
 
+@pytest.mark.slow
 def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_path):
     nodes, (lost, _) = cluster
     archive = os.path.dirname(coded_footage.write_capture(str(tmp_path / "archive" / "one"), FRAMES, FRAMES))

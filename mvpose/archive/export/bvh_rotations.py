@@ -21,7 +21,7 @@ Directions = Float[np.ndarray, "T 3"]
 # Bones this close to one line (second singular value of their directions) leave the rotation about it open.
 _NO_PLANE = 1e-3
 # Directions this close to opposite (1 + cosine) have no shortest way; any half turn is one.
-_OPPOSITE = 1e-9
+_OPPOSITE = 1e-14
 
 
 def world_rotations(
