@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import tyro
@@ -53,8 +55,7 @@ def run(command: Check) -> int:
         found[capture_id] = result
         print("\n".join(_told(capture_id, result, command.verbose)), flush=True)
     if command.output:
-        record = {capture_id: {"status": r.status, **asdict(r)} for capture_id, r in found.items()}
-        write_whole(command.output, json.dumps(record, indent=1).encode())
+        write_whole(command.output, json.dumps({c: _record(r) for c, r in found.items()}, indent=1).encode())
         print(f"findings: {command.output}")
     return EXIT_CODES[Preflight(tuple(f for r in found.values() for f in r.findings)).status]
 
@@ -119,6 +120,14 @@ def _notes(catalogue: Catalogue, capture: Capture) -> list[str]:
 
 def _failed(reason: str) -> Preflight:
     return Preflight((Finding(check=Subject.FOOTAGE, status=Status.FAIL, reason=reason),))
+
+
+def _record(result: Preflight) -> dict[str, Any]:
+    """For JSON, which has no NaN and no infinity: a figure that could not be measured is null."""
+    findings = [asdict(finding) for finding in result.findings]
+    for finding in findings:
+        finding["figures"] = {n: v if math.isfinite(v) else None for n, v in finding["figures"].items()}
+    return {"status": result.status, "findings": findings}
 
 
 def _told(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:

@@ -40,7 +40,9 @@ def test_swapped_cameras_fail_with_code_4_and_are_named(archive, tmp_path, capsy
     assert check(archive, output=output) == 4
     assert "camera names cam1, cam2" in capsys.readouterr().out
     with open(output) as file:
-        found = json.load(file)["one"]
+        text = file.read()
+    assert "NaN" not in text and "Infinity" not in text
+    found = json.loads(text)["one"]
     assert found["status"] == "fail"
     assert [f["cameras"] for f in found["findings"] if f["check"] == "camera names"] == [["cam1", "cam2"]]
 

@@ -194,6 +194,15 @@ def test_real_footage_passes(athlete):
 
 
 @pytest.mark.footage
+def test_the_calibration_that_is_known_to_be_off_warns_and_names_the_camera(athlete, footage):
+    config = CatalogueConfig(calibration="Calib.qca.txt")
+    rig = find_captures(os.path.join(footage, "Demo_SinglePerson"), config).captures[0].rig
+    found = checked(athlete[0], rig, athlete[1].fps)
+    assert bad(found, Check.CAMERA) == [("cam03",)] and found.status == Status.WARN
+    assert only(found, Check.CAMERA)
+
+
+@pytest.mark.footage
 @pytest.mark.parametrize(("view", "axis"), [(0, 1), (3, 0)])
 def test_a_camera_of_real_footage_turned_by_two_degrees_is_named(athlete, view, axis):
     keypoints, capture = athlete
