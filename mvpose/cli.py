@@ -14,6 +14,7 @@ VERBS = {
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("Export", "Write the poses of a run in the formats of other tools"),
+    "record": ("Record", "Write a run as recordings for the Rerun viewer"),
     "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
     "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
     "models": ("Models", "Fetch and list the weights of the detector"),
