@@ -106,7 +106,13 @@ def start_driver(archive: str, output: str, *flags: str, seconds: float = 0.005)
     command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output, "--clip-frames", "10"]
     command += ["--detector.detector", coded_footage.DETECTOR, "--tracking.no-enabled", *flags]
     environment = os.environ | {"PYTHONPATH": REPOSITORY, "CODED_SECONDS": str(seconds)}
-    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, preexec_fn=_hear_interrupts, **pipes)
+
+
+def _hear_interrupts() -> None:
+    """A suite that a shell started in the background ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_commits(output: str, kind: str, number: int) -> None:
