@@ -14,14 +14,13 @@ import tyro
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
 from mvpose.archive.commits import write_whole
-from mvpose.archive.video import prefetched, read_frames
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.models.detector import Detector, DetectorConfig, People, load_detector
-from mvpose.pipeline.stages import stack_people
+from mvpose.pipeline.stages import chunks_of_views, stack_people
 from mvpose.reconstruction.findings import Check as Subject
 from mvpose.reconstruction.findings import Finding, Preflight, Status
 from mvpose.reconstruction.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
-from mvpose.records import Capture, Keypoints2D
+from mvpose.records import Capture, Clip, Keypoints2D
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}
 # Pairs of cameras told in full; a rig of 31 has 465, and one camera that is off spoils 30 of them.
@@ -80,7 +79,8 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
     people: list[list[People]] = [[] for _ in capture.videos]
     total = sum(map(len, runs))
     for frames in runs:
-        for chunk in _chunks(capture, frames, detector.chunk_frames):
+        clip = Clip(capture.capture_id, frames.start, frames.stop)
+        for chunk in chunks_of_views(capture, clip, detector.chunk_frames):
             for view, found in zip(people, detector(chunk), strict=True):
                 view.extend(found)
             if sys.stderr.isatty():
@@ -101,16 +101,6 @@ def _checked(capture: Capture, notes: Sequence[str], detector: Detector, config:
         keypoints, np.concatenate([np.arange(r.start, r.stop) for r in runs]), capture.rig, capture.fps, config
     )
     return Preflight((*footage_findings(capture.videos, notes), *found.findings))
-
-
-def _chunks(capture: Capture, frames: range, size: int) -> Iterator[list[np.ndarray]]:
-    """Chunks of frames of all views, decoded ahead in one thread a view."""
-    views = [
-        prefetched(read_frames(v, frames.start + v.first_frame, frames.stop + v.first_frame, chunk=size))
-        for v in capture.videos
-    ]
-    for chunk in zip(*views, strict=True):
-        yield list(chunk)
 
 
 def _notes(catalogue: Catalogue, capture: Capture) -> list[str]:

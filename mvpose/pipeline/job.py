@@ -66,11 +66,6 @@ class Work:
     open: tuple[CapturePlan, ...]
     """Captures that are not complete: their quality, the last thing made, is not committed."""
 
-    @property
-    def frames_to_do(self) -> int:
-        """Frames of the open captures."""
-        return sum(plan.capture.num_frames for plan in self.open)
-
 
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and lay out the work; writes nothing."""

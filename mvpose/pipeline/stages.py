@@ -85,7 +85,7 @@ class DetectStage:
         people: list[list[People]] = [[] for _ in capture.videos]
         seconds = {"decode_wait": 0.0, "detect": 0.0}
         start = time.perf_counter()
-        for chunk in _chunks(capture, clip, self.detector.chunk_frames):
+        for chunk in chunks_of_views(capture, clip, self.detector.chunk_frames):
             decoded = time.perf_counter()
             for view, found in zip(people, self.detector(chunk), strict=True):
                 view.extend(found)
@@ -194,7 +194,7 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
     return keypoints
 
 
-def _chunks(capture: Capture, clip: Clip, size: int) -> Iterator[list[np.ndarray]]:
+def chunks_of_views(capture: Capture, clip: Clip, size: int) -> Iterator[list[np.ndarray]]:
     """Chunks of frames of all views, decoded ahead in one thread a view."""
     views = [
         prefetched(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), depth=1)
