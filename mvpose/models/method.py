@@ -1,0 +1,88 @@
+"""Which multi-view method, from which backbone, with which sizes: one config from which any network is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from mvpose.errors import ConfigError
+from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
+from mvpose.models.backbones import Backbone, ResNet, load_resnet
+from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.cards import locate, read_card
+from mvpose.models.cspnext import CSPNeXt, cspnext_from_rtmpose
+from mvpose.models.multiview import STRIDE
+from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.skeleton import SKELETONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The network that every view's crop goes through first."""
+
+    kind: Literal["resnet", "cspnext"] = "resnet"
+    """`cspnext` is CSPNeXt-s, the backbone of RTMPose-s."""
+    depth: int = 50
+    """ResNet: 18, 34, 50, 101 or 152."""
+    width: int = 64
+    """ResNet: channels of the first stage; 64 is the published network."""
+    weights: str = ""
+    """What training starts from: a local file of torchvision's names for a ResNet; for CSPNeXt the name of a model
+    card, or its .toml file, whose ONNX file is RTMPose-s. Empty for random weights."""
+    frozen: bool = False
+    """Keep the backbone as it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """A multi-view network. Only the sizes of the method that is named are read."""
+
+    method: Literal["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"] = "canonical_fusion"
+    skeleton: str = "human36m17"
+    size: tuple[int, int] = (256, 256)
+    """(width, height) of the crops in pixels; multiples of 32."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """Of Baseline, Fusion and Canonical Fusion, and of the per-view network under RANSAC."""
+    ransac: RansacConfig = field(default_factory=RansacConfig)
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
+
+    def __post_init__(self) -> None:
+        if self.skeleton not in SKELETONS:
+            raise ConfigError(f"no skeleton {self.skeleton!r}; there are {', '.join(SKELETONS)}")
+        if any(side < STRIDE or side % STRIDE for side in self.size):
+            raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
+
+
+def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
+    """The network of a config, as `mvpose.models.multiview` calls it.
+
+    `pretrained` fills the backbone from `backbone.weights`; without it (the caller has weights of the whole network)
+    nothing is read. WeightsError where the file is missing or does not fit.
+    """
+    backbone = _backbone(config.backbone, pretrained).freeze(config.backbone.frozen)
+    joints = len(SKELETONS[config.skeleton].joints)
+    match config.method:
+        case "baseline":
+            return Baseline(backbone, joints, config.fusion)
+        case "fusion":
+            return Fusion(backbone, joints, config.fusion)
+        case "canonical_fusion":
+            return CanonicalFusion(backbone, joints, config.fusion)
+        case "ransac":
+            return RansacTriangulation(Baseline(backbone, joints, config.fusion), config.ransac)
+        case "algebraic":
+            return AlgebraicTriangulation(backbone, joints, config.algebraic)
+        case "volumetric":
+            return VolumetricTriangulation(backbone, joints, config.volumetric)
+
+
+def _backbone(config: BackboneConfig, pretrained: bool) -> Backbone:
+    weights = config.weights if pretrained else ""
+    if config.kind == "cspnext":
+        return cspnext_from_rtmpose(locate(read_card(weights))) if weights else CSPNeXt()
+    network = ResNet(config.depth, config.width)
+    return load_resnet(network, weights) if weights else network

@@ -1,0 +1,96 @@
+import json
+import os
+
+import pytest
+import torch
+
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
+from mvpose.models.canonical_fusion import FusionConfig
+from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.saved import load_model, save_model
+from mvpose.models.volumetric import VolumetricConfig
+
+ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
+METHODS = ["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"]
+
+
+def small(method: str) -> MethodConfig:
+    return MethodConfig(
+        method=method,  # pyright: ignore[reportArgumentType]
+        skeleton="coco17",
+        size=(128, 128),
+        backbone=BackboneConfig(depth=18, width=8),
+        fusion=FusionConfig(views=2, points=8, head_width=8),
+        algebraic=ALGEBRAIC,
+        volumetric=VolumetricConfig(voxels=8, channels=4, widths=(4, 8), root=(11, 12), algebraic=ALGEBRAIC),
+    )
+
+
+def views(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    projections = torch.eye(3, 4).expand(1, 2, 3, 4).clone()
+    projections[..., 0, 3] = torch.tensor([-0.5, 0.5])
+    projections[..., 2, 3] = 3.0
+    projections[:, :, :2] *= 100.0
+    projections[:, :, :2] += 64 * projections[:, :, 2:]
+    return torch.rand((1, 2, 3, 128, 128), generator=generator), projections
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_model_answers_as_the_one_that_was_saved(method: str, tmp_path) -> None:
+    torch.manual_seed(0)
+    network = build_method(small(method)).eval()
+    digest = save_model(str(tmp_path), network, small(method), {"data": "abc"})
+    found = load_model(str(tmp_path))
+    assert (found.sha256, found.config, found.lineage) == (digest, small(method), {"data": "abc"})
+    with torch.no_grad():
+        torch.testing.assert_close(found.network(*views()).joints, network(*views()).joints, rtol=0, atol=0)
+
+
+def test_ransac_loads_the_weights_of_a_trained_baseline() -> None:
+    baseline = build_method(small("baseline"))
+    ransac = build_method(small("ransac"))
+    assert isinstance(ransac, RansacTriangulation)
+    ransac.network.load_state_dict(baseline.state_dict())
+
+
+def test_altered_weights_are_refused(tmp_path) -> None:
+    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    path = tmp_path / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="altered"):
+        load_model(str(tmp_path))
+
+
+def test_a_description_of_another_network_is_refused(tmp_path) -> None:
+    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    described = json.loads((tmp_path / "model.json").read_text())
+    described["config"]["fusion"]["head_width"] = 16
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_model(str(tmp_path))
+
+
+def test_a_folder_without_a_model_and_one_without_weights_are_named(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="no model in"):
+        load_model(str(tmp_path))
+    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    os.remove(tmp_path / "weights.safetensors")
+    with pytest.raises(WeightsError, match=r"no weights\.safetensors"):
+        load_model(str(tmp_path))
+
+
+def test_a_frozen_backbone_is_frozen_when_it_is_built() -> None:
+    config = MethodConfig(backbone=BackboneConfig(depth=18, width=8, frozen=True), fusion=FusionConfig(points=8))
+    network = build_method(config)
+    assert not any(p.requires_grad for n, p in network.named_parameters() if n.startswith("backbone."))
+    assert any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"skeleton": "octopus"}, {"size": (250, 256)}])
+def test_a_setting_that_no_network_has_is_an_error(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        MethodConfig(**wrong)
