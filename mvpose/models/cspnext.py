@@ -130,14 +130,19 @@ def cspnext_from_rtmpose(path: str) -> CSPNeXt:
     return network
 
 
-def _convolutions(path: str) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of every convolution of an ONNX file, in the graph's order."""
+def read_graph(path: str) -> onnx.GraphProto:
+    """The graph of a local ONNX file; WeightsError where there is none."""
     if not os.path.isfile(path):
         raise WeightsError(f"no ONNX file at {path}")
     try:
-        graph = onnx.load(path).graph
+        return onnx.load(path).graph
     except DecodeError as error:
         raise WeightsError(f"{path} is not an ONNX file: {error}") from error
+
+
+def _convolutions(path: str) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of every convolution of an ONNX file, in the graph's order."""
+    graph = read_graph(path)
     tensors = {entry.name: entry for entry in graph.initializer}
     names = [node.input[1:3] for node in graph.node if node.op_type == "Conv"]
     return [

@@ -11,9 +11,11 @@ from mvpose.errors import ConfigError
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
 from mvpose.models.backbones import Backbone, ResNet, load_resnet
 from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.canonical_tokens import CanonicalTokens, TokenFusionConfig
 from mvpose.models.cards import locate, read_card
 from mvpose.models.cspnext import CSPNeXt, cspnext_from_rtmpose
 from mvpose.models.multiview import STRIDE
+from mvpose.models.simcc_head import SimCCHead, simcc_head_from_rtmpose
 from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
 from mvpose.skeleton import SKELETONS
 
@@ -39,13 +41,17 @@ class BackboneConfig:
 class MethodConfig:
     """A multi-view network. Only the sizes of the method that is named are read."""
 
-    method: Literal["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"] = "canonical_fusion"
+    method: Literal[
+        "baseline", "fusion", "canonical_fusion", "canonical_tokens", "ransac", "algebraic", "volumetric"
+    ] = "canonical_fusion"
     skeleton: str = "human36m17"
     size: tuple[int, int] = (256, 256)
     """(width, height) of the crops in pixels; multiples of 32."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     """Of Baseline, Fusion and Canonical Fusion, and of the per-view network under RANSAC."""
+    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
+    """Of the fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
     ransac: RansacConfig = field(default_factory=RansacConfig)
     algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
     volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
@@ -72,6 +78,10 @@ def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
             return Fusion(backbone, joints, config.fusion)
         case "canonical_fusion":
             return CanonicalFusion(backbone, joints, config.fusion)
+        case "canonical_tokens":
+            weights = config.backbone.weights if pretrained else ""
+            head = simcc_head_from_rtmpose(locate(read_card(weights))) if weights else None
+            return CanonicalTokens(backbone, head or SimCCHead(backbone.channels, joints, config.size), config.tokens)
         case "ransac":
             return RansacTriangulation(Baseline(backbone, joints, config.fusion), config.ransac)
         case "algebraic":
