@@ -1,0 +1,123 @@
+"""Predictions beside the truth: every metric of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from mvpose import metrics
+from mvpose.skeleton import Skeleton
+
+METRICS = (
+    "mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m", "n_mpjpe_m", "mpjve_m", "pck", "npck", "auc", "pcp", "jdr", "pss",
+    "found",
+)  # fmt: skip
+"""Columns of figures. `_m` are metres (of `mpjve_m` a frame), the others shares of 0..1.
+
+Errors in metres are means over the joints that have an answer, and `found` is their share; in `pck`, `npck`, `auc` and
+`pcp` a joint without an answer counts as wrong."""
+
+# JDR's head is a tenth of the crop's side, as in the code of cross-view fusion (Qiu et al. 2019).
+HEAD_SHARE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The joints that can be judged: those that both sides have, in the truth's order."""
+
+    skeleton: Skeleton
+    """The truth's."""
+    source: Int[np.ndarray, " J"]
+    """For each joint of the truth its position in the prediction."""
+    counted: Bool[np.ndarray, " J"]
+    root: tuple[int, ...]
+    """Joints whose mean relative errors are relative to; empty where there is none."""
+
+    @staticmethod
+    def between(predicted: Skeleton, truth: Skeleton, joints: Sequence[str] | None = None, root: str = "hip") -> Judged:
+        """Only `joints`, where they are named. The root is the joint of that name, or else both hips."""
+        source, counted = predicted.remap(truth)
+        if joints is not None:
+            counted = counted & np.isin(truth.joints, joints)
+        names = [name for name, kept in zip(truth.joints, counted, strict=True) if kept]
+        roots = [c for c in ((root,), ("left_hip", "right_hip")) if all(name in names for name in c)]
+        return Judged(truth, source, counted, tuple(truth.indices(*roots[0])) if roots else ())
+
+    def told(self, joints: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N J 3"]:
+        """Predictions in the truth's order, NaN for a joint that the prediction's skeleton lacks."""
+        return np.where(self.counted[:, None], joints[:, self.source], np.nan)
+
+
+def judge(
+    predicted: Float[np.ndarray, "N J 3"],
+    truth: Float[np.ndarray, "N J 3"],
+    judged: Judged,
+    centroids: Float[np.ndarray, "k J 3"] | None = None,
+) -> dict[str, np.ndarray]:
+    """Figures of each row by name, NaN where there is nothing to judge, and `joint_error_m` (N J).
+
+    Metres in the world; NaN marks a joint without an answer, or without a truth. `centroids` are those of
+    `mvpose.metrics.pose_structure_score`. MPJVE, which needs neighbours in time, is `velocity_errors`.
+    """
+    p, g = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
+    known = g.isfinite().all(dim=-1) & torch.from_numpy(judged.counted)
+    both = known & p.isfinite().all(dim=-1)
+    found = both.sum(dim=1) / known.sum(dim=1)
+    g = torch.where(known[..., None], g, torch.nan)
+    p = torch.where(both[..., None], p, torch.nan)
+    columns = {"mpjpe_m": metrics.mpjpe(p, g, both), "found": found}
+    enough = both.sum(dim=1) >= 3
+    columns["pa_mpjpe_m"] = torch.where(enough, metrics.pa_mpjpe(p, g, both), torch.nan)
+    if judged.root:
+        rooted = known[:, list(judged.root)].all(dim=1)
+        told = rooted & both[:, list(judged.root)].all(dim=1)
+        relative = {"mpjpe_relative_m": metrics.mpjpe_relative, "n_mpjpe_m": metrics.n_mpjpe}
+        shares = {"pck": metrics.pck, "npck": metrics.npck, "auc": metrics.auc}
+        for name, metric in relative.items():
+            columns[name] = torch.where(told, metric(p, g, judged.root, both), torch.nan)
+        for name, metric in shares.items():
+            share = torch.where(told, metric(p, g, judged.root, both) * found, 0.0)
+            columns[name] = torch.where(rooted, share, torch.nan)
+        if centroids is not None:
+            whole = both.all(dim=1)
+            score = metrics.pose_structure_score(
+                p.nan_to_num(), g.nan_to_num(), torch.from_numpy(centroids).double(), judged.root
+            )
+            columns["pss"] = torch.where(whole, score, torch.nan)
+    columns["pcp"] = metrics.pcp(p, g, judged.skeleton.bone_indices, known)
+    told_columns = {name: column.numpy() for name, column in columns.items()}
+    return told_columns | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
+
+
+def velocity_errors(
+    predicted: Float[np.ndarray, "N J 3"],
+    truth: Float[np.ndarray, "N J 3"],
+    track: Sequence[tuple],
+    position: Int[np.ndarray, " N"],
+) -> Float[np.ndarray, " N"]:
+    """MPJVE of each row against the row before it in time, metres a frame; NaN for a row that has none.
+
+    Rows of one `track` (person, capture and cameras) whose `position` differs by 1 are neighbours.
+    """
+    place = {(t, p): i for i, (t, p) in enumerate(zip(track, position.tolist(), strict=True))}
+    before = np.array([place.get((t, p - 1), -1) for t, p in zip(track, position.tolist(), strict=True)], dtype=int)
+    pairs = np.stack([before, np.arange(len(before))], axis=1)
+    p, g = (torch.from_numpy(x[pairs]).double() for x in (predicted, truth))
+    both = p.isfinite().all(dim=-1) & g.isfinite().all(dim=-1)
+    return np.where(before >= 0, metrics.mpjve(p, g, both)[:, 0].numpy(), np.nan)
+
+
+def detection_rate(
+    predicted_px: Float[np.ndarray, "N V J 2"],
+    truth_px: Float[np.ndarray, "N V J 2"],
+    inside: Bool[np.ndarray, "N V J"],
+    size: tuple[int, int],
+) -> Float[np.ndarray, " N"]:
+    """JDR of each row over all its views, in pixels of crops of `size`; NaN where no joint is `inside` a picture."""
+    p, g = (torch.from_numpy(x).double().flatten(1, 2) for x in (predicted_px, truth_px))
+    head = torch.full((len(p),), HEAD_SHARE * max(size), dtype=p.dtype)
+    return metrics.joint_detection_rate(p, g, head, torch.from_numpy(inside).flatten(1)).numpy()

@@ -1,0 +1,88 @@
+"""A `mvpose reconstruct` run as answers: its `poses/` matched to the people of the ground truth, frame by frame."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+
+from mvpose.archive.run_folder import RunFolder
+from mvpose.datasets.sample import Sample
+from mvpose.errors import ConfigError
+from mvpose.evaluation.answers import Answers, without_pictures
+from mvpose.records import CapturePlan, Poses3D
+from mvpose.skeleton import Skeleton
+
+# Costs of pairs that share no joint: never chosen while another pair is left, and taken back afterwards.
+_NEVER = 1e6
+
+
+def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
+    """Poses of a run for every sample of a capture that the run planned; frames are matched by their number.
+
+    In each frame people and tracks are paired so that the sum of mean joint distances is least: who is who is not
+    judged, where they are is. A sample without a track has no answer. ConfigError where run and samples share no
+    capture.
+    """
+    plans = {plan.capture.capture_id: plan for plan in run.plans()}
+    by_capture: dict[str, list[Sample]] = defaultdict(list)
+    wanted = set()
+    for sample in samples:
+        wanted.add(sample.capture_id)
+        if sample.capture_id in plans:
+            by_capture[sample.capture_id].append(without_pictures(sample))
+    if not by_capture:
+        raise ConfigError(
+            f"{run.uri} has none of the captures of the ground truth: it has {', '.join(sorted(plans)[:5])}; "
+            f"the truth has {', '.join(sorted(wanted)[:5])}."
+        )
+    found = {name: _capture_joints(run.poses(plans[name]), own) for name, own in by_capture.items()}
+    skeletons = [skeleton for _, skeleton in found.values() if skeleton is not None]
+    if not skeletons:
+        raise ConfigError(f"{run.uri} has no poses of the captures of the ground truth.")
+    flat = [s for own in by_capture.values() for s in own]
+    width = len(skeletons[0].joints)
+    joints = [j if k is not None else np.full((len(j), width, 3), np.nan) for j, k in found.values()]
+    return Answers(
+        samples=flat,
+        joints=np.concatenate(joints),
+        skeleton=skeletons[0],
+        cameras=[_cameras(plans[s.capture_id]) for s in flat],
+        most=np.ones(len(flat), bool),
+        jdr=np.full(len(flat), np.nan),
+    )
+
+
+def _cameras(plan: CapturePlan) -> tuple[str, ...]:
+    return plan.capture.rig.names
+
+
+def _capture_joints(poses: Poses3D | None, samples: list[Sample]) -> tuple[Float[np.ndarray, "n K 3"], Skeleton | None]:
+    """Joints of the track that stands for each sample; NaN where none does, or its frame is not in the run."""
+    if poses is None:
+        return np.full((len(samples), 1, 3), np.nan), None
+    source, shared = poses.skeleton.remap(samples[0].skeleton)
+    joints = np.full((len(samples), len(poses.skeleton.joints), 3), np.nan)
+    by_frame: dict[int, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        if sample.frame < len(poses.xyz):
+            by_frame[sample.frame].append(i)
+    for frame, people in by_frame.items():
+        truth = np.stack([samples[i].xyz for i in people])[:, shared]
+        tracks = poses.xyz[frame].astype(np.float64)
+        for person, track in matched(tracks[:, source[shared]], truth):
+            joints[people[person]] = tracks[track]
+    return joints, poses.skeleton
+
+
+def matched(tracks: Float[np.ndarray, "P J 3"], truth: Float[np.ndarray, "Q J 3"]) -> list[tuple[int, int]]:
+    """(person, track) pairs with the least sum of mean distances over the joints that both have."""
+    distance = np.linalg.norm(truth[:, None] - tracks, axis=-1)
+    known = np.isfinite(distance)
+    total, count = np.where(known, distance, 0.0).sum(axis=-1), known.sum(axis=-1)
+    cost = np.where(count > 0, total / np.maximum(count, 1), _NEVER)
+    pairs = zip(*linear_sum_assignment(cost), strict=True)
+    return [(int(person), int(track)) for person, track in pairs if cost[person, track] < _NEVER]

@@ -1,0 +1,108 @@
+"""Rows of errors to figures with intervals: what a model is quoted by, and what the registry's gate reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import join
+from mvpose.evaluation.judging import METRICS
+from mvpose.intervals import Estimate, group_mean_estimate, mean_estimates
+from mvpose.skeleton import Skeleton
+
+SAMPLES, SUMMARY = "samples.parquet", "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What was judged, on what, by which rules: two evaluations compare where data and protocol are the same."""
+
+    data_sha256: str
+    model_sha256: str
+    protocol: str
+    skeleton: Skeleton
+    """Of the truth."""
+
+
+def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
+    """Every figure by name.
+
+    Plain names (`mpjpe_m`, ...) are frame means over all rows with the most views that the method was given. Behind a
+    slash stands a part of the rows: `filtered` (no damaged scenes; there only where some are), `seen`, `unseen`,
+    `views=3`, `views=3/unseen`, `benchmark=...`, `action=...`, `joint=...`; `mpjpe_m/action_mean` is the mean of the
+    actions' means.
+    """
+    values, capture = rows[list(METRICS)].to_numpy(np.float64), _texts(rows, "capture")
+    found = {}
+    for part, chosen in _parts(rows):
+        estimates = mean_estimates(values[chosen], capture[chosen].tolist())
+        found |= {f"{m}/{part}" if part else m: e for m, e in zip(METRICS, estimates, strict=True)}
+    main = most_views(rows)
+    for metric in ("mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"):
+        found[f"{metric}/action_mean"] = group_mean_estimate(
+            values[main, METRICS.index(metric)], capture[main].tolist(), _texts(rows, "action")[main].tolist()
+        )
+    errors = np.stack(rows.joint_error_m.tolist()).astype(np.float64)[main]
+    for joint, estimate in zip(skeleton.joints, mean_estimates(errors, capture[main].tolist()), strict=True):
+        found[f"mpjpe_m/joint={joint}"] = estimate
+    return {name: estimate for name, estimate in found.items() if math.isfinite(estimate.mean)}
+
+
+def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estimate], subject: Subject) -> None:
+    """`samples.parquet` (one row a sample and choice of cameras) and `summary.json` below a location."""
+    sink = io.BytesIO()
+    rows.to_parquet(sink, compression="zstd", index=False)
+    write_whole(join(folder, SAMPLES), sink.getvalue())
+    summary = {
+        "data_sha256": subject.data_sha256,
+        "model_sha256": subject.model_sha256,
+        "protocol": subject.protocol,
+        "skeleton": subject.skeleton.name,
+        "samples": int(most_views(rows).sum()),
+        "sequences": len(set(_texts(rows, "capture")[most_views(rows)].tolist())),
+        "metrics": {name: e.mean for name, e in estimates.items()},
+        "intervals": {name: [e.low, e.high] for name, e in estimates.items() if math.isfinite(e.low)},
+    }
+    write_whole(join(folder, SUMMARY), json.dumps(summary, indent=1, allow_nan=False).encode())
+
+
+def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[bool, int], Estimate]:
+    """A figure by (unseen cameras, number of views): seen first, most views first."""
+    unseen, views = rows.unseen.to_numpy(bool), rows["views"].to_numpy(np.int64)
+    values, capture = rows[[metric]].to_numpy(np.float64), _texts(rows, "capture")
+    keys = sorted(set(zip(unseen.tolist(), views.tolist(), strict=True)), key=lambda key: (key[0], -key[1]))
+    chosen = {key: (unseen == key[0]) & (views == key[1]) for key in keys}
+    return {key: mean_estimates(values[rows], capture[rows].tolist())[0] for key, rows in chosen.items()}
+
+
+def most_views(rows: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+    """The rows that plain figures are told of."""
+    return rows.most.to_numpy(bool)
+
+
+def _texts(rows: pd.DataFrame, column: str) -> np.ndarray:
+    return rows[column].to_numpy(str)
+
+
+def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
+    """Parts of the rows by name, none of them empty."""
+    main, damaged, unseen = (rows[name].to_numpy(bool) for name in ("most", "damaged", "unseen"))
+    views = rows["views"].to_numpy(np.int64)
+    named = {"": main, "seen": main & ~unseen, "unseen": main & unseen}
+    if (main & damaged).any():
+        named["filtered"] = main & ~damaged
+    for count in sorted(set(views.tolist())):
+        mine = views == count
+        named |= {f"views={count}": mine, f"views={count}/seen": mine & ~unseen, f"views={count}/unseen": mine & unseen}
+    for column in ("benchmark", "action"):
+        texts = _texts(rows, column)
+        named |= {f"{column}={text}": main & (texts == text) for text in dict.fromkeys(texts.tolist()) if text}
+    yield from ((name, chosen) for name, chosen in named.items() if chosen.any())
