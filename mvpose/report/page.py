@@ -67,21 +67,24 @@ def render_page(
     summary: Mapping[str, int | float | str],
 ) -> str:
     """The whole page."""
-    style, script = _resource("page.css"), _resource("viewer.js")
+    body = [
+        page_header(title, "3D poses from several cameras, and how far to trust them", summary),
+        "<main>",
+        _capture_table(captures, sections),
+        _failures(failures),
+        *(_section(i, section) for i, section in enumerate(sections)),
+        meanings(MEANINGS),
+        "</main>",
+    ]
+    return document(title, "\n".join(body), _resource("viewer.js"))
+
+
+def document(title: str, body: str, script: str = "") -> str:
+    """A page of escaped HTML in the house style; nothing but `script` may run in it and nothing is fetched."""
+    style = _resource("page.css")
     policy = (
         f"default-src 'none'; img-src data:; media-src 'self' file:; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
-    )
-    body = "\n".join(
-        [
-            _header(title, summary),
-            "<main>",
-            _capture_table(captures, sections),
-            _failures(failures),
-            *(_section(i, section) for i, section in enumerate(sections)),
-            _meanings(),
-            "</main>",
-        ]
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -92,11 +95,12 @@ def render_page(
     )
 
 
-def _header(title: str, summary: Mapping[str, int | float | str]) -> str:
+def page_header(title: str, subtitle: str, summary: Mapping[str, int | float | str]) -> str:
+    """Title and the few figures that matter, as tiles."""
     told = (label_and_value(name, value) for name, value in summary.items())
     tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in told)
     return (
-        f"<header><div><h1>{escape(title)}</h1><p>3D poses from several cameras, and how far to trust them</p>"
+        f"<header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>"
         f'<div class="tiles">{tiles}</div></div></header>'
     )
 
@@ -166,9 +170,9 @@ def _section(index: int, section: Section) -> str:
             f'<section id="capture-{index}"><h2>{escape(subject.capture.capture_id)}</h2>',
             f'<p class="note">{_outline(subject)}</p><div class="figures">{told}</div>{trouble}',
             _film(section.film) if section.film else "",
-            *(_picture(picture) for picture in section.sheet),
+            *(shown(picture) for picture in section.sheet),
             _viewer(section.viewer),
-            *(_picture(picture) for picture in section.plots),
+            *(shown(picture) for picture in section.plots),
             "</section>",
         ]
     )
@@ -208,7 +212,8 @@ def _viewer(data: Mapping[str, Any]) -> str:
     )
 
 
-def _picture(picture: Picture) -> str:
+def shown(picture: Picture) -> str:
+    """A picture with its title and note."""
     kind = "plot" if picture.mime == "image/png" else "photo"
     return (
         f'<h3>{escape(picture.title)}</h3><p class="note">{escape(picture.note)}</p>'
@@ -220,8 +225,9 @@ def _data_uri(mime: str, data: bytes) -> str:
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"
 
 
-def _meanings() -> str:
-    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in MEANINGS)
+def meanings(terms_and_meanings: Sequence[tuple[str, str]]) -> str:
+    """What the numbers of a page mean."""
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in terms_and_meanings)
     return f"<section><h2>What the numbers mean</h2><dl>{terms}</dl></section>"
 
 
