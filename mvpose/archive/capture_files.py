@@ -3,7 +3,7 @@
 A folder is a capture if footage stands in it: one folder of `FOOTAGE_FOLDERS` with videos in it, or with a folder of
 pictures for each camera, or with a folder of videos for each trial (each a capture then).
 
-    Pose2Sim    calibration/*.toml|*.qca.txt  videos/cam01.mp4 ...
+    Pose2Sim    calibration/*.toml|*.qca.txt  videos/cam01.mp4 ...     (Vicon: *.xcp)
     Anipose     calibration/calibration.toml  videos-raw/vid1-camA.avi ...       (several trials in one folder)
     Panoptic    calibration_<sequence>.json   hdVideos/hd_00_00.mp4 ...  or  hdImgs/00_00/*.jpg
     FreeMoCap   *_camera_calibration.toml     synchronized_videos/*.mp4
@@ -34,9 +34,9 @@ PANOPTIC_HD_FPS = 29.97
 
 _VIDEO = re.compile(r".*\.(mp4|m4v|mov|avi|mkv|webm|mpe?g|mts|m2ts|ts|wmv)", re.IGNORECASE)
 _PICTURE = re.compile(r".*\.(jpe?g|png)", re.IGNORECASE)
-_CALIBRATION = re.compile(r".+\.(toml|json|ya?ml|qca\.txt)", re.IGNORECASE)
+_CALIBRATION = re.compile(r".+\.(toml|json|ya?ml|qca\.txt|xcp)", re.IGNORECASE)
 _CALIBRATION_ANYWHERE = re.compile(
-    r".*calib.*\.(toml|json|ya?ml)|camera_array.*\.toml|(in|ex)tri\.ya?ml|.*\.qca\.txt", re.IGNORECASE
+    r".*calib.*\.(toml|json|ya?ml)|camera_array.*\.toml|(in|ex)tri\.ya?ml|.*\.(qca\.txt|xcp)", re.IGNORECASE
 )
 _NO_CALIBRATION = re.compile(r"config.*\.toml|capture\.toml", re.IGNORECASE)
 _SECOND_OF_PAIR = re.compile(r"extri(\.ya?ml)$", re.IGNORECASE)

@@ -1,27 +1,20 @@
-"""Pickles as data: plain containers, numbers, text and numpy arrays, and nothing else.
-
-The pickle machine may build dicts, lists, tuples, sets, numbers and strings by itself; everything else it has to ask
-for by name. Here it is given stand-ins for the few names that numpy writes, and refused all others, so that no code of
-a file's choosing runs. Not even numpy's own dtype is handed out: a crafted one could pass raw bytes off as objects.
-"""
+"""Pickled labels of datasets, read as data alone: see `mvpose.archive.plain_pickle`."""
 
 from __future__ import annotations
 
 import io
-import pickle
 from typing import Any
 
 import numpy as np
 
+from mvpose.archive.plain_pickle import load_plain
 from mvpose.datasets.files import DatasetError, read_bytes, told_with
-
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 
 
 def read_pickle(uri: str) -> Any:
     """What a pickle holds; DatasetError where it cannot be read or asks for anything but data."""
-    return _loaded(uri, io.BytesIO(read_bytes(uri)))
+    with told_with(uri):
+        return load_plain(io.BytesIO(read_bytes(uri)))
 
 
 def read_npy_dict(uri: str) -> dict[str, Any]:
@@ -33,122 +26,8 @@ def read_npy_dict(uri: str) -> dict[str, Any]:
         shape, _, dtype = read_header(file)
         if dtype.kind != "O" or shape != ():
             raise DatasetError(f"it holds an array of {dtype}, shape {shape}, not a dict.")
-    content = _loaded(uri, file)
+        content = load_plain(file)
     value = content.item() if isinstance(content, np.ndarray) and content.shape == () else None
     if not isinstance(value, dict):
         raise DatasetError(f"{uri} holds no dict.")
     return value
-
-
-def _loaded(uri: str, file: io.BytesIO) -> Any:
-    try:
-        with told_with(uri):
-            # Strings of Python 2, array contents among them, are bytes that Latin-1 keeps.
-            return _PlainUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, MemoryError) as error:
-        raise DatasetError(f"{uri} is not a whole pickle: {error}") from error
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        found = _STAND_INS.get((module, name))
-        if found is None:
-            raise DatasetError(
-                f"it is a pickle that asks for {module}.{name}; only plain containers and numpy arrays are read, since "
-                "loading anything else can run code."
-            )
-        return found
-
-
-class _Dtype:
-    """A dtype while its pickle is read: `value` is built from its description, with numpy's own checks."""
-
-    def __init__(self, spec: str, *_flags: Any) -> None:
-        if not isinstance(spec, str) or not (spec.isalnum() and spec[0] in "biufcSUVO"):
-            raise DatasetError(f"it has an array of an unknown type {spec!r}.")
-        self.value = np.dtype(spec)
-
-    def __setstate__(self, state: tuple) -> None:
-        order, subtype, names, fields = state[1:5]
-        if names is not None:
-            formats = [_value(fields[name][0]) for name in names]
-            offsets = [int(fields[name][1]) for name in names]
-            layout: Any = {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(state[5])}
-            self.value = np.dtype(layout)
-        elif subtype is not None:
-            self.value = np.dtype((_value(subtype[0]), tuple(subtype[1])))
-        elif self.value.kind in "SUV":
-            self.value = np.dtype(f"{self.value.kind}{int(state[5]) // (4 if self.value.kind == 'U' else 1)}")
-        if order in ("<", ">") and names is None and subtype is None:
-            self.value = self.value.newbyteorder(order)
-
-
-class _Array(np.ndarray):
-    """An array while its pickle is read; only its state gives it content."""
-
-    def __new__(cls) -> _Array:
-        return np.ndarray.__new__(cls, (0,), np.int8)
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, fortran, content = state
-        if isinstance(content, str):
-            content = content.encode("latin1")
-        kind = _value(dtype)
-        wanted = list if kind.kind == "O" else bytes
-        if not isinstance(content, wanted) or (kind.hasobject and kind.kind != "O"):
-            raise DatasetError(f"it has an array of {kind} that is not stored as numpy stores it.")
-        checked: Any = (1, tuple(shape), kind, bool(fortran), content)
-        super().__setstate__(checked)
-
-
-class _Call:
-    """A function of ours that a pickle may call and, having no attributes, cannot alter."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Any) -> None:
-        object.__setattr__(self, "_function", function)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise DatasetError("it is a pickle that tries to alter what reads it.")
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-
-def _value(dtype: Any) -> np.dtype:
-    if not isinstance(dtype, _Dtype):
-        raise DatasetError("it has an array whose type is not one of numpy's.")
-    return dtype.value
-
-
-def _from_buffer(content: Any, dtype: Any, shape: tuple, order: str) -> np.ndarray:
-    kind = _value(dtype)
-    if kind.hasobject:
-        raise DatasetError("it has an array of objects stored as bytes.")
-    return np.frombuffer(bytes(content), kind).reshape(tuple(shape), order="F" if order == "F" else "C")
-
-
-def _scalar(dtype: Any, content: Any) -> Any:
-    kind = _value(dtype)
-    if kind.hasobject:
-        raise DatasetError("it has a numpy scalar that is an object.")
-    return np.frombuffer(content.encode("latin1") if isinstance(content, str) else content, kind, 1)[0]
-
-
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """Bytes as Python 3 writes them into a pickle that Python 2 could read."""
-    if encoding not in ("latin1", "latin-1"):
-        raise DatasetError(f"it has bytes told in {encoding!r}.")
-    return text.encode("latin1")
-
-
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Call(_Dtype),
-    ("_codecs", "encode"): _Call(_encoded),
-    ("__builtin__", "bytes"): _Call(lambda: b""),
-    **{(module, "_reconstruct"): _Call(lambda _cls, _shape, _kind: _Array()) for module in _ARRAY_MODULES},
-    **{(module, "scalar"): _Call(_scalar) for module in _ARRAY_MODULES},
-    **{(module, "_frombuffer"): _Call(_from_buffer) for module in _NUMERIC_MODULES},
-}

@@ -99,7 +99,7 @@ class ForgesObjects:
         pickle.dumps(ForgesObjects()),
         pickle.dumps(OrderedDict(a=1)),
         b"cbuiltins\neval\n(S'1+1'\ntR.",
-        b"cmvpose.datasets.plain_pickle\nread_pickle\n.",
+        b"cmvpose.archive.plain_pickle\nload_plain\n.",
         # an array of objects whose content is bytes
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\ntcnumpy\ndtype\n(S'O8'\nI0\nI1\ntR"
         b"(I3\nS'|'\nNNNI-1\nI-1\nI63\ntbI00\nS'AAAAAAAA'\ntb.",

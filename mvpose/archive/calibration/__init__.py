@@ -1,17 +1,19 @@
 """Calibration files to camera rigs: metres, Z up, OpenCV's camera axes, cameras in the order of the file.
 
-Formats: Pose2Sim, Anipose, FreeMoCap and caliscope TOML, Qualisys .qca.txt, CMU Panoptic JSON, OpenCV/EasyMocap YAML.
-Pickled calibrations (OpenCap) are never read, because loading one runs whatever code it holds.
+Formats: Pose2Sim, Anipose, FreeMoCap and caliscope TOML, Qualisys .qca.txt, Vicon .xcp, CMU Panoptic JSON,
+OpenCV/EasyMocap YAML, OpenCap's pickles (read as data: loading one would run whatever code it holds).
 """
 
 from __future__ import annotations
 
 from mvpose.archive.calibration.file_cameras import Calibration, FileCameras, Unit, UpAxis, calibrated
+from mvpose.archive.calibration.opencap_pickle import read_opencap
 from mvpose.archive.calibration.opencv_yaml import PAIR, read_opencv_yaml
 from mvpose.archive.calibration.panoptic_json import read_panoptic
 from mvpose.archive.calibration.qualisys_qca import read_qualisys
 from mvpose.archive.calibration.toml_tables import read_toml
-from mvpose.archive.locations import exists, join, name, parent, read_bytes
+from mvpose.archive.calibration.vicon_xcp import read_vicon
+from mvpose.archive.locations import entries, exists, join, name, parent, read_bytes
 from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 
@@ -44,10 +46,10 @@ def _read(uri: str) -> FileCameras:
     """The format is told from the content, since names like .txt say nothing."""
     data = _bytes(uri)
     if uri.lower().endswith((".pickle", ".pkl")) or data[:1] == b"\x80":
-        raise CalibrationError("it is a pickle, which can run any code and is never loaded: export it as TOML or JSON.")
+        return read_opencap(_of_all_cameras(uri))
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:32]
     if start[:1] == b"<":
-        return read_qualisys(data)
+        return read_vicon(data) if b"<Camera " in data else read_qualisys(data)
     text = _text(data)
     if start[:5] == b"%YAML":
         return read_opencv_yaml([text, *_other_of_pair(uri)])
@@ -69,6 +71,16 @@ def _text(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CalibrationError("it is neither text nor a format that is known.") from error
+
+
+def _of_all_cameras(uri: str) -> dict[str, bytes]:
+    """OpenCap's file of each camera by its folder's name: those of the same name in the folders beside its own."""
+    own, file = parent(uri), name(uri)
+    try:
+        folders = [e.uri for e in entries(parent(own)) if e.is_folder] if parent(own) else [own]
+    except OSError as error:
+        raise CalibrationError(f"the folders beside it cannot be listed: {error.strerror or error}.") from error
+    return {name(folder): _bytes(join(folder, file)) for folder in folders if exists(join(folder, file))}
 
 
 def _other_of_pair(uri: str) -> list[str]:

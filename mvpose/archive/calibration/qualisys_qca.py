@@ -21,19 +21,16 @@ Calib_qualisys.toml is this file divided by 64, digit for digit, and so no evide
 
 from __future__ import annotations
 
-from typing import NoReturn
-from xml.parsers import expat
-
 import numpy as np
 
 from mvpose.archive.calibration.file_cameras import (
-    MAX_CAMERAS,
     FileCamera,
     FileCameras,
     coefficients,
     numbers,
     picture_size,
 )
+from mvpose.archive.calibration.xml_cameras import camera_elements
 from mvpose.errors import CalibrationError
 
 _SUBPIXELS = 64.0
@@ -45,7 +42,7 @@ Elements = dict[str, dict[str, str]]
 def read_qualisys(data: bytes) -> FileCameras:
     """The cameras of a Qualisys calibration, in the order of the file."""
     cameras, notes = [], []
-    for position, elements in enumerate(_camera_elements(data)):
+    for position, elements in enumerate(map(dict, camera_elements(data, "camera"))):
         name = elements["camera"].get("serial", str(position + 1))
         cameras.append(_camera(name, elements))
         rotation = elements["camera"].get("viewrotation", "0")
@@ -54,35 +51,6 @@ def read_qualisys(data: bytes) -> FileCameras:
                 f"camera {name} has viewrotation {rotation}: if its video is turned, state it as `picture_fit`"
             )
     return FileCameras(cameras=tuple(cameras), unit="mm", notes=tuple(notes))
-
-
-def _camera_elements(data: bytes) -> list[Elements]:
-    """Attributes of each `camera` element and of the elements in it, by tag; a DTD is refused before it is read."""
-    cameras: list[Elements] = []
-    tags: list[str] = []
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        tags.append(tag)
-        if tag == "camera":
-            cameras.append({tag: attributes})
-        elif cameras:
-            cameras[-1][tag] = attributes
-        if len(cameras) > MAX_CAMERAS:
-            raise CalibrationError(f"more than {MAX_CAMERAS} cameras are in it.")
-
-    def refuse(*_: object) -> NoReturn:
-        raise CalibrationError("it has a document type or entity declaration, which no calibration needs: remove it.")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        raise CalibrationError(f"it is not valid XML: {error}.") from error
-    if not cameras:
-        raise CalibrationError(f"it is XML (<{tags[0]}>) but not a Qualisys calibration: it has no <camera>.")
-    return cameras
 
 
 def _camera(name: str, elements: Elements) -> FileCamera:

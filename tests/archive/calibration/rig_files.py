@@ -83,6 +83,24 @@ def qualisys_text(cameras: list[Camera], left: int = 0, top: int = 0) -> str:
     return "\n".join([*rows, "</cameras></calibration>"])
 
 
+def xcp_text(cameras: list[Camera], radial: str = 'VICON_RADIAL="0 0"', aspect: float = 1.0) -> str:
+    """As Nexus writes it. The quaternion is made by hand: x, y, z, and the real part last."""
+    rows = ['<?xml version="1.0" encoding="UTF-8" standalone="no" ?>', '<Cameras SOURCE="Nexus 2.16" VERSION="2.0">']
+    for c in cameras:
+        r = c.rotation
+        w = np.sqrt(max(0.0, 1 + np.trace(r))) / 2
+        x, y, z = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / (4 * w)
+        position = " ".join(str(v) for v in -r.T @ c.translation * 1000)
+        rows += [
+            f'<Camera DEVICEID="{c.name}" PIXEL_ASPECT_RATIO="{aspect}" SENSOR_SIZE="{c.size[0]} {c.size[1]}">',
+            f'<KeyFrames><KeyFrame FOCAL_LENGTH="{c.matrix[0, 0]}" FRAME="0" ORIENTATION="{x} {y} {z} {w}"',
+            f'POSITION="{position}" PRINCIPAL_POINT="{c.matrix[0, 2]} {c.matrix[1, 2]}" {radial} WORLD_ERROR="0.2"/>',
+            "</KeyFrames></Camera>",
+        ]
+        c.matrix[1, 1] = c.matrix[0, 0] / aspect
+    return "\n".join([*rows, "</Cameras>"])
+
+
 def panoptic_text(cameras: list[Camera]) -> str:
     """The Y-down world of the dome: Z-up (x, y, z) is (x, -z, y) there, in centimetres."""
     up_from_down = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])

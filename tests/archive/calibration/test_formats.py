@@ -20,6 +20,7 @@ from tests.archive.calibration.rig_files import (
     qualisys_text,
     ring,
     toml_text,
+    xcp_text,
 )
 
 NAMES = ["cam10", "cam2", "cam1"]
@@ -37,6 +38,7 @@ WRITERS = {
     "panoptic.json": panoptic_text,
     "qualisys.qca.txt": qualisys_text,
     "easymocap.yml": easymocap_single,
+    "vicon.xcp": xcp_text,
 }
 
 
@@ -56,6 +58,9 @@ def worst_pixel(rig: CameraRig, cameras: list[Camera]) -> float:
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_known_point_lands_on_opencv_s_pixel(name, tmp_path):
     cameras = ring(NAMES)
+    if name == "vicon.xcp":  # its lens is another one, with tests of its own
+        for camera in cameras:
+            camera.distortion = [0.0] * 5
     rig = read_calibration(written(tmp_path, name, WRITERS[name](cameras)))
     assert worst_pixel(rig, cameras) < 1e-6
     assert rig.size.tolist() == [list(c.size) for c in cameras]
@@ -77,7 +82,7 @@ def test_numbers_that_no_camera_has_are_refused_with_the_file_s_name(name, bad, 
         read_calibration(written(tmp_path, name, text))
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"vicon.xcp"}))  # a quaternion tells rotations alone
 def test_a_matrix_that_is_no_rotation_is_refused(name, tmp_path):
     for factor, message in (([1, 1, -1], "mirrored"), ([1.1, 1.1, 1.1], "not a rotation matrix")):
         cameras = ring(NAMES)

@@ -65,5 +65,5 @@ def test_a_turned_view_is_noted(tmp_path):
 
 
 def test_xml_of_another_kind_is_named_by_its_root(tmp_path):
-    with pytest.raises(CalibrationError, match="<Cameras>"):
-        read_calibration(written(tmp_path, "vicon.xcp", "<Cameras><Camera DEVICEID='1'/></Cameras>"))
+    with pytest.raises(CalibrationError, match="<Profile>"):
+        read_calibration(written(tmp_path, "motive.mcal", "<Profile><Lens Serial='1'/></Profile>"))
