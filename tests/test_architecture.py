@@ -50,6 +50,7 @@ HOMES = {
     "matplotlib": ["report"],
     "numba": ["geometry.kernels"],
     "triton": ["geometry.kernels"],
+    "moderngl": ["datasets.rendered"],
     "tyro": ["commands", "cli"],
 }
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager"}
