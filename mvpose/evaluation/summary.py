@@ -37,8 +37,8 @@ def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
 
     Plain names (`mpjpe_m`, ...) are frame means over all rows with the most views that the method was given. Behind a
     slash stands a part of the rows: `filtered` (no damaged scenes; there only where some are), `seen`, `unseen`,
-    `views=3`, `views=3/unseen`, `benchmark=...`, `action=...`, `joint=...`; `mpjpe_m/action_mean` is the mean of the
-    actions' means.
+    `views=3`, `views=3/unseen`, `benchmark=NAME`, `benchmark=NAME/views=3`, `action=NAME`, `joint=NAME`;
+    `mpjpe_m/action_mean` is the mean of the actions' means.
     """
     values, capture = rows[list(METRICS)].to_numpy(np.float64), _texts(rows, "capture")
     found = {}
@@ -74,13 +74,28 @@ def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estim
     write_whole(join(folder, SUMMARY), json.dumps(summary, indent=1, allow_nan=False).encode())
 
 
-def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[bool, int], Estimate]:
-    """A figure by (unseen cameras, number of views): seen first, most views first."""
-    unseen, views = rows.unseen.to_numpy(bool), rows["views"].to_numpy(np.int64)
+def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[str, bool], dict[int, Estimate]]:
+    """A figure by (benchmark, unseen cameras), then by number of views, most first."""
+    keys = list(zip(rows.benchmark, rows.unseen, strict=True))
+    views, capture = rows["views"].to_numpy(np.int64), _texts(rows, "capture")
+    values = rows[[metric]].to_numpy(np.float64)
+    found = {}
+    for key in dict.fromkeys(keys):
+        mine = np.array([k == key for k in keys])
+        counts = sorted(set(views[mine].tolist()), reverse=True)
+        chosen = {count: mine & (views == count) for count in counts}
+        found[str(key[0]), bool(key[1])] = {
+            count: mean_estimates(values[part], capture[part].tolist())[0] for count, part in chosen.items()
+        }
+    return found
+
+
+def by_action(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[str, Estimate]:
+    """A figure of each action, by the most views."""
+    main, actions = most_views(rows), _texts(rows, "action")
     values, capture = rows[[metric]].to_numpy(np.float64), _texts(rows, "capture")
-    keys = sorted(set(zip(unseen.tolist(), views.tolist(), strict=True)), key=lambda key: (key[0], -key[1]))
-    chosen = {key: (unseen == key[0]) & (views == key[1]) for key in keys}
-    return {key: mean_estimates(values[rows], capture[rows].tolist())[0] for key, rows in chosen.items()}
+    chosen = {action: main & (actions == action) for action in sorted(set(actions[main].tolist()))}
+    return {action: mean_estimates(values[part], capture[part].tolist())[0] for action, part in chosen.items()}
 
 
 def most_views(rows: pd.DataFrame) -> Bool[np.ndarray, " n"]:
@@ -102,7 +117,10 @@ def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
     for count in sorted(set(views.tolist())):
         mine = views == count
         named |= {f"views={count}": mine, f"views={count}/seen": mine & ~unseen, f"views={count}/unseen": mine & unseen}
-    for column in ("benchmark", "action"):
-        texts = _texts(rows, column)
-        named |= {f"{column}={text}": main & (texts == text) for text in dict.fromkeys(texts.tolist()) if text}
+    benchmark, action = _texts(rows, "benchmark"), _texts(rows, "action")
+    for text in filter(None, dict.fromkeys(benchmark.tolist())):
+        mine = benchmark == text
+        named[f"benchmark={text}"] = main & mine
+        named |= {f"benchmark={text}/views={n}": mine & (views == n) for n in sorted(set(views[mine].tolist()))}
+    named |= {f"action={text}": main & (action == text) for text in dict.fromkeys(action[main].tolist())}
     yield from ((name, chosen) for name, chosen in named.items() if chosen.any())

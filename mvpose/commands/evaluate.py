@@ -1,0 +1,135 @@
+"""`mvpose evaluate`: networks and runs against ground truth, and beside each other."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import exists, join, name, read_bytes
+from mvpose.datasets.files import DatasetError
+from mvpose.datasets.protocols import protocol_named
+from mvpose.errors import ConfigError, VideoError
+from mvpose.evaluation.answers import Judgement
+from mvpose.evaluation.benchmarks import benchmark_named
+from mvpose.evaluation.comparison import markdown, write_comparison
+from mvpose.evaluation.evaluate import Evaluation, TruthTable, evaluate, open_model
+from mvpose.evaluation.network import NetworkConfig
+from mvpose.evaluation.page import evaluation_page
+from mvpose.evaluation.summary import by_views, write_evaluation
+from mvpose.evaluation.worst import worst_samples
+
+PAGE = "evaluation.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Judge models or runs on tables of truth: every metric, with intervals, as tables and a page."""
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Folders of trained models, or outputs of `mvpose reconstruct`. Several are compared."""
+    data: tuple[str, ...] = ()
+    """Tables of samples, one for each benchmark where some are named; without it benchmarks/NAME."""
+    benchmark: tuple[str, ...] = ()
+    """Benchmarks by name."""
+    protocol: str | None = None
+    """Without a benchmark: only what counts under this protocol of a dataset."""
+    views: tuple[int, ...] = ()
+    """Numbers of views; without them those of the benchmark, or all cameras and each of 4, 3, 2 below that."""
+    unseen: bool = False
+    """Without a benchmark: training has seen none of the cameras."""
+    output: str | None = None
+    """Where the results go; without it the folder `evaluation` of the model, or of this place for several."""
+    worst: int = 8
+    """Samples with the largest error on the page."""
+    centroids: str | None = None
+    """.npy file (k, J, 3) of cluster centres in the order of the truth's joints: gives PSS."""
+    network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
+
+
+def run(command: Evaluate) -> int:
+    """Write rows, figures and a page for each model, and a comparison of several; print what matters."""
+    if not command.models:
+        raise ConfigError("say which model or run: mvpose evaluate MODEL --data TABLE")
+    tables = _tables(command)
+    centroids = _centroids(command.centroids)
+    several = len(command.models) > 1
+    evaluations: dict[str, Evaluation] = {}
+    for uri, label in zip(command.models, _labels(command.models), strict=True):
+        found = evaluate(open_model(uri, command.network.device), tables, command.network, centroids)
+        folder = join(command.output or "evaluation", label) if several else command.output or join(uri, "evaluation")
+        write_evaluation(folder, found.rows, found.estimates, found.subject)
+        write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
+        evaluations[label] = found
+        print(f"{label}: {join(folder, PAGE)}")
+    errors = {label: by_views(e.rows) for label, e in evaluations.items()}
+    print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")
+    if several:
+        for uri in write_comparison(command.output or "evaluation", evaluations).values():
+            print(uri)
+    return 0
+
+
+def _tables(command: Evaluate) -> list[TruthTable]:
+    """What to judge on; ConfigError where flags contradict each other or a table is missing."""
+    if not command.benchmark:
+        if not command.data:
+            raise ConfigError("say on what: --data TABLE, or --benchmark NAME.")
+        protocol = protocol_named(command.protocol) if command.protocol else None
+        names = command.data if len(command.data) > 1 else (command.protocol or "",)
+        joints, root = (protocol.joints, protocol.root) if protocol else (None, "hip")
+        return [
+            TruthTable(
+                uri=uri,
+                protocol=protocol,
+                views=command.views,
+                judgement=Judgement(benchmark=label, unseen=command.unseen, joints=joints, root=root),
+            )
+            for uri, label in zip(command.data, names, strict=True)
+        ]
+    if command.protocol or command.unseen:
+        raise ConfigError("--protocol and --unseen are part of a benchmark: name them, or the benchmark.")
+    if command.data and len(command.data) != len(command.benchmark):
+        raise ConfigError(f"{len(command.benchmark)} benchmarks need as many tables, not {len(command.data)}.")
+    uris = command.data or tuple(join("benchmarks", name) for name in command.benchmark)
+    return [_benchmark_table(label, uri, command.views) for label, uri in zip(command.benchmark, uris, strict=True)]
+
+
+def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable:
+    benchmark = benchmark_named(label)
+    if not exists(uri):
+        made = benchmark.rendered.command(uri) if benchmark.rendered else f"mvpose dataset convert ... --output {uri}"
+        raise ConfigError(f"there is no table {uri}: make it with `{made}`, or name it by --data.")
+    protocol = benchmark.protocol
+    judgement = Judgement(benchmark=label, unseen=benchmark.unseen, joints=protocol.joints, root=protocol.root)
+    return TruthTable(uri=uri, protocol=protocol, views=views or benchmark.views, judgement=judgement)
+
+
+def _labels(uris: tuple[str, ...]) -> list[str]:
+    """The last part of each location, or all of it where two would be alike."""
+    last = Counter(name(uri) for uri in uris)
+    return [name(uri) if last[name(uri)] == 1 else uri.strip("/").replace("/", "-") for uri in uris]
+
+
+def _page(label: str, found: Evaluation, tables: list[TruthTable], count: int) -> str:
+    try:
+        return evaluation_page(label, found, worst_samples(found, tables, count))
+    except (VideoError, DatasetError, OSError) as error:
+        return evaluation_page(label, found, [], f"Their pictures cannot be read again: {error}")
+
+
+def _centroids(uri: str | None) -> np.ndarray | None:
+    if uri is None:
+        return None
+    try:
+        found = np.load(io.BytesIO(read_bytes(uri)), allow_pickle=False)
+    except ValueError as error:
+        raise ConfigError(f"{uri} is no .npy file of numbers: {error}") from error
+    if found.ndim != 3 or found.shape[-1] != 3:
+        raise ConfigError(f"{uri} has shape {found.shape}; cluster centres are (k, J, 3).")
+    return found.astype(np.float64)

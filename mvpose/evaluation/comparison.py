@@ -1,0 +1,93 @@
+"""Several methods on the same samples: one table, one curve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import join
+from mvpose.evaluation.evaluate import Evaluation
+from mvpose.evaluation.summary import by_views
+from mvpose.intervals import Estimate
+from mvpose.report.evaluation_plots import error_over_views
+from mvpose.report.figures import to_png
+
+# A benchmark of more numbers of views than this is a curve, and a table of its own.
+TABLED_COUNTS = 4
+
+Cells = Mapping[tuple[str, bool], Mapping[int, Estimate]]
+
+
+def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
+    """`comparison.md`, `comparison.json` and a curve over views a benchmark; URIs by name of file."""
+    errors = {name: by_views(e.rows) for name, e in evaluations.items()}
+    found = {name: by_views(e.rows, "found") for name, e in evaluations.items()}
+    files = {"comparison.md": markdown(errors, found).encode(), "comparison.json": _json(evaluations, errors, found)}
+    for benchmark, unseen in _keys(errors):
+        series = {n: dict(cells[benchmark, unseen]) for n, cells in errors.items() if (benchmark, unseen) in cells}
+        if max(map(len, series.values())) > 1:
+            files[f"views{'-' if benchmark else ''}{benchmark}.png"] = to_png(error_over_views(series))
+    for file, data in files.items():
+        write_whole(join(folder, file), data)
+    return {file: join(folder, file) for file in files}
+
+
+def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
+    """MPJPE in mm with its 95 % interval: methods as rows, benchmarks by views as columns.
+
+    A share in brackets is that of the joints that have an answer, where it is not all; a dash is a number of views
+    that the method does not take.
+    """
+    columns = [
+        (key, sorted({n for cells in errors.values() for n in cells.get(key, {})}, reverse=True))
+        for key in _keys(errors)
+    ]
+    small = [(key, n) for key, counts in columns if len(counts) <= TABLED_COUNTS for n in counts]
+    large = [[(key, n) for n in counts] for key, counts in columns if len(counts) > TABLED_COUNTS]
+    return "\n".join(_table(part, errors, found) for part in [small, *large] if part)
+
+
+def _keys(errors: Mapping[str, Cells]) -> list[tuple[str, bool]]:
+    return list(dict.fromkeys(key for cells in errors.values() for key in cells))
+
+
+def _table(columns: list[tuple[tuple[str, bool], int]], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
+    head = [f"{benchmark or 'samples'} ({'un' * unseen}seen), {n} views" for (benchmark, unseen), n in columns]
+    lines = [f"| MPJPE, mm | {' | '.join(head)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for name, cells in errors.items():
+        told = [_cell(cells.get(key, {}).get(n), found[name].get(key, {}).get(n)) for key, n in columns]
+        lines.append(f"| {name} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(error: Estimate | None, found: Estimate | None) -> str:
+    if error is None or found is None or not math.isfinite(error.mean):
+        return "–"
+    span = f" ({1000 * error.low:.1f} to {1000 * error.high:.1f})" if math.isfinite(error.low) else ""
+    share = f" [{100 * found.mean:.1f} %]" if found.mean < 0.9995 else ""
+    return f"{1000 * error.mean:.1f}{span}{share}"
+
+
+def _json(evaluations: Mapping[str, Evaluation], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> bytes:
+    records = []
+    for name, evaluation in evaluations.items():
+        for (benchmark, unseen), counts in errors[name].items():
+            for n, e in counts.items():
+                finite = {
+                    k: v for k, v in (("mpjpe_m", e.mean), ("low_m", e.low), ("high_m", e.high)) if math.isfinite(v)
+                }
+                records.append(
+                    {
+                        "method": name,
+                        "model_sha256": evaluation.subject.model_sha256,
+                        "data_sha256": evaluation.subject.data_sha256,
+                        "benchmark": benchmark,
+                        "unseen": unseen,
+                        "views": n,
+                        "found": found[name][benchmark, unseen][n].mean,
+                        **finite,
+                    }
+                )
+    return json.dumps(records, indent=1, allow_nan=False).encode()

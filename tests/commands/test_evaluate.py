@@ -1,0 +1,94 @@
+"""`mvpose evaluate` through its door, on a table of noise: what is written, and what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mvpose.commands.evaluate import Evaluate, run
+from mvpose.errors import ConfigError, WeightsError
+from tests.evaluation.small import some_samples, write_model, write_table
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_table(str(folder / "table"), some_samples(frames=3))
+    write_model(str(folder / "baseline"), "baseline")
+    write_model(str(folder / "fusion"), "fusion")
+    return folder
+
+
+def read(folder) -> tuple[pd.DataFrame, dict]:
+    return pd.read_parquet(folder / "samples.parquet"), json.loads((folder / "summary.json").read_text())
+
+
+def test_a_model_is_judged_in_rows_figures_and_a_page(place, capsys):
+    assert run(Evaluate(models=(str(place / "baseline"),), data=(str(place / "table"),), worst=2)) == 0
+    rows, summary = read(place / "baseline" / "evaluation")
+    assert rows.groupby("views").size().to_dict() == {4: 9, 3: 9, 2: 9}
+    assert {"capture", "frame", "person", "subject", "action", "unseen", "mpjpe_relative_m", "pa_mpjpe_m"} < set(rows)
+    main = rows[rows.most]
+    assert summary["metrics"]["mpjpe_m"] == pytest.approx(main.mpjpe_m.mean())
+    assert summary["metrics"]["mpjpe_m/filtered"] == pytest.approx(main.mpjpe_m[main.capture != "c"].mean())
+    assert summary["metrics"]["mpjpe_m/action_mean"] == pytest.approx(main.groupby("action").mpjpe_m.mean().mean())
+    assert summary["metrics"]["mpjpe_m/views=2/seen"] == pytest.approx(rows.mpjpe_m[rows["views"] == 2].mean())
+    assert summary["metrics"]["mpjpe_m/joint=nose"] == pytest.approx(np.nanmean([e[0] for e in main.joint_error_m]))
+    low, high = summary["intervals"]["mpjpe_m"]
+    assert low <= summary["metrics"]["mpjpe_m"] <= high
+    assert len(summary["data_sha256"]) == len(summary["model_sha256"]) == 64
+    assert (main.mpjve_m.isna() == (main.frame == 0)).all() and main.jdr.notna().all()
+    page = (place / "baseline" / "evaluation" / "evaluation.html").read_text()
+    assert page.count("data:image/jpeg") == 1 and page.count("data:image/png") == 4 and "http://" not in page
+    assert "| MPJPE, mm | samples (seen), 4 views |" in capsys.readouterr().out
+
+
+def test_several_models_stand_in_one_table_with_a_dash_where_one_cannot_answer(place, tmp_path):
+    models = (str(place / "baseline"), str(place / "fusion"))
+    command = Evaluate(models=models, data=(str(place / "table"),), output=str(tmp_path), worst=0, unseen=True)
+    assert run(command) == 0
+    head, _, baseline, fusion = (tmp_path / "comparison.md").read_text().splitlines()
+    assert head == "| MPJPE, mm | samples (unseen), 4 views | samples (unseen), 3 views | samples (unseen), 2 views |"
+    assert baseline.startswith("| baseline | ") and fusion.endswith("| – | – |")
+    records = json.loads((tmp_path / "comparison.json").read_text())
+    assert [(r["method"], r["views"]) for r in records] == [("baseline", n) for n in (4, 3, 2)] + [("fusion", 4)]
+    rows, summary = read(tmp_path / "baseline")
+    assert rows.unseen.all() and summary["metrics"]["mpjpe_m/unseen"] == summary["metrics"]["mpjpe_m"]
+    assert (tmp_path / "views.png").stat().st_size > 5000
+
+
+def test_a_benchmark_takes_its_own_samples_and_views(place, tmp_path):
+    models = (str(place / "baseline"),)
+    data = (str(place / "table"),) * 2
+    names = ("rendered-ring4", "rendered-unseen-rig")
+    run(Evaluate(models=models, data=data, benchmark=names, output=str(tmp_path), worst=1, views=(2,)))
+    rows, summary = read(tmp_path)
+    # The protocol leaves out the damaged capture.
+    assert set(rows.capture) == {"a", "b"} and (rows.unseen == (rows.benchmark == "rendered-unseen-rig")).all()
+    assert summary["protocol"] == "rendered-ring4, views 2 + rendered-unseen-rig, views 2"
+    assert summary["metrics"]["mpjpe_m/seen"] == pytest.approx(summary["metrics"]["mpjpe_m/unseen"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"models": ()}, "which model"),
+        ({"data": ()}, "say on what"),
+        ({"benchmark": ("octopus",)}, "octopus.*rendered-ring4"),
+        ({"benchmark": ("rendered-ring4",), "data": ()}, "mvpose dataset render --rig ring4"),
+        ({"benchmark": ("shelf",), "protocol": "shelf"}, "part of a benchmark"),
+        ({"benchmark": ("shelf", "campus")}, "2 benchmarks need as many"),
+        ({"benchmark": ("shelf",)}, "no sample for this protocol"),
+        ({"views": (9,)}, "as many cameras"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(place, settings, message):
+    given = {"models": (str(place / "baseline"),), "data": (str(place / "table"),), **settings}
+    with pytest.raises(ConfigError, match=message):
+        run(Evaluate(**given))
+
+
+def test_a_folder_without_a_model_is_refused(place):
+    with pytest.raises(WeightsError, match="no model in"):
+        run(Evaluate(models=(str(place / "table"),), data=(str(place / "table"),)))
