@@ -15,6 +15,8 @@ class FailureReason(StrEnum):
     WEIGHTS = "weights"
     STORAGE = "storage"
     WORKER_DIED = "worker_died"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 class MvposeError(Exception):
@@ -61,6 +63,12 @@ class WeightsError(MvposeError):
     """Model weights are missing, cannot be fetched, or do not have the digest their card states."""
 
     reason = FailureReason.WEIGHTS
+
+
+class ClipTimeoutError(MvposeError):
+    """A clip takes longer than it may: a decoder or a storage that hangs."""
+
+    reason = FailureReason.TIMEOUT
 
 
 class ResultsError(MvposeError):

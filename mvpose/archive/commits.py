@@ -10,9 +10,16 @@ import contextlib
 import errno
 import os
 import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from mvpose.archive.locations import filesystem, is_remote
 from mvpose.errors import ResultsError
+
+T = TypeVar("T")
+
+SWEEPS = 8
+"""Times that a writer bears another driver's `swept` under its hands before it takes the folder for lost."""
 
 
 def create_once(uri: str, data: bytes) -> bool:
@@ -20,7 +27,7 @@ def create_once(uri: str, data: bytes) -> bool:
     with _storage_errors(uri):
         fs, path = filesystem(uri)
         if not is_remote(uri):
-            return _link_once(path, data)
+            return _in_spite_of_sweeps(lambda: _link_once(path, data))
         try:
             fs.pipe_file(path, data, mode="create")
         except FileExistsError:
@@ -41,8 +48,36 @@ def write_whole(uri: str, data: bytes) -> None:
         if is_remote(uri):
             fs.pipe_file(path, data)
             return
-        with _written_beside(path, data) as temporary:
-            os.replace(temporary, path)
+        _in_spite_of_sweeps(lambda: _replace(path, data))
+
+
+def swept(uri: str) -> None:
+    """Remove a file or a folder that nobody needs; where another driver sweeps or writes there too, that is fine.
+
+    Two drivers of one job may both be at the end of it. What goes first is gone for both, and what is written meanwhile
+    stays, to be swept by the one that ends last.
+    """
+    fs, path = filesystem(uri)
+    try:
+        fs.rm(path, recursive=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise ResultsError(f"{uri} cannot be removed: {error.strerror or error}.") from error
+
+
+def _in_spite_of_sweeps(write: Callable[[], T]) -> T:
+    """What `write` gives, begun again where a temporary file or a new folder was swept away by another driver."""
+    for _ in range(SWEEPS):
+        with contextlib.suppress(FileNotFoundError):
+            return write()
+    return write()
+
+
+def _replace(path: str, data: bytes) -> None:
+    with _written_beside(path, data) as temporary:
+        os.replace(temporary, path)
 
 
 def _link_once(path: str, data: bytes) -> bool:
@@ -57,7 +92,7 @@ def _link_once(path: str, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _written_beside(path: str, data: bytes):
+def _written_beside(path: str, data: bytes) -> Iterator[str]:
     """A temporary file in the same folder with `data` on disk; gone at the end unless it was moved."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -73,7 +108,7 @@ def _written_beside(path: str, data: bytes):
 
 
 @contextlib.contextmanager
-def _storage_errors(uri: str):
+def _storage_errors(uri: str) -> Iterator[None]:
     """A disk that is full or not writable stops the job with a sentence; what is committed stays."""
     try:
         yield

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.commits import create_once, write_whole
+from mvpose.archive.commits import create_once, swept, write_whole
 from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.records import Clip, ClipFailure
@@ -40,6 +40,8 @@ class Commit:
     failure: ClipFailure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """Time by step, in the worker."""
+    attempt: int = 1
+    """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
 
 
 @dataclass(frozen=True)
@@ -67,27 +69,36 @@ class ClipStore:
             return set()
         return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
 
-    def claim(self, clip: Clip, invocation: str, limit: int) -> bool:
-        """Count an attempt of this invocation of the job; False once `limit` attempts have died without a commit."""
+    def claim(self, clip: Clip, invocation: str, limit: int) -> int:
+        """Number of this attempt of an invocation of the job, from 1 on; 0 once `limit` have died without a commit."""
         for attempt in range(limit):
             uri = join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
             if create_once(uri, f"{os.getpid()}".encode()):
-                return True
-        return False
+                return attempt + 1
+        return 0
 
-    def commit_table(self, clip: Clip, fingerprint: str, table: pa.Table, seconds: dict[str, float]) -> Commit:
+    def commit_table(
+        self, clip: Clip, fingerprint: str, table: pa.Table, seconds: dict[str, float], attempt: int = 1
+    ) -> Commit:
         """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
         data = parquet_bytes(table)
         digest = hashlib.sha256(data).hexdigest()
         file = f"{self.kind}/{clip.clip_id}.{digest[:12]}.parquet"
         write_whole(join(self.run_uri, file), data)
         return self._commit(
-            Commit(clip=clip, fingerprint=fingerprint, file=file, rows=table.num_rows, sha256=digest, seconds=seconds)
-        )
+            Commit(
+                clip=clip, fingerprint=fingerprint, file=file, rows=table.num_rows, sha256=digest, seconds=seconds,
+                attempt=attempt,
+            )
+        )  # fmt: skip
 
-    def commit_failure(self, failure: ClipFailure, fingerprint: str) -> Commit:
+    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1) -> Commit:
         """Commit that a clip has no result, and why."""
-        return self._commit(Commit(clip=failure.clip, fingerprint=fingerprint, failure=failure))
+        return self._commit(Commit(clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt))
+
+    def withdraw(self, clip: Clip, fingerprint: str) -> None:
+        """Remove the commit of a clip, if there is one: the clip is to be done again."""
+        swept(self.commit_uri(clip, fingerprint))
 
     def _commit(self, commit: Commit) -> Commit:
         uri = self.commit_uri(commit.clip, commit.fingerprint)
@@ -130,8 +141,7 @@ class ClipStore:
         gone = [f"commits/{self.kind}/{name}.json" for name in self.commit_names() if name not in names]
         gone += [file for file in self.data_files() if file not in files]
         for file in gone:
-            fs, path = filesystem(join(self.run_uri, file))
-            fs.rm_file(path)
+            swept(join(self.run_uri, file))
         return gone
 
     def _files(self, folder: str) -> list[str]:
@@ -159,6 +169,7 @@ def _commit_bytes(commit: Commit) -> bytes:
         "rows": commit.rows,
         "sha256": commit.sha256,
         "seconds": commit.seconds,
+        "attempt": commit.attempt,
         "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
     }
     return json.dumps(record, indent=1).encode()
@@ -182,5 +193,6 @@ def _parse_commit(data: bytes) -> Commit:
         rows=record["rows"],
         sha256=record["sha256"],
         seconds=record["seconds"],
+        attempt=record.get("attempt", 1),
         failure=failure and ClipFailure(clip, failure["stage"], FailureReason(failure["reason"]), failure["detail"]),
     )

@@ -2,7 +2,8 @@
 
 `poses/`: one row a frame and person. Per-joint columns are fixed-size lists in the order of the file's `joints`
 metadata: x, y, z (metres, world, Z up; NaN where the joint is missing), confidence (0 where missing), error_px (mean
-reprojection error over the views used), num_views, and views_used (bit v is the v-th of the file's `cameras`).
+reprojection error over the views used), num_views, and views_used (a list of booleans in the order of the file's
+`cameras`; in files of schema version 1 an integer whose bit v is camera v, which had room for 32 cameras).
 
 `keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
 (distorted pixels of the decoded video, NaN where missing) and confidence.
@@ -22,7 +23,8 @@ from mvpose.errors import ResultsError
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import SKELETONS, Skeleton
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, SCHEMA_VERSION)
 _METADATA_KEY = b"mvpose"
 
 
@@ -42,15 +44,14 @@ class TableInfo:
 def poses_to_table(poses: Poses3D, info: TableInfo) -> pa.Table:
     """Rows ordered by frame, then track; people without any joint in a frame have no row there."""
     t, p = np.nonzero((poses.confidence > 0).any(axis=2))
-    bits = (poses.views_used[t, p].astype(np.uint32) << np.arange(len(info.cameras), dtype=np.uint32)).sum(axis=-1)
     columns = {
         **_frame_columns(t, info),
         "track": pa.array(poses.track_id[p].astype(np.int32)),
         **{axis: _per_joint(poses.xyz[t, p, :, i], np.float32) for i, axis in enumerate("xyz")},
         "confidence": _per_joint(poses.confidence[t, p], np.float32),
         "error_px": _per_joint(poses.error_px[t, p], np.float32),
-        "num_views": _per_joint(poses.num_views[t, p], np.uint8),
-        "views_used": _per_joint(bits, np.uint32),
+        "num_views": _per_joint(poses.num_views[t, p], np.uint16),
+        "views_used": _per_joint_and_view(poses.views_used[t, p]),
     }
     return pa.table(columns).replace_schema_metadata(_metadata(info))
 
@@ -64,18 +65,17 @@ def poses_from_table(table: pa.Table) -> tuple[Poses3D, TableInfo]:
     shape = (info.stop - info.start, len(tracks), num_joints)
 
     def filled(values: np.ndarray, empty: float | int) -> np.ndarray:
-        out = np.full(shape, empty, dtype=values.dtype)
+        out = np.full((*shape, *values.shape[2:]), empty, dtype=values.dtype)
         out[t, place] = values
         return out
 
     xyz = np.stack([filled(_joint_column(table, axis), np.nan) for axis in "xyz"], axis=-1)
-    bits = filled(_joint_column(table, "views_used"), 0)
     poses = Poses3D(
         xyz=xyz,
         confidence=filled(_joint_column(table, "confidence"), 0.0),
         error_px=filled(_joint_column(table, "error_px"), np.nan),
         num_views=filled(_joint_column(table, "num_views"), 0).astype(np.int64),
-        views_used=(bits[..., None] >> np.arange(len(info.cameras), dtype=np.uint32) & 1).astype(bool),
+        views_used=filled(_views_column(table, len(info.cameras)), False),
         track_id=tracks.astype(np.int64),
         skeleton=info.skeleton,
     )
@@ -129,9 +129,9 @@ def table_info(table: pa.Table) -> TableInfo:
     if raw is None:
         raise ResultsError("this Parquet file was not written by mvpose: it has no `mvpose` metadata.")
     meta = json.loads(raw)
-    if meta["schema_version"] != SCHEMA_VERSION:
+    if meta["schema_version"] not in _READABLE:
         raise ResultsError(
-            f"this file has schema version {meta['schema_version']}, this mvpose reads {SCHEMA_VERSION}: "
+            f"this file has schema version {meta['schema_version']}, this mvpose reads {SCHEMA_VERSION} and older: "
             "read it with the version that wrote it, or run the job again."
         )
     return TableInfo(
@@ -181,6 +181,21 @@ def _frame_columns(t: np.ndarray, info: TableInfo) -> dict[str, pa.Array]:
 
 def _per_joint(values: np.ndarray, dtype: type) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(dtype).ravel()), values.shape[1])
+
+
+def _per_joint_and_view(values: np.ndarray) -> pa.Array:
+    views = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[2])
+    return pa.FixedSizeListArray.from_arrays(views, values.shape[1])
+
+
+def _views_column(table: pa.Table, num_views: int) -> np.ndarray:
+    """Rows by joint by view, from the booleans of today or from the bits of schema version 1."""
+    column = table.column("views_used").combine_chunks().flatten()
+    num_joints = table.schema.field("views_used").type.list_size
+    if pa.types.is_integer(column.type):
+        bits = column.to_numpy().reshape(-1, num_joints, 1)
+        return (bits >> np.arange(num_views, dtype=np.uint32) & 1).astype(bool)
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, num_joints, num_views)
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

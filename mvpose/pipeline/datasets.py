@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from mvpose.datasets.conversion import Dataset, Receipt, begin_conversion, convert_shard
 from mvpose.datasets.crops import CropConfig
-from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.engine import Engine, EngineConfig
 
 
 def convert(dataset: Dataset, crops: CropConfig, output: str, engine: EngineConfig) -> Iterator[Receipt]:
@@ -29,35 +27,21 @@ def convert(dataset: Dataset, crops: CropConfig, output: str, engine: EngineConf
 def _ray_data(
     shards: list[str], dataset: Dataset, crops: CropConfig, output: str, engine: EngineConfig
 ) -> Iterator[Receipt]:
-    import ray
     import ray.data
 
-    workers = engine.workers or len(os.sched_getaffinity(0))
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        settings["runtime_env"] = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-        if engine.address:
-            ray.init(address=engine.address, **settings)
-        else:
-            store = engine.object_store_mib * 2**20
-            ray.init(
-                address="local", num_cpus=workers + 1, object_store_memory=store, include_dashboard=False, **settings
-            )
+    runner = Engine(engine)
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        runner.start()
+        _, workers = runner.pool_limits(engine.need(with_model=False))
         rows = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=max(len(shards), 1))
-        pool = ray.data.TaskPoolStrategy(size=workers if not engine.address or engine.workers else None)
+        pool = ray.data.TaskPoolStrategy(size=workers)
         arguments = {"dataset": dataset, "crops": crops, "output": output}
         function: Any = convert_row
         receipts = rows.map(function, fn_kwargs=arguments, num_cpus=engine.cpus_per_worker, compute=pool)
         for row in receipts.iter_rows():
             yield Receipt(**row)
     finally:
-        if started:
-            ray.shutdown()
+        runner.close()
 
 
 def convert_row(row: dict[str, Any], dataset: Dataset, crops: CropConfig, output: str) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from mvpose.errors import ConfigError, ResultsError
+from mvpose.pipeline.capacity import Need, Node, pool_limits
+from mvpose.pipeline.metrics import counted
 from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.records import Task
 
@@ -27,13 +29,27 @@ class EngineConfig:
     address: str | None = None
     """A running Ray cluster ("auto", "ray://host:10001", ...); without it a Ray of this machine is started."""
     workers: int | None = None
-    """Actors of the pool; without it one a core of this machine, or one a CPU of the cluster but one."""
+    """Of each stage; without it one a core of this machine, or as many as fit in the cluster beside one free CPU."""
+    min_workers: int | None = None
+    """Begin with so few and grow to `workers` as the cluster does; 0 begins before any node is there. Without it the
+    number is fixed, and has to fit when a stage begins."""
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    """Of the workers that hold the model; 0.25 puts four of them on a GPU."""
+    model_resources: Mapping[str, float] = field(default_factory=dict)
+    """Custom resources of Ray that a worker with the model takes, by name."""
+    model_nodes: str = ""
+    """Label `key=value` (`ray start --labels`) of the nodes where the model runs, with the decoding of its frames."""
+    other_nodes: str = ""
+    """Label `key=value` of the nodes where the stages without a model run."""
     max_attempts: int = 3
     """A clip whose worker died this often becomes a failure row."""
+    clip_timeout_s: float | None = None
+    """Seconds after which a clip becomes a failure row; without it 10 minutes and 2.5 s for each camera and frame."""
     object_store_mib: int = 256
     """Of a Ray started here. Rows are ids and receipts; frames never enter the store."""
+    metrics_port: int | None = None
+    """Where a Ray started here lets Prometheus read its figures and the job's; any free port without it."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "max_attempts"):
@@ -41,10 +57,28 @@ class EngineConfig:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more.")
         if self.cpus_per_worker <= 0 or self.gpus_per_worker < 0:
             raise ConfigError("a worker needs some CPU (cpus_per_worker above 0) and no negative share of a GPU.")
+        if self.min_workers is not None and not 0 <= self.min_workers <= (self.workers or -1):
+            raise ConfigError(
+                f"min_workers is {self.min_workers}; it needs workers, the most, and lies from 0 to that."
+            )
+        if self.clip_timeout_s is not None and self.clip_timeout_s <= 0:
+            raise ConfigError(f"clip_timeout_s is {self.clip_timeout_s:g}; it must be above 0.")
+        for name in ("model_nodes", "other_nodes"):
+            if (label := getattr(self, name)) and not all(part.strip() for part in label.partition("=")):
+                raise ConfigError(f"{name} is {label!r}; it is a label `key=value`.")
+
+    def need(self, *, with_model: bool) -> Need:
+        """What a worker of a stage with or without the model asks of its node."""
+        label = self.model_nodes if with_model else self.other_nodes
+        key, _, value = label.partition("=")
+        resources = {"CPU": self.cpus_per_worker}
+        if with_model:
+            resources |= {"GPU": self.gpus_per_worker, **self.model_resources}
+        return Need(resources, {key: value} if label else {})
 
 
 class Engine:
-    """Runs stages; a Ray is started at the first stage that needs one and ended by `close`."""
+    """Runs stages on the Ray that `start` starts or joins, or in a plain loop; `close` ends what was started."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -56,8 +90,12 @@ class Engine:
             return iter(())
         if self.config.local:
             return _checked(_plain_loop(spec, tasks))
-        self._start()
-        return _checked(_ray_data(spec, task_rows(tasks), self.config, self._pool_size(len(tasks))))
+        self.start()
+        need = self.config.need(with_model=spec.keeps_weights)
+        least, most = self.pool_limits(need)
+        limits = min(least, len(tasks)), min(most, len(tasks))
+        receipts = _ray_data(replace(spec, replaceable=True), task_rows(tasks), need, limits)
+        return _checked(counted(receipts, spec.kind, len(tasks), limits[1]))
 
     def describe(self) -> str:
         """Where the work runs, in words."""
@@ -65,18 +103,20 @@ class Engine:
             return "in this process"
         return f"on the Ray cluster at {self.config.address}" if self.config.address else "on a Ray of this machine"
 
-    def close(self) -> None:
-        """End the Ray that this engine started or joined."""
-        if self._started:
-            import ray
+    def start(self) -> None:
+        """Start a Ray on this machine, or join the one at `address`; a Ray that this process has already is used.
 
-            ray.shutdown()
-
-    def _start(self) -> None:
-        if self._started:
-            return
+        Ray's Python packages are quiet from then on: what concerns a job comes as an exception.
+        """
         import ray
+        import ray.data
 
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        if ray.is_initialized():
+            return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray's C++ side warns of every actor with arguments; what concerns a job comes as an exception.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -94,9 +134,18 @@ class Engine:
                 num_cpus=int(self.local_workers() * self.config.cpus_per_worker) + 1,
                 object_store_memory=self.config.object_store_mib * 2**20,
                 include_dashboard=False,
+                _metrics_export_port=self.config.metrics_port,
                 **settings,
             )
         self._started = True
+
+    def close(self) -> None:
+        """End the Ray that this engine started, or leave the one it joined."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
 
     def local_workers(self) -> int:
         """Workers on this machine: as asked for, or one a core; one in a plain loop."""
@@ -104,19 +153,20 @@ class Engine:
             return 1
         return self.config.workers or len(os.sched_getaffinity(0))
 
-    def _pool_size(self, num_tasks: int) -> int:
+    def pool_limits(self, need: Need) -> tuple[int, int]:
+        """Least and largest number of workers on the Ray that runs; ConfigError if they cannot be had."""
         import ray
 
-        cpus = ray.cluster_resources().get("CPU", 0.0)
-        wanted = self.config.workers or (
-            int((cpus - 1) // self.config.cpus_per_worker) if self.config.address else self.local_workers()
-        )
-        if wanted < 1 or wanted * self.config.cpus_per_worker + 1 > cpus:
-            raise ConfigError(
-                f"{max(wanted, 1)} workers of {self.config.cpus_per_worker} CPUs need one CPU beside them, and the "
-                f"cluster has {cpus:g}: use fewer workers, or add CPUs."
+        nodes = [
+            Node(
+                {name: amount for name, amount in node["Resources"].items() if name in {"CPU", "GPU", *need.resources}},
+                {key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/node-id")},
             )
-        return min(wanted, num_tasks)
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+        workers = self.config.workers if self.config.address else self.local_workers()
+        return pool_limits(nodes, need, self.config.min_workers, workers)
 
 
 def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
@@ -139,22 +189,23 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     return zip(table.column_names, table.columns, strict=True)
 
 
-def _ray_data(spec: StageSpec, rows: pa.Table, config: EngineConfig, pool_size: int) -> Iterator[Receipt]:
+def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, int]) -> Iterator[Receipt]:
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
     dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=1)
-    resources = {"num_cpus": config.cpus_per_worker, "batch_size": 1}
+    amounts = dict(need.resources)
+    asked: dict[str, Any] = {
+        "batch_size": 1,
+        "num_cpus": amounts.pop("CPU"),
+        "label_selector": dict(need.labels) or None,
+    }
     if spec.keeps_weights:
-        pool = ray.data.ActorPoolStrategy(size=pool_size)
-        receipts = dataset.map_batches(
-            ClipWorker, fn_constructor_args=(spec,), compute=pool, num_gpus=config.gpus_per_worker, **resources
-        )
+        least, most = limits
+        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
+        asked |= {"num_gpus": amounts.pop("GPU"), "resources": amounts or None}
+        receipts = dataset.map_batches(ClipWorker, fn_constructor_args=(spec,), compute=pool, **asked)
     else:
-        pool = ray.data.TaskPoolStrategy(size=pool_size)
+        pool = ray.data.TaskPoolStrategy(size=limits[1])
         run: Any = partial(run_batch, spec)
-        receipts = dataset.map_batches(run, compute=pool, **resources)
+        receipts = dataset.map_batches(run, compute=pool, **asked)
     yield from receipts.iter_rows()

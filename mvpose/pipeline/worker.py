@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pyarrow as pa
 
 from mvpose.archive.store import ClipStore, Commit
-from mvpose.errors import FailureReason, MvposeError, ResultsError
+from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
 from mvpose.records import Clip, ClipFailure, Task
 
 
@@ -44,9 +49,19 @@ class StageSpec:
     invocation: str
     """Names this start of the job; attempts are counted within it, so that killing a job harms no clip."""
     max_attempts: int = 3
+    clip_timeout_s: float = math.inf
+    """A task that takes longer fails, so that a decoder that hangs holds nothing up."""
+    clip_frames: int = 1
+    """Frames to which `clip_timeout_s` belongs; a task of a whole capture has as many times more as it has clips."""
     keeps_weights: bool = False
     """Whether making the stage is dear, so that a pool of actors makes it once each; other stages run as tasks, in
     processes that Ray keeps."""
+    replaceable: bool = False
+    """Whether the worker may end its process, which is then replaced: so it is on Ray, and not in a plain loop."""
+
+    def timeout_s(self, task: Task) -> float:
+        """Seconds that a task may take."""
+        return self.clip_timeout_s * max(1.0, (task.clip.stop - task.clip.start) / self.clip_frames)
 
 
 class ClipWorker:
@@ -56,6 +71,8 @@ class ClipWorker:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
         self.stage = spec.make(**spec.arguments)
+        self.spent = False
+        """Whether something is left in this process that had better end with it."""
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Columns of `task_rows` to columns of receipts.
@@ -63,17 +80,26 @@ class ClipWorker:
         An error of the storage travels in the receipt: Ray hands on the text of an exception, not the exception.
         """
         receipts = [self._receipt(task) for task in tasks_of(batch)]
+        if self.spent and self.spec.replaceable:
+            # All is committed: the worker that Ray starts in its place finds the commits and hands back the receipts.
+            os._exit(1)
         return {name: np.array([receipt[name] for receipt in receipts]) for name in receipts[0]}
 
-    def _receipt(self, task: Task) -> dict[str, str | int]:
-        receipt = {"capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start}
+    def _receipt(self, task: Task) -> dict[str, str | int | float]:
+        started = time.perf_counter()
+        receipt = {
+            "capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start, "rows": 0, "failure": "",
+            "reason": "", "attempts": 1, "seconds": "{}", "storage_error": "", "wall": 0.0,
+        }  # fmt: skip
         try:
             commit = self.run(task)
         except ResultsError as error:
-            return receipt | {"rows": 0, "failure": "", "seconds": "{}", "storage_error": str(error)}
-        failure = commit.failure.detail if commit.failure else ""
+            return receipt | {"storage_error": str(error)}
+        if commit.failure:
+            receipt |= {"failure": commit.failure.detail, "reason": str(commit.failure.reason)}
         return receipt | {
-            "rows": commit.rows, "failure": failure, "seconds": json.dumps(commit.seconds), "storage_error": ""
+            "rows": commit.rows, "attempts": commit.attempt, "seconds": json.dumps(commit.seconds),
+            "wall": time.perf_counter() - started,
         }  # fmt: skip
 
     def run(self, task: Task) -> Commit:
@@ -81,21 +107,51 @@ class ClipWorker:
         done = self.store.committed(task.clip, task.fingerprint)
         if done is not None:
             return done
-        if not self.store.claim(task.clip, self.spec.invocation, self.spec.max_attempts):
+        attempt = self.store.claim(task.clip, self.spec.invocation, self.spec.max_attempts)
+        if not attempt:
             detail = f"its worker died {self.spec.max_attempts} times on this clip (out of memory, or a crash)."
             failure = ClipFailure(task.clip, self.spec.kind, FailureReason.WORKER_DIED, detail)
-            return self.store.commit_failure(failure, task.fingerprint)
+            return self.store.commit_failure(failure, task.fingerprint, self.spec.max_attempts)
+        outcome = self._outcome(task)
+        if isinstance(outcome, ClipFailure):
+            return self.store.commit_failure(outcome, task.fingerprint, attempt)
+        return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds, attempt)
+
+    def _outcome(self, task: Task) -> Outcome | ClipFailure:
+        """What the stage makes of a task, in its time; a failure for whatever is the clip's own fault."""
         try:
-            outcome = self.stage(task)
+            return within(self.spec.timeout_s(task), self.stage, task)
         except EarlierFailure as earlier:
-            return self.store.commit_failure(replace(earlier.failure, clip=task.clip), task.fingerprint)
+            return replace(earlier.failure, clip=task.clip)
         except ResultsError:
             # Not the clip's fault: a full disk or a damaged result folder stops the job.
             raise
         except MvposeError as error:
-            failure = ClipFailure(task.clip, self.spec.kind, error.reason, str(error))
-            return self.store.commit_failure(failure, task.fingerprint)
-        return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds)
+            self.spent |= isinstance(error, ClipTimeoutError)
+            return ClipFailure(task.clip, self.spec.kind, error.reason, str(error))
+        except MemoryError as error:
+            self.spent = True
+            detail = f"out of memory ({error}): use fewer workers or shorter clips, then run again with --retry-failed."
+            return ClipFailure(task.clip, self.spec.kind, FailureReason.OUT_OF_MEMORY, detail)
+
+
+def within(seconds: float, stage: Stage, task: Task) -> Outcome:
+    """What a stage makes of a task; ClipTimeoutError once it has taken longer than `seconds`.
+
+    It runs in a thread beside, since nothing can stop a decoder that hangs: that thread is left where it is, a daemon.
+    Time is counted by the monotonic clock, whatever the clock on the wall does.
+    """
+    with_thread = ThreadPool(1)
+    try:
+        running = with_thread.apply_async(stage, (task,))
+        return running.get(None if math.isinf(seconds) else seconds)
+    except multiprocessing.TimeoutError as error:
+        raise ClipTimeoutError(
+            f"not done after {seconds:g} s: its footage does not come, or its decoder hangs. If it is only slow, raise "
+            "--clip-timeout-s; then run again with --retry-failed."
+        ) from error
+    finally:
+        with_thread.close()
 
 
 def run_batch(spec: StageSpec, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

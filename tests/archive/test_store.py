@@ -80,7 +80,7 @@ def test_a_failure_is_committed_with_its_reason(run_uri):
 
 def test_attempts_are_counted_within_one_start_of_the_job(run_uri):
     store = ClipStore(run_uri, "poses")
-    assert [store.claim(CLIP, "first", 2) for _ in range(3)] == [True, True, False]
+    assert [store.claim(CLIP, "first", 2) for _ in range(3)] == [1, 2, 0]
     assert store.claim(CLIP, "second", 2)
 
 

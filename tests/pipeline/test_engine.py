@@ -80,6 +80,5 @@ def test_a_full_disk_ends_the_job_with_its_own_sentence(engine, tmp_path):
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused(engine):
     greedy = Engine(EngineConfig(workers=64))
-    greedy._started = True
     with pytest.raises(ConfigError, match="use fewer workers"):
         greedy.run(StageSpec(kind="poses", make=Stage, arguments={}, run_uri="", invocation=""), TASKS)

@@ -1,0 +1,81 @@
+"""How many workers a cluster has room for, asked before a stage starts: a pool that cannot be had would hang Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mvpose.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node of the cluster offers."""
+
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one worker asks of its node."""
+
+    resources: Mapping[str, float]
+    """By Ray's names: CPU, GPU, and custom ones."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(self, node: Node) -> int:
+        """How many workers one node has room for."""
+        if any(node.labels.get(key) != value for key, value in self.labels.items()):
+            return 0
+        asked = {name: amount for name, amount in self.resources.items() if amount > 0}
+        return min(math.floor(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items())
+
+    def __str__(self) -> str:
+        asked = [f"{amount:g} {name}" for name, amount in self.resources.items() if amount > 0]
+        return ", ".join(asked + [f"label {key}={value}" for key, value in self.labels.items()])
+
+
+def pool_limits(nodes: Sequence[Node], need: Need, least: int | None, most: int | None) -> tuple[int, int]:
+    """Least and largest size of a pool; ConfigError if the cluster cannot give it, or would be left without a CPU.
+
+    Without `least` the size is fixed: `most`, or all that there is room for. With it only `least` has to fit now (none
+    of them where it is 0), and the pool grows up to `most` as nodes come. One CPU always stays out of the pool's reach:
+    a pool that takes all hangs Ray Data, whose own small tasks then wait forever (measured; ray-project/ray#44687).
+    """
+    cpus = sum(node.resources.get("CPU", 0.0) for node in nodes)
+    room = sum(need.fits(node) for node in nodes)
+    beside_one_cpu = min(room, math.floor((cpus - 1) / need.resources["CPU"] + 1e-9))
+    asked = most if least is None else least
+    if room == 0 and asked != 0:
+        raise ConfigError(
+            f"no node of the cluster has room for a worker, which needs {need}; there are {_told(nodes)}."
+        )
+    if asked is None:
+        asked = max(1, beside_one_cpu)
+    if asked > max(beside_one_cpu, 0):
+        raise ConfigError(
+            f"{asked} workers of {need} need room for all of them and one CPU beside, and the cluster has room for "
+            f"{max(beside_one_cpu, 0)} ({_told(nodes)}): use fewer workers, or add nodes."
+        )
+    if least is None or most is None:
+        return asked, asked
+    if most > beside_one_cpu and cpus - room * need.resources["CPU"] < 1:
+        raise ConfigError(
+            f"a pool that grows to {most} workers of {need} would take every CPU of this cluster ({_told(nodes)}), and "
+            "Ray needs one beside it: keep workers off one node by model_nodes, model_resources, GPUs or CPUs a worker."
+        )
+    return max(1, least), most
+
+
+def _told(nodes: Sequence[Node]) -> str:
+    """The nodes in words, equal ones counted."""
+    words = [
+        " ".join([*(f"{node.resources[r]:g} {r}" for r in sorted(node.resources)), *_labels(node)]) for node in nodes
+    ]
+    return "; ".join(f"{words.count(word)} x {word}" for word in dict.fromkeys(words)) or "no nodes"
+
+
+def _labels(node: Node) -> list[str]:
+    return [f"{key}={value}" for key, value in sorted(node.labels.items())]

@@ -1,0 +1,81 @@
+"""What a job on Ray tells Prometheus: counted in the driver, from receipts, exported by Ray's own agent on its node.
+
+A worker that dies takes no count with it. Ray puts `ray_` before a name and `_total` behind a counter's. A plain loop
+exports nothing: its figures are in performance.json and in MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its name, and what it counts."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    says: str
+    tags: tuple[str, ...] = ("stage",)
+
+    @property
+    def exported(self) -> tuple[str, ...]:
+        """The names under which Prometheus sees it."""
+        name = f"ray_{self.name}"
+        return {
+            "counter": (f"{name}_total",),
+            "gauge": (name,),
+            "histogram": (f"{name}_bucket", f"{name}_count", f"{name}_sum"),
+        }[self.kind]
+
+
+DONE = Figure("mvpose_clips_done", "counter", "Clips with a result.")
+FAILED = Figure("mvpose_clips_failed", "counter", "Clips without a result.", ("stage", "reason"))
+RETRIED = Figure("mvpose_clips_retried", "counter", "Attempts beyond the first: workers that died on a clip.")
+FRAMES = Figure("mvpose_frames", "counter", "Frames (of all cameras at once) of the clips that are through.")
+STEPS = Figure("mvpose_step_seconds", "counter", "Seconds of workers by step.", ("stage", "step"))
+"""`detect` is time in the model, `decode_wait` time that the model waited for frames, `decode` time of decoder threads
+(several at a time); other stages have steps of their own."""
+CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker was at a clip.")
+QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips to do in the stage that runs.")
+WORKERS = Figure("mvpose_workers", "gauge", "Largest number of workers of the stage that runs.")
+FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
+
+CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
+
+
+def counted(receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers: int) -> Iterator[dict[str, Any]]:
+    """Pass the receipts of a stage on, counting them. Ray is running."""
+    told = {figure: _of_ray(figure) for figure in FIGURES}
+    here = {"stage": stage}
+    told[WORKERS].set(workers, here)
+    told[QUEUE].set(clips, here)
+    try:
+        for done, receipt in enumerate(receipts, start=1):
+            told[QUEUE].set(clips - done, here)
+            told[CLIP_SECONDS].observe(float(receipt["wall"]), here)
+            counts = [(FRAMES, receipt["frames"], here), (RETRIED, receipt["attempts"] - 1, here)]
+            counts += [(STEPS, s, here | {"step": step}) for step, s in json.loads(receipt["seconds"]).items()]
+            reason = str(receipt["reason"])
+            counts.append((FAILED, 1, here | {"reason": reason}) if reason else (DONE, 1, here))
+            for figure, count, tags in counts:
+                if count > 0:
+                    told[figure].inc(float(count), tags)
+            yield receipt
+    finally:
+        told[QUEUE].set(0, here)
+        told[WORKERS].set(0, here)
+
+
+def _of_ray(figure: Figure) -> Any:
+    from ray.util import metrics
+
+    if figure.kind == "histogram":
+        return metrics.Histogram(
+            figure.name, description=figure.says, boundaries=CLIP_SECONDS_EDGES, tag_keys=figure.tags
+        )
+    make = metrics.Counter if figure.kind == "counter" else metrics.Gauge
+    return make(figure.name, description=figure.says, tag_keys=figure.tags)
