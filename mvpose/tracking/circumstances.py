@@ -1,0 +1,65 @@
+"""Under which circumstances a run was made: versions, commit, machine, load."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+
+import psutil
+import torch
+
+
+def environment() -> dict[str, object]:
+    """Python, platform, cores, memory, GPUs, and the version of every installed package."""
+    packages = {d.name: d.version for d in distributions() if d.name}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def commit() -> str:
+    """Git commit of the code that runs, `+changes` where the tree differs from it; empty outside a repository.
+
+    An image without git names its commit in `MVPOSE_COMMIT`.
+    """
+    if told := os.environ.get("MVPOSE_COMMIT"):
+        return told
+    here = os.path.dirname(os.path.abspath(__file__))
+    head, changes = (_git(here, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno")))
+    return f"{head}+changes" if head and changes else head
+
+
+def system_figures() -> dict[str, float]:
+    """Load of this machine since the last call, under the names that MLflow's page of system metrics shows.
+
+    GPU memory is that of this process' PyTorch; utilisation is there where the NVML bindings are installed.
+    """
+    memory = psutil.virtual_memory()
+    figures = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+        "system/process_memory_megabytes": psutil.Process().memory_info().rss / 1e6,
+    }
+    for i in range(torch.cuda.device_count()):
+        figures[f"system/gpu_{i}_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(i) / 1e6
+        try:
+            figures[f"system/gpu_{i}_utilization_percentage"] = float(torch.cuda.utilization(i))
+        except ModuleNotFoundError:
+            continue
+    return figures
+
+
+def _git(folder: str, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,119 @@
+"""Runs: what a job tells of itself, written to a local file first and to MLflow as soon as it can be reached.
+
+A run is known by an id that is made here. It is plain text, the same for every process that speaks for the run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mvpose.tracking.circumstances import commit, environment
+from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.delivery import deliver, send
+from mvpose.tracking.spool import Spool, spools
+
+
+def start_run(
+    config: TrackingConfig,
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    run_id: str | None = None,
+) -> str:
+    """Open a run with its flat settings as parameters; its id.
+
+    `parent` is the id of the run that this one is a part of. A caller that may be started again names its run by a
+    `run_id` of its own (letters and digits, the same each time): then a run that is there is taken up. Settings,
+    versions of packages and the commit are kept with the run; digests of data belong into `tags`.
+    """
+    spool = Spool(config.folder, run_id or uuid.uuid4().hex)
+    head = commit()
+    tags = {"mlflow.source.git.commit": head, "mvpose.commit": head, **(tags or {})}
+    if spool.exists():
+        spool.append({"kind": "resume", "time": _now()})
+        spool.append({"kind": "tags", "time": _now(), "tags": tags})
+    else:
+        plain = {key: value if _is_plain(value) else str(value) for key, value in settings.items()}
+        start = {"kind": "start", "time": _now(), "name": name, "experiment": config.experiment, "parent": parent}
+        spool.append({**start, "settings": plain, "tags": tags, "environment": environment()})
+    deliver(config, spool, urgent=True)
+    return spool.run_id
+
+
+def log_metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], step: int) -> None:
+    """Record one point of each curve; values that are not finite are left out. Sent with others, every few seconds."""
+    _metrics(config, run_id, figures, step, urgent=False)
+
+
+def log_figures(config: TrackingConfig, run_id: str, figures: Mapping[str, float]) -> None:
+    """Record results, one value each; values that are not finite are left out."""
+    _metrics(config, run_id, figures, 0, urgent=True)
+
+
+def log_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, str]) -> None:
+    """Record what a run is to be found by."""
+    _record(config, run_id, {"kind": "tags", "tags": dict(tags)}, urgent=True)
+
+
+def log_files(config: TrackingConfig, run_id: str, path: str, artifact_path: str) -> None:
+    """Record a local file, or a folder of them, under `artifact_path`; it may change or go as soon as this returns."""
+    copy = Spool(config.folder, run_id).keep_files(path)
+    _record(config, run_id, {"kind": "files", "copy": copy, "artifact_path": artifact_path}, urgent=True)
+
+
+def end_run(config: TrackingConfig, run_id: str, succeeded: bool) -> None:
+    """Close a run."""
+    _record(config, run_id, {"kind": "end", "status": "FINISHED" if succeeded else "FAILED"}, urgent=True)
+
+
+def described(config: TrackingConfig, run_id: str) -> str:
+    """Where a run is to be found, in words."""
+    spool = Spool(config.folder, run_id)
+    arrived = spool.arrived()
+    if arrived and not spool.is_waiting():
+        return f"MLflow run {arrived.remote_id} in {arrived.uri}"
+    return f"record of the run in {spool.path}, not yet in MLflow: mvpose track {os.path.abspath(config.folder)}"
+
+
+def sync_runs(config: TrackingConfig) -> tuple[int, int]:
+    """Send what has not arrived of the runs in `config.folder`; how many runs had some, and how many records it was.
+
+    A run goes to the store where it was begun, unless `config.uri` names one. UnreachableError where that cannot be
+    reached; the rest can be sent again.
+    """
+    runs = records = 0
+    for spool in spools(config.folder):
+        arrived = spool.arrived()
+        uri = config.uri or (arrived.uri if arrived else tracking_uri(config))
+        if spool.is_waiting() or (arrived and arrived.uri != uri):
+            records += send(replace(config, uri=uri), spool, wait=True)
+            runs += 1
+    return runs, records
+
+
+def _metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], step: int, *, urgent: bool) -> None:
+    finite = {key: float(value) for key, value in figures.items() if abs(value) < float("inf")}
+    if finite:
+        _record(config, run_id, {"kind": "metrics", "step": step, "figures": finite}, urgent=urgent)
+
+
+def _record(config: TrackingConfig, run_id: str, record: dict[str, Any], *, urgent: bool) -> None:
+    spool = Spool(config.folder, run_id)
+    spool.append({"time": _now(), **record})
+    deliver(config, spool, urgent=urgent)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, bool)) or (isinstance(value, float) and value - value == 0)
+
+
+def _now() -> int:
+    """Milliseconds, as MLflow counts."""
+    return time.time_ns() // 1_000_000
