@@ -129,4 +129,16 @@ PANOPTIC19 = Skeleton(
     (*_TRUNK_BONES, ("neck", "nose"), *_LIMB_BONES, *_FACE_BONES),
 )  # fmt: skip
 
-SKELETONS = {s.name: s for s in (COCO17, HALPE26, BODY25, HUMAN36M17, PANOPTIC19)}
+# The joints of rendered people, so that `remap` gives COCO17, HUMAN36M17 and PANOPTIC19 whole and BODY25 but for its feet.
+# Where each one lies, and how far from what other data sets mean by it: mvpose/datasets/rendered/anatomy.py.
+RENDERED = Skeleton(
+    "rendered",
+    _FACE + _LIMBS + ("hip", "spine", "thorax", "neck", "head"),
+    (
+        ("hip", "left_hip"), ("hip", "right_hip"), ("hip", "spine"), ("spine", "thorax"), ("thorax", "neck"),
+        ("thorax", "left_shoulder"), ("thorax", "right_shoulder"), ("thorax", "nose"), ("nose", "head"),
+        *_LIMB_BONES, *_FACE_BONES,
+    ),
+)  # fmt: skip
+
+SKELETONS = {s.name: s for s in (COCO17, HALPE26, BODY25, HUMAN36M17, PANOPTIC19, RENDERED)}
