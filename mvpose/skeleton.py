@@ -129,10 +129,10 @@ PANOPTIC19 = Skeleton(
     (*_TRUNK_BONES, ("neck", "nose"), *_LIMB_BONES, *_FACE_BONES),
 )  # fmt: skip
 
-# The joints of rendered people, so that `remap` gives COCO17, HUMAN36M17 and PANOPTIC19 whole and BODY25 but for its feet.
+# The joints of rendered people: `remap` gives COCO17, HUMAN36M17 and PANOPTIC19 whole, and BODY25 but for its feet.
 # Where each one lies, and how far from what other data sets mean by it: mvpose/datasets/rendered/anatomy.py.
 RENDERED = Skeleton(
-    "rendered",
+    "rendered22",
     _FACE + _LIMBS + ("hip", "spine", "thorax", "neck", "head"),
     (
         ("hip", "left_hip"), ("hip", "right_hip"), ("hip", "spine"), ("spine", "thorax"), ("thorax", "neck"),
