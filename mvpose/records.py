@@ -82,12 +82,13 @@ class Kind(StrEnum):
     TRACKS = "tracks"
     IDENTITIES = "identities"
     POSES = "poses"
+    FILTERED = "filtered"
     QUALITY = "quality"
 
     @property
     def of_whole_captures(self) -> bool:
         """Whether a result of this kind is about a whole capture, not about a clip."""
-        return self in (Kind.RIGS, Kind.IDENTITIES, Kind.QUALITY)
+        return self in (Kind.RIGS, Kind.IDENTITIES, Kind.FILTERED, Kind.QUALITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,8 @@ class CapturePlan:
     """Fingerprint of the 2D joints."""
     poses: str
     """Fingerprint of all that is made of the 2D joints and the rig."""
+    filtered: str = ""
+    """Fingerprint of the filtered poses; empty where none are made."""
 
     @property
     def whole(self) -> Clip:
@@ -107,9 +110,12 @@ class CapturePlan:
         return Clip(self.capture.capture_id, 0, self.capture.num_frames)
 
     def tasks(self, kind: Kind) -> list[Task]:
-        """The tasks of a kind: one a clip, or one for the whole capture."""
+        """The tasks of a kind: one a clip, or one for the whole capture; none of a kind that is not asked for."""
+        if kind == Kind.FILTERED and not self.filtered:
+            return []
         clips = (self.whole,) if kind.of_whole_captures else self.clips
-        return [Task(clip, self.keypoints if kind == Kind.KEYPOINTS else self.poses) for clip in clips]
+        own = {Kind.KEYPOINTS: self.keypoints, Kind.FILTERED: self.filtered}
+        return [Task(clip, own.get(kind, self.poses)) for clip in clips]
 
 
 @dataclass(frozen=True, eq=False)

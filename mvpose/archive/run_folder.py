@@ -3,7 +3,7 @@
 run.json            settings of the job and the digest of its plan, written once
 catalogue.parquet   the captures, with rigs and videos
 plan.parquet        one row a clip, with the fingerprints of its results
-keypoints/ poses/ rigs/ quality/    data files by capture
+keypoints/ poses/ filtered/ rigs/ quality/    data files by capture
 commits/ attempts/  which data files count (see store.py)
 failures/failures.parquet           one row a clip or capture without a result
 summary.json        counts and figures of merit
@@ -22,15 +22,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.catalogue import Catalogue, Problem, read_catalogue, write_catalogue
-from mvpose.archive.commits import create_once, write_whole
-from mvpose.archive.locations import exists, filesystem, join, read_bytes
+from mvpose.archive.commits import create_once, swept, write_whole
+from mvpose.archive.failure_table import failure_table
+from mvpose.archive.filtered_table import filtered_from_table
+from mvpose.archive.locations import exists, join, read_bytes
+from mvpose.archive.plan_table import plan_table, planned_digest, plans_from_table
 from mvpose.archive.rig_table import figures_from_table, rig_from_table
 from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore, Commit, parquet_bytes
 from mvpose.config import differences, digest
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.geometry.camera import CameraRig
-from mvpose.records import Capture, CapturePlan, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
+from mvpose.reconstruction.filters import FilteredPoses
+from mvpose.records import CapturePlan, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Settings:
 
 def plan_digest(plans: Sequence[CapturePlan], problems: Sequence[Problem]) -> str:
     """Digest of all tasks and of what cannot be done: two starts of a job with the same digest have the same work."""
-    tasks = [(clip.clip_id, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips]
+    tasks = [(clip.clip_id, plan.keypoints, plan.poses, plan.filtered) for plan in plans for clip in plan.clips]
     return digest(tasks, sorted((p.capture_id, p.reason, p.detail) for p in problems))
 
 
@@ -113,22 +117,35 @@ class RunFolder:
         return Settings(record["settings"], record["plan_digest"])
 
     def begin(self, settings: Settings, catalogue: Catalogue, plans: Sequence[CapturePlan], *, replan: bool) -> None:
-        """Write the plan, once; a folder begun with other settings is refused unless `replan`."""
-        if not replan and self.matches(settings):
-            return
-        write_catalogue(join(self.uri, "catalogue.parquet"), catalogue)
-        write_whole(join(self.uri, "plan.parquet"), parquet_bytes(_plan_table(plans)))
+        """Claim the folder for these settings and write the plan; one begun with other settings is refused.
+
+        With `replan` the folder is taken over instead. `run.json` comes first: of two first starts one creates it, and
+        the other writes nothing. A start that finds the plan of `run.json` missing (its writer died) writes it.
+        """
         record = {"version": version("mvpose"), "settings": settings.values, "plan_digest": settings.plan_digest}
         data = json.dumps(record, indent=1, default=str).encode()
         if replan:
             write_whole(join(self.uri, "run.json"), data)
         elif not create_once(join(self.uri, "run.json"), data):
             self.matches(settings)
+        if self._planned() != settings.plan_digest:
+            write_catalogue(join(self.uri, "catalogue.parquet"), catalogue)
+            write_whole(join(self.uri, "plan.parquet"), parquet_bytes(plan_table(plans, settings.plan_digest)))
 
-    def plans(self) -> list[CapturePlan]:
-        """The plan as it was written."""
-        captures = {c.capture_id: c for c in self.catalogue().captures}
-        return _plans_from_table(self._table("plan.parquet"), captures)
+    def _planned(self) -> str:
+        """The digest of the plan that is written; empty where none is, or none that can be read."""
+        uri = join(self.uri, "plan.parquet")
+        try:
+            return planned_digest(pq.read_schema(io.BytesIO(read_bytes(uri)))) if exists(uri) else ""
+        except pa.ArrowInvalid:
+            return ""
+
+    def plans(self, digest: str | None = None) -> list[CapturePlan]:
+        """The plan as it was written; ResultsError if it is not the one of this digest, where one is given."""
+        table = self._table("plan.parquet")
+        if digest is not None and planned_digest(table.schema) != digest:
+            raise ResultsError(_taken_over(self.uri))
+        return plans_from_table(table, {c.capture_id: c for c in self.catalogue().captures})
 
     def catalogue(self) -> Catalogue:
         """The captures as they were found, and what was wrong with others."""
@@ -139,11 +156,17 @@ class RunFolder:
         return self._table("failures/failures.parquet").to_pylist()
 
     def finalize(self, catalogue: Catalogue, plans: Sequence[CapturePlan], seconds: Mapping[str, float]) -> Summary:
-        """Gather failures and figures, remove what no commit names, write the summary."""
+        """Gather failures and figures, remove what no commit names, write the summary.
+
+        ResultsError if another start has replanned the folder meanwhile: what this one does not know is not rubbish.
+        """
+        digest_of_plan = plan_digest(plans, catalogue.problems)
+        if self.settings().plan_digest != digest_of_plan:
+            raise ResultsError(_taken_over(self.uri))
         commits = {kind: self._commits(kind, plans) for kind in Kind}
         failures = [_unplanned(p) for p in catalogue.problems]
         failures += [c.failure for c in commits[Kind.POSES] if c.failure]
-        write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(_failure_table(failures)))
+        write_whole(join(self.uri, "failures", "failures.parquet"), parquet_bytes(failure_table(failures)))
         for kind in Kind:
             ClipStore(self.uri, kind).remove_unreferenced(commits[kind])
         quality = ClipStore(self.uri, Kind.QUALITY)
@@ -155,15 +178,31 @@ class RunFolder:
             figures={
                 c.clip.capture_id: figures_from_table(quality.read(c)) for c in commits[Kind.QUALITY] if not c.failure
             },
-            notes=tuple(catalogue.notes),
-            plan_digest=plan_digest(plans, catalogue.problems),
+            notes=(*catalogue.notes, *_unfiltered(commits[Kind.FILTERED])),
+            plan_digest=digest_of_plan,
         )
         write_whole(join(self.uri, "summary.json"), _json(asdict(summary)))
         write_whole(join(self.uri, "performance.json"), _json(dict(seconds)))
-        fs, attempts = filesystem(join(self.uri, "attempts"))
-        if fs.exists(attempts):
-            fs.rm(attempts, recursive=True)
+        swept(join(self.uri, "attempts"))
         return summary
+
+    def withdraw_failures(self, plans: Sequence[CapturePlan]) -> int:
+        """Make what failed undone again, and all that was made without it; the number of captures concerned.
+
+        2D joints that were found are kept: they depend on no other clip. Of the later kinds nothing is, since who is
+        who in a capture, and its adjusted rig, were decided without the clips that failed. The last kinds go first,
+        so that after a crash in here the failures that are left are found again.
+        """
+        concerned = [plan for plan in plans if any(c.failure for kind in Kind for c in self._commits(kind, [plan]))]
+        if concerned:
+            swept(join(self.uri, "summary.json"))
+        for plan in concerned:
+            for kind in reversed(Kind):
+                store = ClipStore(self.uri, kind)
+                for commit in self._commits(kind, [plan]):
+                    if commit.failure or kind != Kind.KEYPOINTS:
+                        store.withdraw(commit.clip, commit.fingerprint)
+        return len(concerned)
 
     def finished(self) -> bool:
         """Whether there is a summary, and of the plan that stands in `run.json`."""
@@ -191,6 +230,16 @@ class RunFolder:
         """All poses of a capture over its frames; None if no clip has any."""
         tables = self._tables(Kind.POSES, plan)
         return concatenated_poses(tables, plan.whole) if tables else None
+
+    def filtered(self, plan: CapturePlan) -> FilteredPoses:
+        """Filtered poses of a capture beside its raw ones; ResultsError says why there are none."""
+        raw, commits = self.poses(plan), self._commits(Kind.FILTERED, [plan])
+        if raw is None or not commits:
+            why = "it has no poses" if plan.filtered else "run the job again with --filtered --replan"
+            raise ResultsError(f"{plan.capture.capture_id} has no filtered poses: {why}.")
+        if commits[0].failure:
+            raise ResultsError(f"{plan.capture.capture_id} has no filtered poses: {commits[0].failure.detail}")
+        return filtered_from_table(ClipStore(self.uri, Kind.FILTERED).read(commits[0]), raw)
 
     def keypoints(self, plan: CapturePlan) -> Keypoints2D | None:
         """All 2D joints of a capture over its frames; None if no clip has any."""
@@ -220,52 +269,21 @@ class RunFolder:
             raise ResultsError(f"{uri} cannot be read ({error}): run the job again with --replan.") from error
 
 
+def _unfiltered(commits: Sequence[Commit]) -> list[str]:
+    """The raw poses are there all the same: filters that cannot be run are told, and are no failures."""
+    failures = [c.failure for c in commits if c.failure and c.failure.stage == Kind.FILTERED]
+    return [f"{f.clip.capture_id}: no filtered poses: {f.detail}" for f in failures]
+
+
+def _taken_over(uri: str) -> str:
+    return (
+        f"{uri} was replanned while this job ran: another job is at work on this output. What is committed is kept; "
+        "give each job an output of its own."
+    )
+
+
 def _unplanned(problem: Problem) -> ClipFailure:
     return ClipFailure(Clip(problem.capture_id, 0, 0), "catalogue", problem.reason, problem.detail)
-
-
-def _failure_table(failures: Sequence[ClipFailure]) -> pa.Table:
-    rows = sorted(failures, key=lambda f: f.clip)
-    schema = pa.schema(
-        [("capture", pa.string()), ("start", pa.int64()), ("stop", pa.int64())]
-        + [(name, pa.string()) for name in ("stage", "reason", "detail")]
-    )
-    columns = [
-        [f.clip.capture_id for f in rows],
-        [f.clip.start for f in rows],
-        [f.clip.stop for f in rows],
-        [f.stage for f in rows],
-        [str(f.reason) for f in rows],
-        [f.detail for f in rows],
-    ]
-    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
-
-
-def _plan_table(plans: Sequence[CapturePlan]) -> pa.Table:
-    rows = [
-        (clip.capture_id, clip.start, clip.stop, plan.keypoints, plan.poses) for plan in plans for clip in plan.clips
-    ]
-    names = ("capture", "start", "stop", "keypoints", "poses")
-    types = (pa.string(), pa.int64(), pa.int64(), pa.string(), pa.string())
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema)
-
-
-def _plans_from_table(table: pa.Table, captures: Mapping[str, Capture]) -> list[CapturePlan]:
-    rows_of: dict[str, list[dict]] = {}
-    for row in table.to_pylist():
-        rows_of.setdefault(row["capture"], []).append(row)
-    if unknown := rows_of.keys() - captures.keys():
-        raise ResultsError(f"plan.parquet has captures that catalogue.parquet lacks: {', '.join(sorted(unknown))}.")
-    return [
-        CapturePlan(
-            capture=captures[capture_id],
-            clips=tuple(Clip(capture_id, row["start"], row["stop"]) for row in rows),
-            keypoints=rows[0]["keypoints"],
-            poses=rows[0]["poses"],
-        )
-        for capture_id, rows in rows_of.items()
-    ]
 
 
 def _read_json(uri: str) -> dict:

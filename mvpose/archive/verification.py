@@ -31,6 +31,7 @@ ROW_KEYS = {
     Kind.KEYPOINTS: ["frame", "camera", "person"],
     Kind.TRACKS: ["frame", "track"],
     Kind.POSES: ["frame", "track"],
+    Kind.FILTERED: ["frame", "track"],
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Literal
 
@@ -22,6 +23,7 @@ from mvpose.archive.export.anipose_project import anipose_files
 from mvpose.archive.export.bvh import bvh_files
 from mvpose.archive.export.c3d import c3d_files
 from mvpose.archive.export.csv import long_csv_files, wide_csv_files
+from mvpose.archive.export.nwb import nwb_files
 from mvpose.archive.export.openpose_json import openpose_files
 from mvpose.archive.export.pose2sim_project import pose2sim_files
 from mvpose.archive.export.recording import File, Recording, measured_recording
@@ -30,10 +32,10 @@ from mvpose.archive.locations import join
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.geometry.camera import CameraRig
-from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.reconstruction.filters import FilteredPoses
 from mvpose.records import CapturePlan, Keypoints2D, Poses3D
 
-PoseFormat = Literal["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose"]
+PoseFormat = Literal["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "nwb"]
 CameraFormat = Literal[
     "openpose_json",
     "calibration_pose2sim",
@@ -51,6 +53,7 @@ UNITS_AND_AXES: dict[PoseFormat | CameraFormat, str] = {
     "bvh": "metres, Y up",
     "pose2sim": "calibration in metres, Z up; TRC in metres, Y up",
     "anipose": "metres, Z up",
+    "nwb": "metres, Z up",
     "openpose_json": "pixels of the decoded video",
     "calibration_pose2sim": "metres, Z up",
     "calibration_anipose": "metres, Z up",
@@ -73,18 +76,31 @@ class Export:
     captures: tuple[str, ...] = ()
     """Only these; without it all of the run."""
     filtered: bool = False
-    """Write filtered poses beside the raw ones."""
-    filtering: FilterConfig = field(default_factory=FilterConfig)
+    """Write the run's filtered poses beside the raw ones; how they are filtered is a setting of `reconstruct`."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
     """One capture of a run, read once."""
 
+    folder: RunFolder
     plan: CapturePlan
-    poses: Poses3D | None
-    keypoints: Keypoints2D | None
-    rig: CameraRig
+
+    @cached_property
+    def poses(self) -> Poses3D | None:
+        return self.folder.poses(self.plan)
+
+    @cached_property
+    def filtered(self) -> FilteredPoses:
+        return self.folder.filtered(self.plan)
+
+    @cached_property
+    def keypoints(self) -> Keypoints2D | None:
+        return self.folder.keypoints(self.plan)
+
+    @cached_property
+    def rig(self) -> CameraRig:
+        return self.folder.rig(self.plan)
 
 
 def run(command: Export) -> int:
@@ -97,7 +113,7 @@ def run(command: Export) -> int:
     output = command.output or join(command.run, "export")
     failed = False
     for plan in _chosen(command, folder.plans()):
-        source = _Source(plan, folder.poses(plan), folder.keypoints(plan), folder.rig(plan))
+        source = _Source(folder, plan)
         capture_id = plan.capture.capture_id
         for name in command.format:
             try:
@@ -158,7 +174,7 @@ def _recordings(command: Export, source: _Source) -> Iterator[tuple[str, Recordi
     capture = source.plan.capture
     yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses)
     if command.filtered:
-        after = filtered(source.poses, capture.fps, command.filtering)
+        after = source.filtered
         yield (
             "filtered",
             Recording(capture_id=capture.capture_id, fps=capture.fps, poses=after.poses, filled=after.filled),
@@ -181,6 +197,8 @@ def _pose_files(recording: Recording, source: _Source, name: PoseFormat) -> Iter
             return (
                 (f"pose2sim/{file}", data) for file, data in pose2sim_files(recording, _keypoints(source), source.rig)
             )
+        case "nwb":
+            return nwb_files(recording)
         case "anipose":
             return ((f"anipose/{file}", data) for file, data in anipose_files(recording, source.rig))
 
@@ -193,14 +211,15 @@ def _keypoints(source: _Source) -> Keypoints2D:
 
 def _about(command: Export, source: _Source) -> bytes:
     """What the files cannot say themselves."""
-    capture = source.plan.capture
+    capture, settings = source.plan.capture, source.folder.settings().values
+    filtering = {name: value for name, value in settings.items() if name.startswith("filtering.")}
     about = {
         "capture": capture.capture_id,
         "fps": capture.fps,
         "frames": capture.num_frames,
         "joints": source.poses.skeleton.joints if source.poses else [],
         "formats": {name: UNITS_AND_AXES[name] for name in command.format},
-        "filtering": asdict(command.filtering) if command.filtered else None,
+        "filtering": filtering if command.filtered else None,
         "mvpose": version("mvpose"),
     }
     return json.dumps(about, indent=1).encode()

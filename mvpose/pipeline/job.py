@@ -20,6 +20,7 @@ from mvpose.pipeline.plan import plan_capture
 from mvpose.pipeline.progress import with_progress
 from mvpose.pipeline.stages import (
     DetectStage,
+    FilterStage,
     IdentityStage,
     PlanSource,
     PoseStage,
@@ -29,6 +30,7 @@ from mvpose.pipeline.stages import (
 )
 from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
+from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import CapturePlan, Kind, Task
 
@@ -45,15 +47,25 @@ class ReconstructJob:
     """Longest clip, the unit of work and of retry. 300 frames keep the cost of seeking at a few per cent."""
     adjust_extrinsics: bool = False
     """Adjust the cameras' poses to the 2D joints of each capture before the 3D stage; what moved is reported."""
+    filtered: bool = True
+    """Make filtered poses beside the raw ones, which stay as they are: gaps filled and smoothed as `filtering` says."""
     max_failed_share: float = 0.1
     """Largest share of failed clips that still counts as success with failures (exit code 3, else 4)."""
     replan: bool = False
     """Go on in an output that was begun with other settings or footage; results that still fit are kept."""
+    retry_failed: bool = False
+    """Do the clips again that failed (a storage was away, a worker out of memory), and what was made without them."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
+    filtering: FilterConfig = field(default_factory=FilterConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+LEAST_TIMEOUT_S = 600.0
+TIMEOUT_S_PER_CAMERA_FRAME = 2.5
+"""25 times what the default detector takes on one core (10 camera-frames a second on 1080p, measured)."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +73,11 @@ class Work:
     """What is planned, and the part of it that is still to do."""
 
     run: RunFolder
+    settings: Settings
     catalogue: Catalogue
     plans: tuple[CapturePlan, ...]
     open: tuple[CapturePlan, ...]
-    """Captures that are not complete: their quality, the last thing made, is not committed."""
+    """Captures that are not complete: filtered poses or quality, the last things made, are not committed."""
 
 
 def plan_job(job: ReconstructJob) -> Work:
@@ -78,13 +91,20 @@ def plan_job(job: ReconstructJob) -> Work:
     detection = detector_digest(job.detector)
     reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
     plans = tuple(
-        plan_capture(capture, clip_frames=job.clip_frames, detection=detection, reconstruction=reconstruction)
+        plan_capture(
+            capture,
+            clip_frames=job.clip_frames,
+            detection=detection,
+            reconstruction=reconstruction,
+            filtering=digest(job.filtering) if job.filtered else None,
+        )
         for capture in catalogue.captures
     )
     run = RunFolder(job.output)
-    done = ClipStore(job.output, Kind.QUALITY)
-    still_open = tuple(plan for plan in plans if uncommitted(done, plan.tasks(Kind.QUALITY)))
-    return Work(run, catalogue, plans, still_open)
+    last = {kind: ClipStore(job.output, kind) for kind in (Kind.FILTERED, Kind.QUALITY)}
+    still_open = tuple(p for p in plans if any(uncommitted(store, p.tasks(kind)) for kind, store in last.items()))
+    settings = Settings(values=result_settings(job), plan_digest=plan_digest(plans, catalogue.problems))
+    return Work(run, settings, catalogue, plans, still_open)
 
 
 def reconstruct_archive(job: ReconstructJob) -> Summary:
@@ -96,10 +116,12 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     # Workers may stand in other folders than this process: what they are told is absolute.
     job = replace(job, output=absolute(job.output))
     work = plan_job(job)
-    settings = Settings(values=result_settings(job), plan_digest=plan_digest(work.plans, work.catalogue.problems))
-    if not job.replan and work.run.matches(settings) and work.run.finished():
+    settings = work.settings
+    if not job.replan and work.run.matches(settings) and work.run.finished() and not job.retry_failed:
         return work.run.summary()
     work.run.begin(settings, work.catalogue, work.plans, replan=job.replan)
+    if job.retry_failed and work.run.withdraw_failures(work.plans):
+        work = plan_job(job)
     engine = Engine(job.engine)
     try:
         source = PlanSource(job.output, settings.plan_digest)
@@ -114,7 +136,11 @@ def result_settings(job: ReconstructJob) -> dict[str, object]:
     parts = {"catalogue": job.catalogue, "reconstruction": job.reconstruction}
     if job.adjust_extrinsics:
         parts["adjustment"] = job.adjustment
-    settings: dict[str, object] = {"clip_frames": job.clip_frames, "adjust_extrinsics": job.adjust_extrinsics}
+    if job.filtered:
+        parts["filtering"] = job.filtering
+    settings: dict[str, object] = {
+        "clip_frames": job.clip_frames, "adjust_extrinsics": job.adjust_extrinsics, "filtered": job.filtered
+    }  # fmt: skip
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
     return settings | {"detector": detector_digest(job.detector)}
@@ -132,6 +158,8 @@ def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Eng
             run_uri=job.output,
             invocation=invocation,
             max_attempts=job.engine.max_attempts,
+            clip_timeout_s=_clip_timeout_s(job, work.plans),
+            clip_frames=job.clip_frames,
             keeps_weights=make is DetectStage,
         )
         todo = uncommitted(ClipStore(job.output, kind), [t for plan in work.open for t in plan.tasks(kind)])
@@ -139,6 +167,11 @@ def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Eng
         for _ in with_progress(engine.run(spec, todo), kind, len(todo), frames):
             pass
         yield kind, time.perf_counter() - started
+
+
+def _clip_timeout_s(job: ReconstructJob, plans: Sequence[CapturePlan]) -> float:
+    cameras = max((len(plan.capture.videos) for plan in plans), default=1)
+    return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
 def _stages(job: ReconstructJob, source: PlanSource) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
@@ -150,6 +183,8 @@ def _stages(job: ReconstructJob, source: PlanSource) -> Iterator[tuple[Kind, Cal
     yield Kind.TRACKS, TrackStage, reconstruction | {"adjusted": job.adjust_extrinsics}
     yield Kind.IDENTITIES, IdentityStage, reconstruction
     yield Kind.POSES, PoseStage, {"source": source}
+    if job.filtered:
+        yield Kind.FILTERED, FilterStage, {"source": source, "config": job.filtering}
     yield Kind.QUALITY, QualityStage, reconstruction | {"adjusted": job.adjust_extrinsics}
 
 

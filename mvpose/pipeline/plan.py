@@ -13,20 +13,25 @@ from itertools import pairwise
 
 from mvpose.archive.catalogue import footage_identity, rig_digest
 from mvpose.archive.store import FINGERPRINT_LENGTH
+from mvpose.archive.tables import SCHEMA_VERSION
 from mvpose.config import digest
 from mvpose.errors import ConfigError
 from mvpose.records import Capture, CapturePlan, Clip
 
 
-def plan_capture(capture: Capture, *, clip_frames: int, detection: str, reconstruction: str) -> CapturePlan:
-    """The work on a capture; `detection` and `reconstruction` are digests of the settings of 2D and of 3D."""
+def plan_capture(
+    capture: Capture, *, clip_frames: int, detection: str, reconstruction: str, filtering: str | None
+) -> CapturePlan:
+    """The work on a capture, from digests of the settings of 2D, of 3D and of filtering (None: nothing is filtered)."""
     footage = [(v.camera, v.first_frame, footage_identity(v)) for v in capture.videos]
     keypoints = fingerprint("keypoints", footage, detection)
+    poses = fingerprint("poses", SCHEMA_VERSION, keypoints, rig_digest(capture.rig), reconstruction, clip_frames)
     return CapturePlan(
         capture=capture,
         clips=tuple(split_into_clips(capture.capture_id, capture.num_frames, clip_frames)),
         keypoints=keypoints,
-        poses=fingerprint("poses", keypoints, rig_digest(capture.rig), reconstruction, clip_frames),
+        poses=poses,
+        filtered="" if filtering is None else fingerprint("filtered", poses, filtering),
     )
 
 

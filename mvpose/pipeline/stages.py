@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from mvpose.archive.filtered_table import filtered_to_table
 from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
 from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
 from mvpose.archive.run_folder import RunFolder
@@ -22,6 +23,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People, load_detector
 from mvpose.pipeline.worker import EarlierFailure, Outcome
 from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_extrinsics
+from mvpose.reconstruction.filters import FilterConfig, filtered
 from mvpose.reconstruction.identities import SPARE_PEOPLE, identify, tracklets_of
 from mvpose.reconstruction.quality import quality
 from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
@@ -69,7 +71,7 @@ def _within(clip: Clip, other: Clip) -> bool:
 
 @lru_cache(maxsize=1)
 def _plans(source: PlanSource) -> Mapping[str, CapturePlan]:
-    return {plan.capture.capture_id: plan for plan in RunFolder(source.run_uri).plans()}
+    return {plan.capture.capture_id: plan for plan in RunFolder(source.run_uri).plans(source.plan_digest)}
 
 
 class DetectStage:
@@ -84,8 +86,9 @@ class DetectStage:
         capture, clip = self.source.plan_of(task).capture, task.clip
         people: list[list[People]] = [[] for _ in capture.videos]
         seconds = {"decode_wait": 0.0, "detect": 0.0}
+        decoding: list[float] = []
         start = time.perf_counter()
-        for chunk in chunks_of_views(capture, clip, self.detector.chunk_frames):
+        for chunk in chunks_of_views(capture, clip, self.detector.chunk_frames, decoding):
             decoded = time.perf_counter()
             for view, found in zip(people, self.detector(chunk), strict=True):
                 view.extend(found)
@@ -93,6 +96,7 @@ class DetectStage:
             seconds["decode_wait"] += decoded - start
             seconds["detect"] += detected - decoded
             start = detected
+        seconds["decode"] = sum(decoding)
         keypoints = stack_people(people, self.detector.skeleton)
         return Outcome(keypoints_to_table(keypoints, _info(capture, task, keypoints.skeleton)), seconds)
 
@@ -154,6 +158,20 @@ class PoseStage:
         return Outcome(with_identities(tracks, identities_from_table(people)))
 
 
+class FilterStage:
+    """Raw poses of a whole capture to filtered ones, beside them: gaps and smoothing know no edges of clips."""
+
+    def __init__(self, source: PlanSource, config: FilterConfig) -> None:
+        self.source, self.config = source, config
+
+    def __call__(self, task: Task) -> Outcome:
+        """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
+        start, capture = time.perf_counter(), self.source.plan_of(task).capture
+        raw = concatenated_poses(self.source.committed(Kind.POSES, task), task.clip)
+        table = filtered_to_table(filtered(raw, capture.fps, self.config), _info(capture, task, raw.skeleton))
+        return Outcome(table, {"filter": time.perf_counter() - start})
+
+
 class QualityStage:
     """Figures of merit of a whole capture."""
 
@@ -194,14 +212,30 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
     return keypoints
 
 
-def chunks_of_views(capture: Capture, clip: Clip, size: int) -> Iterator[list[np.ndarray]]:
-    """Chunks of frames of all views, decoded ahead in one thread a view."""
+def chunks_of_views(
+    capture: Capture, clip: Clip, size: int, decoding: list[float] | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Chunks of frames of all views, decoded ahead in one thread a view; `decoding` gets the seconds of each."""
+    decoding = [] if decoding is None else decoding
     views = [
-        prefetched(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), depth=1)
+        prefetched(
+            _timed(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), decoding), depth=1
+        )
         for v in capture.videos
     ]
     for chunk in zip(*views, strict=True):
         yield list(chunk)
+
+
+def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.ndarray]:
+    while True:
+        started = time.perf_counter()
+        chunk = next(chunks, None)
+        seconds.append(time.perf_counter() - started)
+        if chunk is None:
+            return
+        yield chunk
+        del chunk  # not kept while the next is waited for
 
 
 def _info(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.pipeline import coded_footage
 
 FRAMES = 40
 ALL = (
-    "trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "openpose_json", "calibration_pose2sim",
+    "trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "nwb", "openpose_json", "calibration_pose2sim",
     "calibration_anipose", "calibration_easymocap", "calibration_opencv", "calibration_panoptic",
 )  # fmt: skip
 
@@ -34,9 +35,10 @@ def finished(tmp_path_factory) -> str:
     detector = DetectorConfig(detector=coded_footage.DETECTOR)
     reconstruct_archive(
         ReconstructJob(
-            archive=str(archive), output=output, clip_frames=20, detector=detector, engine=EngineConfig(local=True)
+            archive=str(archive), output=output, clip_frames=20, detector=detector, engine=EngineConfig(local=True),
+            filtering=FilterConfig(cutoff_hz=2.0),
         )
-    )
+    )  # fmt: skip
     return output
 
 
@@ -50,7 +52,7 @@ def test_every_format_is_written_and_says_its_unit(finished, tmp_path, capsys):
     assert {
         "raw/one_person0.trc", "raw/one.c3d", "raw/one_long.csv", "raw/one_wide.csv", "raw/one_person0.bvh",
         "raw/pose2sim/calibration/Calib.toml", "raw/pose2sim/pose-3d/one_person0.trc",
-        "raw/anipose/calibration/calibration.toml", "raw/anipose/pose-3d/one_person0.csv",
+        "raw/anipose/calibration/calibration.toml", "raw/anipose/pose-3d/one_person0.csv", "raw/one.nwb",
         "openpose/cam3_json/cam3_000000000039_keypoints.json", "calibration_pose2sim/Calib.toml",
         "calibration_easymocap/intri.yml", "calibration_easymocap/extri.yml", "calibration_opencv/calibration.yml",
         "calibration_panoptic/calibration.json", "calibration_anipose/calibration.toml", "about.json",
@@ -78,24 +80,32 @@ def test_positions_are_those_of_the_run_and_the_rig_is_the_one_used(finished, tm
 
 
 def test_filtered_poses_stand_beside_the_raw_ones(finished, tmp_path):
-    command = Export(
-        run=finished, output=str(tmp_path), captures=("two",), filtered=True, filtering=FilterConfig(cutoff_hz=2.0)
-    )
-    assert run(command) == 0
+    assert run(Export(run=finished, output=str(tmp_path), captures=("two",), filtered=True)) == 0
     texts = []
     for variant in ("raw", "filtered"):
         with open(tmp_path / "two" / variant / "two_person0.trc") as file:
             texts.append(file.read())
     assert texts[0] != texts[1]
     with open(tmp_path / "two" / "about.json") as file:
-        assert json.load(file)["filtering"]["cutoff_hz"] == 2.0
+        assert json.load(file)["filtering"]["filtering.cutoff_hz"] == 2.0
 
 
-def test_a_capture_that_a_format_refuses_is_said_and_the_others_are_written(finished, tmp_path, capsys):
-    command = Export(run=finished, output=str(tmp_path), filtered=True, filtering=FilterConfig(cutoff_hz=500.0))
-    assert run(command) == 3
-    assert "one: no trc: cutoff_hz is 500" in capsys.readouterr().out
-    assert os.path.exists(tmp_path / "two" / "raw" / "two_person0.trc")
+def test_filtered_poses_that_could_not_be_made_are_said_and_the_raw_ones_are_written(finished, tmp_path, capsys):
+    """The footage has 25 frames/s: nothing above 12.5 Hz is in it for a filter to take out."""
+    output = str(tmp_path / "run")
+    shutil.copytree(finished, output)
+    archive = RunFolder(output).catalogue().captures[0].videos[0].uri.split("/one/")[0]
+    summary = reconstruct_archive(
+        ReconstructJob(
+            archive=archive, output=output, clip_frames=20, detector=DetectorConfig(detector=coded_footage.DETECTOR),
+            engine=EngineConfig(local=True), filtering=FilterConfig(cutoff_hz=500.0), replan=True,
+        )
+    )  # fmt: skip
+    assert summary.failures == ()
+    assert any("one: no filtered poses: cutoff_hz is 500" in note for note in summary.notes)
+    assert run(Export(run=output, output=str(tmp_path / "out"), filtered=True)) == 3
+    assert "one: no trc: one has no filtered poses: cutoff_hz is 500" in capsys.readouterr().out
+    assert os.path.exists(tmp_path / "out" / "two" / "raw" / "two_person0.trc")
 
 
 def test_an_unknown_capture_or_no_run_is_one_sentence(finished):

@@ -17,6 +17,7 @@ from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.reconstruction.filters import FilterConfig, filtered
 from tests.pipeline import coded_footage
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -58,7 +59,7 @@ def job(archive: str, output: str, **changes) -> ReconstructJob:
 def contents(output: str) -> dict[str, bytes]:
     """Every result file of a run with its bytes. Commits hold timings and are not among them."""
     files = {}
-    for kind in ("poses", "keypoints", "quality", "failures", "summary.json", "run.json", "plan.parquet"):
+    for kind in ("poses", "filtered", "keypoints", "quality", "failures", "summary.json", "run.json", "plan.parquet"):
         path = os.path.join(output, kind)
         found = [path] if os.path.isfile(path) else [os.path.join(d, f) for d, _, fs in os.walk(path) for f in fs]
         for file in found:
@@ -87,6 +88,36 @@ def test_poses_are_where_the_people_were(undisturbed):
 def test_a_reader_without_mvpose_reads_the_poses_of_the_run_as_one_table(undisturbed):
     table = pq.read_table(os.path.join(undisturbed, "poses")).to_pandas()
     assert len(table) == 80 and sorted(table["capture"].unique()) == ["one", "two"]
+
+
+def test_filtered_poses_are_made_of_whole_captures_beside_the_raw_ones(undisturbed):
+    """Clips of 10 frames are shorter than one period of the filter: only a filter that knows no clips smooths them."""
+    run_folder = RunFolder(undisturbed)
+    for plan in run_folder.plans():
+        made, poses = run_folder.filtered(plan), run_folder.poses(plan)
+        assert poses is not None
+        expected = filtered(poses, plan.capture.fps, FilterConfig())
+        np.testing.assert_array_equal(made.poses.xyz, expected.poses.xyz)
+        np.testing.assert_array_equal(made.filled, expected.filled)
+        np.testing.assert_array_equal(made.raw.xyz, poses.xyz)
+        assert made.smoothed.mean() > 0.9
+
+
+def test_another_filter_makes_filtered_poses_alone_and_is_not_overlooked(own_archive, tmp_path):
+    output = str(tmp_path / "run")
+    reconstruct_archive(job(own_archive, output))
+    before = contents(output)
+    other = FilterConfig(smoothing="median", gap_frames=3)
+    with pytest.raises(ConfigError, match=r"filtering\.gap_frames: was 20, now 3"):
+        reconstruct_archive(job(own_archive, output, filtering=other))
+    reconstruct_archive(job(own_archive, output, filtering=other, replan=True))
+    after = contents(output)
+    changed = {file.split("/")[0] for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
+    assert changed == {"filtered", "run.json", "plan.parquet", "summary.json"}
+    reconstruct_archive(job(own_archive, output, filtered=False, replan=True))
+    assert not any(file.startswith("filtered") for file in contents(output))
+    with pytest.raises(ResultsError, match="--filtered --replan"):
+        RunFolder(output).filtered(RunFolder(output).plans()[0])
 
 
 def test_nothing_is_computed_twice(archive, undisturbed):

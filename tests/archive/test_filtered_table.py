@@ -1,0 +1,67 @@
+import numpy as np
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvpose.archive.filtered_table import FLAGS, filtered_from_table, filtered_to_table
+from mvpose.archive.tables import TableInfo
+from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.records import Poses3D
+from mvpose.skeleton import COCO17
+
+INFO = TableInfo(
+    capture_id="a", start=0, stop=60, fps=60.0, cameras=("c0", "c1", "c2"), skeleton=COCO17, fingerprint="f"
+)
+
+
+def walk(seed: int, missing: float, people: int = 2) -> Poses3D:
+    """People in smooth motion with noise, holes and a few values far off."""
+    rng = np.random.default_rng(seed)
+    shape = (60, people, len(COCO17.joints))
+    place = rng.normal(0, 1, (1, people, len(COCO17.joints), 3))
+    xyz = place + 0.3 * np.sin(np.arange(60) / 9)[:, None, None, None] + rng.normal(0, 0.005, (*shape, 3))
+    xyz[rng.random(shape) < 0.01] += 1.0
+    gone = rng.random(shape) < missing
+    return Poses3D(
+        xyz=np.where(gone[..., None], np.nan, xyz).astype(np.float32),
+        confidence=np.where(gone, 0.0, rng.uniform(0.3, 1, shape)).astype(np.float32),
+        error_px=np.where(gone, np.nan, rng.uniform(0, 9, shape)).astype(np.float32),
+        num_views=np.where(gone, 0, 3),
+        views_used=np.repeat(~gone[..., None], 3, axis=-1),
+        track_id=np.array([3, 8][:people]),
+        skeleton=COCO17,
+    )
+
+
+@given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.2, 0.97]), hampel=st.sampled_from([0.0, 4.0]))
+@settings(max_examples=15, deadline=None)
+def test_filtered_poses_come_back_with_every_flag(seed, missing, hampel):
+    raw = walk(seed, missing)
+    before = filtered(raw, 60.0, FilterConfig(hampel_threshold=hampel))
+    after = filtered_from_table(filtered_to_table(before, INFO), raw)
+    shown = np.asarray((before.poses.confidence > 0).any(axis=2))
+    for name in ("xyz", "confidence", "error_px", "num_views", "views_used"):
+        np.testing.assert_array_equal(getattr(after.poses, name), getattr(before.poses, name))
+    for name in FLAGS:
+        # A person of whom nothing is left in a frame has no row there.
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name) & shown[..., None])
+    assert after.raw is raw
+
+
+def test_a_person_of_whom_the_filter_left_nothing_keeps_the_place():
+    raw = walk(1, 0.0)
+    raw.xyz[:, 0], raw.confidence[:, 0] = np.nan, 0.0
+    after = filtered_from_table(filtered_to_table(filtered(raw, 60.0, FilterConfig()), INFO), raw)
+    assert np.isnan(after.poses.xyz[:, 0]).all() and np.isfinite(after.poses.xyz[:, 1]).all()
+    assert after.poses.track_id.tolist() == [3, 8]
+
+
+def test_a_reader_without_mvpose_can_tell_filled_values_from_measured_ones(tmp_path):
+    raw = walk(2, 0.0, people=1)
+    raw.xyz[20:30, 0, 7], raw.confidence[20:30, 0, 7], raw.num_views[20:30, 0, 7] = np.nan, 0.0, 0
+    pq.write_table(filtered_to_table(filtered(raw, 60.0, FilterConfig()), INFO), tmp_path / "a.parquet")
+    rows = pq.read_table(tmp_path / "a.parquet").to_pandas()
+    filled = np.stack(rows["filled"].to_list())
+    assert filled[20:30, 7].all() and filled.sum() == 10
+    assert np.stack(rows["x"].to_list())[filled].size == np.isfinite(np.stack(rows["x"].to_list())[filled]).sum()
+    assert (np.stack(rows["num_views"].to_list())[filled] == 0).all()
