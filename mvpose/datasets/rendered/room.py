@@ -54,7 +54,8 @@ def draw_room(
     reach = float(np.hypot(*(cameras[:, :2] - middle[:2]).T).max())
     place = {"room": _room, "hall": _hall, "studio": _studio, "yard": _yard}[str(kind)]
     surfaces, background = place(rng, middle, reach)
-    surfaces += _furniture(rng, middle, cameras, taken, few=kind == "studio")
+    # What is near comes first, so that what it hides is not shaded: a third of the time of a view.
+    surfaces = _furniture(rng, middle, cameras, taken, few=kind == "studio") + surfaces[::-1]
     lights = _lights(rng, outside=kind == "yard")
     brightness = 0.45 * (lights.sky_colour + 0.5 * lights.key_colour + 0.4 * lights.fill_colour)
     return Room(surfaces=joined(surfaces), lights=lights, background=background, brightness=brightness)
@@ -121,7 +122,7 @@ def _yard(rng: np.random.Generator, middle: np.ndarray, reach: float) -> tuple[l
     paint = Paint(first=first, second=second, layer=int(rng.integers(3)), period_m=rng.uniform(0.8, 2.5))
     side = 40.0
     corner = middle - [side / 2, side / 2, 0.0]
-    out = [quad(corner, (side, 0, 0), (0, side, 0), paint)]
+    out = [quad(corner, (side, 0.0, 0.0), (0.0, side, 0.0), paint)]
     sky = np.array([0.55, 0.7, 0.92]) * rng.uniform(0.6, 1.1) + rng.uniform(0, 0.3)
     return out + _far_boxes(rng, middle, reach, int(rng.integers(6, 25)), (1.0, 6.0)), np.clip(sky, 0, 1)
 
@@ -163,7 +164,7 @@ def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw
             first=(0.8, 0.9, 1.0), second=(0.7, 0.75, 0.8), layer=BLOBS, period_m=3.0, glow=rng.uniform(0.3, 2)
         )
     # `along` turns to "up" about `outward`: swapped, the picture faces the room.
-    return quad(start - along * extent[0] / 2 + [0, 0, low], (0, 0, extent[1]), along * extent[0], paint)
+    return quad(start - along * extent[0] / 2 + [0, 0, low], (0.0, 0.0, float(extent[1])), along * extent[0], paint)
 
 
 def _furniture(
@@ -204,16 +205,17 @@ def _thing(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[li
     if kind == "table":
         x, y, z = rng.uniform(0.6, 1.6), rng.uniform(0.5, 0.8), min(rng.uniform(0.5, 0.9), highest)
         legs = [(sx * (x / 2 - 0.05), sy * (y / 2 - 0.05)) for sx in (-1, 1) for sy in (-1, 1)]
-        parts = [box(at_side(0, 0, z - 0.04), (x, y, 0.04), yaw, paint)]
+        parts = [box(at_side(0.0, 0.0, z - 0.04), (x, y, 0.04), yaw, paint)]
         parts += [box(at_side(*leg, 0.0), (0.05, 0.05, z - 0.04), yaw, paint) for leg in legs]
-        parts += [box(at_side(rng.uniform(-0.3, 0.3) * x, rng.uniform(-0.3, 0.3) * y, z), rng.uniform(0.08, 0.35, 3), yaw, _paint(rng))
-                  for _ in range(rng.integers(0, 4))]  # fmt: skip
+        for _ in range(rng.integers(0, 4)):
+            u, v = rng.uniform(-0.3, 0.3, 2)
+            parts.append(box(at_side(u * x, v * y, z), rng.uniform(0.08, 0.35, 3), yaw, _paint(rng)))
         return parts, np.hypot(x, y) / 2
     if kind == "chair":
         legs = [(sx * 0.19, sy * 0.19) for sx in (-1, 1) for sy in (-1, 1)]
         parts = [box(at_side(*leg, 0.0), (0.04, 0.04, 0.43), yaw, paint) for leg in legs]
-        parts += [box(at_side(0, 0, 0.43), (0.43, 0.43, 0.04), yaw, paint)]
-        return [*parts, box(at_side(0, 0.2, 0.47), (0.43, 0.03, rng.uniform(0.3, 0.55)), yaw, paint)], 0.32
+        parts += [box(at_side(0.0, 0.0, 0.43), (0.43, 0.43, 0.04), yaw, paint)]
+        return [*parts, box(at_side(0.0, 0.2, 0.47), (0.43, 0.03, rng.uniform(0.3, 0.55)), yaw, paint)], 0.32
     if kind == "pole":
         return [box(at, (0.07, 0.07, rng.uniform(1.2, 2.6)), yaw, paint)], 0.06
     if kind == "shelf":

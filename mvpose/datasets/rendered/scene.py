@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -27,21 +27,33 @@ BLUR_MOMENTS = 3
 TRIES = 12
 
 
+@runtime_checkable
 class Actor(Protocol):
     """A person in a motion, at a moment of it."""
 
-    subject: str
-    action: str
+    @property
+    def subject(self) -> str:
+        """Who it is."""
+        ...
+
+    @property
+    def action(self) -> str:
+        """What it does."""
+        ...
 
     def at(self, seconds: float) -> PosedPerson:
         """The person so much after the moment, standing about (0, 0) on the floor z = 0."""
         ...
 
 
+@runtime_checkable
 class Cast(Protocol):
     """Where people and their motions come from; those of one split never appear in another."""
 
-    skeleton: Skeleton
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joint set of `PosedPerson.joints`."""
+        ...
 
     def draw(self, rng: np.random.Generator, split: str) -> Actor:
         """Somebody doing something."""
