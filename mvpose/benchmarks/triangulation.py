@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mvpose.benchmarks.contenders import CONTENDERS, Contender, Solved
+from mvpose.benchmarks.machine import machine
 from mvpose.benchmarks.observations import Observations, observe
 from mvpose.geometry.triangulation import DltMethod
 
@@ -71,9 +70,9 @@ def run(config: TriangulationBenchmark) -> dict:
     if config.device != "cpu" and not (config.device.startswith("cuda") and torch.cuda.is_available()):
         raise ValueError(f"device {config.device!r} is not there; this machine has {_devices()}")
     copy = _copy_gigabytes_per_s(config.device)
-    machine = _machine(config.device) | {"copy_gigabytes_per_s": copy}
+    about = machine(config.device) | {"copy_gigabytes_per_s": copy}
     missing = [c.name for c in CONTENDERS if not c.installed]
-    print(f"{machine['processor']}, torch {torch.__version__}, {machine['threads']} threads, copy {copy:.1f} GB/s")
+    print(f"{about['processor']}, torch {torch.__version__}, {about['threads']} threads, copy {copy:.1f} GB/s")
     if missing:
         print(f"not installed: {', '.join(missing)} (pip install 'mvpose[peers]')")
     measurements = []
@@ -81,7 +80,7 @@ def run(config: TriangulationBenchmark) -> dict:
         config.points, config.views, config.dtypes, config.outlier_shares
     ):
         measurements += _table(config, num, views, dtype, share, copy)
-    figures = {"machine": machine, "config": asdict(config), "measurements": [asdict(m) for m in measurements]}
+    figures = {"machine": about, "config": asdict(config), "measurements": [asdict(m) for m in measurements]}
     if config.json:
         with open(config.json, "w") as file:
             json.dump(figures, file, indent=1)
@@ -201,26 +200,6 @@ def _line(row: Measurement) -> str:
     share = "" if row.share_of_copy is None else f"{row.share_of_copy:.0%}"
     accuracy = f"{row.median_mm:11.2f}{row.p95_mm:10.2f}{row.found_share:8.1%}"
     return f"{row.contender:32}{row.points_per_s:14,.0f}{ratio:>9}{accuracy}{bandwidth:>8}{share:>9}"
-
-
-def _machine(device: str) -> dict:
-    return {
-        "processor": torch.cuda.get_device_name() if device != "cpu" else _processor(),
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            named = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        if named:
-            return named[0]
-    return platform.machine()
 
 
 def _devices() -> str:

@@ -6,20 +6,24 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import job, triangulation
+from mvpose.benchmarks import job, models, triangulation
 from mvpose.benchmarks.job import JobBenchmark
+from mvpose.benchmarks.models import ModelsBenchmark
 from mvpose.benchmarks.triangulation import TriangulationBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
+    | Annotated[ModelsBenchmark, tyro.conf.subcommand("models")]
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
 )
 
 
-def run(command: TriangulationBenchmark | JobBenchmark) -> int:
+def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark) -> int:
     """Run the benchmark that was named."""
     if isinstance(command, JobBenchmark):
         job.run(command)
+    elif isinstance(command, ModelsBenchmark):
+        models.run(command)
     else:
         triangulation.run(command)
     return 0

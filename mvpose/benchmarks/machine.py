@@ -1,0 +1,30 @@
+"""The machine that figures are measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor, threads, load and versions that figures are of."""
+    return {
+        "processor": torch.cuda.get_device_name() if device != "cpu" else _processor(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            named = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        if named:
+            return named[0]
+    return platform.machine()
