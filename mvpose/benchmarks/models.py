@@ -1,4 +1,4 @@
-"""What each multi-view method costs: time, operations, parameters, memory, side by side; and its parts against loops."""
+"""What each multi-view method costs side by side: time, operations, parameters, memory; and its parts beside loops."""
 
 from __future__ import annotations
 
