@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import job, models, triangulation
+from mvpose.benchmarks import detection, job, models, triangulation
+from mvpose.benchmarks.detection import DetectionBenchmark
 from mvpose.benchmarks.job import JobBenchmark
 from mvpose.benchmarks.models import ModelsBenchmark
 from mvpose.benchmarks.triangulation import TriangulationBenchmark
@@ -15,13 +16,16 @@ Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
     | Annotated[ModelsBenchmark, tyro.conf.subcommand("models")]
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
+    | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
 )
 
 
-def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark) -> int:
+def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark | DetectionBenchmark) -> int:
     """Run the benchmark that was named."""
     if isinstance(command, JobBenchmark):
         job.run(command)
+    elif isinstance(command, DetectionBenchmark):
+        detection.run(command)
     elif isinstance(command, ModelsBenchmark):
         models.run(command)
     else:
