@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -51,6 +52,25 @@ def write_whole(uri: str, data: bytes) -> None:
         _in_spite_of_sweeps(lambda: _replace(path, data))
 
 
+def write_whole_file(uri: str, path: str) -> None:
+    """`write_whole` of the content of a local file, of which only a part is in memory at a time."""
+    with _storage_errors(uri):
+        fs, there = filesystem(uri)
+        if is_remote(uri):
+            fs.put_file(path, there)
+            return
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        temporary = f"{there}.{uuid.uuid4().hex}.tmp"
+        try:
+            shutil.copyfile(path, temporary)
+            with open(temporary, "rb") as copied:
+                os.fsync(copied.fileno())
+            os.replace(temporary, there)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
 def swept(uri: str) -> None:
     """Remove a file or a folder that nobody needs; where another driver sweeps or writes there too, that is fine.
 
@@ -63,7 +83,7 @@ def swept(uri: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
+        if error.errno not in (errno.ENOTEMPTY, errno.EISDIR):  # written to, or made again, since it was looked at
             raise ResultsError(f"{uri} cannot be removed: {error.strerror or error}.") from error
 
 

@@ -44,11 +44,17 @@ class Reconstruct(ReconstructJob):
 
 
 def run(command: Reconstruct) -> int:
-    """Exit code: 0 complete, 3 complete with few enough failures, 4 with more."""
+    """Exit code: 0 complete, 3 complete with few enough failures, 4 with more.
+
+    A dry run of a job that would be refused is refused too, once it has told its settings.
+    """
     if not command.archive or not command.output:
         raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
     if command.dry_run:
-        print(_described(command, plan_job(command)))
+        work = plan_job(command)
+        print(_described(command, work))
+        if not command.replan:
+            work.run.matches(work.settings)
         return 0
     engine = Engine(command.engine)
     print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")

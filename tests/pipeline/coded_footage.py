@@ -8,11 +8,13 @@ import time
 from dataclasses import replace
 
 import av
+import cv2
 import numpy as np
 import torch
 
 from mvpose import scenes
 from mvpose.config import digest
+from mvpose.errors import VideoError
 from mvpose.models.detector import DetectorConfig, People
 from mvpose.scenes import Scene
 from tests.archive.numbered_video import HEIGHT, WIDTH, number_of, numbered_picture
@@ -37,6 +39,8 @@ class CodedDetector:
         self.chunk_frames = config.chunk_frames
         self.digest = self.digest_of(config)
         self.seconds_a_frame = float(os.environ.get("CODED_SECONDS", "0"))
+        self.fails_at = int(os.environ.get("CODED_FAILS", "-1"))
+        """A frame at which a fault is played that is over when the job runs again."""
 
     @staticmethod
     def digest_of(config: DetectorConfig) -> str:
@@ -48,6 +52,8 @@ class CodedDetector:
     def people(self, picture: np.ndarray) -> People:
         time.sleep(self.seconds_a_frame)
         camera, frame = divmod(number_of(picture), FRAMES_A_CAMERA)
+        if frame == self.fails_at:
+            raise VideoError("the storage was away")
         found = self.keypoints
         there = found.box_score[camera, frame] > 0
         xy, confidence = found.xy[camera, frame, there], found.confidence[camera, frame, there]
@@ -67,6 +73,18 @@ def write_capture(folder: str, num_frames: int, scene_frames: int = 40) -> str:
     for camera in range(len(shown.rig)):
         write_video(os.path.join(folder, "videos", f"cam{camera}.mp4"), camera, num_frames)
     write_calibration(os.path.join(folder, "calibration", "Calib.toml"), shown)
+    return folder
+
+
+def write_picture_capture(folder: str, num_frames: int) -> str:
+    """The same capture as folders of pictures: images/cam0/0000.png ..."""
+    os.makedirs(os.path.join(folder, "calibration"))
+    write_calibration(os.path.join(folder, "calibration", "Calib.toml"), scene(40))
+    for camera in range(4):
+        os.makedirs(os.path.join(folder, "images", f"cam{camera}"))
+        for frame in range(num_frames):
+            picture = numbered_picture(camera * FRAMES_A_CAMERA + frame)
+            cv2.imwrite(os.path.join(folder, "images", f"cam{camera}", f"{frame:04d}.png"), picture[..., ::-1])
     return folder
 
 
