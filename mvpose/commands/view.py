@@ -1,75 +1,141 @@
-"""`mvpose view`: overlays, plots and one page of a finished run."""
+"""`mvpose view`: overlays, plots and one page of finished runs, and an index of all their captures, worst first."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 import numpy as np
 import tyro
 
 from mvpose import tracking
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, is_remote, join, read_text
+from mvpose.archive.locations import absolute, exists, is_remote, join, read_text
 from mvpose.archive.run_folder import RunFolder, Summary
 from mvpose.config import digest
-from mvpose.errors import ConfigError
+from mvpose.errors import ConfigError, ResultsError
 from mvpose.records import CapturePlan
-from mvpose.report.run_report import ReportConfig, write_report
-from mvpose.report.subject import CaptureReport
+from mvpose.report.index_page import INDEX, IndexRow, index_page
+from mvpose.report.page import anchor
+from mvpose.report.run_report import PAGE, ReportConfig, write_report
+from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.tracking import TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Make overlays, plots and a summary page of a finished run."""
+    """Make overlays, plots and a summary page of finished runs, and an index of their captures, worst first."""
 
-    run: tyro.conf.Positional[str] = ""
-    """Output of `mvpose reconstruct`."""
+    run: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Outputs of `mvpose reconstruct`, one or several."""
     output: str | None = None
-    """Where the pictures go; without it the folder `view` of the run."""
+    """Where the pictures and the index go; without it the folder `view` (or `view_filtered`) of the run. The pages of
+    several runs go to their own folders, and the index of all goes here."""
+    filtered: bool = False
+    """Show the filtered poses, not the raw ones."""
     report: ReportConfig = field(default_factory=ReportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def run(command: View) -> int:
-    """Print where the page and the pictures are; they are made anew only when the run has changed."""
+    """Print where the pages and the pictures are; they are made anew only when the run has changed."""
     if not command.run:
         raise ConfigError("say which run: mvpose view RUN")
-    folder = RunFolder(command.run)
-    output = command.output or join(command.run, "view")
+    several = len(command.run) > 1
+    if several and not command.output:
+        raise ConfigError("say where the index of several runs goes: mvpose view RUN RUN --output FOLDER")
+    rows: list[IndexRow] = []
+    for uri in command.run:
+        own = join(uri, "view_filtered" if command.filtered else "view")
+        output = own if several or not command.output else command.output
+        folder = RunFolder(uri)
+        files = _pages(command, folder, output)
+        for name, file in files.items():
+            print(f"{name}: {file}")
+        rows += _index_rows(folder, output, files, command.output or output)
+    target = join(command.output or output, INDEX)
+    write_whole(
+        target, index_page(", ".join(command.run[:3]) + (" ..." if len(command.run) > 3 else ""), rows).encode()
+    )
+    print(f"{INDEX}: {target}")
+    return 0
+
+
+def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
+    """The files of a run's page by name, made if they are not those of the run as it is."""
     summary = folder.summary()
-    made_of = digest(summary, folder.settings().values, command.report)
+    made_of = digest(summary, folder.settings().values, command.report, command.filtered)
     stamp = join(output, "made_of.json")
     if not exists(stamp) or json.loads(read_text(stamp))["made_of"] != made_of:
         files = _make(command, folder, summary, output)
         write_whole(stamp, json.dumps({"made_of": made_of, "files": files}, indent=1).encode())
-    for name, uri in json.loads(read_text(stamp))["files"].items():
-        print(f"{name}: {uri}")
-    return 0
+    return json.loads(read_text(stamp))["files"]
 
 
 def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> dict[str, str]:
-    captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary.figures))]
+    captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary.figures, command.filtered))]
     told = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
-    files = write_report(captures, summary.failures, told, output, command.report, title=command.run)
-    record = join(command.run, "tracking.json")
+    title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
+    files = write_report(captures, summary.failures, told, output, command.report, title=title)
+    record = join(folder.uri, "tracking.json")
     if command.tracking.enabled and exists(record) and not is_remote(output):
         known = json.loads(read_text(record))
-        tracking.log_files(replace(command.tracking, uri=known["uri"]), known["run_id"], output, "view")
+        store = replace(command.tracking, uri=known["uri"])
+        tracking.log_files(store, known["run_id"], output, "view_filtered" if command.filtered else "view")
     return files
 
 
-def _capture(folder: RunFolder, plan: CapturePlan, figures) -> CaptureReport | None:
-    """A capture as it was reconstructed; None if no clip of it was."""
+def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> CaptureReport | None:
+    """A capture as it was reconstructed, or filtered; None if no clip of it was, or its filter could not be run."""
     poses = folder.poses(plan)
     if poses is None:
         return None
+    # Those of single cameras, joints and bones are on the plots; in a row of their own they bury the others.
+    own = {name: value for name, value in figures.get(plan.capture.capture_id, {}).items() if "/" not in name}
+    if filtered:
+        try:
+            after = folder.filtered(plan)
+        except ResultsError as error:
+            print(f"{plan.capture.capture_id}: left out: {error}")
+            return None
+        poses = after.poses
+        known = np.isfinite(poses.xyz[..., 0])
+        own["filled_share"] = float(after.filled.sum() / max(1, known.sum()))
     return CaptureReport(
         capture=replace(plan.capture, rig=folder.rig(plan)),
         poses=poses,
         frames=np.arange(len(poses.xyz)),
         keypoints=folder.keypoints(plan),
-        # Those of single cameras, joints and bones are on the plots; in a row of their own they bury the others.
-        figures={name: value for name, value in figures.get(plan.capture.capture_id, {}).items() if "/" not in name},
+        figures=own,
     )
+
+
+def _index_rows(folder: RunFolder, view: str, files: dict[str, str], index: str) -> Iterator[IndexRow]:
+    """One row a capture, those that could not even be planned among them."""
+    summary = folder.summary()
+    frames = {plan.capture.capture_id: plan.capture.num_frames for plan in folder.plans()}
+    unplanned = {f.clip.capture_id: 0 for f in summary.failures}
+    page = _link(join(view, PAGE), index)
+    for capture_id, count in (unplanned | frames).items():
+        failures = [f for f in summary.failures if f.clip.capture_id == capture_id]
+        failed = sum(f.clip.stop - f.clip.start for f in failures)
+        in_full = any(name.startswith(f"{folder_name(capture_id)}/") for name in files)
+        yield IndexRow(
+            run=folder.uri,
+            capture_id=capture_id,
+            figures=summary.figures.get(capture_id, {}),
+            failed_share=failed / count if count else 1.0,
+            reasons=tuple(f"{n} x {reason}" for reason, n in Counter(str(f.reason) for f in failures).items()),
+            link=f"{page}#{anchor(capture_id)}" if in_full else page,
+        )
+
+
+def _link(page: str, index: str) -> str:
+    """The way from the index to a page: relative where both are on one disk, so that the folder may be moved."""
+    if is_remote(page) or is_remote(index):
+        return page
+    return quote(os.path.relpath(absolute(page), absolute(index)))

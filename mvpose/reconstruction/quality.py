@@ -52,6 +52,9 @@ class Quality:
     """Of every view that shows the person, kept or not."""
     body_left_out: Errors
     """Of views against what the others reconstruct without them, on up to `LEFT_OUT_FRAMES` frames."""
+    body_used_mm: float
+    """As `body_used`, mean, at the depth of each joint: an error in the pictures of any camera as one in the room."""
+    body_left_out_mm: float
     used: Errors
     all_views: Errors
     body_views_used: float
@@ -68,6 +71,7 @@ class Quality:
     too_fast_share: float
     """Steps from frame to frame that no person can make (`FASTEST_M_S`), of all."""
     camera_used: tuple[Errors, ...]
+    camera_used_mm: tuple[float, ...]
     camera_all_views: tuple[Errors, ...]
     camera_left_out: tuple[Errors, ...]
     camera_excluded_share: tuple[float, ...]
@@ -75,6 +79,7 @@ class Quality:
     camera_unused_frames_share: tuple[float, ...]
     """Frames with a pose to which a camera contributes no joint."""
     joint_used: tuple[Errors, ...]
+    joint_used_mm: tuple[float, ...]
     joint_all_views: tuple[Errors, ...]
     joint_reconstructed_share: tuple[float, ...]
     bone_length_m: tuple[float, ...]
@@ -88,13 +93,15 @@ class Quality:
         return _mean(np.array([s for s, b in zip(self.bone_spread, self.skeleton.bones, strict=True) if _in_body(b)]))
 
     def figures(self) -> dict[str, float]:
-        """Everything as one flat dict; names end in their unit (px, m, share) where they have one."""
+        """Everything as one flat dict; names end in their unit (px, mm, m, share) where they have one."""
         flat = {
             **_errors("body_used", self.body_used),
             **_errors("body_all_views", self.body_all_views),
             **_errors("body_left_out", self.body_left_out),
             **_errors("used", self.used),
             **_errors("all_views", self.all_views),
+            "body_used_mean_mm": self.body_used_mm,
+            "body_left_out_mean_mm": self.body_left_out_mm,
             "body_views_used": self.body_views_used,
             "body_views_seen": self.body_views_seen,
             "body_reconstructed_share": self.body_reconstructed_share,
@@ -106,12 +113,14 @@ class Quality:
         }
         for v, camera in enumerate(self.cameras):
             flat |= _errors(f"camera/{camera}/used", self.camera_used[v])
+            flat[f"camera/{camera}/used_mean_mm"] = self.camera_used_mm[v]
             flat |= _errors(f"camera/{camera}/all_views", self.camera_all_views[v])
             flat |= _errors(f"camera/{camera}/left_out", self.camera_left_out[v])
             flat[f"camera/{camera}/excluded_share"] = self.camera_excluded_share[v]
             flat[f"camera/{camera}/unused_frames_share"] = self.camera_unused_frames_share[v]
         for j, joint in enumerate(self.skeleton.joints):
             flat |= _errors(f"joint/{joint}/used", self.joint_used[j])
+            flat[f"joint/{joint}/used_mean_mm"] = self.joint_used_mm[j]
             flat |= _errors(f"joint/{joint}/all_views", self.joint_all_views[j])
             flat[f"joint/{joint}/reconstructed_share"] = self.joint_reconstructed_share[j]
         for b, (parent, child) in enumerate(self.skeleton.bones):
@@ -131,6 +140,7 @@ def quality(
     some = np.unique(np.linspace(0, len(poses.xyz) - 1, LEFT_OUT_FRAMES).round().astype(int))
     left_out = leave_one_camera_out(poses_at(poses, some), keypoints_at(keypoints, some), rig, config)
     used_px = np.where(poses.views_used, errors.error_px, np.nan)
+    used_mm, left_out_mm = used_px * errors.pixel_mm, left_out * errors.pixel_mm[some]
     body = [i for i, joint in enumerate(poses.skeleton.joints) if joint in BODY_JOINTS]
     there = _there(poses.xyz[..., 0])
     present = _present(there)
@@ -142,6 +152,8 @@ def quality(
         body_used=Errors.of(used_px[:, :, body]),
         body_all_views=Errors.of(errors.error_px[:, :, body]),
         body_left_out=Errors.of(left_out[:, :, body]),
+        body_used_mm=_mean(used_mm[:, :, body]),
+        body_left_out_mm=_mean(left_out_mm[:, :, body]),
         used=Errors.of(used_px),
         all_views=Errors.of(errors.error_px),
         body_views_used=_mean(poses.num_views[:, :, body][in_body]),
@@ -152,11 +164,13 @@ def quality(
         swapped_share=_share(errors.swapped, poses.views_used),
         too_fast_share=_too_fast(poses.xyz, fps),
         camera_used=_each(used_px, 3),
+        camera_used_mm=tuple(map(_mean, np.moveaxis(used_mm, 3, 0))),
         camera_all_views=_each(errors.error_px, 3),
         camera_left_out=_each(left_out, 3),
         camera_excluded_share=_excluded(poses, errors),
         camera_unused_frames_share=_unused_frames(poses),
         joint_used=_each(used_px, 2),
+        joint_used_mm=tuple(map(_mean, np.moveaxis(used_mm, 2, 0))),
         joint_all_views=_each(errors.error_px, 2),
         joint_reconstructed_share=tuple(_mean(there[:, :, j][present]) for j in range(there.shape[2])),
         bone_length_m=lengths,

@@ -32,6 +32,8 @@ class ViewErrors:
     confidence: Float[np.ndarray, "T P J V"]
     """Of the 2D joint; 0 where the view has none."""
     swapped: Bool[np.ndarray, "T P J V"]
+    pixel_mm: Float[np.ndarray, "T P J V"]
+    """What one pixel of the view is at the joint: its depth over the focal length; NaN where the joint is missing."""
 
 
 def view_errors(
@@ -102,9 +104,14 @@ def _errors_of_chunk(
     points = torch.from_numpy(poses.xyz).double()
     projected, before = rig.project(points.nan_to_num())
     error = (projected.movedim(0, -2) - matched.drawn).norm(dim=-1)
+    depth_m = rig.camera_from_world.apply(points.reshape(1, -1, 3))[..., 2].T.reshape(*points.shape[:3], len(rig))
+    pixel_mm = 1000.0 * depth_m / rig.focal.mean(dim=-1)
     there = (matched.weight > 0) & before.movedim(0, -1) & points.isfinite().all(dim=-1)[..., None]
     return ViewErrors(
-        torch.where(there, error, torch.nan).float().numpy(), matched.weight.float().numpy(), matched.swapped.numpy()
+        torch.where(there, error, torch.nan).float().numpy(),
+        matched.weight.float().numpy(),
+        matched.swapped.numpy(),
+        pixel_mm.float().numpy(),
     )
 
 

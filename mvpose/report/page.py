@@ -18,7 +18,7 @@ from importlib import resources
 from typing import Any
 
 from mvpose.records import Clip, ClipFailure
-from mvpose.report.subject import CaptureReport
+from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import script_json
 from mvpose.report.wording import MEANINGS, REASONS, label_and_value, number
 
@@ -72,7 +72,7 @@ def render_page(
         "<main>",
         _capture_table(captures, sections),
         _failures(failures),
-        *(_section(i, section) for i, section in enumerate(sections)),
+        *(_section(section) for section in sections),
         meanings(MEANINGS),
         "</main>",
     ]
@@ -100,19 +100,22 @@ def page_header(title: str, subtitle: str, summary: Mapping[str, int | float | s
     told = (label_and_value(name, value) for name, value in summary.items())
     tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in told)
     return (
-        f"<header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>"
-        f'<div class="tiles">{tiles}</div></div></header>'
+        f'<header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p><div class="tiles">{tiles}</div></div></header>'
     )
+
+
+def anchor(capture_id: str) -> str:
+    """Where a page shows a capture in full: other pages may link there."""
+    return f"capture-{folder_name(capture_id)}"
 
 
 def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section]) -> str:
     """All captures, worst first as they come; those shown in full are linked."""
-    anchors = {section.subject.capture.capture_id: i for i, section in enumerate(sections)}
+    in_full = {section.subject.capture.capture_id for section in sections}
     heads = ("cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
     rows = []
     for subject in captures:
         name = escape(subject.capture.capture_id)
-        anchor = anchors.get(subject.capture.capture_id)
         cells = (
             number(len(subject.capture.rig)),
             number(len(subject.frames)),
@@ -122,7 +125,8 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
             number(subject.mean_views),
             number(100 * subject.bone_spread),
         )
-        link = name if anchor is None else f'<a href="#capture-{anchor}">{name}</a>'
+        linked = f'<a href="#{anchor(subject.capture.capture_id)}">{name}</a>'
+        link = linked if subject.capture.capture_id in in_full else name
         rows.append(f"<tr><td>{link}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(f"<th class=n>{h}</th>" for h in heads)
     left_out = len(captures) - len(sections)
@@ -160,14 +164,14 @@ def _frames(clip: Clip) -> str:
     return f"{clip.start} to {clip.stop - 1}" if clip.stop > clip.start else "all"
 
 
-def _section(index: int, section: Section) -> str:
+def _section(section: Section) -> str:
     subject = section.subject
     figures = (label_and_value(name, value) for name, value in subject.figures.items())
     told = "".join(f"<div><span>{escape(label)}</span> <b>{escape(value)}</b></div>" for label, value in figures)
     trouble = f'<div class="failure"><b>No overlays.</b> {escape(section.trouble)}</div>' if section.trouble else ""
     return "\n".join(
         [
-            f'<section id="capture-{index}"><h2>{escape(subject.capture.capture_id)}</h2>',
+            f'<section id="{anchor(subject.capture.capture_id)}"><h2>{escape(subject.capture.capture_id)}</h2>',
             f'<p class="note">{_outline(subject)}</p><div class="figures">{told}</div>{trouble}',
             _film(section.film) if section.film else "",
             *(shown(picture) for picture in section.sheet),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ from mvpose.report.page import Film, Picture, Section, render_page
 from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
 from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
-from mvpose.report.subject import CaptureReport
+from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import viewer_data
 
 PAGE = "report.html"
@@ -63,14 +61,6 @@ def write_report(
     page = render_page(title, captures, sections, failures, summary)
     _write(PAGE, page.encode(), output_uri, files)
     return files
-
-
-def folder_name(capture_id: str) -> str:
-    """A name for a capture's folder in which only letters, digits, `-`, `_` and inner dots stand; unique by digest."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", capture_id)[:80].strip("._-")
-    if plain and plain == capture_id:
-        return plain
-    return f"{plain}-{hashlib.sha256(capture_id.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def _capture_section(subject: CaptureReport, output_uri: str, config: ReportConfig, files: dict[str, str]) -> Section:

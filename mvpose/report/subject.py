@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -83,6 +85,14 @@ class CaptureReport:
         """Standard deviation over median of the length of a limb over time; median over limbs and persons."""
         lengths = bone_lengths(self.poses, limb_bones(self.poses.skeleton))
         return float(median_known(length_spread(lengths)))
+
+
+def folder_name(capture_id: str) -> str:
+    """A name for a capture's folder in which only letters, digits, `-`, `_` and inner dots stand; unique by digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", capture_id)[:80].strip("._-")
+    if plain and plain == capture_id:
+        return plain
+    return f"{plain}-{hashlib.sha256(capture_id.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def body_indices(skeleton: Skeleton) -> list[int]:

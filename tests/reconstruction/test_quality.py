@@ -39,7 +39,7 @@ def test_perfect_footage_has_perfect_figures():
 def test_figures_are_flat_numbers_whose_names_end_in_their_unit():
     figures = quality_of(scenes.ring4(num_frames=5)).figures()
     assert all(isinstance(value, float) for value in figures.values())
-    assert {name.rpartition("_")[2] for name in figures} <= {"px", "m", "share", "used", "seen"}
+    assert {name.rpartition("_")[2] for name in figures} <= {"px", "mm", "m", "share", "used", "seen"}
     assert {"camera/cam03/left_out_mean_px", "joint/neck/used_median_px", "bone/neck-head/spread_share"} <= set(figures)
 
 
@@ -102,3 +102,13 @@ def test_a_skeleton_without_some_body_joints_and_people_never_seen_give_nan_not_
     )
     found = quality(empty, keypoints, scene.rig, scene.fps)
     assert np.isnan(found.used.mean_px) and found.frames_share == 0
+
+
+def test_an_error_in_millimetres_is_the_one_in_pixels_at_the_depth_of_the_joint():
+    """All cameras of the ring stand equally far from its middle: a shift of the pictures is one length in the room."""
+    scene = scenes.ring4(num_frames=5)
+    found = quality_of(scene)
+    depth_m = float(np.linalg.norm(scene.rig.centres_world.numpy() - scene.joints.mean(axis=(0, 1, 2)), axis=-1).mean())
+    pixel_mm = 1000 * depth_m / float(scene.rig.focal.mean())
+    assert found.body_used_mm == pytest.approx(found.body_used.mean_px * pixel_mm, rel=0.1)
+    assert found.camera_used_mm[0] == pytest.approx(found.camera_used[0].mean_px * pixel_mm, rel=0.3)

@@ -104,8 +104,10 @@ def test_the_table_tells_of_every_capture_and_links_those_shown():
     shown, other = capture_report(capture_id="shown"), empty(capture_report(capture_id="other"))
     page = render_page("t", [shown, other], [_section(shown)], [], {"captures": 2})
     reader = _read(page)
-    assert [a["href"] for tag, a in reader.tags if tag == "a" and (a["href"] or "").startswith("#")] == ["#capture-0"]
-    assert any(a.get("id") == "capture-0" for _, a in reader.tags)
+    assert [a["href"] for tag, a in reader.tags if tag == "a" and (a["href"] or "").startswith("#")] == [
+        "#capture-shown"
+    ]
+    assert any(a.get("id") == "capture-shown" for _, a in reader.tags)
     assert "other" in reader.text and "100" in reader.text and "–" in reader.text and "nan" not in reader.text.lower()
 
 
