@@ -7,6 +7,7 @@ import signal
 import sys
 from importlib import import_module
 from types import FrameType
+from typing import get_args
 
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
@@ -19,6 +20,9 @@ VERBS = {
     "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
     "train": ("Train", "Train a multi-view network on a table of samples"),
     "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
+    "register": ("Register", "Register a trained network as a version that MLflow can serve"),
+    "promote": ("Promote", "Move an alias to a version that is better than its holder, or back"),
+    "track": ("Track", "Send records of runs that did not reach MLflow when they were made"),
     "models": ("Models", "Fetch and list the weights of the detector"),
     "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
 }
@@ -70,6 +74,11 @@ def parse(verb: str, arguments: list[str]):
     arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     if "--config" not in arguments:
         return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
+    for option in get_args(command):
+        subcommand, choice = get_args(option)
+        if arguments[0] == choice.name:
+            command, verb, arguments = subcommand, f"{verb} {choice.name}", arguments[1:]
+            break
     default, arguments = _named_run(command, arguments)
     return tyro.cli(command, args=arguments, default=default, prog=f"mvpose {verb}")
 

@@ -11,12 +11,12 @@ class TrackingConfig:
     """Where runs are recorded."""
 
     enabled: bool = True
-    """Send records to MLflow as they come. Without it they stay in the local folder, for `mvpose track`."""
+    """Send records to MLflow as they come. Without it they stay in the local folder, for `mvpose track sync`."""
     uri: str | None = None
     """Tracking server or store; without it `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` here."""
     experiment: str = "reconstruct"
     folder: str = "tracking"
-    """Local folder where every record is written before it is sent; `mvpose track` sends what did not arrive."""
+    """Local folder where every record is written before it is sent; `mvpose track sync` sends what did not arrive."""
 
 
 def tracking_uri(config: TrackingConfig) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def send(config: TrackingConfig, spool: Spool, *, wait: bool) -> int:
 
     Raises nothing for a record that the store will never take: it is set aside, and said.
     """
-    with spool.sending(wait) as mine, _reached(config):
+    with spool.sending(wait) as mine, reached(config):
         if not mine:
             return 0
         client = client_of(config)
@@ -97,6 +97,7 @@ def client_of(config: TrackingConfig) -> MlflowClient:
     # A server that is down is asked for seconds, not for MLflow's default of some minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -122,8 +123,18 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> st
         return experiment_id(client, config, name)
 
 
+def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str, float, int, int]]) -> None:
+    """(name, value, milliseconds, step) as metrics of a run, as many in a call as MLflow takes."""
+    from mlflow.entities import Metric
+
+    found = (Metric(_allowed(key), value, time_ms, step) for key, value, time_ms, step in points)
+    while some := list(islice(found, MOST_METRICS)):
+        client.log_batch(remote_id, metrics=some)
+
+
 @contextmanager
-def _reached(config: TrackingConfig) -> Iterator[None]:
+def reached(config: TrackingConfig) -> Iterator[None]:
+    """Raises UnreachableError where the store cannot be reached, or refuses."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -207,7 +218,8 @@ def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: 
             case "start":
                 _send_start(client, remote_id, record)
             case "metrics":
-                _send_metrics(client, remote_id, together)
+                points = ((k, v, r["time"], r["step"]) for r in together for k, v in r["figures"].items())
+                log_points(client, remote_id, points)
             case "tags":
                 _send_tags(client, remote_id, record["tags"])
             case "files":
@@ -236,18 +248,6 @@ def _send_start(client: MlflowClient, remote_id: str, record: Record) -> None:
     client.log_dict(remote_id, record["settings"], "settings.json")
     client.log_dict(remote_id, record["environment"], "environment.json")
     client.update_run(remote_id, status="RUNNING")
-
-
-def _send_metrics(client: MlflowClient, remote_id: str, together: Sequence[Record]) -> None:
-    from mlflow.entities import Metric
-
-    found = (
-        Metric(_allowed(key), value, record["time"], record["step"])
-        for record in together
-        for key, value in record["figures"].items()
-    )
-    while some := list(islice(found, MOST_METRICS)):
-        client.log_batch(remote_id, metrics=some)
 
 
 def _send_tags(client: MlflowClient, remote_id: str, tags: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def described(config: TrackingConfig, run_id: str) -> str:
     arrived = spool.arrived()
     if arrived and not spool.is_waiting():
         return f"MLflow run {arrived.remote_id} in {arrived.uri}"
-    return f"record of the run in {spool.path}, not yet in MLflow: mvpose track {os.path.abspath(config.folder)}"
+    return f"record of the run in {spool.path}, not yet in MLflow: mvpose track sync {os.path.abspath(config.folder)}"
 
 
 def sync_runs(config: TrackingConfig) -> tuple[int, int]:

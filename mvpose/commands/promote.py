@@ -1,0 +1,64 @@
+"""`mvpose promote`: an alias moves to a version that is better than the one that holds it, and back again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from mvpose.errors import ConfigError
+from mvpose.tracking import TrackingConfig
+from mvpose.tracking.gate import Gate
+from mvpose.tracking.promotion import promote, roll_back
+
+REFUSED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """Move an alias to a version if it is better, on the same held-out set, than the version that holds it."""
+
+    name: tyro.conf.Positional[str] = ""
+    """Name in the registry."""
+    version: tyro.conf.Positional[int] = 0
+    """Version that is to hold the alias; with --rollback it may be left out."""
+    alias: str = "champion"
+    evaluation: str | None = None
+    """Folder that mvpose evaluate made for the version; without it the one that was registered with it."""
+    rival_evaluation: str | None = None
+    """The same for the version that holds the alias now."""
+    gate: Annotated[Gate, tyro.conf.arg(name="")] = field(default_factory=Gate)
+    rollback: bool = False
+    """Give the alias back to the version that held it before (or to VERSION, which did once)."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def run(command: Promote) -> int:
+    """Exit code: 0 the alias is where it was asked to be, 4 the gate refused."""
+    if not command.name or (command.version < 1 and not command.rollback):
+        raise ConfigError(
+            "say which version of which model: mvpose promote NAME VERSION, or mvpose promote NAME --rollback"
+        )
+    if command.rollback:
+        back = roll_back(command.tracking, command.name, command.alias, command.version or None)
+        print(f"{command.alias} of {command.name} is version {back.now} again; it was version {back.before}.")
+        return 0
+    decision = promote(
+        command.tracking,
+        command.name,
+        command.version,
+        command.alias,
+        command.gate,
+        command.evaluation,
+        command.rival_evaluation,
+    )
+    if decision.verdict is None:
+        print(f"Nothing to do: {command.alias} of {command.name} is version {command.version}.")
+        return 0
+    if not decision.moved:
+        print(f"Refused: {decision.verdict.reason}. {command.alias} of {command.name} stays version {decision.now}.")
+        return REFUSED
+    was = f"; it was version {decision.before}" if decision.before else ""
+    print(f"{command.alias} of {command.name} is version {decision.now}{was}: {decision.verdict.reason}.")
+    return 0

@@ -1,0 +1,40 @@
+"""`mvpose register`: a trained network becomes a version that any consumer of MLflow can load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from mvpose.archive.locations import exists, join
+from mvpose.errors import ConfigError
+from mvpose.tracking import TrackingConfig, tracking_uri
+from mvpose.tracking.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register:
+    """Register a trained network as the next version of a model, under the alias `challenger`."""
+
+    model: tyro.conf.Positional[str] = ""
+    """Folder of a trained network (model.json and weights.safetensors), or the output of mvpose train; may be s3://."""
+    name: str = ""
+    """Name in the registry."""
+    evaluation: str | None = None
+    """Folder that mvpose evaluate made for it; the gate of mvpose promote reads it."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def run(command: Register) -> int:
+    """Exit code 0; what goes wrong is an error."""
+    if not command.model or not command.name:
+        raise ConfigError("say which model and under which name: mvpose register MODEL --name NAME")
+    folder = command.model
+    if not exists(join(folder, "model.json")) and exists(join(folder, "model", "model.json")):
+        folder = join(folder, "model")
+    version = register(command.tracking, folder, command.name, command.evaluation)
+    print(
+        f"{version.uri} in {tracking_uri(command.tracking)}: weights {version.weights_sha256[:12]}, alias challenger.\n"
+        f"Next: mvpose promote {version.name} {version.version}"
+    )
+    return 0

@@ -1,0 +1,121 @@
+"""A network as an MLflow model that needs MLflow alone: weights, code, requirements, signature, example.
+
+Weights are safetensors, the model is code (`served_model.py`): nothing is pickled, neither here nor where it is loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pandas as pd
+from packaging.version import Version
+
+import mvpose
+from mvpose.models.saved import SavedModel
+from mvpose.skeleton import SKELETONS
+from mvpose.tracking.config import TrackingConfig, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.models.model import ModelInfo
+
+# Distributions that a registered network imports until it has answered; a test holds the list to that.
+REQUIREMENTS = (
+    "cattrs", "jaxtyping", "numba", "numpy", "onnx", "opencv-python-headless", "pandas", "safetensors", "torch",
+)  # fmt: skip
+
+
+def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
+    """The model folder with code, signature, example and requirements, in the store of `global_stores`."""
+    import mlflow
+
+    package = os.path.dirname(os.path.abspath(mvpose.__file__))
+    with mlflow.start_run(run_id=run):
+        return mlflow.pyfunc.log_model(
+            name="network",
+            python_model=os.path.join(package, "tracking", "served_model.py"),
+            artifacts={"model": folder},
+            code_paths=[package],
+            pip_requirements=requirements(),
+            signature=signature(),
+            input_example=example(model),
+            model_config={"weights_sha256": model.sha256},
+            metadata={
+                "weights_sha256": model.sha256,
+                "joints": list(SKELETONS[model.config.skeleton].joints),
+                "config": json.loads(json.dumps(asdict(model.config))),
+                "lineage": model.lineage,
+            },
+        )
+
+
+def example(model: SavedModel) -> pd.DataFrame:
+    """Two rows of input, of noise before cameras 3 m away."""
+    rng, views = np.random.default_rng(0), model.config.fusion.views
+    width, height = model.config.size
+    rows = []
+    for _ in range(2):
+        matrices, crops = [], []
+        for v in range(views):
+            angle = 2 * np.pi * v / (views + 1)
+            rotation = np.array([[-np.sin(angle), np.cos(angle), 0], [0, 0, -1], [-np.cos(angle), -np.sin(angle), 0]])
+            camera = np.concatenate([rotation, [[0.0], [0.0], [3.0]]], axis=1)
+            matrices.append((np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]) @ camera).tolist())
+            noise = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (9, 9))
+            crops.append(base64.b64encode(cv2.imencode(".jpg", noise)[1].tobytes()).decode())
+        rows.append({"crops": crops, "projections": matrices, "present": [True] * views})
+    return pd.DataFrame(rows)
+
+
+def signature() -> ModelSignature:
+    """Columns in and out; see `mvpose.tracking.served_model`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+    numbers = Array(DataType.double)
+    return ModelSignature(
+        Schema(
+            [
+                ColSpec(Array(DataType.string), "crops"),
+                ColSpec(Array(Array(numbers)), "projections"),
+                ColSpec(Array(DataType.boolean), "present", required=False),
+            ]
+        ),
+        Schema(
+            [
+                ColSpec(Array(numbers), "joints"),
+                ColSpec(Array(DataType.boolean), "valid"),
+                ColSpec(numbers, "confidence"),
+            ]
+        ),
+    )
+
+
+def requirements() -> list[str]:
+    """What a registered network needs besides MLflow, as installed here, without a build's local part (`+cpu`)."""
+    return [f"{name}=={Version(installed(name)).public}" for name in REQUIREMENTS]
+
+
+@contextmanager
+def global_stores(config: TrackingConfig) -> Iterator[None]:
+    """The stores of `config` for those calls of MLflow that know but one for the whole process."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri(config))
+    try:
+        yield
+    finally:
+        # MLflow writes the variable itself, and leaves what was set in the process to outlive this block.
+        mlflow.set_tracking_uri(None)  # pyright: ignore[reportArgumentType]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -1,0 +1,193 @@
+"""Versions of models: what is registered, and what a consumer gets.
+
+A version is a folder that MLflow can run by itself: weights as safetensors with their digest, config, skeleton, the
+code of mvpose, the packages it needs by version, signature, an example, and where it came from. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mvpose.archive.locations import exists, join, read_bytes
+from mvpose.config import flatten
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
+from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached
+from mvpose.tracking.logged_model import global_stores, log_network
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+EVALUATION, SAMPLES, SUMMARY = "evaluation", "samples.parquet", "summary.json"
+WEIGHTS_TAG, DATA_TAG = "mvpose.weights_sha256", "mvpose.data_sha256"
+MODELS_EXPERIMENT = "models"
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class RegistryError(ConfigError):
+    """A model, version or alias is not in the registry, or is not what it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version in the registry, resolved: an alias that moves later changes nothing here."""
+
+    name: str
+    version: int
+    weights_sha256: str
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/VERSION`."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def register(config: TrackingConfig, folder: str, name: str, evaluation: str | None = None) -> Version:
+    """Register what `save_model` wrote in `folder` (any location) as the next version of `name`, under `challenger`.
+
+    `evaluation` is the folder that `mvpose evaluate` made for it. WeightsError where the model is not whole;
+    ConfigError where the evaluation is of other weights; UnreachableError where the registry does not answer.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        local = fetched(folder, os.path.join(scratch, "model"), (DESCRIPTION, WEIGHTS))
+        model = load_model(local)
+        tags, figures = {WEIGHTS_TAG: model.sha256, **_lineage_tags(model.lineage)}, _numbers(model.lineage)
+        if evaluation is not None:
+            evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))
+            summary = check_evaluation(evaluation, model.sha256)
+            figures |= summary["metrics"]
+            tags |= {DATA_TAG: summary["data_sha256"], "mvpose.protocol": summary["protocol"]}
+        with reached(config), global_stores(config):
+            return _registered(config, name, model, local, evaluation, tags, figures)
+
+
+def resolve(config: TrackingConfig, uri: str) -> Version:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` means now; RegistryError where there is none."""
+    parts = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
+    if parts is None:
+        raise RegistryError(f"{uri}: name a version as models:/NAME@ALIAS or models:/NAME/3.")
+    with reached(config):
+        found = found_version(config, parts["name"], alias=parts["alias"], version=parts["version"])
+    if WEIGHTS_TAG not in found.tags:
+        raise RegistryError(f"{uri} is version {found.version}, which mvpose did not register.")
+    return Version(name=found.name, version=int(found.version), weights_sha256=found.tags[WEIGHTS_TAG])
+
+
+def download(config: TrackingConfig, version: Version, into: str) -> str:
+    """The model folder of a version, its weights checked against the registry; a local path below `into`.
+
+    WeightsError where the weights are not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    with reached(config), global_stores(config):
+        where = download_artifacts(
+            artifact_uri=f"{version.uri}/artifacts/model", dst_path=into, tracking_uri=tracking_uri(config)
+        )
+    if (found := load_model(where).sha256) != version.weights_sha256:
+        raise WeightsError(f"{version.uri} has weights {found}, but {version.weights_sha256} were registered.")
+    return where
+
+
+def found_version(
+    config: TrackingConfig, name: str, *, alias: str | None = None, version: str | None = None
+) -> ModelVersion:
+    """A version by alias or number; RegistryError names what there is."""
+    from mlflow.exceptions import MlflowException
+
+    client = client_of(config)
+    try:
+        if alias is not None:
+            return client.get_model_version_by_alias(name, alias)
+        assert version is not None
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+        known = f"it has versions {', '.join(map(str, there))}" if there else "no such model is registered"
+        wanted = f"alias {alias}" if alias else f"version {version}"
+        raise RegistryError(f"{name} has no {wanted} in {tracking_uri(config)}: {known}.") from error
+
+
+def check_evaluation(folder: str, weights_sha256: str) -> dict[str, Any]:
+    """`summary.json` of an evaluation; ConfigError where it is not one of these weights."""
+    try:
+        with open(os.path.join(folder, SUMMARY), encoding="utf-8") as file:
+            summary = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} holds no evaluation ({error}): make one with mvpose evaluate.") from error
+    if summary["model_sha256"] != weights_sha256:
+        raise ConfigError(
+            f"the evaluation in {folder} is of weights {summary['model_sha256'][:12]}, the version has "
+            f"{weights_sha256[:12]}: evaluate this model."
+        )
+    return summary
+
+
+def evaluation_of(config: TrackingConfig, version: ModelVersion, into: str) -> str | None:
+    """Local copy of the evaluation that was registered with a version; None where there is none."""
+    client = client_of(config)
+    assert version.run_id is not None
+    if not client.list_artifacts(version.run_id, EVALUATION):
+        return None
+    return client.download_artifacts(version.run_id, EVALUATION, into)
+
+
+def _registered(
+    config: TrackingConfig,
+    name: str,
+    model: SavedModel,
+    folder: str,
+    evaluation: str | None,
+    tags: dict[str, str],
+    figures: dict[str, float],
+) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    client = client_of(config)
+    experiment = experiment_id(client, config, MODELS_EXPERIMENT)
+    run = client.create_run(experiment, run_name=f"register {name}", tags=tags).info.run_id
+    now = time.time_ns() // 1_000_000
+    log_points(client, run, ((key, float(value), now, 0) for key, value in figures.items()))
+    if evaluation is not None:
+        client.log_artifacts(run, evaluation, EVALUATION)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    logged = log_network(model, folder, run)
+    made = client.create_model_version(name, logged.model_uri, run, tags, model_id=logged.model_id)
+    client.set_registered_model_alias(name, CHALLENGER, str(made.version))
+    client.set_terminated(run)
+    return Version(name=name, version=int(made.version), weights_sha256=model.sha256)
+
+
+def fetched(uri: str, into: str, files: tuple[str, ...]) -> str:
+    """Local copies of these files of a folder; those that are not there are left to the reader to miss."""
+    os.makedirs(into)
+    for file in files:
+        if exists(join(uri, file)):
+            with open(os.path.join(into, file), "wb") as copy:
+                copy.write(read_bytes(join(uri, file)))
+    return into
+
+
+def _lineage_tags(lineage: dict[str, Any]) -> dict[str, str]:
+    """What a version is to be found by; all of the lineage is in the model's metadata."""
+    plain = {key: value for key, value in lineage.items() if not isinstance(value, (dict, list))}
+    return {f"mvpose.lineage.{key}": str(value)[:MAX_TAG_LENGTH] for key, value in plain.items()}
+
+
+def _numbers(lineage: dict[str, Any]) -> dict[str, float]:
+    """Figures that the maker of a model wrote."""
+    figures = flatten(lineage.get("metrics", {}))
+    return {f"lineage/{key}": float(value) for key, value in figures.items() if abs(value) < float("inf")}
