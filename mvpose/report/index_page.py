@@ -41,7 +41,8 @@ _TOLD = {
 
 
 def _limit(name: str) -> str:
-    return f"{_TOLD[name]} {number(LOOK_AT[name] * (100 if name.endswith('_share') else 1))}"
+    told, _, unit = _TOLD[name].rpartition(", ")
+    return f"{told} {LOOK_AT[name] * (100 if unit == '%' else 1):g} {unit}"
 
 
 _OWN_MEANINGS = (
@@ -99,7 +100,7 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     summary = {"runs": runs, "captures": len(rows), "to look at": bad}
     heads = "".join(f"<th class=n>{escape(told)}</th>" for told in ("badness", *_TOLD.values()))
     table = (
-        f"<table><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>stands out</th>{heads}</tr>"
+        f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>stands out</th>{heads}</tr>"
         f"{''.join(_row(row, several=runs > 1) for row in ordered)}</table>"
     )
     body = [
@@ -116,7 +117,7 @@ def _row(row: IndexRow, *, several: bool) -> str:
     badness, why = row.badness
     name = escape(row.capture_id)
     link = f'<a href="{escape(row.link, quote=True)}">{name}</a>' if row.link else name
-    reasons = f"<br><small>{escape(', '.join(row.reasons))}</small>" if row.reasons else ""
+    reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
     told = "∞" if math.isinf(badness) else f"{badness:.2f}"
     cells = [_cell(told, badness >= 1)]
     for figure, value in row.judged.items():

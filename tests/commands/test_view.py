@@ -47,7 +47,7 @@ def test_the_index_lists_every_capture_worst_first_and_its_links_lead_to_section
     assert index.index(">two<") < index.index(">one<")
     for page, anchor in re.findall(r'href="([^"#]+)#([^"]+)"', index):
         assert f'id="{anchor}"' in text(finished, "view", page)
-    assert 'href="report.html#capture-one"' in index and "video_unreadable" in index
+    assert 'href="report.html#capture-one"' in index and "video unreadable" in index
 
 
 def test_the_index_of_several_runs_links_to_the_page_of_each(finished, tmp_path):

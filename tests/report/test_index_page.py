@@ -58,7 +58,7 @@ def test_the_worst_comes_first_and_what_stands_out_is_named():
     assert order(rows) == ["nothing", "torn", "shaky", "swapped", "fine"]
     cells = {c[0]: c for c in _Reader(index_page("t", rows)).rows if c}
     assert cells["shaky"][1] == "limb spread" and cells["swapped"][1] == "left/right swaps" and cells["fine"][1] == ""
-    assert "no_person" in cells["nothing"][1]
+    assert "no person" in cells["nothing"][1]
 
 
 def test_a_low_error_does_not_hide_limbs_that_change_their_length():
