@@ -24,7 +24,7 @@ from mvpose.geometry.rigid import Rigid
 from mvpose.records import Clip, Keypoints2D, Poses3D
 from mvpose.skeleton import COCO17, Skeleton
 
-CAMERAS = tuple(f"cam{i:02d}" for i in range(31))
+CAMERAS = tuple(f"cam{i:03d}" for i in range(300))
 
 
 def info(start: int, stop: int, skeleton: Skeleton = COCO17, cameras: int = 31) -> TableInfo:
@@ -33,10 +33,10 @@ def info(start: int, stop: int, skeleton: Skeleton = COCO17, cameras: int = 31) 
     )
 
 
-def some_poses(frames: int, people: int, seed: int) -> Poses3D:
+def some_poses(frames: int, people: int, seed: int, cameras: int = 31) -> Poses3D:
     rng = np.random.default_rng(seed)
     shape = (frames, people, 17)
-    used = rng.random((*shape, 31)) < 0.3
+    used = rng.random((*shape, cameras)) < 0.3
     found = used.sum(axis=-1) >= 2
     found[:, :, 0] = True
     return Poses3D(
@@ -76,6 +76,27 @@ def test_poses_survive_the_table_missing_joints_included(frames, people, seed):
     back, told = poses_from_table(poses_to_table(poses, info(40, 40 + frames)))
     same(back, poses, "xyz", "confidence", "error_px", "num_views", "views_used", "track_id")
     assert told == info(40, 40 + frames)
+
+
+@pytest.mark.parametrize("cameras", [32, 33, 64, 65, 300])
+def test_which_of_many_cameras_were_used_survives_the_file(tmp_path, cameras):
+    """Panoptic's dome has 480; an integer of one bit a camera ends at 32 or 64."""
+    poses = some_poses(3, 2, cameras, cameras)
+    pq.write_table(poses_to_table(poses, info(0, 3, cameras=cameras)), tmp_path / "poses.parquet")
+    back, _ = poses_from_table(pq.read_table(tmp_path / "poses.parquet"))
+    same(back, poses, "views_used", "num_views")
+
+
+def test_a_file_of_schema_version_1_is_read():
+    poses = some_poses(4, 2, 0)
+    table = poses_to_table(poses, info(0, 4))
+    bits = np.array(table.column("views_used").to_pylist(), dtype=np.uint32)
+    mask = (bits << np.arange(31, dtype=np.uint32)).sum(axis=-1).astype(np.uint32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(mask.ravel()), 17)
+    old = table.set_column(table.column_names.index("views_used"), "views_used", column)
+    metadata = table.schema.metadata[b"mvpose"].replace(b'"schema_version": 2', b'"schema_version": 1')
+    back, _ = poses_from_table(old.replace_schema_metadata({b"mvpose": metadata}))
+    same(back, poses, "xyz", "views_used")
 
 
 @settings(deadline=None, max_examples=20)
