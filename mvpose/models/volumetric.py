@@ -4,8 +4,9 @@ Features of every view are unprojected into a cube about the person, aggregated 
 joint is the mean of its probability over the cube. The cube is centred by the algebraic stage, which shares backbone
 and deconvolutions and runs in the same forward pass.
 
-Memory: unprojection holds B V c n^3 numbers (and a twin for the softmax's weights in training): with the defaults 32
-channels in 64^3 voxels, 34 MB a view. Sampling stays in float32 under autocast; the 3D network follows autocast.
+Memory: in training and on a GPU unprojection holds B V c n^3 numbers (and a twin for the softmax's weights): with the
+defaults, 32 channels in 64^3 voxels, 34 MB a view. On a CPU, without gradients, it goes by blocks of voxels that fit a
+cache, and holds B c n^3. Sampling stays in float32 under autocast; the 3D network follows autocast.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from mvpose.models.multiview import MultiViewPrediction, Views, open_views
 from mvpose.models.v2v import V2V
 
 Aggregation = Literal["sum", "conf", "conf_norm", "max", "softmax"]
+
+# Numbers of one block of voxels over all samples, views and channels: 1 MB in float32, 2.7 times as fast as all at once
+# (2 cores, batch 2 and 16, 4 views); from 0.5 to 4 MB it makes little difference.
+BLOCK = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +136,23 @@ def unproject(
     with torch.autocast(features.device.type, enabled=False):
         points, front = cube.picture_points(picture_units(views.projections, views.size))
     exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would place voxels to a few pixels only
-    grid = points.flatten(0, 1)[:, :, None].to(exact)
-    sampled = nn.functional.grid_sample(features.flatten(0, 1).to(exact), grid, align_corners=False)
-    sampled = sampled[..., 0].unflatten(0, features.shape[:2])
+    flat, grid = features.flatten(0, 1).to(exact), points.flatten(0, 1)[:, :, None].to(exact)
     seen = (front & views.present[..., None])[:, :, None]
-    return aggregate(sampled, seen, aggregation, weights).unflatten(-1, (cube.count,) * 3)
+    blocks = []
+    for block in _blocks(features, grid.shape[1]):
+        sampled = nn.functional.grid_sample(flat, grid[:, block], align_corners=False)
+        values = sampled[..., 0].unflatten(0, features.shape[:2])
+        blocks.append(aggregate(values, seen[..., block], aggregation, weights))
+    volume = torch.cat(blocks, dim=-1) if len(blocks) > 1 else blocks[0]
+    return volume.unflatten(-1, (cube.count,) * 3)
+
+
+def _blocks(features: Float[Tensor, "B V c h w"], voxels: int) -> list[slice]:
+    """Parts of the voxels; all of them at once where gradients keep everything anyway, or the device is no CPU."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or features.device.type != "cpu":
+        return [slice(None)]
+    step = max(1, BLOCK // features.shape[:3].numel())
+    return [slice(start, start + step) for start in range(0, voxels, step)]
 
 
 def aggregate(
