@@ -19,7 +19,7 @@ LAYERS = [
     {"geometry", "config"},
     {"skeleton"},
     {"records"},
-    {"heatmaps", "losses", "metrics", "intervals", "pose_structure", "consistency"},
+    {"heatmaps", "losses", "metrics", "part_scores", "intervals", "pose_structure", "consistency"},
     {"models"},
     {"reconstruction"},
     {"scenes"},
