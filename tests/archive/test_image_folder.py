@@ -3,6 +3,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from mvpose.archive import video_container
 from mvpose.archive.commits import write_whole
@@ -100,3 +101,16 @@ def test_a_folder_on_s3_is_read_as_one_on_disk(s3: str, tmp_path) -> None:
             write_whole(f"{s3}/cam01/{name}", file.read())
     video = probe(f"{s3}/cam01", "cam01", fps=50.0)
     assert numbers_of(read_frames(video, 4, 12)) == list(range(4, 12))
+
+
+@pytest.mark.parametrize("frames", [6, 60])
+def test_the_folder_is_listed_once_a_read_and_never_once_a_frame(tmp_path, frames, monkeypatch) -> None:
+    """Peers list the folder again for every frame: quadratic, and minutes a frame where a folder holds 10^5 files."""
+    folder = write_pictures(f"{tmp_path}/cam01", {k: f"{k}.png" for k in range(frames)})
+    listings, ls = [], LocalFileSystem.ls
+    monkeypatch.setattr(LocalFileSystem, "ls", lambda *args, **kwargs: listings.append(args) or ls(*args, **kwargs))
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda *args: listings.append(args) or scandir(*args))
+    video = probe(folder, "cam01", fps=50.0)
+    assert numbers_of(read_frames(video, 0, frames, chunk=2)) == list(range(frames))
+    assert 1 <= len(listings) <= 8

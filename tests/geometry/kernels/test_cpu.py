@@ -33,3 +33,20 @@ def test_a_forked_child_can_triangulate_after_its_parent_did():
         assert os.waitstatus_to_exitcode(status) == 0
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_new_process_compiles_nothing():
+    """Every worker of a job would pay the compiler again: 1 to 7 s here, minutes in peers that compile at start."""
+    projections, points = ring(4).projections, people_points(200)
+    triangulate(ideal_pixels(points, projections), projections)  # compiled by now, if it never was
+    code = (
+        "from mvpose.geometry.kernels.cpu import forward\n"
+        "from mvpose.geometry.triangulation import triangulate\n"
+        "from tests.geometry.rigs import ideal_pixels, people_points, ring\n"
+        "projections, points = ring(4).projections, people_points(200)\n"
+        "triangulate(ideal_pixels(points, projections), projections)\n"
+        "print(sum(forward.stats.cache_hits.values()), sum(forward.stats.cache_misses.values()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    hits, misses = map(int, done.stdout.split())
+    assert hits >= 1 and misses == 0
