@@ -25,6 +25,10 @@ class Video:
     """(width, height) of decoded frames, rotation applied."""
     first_frame: int = 0
     """Frame `k` of the capture is frame `k + first_frame` of this video."""
+    stamp: str = ""
+    """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
+    stated_fps: float | None = None
+    """The rate in the file's header, which `fps` may overrule; None for pictures."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ folders above it, up to the archive: a calibration may serve all trials below it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from mvpose.archive.safe_names import safe_path
 from mvpose.errors import ConfigError
 
 MAX_DEPTH = 8
+FOLDERS_AT_ONCE = 64
 VIDEO_FOLDERS = ("videos", "videos-raw", "synchronized_videos", "recordings", "hdvideos")
 PICTURE_FOLDERS = ("images", "hdimgs")
 FOOTAGE_FOLDERS = (*VIDEO_FOLDERS, *PICTURE_FOLDERS)
@@ -52,6 +53,8 @@ class CaptureFiles:
     videos: dict[str, VideoEntry]
     """By the name that stands for the camera: a key of capture.toml, or a file's or folder's name without suffix."""
     settings: CaptureSettings
+    stamps: Mapping[str, str]
+    """What the listing told of the content of video files, by URI; folders of pictures are not listed yet."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +74,27 @@ class _Folder:
     """Calibrations of the nearest folder above that has any."""
 
 
-def find_capture_files(
-    archive: str, outside_archive: bool, pool: Executor
-) -> tuple[list[CaptureFiles], list[Unusable], list[str]]:
-    """All captures below an archive, what was meant to be one, and notes, in the order of their paths.
+def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterator[CaptureFiles | Unusable | str]:
+    """All captures below an archive, what was meant to be one, and notes, as they are found.
 
-    ConfigError if the archive is not a folder that can be listed.
+    Depth first, with one listing a folder and some folders at a time: what is held is the folders that are known and
+    not looked into yet. ConfigError if the archive is not a folder that can be listed.
     """
-    captures: list[CaptureFiles] = []
-    unusable: list[Unusable] = []
-    notes: list[str] = []
-    level = [_Folder(archive, (), ())]
-    for depth in range(MAX_DEPTH):
+    waiting = [_Folder(archive, (), ())]
+    while waiting:
+        some = [waiting.pop() for _ in range(min(FOLDERS_AT_ONCE, len(waiting)))]
         below: list[_Folder] = []
-        scans = pool.map(lambda folder: _scanned(archive, folder, outside_archive), level)
-        for folder, scan in zip(level, scans, strict=True):
+        for folder, scan in zip(some, pool.map(lambda f: _scanned(archive, f, outside_archive), some), strict=True):
             if isinstance(scan, OSError):
-                if depth == 0:
+                if not folder.path:
                     raise ConfigError(f"the archive {archive} cannot be listed: {scan.strerror or scan}.") from scan
-                notes.append(f"{'/'.join(folder.path)} cannot be listed and is left out: {scan.strerror or scan}")
+                yield f"{'/'.join(folder.path)} cannot be listed and is left out: {scan.strerror or scan}"
             elif isinstance(scan, Unusable):
-                unusable.append(scan)
+                yield scan
             else:
-                captures += scan[0]
-                below += scan[1]
-        level = below
-    return sorted(captures, key=lambda c: c.capture_id), sorted(unusable, key=lambda u: u.capture_id), notes
+                yield from scan[0]
+                below += scan[1] if len(folder.path) + 1 < MAX_DEPTH else []
+        waiting += reversed(below)
 
 
 def _scanned(
@@ -104,6 +102,7 @@ def _scanned(
 ) -> tuple[list[CaptureFiles], list[_Folder]] | Unusable | OSError:
     """The captures that a folder is, or the folders to look into if it is none."""
     capture_id = safe_path(folder.path or (name(archive) or "capture",))
+    stamps: dict[str, str] = {}
     try:
         listing = entries(folder.uri)
         calibrations = _calibrations(listing) or folder.inherited
@@ -112,11 +111,11 @@ def _scanned(
             return [], []
         if CAPTURE_TOML in names:
             settings = read_capture_toml(archive, folder.path, outside_archive)
-            found = {"": settings.videos} if settings.videos else _footage(listing)
+            found = {"": settings.videos} if settings.videos else _footage(listing, stamps)
             calibrations = (settings.calibration,) if settings.calibration else calibrations
             capture_id = safe_path(tuple(settings.id.split("/"))) if settings.id else capture_id
         else:
-            settings, found = CaptureSettings(), _footage(listing)
+            settings, found = CaptureSettings(), _footage(listing, stamps)
         if CAPTURE_TOML in names and not found:
             raise ConfigError(
                 f"{folder.uri}/{CAPTURE_TOML} names no videos, and none stand in {', '.join(VIDEO_FOLDERS)}."
@@ -131,6 +130,7 @@ def _scanned(
             calibrations=calibrations,
             videos=videos,
             settings=settings,
+            stamps={v.uri: stamps[v.uri] for v in videos.values() if v.uri in stamps},
         )
         for trial, videos in found.items()
     ]
@@ -156,13 +156,13 @@ def _calibrations(listing: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(f for f in files if (first := _SECOND_OF_PAIR.sub(r"intri\1", f)) == f or first not in files)
 
 
-def _footage(listing: Sequence[Entry]) -> dict[str, dict[str, VideoEntry]]:
+def _footage(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, dict[str, VideoEntry]]:
     """Videos of each trial of a capture's folder, by name; the one trial of a plain folder is named ""."""
     by_name = {name(e.uri).lower(): e.uri for e in listing if e.is_folder}
     for kind in FOOTAGE_FOLDERS:
         if kind in by_name:
             inside = entries(by_name[kind])
-            found = _pictures(kind, inside) if kind in PICTURE_FOLDERS else _videos_or_trials(inside)
+            found = _pictures(kind, inside) if kind in PICTURE_FOLDERS else _videos_or_trials(inside, stamps)
             if found:
                 return found
     return {}
@@ -175,8 +175,8 @@ def _pictures(kind: str, inside: Sequence[Entry]) -> dict[str, dict[str, VideoEn
     return {"": cameras} if cameras else {}
 
 
-def _videos_or_trials(inside: Sequence[Entry]) -> dict[str, dict[str, VideoEntry]]:
-    videos = _videos(inside)
+def _videos_or_trials(inside: Sequence[Entry], stamps: dict[str, str]) -> dict[str, dict[str, VideoEntry]]:
+    videos = _videos(inside, stamps)
     if videos:
         return {"": videos}
     trials: dict[str, dict[str, VideoEntry]] = {}
@@ -185,11 +185,15 @@ def _videos_or_trials(inside: Sequence[Entry]) -> dict[str, dict[str, VideoEntry
             content = entries(entry.uri)
             if any(not e.is_folder and _PICTURE.fullmatch(name(e.uri)) for e in content):
                 trials.setdefault("", {})[name(entry.uri)] = VideoEntry(uri=entry.uri)
-            elif _videos(content):
-                trials[name(entry.uri)] = _videos(content)
+            elif videos := _videos(content, stamps):
+                trials[name(entry.uri)] = videos
     return trials
 
 
-def _videos(listing: Sequence[Entry]) -> dict[str, VideoEntry]:
-    files = [e.uri for e in listing if not e.is_folder and _VIDEO.fullmatch(name(e.uri))]
-    return {name(uri).rpartition(".")[0]: VideoEntry(uri=uri) for uri in files if not name(uri).startswith(".")}
+def _videos(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
+    files = [
+        e for e in listing
+        if not e.is_folder and _VIDEO.fullmatch(name(e.uri)) and not name(e.uri).startswith(".")
+    ]  # fmt: skip
+    stamps |= {e.uri: e.stamp for e in files}
+    return {name(e.uri).rpartition(".")[0]: VideoEntry(uri=e.uri) for e in files}

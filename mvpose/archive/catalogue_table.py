@@ -1,27 +1,60 @@
-"""A catalogue as Parquet: one row a capture and camera, with the camera, its video, and what identifies both."""
+"""A catalogue as Parquet, which any SQL engine can query; written and read some captures at a time.
+
+One row a capture and camera, with the camera, its video, and what identifies both. A capture that cannot be used is
+one row with `reason` and `detail` and no camera; a note is one row with `detail` alone.
+
+| column | type | |
+| --- | --- | --- |
+| capture, camera | string | rows of a capture stand together, in the order of its cameras |
+| lens_model, focal, centre, lens_coefficients, rotation, translation, size | | the camera, as in `rigs/` |
+| uri, fps, num_frames, width, height, first_frame | | its video |
+| stated_fps | double | the rate in the file's header; null for pictures |
+| footage_identity | string | size with modification time, or ETag |
+| rig_digest | string | of all cameras of the capture |
+| reason, detail | string | null where the capture can be used |
+"""
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.commits import write_whole
+from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import read_bytes
+from mvpose.archive.locations import filesystem, read_bytes
 from mvpose.archive.rig_table import rig_from_table, rig_to_table
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Video
 
-_KEY = b"mvpose.catalogue"
 THREADS = 8
 """Look-ups at a time: they wait for the storage, not for the processor."""
+CAPTURES_AT_ONCE = 256
+"""Captures of a row group: a worker reads one group to learn of one capture."""
+_KEY, _VERSION = b"mvpose.catalogue", b"2"
+_NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()
+_VECTORS = ("focal", "centre", "lens_coefficients", "rotation", "translation")
+# Lists of fixed size would say more, but Parquet does not bring back those that are null.
+SCHEMA = pa.schema(
+    [
+        *[(name, _TEXT) for name in ("capture", "camera", "lens_model")],
+        *[(name, pa.list_(_NUMBER)) for name in _VECTORS],
+        ("size", pa.list_(_COUNT)),
+        ("uri", _TEXT),
+        ("fps", _NUMBER),
+        *[(name, _COUNT) for name in ("num_frames", "width", "height", "first_frame")],
+        ("stated_fps", _NUMBER),
+        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "reason", "detail")],
+    ],
+    metadata={_KEY: _VERSION},
+)
+_VIDEO = ("camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps")
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,10 @@ class Problem:
     capture_id: str
     reason: FailureReason
     detail: str
+
+
+Found = Capture | Problem | str
+"""What an archive is found to hold: a capture, one that cannot be used, a note."""
 
 
 @dataclass(frozen=True)
@@ -44,60 +81,135 @@ class Catalogue:
 
 def write_catalogue(uri: str, catalogue: Catalogue) -> None:
     """Write a catalogue as one Parquet file. VideoError if footage is gone, ResultsError if it cannot be written."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        identities = list(pool.map(footage_identity, [v for c in catalogue.captures for v in c.videos]))
-    of_video = iter(identities)
-    tables = [_capture_table(capture, of_video) for capture in catalogue.captures]
-    problems = [[p.capture_id, str(p.reason), p.detail] for p in catalogue.problems]
-    metadata = {_KEY: json.dumps({"problems": problems, "notes": catalogue.notes}).encode()}
-    table = pa.concat_tables(tables) if tables else pa.table({"capture": pa.array([], pa.string())})
-    sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(metadata), sink)
-    write_whole(uri, sink.getvalue())
+    for _ in written(uri, chain(catalogue.captures, catalogue.problems, catalogue.notes)):
+        pass
+
+
+def written(uri: str, found: Iterable[Found]) -> Iterator[Found]:
+    """Pass on what is found and write it as a catalogue, put in place whole once all has passed."""
+    upcoming = iter(found)
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        with (
+            pq.ParquetWriter(file.name, SCHEMA, compression="zstd", write_page_checksum=True) as writer,
+            ThreadPoolExecutor(THREADS) as pool,
+        ):
+            while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
+                writer.write_table(_rows(some, pool))
+                yield from some
+        write_whole_file(uri, file.name)
 
 
 def read_catalogue(uri: str) -> Catalogue:
-    """The inverse of `write_catalogue`: the same captures, bit for bit. ConfigError for another file."""
+    """The inverse of `write_catalogue`: the same captures, bit for bit. ConfigError for another or a damaged file."""
+    table = _read(uri, io.BytesIO(_content(uri)))
+    about_none = table.filter(table["camera"].is_null()).to_pylist()
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(uri)))
-    except (OSError, pa.ArrowInvalid) as error:
+        captures = list(_captures(table.filter(table["camera"].is_valid())))
+        problems = [
+            Problem(row["capture"], FailureReason(row["reason"]), row["detail"]) for row in about_none if row["reason"]
+        ]
+    except (ValueError, TypeError) as error:
+        raise _damaged(uri, str(error)) from error
+    return Catalogue(captures, problems, [row["detail"] for row in about_none if not row["reason"]])
+
+
+def read_capture(uri: str, capture_id: str) -> Capture:
+    """One capture of a catalogue, by reading the row group that has it; ConfigError where none has."""
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb") as file:
+        table = _read(uri, file, filters=[("capture", "=", capture_id), ("camera", "!=", "")])
+    found = list(_captures(table))
+    if len(found) != 1:
+        raise ConfigError(f"{uri} has no capture {capture_id}.")
+    return found[0]
+
+
+def known_videos(uri: str) -> Mapping[str, Video]:
+    """All videos of a catalogue by their location, without a rig being made; ConfigError for another file."""
+    table = _read(uri, io.BytesIO(_content(uri)), columns=list(_VIDEO), filters=[("uri", "!=", "")])
+    return {row["uri"]: _video(row) for batch in table.to_batches() for row in batch.to_pylist()}
+
+
+def _content(uri: str) -> bytes:
+    try:
+        return read_bytes(uri)
+    except OSError as error:
         raise ConfigError(f"{uri} cannot be read as a catalogue: {error}") from error
-    if _KEY not in (table.schema.metadata or {}):
-        raise ConfigError(f"{uri} is not a catalogue: write one with `mvpose index ARCHIVE --output FILE`.")
-    said = json.loads(table.schema.metadata[_KEY])
-    problems = [Problem(capture_id, FailureReason(reason), detail) for capture_id, reason, detail in said["problems"]]
-    return Catalogue(list(_captures(table)), problems, said["notes"])
 
 
-def _capture_table(capture: Capture, identities: Iterator[str]) -> pa.Table:
-    videos = capture.videos
-    columns = {
-        "uri": pa.array([v.uri for v in videos]),
-        "fps": pa.array([v.fps for v in videos], pa.float64()),
-        "num_frames": pa.array([v.num_frames for v in videos], pa.int64()),
-        "width": pa.array([v.size[0] for v in videos], pa.int64()),
-        "height": pa.array([v.size[1] for v in videos], pa.int64()),
-        "first_frame": pa.array([v.first_frame for v in videos], pa.int64()),
-        "footage_identity": pa.array([next(identities) for _ in videos]),
-        "rig_digest": pa.array([rig_digest(capture.rig)] * len(videos)),
-    }
-    rig = rig_to_table(capture.rig, {}).replace_schema_metadata(None)
-    table = rig.add_column(0, "capture", pa.array([capture.capture_id] * len(videos)))
-    for name, column in columns.items():
-        table = table.append_column(name, column)
+def _read(uri: str, file, **what) -> pa.Table:
+    try:
+        table = pq.read_table(file, page_checksum_verification=True, **what)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"{uri} cannot be read as a catalogue: {error}") from error
+    if (table.schema.metadata or {}).get(_KEY) != _VERSION:
+        raise ConfigError(
+            f"{uri} is not a catalogue, or one of another version of mvpose: write one with `mvpose index ARCHIVE "
+            "--full --output FILE`, or begin the job again with --replan."
+        )
+    expected = SCHEMA if "columns" not in what else pa.schema([SCHEMA.field(name) for name in what["columns"]])
+    if not table.schema.equals(expected):
+        raise _damaged(uri, "its columns are not a catalogue's")
     return table
 
 
+def _damaged(uri: str, what: str) -> ConfigError:
+    return ConfigError(f"{uri} is damaged: {what}. Remove it and write it again.")
+
+
+def _rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
+    tables, others = [], []
+    captures = [item for item in some if isinstance(item, Capture)]
+    identities = iter(list(pool.map(footage_identity, [v for c in captures for v in c.videos])))
+    for item in some:
+        if isinstance(item, Capture):
+            told = replace(item, videos=tuple(replace(v, stamp=next(identities)) for v in item.videos))
+            tables.append(_capture_table(told))
+        elif isinstance(item, Problem):
+            others.append({"capture": item.capture_id, "reason": str(item.reason), "detail": item.detail})
+        else:
+            others.append({"detail": item})
+    return pa.concat_tables([*tables, pa.Table.from_pylist(others, schema=SCHEMA)])
+
+
+def _capture_table(capture: Capture) -> pa.Table:
+    videos = capture.videos
+    columns = {
+        "capture": [capture.capture_id] * len(videos),
+        "uri": [v.uri for v in videos],
+        "fps": [v.fps for v in videos],
+        "num_frames": [v.num_frames for v in videos],
+        "width": [v.size[0] for v in videos],
+        "height": [v.size[1] for v in videos],
+        "first_frame": [v.first_frame for v in videos],
+        "stated_fps": [v.stated_fps for v in videos],
+        "footage_identity": [v.stamp for v in videos],
+        "rig_digest": [rig_digest(capture.rig)] * len(videos),
+        "reason": [None] * len(videos),
+        "detail": [None] * len(videos),
+    }
+    rig = rig_to_table(capture.rig, {})
+    own = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
+    arrays = [own[f.name] if f.name in own else rig.column(f.name).cast(f.type) for f in SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
 def _captures(table: pa.Table) -> Iterator[Capture]:
-    rows = table.to_pylist()
+    """ConfigError where a rig is not the one that was written: Parquet's own sums do not cover its footer."""
+    rows = table.select([*_VIDEO, "capture", "rig_digest"]).to_pylist()
     start = 0
     for capture_id, group in groupby(rows, key=lambda row: row["capture"]):
         own = list(group)
         rig = rig_from_table(table.slice(start, len(own)))
         start += len(own)
-        yield Capture(capture_id, rig, tuple(_video(row) for row in own))
+        if {row["rig_digest"] for row in own} != {rig_digest(rig)}:
+            raise ConfigError(f"the catalogue is damaged: the cameras of {capture_id} are not those it was made with.")
+        yield Capture(capture_id, rig, tuple(map(_video, own)))
 
 
 def _video(row: dict) -> Video:
     size = (row["width"], row["height"])
-    return Video(row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"])
+    return Video(
+        row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"], row["footage_identity"],
+        row["stated_fps"],
+    )  # fmt: skip

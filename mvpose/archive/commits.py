@@ -19,7 +19,7 @@ from mvpose.errors import ResultsError
 
 T = TypeVar("T")
 
-SWEEPS = 8
+SWEEPS = 64
 """Times that a writer bears another driver's `swept` under its hands before it takes the folder for lost."""
 
 

@@ -15,10 +15,11 @@ from mvpose.records import Video
 def footage_identity(video: Video) -> str:
     """Size with modification time (local) or ETag (S3) of the file, or a digest of those of all pictures of a folder.
 
-    Cheap: nothing is read. Independent of where the file lies. VideoError if it is not there.
+    As the listing told it by which the video was found, else asked for now. Nothing is read, and it does not depend on
+    where the file lies. VideoError if it is not there.
     """
     try:
-        return stamp(video.uri)
+        return video.stamp or stamp(video.uri)
     except OSError as error:
         raise VideoError(f"{video.uri} cannot be found any more: {error.strerror or error}") from error
 

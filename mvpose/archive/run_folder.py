@@ -15,19 +15,22 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.catalogue import Catalogue, Problem, read_catalogue, write_catalogue
+from mvpose.archive.catalogue_table import read_capture
 from mvpose.archive.commits import create_once, swept, write_whole
 from mvpose.archive.failure_table import failure_table
 from mvpose.archive.filtered_table import filtered_from_table
-from mvpose.archive.locations import exists, join, read_bytes
+from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.archive.plan_table import plan_table, planned_digest, plans_from_table
 from mvpose.archive.rig_table import figures_from_table, rig_from_table
+from mvpose.archive.run_summary import Summary
 from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.archive.store import ClipStore, Commit, parquet_bytes
 from mvpose.config import differences, digest
@@ -35,6 +38,9 @@ from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.filters import FilteredPoses
 from mvpose.records import CapturePlan, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
+
+READERS = 16
+"""Commits read at a time: they wait for the storage."""
 
 
 @dataclass(frozen=True)
@@ -50,35 +56,6 @@ def plan_digest(plans: Sequence[CapturePlan], problems: Sequence[Problem]) -> st
     """Digest of all tasks and of what cannot be done: two starts of a job with the same digest have the same work."""
     tasks = [(clip.clip_id, plan.keypoints, plan.poses, plan.filtered) for plan in plans for clip in plan.clips]
     return digest(tasks, sorted((p.capture_id, p.reason, p.detail) for p in problems))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What came of a job."""
-
-    captures: int
-    clips: int
-    frames: int
-    """Frames of all planned captures."""
-    failures: tuple[ClipFailure, ...] = ()
-    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Figures of merit by capture."""
-    notes: tuple[str, ...] = ()
-    """What was assumed of the footage and its calibration, and what of it was left out."""
-    plan_digest: str = ""
-    """Of the plan that this came of."""
-
-    @property
-    def failed_share(self) -> float:
-        """Failed clips (a capture that could not be planned counts as one) over all."""
-        unplanned = sum(f.stage == "catalogue" for f in self.failures)
-        return len(self.failures) / max(1, self.clips + unplanned)
-
-    def exit_code(self, max_failed_share: float) -> int:
-        """0 complete, 3 complete with few enough failures, 4 with more."""
-        if not self.failures:
-            return 0
-        return 3 if self.failed_share <= max_failed_share else 4
 
 
 @dataclass(frozen=True)
@@ -128,7 +105,7 @@ class RunFolder:
             write_whole(join(self.uri, "run.json"), data)
         elif not create_once(join(self.uri, "run.json"), data):
             self.matches(settings)
-        if self._planned() != settings.plan_digest:
+        if replan or self._planned() != settings.plan_digest:
             write_catalogue(join(self.uri, "catalogue.parquet"), catalogue)
             write_whole(join(self.uri, "plan.parquet"), parquet_bytes(plan_table(plans, settings.plan_digest)))
 
@@ -137,7 +114,7 @@ class RunFolder:
         uri = join(self.uri, "plan.parquet")
         try:
             return planned_digest(pq.read_schema(io.BytesIO(read_bytes(uri)))) if exists(uri) else ""
-        except pa.ArrowInvalid:
+        except (ValueError, pa.ArrowException):
             return ""
 
     def plans(self, digest: str | None = None) -> list[CapturePlan]:
@@ -146,6 +123,16 @@ class RunFolder:
         if digest is not None and planned_digest(table.schema) != digest:
             raise ResultsError(_taken_over(self.uri))
         return plans_from_table(table, {c.capture_id: c for c in self.catalogue().captures})
+
+    def plan_of(self, capture_id: str, digest: str) -> CapturePlan:
+        """The plan of one capture, by reading the parts of the tables that have it; ResultsError as `plans`."""
+        fs, path = filesystem(join(self.uri, "plan.parquet"))
+        with fs.open(path, "rb") as file:
+            table = pq.read_table(file, filters=[("capture", "=", capture_id)])
+        if planned_digest(table.schema) != digest:
+            raise ResultsError(_taken_over(self.uri))
+        capture = read_capture(join(self.uri, "catalogue.parquet"), capture_id)
+        return plans_from_table(table, {capture_id: capture})[0]
 
     def catalogue(self) -> Catalogue:
         """The captures as they were found, and what was wrong with others."""
@@ -259,13 +246,14 @@ class RunFolder:
         """Commits of a kind that belong to the plan; a stage that was not asked for has none."""
         store = ClipStore(self.uri, kind)
         tasks = [t for plan in plans for t in plan.tasks(kind)]
-        return [c for t in tasks if (c := store.committed(t.clip, t.fingerprint))]
+        with ThreadPoolExecutor(READERS) as pool:
+            return [c for c in pool.map(lambda t: store.committed(t.clip, t.fingerprint), tasks) if c]
 
     def _table(self, name: str) -> pa.Table:
         uri = join(self.uri, name)
         try:
             return pq.read_table(io.BytesIO(read_bytes(uri)))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise ResultsError(f"{uri} cannot be read ({error}): run the job again with --replan.") from error
 
 

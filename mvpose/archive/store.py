@@ -57,8 +57,10 @@ class ClipStore:
 
     def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
         """The commit of a clip with these inputs and settings, if there is one."""
-        uri = self.commit_uri(clip, fingerprint)
-        return _read_commit(uri) if exists(uri) else None
+        try:
+            return _read_commit(self.commit_uri(clip, fingerprint))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def commits_of(self, capture_id: str) -> set[str]:
         """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""

@@ -7,6 +7,8 @@ are the plan, and no file lies beside them that nobody speaks of.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvpose.archive.catalogue import Catalogue
+from mvpose.archive.rig_table import figures_from_table
 from mvpose.archive.run_folder import RunFolder, Settings, plan_digest
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.archive.tables import table_info
@@ -71,6 +74,7 @@ def verify_run(uri: str) -> Verification:
         commits[kind], found = _kind(ClipStore(uri, kind), kind, plans)
         findings += found
     findings += _account(run, commits[Kind.POSES])
+    findings += _figures(run, commits[Kind.QUALITY])
     return Verification(
         captures=len(catalogue.captures),
         clips=sum(len(plan.clips) for plan in plans),
@@ -175,3 +179,15 @@ def _account(run: RunFolder, poses: Sequence[Commit]) -> Iterator[Finding]:
     if (summary.clips, len(summary.failures)) != (len(poses), expected.total()):
         counted = f"{len(poses)} clips and {expected.total()} failures"
         yield Finding("summary.json", f"says {summary.clips} clips and {len(summary.failures)} failures, not {counted}")
+
+
+def _figures(run: RunFolder, quality: Sequence[Commit]) -> Iterator[Finding]:
+    """The summary's figures of merit are those of the tables they were taken from."""
+    store = ClipStore(run.uri, Kind.QUALITY)
+    with contextlib.suppress(ResultsError):  # told already, with the file that is damaged
+        told = run.summary().figures
+        made = {c.clip.capture_id: figures_from_table(store.read(c)) for c in quality if not c.failure}
+        for capture_id in sorted({*made, *told}):
+            # As JSON: a figure that is NaN equals itself there.
+            if json.dumps(made.get(capture_id), sort_keys=True) != json.dumps(told.get(capture_id), sort_keys=True):
+                yield Finding("summary.json", f"the figures of {capture_id} are not those of its table in quality/")

@@ -40,14 +40,14 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
         files = numbered_pictures(uri)
         if fps is None:
             raise VideoError(f"{uri} is a folder of pictures, which state no frame rate: give it as `fps`.")
-        num_frames, first = len(files), read_picture(files[0])
+        num_frames, stated, first = len(files), None, read_picture(files[0])
     else:
         index = frame_index(uri)
-        num_frames, fps = index.num_frames, index.fps if fps is None else fps
+        num_frames, stated, fps = index.num_frames, index.fps, index.fps if fps is None else fps
         with closing(decoded_pictures(uri, 0, 1)) as pictures:
             first = next(pictures)
     height, width, _ = first.shape
-    return Video(camera=camera, uri=uri, fps=fps, num_frames=num_frames, size=(width, height))
+    return Video(camera, uri, fps, num_frames, size=(width, height), stated_fps=stated)
 
 
 def read_frames(

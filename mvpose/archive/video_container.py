@@ -55,6 +55,8 @@ def _picture_stream(container: InputContainer, uri: str, threads: int) -> VideoS
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise VideoError(f"{uri} has no video stream.")
+    if not stream.codec_context:
+        raise VideoError(f"{uri} has a video stream of a kind that FFmpeg has no decoder for, or a damaged header.")
     refuse_large(stream.width, stream.height, uri)
     for other in container.streams:
         if other.index != stream.index:

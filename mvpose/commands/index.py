@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import tyro
 
-from mvpose.archive.catalogue import CatalogueConfig, find_captures, write_catalogue
+from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.archive.catalogue_table import Found, Problem, known_videos, written
+from mvpose.archive.locations import exists
 from mvpose.errors import ConfigError
+from mvpose.records import Capture, Video
 
 COMPLETE, WITH_PROBLEMS = 0, 3
 
@@ -19,23 +23,45 @@ class Index:
     archive: tyro.conf.Positional[str] = ""
     """Folder or s3:// URI with the captures."""
     output: str | None = None
-    """Parquet file for the catalogue, one row a capture and camera."""
+    """Parquet file for the catalogue, one row a capture and camera. Where it is there already, only videos that are
+    new or changed since (size and time, or ETag) are opened."""
+    full: bool = False
+    """Open every video again, whatever the catalogue that is there says."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
 
 
 def run(command: Index) -> int:
-    """Print one line a capture, a problem and a note. Exit code 3 if a capture has a problem."""
+    """Print one line a capture, a problem and a note, as they are found. Exit code 3 if a capture has a problem."""
     if not command.archive:
         raise ConfigError("say which archive: mvpose index ARCHIVE")
-    catalogue = find_captures(command.archive, command.catalogue)
-    for capture in catalogue.captures:
-        cameras = ", ".join(capture.rig.names)
-        print(f"{capture.capture_id}: {capture.num_frames} frames at {capture.fps:g} Hz, {cameras}")
-    for problem in catalogue.problems:
-        print(f"{problem.capture_id}: left out, {problem.reason}: {problem.detail}")
-    for note in catalogue.notes:
-        print(f"note: {note}")
+    known = NOTHING_KNOWN
+    if command.output and not command.full and exists(command.output):
+        known = known_videos(command.output)
+    found = look_through(command.archive, command.catalogue, known)
     if command.output:
-        write_catalogue(command.output, catalogue)
+        found = written(command.output, found)
+    captures = problems = opened = 0
+    for item in found:
+        print(_told(item))
+        problems += isinstance(item, Problem)
+        if isinstance(item, Capture):
+            captures += 1
+            opened += sum(not _is_known(video, known) for video in item.videos)
+    print(f"{captures} captures, {problems} left out; {opened} videos were opened")
+    if command.output:
         print(f"catalogue: {command.output}")
-    return WITH_PROBLEMS if catalogue.problems else COMPLETE
+    return WITH_PROBLEMS if problems else COMPLETE
+
+
+def _is_known(video: Video, known: Mapping[str, Video]) -> bool:
+    before = known.get(video.uri)
+    return before is not None and before.stamp == video.stamp
+
+
+def _told(found: Found) -> str:
+    if isinstance(found, Capture):
+        cameras = ", ".join(found.rig.names)
+        return f"{found.capture_id}: {found.num_frames} frames at {found.fps:g} Hz, {cameras}"
+    if isinstance(found, Problem):
+        return f"{found.capture_id}: left out, {found.reason}: {found.detail}"
+    return f"note: {found}"

@@ -169,7 +169,9 @@ def table_subject(schema: pa.Schema) -> tuple[Skeleton, str]:
 def write_samples(uri: str, samples: Iterable[Sample], skeleton: Skeleton, dataset: str) -> int:
     """Write one Parquet file, whole or not at all; how many rows it has."""
     sink, rows, upcoming = io.BytesIO(), 0, iter(samples)
-    with pq.ParquetWriter(sink, sample_schema(skeleton, dataset), compression="zstd") as writer:
+    with pq.ParquetWriter(
+        sink, sample_schema(skeleton, dataset), compression="zstd", write_page_checksum=True
+    ) as writer:
         while some := list(itertools.islice(upcoming, _ROWS_AT_ONCE)):
             writer.write_table(samples_to_table(some, skeleton, dataset))
             rows += len(some)
@@ -199,7 +201,7 @@ def read_tables(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.
     """The rows of one file, some at a time; DatasetError, with the path, where it is not a table of samples."""
     fs, path = filesystem(file)
     with told_with(file), fs.open(path, "rb") as opened:
-        parquet = pq.ParquetFile(opened)
+        parquet = pq.ParquetFile(opened, page_checksum_verification=True)
         table_subject(parquet.schema_arrow)
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch]).replace_schema_metadata(parquet.schema_arrow.metadata)

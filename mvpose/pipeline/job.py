@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
-from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
-from mvpose.archive.locations import absolute
+from mvpose.archive.catalogue import NOTHING_KNOWN, Catalogue, CatalogueConfig, find_captures
+from mvpose.archive.catalogue_table import known_videos
+from mvpose.archive.locations import absolute, exists, join
 from mvpose.archive.run_folder import RunFolder, Settings, Summary, plan_digest
 from mvpose.archive.store import ClipStore
 from mvpose.config import digest, flatten
@@ -32,7 +36,7 @@ from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import CapturePlan, Kind, Task
+from mvpose.records import CapturePlan, Kind, Task, Video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,8 @@ class ReconstructJob:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
+LISTERS = 16
+"""Listings at a time: they wait for the storage."""
 LEAST_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
 """25 times what the default detector takes on one core (10 camera-frames a second on 1080p, measured)."""
@@ -76,8 +82,15 @@ class Work:
     settings: Settings
     catalogue: Catalogue
     plans: tuple[CapturePlan, ...]
-    open: tuple[CapturePlan, ...]
-    """Captures that are not complete: filtered poses or quality, the last things made, are not committed."""
+
+    @cached_property
+    def open(self) -> tuple[CapturePlan, ...]:
+        """Captures that are not complete: filtered poses or quality, the last things made, are not committed."""
+        unmade: set[str] = set()
+        for kind in (Kind.FILTERED, Kind.QUALITY):
+            tasks = [task for plan in self.plans for task in plan.tasks(kind)]
+            unmade |= {task.clip.capture_id for task in uncommitted(ClipStore(self.run.uri, kind), tasks)}
+        return tuple(plan for plan in self.plans if plan.capture.capture_id in unmade)
 
 
 def plan_job(job: ReconstructJob) -> Work:
@@ -87,7 +100,7 @@ def plan_job(job: ReconstructJob) -> Work:
         raise ConfigError(
             f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
         )
-    catalogue = find_captures(job.archive, job.catalogue)
+    catalogue = find_captures(job.archive, job.catalogue, _known(job))
     detection = detector_digest(job.detector)
     reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
     plans = tuple(
@@ -101,10 +114,14 @@ def plan_job(job: ReconstructJob) -> Work:
         for capture in catalogue.captures
     )
     run = RunFolder(job.output)
-    last = {kind: ClipStore(job.output, kind) for kind in (Kind.FILTERED, Kind.QUALITY)}
-    still_open = tuple(p for p in plans if any(uncommitted(store, p.tasks(kind)) for kind, store in last.items()))
     settings = Settings(values=result_settings(job), plan_digest=plan_digest(plans, catalogue.problems))
-    return Work(run, settings, catalogue, plans, still_open)
+    return Work(run, settings, catalogue, plans)
+
+
+def _known(job: ReconstructJob) -> Mapping[str, Video]:
+    """The videos that an earlier start of the job has opened; with `replan` all are opened again."""
+    uri = join(job.output, "catalogue.parquet")
+    return NOTHING_KNOWN if job.replan or not exists(uri) else known_videos(uri)
 
 
 def reconstruct_archive(job: ReconstructJob) -> Summary:
@@ -189,7 +206,12 @@ def _stages(job: ReconstructJob, source: PlanSource) -> Iterator[tuple[Kind, Cal
 
 
 def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that have no commit, by one listing a capture."""
-    captures = dict.fromkeys(t.clip.capture_id for t in tasks)
-    done = {capture_id: store.commits_of(capture_id) for capture_id in captures}
-    return [t for t in tasks if t.name not in done[t.clip.capture_id]]
+    """The tasks that have no commit, by one listing a capture; tasks of a capture stand together."""
+
+    def undone(own: list[Task]) -> list[Task]:
+        done = store.commits_of(own[0].clip.capture_id)
+        return [task for task in own if task.name not in done]
+
+    captures = [list(own) for _, own in groupby(tasks, key=lambda task: task.clip.capture_id)]
+    with ThreadPoolExecutor(LISTERS) as pool:
+        return [task for left in pool.map(undone, captures) for task in left]

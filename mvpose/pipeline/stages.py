@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -41,7 +41,7 @@ class PlanSource:
 
     def plan_of(self, task: Task) -> CapturePlan:
         """The plan of a task's capture."""
-        return _plans(self)[task.clip.capture_id]
+        return _plan(self, task.clip.capture_id)
 
     def committed(self, kind: Kind, task: Task) -> list[pa.Table]:
         """What an earlier stage made for the frames of a task; EarlierFailure if it failed on all of them."""
@@ -69,9 +69,9 @@ def _within(clip: Clip, other: Clip) -> bool:
     return other.start <= clip.start and clip.stop <= other.stop
 
 
-@lru_cache(maxsize=1)
-def _plans(source: PlanSource) -> Mapping[str, CapturePlan]:
-    return {plan.capture.capture_id: plan for plan in RunFolder(source.run_uri).plans(source.plan_digest)}
+@lru_cache(maxsize=8)  # not all of them: a worker of a large archive would hold its whole catalogue
+def _plan(source: PlanSource, capture_id: str) -> CapturePlan:
+    return RunFolder(source.run_uri).plan_of(capture_id, source.plan_digest)
 
 
 class DetectStage:

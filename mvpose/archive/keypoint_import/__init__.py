@@ -48,7 +48,7 @@ def read_view(uri: str, skeleton: Skeleton, first_number: int = 0) -> ViewKeypoi
             return read_openpose(uri, skeleton, first_number)
         with _opened(read_bytes(uri)) as file:
             return read_sleap(file) if "node_names" in file else read_deeplabcut(file)
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # HDF5 tells of damage in all three
         raise ConfigError(f"keypoints {uri} cannot be read: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"keypoints {uri}: {error}") from error
