@@ -3,17 +3,17 @@
 Each joint is a point of the body at rest, a mean of base-mesh vertices, and is carried by the bones like the skin about
 it: it moves with the mesh in every shape and pose. Defined anatomically:
 
-- hip, shoulder: centre of the ball joint (of femur and humerus). knee, elbow, wrist, ankle: centre of the limb at the
-  joint's axis, where the bones turn; the middle of the ring of skin there is 4, 8, 4 and 8 mm off (average body).
+- left and right hip, shoulder: centre of the ball joint. knee, elbow, wrist, ankle: centre of the limb where its bones
+  turn; the middle of the ring of skin about it is 4, 8, 4 and 8 mm off (on MakeHuman's base mesh).
 - nose: its tip. eyes: front of the eyeballs. ears: the tragus.
-- hip (middle), neck: half-way between the hips and between the shoulders. thorax: base of the neck at the seventh
-  cervical vertebra. spine: at the height of the navel, 0.43 of the way from hip to thorax. head: the crown.
+- hip: half-way between the hips. neck: half-way between the shoulders. thorax: base of the neck. spine: where the chest
+  begins, 0.43 of the way from hip to base of the neck. head: the crown.
 
-Against other definitions: people who annotate COCO click on the limb's outline seen from one side, so that a detector
-trained on it (RTMPose) finds knees 13 mm, elbows 26 mm, wrists 28 mm and hips 45 mm from these (medians over 40 renders,
-hips mostly outwards and upwards). Human3.6M's hips are ball joints too, 0.13 m from the middle, its `spine` lies at 0.47
-of the way from hip to thorax, its `thorax` is the base of the neck and its `head` the crown, within about 30 mm of these
-by the proportions of its universal skeleton; its `nose` (Neck/Nose) lies between chin and nose tip and so below this one.
+Against COCO, whose annotators see outlines: RTMPose, trained on it and others, put knees 13 mm, elbows 26 mm, wrists
+28 mm and hips 45 mm from joints like these (medians over 40 renders of a first trial). Against Human3.6M: not measured,
+its pictures are not at hand. By its definitions hips, knees, ankles, shoulders, elbows and wrists are centres of joints
+as here; its `spine` is 0.48 of the way from hip to thorax (0.233 m and 0.257 m on subject S1), about 25 mm higher; its
+`nose` is the middle of the head's front and not the tip, so do not compare noses across the two.
 """
 
 from __future__ import annotations

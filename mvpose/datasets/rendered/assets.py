@@ -1,7 +1,7 @@
 """Where the people are made from: meshes, pictures and motion capture, named by a card and checked by digest.
 
-The files are not part of mvpose. `card.toml` beside this module names each one by its path, its SHA-256 and the upstream
-project it comes from; here they are read from a folder or an S3 prefix that holds them under these paths.
+The files are not part of mvpose. `card.toml` beside this module names each one by its path, its SHA-256 and the
+upstream project it comes from; here they are read from a folder or an S3 prefix that holds them under these paths.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Assets:
 
     @classmethod
     def open(cls, uri: str | None = None) -> Assets:
-        """Files of a folder or S3 prefix (default: `assets_folder()`). Motion may lie in `motion/` there or beside it."""
+        """Files of a folder or S3 prefix (default: `assets_folder()`); `motion/` may lie in it or beside it."""
         return cls(uri or assets_folder())
 
     def read(self, key: str) -> bytes:
@@ -129,6 +129,7 @@ def _mesh(content: bytes) -> Mesh:
 
 def _picture(content: bytes) -> UInt8[np.ndarray, "H W 4"]:
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None  # its digest was that of a picture
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGBA)
     return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGBA)

@@ -1,4 +1,4 @@
-"""Clips of DeepMimic's humanoid3d (Peng et al., SIGGRAPH 2018): JSON, quaternions w x y z, hinges for elbows and knees."""
+"""Clips of DeepMimic's humanoid3d (Peng et al., SIGGRAPH 2018): JSON, quaternions w x y z, hinges at elbow and knee."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAYOUT = (
     ("right_thigh", 4), ("right_shin", 1), ("right_foot", 4), ("right_upper_arm", 4), ("right_forearm", 1),
     ("left_thigh", 4), ("left_shin", 1), ("left_foot", 4), ("left_upper_arm", 4), ("left_forearm", 1),
 )  # fmt: skip
-"""What a frame holds after its duration, the root's position and the root's rotation. All are relative to the parent."""
+"""What a frame holds after its duration, root position and root rotation; all relative to the parent."""
 
 
 def read_humanoid3d(text: str) -> tuple[float, Float[np.ndarray, "T S 3 3"], Float[np.ndarray, "T 3"]]:

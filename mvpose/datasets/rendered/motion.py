@@ -83,7 +83,7 @@ class MotionLibrary:
 def draw_motion(
     rng: np.random.Generator, library: MotionLibrary, *, seconds: float, fps: float, split: str | None = None
 ) -> Motion:
-    """Part of a random clip (each as likely as another), about `fps` frames a second and up to `seconds` long, at a random place of the clip."""
+    """Part of a random clip, each clip as likely as another, about `fps` frames a second and up to `seconds` long."""
     clips = library.clips if split is None else library.of_split(split)
     clip = library.read(clips[int(rng.integers(len(clips)))])
     step = max(1, round(clip.fps / fps))
@@ -95,8 +95,8 @@ def draw_motion(
 def source_of(clip: str) -> str:
     """The recording behind a clip.
 
-    DeepMimic cuts short clips from long ones and mirrors some, so all of a family count as one recording: train and test
-    never share one.
+    DeepMimic cuts short clips from long ones and mirrors some, so all of a family count as one recording, and train
+    and test never share it.
     """
     for family in ("stealthy", "zombie", "walk", "getup"):
         if clip.startswith("deepmimic/") and family in clip:

@@ -22,7 +22,7 @@ from mvpose.datasets.rendered.wardrobe import Garment, Look, draw_look
 _EYEBALLS = {"helper-l-eye": 14598, "helper-r-eye": 14670}
 """Groups of the base mesh, and the front pole of each ball."""
 _IRIS_COSINE = 0.9
-"""Cosine of half the angle that the iris takes of the eyeball: 12 mm of a ball of 24 mm, a ring of faces at 26 degrees."""
+"""Cosine of half the angle that the iris takes of the eyeball: 12 mm of a ball of 24 mm, cut at a ring of faces."""
 _SCLERA = (0.75, 0.72, 0.7)
 _FLOOR_FRAMES = 60
 _FLOOR_QUANTILE = 0.1
@@ -100,7 +100,11 @@ def dressed(look: Look, assets: Assets) -> Person:
     for _, binding in worn:
         hidden[binding.hidden] = True
     pieces = list(_body_pieces(look, base, body, hidden, topology))
-    pieces += [_garment_piece(garment, binding, body, topology, assets) for garment, binding in worn]
+    nothing = np.zeros(0, np.int32)
+    trousers = np.concatenate([nothing, *(binding.hidden for garment, binding in worn if garment.name == "clothes")])
+    for garment, binding in worn:
+        covered = np.all(np.isin(binding.corners, trousers if garment.name == "shoes" else nothing), axis=1)
+        pieces.append(_garment_piece(garment, binding, body, covered, topology, assets))
     points = [skinning(piece.rest, piece.weights, 1.0) for piece in pieces]
     rest = np.concatenate([piece.rest for piece in pieces])
     everything = csr_array(vstack(points))
@@ -151,17 +155,24 @@ def _body_pieces(
 
 
 def _garment_piece(
-    garment: Garment, binding: Binding, body: Float[np.ndarray, "n 3"], topology: RigTopology, assets: Assets
+    garment: Garment,
+    binding: Binding,
+    body: Float[np.ndarray, "n 3"],
+    covered: Bool[np.ndarray, " m"],
+    topology: RigTopology,
+    assets: Assets,
 ) -> _Piece:
-    """A garment on a body; each of its vertices moves as the three of the body that it hangs on do, by their shares."""
+    """A garment on a body; each of its vertices moves as the three of the body that it hangs on do, by their shares.
+
+    What is `covered` by another garment is left out, as socks under trousers, or it would poke through.
+    """
     mesh = assets.mesh(garment.mesh)
     rest = binding.fitted(body)
     rows = np.repeat(np.arange(len(rest)), 3)
     carriers = csr_array((binding.shares.ravel(), (rows, binding.corners.ravel())), shape=(len(rest), len(body)))
     weights = normalised(csr_array(carriers @ topology.weights))
-    open_cloth = garment.name != "shoes"
-    part = Part(garment.name, mesh.faces[:0], mesh.uv[:0], garment.texture, garment.colour, two_sided=open_cloth)
-    return _piece(part, mesh, np.ones(len(mesh.faces), bool), rest, _smooth(rest, mesh.faces), weights)
+    part = Part(garment.name, mesh.faces[:0], mesh.uv[:0], garment.texture, garment.colour, two_sided=True)
+    return _piece(part, mesh, ~np.any(covered[mesh.faces], axis=1), rest, _smooth(rest, mesh.faces), weights)
 
 
 def _piece(
