@@ -1,9 +1,9 @@
-"""`mvpose dataset convert|stats|show`: datasets of others to one table of samples, and what is in it."""
+"""`mvpose dataset convert|render|stats|show`: datasets of others, or rendered people, as one table of samples."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import cv2
@@ -11,11 +11,15 @@ import tyro
 
 from mvpose.archive.commits import write_whole
 from mvpose.config import flatten
+from mvpose.datasets import conversion
 from mvpose.datasets.crops import CropConfig
+from mvpose.datasets.finished_run import FinishedRun
 from mvpose.datasets.human36m import Human36M
 from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
 from mvpose.datasets.panoptic import Panoptic
 from mvpose.datasets.protocols import protocol_named, read_protocol
+from mvpose.datasets.rendered.corpus import Rendered
+from mvpose.datasets.rendered.renderer import renderer
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.shelf_campus import ShelfCampus
 from mvpose.datasets.statistics import measured
@@ -33,6 +37,7 @@ Source = (
     | Annotated[Panoptic, tyro.conf.subcommand("panoptic")]
     | Annotated[MpiInf3dhp, tyro.conf.subcommand("mpi-inf-3dhp")]
     | Annotated[ShelfCampus, tyro.conf.subcommand("shelf-campus")]
+    | Annotated[FinishedRun, tyro.conf.subcommand("run")]
 )
 
 
@@ -44,6 +49,16 @@ class Convert:
     output: str
     """Folder or s3:// URI of the table."""
     crops: CropConfig = field(default_factory=CropConfig)
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render:
+    """Render people for a rig and write a table of samples. Run it again to go on; the same seed, the same bytes."""
+
+    corpus: Annotated[Rendered, tyro.conf.arg(name="")] = field(default_factory=Rendered)
+    output: str
+    """Folder or s3:// URI of the table."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
 
 
@@ -75,15 +90,19 @@ class Show:
 
 Dataset = (
     Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Stats, tyro.conf.subcommand("stats")]
     | Annotated[Show, tyro.conf.subcommand("show")]
 )
 
 
-def run(command: Convert | Stats | Show) -> int:
+def run(command: Convert | Render | Stats | Show) -> int:
     """Do what was named. Exit code 3 if some of a dataset could not be read."""
     if isinstance(command, Convert):
-        return _convert(command)
+        return _converted(command.source, command.crops, command.output, command.engine)
+    if isinstance(command, Render):
+        print(f"rendered by {renderer().device}")
+        return _converted(command.corpus, CropConfig(), command.output, command.engine)
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
     samples = samples or read_samples(command.table)
     if isinstance(command, Stats):
@@ -100,11 +119,11 @@ def run(command: Convert | Stats | Show) -> int:
     return COMPLETE
 
 
-def _convert(command: Convert) -> int:
-    print(", ".join(f"{f.name} {getattr(command.source, f.name)}" for f in fields(command.source)))
+def _converted(source: conversion.Dataset, crops: CropConfig, output: str, engine: EngineConfig) -> int:
+    print(", ".join(f"{name} {value}" for name, value in flatten(source).items()))
     rows = kept = 0
     problems = []
-    for receipt in convert(command.source, command.crops, command.output, command.engine):
+    for receipt in convert(source, crops, output, engine):
         if receipt.problem:
             problems.append(receipt)
             print(f"{receipt.shard}: left out: {receipt.problem}")
@@ -114,5 +133,5 @@ def _convert(command: Convert) -> int:
             rows += receipt.rows
             print(f"{receipt.shard}: {receipt.rows} samples")
     there = f", {kept} shards were there already" if kept else ""
-    print(f"{rows} samples in {command.output}{there}" + (f", {len(problems)} shards left out" if problems else ""))
+    print(f"{rows} samples in {output}{there}" + (f", {len(problems)} shards left out" if problems else ""))
     return WITH_PROBLEMS if problems else COMPLETE

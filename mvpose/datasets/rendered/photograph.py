@@ -52,7 +52,7 @@ def photograph(
     `frame` is where the camera's whole picture lies in the crop (left, top, right, bottom; pixel areas): what is beyond
     is black, as in crops from footage.
     """
-    light = [cv2.resize(np.ascontiguousarray(p), (side, side), interpolation=cv2.INTER_AREA) for p in pictures]
+    light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in pictures]
     image = np.asarray(np.mean(light, axis=0, dtype=np.float32))
     if sensor.softness_px > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sensor.softness_px)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import moderngl
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -192,7 +193,9 @@ class Renderer:
         self._gl.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         assert self._surfaces is not None
         self._surfaces.render()
-        rgb = np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[..., :3]
+        rgb = cv2.cvtColor(
+            np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4), cv2.COLOR_RGBA2RGB
+        )
         depth = np.frombuffer(target.read(components=1, attachment=-1, dtype="f4"), np.float32).reshape(height, width)
         return rgb, _metres(depth)
 

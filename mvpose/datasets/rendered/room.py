@@ -14,6 +14,7 @@ from mvpose.datasets.rendered.surfaces import Paint, Surfaces, box, joined, quad
 NUM_PATTERNS = 24
 BOOKS, BLOBS = 22, 23
 """Layers of `patterns()` that look like shelves and like pictures."""
+CHEST_M = 1.1
 CLEAR_OF_PEOPLE_M, CLEAR_OF_CAMERAS_M = 0.15, 0.5
 
 
@@ -174,21 +175,29 @@ def _furniture(
     out: list[Surfaces] = []
     for _ in range(rng.integers(0, 2 if few else 7)):
         for _ in range(8):
-            before_camera = rng.uniform() < 0.5
-            angle, far, highest = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 4.5), np.inf
-            if before_camera:
+            angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 4.5)
+            if rng.uniform() < 0.5:
                 line = cameras[rng.integers(len(cameras))] - middle
                 angle, across = np.arctan2(line[1], line[0]) + rng.normal(0.0, 0.12), np.hypot(*line[:2])
                 far = rng.uniform(0.6, max(0.45 * across, 0.7))
-                # As high as leaves the person to be seen from the chest upwards, or from lower.
-                highest = (1.1 + (line[2] - 1.1) * far / across) * rng.uniform(0.4, 1.0)
             at = middle + far * np.array([np.cos(angle), np.sin(angle), 0.0])
-            parts, radius = _thing(rng, at, highest)
+            parts, radius = _thing(rng, at, _unhiding(middle, cameras, at) * rng.uniform(0.4, 1.0))
             if taken.clear(at[:2], radius):
                 out += parts
                 taken = Standing(np.concatenate([taken.centre, at[None, :2]]), np.append(taken.radius, radius))
                 break
     return out
+
+
+def _unhiding(middle: np.ndarray, cameras: np.ndarray, at: np.ndarray) -> float:
+    """How high a thing may be so that each camera sees people from the chest upwards over it; inf beside all lines."""
+    lines = (cameras - middle)[:, :2]
+    across = np.hypot(*lines.T)
+    along = (lines @ (at - middle)[:2]) / across
+    beside = np.abs(lines[:, 0] * (at - middle)[1] - lines[:, 1] * (at - middle)[0]) / across
+    before = (along > 0) & (along < across) & (beside < 1.0)
+    heights = CHEST_M + (cameras[:, 2] - middle[2] - CHEST_M) * along / across
+    return float(np.where(before, np.maximum(heights, 0.2), np.inf).min())
 
 
 def _thing(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[list[Surfaces], float]:
@@ -199,9 +208,8 @@ def _thing(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[li
     def at_side(x: float, y: float, z: float) -> np.ndarray:
         return at + np.array([x, y]) @ across + [0.0, 0.0, z]
 
-    kind = rng.choice(
-        ["crate", "table", "chair", "shelf", "panel"] if np.isinf(highest) else ["crate", "table", "chair", "pole"]
-    )
+    kinds = ["crate", "table", "chair"] * 2 + (["shelf", "panel"] * 2 if np.isinf(highest) else ["pole"])
+    kind = rng.choice(kinds)
     if kind == "table":
         x, y, z = rng.uniform(0.6, 1.6), rng.uniform(0.5, 0.8), min(rng.uniform(0.5, 0.9), highest)
         legs = [(sx * (x / 2 - 0.05), sy * (y / 2 - 0.05)) for sx in (-1, 1) for sy in (-1, 1)]

@@ -14,15 +14,15 @@ from mvpose.datasets.rendered.mesh import PosedPerson
 from mvpose.datasets.rendered.renderer import renderer
 from mvpose.datasets.rendered.room import draw_room
 from mvpose.datasets.rendered.views import MIN_JOINTS, photographed
-from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Picture, Sample, observed
+from mvpose.datasets.sample import TEST, TRAIN, Picture, Sample, observed
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
 
-SPLITS = (TRAIN, VALIDATION, TEST)
+SPLITS = (TRAIN, TEST)
 PEOPLE_IN_SCENE = (0.55, 0.3, 0.15)
 """Shares of scenes with one, two and three people."""
-BLURRED_SHARE, SHUTTER_S = 0.2, (0.004, 0.02)
+BLURRED_SHARE, SHUTTER_S = 0.12, (0.004, 0.025)
 BLUR_MOMENTS = 3
 TRIES = 12
 

@@ -138,7 +138,7 @@ out vec4 colour;
 void main() {
     if (radius_share > 1.0) discard;
     float grime = texture(patterns, vec3(uv * 0.23 + 0.37, 0)).r;
-    vec3 albedo = mix(first, second, texture(patterns, vec3(uv, pattern.x)).r) * (0.75 + 0.5 * grime);
+    vec3 albedo = mix(first, second, texture(patterns, vec3(uv, pattern.x)).r) * (0.87 + 0.26 * grime);
     colour = vec4(developed(light(world, normal, 0.0, 0.05, albedo) + pattern.y * albedo), 1);
 }
 """

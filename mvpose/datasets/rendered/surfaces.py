@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -60,24 +62,31 @@ def joined(surfaces: Sequence[Surfaces]) -> Surfaces:
 def quad(corner: Vector, along: Vector, across: Vector, paint: Paint) -> Surfaces:
     """The parallelogram at `corner` between two edges, seen from where `along` turns to `across` counter-clockwise."""
     start, edges = np.asarray(corner, float), np.array([along, across], float)
-    lengths = np.linalg.norm(edges, axis=1)
-    columns, rows = np.maximum(np.ceil(lengths / CELL_M).astype(int), 1)
-    v, u = (g.ravel() for g in np.mgrid[0 : rows + 1, 0 : columns + 1])
-    share = np.stack([u / columns, v / rows], axis=-1)
-    vertices = start + share @ edges
-    index = np.arange(len(vertices)).reshape(rows + 1, columns + 1)
-    a, b, c, d = (i.ravel() for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
-    normal = np.cross(*edges) / np.prod(lengths)
-    shape = (len(vertices), 1)
+    lengths = np.sqrt((edges * edges).sum(axis=1))
+    columns, rows = (max(math.ceil(length / CELL_M), 1) for length in lengths)
+    share, faces = _grid(columns, rows)
+    (ax, ay, az), (bx, by, bz) = edges
+    normal = np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]) / lengths.prod()
+    shape = (len(share), 3)
     return Surfaces(
-        vertices=vertices,
-        normals=np.tile(normal, shape),
+        vertices=start + share @ edges,
+        normals=np.broadcast_to(normal, shape),
         uv=share * lengths / paint.period_m,
-        first=np.tile(paint.first, shape).astype(float),
-        second=np.tile(paint.second, shape).astype(float),
-        pattern=np.tile([float(paint.layer), paint.glow], shape),
-        faces=np.concatenate([np.stack([a, b, c], axis=-1), np.stack([a, c, d], axis=-1)]),
+        first=np.broadcast_to(np.array(paint.first), shape),
+        second=np.broadcast_to(np.array(paint.second), shape),
+        pattern=np.broadcast_to(np.array([float(paint.layer), paint.glow]), (len(share), 2)),
+        faces=faces,
     )
+
+
+@lru_cache(maxsize=4096)
+def _grid(columns: int, rows: int) -> tuple[Float[np.ndarray, "N 2"], Int[np.ndarray, "F 3"]]:
+    """Corners of so many cells in shares of the sides, and two triangles for each."""
+    v, u = (g.ravel() for g in np.mgrid[0 : rows + 1, 0 : columns + 1])
+    index = np.arange(len(u)).reshape(rows + 1, columns + 1)
+    a, b, c, d = (i.ravel() for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
+    faces = np.concatenate([np.stack([a, b, c], axis=-1), np.stack([a, c, d], axis=-1)])
+    return np.stack([u / columns, v / rows], axis=-1), faces
 
 
 def box(centre: Vector, size: Vector, yaw: float, paint: Paint, *, inward: bool = False) -> Surfaces:
