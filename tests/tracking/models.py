@@ -24,9 +24,17 @@ JOINTS = 17
 
 
 def saved(folder: str, seed: int = 0) -> str:
-    """A network of random weights; the digest of its weights."""
+    """A network of random weights whose maps have peaks, so that it answers what it sees; the digest of its weights."""
     torch.manual_seed(seed)
-    return save_model(folder, build_method(SMALL), SMALL, {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}})
+    network = build_method(SMALL)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 1.0
+            if isinstance(layer, torch.nn.Conv2d) and layer.out_channels == JOINTS:
+                layer.weight.normal_(0.0, 5.0 / layer.in_channels**0.5)
+        network.train()(*question(seed)[:2])
+    return save_model(folder, network, SMALL, {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}})
 
 
 def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = "held-out") -> str:

@@ -1,0 +1,265 @@
+"""A registered network: what a consumer gets who has MLflow and the logged requirements, and not mvpose."""
+
+import json
+import os
+import pickletools
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import venv
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from mlflow import MlflowClient
+from mvpose.commands.register import Register
+from mvpose.commands.register import run as register_command
+from mvpose.errors import WeightsError
+from mvpose.models.saved import load_model
+from mvpose.tracking import TrackingConfig, UnreachableError
+from mvpose.tracking.logged_model import requirements
+from mvpose.tracking.registry import RegistryError, download, register, resolve
+from tests.tracking.conftest import free_port
+from tests.tracking.models import question, saved
+
+
+def with_dependencies(names: list[str]) -> set[str]:
+    """Installed distributions that these need, and theirs."""
+    found: set[str] = set()
+    waiting = [Requirement(name) for name in names]
+    while waiting:
+        wanted = waiting.pop()
+        key = wanted.name.lower().replace("_", "-")
+        try:
+            needs = metadata.requires(wanted.name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        if key in found:
+            continue
+        found.add(key)
+        waiting += [r for text in needs if (r := Requirement(text)).marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.fixture(scope="session")
+def consumer(tmp_path_factory) -> str:
+    """Interpreter of an environment that has MLflow and the requirements of a registered network, and nothing else."""
+    folder = tmp_path_factory.mktemp("consumer")
+    venv.create(folder, with_pip=False)
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    for name in with_dependencies(["mlflow", *requirements()]):
+        distribution = metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files or [] if not file.parts[0].startswith("..")}:
+            source = os.path.join(str(distribution.locate_file("")), top)
+            if os.path.exists(source) and not (site / top).exists():
+                (site / top).symlink_to(source)
+    # pip would have made this script, which `mlflow models serve` starts.
+    script = folder / "bin" / "uvicorn"
+    script.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\nmain()\n")
+    script.chmod(0o755)
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture
+def registered(config, tmp_path):
+    saved(str(tmp_path / "out" / "model"))
+    assert register_command(Register(model=str(tmp_path / "out"), name="net", tracking=config)) == 0
+    return config
+
+
+def expected(folder: str) -> np.ndarray:
+    crops, projections, _ = question()
+    with torch.inference_mode():
+        found = load_model(folder).network(crops, projections)
+    # An answer that everything would give proves nothing.
+    assert found.valid.all() and found.joints.std(dim=0).max() > 1e-2 and found.joints.std(dim=1).max() > 1e-2
+    return torch.where(found.valid[..., None], found.joints, torch.nan).double().numpy()
+
+
+CONSUME = """
+import importlib.util, json, sys
+assert importlib.util.find_spec("mvpose") is None
+import mlflow, pandas
+model = mlflow.pyfunc.load_model("models:/net@challenger")
+assert "mlmodels" not in sys.modules["mvpose"].__file__
+print(sys.modules["mvpose"].__file__)
+print(model.predict(pandas.DataFrame(json.load(sys.stdin))).to_json(orient="records", double_precision=15))
+"""
+
+
+@pytest.mark.slow
+def test_a_consumer_who_has_not_mvpose_gets_the_eager_answer(registered, consumer, tmp_path):
+    _, _, rows = question()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MLFLOW_TRACKING_URI": registered.uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [consumer, "-c", CONSUME], input=json.dumps(rows), capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    code, answer = done.stdout.splitlines()[-2:]
+    assert "/code/mvpose/" in code
+    found = np.array([row["joints"] for row in json.loads(answer)], dtype=np.float64)
+    np.testing.assert_allclose(found, expected(str(tmp_path / "out" / "model")), atol=1e-5)
+
+
+def test_a_version_holds_safetensors_requirements_lineage_and_no_pickle(registered, tmp_path):
+    version = resolve(registered, "models:/net@challenger")
+    client = MlflowClient(registered.uri)
+    known = client.get_model_version("net", "1")
+    assert known.tags["mvpose.weights_sha256"] == version.weights_sha256
+    assert known.tags["mvpose.lineage.data_digest"] == "abc"
+    assert client.get_run(known.run_id).data.metrics == {"lineage/mpjpe_m": 0.05}
+    (tmp_path / "got").mkdir()
+    local = download(registered, version, str(tmp_path / "got"))
+    assert load_model(local).sha256 == version.weights_sha256
+    (whole,) = [w for w, _, files in os.walk(tmp_path / "mlartifacts") if "MLmodel" in files]
+    with open(os.path.join(whole, "requirements.txt")) as file:
+        assert set(requirements()) <= set(file.read().splitlines())
+    files = [os.path.join(w, f) for w, _, names in os.walk(whole) for f in names]
+    assert any(f.endswith("weights.safetensors") for f in files) and not [f for f in files if _is_pickle(f)]
+
+
+def _is_pickle(path: str) -> bool:
+    with open(path, "rb") as file:
+        data = file.read()
+    if not data.startswith(b"\x80"):
+        return path.endswith((".pkl", ".pickle", ".pt", ".pth"))
+    try:
+        return bool(list(pickletools.genops(data)))
+    except ValueError:
+        return False
+
+
+def test_tampered_weights_are_refused_wherever_they_are_loaded(registered, tmp_path):
+    import mlflow
+
+    (weights,) = [
+        os.path.join(w, f)
+        for w, _, names in os.walk(tmp_path / "mlartifacts")
+        for f in names
+        if f == "weights.safetensors"
+    ]
+    with open(weights, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    version = resolve(registered, "models:/net@challenger")
+    whole = os.path.dirname(os.path.dirname(os.path.dirname(weights)))
+    with pytest.raises(WeightsError, match="it was altered"):
+        mlflow.pyfunc.load_model(whole)
+    (tmp_path / "got").mkdir()
+    with pytest.raises(WeightsError, match="it was altered"):
+        download(registered, version, str(tmp_path / "got"))
+    # A whole model of other weights, description and all, in the place of the registered one.
+    saved(str(tmp_path / "other"), seed=7)
+    shutil.copytree(tmp_path / "other", os.path.dirname(weights), dirs_exist_ok=True)
+    with pytest.raises(WeightsError, match="they were altered"):
+        mlflow.pyfunc.load_model(whole)
+    shutil.rmtree(tmp_path / "got")
+    (tmp_path / "got").mkdir()
+    with pytest.raises(WeightsError, match="were registered"):
+        download(registered, version, str(tmp_path / "got"))
+
+
+def test_wrong_input_is_answered_with_what_is_wrong(registered, tmp_path):
+    import mlflow
+
+    (whole,) = [w for w, _, files in os.walk(tmp_path / "mlartifacts") if "MLmodel" in files]
+    model = mlflow.pyfunc.load_model(whole)
+    _, _, rows = question(people=1)
+    for change, said in (
+        ({"crops": ["!!"] * 3}, "row 0: a crop is not base64"),
+        ({"crops": ["aGVsbG8="] * 3}, "row 0: a crop is neither JPEG nor PNG"),
+        ({"projections": rows[0]["projections"][:2]}, "row 0: 3 crops need as many 3 x 4 matrices"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            model.predict(pd.DataFrame([rows[0] | change]))
+
+
+def test_absent_views_do_not_count_and_rows_may_differ_in_views(registered, tmp_path):
+    import mlflow
+
+    (whole,) = [w for w, _, files in os.walk(tmp_path / "mlartifacts") if "MLmodel" in files]
+    crops, projections, (first, _, third) = question()
+    absent = {**first, "crops": [*first["crops"][:2], third["crops"][2]], "present": [True, True, False]}
+    two = {**{key: value[:2] for key, value in first.items()}, "present": [True, True]}
+    found = mlflow.pyfunc.load_model(whole).predict(pd.DataFrame([absent, two, {**third, "present": [True] * 3}]))
+    network = load_model(str(tmp_path / "out" / "model")).network
+    with torch.inference_mode():
+        eager = [
+            network(crops[:1], projections[:1], torch.tensor([[True, True, False]])),
+            network(crops[:1, :2], projections[:1, :2]),
+            network(crops[2:], projections[2:]),
+        ]
+    for answer, prediction in zip(found.joints, eager, strict=True):
+        np.testing.assert_allclose(np.array(answer, float), prediction.joints[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_served_version_answers_a_real_request_as_the_network_does(registered, consumer, tmp_path):
+    port, (_, _, rows) = free_port(), question()
+    command = [consumer, "-m", "mlflow", "models", "serve", "-m", "models:/net@challenger", "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": registered.uri, "PYTHONPATH": ""}
+    environment["PATH"] = f"{os.path.dirname(consumer)}:{environment['PATH']}"
+    with open(tmp_path / "serve.log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        _wait(f"http://127.0.0.1:{port}/ping", process, tmp_path / "serve.log")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"dataframe_records": rows}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answers = json.load(response)["predictions"]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+        process.wait()
+    found = np.array([row["joints"] for row in answers], dtype=np.float64)
+    np.testing.assert_allclose(found, expected(str(tmp_path / "out" / "model")), atol=1e-5)
+
+
+def _wait(url: str, process: subprocess.Popen, log) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+
+
+def test_a_damaged_model_folder_is_not_registered(config, tmp_path):
+    saved(str(tmp_path / "model"))
+    with open(tmp_path / "model" / "weights.safetensors", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(WeightsError):
+        register(config, str(tmp_path / "model"), "net")
+    assert not MlflowClient(config.uri).search_registered_models()
+
+
+def test_a_name_of_no_version_is_refused_with_how_to_write_one(config):
+    with pytest.raises(RegistryError, match="models:/NAME@ALIAS"):
+        resolve(config, "models:/net")
+
+
+def test_a_registry_that_cannot_be_reached_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UnreachableError, match="MLflow at http"):
+        resolve(TrackingConfig(uri="http://127.0.0.1:9", folder=str(tmp_path)), "models:/net@champion")
