@@ -36,17 +36,13 @@ def best_pair_points(
     """
     batch, views = points.shape[:-2], points.shape[-2]
     conditioned = Conditioned.of(projections, points.dtype)
-    shared = projections.shape[:-3].numel() == 1
+    shared = math.prod(projections.shape[:-3]) == 1  # `Size.numel` would fix the batch under torch.export
     p = conditioned.projections.expand(*((1,) * len(batch) if shared else batch), views, 3, 4).reshape(-1, views, 3, 4)
     uv, w = points.reshape(-1, views, 2), weights.reshape(-1, views)
     table = pair_table(views, hypotheses).to(points.device)
-    budget = CPU_ELEMENTS if points.device.type == "cpu" else GPU_ELEMENTS
-    step = max(1, budget // (views * table.shape[1]))
     found = [
-        _best_of_chunk(
-            uv[i : i + step], p if shared else p[i : i + step], w[i : i + step], table, threshold_px, min_angle
-        )
-        for i in range(0, max(len(uv), 1), step)
+        _best_of_chunk(uv[part], p if shared else p[part], w[part], table, threshold_px, min_angle)
+        for part in _chunks(uv, table.shape[1])
     ]
     x = torch.cat([part[0] for part in found]).reshape(*batch, 3)
     valid = torch.cat([part[1] for part in found]).reshape(batch)
@@ -54,16 +50,30 @@ def best_pair_points(
     return Triangulation(torch.where(valid[..., None], world, torch.zeros_like(world)), valid)
 
 
-@functools.cache
+def _chunks(uv: Float[Tensor, "n V 2"], hypotheses: int) -> list[slice]:
+    """Parts of the points; all at once under torch.export, where their number is free and a loop over it cannot be."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    budget = CPU_ELEMENTS if uv.device.type == "cpu" else GPU_ELEMENTS
+    step = max(1, budget // (uv.shape[1] * hypotheses))
+    return [slice(start, start + step) for start in range(0, max(len(uv), 1), step)]
+
+
 def pair_table(num_views: int, hypotheses: int) -> Int[Tensor, "N H 2"]:
     """For each number n <= V of observed views, H pairs of ranks among them; short lists repeat their first pair.
 
     All pairs where they are few enough; otherwise pairs a third of the ranks apart, spread evenly, so that pairs share
     as few views as possible.
     """
+    return torch.tensor(_rank_pairs(num_views, hypotheses))
+
+
+@functools.cache
+def _rank_pairs(num_views: int, hypotheses: int) -> list[list[tuple[int, int]]]:
+    """The table as plain numbers: a tensor kept from a call under torch.export would be of no use to later calls."""
     lists = [_pairs(min(n, POOL), hypotheses) for n in range(num_views + 1)]
     width = max(1, *map(len, lists))
-    return torch.tensor([(pairs + [(pairs or [(0, 0)])[0]] * width)[:width] for pairs in lists])
+    return [(pairs + [(pairs or [(0, 0)])[0]] * width)[:width] for pairs in lists]
 
 
 def _pairs(n: int, hypotheses: int) -> list[tuple[int, int]]:

@@ -96,10 +96,11 @@ def triangulate(
 def chosen_engine(points: Tensor, projections: Tensor, method: DltMethod) -> Engine:
     """What `triangulate` runs when not told: the fused kernel of the device wherever it can do the work.
 
-    That is for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient.
+    That is for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient, or torch.compile or
+    torch.export look on, to which a kernel is opaque.
     """
     fits = method in FUSED_METHODS and points.device.type in ("cpu", "cuda") and not projections.requires_grad
-    return Engine.FUSED if fits else Engine.TORCH
+    return Engine.FUSED if fits and not torch.compiler.is_compiling() else Engine.TORCH
 
 
 def explain(points: Tensor, projections: Tensor, method: DltMethod = DltMethod.NORMAL) -> str:

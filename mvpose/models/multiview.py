@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mvpose import heatmaps as maps
-from mvpose.geometry.triangulation import DltMethod, Engine, triangulate
+from mvpose.geometry.triangulation import DltMethod, triangulate
 from mvpose.models.canonical_frame import CanonicalFrame, canonical_frame
 from mvpose.models.cube import Volume
 
@@ -132,8 +132,6 @@ def lift(
             weights.to(views.projections).transpose(1, 2),
             views.present[:, None].expand(-1, points.shape[2], -1),
             method=solver,
-            # A fused kernel is opaque to torch.compile and torch.export; while they look, plain torch is what they see.
-            engine=Engine.TORCH if torch.compiler.is_compiling() else None,
             check=False,
         )
     return found.points, found.valid

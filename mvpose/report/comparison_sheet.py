@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from mvpose.report.drawing import dot, stroke, write_text
 from mvpose.report.palette import CASING, LEFT, RGB, RIGHT

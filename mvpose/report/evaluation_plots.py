@@ -34,9 +34,7 @@ def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = N
         axes.hlines(places[known], low[known], high[known], color=MIDDLE_INK, linewidth=1.6)
         right = np.where(known, high, mean)
         for place, value, end in zip(places, mean, right, strict=True):
-            axes.annotate(
-                f"{value:.1f}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5
-            )
+            axes.annotate(f"{value:.1f}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.set_yticks(places, [name.replace("_", " ") for name in estimates])
         axes.set_xlim(0, 1.1 * float(right.max()))
         axes.invert_yaxis()

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
+from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
 from mvpose.models.backbones import HeatmapHead, ResNet
 from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
 from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
@@ -25,12 +25,13 @@ METHODS = {
     "canonical": lambda: fusing(CanonicalFusion),
     "pooling": lambda: fusing(CanonicalFusion, fusion="pooling"),
     "attention": lambda: fusing(CanonicalFusion, fusion="attention"),
+    "ransac": lambda: RansacTriangulation(fusing(Baseline), RansacConfig()),
     "algebraic": lambda: AlgebraicTriangulation(ResNet(18, width=8), 3, ALGEBRAIC),
     "volumetric": lambda: VolumetricTriangulation(
         ResNet(18, width=8), 3, VolumetricConfig(voxels=16, channels=4, widths=(4, 6, 8), algebraic=ALGEBRAIC)
     ),
 }
-TIED = ("fusion", "canonical")
+TIED = ("fusion", "canonical", "ransac")
 QUICK = ("pooling",)
 
 
