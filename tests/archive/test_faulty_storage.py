@@ -72,6 +72,7 @@ def stumbling(request, monkeypatch):
     thread.join()
 
 
+@pytest.mark.fault
 def test_a_result_is_written_once_and_read_whole_in_spite_of_it(stumbling):
     server, bucket = stumbling
     store = ClipStore(join(bucket, "run"), "poses")

@@ -242,6 +242,7 @@ def test_of_two_drivers_with_other_settings_one_is_refused_and_the_other_right(a
     assert verify_run(output).findings == ()
 
 
+@pytest.mark.slow
 def test_a_driver_killed_at_any_moment_is_gone_on_with(archive, undisturbed, tmp_path):
     output = str(tmp_path / "run")
     for wait in (3.0, 3.5, 4.0):

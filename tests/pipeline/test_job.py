@@ -155,6 +155,7 @@ def wait_for_commits(output: str, kind: str, number: int) -> None:
     raise AssertionError(f"no {number} commits of {kind} came")
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("flags", [["--local"], ["--workers", "2"]], ids=["plain loop", "Ray"])
 def test_a_driver_killed_in_the_middle_and_begun_again_ends_with_the_same_bytes(archive, undisturbed, tmp_path, flags):
     output = str(tmp_path / "run")

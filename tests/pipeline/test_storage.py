@@ -13,6 +13,7 @@ from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from tests.archive.conftest import s3, s3_endpoint  # noqa: F401
+from tests.archive.test_faulty_storage import stumbling  # noqa: F401
 from tests.pipeline import coded_footage
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -67,3 +68,22 @@ def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3
     for name, data in here.items():
         assert without_identity(there[name]).equals(without_identity(data)), name
     assert reconstruct_archive(job(join(s3, "archive"), output, engine)) == summary
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_a_job_on_a_server_that_stumbles_makes_what_a_job_on_a_disk_makes(archive, on_disk, stumbling):  # noqa: F811
+    """Every key and method fails twice before it answers: 500, 503 SlowDown, or a body that ends early."""
+    server, bucket = stumbling
+    fs, root = filesystem(bucket)
+    server.armed = False
+    fs.put(archive, f"{root}/archive", recursive=True)
+    server.armed = True
+    output = join(bucket, "run")
+    summary = reconstruct_archive(job(join(bucket, "archive"), output, EngineConfig(local=True)))
+    assert summary.failures == () and verify_run(output).findings == ()
+    assert max(server.seen.values()) > 2
+    here, there = rows(on_disk), rows(output)
+    assert here.keys() == there.keys()
+    for name, data in here.items():
+        assert without_identity(there[name]).equals(without_identity(data)), name
