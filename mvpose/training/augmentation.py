@@ -1,0 +1,114 @@
+"""What is done to training samples so that a network does not learn their accidents.
+
+Turning, scaling and shifting a crop moves its camera matrix along, exactly; colours and occluders change pixels alone;
+dropped views change the mask. Every draw comes from the generator that is passed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from mvpose.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Ranges of the draws; 0 everywhere leaves samples as they are."""
+
+    rotation_degrees: float = 15.0
+    """Crops are turned in their plane by up to this, each view for itself."""
+    scale: float = 0.15
+    """The person is larger or smaller in the crop by up to this share."""
+    shift: float = 0.05
+    """The person is off the crop's centre by up to this share of its side: boxes of detectors are never exact."""
+    colour: float = 0.2
+    """Brightness, contrast and the gain of each channel change by up to this share."""
+    occluders: float = 0.3
+    """Probability of a textured rectangle over a part of a view."""
+    occluder_side: float = 0.5
+    """Longest side of such a rectangle, as a share of the crop's."""
+    view_dropout: float = 0.0
+    """Probability that a view is taken away. For fusions that take any number of views."""
+    kept_views: int = 2
+    """View dropout leaves at least so many."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ConfigError(f"augmentation.{field.name} is {getattr(self, field.name)}; it must not be negative.")
+        for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it is a share of 0 to 1.")
+
+
+NONE = AugmentationConfig(
+    rotation_degrees=0.0, scale=0.0, shift=0.0, colour=0.0, occluders=0.0, occluder_side=0.0, view_dropout=0.0
+)
+
+
+def crop_from_picture(
+    box: Float[np.ndarray, "4"],
+    size: tuple[int, int],
+    margin: float,
+    config: AugmentationConfig,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "3 3"]:
+    """The map of pixels of a picture to those of a crop of (width, height) `size`, turned about the box's centre.
+
+    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, and the crop shows `margin` times the box along the side
+    that needs it. It goes into the camera matrix as `map @ K`.
+    """
+    turn, scale, right, down = rng.uniform(-1.0, 1.0, 4)
+    angle = np.radians(config.rotation_degrees * turn)
+    extent = np.maximum(box[2:] - box[:2], 1.0)
+    factor = float((np.array(size) / (margin * extent)).min()) * (1.0 + config.scale * scale)
+    c, s = factor * np.cos(angle), factor * np.sin(angle)
+    middle = (np.array(size) - 1.0) / 2.0 + config.shift * np.array(size) * (right, down)
+    linear = np.array([[c, -s], [s, c]])
+    out = np.eye(3)
+    out[:2, :2] = linear
+    out[:2, 2] = middle - linear @ ((box[:2] + box[2:]) / 2.0)
+    return out
+
+
+def recoloured(
+    crop: UInt8[np.ndarray, "H W 3"], config: AugmentationConfig, rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Other brightness, contrast and white balance: a straight line for each channel."""
+    if not config.colour:
+        return crop
+    contrast, brightness, *gains = 1.0 + config.colour * rng.uniform(-1.0, 1.0, 5)
+    levels = (np.arange(256.0) - 127.5) * contrast + 127.5 * brightness
+    table = np.clip(levels[:, None] * np.array(gains) + 0.5, 0, 255).astype(np.uint8)
+    return cv2.LUT(crop, table[None])
+
+
+def covered(
+    crop: UInt8[np.ndarray, "H W 3"], config: AugmentationConfig, rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The crop, at times with a rectangle of random texture over it: from one flat colour to 8 by 8 blurred spots."""
+    if rng.random() >= config.occluders:
+        return crop
+    height, width = crop.shape[:2]
+    w, h = (1 + rng.uniform(0.2, 1.0, 2) * config.occluder_side * (width, height)).astype(int)
+    left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+    spots = int(rng.integers(1, 9))
+    texture = rng.integers(0, 256, (spots, spots, 3)).astype(np.uint8)
+    out = crop.copy()
+    out[top : top + h, left : left + w] = cv2.resize(texture, (int(w), int(h)), interpolation=cv2.INTER_LINEAR)
+    return out
+
+
+def without_some_views(
+    present: Bool[np.ndarray, " V"], config: AugmentationConfig, rng: np.random.Generator
+) -> Bool[np.ndarray, " V"]:
+    """The mask with views dropped at random, never fewer than `kept_views` of those that there are."""
+    dropped = (rng.random(len(present)) < config.view_dropout) & present
+    spare = max(int(present.sum()) - config.kept_views, 0)
+    too_many = rng.permutation(np.flatnonzero(dropped))[spare:]
+    dropped[too_many] = False
+    return present & ~dropped

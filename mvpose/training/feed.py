@@ -1,0 +1,150 @@
+"""Batches in the order of the training: which rows count, and reading them ahead in other processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch.utils.data import DataLoader, Dataset
+
+from mvpose.datasets.row_reader import RowReader
+from mvpose.errors import ConfigError
+from mvpose.training.augmentation import AugmentationConfig
+from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
+from mvpose.training.config import ComputeConfig, SamplesConfig, TrainConfig
+from mvpose.training.order import SampleOrder, Take
+
+READ_AHEAD = 4
+"""Batches that each loading process has ready or in work."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """The samples of a training and of its validation, chosen; nothing of their pictures is read yet."""
+
+    config: TrainConfig
+    table: RowReader
+    order: SampleOrder
+    validation_table: RowReader
+    validation_rows: Int[np.ndarray, " n"]
+
+    @staticmethod
+    def open(config: TrainConfig) -> Feed:
+        """Read footers and keys of the tables; ConfigError where no sample counts."""
+        chosen = config.samples
+        table = RowReader(config.data, chosen.shuffled_groups)
+        keys = table.keys()
+        rows = chosen_rows(keys, chosen, chosen.split, config.data)
+        order = SampleOrder(rows, table.group_of(rows), config.optimisation.batch, config.seed, chosen.shuffled_groups)
+        other = RowReader(chosen.validation, chosen.shuffled_groups) if chosen.validation else table
+        other_keys = other.keys() if chosen.validation else keys
+        held_out = chosen_rows(other_keys, chosen, chosen.validation_split, other.uri)
+        return Feed(config, table, order, other, thinned(held_out, chosen.validation_samples))
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the training."""
+        return self.config.optimisation.total_steps(self.order.steps_per_epoch)
+
+    def batches(self, start: int) -> Iterator[TrainingBatch]:
+        """What one process trains on, from step `start` on."""
+        config = self.config
+        source = TakeReader(self.table, config.view, config.augmentation, config.seed)
+        takes = (self.order.take(step) for step in range(start, self.total_steps))
+        if config.compute.loaders:
+            return _read_by_processes(source, takes, config.compute)
+        return _read_by_threads(source, takes, 1)
+
+    def validation_batches(self, rank: int = 0, workers: int = 1) -> Iterator[TrainingBatch]:
+        """The held-out samples of one of `workers`, as they are."""
+        config = self.config
+        size = max(config.optimisation.batch // workers, 1)
+        mine = self.validation_rows[rank::workers]
+        takes = [Take(0, 0, tuple(mine[i : i + size].tolist())) for i in range(0, len(mine), size)]
+        source = TakeReader(self.validation_table, config.view, None, 0)
+        return _read_by_threads(source, takes, max(config.compute.loaders, 1))
+
+
+class TakeReader(Dataset):
+    """Takes to columns of `sample_arrays`. A sample depends on seed, epoch and row alone, not on who reads it."""
+
+    def __init__(self, table: RowReader, view: CropView, augmentation: AugmentationConfig | None, seed: int) -> None:
+        self._table, self._view, self._augmentation, self._seed = table, view, augmentation, seed
+
+    def __getitem__(self, take: Take) -> dict[str, np.ndarray]:
+        rngs = [np.random.default_rng([self._seed, take.epoch, row]) for row in take.rows]
+        return stacked(
+            [
+                sample_arrays(self._table.sample(row), self._view, rng, self._augmentation)
+                for row, rng in zip(take.rows, rngs, strict=True)
+            ]
+        )
+
+
+def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str) -> Int[np.ndarray, " n"]:
+    """Numbers of the rows that count; ConfigError where none does."""
+    wanted = set(samples.cameras)
+    counts = keys.camera.map(lambda names: len(wanted & set(names)) if wanted else len(names))
+    rows = np.flatnonzero((keys.split == split) & (samples.damaged | ~keys.damaged) & (counts >= samples.least_views))
+    if not len(rows):
+        there = ", ".join(sorted(set(keys.split))) or "no rows"
+        raise ConfigError(
+            f"{uri} has no sample of split {split!r} by {samples.least_views} of the cameras that count; it has {there}."
+        )
+    return rows
+
+
+def thinned(rows: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " m"]:
+    """At most `most` of the rows, evenly spread; all where it is 0."""
+    if not most or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _read_by_threads(source: TakeReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:
+    """Batches in the order of the takes, some of them read ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        reading: deque[Future[dict[str, np.ndarray]]] = deque()
+        try:
+            for take in takes:
+                reading.append(pool.submit(source.__getitem__, take))
+                if len(reading) > threads:
+                    yield _tensors(reading.popleft())
+            while reading:
+                yield _tensors(reading.popleft())
+        finally:
+            for future in reading:
+                future.cancel()
+
+
+def _tensors(columns: Future[dict[str, np.ndarray]]) -> TrainingBatch:
+    return TrainingBatch.of({name: torch.from_numpy(array) for name, array in columns.result().items()})
+
+
+def _read_by_processes(source: TakeReader, takes: Iterable[Take], compute: ComputeConfig) -> Iterator[TrainingBatch]:
+    """The same for many cores: threads would hold the trainer's interpreter lock."""
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        # A generator of its own: the loader draws a seed for its processes, and a resumed training must not.
+        generator=torch.Generator(),
+        sampler=takes,
+        num_workers=compute.loaders,
+        prefetch_factor=READ_AHEAD,
+        # A fork of a process whose libraries run threads hangs at times (seen); a fresh one takes seconds to start.
+        multiprocessing_context="spawn",
+        pin_memory=compute.gpu,
+        worker_init_fn=_single_threaded,
+    )
+    return map(TrainingBatch.of, loader)
+
+
+def _single_threaded(_: int) -> None:
+    cv2.setNumThreads(1)

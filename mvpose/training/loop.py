@@ -1,0 +1,245 @@
+"""One training loop, whatever feeds it and however many run it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mvpose import metrics
+from mvpose.errors import MvposeError
+from mvpose.models.method import build_method
+from mvpose.models.objective import objective
+from mvpose.training.batches import TrainingBatch
+from mvpose.training.checkpoints import Checkpoints, Position, Trained
+from mvpose.training.config import TrainConfig
+from mvpose.training.optimisation import average_weights, build_optimiser, rate_share, set_rate
+from mvpose.training.progress import Meter, Report
+
+MAX_SKIPPED = 20
+"""Steps in a row without a finite gradient, after which a training is given up."""
+
+
+class TrainingError(MvposeError):
+    """A training cannot go on."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that train together."""
+
+    rank: int = 0
+    workers: int = 1
+    device: torch.device = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Length:
+    """How long a training is."""
+
+    total: int
+    """Steps."""
+    per_epoch: int
+
+
+class Judged(nn.Module):
+    """A network with its objective: batch and progress (0..1) to the loss's terms. One module, so that gradients of all
+    that the loss touches, and of nothing else, are exchanged between processes."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+
+    def forward(self, batch: TrainingBatch, progress: float) -> dict[str, Tensor]:
+        """Weighted terms by name; their sum is the loss."""
+        prediction = answer(self.network, batch, self.config)
+        return objective(prediction, batch.truth, self.config.method.size, self.config.objective, progress)
+
+
+def train_loop(
+    config: TrainConfig,
+    length: Length,
+    batches: Callable[[int], Iterator[TrainingBatch]],
+    validation: Callable[[], Iterator[TrainingBatch]],
+    process: Process,
+    checkpoints: Checkpoints,
+    report: Report,
+) -> Position:
+    """Train from the last checkpoint to the end; the last position, with the best figures.
+
+    `batches(step)` gives this process's batches from a step on, `validation()` its share of the held-out samples. All
+    processes are told everything; one is to write it down. TrainingError where gradients stay infinite.
+    """
+    trained = begin(config, process.device)
+    position = checkpoints.latest()
+    checkpoints.load(trained, position)
+    judged = _joined(Judged(trained.network, config), process)
+    first = position.step
+    upcoming, meter, skipped = batches(first), Meter(), 0
+    for step in range(first, length.total):
+        asked = time.perf_counter()
+        batch = next(upcoming).to(process.device)
+        meter.waited += time.perf_counter() - asked
+        seed_step(config.seed, step, process.rank)
+        share = rate_share(config.optimisation, step, length.total)
+        figures = one_step(judged, trained, batch, config, step, share, step / length.total)
+        skipped = 0 if math.isfinite(figures["gradient_norm"]) else skipped + 1
+        if skipped > MAX_SKIPPED:
+            raise TrainingError(f"no finite gradient in {skipped} steps up to {step + 1}: lower optimisation.rate.")
+        meter.add(config.optimisation.batch, figures)
+        position = replace(position, step=step + 1)
+        if position.step % config.log_every == 0:
+            report(
+                position.step, meter.figures(length.total - position.step) | {"train/epoch": step / length.per_epoch}
+            )
+            meter = Meter()
+        every = config.validate_every or length.per_epoch
+        if position.step % every == 0 or position.step == length.total:
+            figures = validate(trained.judged, validation(), config, process)
+            position = _kept(position, figures, trained, checkpoints, process, report)
+            meter = Meter()
+        elif position.step % config.checkpoints.every == 0 and process.rank == 0:
+            checkpoints.save(trained, position)
+        if step == first:
+            # The first batch also waits for its readers to start.
+            meter = Meter()
+    return position
+
+
+def begin(config: TrainConfig, device: torch.device) -> Trained:
+    """A network, its averaged twin and its optimiser as they are before the first step."""
+    torch.manual_seed(config.seed)
+    network = build_method(config.method).to(device)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    averaged = copy.deepcopy(network).eval().requires_grad_(False) if config.optimisation.average else None
+    return Trained(network.train(), averaged, build_optimiser(network, config.optimisation))
+
+
+def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
+    """The network's prediction, in the precision that was asked for."""
+    low = config.optimisation.precision == "bfloat16"
+    with torch.autocast(batch.crops.device.type, torch.bfloat16, enabled=low):
+        return network(batch.crops, batch.projections, batch.present, keep_maps=config.keeps_maps)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed Python, NumPy and torch (CPU and CUDA) for one step of one process.
+
+    So the random state is a function of the position and need not be kept: a training that is resumed, even by another
+    number of processes, draws what it would have drawn.
+    """
+    number = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def one_step(
+    judged: nn.Module,
+    trained: Trained,
+    batch: TrainingBatch,
+    config: TrainConfig,
+    step: int,
+    share: float,
+    progress: float,
+) -> dict[str, float]:
+    """Forward, backward, clip, step, average; the loss's terms and the gradient's norm. A gradient that is not finite
+    moves nothing."""
+    settings = config.optimisation
+    set_rate(trained.optimiser, share)
+    trained.optimiser.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    parts = batch.parts(settings.accumulate)
+    for i, part in enumerate(parts):
+        with _exchanged(judged, last=i == len(parts) - 1):
+            terms = judged(part, progress)
+            loss = torch.stack(list(terms.values())).sum() / len(parts)
+            loss.backward()
+        for name, value in {"loss": loss * len(parts), **terms}.items():
+            sums[name] = sums.get(name, 0.0) + value.detach() / len(parts)
+    norm = torch.nn.utils.clip_grad_norm_(trained.network.parameters(), settings.clip or math.inf)
+    # Looking at the norm waits for the device, which also makes the time spent without data measurable.
+    figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
+    if math.isfinite(figures["gradient_norm"]):
+        trained.optimiser.step()
+        if trained.averaged is not None:
+            average_weights(trained.averaged, trained.network, settings.average, step)
+    return figures | {"rate": share * settings.rate}
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module, batches: Iterator[TrainingBatch], config: TrainConfig, process: Process
+) -> dict[str, float]:
+    """MPJPE in metres over joints that are known and found, and the share that is found, over all processes."""
+    if process.workers > 1:
+        # Batch statistics differ between processes; the first one's are kept, so they are what is judged.
+        for tensor in network.state_dict().values():
+            dist.broadcast(tensor, 0)
+    training = network.training
+    network.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=process.device)
+    for batch in batches:
+        sums += _judged_sums(network, batch.to(process.device), config)
+    network.train(training)
+    if process.workers > 1:
+        dist.all_reduce(sums)
+    error, found, known = sums.tolist()
+    mean = error / found if found else math.nan
+    return {"validation/mpjpe_m": mean, "validation/valid_share": found / max(known, 1.0)}
+
+
+def _judged_sums(network: nn.Module, batch: TrainingBatch, config: TrainConfig) -> Float[Tensor, "3"]:
+    """Sum of errors, number of joints found, number of joints known."""
+    prediction, truth = answer(network, batch, config), batch.truth
+    errors = metrics.joint_errors(prediction.joints.double(), truth.joints.double())
+    counted = truth.known & prediction.valid
+    return torch.stack([torch.where(counted, errors, 0.0).sum(), counted.sum().double(), truth.known.sum().double()])
+
+
+def _kept(
+    position: Position,
+    figures: dict[str, float],
+    trained: Trained,
+    checkpoints: Checkpoints,
+    process: Process,
+    report: Report,
+) -> Position:
+    """Keep the best weights and the state after a validation; the position that says so."""
+    error = figures["validation/mpjpe_m"]
+    beaten = math.inf if position.best is None else position.best.figures["validation/mpjpe_m"]
+    better = math.isfinite(error) and error < beaten
+    if better and process.rank == 0:
+        position = checkpoints.save_best(trained.judged, position, figures)
+    if process.rank == 0:
+        checkpoints.save(trained, position)
+    report(position.step, figures | {"validation/best": float(better)})
+    return position
+
+
+def _joined(judged: Judged, process: Process) -> nn.Module:
+    """The module whose gradients are means over all processes."""
+    if process.workers == 1:
+        return judged
+    devices = [process.device] if process.device.type == "cuda" else None
+    # Terms come in over time (warm-up): not every parameter has a gradient in every step.
+    return DistributedDataParallel(judged, device_ids=devices, find_unused_parameters=True)
+
+
+def _exchanged(judged: nn.Module, *, last: bool):
+    """Gradients are exchanged with the last part of a batch only."""
+    if isinstance(judged, DistributedDataParallel) and not last:
+        return judged.no_sync()
+    return torch.enable_grad()

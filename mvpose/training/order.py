@@ -1,0 +1,67 @@
+"""Which samples each step of a training takes: settled before it starts, by the seed alone.
+
+Step s takes the same samples whatever the number of workers and however often the training was killed: a position in
+the data is a step and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from mvpose.errors import ConfigError
+
+
+def epoch_order(groups: Int[np.ndarray, " n"], seed: int, epoch: int, window: int) -> Int[np.ndarray, " n"]:
+    """A permutation of n rows that lie in row groups `groups`, another one each epoch.
+
+    The groups are put in random order and the rows of each `window` of them are shuffled together, so that a reader
+    that keeps `window` groups reads each once. A table of no more groups is shuffled as a whole.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(np.unique(groups))
+    window_of = np.empty(int(groups.max()) + 1, int)
+    window_of[shuffled] = np.arange(len(shuffled)) // window
+    return np.lexsort((rng.random(len(groups)), window_of[groups]))
+
+
+@dataclass(frozen=True)
+class Take:
+    """What one worker reads for one step."""
+
+    step: int
+    epoch: int
+    rows: tuple[int, ...]
+    """Row numbers of the table."""
+
+
+class SampleOrder:
+    """The samples of every step. What an epoch has beyond whole batches is left out of that epoch."""
+
+    def __init__(
+        self, rows: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"], batch: int, seed: int, window: int
+    ) -> None:
+        """`rows` of a table and their row groups; `batch` samples a step over all workers.
+
+        ConfigError where there are fewer rows than a batch.
+        """
+        if len(rows) < batch:
+            raise ConfigError(f"{len(rows)} samples to train on are fewer than a batch of {batch}.")
+        self.steps_per_epoch = len(rows) // batch
+        self._rows, self._groups = rows, groups
+        self._batch, self._seed, self._window = batch, seed, window
+        self._epoch, self._order = -1, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, step: int, rank: int = 0, workers: int = 1) -> Take:
+        """The share of one of `workers` in step `step` (from 0): every `workers`-th sample of the batch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(self._groups, self._seed, epoch, self._window)
+            self._epoch, self._order = epoch, self._rows[order]
+        batch = self._order[place * self._batch : (place + 1) * self._batch]
+        return Take(step, epoch, tuple(batch[rank::workers].tolist()))

@@ -1,0 +1,160 @@
+"""Rows to what networks are trained on: pixels, cameras and truth agree."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvpose.datasets.files import DatasetError
+from mvpose.datasets.sample import Picture
+from mvpose.geometry.lens import Lens, LensModel
+from mvpose.geometry.triangulation import triangulate
+from mvpose.skeleton import COCO17, HUMAN36M17
+from mvpose.training.augmentation import AugmentationConfig
+from mvpose.training.batches import CropView, TrainingBatch, pinhole_crop, sample_arrays, stacked
+from tests.training.conftest import SIDE, drawn_sample, people, ring
+
+VIEW = CropView(skeleton=HUMAN36M17, size=(128, 128))
+PERSON = people(5)[3]
+HEAVY = AugmentationConfig(rotation_degrees=40.0, scale=0.3, shift=0.1, colour=0.0, occluders=0.0)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), lens=st.booleans())
+def test_cameras_stay_exact_under_any_augmentation(seed, lens):
+    sample = drawn_sample(ring(lens=lens), PERSON)
+    found = {k: torch.from_numpy(v) for k, v in sample_arrays(sample, VIEW, rng(seed), HEAVY).items()}
+    inside = found["inside"]
+    enough = inside.sum(dim=0) >= 2
+    points = triangulate(
+        found["joints_2d"].double().swapaxes(0, 1),
+        found["projections"].double(),
+        inside.double().swapaxes(0, 1),
+        inside.swapaxes(0, 1),
+    ).points
+    assert enough.sum() > 8
+    torch.testing.assert_close(points[enough], torch.from_numpy(PERSON)[enough], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("lens", [False, True])
+@pytest.mark.parametrize("size", [(128, 128), (64, 64), (256, 192)])
+def test_what_is_drawn_lies_where_the_camera_says(lens, size):
+    """A white dot at the nose of a black picture, found again by its centre of mass in every augmented crop."""
+    rig = ring(lens=lens)
+    sample = drawn_sample(rig, PERSON)
+    nose = HUMAN36M17.index("nose")
+    places = rig.project(torch.from_numpy(PERSON[nose : nose + 1]))[0][:, 0].numpy()
+    dots = [spot(place) for place in places]
+    sample = replace(sample, pictures=tuple(Picture(crop=png(dot)) for dot in dots))
+    found = sample_arrays(sample, replace(VIEW, size=size), rng(5), HEAVY)
+    for v in range(4):
+        grey = found["crops"][v].astype(float).mean(axis=0)
+        y, x = np.mgrid[: size[1], : size[0]]
+        centre = np.array([(grey * x).sum(), (grey * y).sum()]) / grey.sum()
+        assert np.abs(centre - found["joints_2d"][v, nose]).max() < 0.15
+
+
+def spot(place: np.ndarray) -> np.ndarray:
+    """A Gaussian spot of 3 pixels about a place, in a picture of the ring's cameras."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    value = 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / 18)
+    return np.repeat(value[..., None], 3, axis=-1).round().astype(np.uint8)
+
+
+def png(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+
+
+def test_a_crop_that_changes_nothing_is_the_picture():
+    picture = rng().integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(pinhole_crop(picture, ring(), 0, np.eye(3), (SIDE, SIDE)), picture)
+
+
+def test_a_fisheye_without_coefficients_is_not_taken_for_a_pinhole():
+    rig = ring()
+    rig = replace(rig, lens=Lens.of(LensModel.KANNALA_BRANDT, [[]] * 4))
+    picture = rng().integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    assert (pinhole_crop(picture, rig, 0, np.eye(3), (SIDE, SIDE)) != picture).any()
+
+
+def test_much_smaller_crops_are_averages_not_samples():
+    """A checkerboard of single pixels is grey from afar."""
+    board = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 255
+    picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
+    change = np.diag([0.25, 0.25, 1.0])
+    change[:2, 2] = 0.5 * 0.25 - 0.5
+    small = pinhole_crop(picture, ring(), 0, change, (32, 32))
+    assert np.abs(small.astype(int) - 127).max() <= 2
+
+
+def test_missing_views_are_absent_and_spare_ones_are_left_out():
+    sample = drawn_sample(ring(3), PERSON)
+    padded = sample_arrays(sample, VIEW, rng())
+    assert padded["present"].tolist() == [True, True, True, False]
+    assert not padded["crops"][3].any() and not padded["inside"][3].any()
+    chosen = sample_arrays(drawn_sample(ring(6), PERSON), replace(VIEW, cameras=("cam5", "cam2")), rng())
+    rig = ring(6).select(("cam5", "cam2"))
+    assert chosen["present"].tolist() == [True, True, False, False]
+    ratio = chosen["projections"][0] @ np.append(rig.centres_world[0].numpy(), 1.0)
+    assert np.abs(ratio).max() < 1e-3
+
+
+def test_a_view_without_the_person_is_absent():
+    sample = drawn_sample(ring(), PERSON)
+    sample.box[1] = np.nan
+    assert sample_arrays(sample, VIEW, rng())["present"].tolist() == [True, False, True, True]
+
+
+def test_views_are_drawn_from_those_there_are_in_their_order():
+    sample = drawn_sample(ring(8), PERSON)
+    config = replace(HEAVY, rotation_degrees=0.0, scale=0.0, shift=0.0)
+    chosen = set()
+    for seed in range(30):
+        projections = sample_arrays(sample, replace(VIEW, views=3), rng(seed), config)["projections"]
+        centres = [np.linalg.svd(p)[2][-1] for p in projections]
+        centres = np.array([c[:3] / c[3] for c in centres])
+        near = np.linalg.norm(centres[:, None] - sample.rig.centres_world.numpy(), axis=-1).argmin(axis=1)
+        assert (np.diff(near) > 0).all()
+        chosen.add(tuple(near))
+    assert len(chosen) > 15
+
+
+def test_joints_that_the_table_lacks_are_not_known():
+    found = sample_arrays(drawn_sample(ring(), PERSON), replace(VIEW, skeleton=COCO17), rng())
+    known = dict(zip(COCO17.joints, found["known"], strict=True))
+    assert known["left_wrist"] and not known["left_ear"]
+    np.testing.assert_allclose(
+        found["joints"][COCO17.index("left_wrist")], PERSON[HUMAN36M17.index("left_wrist")], atol=1e-6
+    )
+    assert not found["inside"][:, ~found["known"]].any()
+
+
+def test_what_is_drawn_depends_on_the_generator_alone():
+    sample = drawn_sample(ring(), PERSON)
+    first, second, other = (sample_arrays(sample, VIEW, rng(s), AugmentationConfig()) for s in (1, 1, 2))
+    assert all((first[name] == second[name]).all() for name in first)
+    assert (first["crops"] != other["crops"]).any()
+
+
+def test_damaged_pictures_and_videos_are_refused_by_name():
+    sample = drawn_sample(ring(), PERSON, frame=7)
+    with pytest.raises(DatasetError, match="walk frame 7"):
+        sample_arrays(replace(sample, pictures=(Picture(crop=b"no"),) * 4), VIEW, rng())
+    with pytest.raises(DatasetError, match="--crops.side"):
+        sample_arrays(replace(sample, pictures=(Picture("a.mp4", 3),) * 4), VIEW, rng())
+
+
+def test_a_batch_in_parts_is_the_batch():
+    arrays = stacked([sample_arrays(drawn_sample(ring(), xyz), VIEW, rng()) for xyz in people(4)])
+    batch = TrainingBatch.of({k: torch.from_numpy(v) for k, v in arrays.items()})
+    parts = batch.parts(2)
+    assert [len(p) for p in parts] == [2, 2]
+    torch.testing.assert_close(torch.cat([p.truth.joints for p in parts]), batch.truth.joints)

@@ -1,0 +1,65 @@
+"""Optimiser groups, schedules, averaged weights."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mvpose.errors import ConfigError
+from mvpose.training.optimisation import OptimisationConfig, average_weights, build_optimiser, rate_share, set_rate
+
+
+def network() -> nn.Module:
+    return nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))})
+
+
+@given(schedule=st.sampled_from(["constant", "step", "cosine"]), total=st.integers(20, 300))
+def test_a_rate_rises_to_its_full_value_once_and_never_rises_again(schedule, total):
+    config = OptimisationConfig(schedule=schedule, rise=10)
+    shares = [rate_share(config, step, total) for step in range(total)]
+    top = shares.index(max(shares))
+    assert max(shares) == pytest.approx(1.0)
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    assert min(shares) >= 0
+
+
+def test_steps_divide_the_rate_by_ten():
+    config = OptimisationConfig(schedule="step", rise=0, drops=(0.5, 0.75))
+    assert [rate_share(config, s, 100) for s in (49, 50, 75)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+def test_slow_parts_and_parameters_without_decay_have_groups_of_their_own():
+    config = OptimisationConfig(rate=1.0, slow_rate=0.1, weight_decay=0.5)
+    optimiser = build_optimiser(network(), config)
+    set_rate(optimiser, 0.5)
+    groups = {(g["lr"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in optimiser.param_groups}
+    assert groups == {(0.05, 0.5): 4, (0.05, 0.0): 2, (0.5, 0.5): 4, (0.5, 0.0): 6}
+
+
+def test_what_is_frozen_is_left_out_and_a_frozen_network_is_refused():
+    net = network()
+    net["backbone"].requires_grad_(False)
+    optimiser = build_optimiser(net, OptimisationConfig())
+    assert sum(p.numel() for g in optimiser.param_groups for p in g["params"]) == 10
+    with pytest.raises(ConfigError, match="frozen"):
+        build_optimiser(net.requires_grad_(False), OptimisationConfig())
+
+
+def test_averaged_weights_follow_quickly_at_first_and_slowly_later():
+    net, averaged = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(net.weight)
+    nn.init.zeros_(averaged.weight)
+    average_weights(averaged, net, 0.999, step=0)
+    assert averaged.weight.item() == pytest.approx(0.9)
+    nn.init.zeros_(averaged.weight)
+    average_weights(averaged, net, 0.999, step=10**6)
+    assert averaged.weight.item() == pytest.approx(0.001, rel=1e-3)
+
+
+def test_counters_of_normalisations_are_copied_and_not_averaged():
+    net, averaged = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    net(torch.randn(4, 2))
+    average_weights(averaged, net, 0.9, step=100)
+    assert averaged.num_batches_tracked.item() == 1
