@@ -12,6 +12,7 @@ import tyro
 
 from mvpose.archive.commits import write_whole
 from mvpose.archive.locations import exists, join, name, read_bytes
+from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
 from mvpose.errors import ConfigError, VideoError
@@ -23,6 +24,8 @@ from mvpose.evaluation.network import NetworkConfig
 from mvpose.evaluation.page import evaluation_page
 from mvpose.evaluation.summary import by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
+from mvpose.pipeline.datasets import convert
+from mvpose.pipeline.engine import EngineConfig
 
 PAGE = "evaluation.html"
 
@@ -34,7 +37,7 @@ class Evaluate:
     models: tyro.conf.Positional[tuple[str, ...]] = ()
     """Folders of trained models, or outputs of `mvpose reconstruct`. Several are compared."""
     data: tuple[str, ...] = ()
-    """Tables of samples, one for each benchmark where some are named; without it benchmarks/NAME."""
+    """Tables of samples, one for each benchmark named; without it benchmarks/NAME, rendered if need be."""
     benchmark: tuple[str, ...] = ()
     """Benchmarks by name."""
     protocol: str | None = None
@@ -96,15 +99,25 @@ def _tables(command: Evaluate) -> list[TruthTable]:
         raise ConfigError("--protocol and --unseen are part of a benchmark: name them, or the benchmark.")
     if command.data and len(command.data) != len(command.benchmark):
         raise ConfigError(f"{len(command.benchmark)} benchmarks need as many tables, not {len(command.data)}.")
-    uris = command.data or tuple(join("benchmarks", name) for name in command.benchmark)
+    uris = command.data or [_own_table(label) for label in command.benchmark]
     return [_benchmark_table(label, uri, command.views) for label, uri in zip(command.benchmark, uris, strict=True)]
+
+
+def _own_table(label: str) -> str:
+    """benchmarks/NAME; what is missing of a rendered one is rendered now, in this process."""
+    benchmark, uri = benchmark_named(label), join("benchmarks", label)
+    if benchmark.rendered is not None:
+        print(f"{uri}: rendering what is missing; faster, by all cores: {benchmark.command(uri)}")
+        for receipt in convert(benchmark.rendered, CropConfig(), uri, EngineConfig(local=True)):
+            if receipt.problem:
+                raise ConfigError(f"{uri}: {receipt.shard} could not be made: {receipt.problem}")
+    return uri
 
 
 def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable:
     benchmark = benchmark_named(label)
     if not exists(uri):
-        made = benchmark.rendered.command(uri) if benchmark.rendered else f"mvpose dataset convert ... --output {uri}"
-        raise ConfigError(f"there is no table {uri}: make it with `{made}`, or name it by --data.")
+        raise ConfigError(f"there is no table {uri}: make it with `{benchmark.command(uri)}`, or name it by --data.")
     protocol = benchmark.protocol
     judgement = Judgement(benchmark=label, unseen=benchmark.unseen, joints=protocol.joints, root=protocol.root)
     return TruthTable(uri=uri, protocol=protocol, views=views or benchmark.views, judgement=judgement)

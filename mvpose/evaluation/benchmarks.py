@@ -5,31 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.datasets.protocols import PROTOCOLS, Protocol
+from mvpose.datasets.rendered.corpus import Rendered
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
 
 VIEWS = (4, 3, 2)
 CURVE = (28, 24, 20, 16, 12, 8, 6, 4, 3, 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """How the table of a benchmark of rendered people is made: the same samples from the same settings, anywhere."""
-
-    rig: str
-    """A named rig, or `random`: another one for each sample."""
-    samples: int
-    seed: int
-    views: int = 4
-    """Cameras of a random rig."""
-
-    def command(self, output: str) -> str:
-        """The command line that makes it."""
-        number = f" --views {self.views}" if self.rig == "random" else ""
-        return (
-            f"mvpose dataset render --rig {self.rig}{number} --split {TEST} --samples {self.samples} "
-            f"--seed {self.seed} --output {output}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +23,17 @@ class Benchmark:
     unseen: bool = False
     """Whether the cameras are ones that training has not seen."""
     rendered: Rendered | None = None
-    """None where a dataset of others is converted."""
+    """How its table is made: the same samples anywhere. None where a dataset of others is converted."""
+
+    def command(self, output: str) -> str:
+        """The command line that makes the table."""
+        made = self.rendered
+        if made is None:
+            return f"mvpose dataset convert ... --output {output}"
+        return (
+            f"mvpose dataset render --rig {made.rig} --train {made.train} --test {made.test} --seed {made.seed} "
+            f"--output {output}"
+        )
 
 
 def _rendered(views: tuple[int, ...], unseen: bool, rendered: Rendered) -> Benchmark:
@@ -54,9 +45,9 @@ def _rendered(views: tuple[int, ...], unseen: bool, rendered: Rendered) -> Bench
 _UNSEEN = ("total_capture-unseen-cameras", "panoptic-cmu1", "panoptic-cmu2", "panoptic-cmu3", "panoptic-cmu4")
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "rendered-ring4": _rendered(VIEWS, False, Rendered(rig="ring4", samples=1000, seed=20260001)),
-    "rendered-unseen-rig": _rendered(VIEWS, True, Rendered(rig="random", samples=1000, seed=20260002)),
-    "rendered-ring31": _rendered(CURVE, True, Rendered(rig="ring31", samples=200, seed=20260003)),
+    "rendered-ring4": _rendered(VIEWS, False, Rendered(rig="ring4", train=0, test=1000, seed=20260001)),
+    "rendered-unseen-rig": _rendered(VIEWS, True, Rendered(rig="random", train=0, test=1000, seed=20260002)),
+    "rendered-ring31": _rendered(CURVE, True, Rendered(rig="ring31", train=0, test=200, seed=20260003)),
     **{
         name: Benchmark(protocol=protocol, unseen=name in _UNSEEN)
         for name, protocol in PROTOCOLS.items()
