@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-_METRES = 0.1
-
 
 @dataclass(frozen=True, eq=False)
 class Binding:

@@ -21,6 +21,8 @@ from mvpose.datasets.rendered.wardrobe import Garment, Look, draw_look
 
 _EYEBALLS = {"helper-l-eye": 14598, "helper-r-eye": 14670}
 """Groups of the base mesh, and the front pole of each ball."""
+_HANDS_BEYOND_M = 0.35
+"""At rest arms are held away from the body: what is nearer the middle below the hips is legs."""
 _IRIS_COSINE = 0.9
 """Cosine of half the angle that the iris takes of the eyeball: 12 mm of a ball of 24 mm, cut at a ring of faces."""
 _SCLERA = (0.75, 0.72, 0.7)
@@ -97,13 +99,13 @@ def dressed(look: Look, assets: Assets) -> Person:
     body = body_of(look.shape, assets)
     worn = [(garment, assets.parsed(garment.binding, read_binding)) for garment in look.garments]
     hidden = np.zeros(len(body), bool)
-    for _, binding in worn:
-        hidden[binding.hidden] = True
-    pieces = list(_body_pieces(look, base, body, hidden, topology))
-    nothing = np.zeros(0, np.int32)
-    trousers = np.concatenate([nothing, *(binding.hidden for garment, binding in worn if garment.name == "clothes")])
     for garment, binding in worn:
-        covered = np.all(np.isin(binding.corners, trousers if garment.name == "shoes" else nothing), axis=1)
+        hidden[binding.hidden] = True
+        if garment.is_skirt:
+            hidden |= _under_skirt(binding.fitted(body), body)
+    pieces = list(_body_pieces(look, base, body, hidden, topology))
+    for garment, binding in worn:
+        covered = _covered(garment, binding, worn, body)
         pieces.append(_garment_piece(garment, binding, body, covered, topology, assets))
     points = [skinning(piece.rest, piece.weights, 1.0) for piece in pieces]
     rest = np.concatenate([piece.rest for piece in pieces])
@@ -135,7 +137,9 @@ def _body_pieces(
     """Skin that no garment covers, eyeballs and irises."""
     skin = base.groups == base.group_names.index("body")
     shown = skin & ~hidden[base.faces].all(axis=1)
-    part = Part("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=False)
+    # Only a skirt lets one look into the skin where it is cut off.
+    inside_seen = any(garment.is_skirt for garment in look.garments)
+    part = Part("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=inside_seen)
     # Normals come from the whole skin, also where some of it is hidden.
     normals = _smooth(body[:BODY_VERTICES], base.faces[skin])
     yield _piece(part, base, shown, body, np.pad(normals, ((0, len(body) - BODY_VERTICES), (0, 0))), topology.weights)
@@ -154,6 +158,28 @@ def _body_pieces(
         yield _piece(part, base, faces, body, normals, topology.weights)
 
 
+def _under_skirt(skirt: Float[np.ndarray, "m 3"], body: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Skin of the thighs, which the garment's file leaves in place but which pushes through the cloth in a stride.
+
+    From 12 cm above the hem, so that legs still begin under the cloth in most strides, up to the hips.
+    """
+    height = body[:, 2] / np.ptp(body[:BODY_VERTICES, 2])
+    return (body[:, 2] > skirt[:, 2].min() + 0.12) & (height < 0.53) & (np.abs(body[:, 0]) < _HANDS_BEYOND_M)
+
+
+def _covered(
+    garment: Garment, binding: Binding, worn: list[tuple[Garment, Binding]], body: Float[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, " m"]:
+    """Which vertices of a garment another one covers: socks in trousers, hair in the crown of a hat."""
+    covered = np.zeros(len(binding.corners), bool)
+    for other, over in worn:
+        if (garment.name, other.name) == ("shoes", "clothes"):
+            covered |= np.all(np.isin(binding.corners, over.hidden), axis=1)
+        if (garment.name, other.name) == ("hair", "hat"):
+            covered |= binding.fitted(body)[:, 2] > np.median(over.fitted(body)[:, 2])
+    return covered
+
+
 def _garment_piece(
     garment: Garment,
     binding: Binding,
@@ -164,7 +190,7 @@ def _garment_piece(
 ) -> _Piece:
     """A garment on a body; each of its vertices moves as the three of the body that it hangs on do, by their shares.
 
-    What is `covered` by another garment is left out, as socks under trousers, or it would poke through.
+    What is `covered` by another garment is left out, or it would poke through.
     """
     mesh = assets.mesh(garment.mesh)
     rest = binding.fitted(body)

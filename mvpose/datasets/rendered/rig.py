@@ -191,12 +191,12 @@ def skinning(rest: Float[np.ndarray, "n 3"], weights: csr_array, homogeneous: fl
 
     Linear blend skinning is linear in the transforms, and everything else is constant per person.
     """
-    vertex, bone = weights.nonzero()
-    share = np.asarray(weights[vertex, bone])
+    dense = weights.toarray()
+    vertex, bone = np.nonzero(dense)
     columns = np.concatenate([rest, np.full((len(rest), 1), homogeneous)], axis=1)
-    data = (share[:, None] * columns[vertex]).astype(np.float32)
+    data = (dense[vertex, bone][:, None] * columns[vertex]).astype(np.float32)
     place = (np.repeat(vertex, 4), (bone[:, None] * 4 + np.arange(4)).ravel())
-    return csr_array((data.ravel(), place), shape=(len(rest), 4 * weights.shape[1]))
+    return csr_array((data.ravel(), place), shape=(len(rest), 4 * dense.shape[1]))
 
 
 def stacked(transforms: Float[np.ndarray, "B 3 4"]) -> Float[np.ndarray, "_b4 3"]:

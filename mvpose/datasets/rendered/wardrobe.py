@@ -14,6 +14,7 @@ Colour = tuple[float, float, float]
 _WHITE: Colour = (1.0, 1.0, 1.0)
 _LONG_HAIR = ("bob", "braid", "long", "ponytail")
 _UNDER_HAT = "short04"
+_SKIRTS = ("female_elegantsuit01",)
 _PLAIN = {"male_worksuit01": (0.05, 0.16, 0.42)}
 """Outfits in one colour: their picture was made for an older mesh and does not fit the texture coordinates."""
 _IRISES: tuple[Colour, ...] = ((0.05, 0.025, 0.01), (0.12, 0.06, 0.02), (0.08, 0.14, 0.25), (0.09, 0.14, 0.07))
@@ -32,6 +33,7 @@ class Garment:
     texture: str
     """Empty for plain `colour`."""
     colour: Colour
+    is_skirt: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,11 @@ def garment(name: str, folder: str, colour: Colour, assets: Assets) -> Garment:
     (mesh,) = assets.card.keys(folder, ".obj")
     (binding,) = assets.card.keys(folder, ".mhclo")
     (texture,) = assets.card.keys(folder, ".png")
-    plain = _PLAIN.get(folder.split("/")[-2])
-    if plain is not None:
-        red, green, blue = (a * b for a, b in zip(plain, colour, strict=True))
-        return Garment(name, mesh, binding, "", (red, green, blue))
-    return Garment(name, mesh, binding, texture, colour)
+    outfit = folder.split("/")[-2]
+    if outfit in _PLAIN:
+        texture, (red, green, blue) = "", colour
+        colour = (_PLAIN[outfit][0] * red, _PLAIN[outfit][1] * green, _PLAIN[outfit][2] * blue)
+    return Garment(name, mesh, binding, texture, colour, is_skirt=outfit in _SKIRTS)
 
 
 def _draw_shape(rng: np.random.Generator) -> Shape:
