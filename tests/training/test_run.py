@@ -127,16 +127,16 @@ checkpoints = { every = 5 }
 """
 
 
-def wait_for_step(output: str, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(output: str, step: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
     """Until the journal of a running training tells of a step; a training that ends before fails the test."""
-    for _ in range(1200):
+    for _ in range(int(seconds / 0.05)):
         if os.path.exists(f"{output}/metrics.jsonl"):
             lines = open(f"{output}/metrics.jsonl").read().splitlines()
             if lines and json.loads(lines[-1])["step"] >= step:
                 return
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.05)
-    pytest.fail(f"no step {step} within a minute")
+    pytest.fail(f"no step {step} within {seconds} s")
 
 
 def test_a_training_in_a_bucket_goes_on_from_there(table, s3):

@@ -1,0 +1,207 @@
+"""The same training by many processes: Ray Data reads and augments, Ray Train runs the loop and survives lost workers.
+
+A worker that may die and a driver that may be killed need a position in the data that means the same to all. So the
+order of the samples is settled by seed and epoch alone (`mvpose.training.order`), and Ray Data does not shuffle: its
+dataset is the list of *takes* that are still to be trained on, one row a take, each of which becomes the samples of one
+worker in one step. `streaming_split` deals the blocks out in turn, in their order, so worker w of W gets the takes w,
+W + w, ... The dataset is handed to Ray Train as a function: it is called again whenever the workers are started again,
+and begins after the last checkpoint.
+
+Checkpoints are this package's own, in the output folder, as in a training without Ray: a run begun here can be gone on
+with there, and Ray's folder below the output holds nothing that matters.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from mvpose.archive.locations import absolute, join
+from mvpose.training.batches import TrainingBatch
+from mvpose.training.checkpoints import Checkpoints
+from mvpose.training.config import TrainConfig
+from mvpose.training.feed import Feed, TakeReader
+from mvpose.training.loop import Length, Process, TrainingError, train_loop
+from mvpose.training.progress import Journal, Report
+
+POLL_SECONDS = 1.0
+PREFETCHED = 2
+"""Batches that a worker has at hand beyond the one it trains on."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workers are told."""
+
+    config: TrainConfig
+    output: str
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Of this training."""
+        return Checkpoints(join(self.output, "checkpoints"), self.config.checkpoints.keep)
+
+
+def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
+    """Train to the end on a Ray cluster, or a Ray of this machine; checkpoints and journal are in `output`.
+
+    `report` is called in this thread. TrainingError where workers were lost too often or the training itself failed.
+    """
+    job = Job(config, absolute(output))
+    started = not ray.is_initialized()
+    if started:
+        _start_ray(config)
+    try:
+        _follow(_trainer(job), Journal(job.output), report)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _trainer(job: Job) -> TorchTrainer:
+    compute = job.config.compute
+    resources = {"CPU": compute.cpus_per_worker, **({"GPU": 1.0} if compute.gpu else {})}
+    options = ray.data.ExecutionOptions(preserve_order=True)
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=resources
+        ),
+        torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
+        run_config=RunConfig(
+            name="ray", storage_path=job.output, failure_config=FailureConfig(max_failures=compute.max_failures)
+        ),
+        datasets={"train": partial(remaining_takes, job)},
+        dataset_config=DataConfig(execution_options=options, enable_shard_locality=False),
+    )
+
+
+def remaining_takes(job: Job) -> ray.data.Dataset:
+    """The samples from the last checkpoint to the end: one block a take, in the order of steps and workers."""
+    config = job.config
+    feed = Feed.open(config)
+    workers, first = config.compute.workers, job.checkpoints.latest().step
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # A take is one block, however large its crops are: blocks are what is dealt out.
+    context.target_max_block_size = None
+    takes = ray.data.range((feed.total_steps - first) * workers).repartition(target_num_rows_per_block=1)
+    return takes.map_batches(
+        TakeMaker,
+        fn_constructor_args=(job, first),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=max(config.compute.loaders, 1)),
+        num_cpus=1,
+    )
+
+
+class TakeMaker:
+    """Numbers of takes to their samples, as Ray Data calls it."""
+
+    def __init__(self, job: Job, first: int) -> None:
+        feed = Feed.open(job.config)
+        self._order, self._first, self._workers = feed.order, first, job.config.compute.workers
+        self._reader = TakeReader(feed.table, job.config.view, job.config.augmentation, job.config.seed)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        step, rank = divmod(int(batch["id"][0]), self._workers)
+        take = self._order.take(self._first + step, rank, self._workers)
+        columns = self._reader[take]
+        return {**columns, "step": np.full(len(take.rows), take.step)}
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """One worker's life; it begins again from the last checkpoint when a worker was lost."""
+    job: Job = settings["job"]
+    config, context = job.config, ray.train.get_context()
+    process = Process(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    feed = Feed.open(config)
+    journal = Journal(job.output)
+    if process.rank == 0:
+        journal.rewind(job.checkpoints.latest().step)
+
+    def told(step: int, figures: dict[str, float]) -> None:
+        if process.rank == 0:
+            journal.write(step, figures)
+        if "validation/mpjpe_m" in figures:
+            ray.train.report({"step": step, **figures})
+
+    length = Length(feed.total_steps, feed.order.steps_per_epoch)
+    validation = partial(feed.validation_batches, process.rank, process.workers)
+    train_loop(config, length, partial(shard_batches, config), validation, process, job.checkpoints, told)
+
+
+def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
+    """This worker's share of the dataset, from a step on: a worker that died may have got further than the dataset's
+    beginning knows."""
+    shard = ray.train.get_dataset_shard("train")
+    size = config.optimisation.batch // config.compute.workers
+    for columns in shard.iter_torch_batches(batch_size=size, prefetch_batches=PREFETCHED, device="cpu"):
+        if int(columns.pop("step")[0]) >= start:
+            yield TrainingBatch.of(columns)
+
+
+def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
+    """Run a trainer in a thread, and hand on what the journal says as it grows."""
+    ended: list[Exception | None] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+            ended.append(None)
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    seen = {_key(line) for line in journal.read()}
+    thread.start()
+    while True:
+        last = not thread.is_alive()
+        for line in journal.read():
+            if _key(line) not in seen:
+                seen.add(_key(line))
+                report(line["step"], {name: v for name, v in line.items() if name != "step" and v is not None})
+        if last:
+            break
+        time.sleep(POLL_SECONDS)
+    if not ended:
+        raise TrainingError("the training on Ray ended without a result.")
+    if ended[0] is not None:
+        raise TrainingError(f"the training on Ray failed: {str(ended[0]).strip().splitlines()[-1]}") from ended[0]
+
+
+def _key(line: dict[str, Any]) -> tuple[int, bool]:
+    """A step has at most one line of training and one of validation."""
+    return line["step"], "validation/mpjpe_m" in line
+
+
+def _start_ray(config: TrainConfig) -> None:
+    compute = config.compute
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    threads = str(max(int(compute.cpus_per_worker), 1))
+    env = {"OMP_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2"}
+    settings: dict[str, Any] = {"runtime_env": {"env_vars": env}, "log_to_driver": False, "logging_level": "ERROR"}
+    if compute.address:
+        ray.init(address=compute.address, **settings)
+        return
+    # One CPU beyond trainers and readers, or Ray Data has none for its own small tasks.
+    cpus = int(compute.workers * compute.cpus_per_worker) + max(compute.loaders, 1) + 1
+    gpus = torch.cuda.device_count() if compute.gpu else 0
+    ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, **settings)
