@@ -1,17 +1,25 @@
-"""A cluster of three Ray nodes on this machine, of which one is lost while it works."""
+"""Clusters of several Ray nodes on this machine: one is lost, one comes late, each is of another kind."""
 
 import os
+import time
+from multiprocessing.pool import ThreadPool
 
+import pyarrow as pa
 import pytest
 
+from mvpose.archive.store import ClipStore
 from mvpose.archive.verification import verify_run
 from mvpose.models.detector import DetectorConfig
-from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.pipeline.worker import Outcome, StageSpec
+from mvpose.records import Clip, Task
 from tests.pipeline import coded_footage
 from tests.pipeline.test_job import REPOSITORY, contents, start_driver, wait_for_commits
 
+pytestmark = [pytest.mark.slow, pytest.mark.fault]
 FRAMES = 80
+MEMORY = 100 * 2**20
 
 
 @pytest.fixture
@@ -21,13 +29,11 @@ def cluster(monkeypatch):
 
     for variable, value in {"PYTHONPATH": REPOSITORY, "CODED_SECONDS": "0.02", "CODED_FRAMES": str(FRAMES)}.items():
         monkeypatch.setenv(variable, value)
-    memory = 100 * 2**20
-    nodes = Cluster(True, head_node_args={"num_cpus": 1, "object_store_memory": memory, "include_dashboard": False})
-    yield nodes, [nodes.add_node(num_cpus=2, object_store_memory=memory) for _ in range(2)]
+    nodes = Cluster(True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False})
+    yield nodes, [nodes.add_node(num_cpus=2, object_store_memory=MEMORY) for _ in range(2)]
     nodes.shutdown()
 
 
-@pytest.mark.slow
 def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_path):
     nodes, (lost, _) = cluster
     archive = os.path.dirname(coded_footage.write_capture(str(tmp_path / "archive" / "one"), FRAMES, FRAMES))
@@ -45,3 +51,53 @@ def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_p
     assert contents(output) == contents(alone)
     seen = verify_run(output)
     assert seen.findings == () and (seen.clips, seen.failed_clips) == (FRAMES // 10, 0)
+
+
+def where(task: Task) -> Outcome:
+    """The kind of the node that did a clip."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    (labels,) = (node["Labels"] for node in ray.nodes() if node["NodeID"] == here)
+    time.sleep(0.2)
+    return Outcome(pa.table({"kind": [labels.get("kind", "head")]}))
+
+
+def make_where():
+    return where
+
+
+def test_a_model_waits_for_its_node_and_every_stage_stays_on_its_own(monkeypatch, tmp_path):
+    """The pool begins with no node for it; then one comes, with the label and the custom resource asked for."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
+    nodes = Cluster(True, head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False})
+    engine = Engine(
+        EngineConfig(
+            address=nodes.address, min_workers=0, workers=4, model_nodes="kind=model", other_nodes="kind=other",
+            model_resources={"decoder": 1.0},
+        )
+    )  # fmt: skip
+    tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(6)]
+
+    def kinds_of_nodes(kind: str, with_model: bool) -> set[str]:
+        told = {"kind": kind, "make": make_where, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
+        receipts = list(engine.run(StageSpec(**told, keeps_weights=with_model), tasks))
+        assert len(receipts) == len(tasks) and not any(r["failure"] for r in receipts)
+        store = ClipStore(str(tmp_path), kind)
+        commits = [store.committed(task.clip, task.fingerprint) for task in tasks]
+        return {store.read(c).column("kind")[0].as_py() for c in commits if c}
+
+    try:
+        nodes.add_node(num_cpus=2, object_store_memory=MEMORY, labels={"kind": "other"})
+        engine.start()
+        running = ThreadPool(1).apply_async(kinds_of_nodes, ("model", True))
+        time.sleep(5)
+        assert not running.ready()
+        nodes.add_node(num_cpus=2, object_store_memory=MEMORY, labels={"kind": "model"}, resources={"decoder": 2})
+        assert running.get(120) == {"model"}
+        assert kinds_of_nodes("other", False) == {"other"}
+    finally:
+        engine.close()
+        nodes.shutdown()
