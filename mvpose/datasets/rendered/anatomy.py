@@ -45,7 +45,7 @@ def joints_of(body: Float[np.ndarray, "n 3"], topology: RigTopology) -> csr_arra
     for joint in RENDERED.joints:
         parts = _MIDDLE.get(joint, (joint,))
         rows.append(csr_array(sum(_carried(part, body, topology) for part in parts) / len(parts)))
-    return csr_array(vstack(rows))
+    return csr_array(vstack(rows), dtype=np.float32)
 
 
 def _carried(joint: str, body: Float[np.ndarray, "n 3"], topology: RigTopology) -> csr_array:

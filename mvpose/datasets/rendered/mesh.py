@@ -23,7 +23,7 @@ class Part:
     texture: str
     """Asset key of a diffuse picture, which may have alpha; empty for plain `colour`."""
     colour: tuple[float, float, float]
-    """Linear 0 .. 1, multiplies the texture."""
+    """Linear, multiplies the texture (or is the colour without one); above 1 for hair fairer than its picture."""
     two_sided: bool
 
 

@@ -14,6 +14,7 @@ Colour = tuple[float, float, float]
 _WHITE: Colour = (1.0, 1.0, 1.0)
 _LONG_HAIR = ("bob", "braid", "long", "ponytail")
 _UNDER_HAT = "short04"
+_SILVER = "bob02"
 _SKIRTS = ("female_elegantsuit01",)
 _PLAIN = {"male_worksuit01": (0.05, 0.16, 0.42)}
 """Outfits in one colour: their picture was made for an older mesh and does not fit the texture coordinates."""
@@ -124,7 +125,7 @@ def _draw_style(rng: np.random.Generator, sex: str, origin: str, assets: Assets)
 
 
 def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) -> Garment:
-    """Pictures of hair are mid-brown: tints below 1 darken them, above 1 bleach or grey them."""
+    """Pictures of hair are brown: tints below 1 darken them, above 1 bleach or grey them. One is silver as it is."""
     grey = rng.random() < 1.2 * shape.old - 0.3
     fair = shape.origin["caucasian"] > 0.5 and rng.random() < 0.35
     if grey:
@@ -135,6 +136,9 @@ def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) ->
     else:
         level = float(rng.uniform(0.2, 0.9))
         colour = (level, level * float(rng.uniform(0.75, 1.0)), level * float(rng.uniform(0.6, 1.0)))
+    if style == _SILVER:
+        brightest = max(*colour, 1.0)
+        colour = (colour[0] / brightest, colour[1] / brightest, colour[2] / brightest)
     return garment("hair", f"makehuman/hair/{style}/", colour, assets)
 
 

@@ -147,6 +147,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_person(file
     )
     assert [v.tobytes() for v in first.vertices] == [v.tobytes() for v in again.vertices]
     assert [p.texture for p in first.parts] == [p.texture for p in again.parts]
+    assert first.joints.dtype == first.vertices[0].dtype == np.float32
     assert first.joints.tobytes() == again.joints.tobytes()
     assert first.joints.tobytes() != other.joints.tobytes()
 
