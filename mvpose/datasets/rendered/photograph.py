@@ -35,7 +35,7 @@ def draw_sensor(rng: np.random.Generator, brightness: Float[np.ndarray, " 3"]) -
             gain=0.55 * balance / grey * np.exp(rng.normal(0.0, 0.28)), contrast=float(rng.uniform(0.1, 0.8))
         ),
         softness_px=float(rng.uniform(0.0, 0.9)),
-        noise=float(rng.gamma(1.6, 1.6)),
+        noise=float(rng.gamma(1.6, 1.2)),
         quality=int(rng.integers(60, 96)),
     )
 
