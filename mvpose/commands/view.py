@@ -104,6 +104,7 @@ def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> C
             return None
         poses = after.poses
         known = np.isfinite(poses.xyz[..., 0])
+        own = {f"raw_{name}": value for name, value in own.items()}
         own["filled_share"] = float(after.filled.sum() / max(1, known.sum()))
     return CaptureReport(
         capture=replace(plan.capture, rig=folder.rig(plan)),
