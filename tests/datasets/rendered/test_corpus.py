@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from mvpose.archive.calibration_export import pose2sim_toml
+from mvpose.cli import parse
 from mvpose.commands import dataset as command
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.rendered.cameras import static_rig
@@ -23,6 +24,7 @@ from mvpose.errors import ConfigError
 from mvpose.pipeline.datasets import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.skeleton import RENDERED
+from tests.conftest import REPOSITORY
 
 SMALL = PictureConfig(side=64)
 LOCAL = EngineConfig(local=True)
@@ -101,6 +103,14 @@ def test_the_verb_renders_and_says_with_what(assets, tmp_path, capsys):
     (sample,) = read_samples(str(tmp_path / "out"))
     image = cv2.imdecode(np.frombuffer(sample.pictures[0].crop or b"", np.uint8), cv2.IMREAD_COLOR)
     assert image is not None and image.shape == (48, 48, 3) and image.std() > 10
+
+
+@pytest.mark.parametrize(("named", "rig"), [("render-ring4", "ring4"), ("render-unseen-rig", "random")])
+def test_the_named_corpora_of_the_benchmarks_are_read_and_flags_override_them(named, rig):
+    uri = os.path.join(REPOSITORY, "jobs", "configs", f"{named}.toml")
+    parsed = parse("dataset", ["render", "--config", uri, "--test", "7"])
+    assert isinstance(parsed, command.Render)
+    assert (parsed.corpus.rig, parsed.corpus.train, parsed.corpus.test) == (rig, 18000, 7)
 
 
 def test_settings_that_make_no_corpus_are_refused():
