@@ -20,7 +20,6 @@ from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
 from mvpose.records import Clip, Kind
-from mvpose.tracking import TrackingConfig
 
 # What an estimate assumes: camera-frames a second and core of the default detector (measured on 1080p H.264, 4
 # cameras), and bytes a camera and frame of all tables.
@@ -38,7 +37,6 @@ class Reconstruct(ReconstructJob):
     output: str = ""
     """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dry_run: bool = False
     """Say what would be done, and do nothing."""
 
@@ -73,8 +71,6 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     if not exists(uri):
         name = command.output.rstrip("/").rsplit("/", 1)[-1]
         run_id = tracking.start_run(command.tracking, name, flatten(command))
-        if run_id is None:
-            return None
         create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
         anew = True
     known = json.loads(read_text(uri))
@@ -85,7 +81,7 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
         tracking.log_figures(store, known["run_id"], figures)
         tracking.end_run(store, known["run_id"], succeeded=summary.exit_code(command.max_failed_share) != 4)
-    return f"MLflow run {known['run_id']} in {known['uri']}"
+    return tracking.described(replace(command.tracking, uri=known["uri"]), known["run_id"])
 
 
 def _told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from mvpose.archive.catalogue import NOTHING_KNOWN, Catalogue, CatalogueConfig, find_captures
+from mvpose.archive.catalogue import NOTHING_KNOWN, Catalogue, CatalogueConfig, find_captures, rig_digest
 from mvpose.archive.catalogue_table import known_videos
 from mvpose.archive.locations import absolute, exists, join
 from mvpose.archive.run_folder import RunFolder, Settings, Summary, plan_digest
@@ -19,7 +19,9 @@ from mvpose.archive.store import ClipStore
 from mvpose.config import digest, flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig, detector_digest
+from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import plan_capture
 from mvpose.pipeline.progress import with_progress
 from mvpose.pipeline.stages import (
@@ -36,7 +38,8 @@ from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import CapturePlan, Kind, Task, Video
+from mvpose.records import Capture, CapturePlan, Kind, Task, Video
+from mvpose.tracking import TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,11 @@ class ReconstructJob:
     """Do the clips again that failed (a storage was away, a worker out of memory), and what was made without them."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    model: str = ""
+    """A multi-view network that looks again at whom the detector found: its folder, or models:/NAME@ALIAS of the
+    registry, which is resolved to a version when the job is planned."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where the registry is, and where the run is recorded."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
     filtering: FilterConfig = field(default_factory=FilterConfig)
@@ -82,6 +90,7 @@ class Work:
     settings: Settings
     catalogue: Catalogue
     plans: tuple[CapturePlan, ...]
+    model: ChosenModel | None = None
 
     @cached_property
     def open(self) -> tuple[CapturePlan, ...]:
@@ -101,21 +110,27 @@ def plan_job(job: ReconstructJob) -> Work:
             f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
         )
     catalogue = find_captures(job.archive, job.catalogue, _known(job))
-    detection = detector_digest(job.detector)
+    model = choose_model(job.model, job.tracking) if job.model else None
+    detector = detector_digest(job.detector)
     reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
     plans = tuple(
         plan_capture(
             capture,
             clip_frames=job.clip_frames,
-            detection=detection,
+            detection=detector if model is None else _looked_at_again(detector, model, capture, job.reconstruction),
             reconstruction=reconstruction,
             filtering=digest(job.filtering) if job.filtered else None,
         )
         for capture in catalogue.captures
     )
     run = RunFolder(job.output)
-    settings = Settings(values=result_settings(job), plan_digest=plan_digest(plans, catalogue.problems))
-    return Work(run, settings, catalogue, plans)
+    settings = Settings(values=result_settings(job, model), plan_digest=plan_digest(plans, catalogue.problems))
+    return Work(run, settings, catalogue, plans, model)
+
+
+def _looked_at_again(detector: str, model: ChosenModel, capture: Capture, config: ReconstructionConfig) -> str:
+    """Digest of what a network's 2D joints depend on besides the footage: it looks through the calibrated cameras."""
+    return digest(detector, model.weights_sha256, rig_digest(capture.rig), config)
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
@@ -148,7 +163,7 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     return work.run.finalize(work.catalogue, work.plans, seconds)
 
 
-def result_settings(job: ReconstructJob) -> dict[str, object]:
+def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
     """The settings that results depend on, flat; where and how fast the work runs is not among them."""
     parts = {"catalogue": job.catalogue, "reconstruction": job.reconstruction}
     if job.adjust_extrinsics:
@@ -160,13 +175,14 @@ def result_settings(job: ReconstructJob) -> dict[str, object]:
     }  # fmt: skip
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
-    return settings | {"detector": detector_digest(job.detector)}
+    named = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
+    return settings | {"detector": detector_digest(job.detector)} | named
 
 
 def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Engine) -> Iterator[tuple[str, float]]:
     """Each stage over what it still has to do; yields the seconds that each took."""
     invocation = uuid.uuid4().hex[:12]
-    for kind, make, arguments in _stages(job, source):
+    for kind, make, arguments in _stages(job, source, work.model):
         started = time.perf_counter()
         spec = StageSpec(
             kind=kind,
@@ -177,7 +193,7 @@ def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Eng
             max_attempts=job.engine.max_attempts,
             clip_timeout_s=_clip_timeout_s(job, work.plans),
             clip_frames=job.clip_frames,
-            keeps_weights=make is DetectStage,
+            keeps_weights=kind == Kind.KEYPOINTS,
         )
         todo = uncommitted(ClipStore(job.output, kind), [t for plan in work.open for t in plan.tasks(kind)])
         frames = sum(t.clip.stop - t.clip.start for t in todo)
@@ -191,9 +207,16 @@ def _clip_timeout_s(job: ReconstructJob, plans: Sequence[CapturePlan]) -> float:
     return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
-def _stages(job: ReconstructJob, source: PlanSource) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
+def _stages(
+    job: ReconstructJob, source: PlanSource, model: ChosenModel | None
+) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(what it makes, how a worker makes the stage, with what), in order."""
-    yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
+    if model is None:
+        yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
+    else:
+        place = place_model(model, job.tracking, job.output)
+        network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
+        yield Kind.KEYPOINTS, NetworkStage, {"source": source, "detector": job.detector, **network}
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}

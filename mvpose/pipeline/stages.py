@@ -80,6 +80,7 @@ class DetectStage:
     def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
         self.source = source
         self.detector = load_detector(detector)
+        self.skeleton = self.detector.skeleton
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
@@ -90,15 +91,19 @@ class DetectStage:
         start = time.perf_counter()
         for chunk in chunks_of_views(capture, clip, self.detector.chunk_frames, decoding):
             decoded = time.perf_counter()
-            for view, found in zip(people, self.detector(chunk), strict=True):
+            for view, found in zip(people, self.people(chunk, capture), strict=True):
                 view.extend(found)
             detected = time.perf_counter()
             seconds["decode_wait"] += decoded - start
             seconds["detect"] += detected - decoded
             start = detected
         seconds["decode"] = sum(decoding)
-        keypoints = stack_people(people, self.detector.skeleton)
+        keypoints = stack_people(people, self.skeleton)
         return Outcome(keypoints_to_table(keypoints, _info(capture, task, keypoints.skeleton)), seconds)
+
+    def people(self, chunk: Sequence[np.ndarray], _capture: Capture) -> list[list[People]]:
+        """Persons in consecutive frames of all views, by view and frame."""
+        return self.detector(chunk)
 
 
 class RigStage:

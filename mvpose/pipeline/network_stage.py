@@ -1,0 +1,170 @@
+"""A multi-view network as the source of 2D joints: it looks at all views of a person at once.
+
+The detector says who is where, association says which boxes of the views are the same person, the network is shown
+their crops with the cameras, and its joints in each view are the 2D joints of the run. From there on everything is as
+without it: triangulation with rejection of views, tracks, figures of quality. 2D and 3D stay separate results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+
+from mvpose.errors import ConfigError
+from mvpose.geometry.camera import CameraRig
+from mvpose.models.detector import DetectorConfig, People
+from mvpose.models.method import MethodConfig
+from mvpose.models.saved import SavedModel
+from mvpose.pipeline.chosen_model import open_model
+from mvpose.pipeline.stages import DetectStage, PlanSource, stack_people
+from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.joints import WIDEST
+from mvpose.reconstruction.observations import observe
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.records import Capture, Keypoints2D
+from mvpose.skeleton import SKELETONS
+from mvpose.training.augmentation import NONE, crop_from_picture
+from mvpose.training.batches import pinhole_boxes, pinhole_crop
+
+BATCH = 8
+# Box about the joints to crop: what training shows.
+MARGIN = 1.4
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A person in a frame: what the network is shown, and how its answer goes back to the pictures."""
+
+    crops: UInt8[np.ndarray, "V 3 H W"]
+    projections: Float[np.ndarray, "V 3 4"]
+    present: Bool[np.ndarray, " V"]
+    pinhole_from_crop: Float[np.ndarray, "V 3 3"]
+    box: Float[np.ndarray, "V 4"]
+    score: Float[np.ndarray, " V"]
+
+
+class NetworkStage(DetectStage):
+    """Footage to 2D joints of a multi-view network, of everybody whom two views or more show."""
+
+    def __init__(
+        self,
+        source: PlanSource,
+        detector: DetectorConfig,
+        model: str,
+        weights_sha256: str,
+        config: ReconstructionConfig,
+    ) -> None:
+        super().__init__(source, detector)
+        self.model = open_model(model, weights_sha256, detector.device)
+        self.skeleton = SKELETONS[self.model.config.skeleton]
+        self.config = config
+
+    def people(self, chunk: Sequence[np.ndarray], capture: Capture) -> list[list[People]]:
+        """The detector's people, looked at again by the network; by view and frame."""
+        rig = capture.rig
+        require_views(self.model.config, rig)
+        seen = stack_people(self.detector(chunk), self.detector.skeleton)
+        places = _same_people(seen, rig, self.config)
+        found: list[list[list[People]]] = [[[] for _ in chunk[0]] for _ in chunk]
+        questions = [
+            (t, _asked([view[t] for view in chunk], seen, t, member, rig, self.model.config))
+            for t, members in enumerate(places)
+            for member in members
+            if (member >= 0).sum() >= 2
+        ]
+        for start in range(0, len(questions), BATCH):
+            some = questions[start : start + BATCH]
+            for (t, question), views in zip(some, _answers(self.model, [q for _, q in some], rig), strict=True):
+                for v in np.flatnonzero(question.present):
+                    found[v][t].append(views[v])
+        return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
+
+
+def require_views(method: MethodConfig, rig: CameraRig) -> None:
+    """ConfigError where the network was built for another number of cameras."""
+    concatenates = method.method == "fusion" or (
+        method.method == "canonical_fusion" and method.fusion.fusion == "concatenation"
+    )
+    if concatenates and method.fusion.views != len(rig):
+        raise ConfigError(
+            f"the network concatenates {method.fusion.views} views and the capture has {len(rig)} cameras: "
+            "use a network that pools, or one trained for this rig."
+        )
+
+
+def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
+    """(T K V): the place of each person in each view, -1 where it is not seen."""
+    observed = observe(seen, rig, config.min_confidence)
+    if not observed.weight.any():
+        return np.empty((seen.xy.shape[1], 0, len(rig)), int)
+    threshold = WIDEST * config.max_error_px
+    return associate(observed, rig.projections, config.match_distance_m, threshold).places.numpy()
+
+
+def _asked(
+    pictures: list[np.ndarray], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
+) -> _Question:
+    (width, height), views = method.size, len(rig)
+    crops = np.zeros((views, 3, height, width), np.uint8)
+    projections, back = np.zeros((views, 3, 4)), np.zeros((views, 3, 3))
+    place = np.maximum(member, 0)
+    box = np.where((member >= 0)[:, None], _joint_boxes(seen, t, place), np.nan)
+    pinhole, cameras = pinhole_boxes(rig, box), rig.projections.double().numpy()
+    for v in np.flatnonzero(member >= 0):
+        change = crop_from_picture(pinhole[v], method.size, MARGIN, NONE, np.random.default_rng(0))
+        crops[v] = pinhole_crop(pictures[v], rig, int(v), change, method.size).transpose(2, 0, 1)
+        projections[v], back[v] = change @ cameras[v], np.linalg.inv(change)
+    row = np.arange(views)
+    return _Question(crops, projections, member >= 0, back, seen.box[row, t, place], seen.box_score[row, t, place])
+
+
+def _joint_boxes(seen: Keypoints2D, t: int, place: np.ndarray) -> Float[np.ndarray, "V 4"]:
+    """Boxes about the joints of a person in each view: what the margin of training is about."""
+    row = np.arange(len(place))
+    xy = seen.xy[row, t, place]
+    known = np.isfinite(xy)
+    low, high = np.where(known, xy, np.inf).min(axis=1), np.where(known, xy, -np.inf).max(axis=1)
+    return np.concatenate([low, high], axis=1).astype(np.float64)
+
+
+def _answers(model: SavedModel, questions: list[_Question], rig: CameraRig) -> list[list[People]]:
+    """One person by view for each question; a view that was not shown has a meaningless one."""
+    device = next(model.network.parameters()).device
+    crops, projections, present = (
+        torch.from_numpy(np.stack([getattr(q, name) for q in questions])).to(device)
+        for name in ("crops", "projections", "present")
+    )
+    with torch.inference_mode():
+        found = model.network(crops, projections.float(), present)
+    # A joint of a person whom the network cannot serve is not known in any view.
+    confidence = (found.confidence_2d * found.valid[:, None]).float().cpu().numpy()
+    points = found.joints_2d.double().cpu().numpy()
+    answers = []
+    for question, xy, sure in zip(questions, points, confidence, strict=True):
+        pixels = _in_pictures(xy, question.pinhole_from_crop, rig).astype(np.float32)
+        views = zip(question.box, question.score, pixels, sure, strict=True)
+        answers.append([People(*(part[None] for part in view)) for view in views])
+    return answers
+
+
+def _in_pictures(
+    xy: Float[np.ndarray, "V J 2"], pinhole_from_crop: Float[np.ndarray, "V 3 3"], rig: CameraRig
+) -> Float[np.ndarray, "V J 2"]:
+    """Pixels of crops to pixels of the decoded pictures, lens and all."""
+    ideal = torch.from_numpy(xy @ pinhole_from_crop[:, :2, :2].swapaxes(1, 2) + pinhole_from_crop[:, None, :2, 2])
+    rig = rig.to(torch.float64)
+    plane = (ideal - rig.centre[:, None]) / rig.focal[:, None]
+    return (rig.lens.distort(plane) * rig.focal[:, None] + rig.centre[:, None]).numpy()
+
+
+def _together(people: list[People], num_joints: int) -> People:
+    """Everybody in one picture."""
+    if people:
+        parts = ("box", "score", "xy", "confidence")
+        return People(*(np.concatenate([getattr(p, part) for p in people]) for part in parts))
+    joints = np.zeros((0, num_joints, 2), np.float32)
+    return People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), joints, joints[..., 0])
