@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from mvpose import tracking
-from mvpose.archive.commits import create_once
-from mvpose.archive.locations import exists, join, read_text
+from mvpose.archive.locations import absolute, join
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.tracking import TrackingConfig
 from mvpose.training.config import ComputeConfig, TrainConfig
 from mvpose.training.feed import Feed
-from mvpose.training.progress import told
-from mvpose.training.run import begin_training, finished, train
+from mvpose.training.progress import Report, told
+from mvpose.training.run import begin_training, finished, run_id_of, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +51,21 @@ def run(command: Train) -> int:
     if finished(command.output):
         print(f"Nothing to do. {_summary(command.output, train(config, command.output))}")
         return 0
-    run_id, store = _opened(command, data)
+    run_id = tracking.start_run(
+        command.tracking,
+        command.output.rstrip("/").rsplit("/", 1)[-1],
+        flatten(config),
+        tags={"mvpose.data_digest": data, "mvpose.output": absolute(command.output)},
+        run_id=run_id_of(command.output),
+    )
     succeeded = False
     try:
-        figures = train(config, command.output, _teller(feed.total_steps, run_id, store))
+        figures = train(config, command.output, _teller(feed.total_steps, run_id, command.tracking))
         succeeded = True
     finally:
-        if run_id is not None:
-            tracking.end_run(store, run_id, succeeded=succeeded)
+        tracking.end_run(command.tracking, run_id, succeeded=succeeded)
     print(_summary(command.output, figures))
-    if run_id is not None:
-        print(f"MLflow run {run_id} in {tracking.tracking_uri(store)}")
+    print(tracking.described(command.tracking, run_id))
     return 0
 
 
@@ -83,28 +85,11 @@ def _summary(output: str, figures: dict[str, float]) -> str:
     )
 
 
-def _teller(total: int, run_id: str | None, store: TrackingConfig):
+def _teller(total: int, run_id: str, store: TrackingConfig) -> Report:
     """Prints figures and hands them to MLflow."""
 
     def tell(step: int, figures: dict[str, float]) -> None:
         print(told(step, total, figures), flush=True)
-        if run_id is not None:
-            tracking.log_figures(store, run_id, figures)
+        tracking.log_metrics(store, run_id, figures | tracking.system_figures(), step)
 
     return tell
-
-
-def _opened(command: Train, data_digest: str) -> tuple[str | None, TrackingConfig]:
-    """The MLflow run of this output, the same one whenever the training is gone on with, and where it is."""
-    uri = join(command.output, "tracking.json")
-    if command.tracking.enabled and not exists(uri):
-        name = command.output.rstrip("/").rsplit("/", 1)[-1]
-        settings = flatten(command.training()) | {"data_digest": data_digest}
-        run_id = tracking.start_run(command.tracking, name, settings)
-        if run_id is None:
-            return None, command.tracking
-        create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
-    if not command.tracking.enabled:
-        return None, command.tracking
-    known = json.loads(read_text(uri))
-    return known["run_id"], replace(command.tracking, uri=known["uri"])

@@ -95,7 +95,7 @@ def sample_arrays(
     (width, height), places = view.size, view.views
     crops = np.zeros((places, 3, height, width), np.uint8)
     projections = np.zeros((places, 3, 4))
-    present = np.isfinite(seen.box).all(axis=-1)
+    present: np.ndarray = np.all(np.isfinite(seen.box), axis=-1)
     if config:
         present = without_some_views(present, config, rng)
     pinholes, boxes = seen.rig.projections.double().numpy(), pinhole_boxes(seen.rig, seen.box)
@@ -127,7 +127,7 @@ def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.nda
         return box
     corners = torch.from_numpy(np.nan_to_num(box)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
     straight = rig.to(torch.float64).undistorted(corners)[0].numpy()
-    straight = np.where(np.isfinite(box).all(axis=-1)[:, None, None], straight, np.nan)
+    straight = np.where(np.isfinite(box[:, :1, None]), straight, np.nan)
     return np.concatenate([straight.min(axis=1), straight.max(axis=1)], axis=-1)
 
 
@@ -159,7 +159,7 @@ def pinhole_crop(
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(picture, (smaller @ back)[:2], size, flags=flags)
     places = _distorted_places(rig, v, back, size) * np.float32(smaller[0, 0]) + np.float32(smaller[0, 2])
-    return cv2.remap(picture, places, None, cv2.INTER_LINEAR)
+    return cv2.remap(picture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
 
 
 def projected(

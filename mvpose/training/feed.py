@@ -96,7 +96,8 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
     if not len(rows):
         there = ", ".join(sorted(set(keys.split))) or "no rows"
         raise ConfigError(
-            f"{uri} has no sample of split {split!r} by {samples.least_views} of the cameras that count; it has {there}."
+            f"{uri} has no sample of split {split!r} by {samples.least_views} of the cameras that count; "
+            f"its splits: {there}."
         )
     return rows
 

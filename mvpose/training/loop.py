@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Process:
 
     rank: int = 0
     workers: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def begin(config: TrainConfig, device: torch.device) -> Trained:
     torch.manual_seed(config.seed)
     network = build_method(config.method).to(device)
     if device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     averaged = copy.deepcopy(network).eval().requires_grad_(False) if config.optimisation.average else None
     return Trained(network.train(), averaged, build_optimiser(network, config.optimisation))
 
@@ -142,7 +142,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     """
     number = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     random.seed(number)
-    np.random.seed(number)
+    np.random.seed(number)  # noqa: NPY002 libraries may draw from the legacy generator
     torch.manual_seed(number)
 
 

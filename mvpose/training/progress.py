@@ -84,8 +84,9 @@ def told(step: int, total: int, figures: dict[str, float]) -> str:
             f"step {step}/{total}  validation MPJPE {1000 * figures['validation/mpjpe_m']:.1f} mm{best}, "
             f"{figures['validation/valid_share']:.1%} of joints found"
         )
-    left = int(figures["train/seconds_left"])
+    minutes, seconds = divmod(int(figures["train/seconds_left"]), 60)
+    left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
     return (
         f"step {step}/{total}  loss {figures['train/loss']:.4f}  {figures['train/samples_per_s']:.1f} samples/s  "
-        f"waiting for data {figures['train/data_wait_share']:.1%}  left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        f"waiting for data {figures['train/data_wait_share']:.1%}  left {left}"
     )

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
+import uuid
 from importlib.metadata import version
 
 import torch
@@ -22,6 +22,7 @@ from mvpose.config import differences
 from mvpose.errors import ConfigError
 from mvpose.models.method import build_method
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, save_model
+from mvpose.tracking.circumstances import commit
 from mvpose.training.checkpoints import Checkpoints, Position
 from mvpose.training.config import TrainConfig
 from mvpose.training.feed import Feed
@@ -56,6 +57,11 @@ def train(config: TrainConfig, output: str, report: Report | None = None) -> dic
     return best.figures | {"step": float(best.step)}
 
 
+def run_id_of(output: str) -> str:
+    """A name for the training in `output`, the same whenever it is gone on with."""
+    return json.loads(read_text(join(output, "run.json")))["run_id"]
+
+
 def finished(output: str) -> bool:
     """Whether a training has come to its end."""
     return exists(join(output, MODEL, DESCRIPTION))
@@ -86,7 +92,7 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     uri = join(output, "run.json")
     data = feed.table.digest()
     settings = config.settings() | {"data_digest": data}
-    record = {"version": version("mvpose"), "commit": commit(), "settings": settings}
+    record = {"version": version("mvpose"), "commit": commit(), "run_id": uuid.uuid4().hex, "settings": settings}
     if create_once(uri, json.dumps(record, indent=1, default=str).encode()):
         return data
     changed = differences(json.loads(read_text(uri))["settings"], settings)
@@ -120,13 +126,3 @@ def _write_model(config: TrainConfig, checkpoints: Checkpoints, position: Positi
         for name in (WEIGHTS, DESCRIPTION):
             with open(os.path.join(folder, name), "rb") as file:
                 write_whole(join(output, MODEL, name), file.read())
-
-
-def commit() -> str:
-    """The commit of the code in use; empty where it was installed without its repository."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    try:
-        told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return told.stdout.strip()

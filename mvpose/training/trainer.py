@@ -27,8 +27,9 @@ import ray
 import ray.data
 import ray.train
 import torch
+from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from mvpose.archive.locations import absolute, join
 from mvpose.training.batches import TrainingBatch
@@ -79,9 +80,7 @@ def _trainer(job: Job) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=resources
-        ),
+        scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         run_config=RunConfig(
             name="ray", storage_path=job.output, failure_config=FailureConfig(max_failures=compute.max_failures)
@@ -119,6 +118,7 @@ class TakeMaker:
         self._reader = TakeReader(feed.table, job.config.view, job.config.augmentation, job.config.seed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The samples of one take, and its step beside each of them."""
         step, rank = divmod(int(batch["id"][0]), self._workers)
         take = self._order.take(self._first + step, rank, self._workers)
         columns = self._reader[take]
@@ -129,7 +129,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     """One worker's life; it begins again from the last checkpoint when a worker was lost."""
     job: Job = settings["job"]
     config, context = job.config, ray.train.get_context()
-    process = Process(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    process = Process(context.get_world_rank(), context.get_world_size(), get_device())
     feed = Feed.open(config)
     journal = Journal(job.output)
     if process.rank == 0:
@@ -150,6 +150,7 @@ def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
     """This worker's share of the dataset, from a step on: a worker that died may have got further than the dataset's
     beginning knows."""
     shard = ray.train.get_dataset_shard("train")
+    assert shard is not None
     size = config.optimisation.batch // config.compute.workers
     for columns in shard.iter_torch_batches(batch_size=size, prefetch_batches=PREFETCHED, device="cpu"):
         if int(columns.pop("step")[0]) >= start:
@@ -164,7 +165,7 @@ def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
         try:
             trainer.fit()
             ended.append(None)
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        except (ray.train.TrainingFailedError, RayError) as error:
             ended.append(error)
 
     thread = threading.Thread(target=fit, daemon=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mvpose.archive.locations import read_bytes
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample_table import read_samples, write_samples
@@ -51,7 +52,7 @@ def test_no_more_groups_are_kept_than_asked_for(folder):
 
 def test_a_copied_table_has_the_same_digest_and_another_content_another(folder, tmp_path):
     for name in ("a", "b"):
-        (tmp_path / f"{name}.parquet").write_bytes(open(f"{folder}/{name}.parquet", "rb").read())
+        (tmp_path / f"{name}.parquet").write_bytes(read_bytes(f"{folder}/{name}.parquet"))
     assert RowReader(str(tmp_path)).digest() == RowReader(folder).digest()
     samples = list(read_samples(f"{folder}/b.parquet"))
     samples[0].xyz[0] += 0.01
@@ -60,7 +61,7 @@ def test_a_copied_table_has_the_same_digest_and_another_content_another(folder, 
 
 
 def test_tables_of_different_joint_sets_are_not_mixed(folder, tmp_path):
-    (tmp_path / "a.parquet").write_bytes(open(f"{folder}/a.parquet", "rb").read())
+    (tmp_path / "a.parquet").write_bytes(read_bytes(f"{folder}/a.parquet"))
     write_samples(str(tmp_path / "b.parquet"), [], COCO17, "other")
     with pytest.raises(DatasetError, match="coco17"):
         RowReader(str(tmp_path))

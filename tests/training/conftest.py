@@ -47,8 +47,8 @@ def drawn(rig: CameraRig, xyz: np.ndarray) -> list[np.ndarray]:
     for points in pixels:
         picture = np.full((SIDE, SIDE, 3), 30, np.uint8)
         for (a, b), colour in zip(HUMAN36M17.bone_indices, colours.tolist(), strict=True):
-            ends = [tuple(int(round(c * 16)) for c in points[joint]) for joint in (a, b)]
-            cv2.line(picture, *ends, colour, 3, cv2.LINE_AA, shift=4)
+            start, stop = ((round(float(points[j, 0]) * 16), round(float(points[j, 1]) * 16)) for j in (a, b))
+            cv2.line(picture, start, stop, colour, 3, cv2.LINE_AA, shift=4)
         pictures.append(picture)
     return pictures
 

@@ -73,7 +73,7 @@ def test_an_occluder_covers_a_part_and_leaves_the_original_alone():
         out = covered(crop, AugmentationConfig(occluders=1.0, occluder_side=0.5), np.random.default_rng(seed))
         shares.append(float((out > 0).any(axis=-1).mean()))
     assert not crop.any()
-    assert 0.0 < min(shares) and max(shares) <= 0.27
+    assert min(shares) > 0.0 and max(shares) <= 0.27
 
 
 def test_shares_beyond_their_range_are_refused():

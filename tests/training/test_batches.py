@@ -148,7 +148,7 @@ def test_damaged_pictures_and_videos_are_refused_by_name():
     sample = drawn_sample(ring(), PERSON, frame=7)
     with pytest.raises(DatasetError, match="walk frame 7"):
         sample_arrays(replace(sample, pictures=(Picture(crop=b"no"),) * 4), VIEW, rng())
-    with pytest.raises(DatasetError, match="--crops.side"):
+    with pytest.raises(DatasetError, match=r"--crops\.side"):
         sample_arrays(replace(sample, pictures=(Picture("a.mp4", 3),) * 4), VIEW, rng())
 
 

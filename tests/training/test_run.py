@@ -11,8 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mvpose.archive.locations import read_bytes, read_text
 from mvpose.cli import run as command_line
 from mvpose.errors import ConfigError
+from mvpose.losses import WarmUp
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig
@@ -23,10 +25,9 @@ from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.config import CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.feed import Feed
-from mvpose.training.loop import begin, one_step
+from mvpose.training.loop import Judged, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
 from mvpose.training.run import train
-from mvpose.losses import WarmUp
 from tests.training.conftest import ring, write_table
 
 ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
@@ -59,7 +60,7 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
     assert model.lineage["data_digest"] == Feed.open(tiny(table)).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
-    lines = [json.loads(line) for line in open(f"{output}/metrics.jsonl")]
+    lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
     assert [(line.pop("step"), line) for line in lines] == told
     assert [step for step, _ in told] == [2, 3, 4, 6, 6]
     best = min(f["validation/mpjpe_m"] for _, f in told if "validation/mpjpe_m" in f)
@@ -69,9 +70,9 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
 def test_a_finished_training_is_not_done_again(table, tmp_path):
     output = str(tmp_path / "run")
     first = train(tiny(table), output)
-    weights = open(f"{output}/model/weights.safetensors", "rb").read()
+    weights = read_bytes(f"{output}/model/weights.safetensors")
     assert train(tiny(table), output, lambda *_: pytest.fail("nothing is left to do")) == first
-    assert open(f"{output}/model/weights.safetensors", "rb").read() == weights
+    assert read_bytes(f"{output}/model/weights.safetensors") == weights
 
 
 def test_an_output_that_was_begun_with_other_settings_or_data_is_refused(table, tmp_path):
@@ -89,7 +90,7 @@ def test_an_output_that_was_begun_with_other_settings_or_data_is_refused(table, 
 def test_reading_ahead_in_other_processes_changes_nothing(table, tmp_path):
     for loaders in (0, 1):
         train(tiny(table, compute=ComputeConfig(local=True, loaders=loaders)), str(tmp_path / str(loaders)))
-    first, second = (open(tmp_path / n / "model" / "weights.safetensors", "rb").read() for n in ("0", "1"))
+    first, second = (read_bytes(str(tmp_path / n / "model" / "weights.safetensors")) for n in ("0", "1"))
     assert first == second
 
 
@@ -110,9 +111,11 @@ def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bytes(ta
     position = Checkpoints(f"{killed}/checkpoints", 2).latest()
     assert 12 < position.step < 40 and not os.path.exists(f"{killed}/model")
     assert command_line([*arguments, killed]) == 0
-    first, second = (open(f"{o}/model/weights.safetensors", "rb").read() for o in (undisturbed, killed))
+    first, second = (read_bytes(f"{o}/model/weights.safetensors") for o in (undisturbed, killed))
     assert first == second
-    steps = [json.loads(line)["step"] for line in open(f"{killed}/metrics.jsonl") if "train/loss" in line]
+    steps = [
+        json.loads(line)["step"] for line in read_text(f"{killed}/metrics.jsonl").splitlines() if "train/loss" in line
+    ]
     assert steps == list(range(1, 41))
 
 
@@ -131,7 +134,7 @@ def wait_for_step(output: str, step: int, process: subprocess.Popen, seconds: fl
     """Until the journal of a running training tells of a step; a training that ends before fails the test."""
     for _ in range(int(seconds / 0.05)):
         if os.path.exists(f"{output}/metrics.jsonl"):
-            lines = open(f"{output}/metrics.jsonl").read().splitlines()
+            lines = read_text(f"{output}/metrics.jsonl").splitlines()
             if lines and json.loads(lines[-1])["step"] >= step:
                 return
         assert process.poll() is None, "the training ended before it could be killed"
@@ -162,8 +165,6 @@ def test_a_batch_in_parts_moves_weights_as_the_whole_does(table):
         config = replace(config, optimisation=replace(config.optimisation, accumulate=parts, batch=8, optimiser="sgd"))
         state = begin(config, torch.device("cpu"))
         batch = next(Feed.open(config).batches(0))
-        from mvpose.training.loop import Judged
-
         state.network.eval()
         one_step(Judged(state.network, config), state, batch, config, 0, 1.0, 0.0)
         moved.append(torch.cat([p.flatten() for p in state.network.parameters()]))
@@ -177,8 +178,6 @@ def test_a_frozen_backbone_keeps_no_activations_and_no_statistics(table):
     before = weights_bytes(state.network.get_submodule("backbone"))
     features = state.network.get_submodule("backbone")(torch.rand(2, 3, 64, 64))
     assert features.grad_fn is None
-    from mvpose.training.loop import Judged
-
     one_step(Judged(state.network, config), state, next(Feed.open(config).batches(0)), config, 0, 1.0, 0.0)
     assert weights_bytes(state.network.get_submodule("backbone")) == before
 
@@ -191,7 +190,7 @@ def test_settings_that_contradict_each_other_are_refused(table):
             "method.fusion.views and samples.views",
         ),
         (tiny(table, objective=ObjectiveConfig(points=0.0)), "warm_up.start"),
-        (tiny(table, samples=SamplesConfig(split="trian")), "it has train, validation"),
+        (tiny(table, samples=SamplesConfig(split="trian")), "its splits: train, validation"),
         (tiny(table, samples=SamplesConfig(cameras=("cam0", "cam9"))), "no sample of split 'train' by 2"),
     ]
     for config, message in wrong:
