@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int64
 
 from mvpose.archive.locations import stamp
 from mvpose.archive.video_container import opened, packets, shown_at, unreadable
-from mvpose.errors import VideoError
+from mvpose.errors import VideoError, VideoTooShortError
 
 
 class Access(Enum):
@@ -137,6 +137,12 @@ def _packet_rows(
         if time is None:
             raise VideoError(f"{uri} has frames without a decoding time: remux it with `ffmpeg -i IN -c copy OUT.mp4`.")
         rows.append((time, packet.is_keyframe, not packet.is_discard))
+    # AVI counts time in frames, those that a recorder dropped included. A recording that died states none at all.
+    if container.format.name == "avi" and rows and rows[-1][0] + 1 < stream.frames:
+        raise VideoTooShortError(
+            f"{uri} is cut off: its header states {stream.frames} frames, and its data end after "
+            f"{rows[-1][0] + 1}. Copy it again from its source."
+        )
     return rows
 
 

@@ -85,7 +85,7 @@ class ClipStore:
         """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
         data = parquet_bytes(table)
         digest = hashlib.sha256(data).hexdigest()
-        file = f"{self.kind}/{clip.clip_id}.{digest[:12]}.parquet"
+        file = self._file_of(clip, digest)
         write_whole(join(self.run_uri, file), data)
         return self._commit(
             Commit(
@@ -110,6 +110,10 @@ class ClipStore:
 
     def read(self, commit: Commit) -> pa.Table:
         """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
+        if commit.file != self._file_of(commit.clip, commit.sha256):
+            raise ResultsError(
+                f"{self._uri_of(commit)} names another file than its own: remove it and run the job again."
+            )
         uri = join(self.run_uri, commit.file)
         if not exists(uri):
             raise ResultsError(f"{uri} is committed but gone: remove {self._uri_of(commit)} and run the job again.")
@@ -120,6 +124,9 @@ class ClipStore:
                 f"{self._uri_of(commit)}, then run the job again."
             )
         return pq.read_table(io.BytesIO(data))
+
+    def _file_of(self, clip: Clip, digest: str) -> str:
+        return f"{self.kind}/{clip.clip_id}.{digest[:12]}.parquet"
 
     def _uri_of(self, commit: Commit) -> str:
         return self.commit_uri(commit.clip, commit.fingerprint)

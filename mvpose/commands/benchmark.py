@@ -6,24 +6,28 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import detection, job, models, triangulation
+from mvpose.benchmarks import detection, job, models, scale, triangulation
 from mvpose.benchmarks.detection import DetectionBenchmark
 from mvpose.benchmarks.job import JobBenchmark
 from mvpose.benchmarks.models import ModelsBenchmark
+from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.triangulation import TriangulationBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
     | Annotated[ModelsBenchmark, tyro.conf.subcommand("models")]
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
+    | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
 )
 
 
-def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark | DetectionBenchmark) -> int:
+def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark | ScaleBenchmark | DetectionBenchmark) -> int:
     """Run the benchmark that was named."""
     if isinstance(command, JobBenchmark):
         job.run(command)
+    elif isinstance(command, ScaleBenchmark):
+        scale.run(command)
     elif isinstance(command, DetectionBenchmark):
         detection.run(command)
     elif isinstance(command, ModelsBenchmark):

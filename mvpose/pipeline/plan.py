@@ -8,6 +8,7 @@ new poses from the same keypoints, and nothing that belongs to other settings ca
 from __future__ import annotations
 
 import math
+from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -37,7 +38,13 @@ def plan_capture(
 
 def fingerprint(*parts: object) -> str:
     """Digest of what a result depends on, the version of mvpose included."""
-    return digest(version("mvpose"), *parts)[:FINGERPRINT_LENGTH]
+    return digest(_own_version(), *parts)[:FINGERPRINT_LENGTH]
+
+
+@cache
+def _own_version() -> str:
+    """Once a process: finding it reads a file, which was half of the planning of 2,000 captures."""
+    return version("mvpose")
 
 
 def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list[Clip]:

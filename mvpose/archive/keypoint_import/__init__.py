@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import h5py
 
 from mvpose.archive.keypoint_import.deeplabcut import read_deeplabcut
+from mvpose.archive.keypoint_import.guarded import guarded
 from mvpose.archive.keypoint_import.openpose import read_openpose
 from mvpose.archive.keypoint_import.sleap import read_sleap
 from mvpose.archive.keypoint_import.view import ViewKeypoints, stacked
@@ -46,15 +47,15 @@ def read_view(uri: str, skeleton: Skeleton, first_number: int = 0) -> ViewKeypoi
     try:
         if is_folder(uri):
             return read_openpose(uri, skeleton, first_number)
-        with _opened(read_bytes(uri)) as file:
-            return read_sleap(file) if "node_names" in file else read_deeplabcut(file)
-    except (OSError, RuntimeError, KeyError) as error:  # HDF5 tells of damage in all three
+        return guarded(_read_hdf5, read_bytes(uri))
+    except OSError as error:
         raise ConfigError(f"keypoints {uri} cannot be read: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"keypoints {uri}: {error}") from error
 
 
-def _opened(data: bytes) -> h5py.File:
+def _read_hdf5(data: bytes) -> ViewKeypoints:
     if data[:8] != b"\x89HDF\r\n\x1a\n":
         raise ConfigError("it is neither a folder of OpenPose JSON nor an HDF5 file.")
-    return h5py.File(io.BytesIO(data), "r")
+    with h5py.File(io.BytesIO(data), "r") as file:
+        return read_sleap(file) if "node_names" in file else read_deeplabcut(file)

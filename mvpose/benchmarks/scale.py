@@ -1,0 +1,176 @@
+"""How the job's cost grows: with the archive's length, with Ray, with a capture's length in memory, with nodes.
+
+The detector is a stand-in that costs nothing, so that the rest is not hidden behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.video import probe, read_frames
+from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
+from mvpose.benchmarks.throughput import Throughput
+from mvpose.models.detector import DetectorConfig
+from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.records import Kind
+
+CAMERAS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleBenchmark:
+    """Cost a frame by archive length, Ray against a plain loop, memory by capture length, and a model of N nodes."""
+
+    width: int = 640
+    height: int = 360
+    clip_frames: int = 300
+    lengths: tuple[int, ...] = (1, 5, 50)
+    """Captures of one clip each, for the cost a frame."""
+    ray_clips: tuple[int, int] = (8, 40)
+    """Clips of the two runs whose difference is free of the start; none if both are 0."""
+    workers: int = 2
+    memory_minutes: tuple[float, ...] = (1.0, 6.0)
+    """Lengths of one capture, at 30 frames a second."""
+    detect_camera_frames_per_s: float = 10.0
+    """Of the detector that the model of N nodes assumes, a core; the default one on 1080p, measured."""
+    bytes_per_camera_frame: float = 33e3
+    """Of the footage that the model of N nodes assumes: 8 Mbit/s at 30 frames a second."""
+    json: str | None = None
+    """File for the figures."""
+
+
+def run(config: ScaleBenchmark) -> dict[str, float]:
+    """Print one line a measurement; the figures by name."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in (_lengths, _ray, _memory):
+            for name, value in part(config, scratch):
+                figures[name] = value
+                print(f"{name:58} {value:12.4f}", flush=True)
+    _print_model(config, figures)
+    if config.json:
+        with open(config.json, "w") as file:
+            json.dump(figures, file, indent=1)
+    return figures
+
+
+def _job(config: ScaleBenchmark, folder: str, captures: int, frames: int, engine: EngineConfig) -> ReconstructJob:
+    archive = write_archive(folder, captures, frames, (config.width, config.height))
+    return ReconstructJob(
+        archive=archive,
+        output=os.path.join(folder, "run"),
+        clip_frames=config.clip_frames,
+        detector=DetectorConfig(detector=STAND_IN),
+        engine=engine,
+    )
+
+
+def _lengths(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
+    """Processor time a frame in a plain loop; a first short run takes the imports, which are paid once a process."""
+    cost: dict[int, float] = {}
+    for length in (0, *config.lengths):
+        folder = os.path.join(scratch, f"length{length}")
+        job = _job(config, folder, max(1, length), config.clip_frames, EngineConfig(local=True))
+        wall, processor = time.perf_counter(), time.process_time()
+        frames = reconstruct_archive(job).frames
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        if not length:
+            continue
+        cost[length] = processor / frames
+        yield f"archive x{length}: ms of processor a frame", 1e3 * cost[length]
+        yield f"archive x{length}: ms of wall clock a frame", 1e3 * wall / frames
+        if length == max(config.lengths):
+            decoding = _decoding_s(os.path.join(folder, "footage.mp4"))
+            yield "decoding: ms of processor a camera-frame", 1e3 * decoding
+            yield "all else: ms of processor a frame", 1e3 * (cost[length] - CAMERAS * decoding)
+    yield "cost a frame, longest over shortest archive", cost[max(cost)] / cost[min(cost)]
+
+
+def _decoding_s(video: str) -> float:
+    """Processor time a frame of one video, decoded alone."""
+    found = probe(video, "camera")
+    started = time.process_time()
+    for _ in read_frames(found, 0, found.num_frames):
+        pass
+    return (time.process_time() - started) / found.num_frames
+
+
+def _ray(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
+    """Wall clock of few and of many clips: the slope is the cost of a clip, the rest is the start."""
+    few, many = config.ray_clips
+    if not many:
+        return
+    slope: dict[str, float] = {}
+    for name, engine in {"loop": EngineConfig(local=True), "Ray": EngineConfig(workers=config.workers)}.items():
+        seconds, stage = {}, {}
+        for clips in (few, many):
+            job = _job(config, os.path.join(scratch, f"{name}{clips}"), clips, config.clip_frames, engine)
+            started = time.perf_counter()
+            reconstruct_archive(job)
+            seconds[clips] = time.perf_counter() - started
+            stage[clips] = RunFolder(job.output).performance()["keypoints"]
+        slope[name] = (seconds[many] - seconds[few]) / (many - few)
+        slope[f"{name}, 2D"] = (stage[many] - stage[few]) / (many - few)
+        yield f"{name}: s a clip, all stages", slope[name]
+        yield f"{name}: s a clip, decoding and 2D", slope[f"{name}, 2D"]
+        yield f"{name}: s of start", seconds[few] - few * slope[name]
+    for part, what in (("", "all stages"), (", 2D", "decoding and 2D")):
+        ideal = slope[f"loop{part}"] / config.workers
+        yield f"Ray over the loop's share a worker, {what}", slope[f"Ray{part}"] / ideal - 1
+
+
+def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
+    """Peak of a process that runs the job on one capture, in a plain loop."""
+    peaks = {}
+    for minutes in config.memory_minutes:
+        frames = round(minutes * 60 * FPS)
+        job = _job(config, os.path.join(scratch, f"memory{minutes:g}"), 1, frames, EngineConfig(local=True))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            peaks[minutes] = pool.apply(_peak_mib, (job,))
+        yield f"capture of {minutes:g} min: peak MiB", peaks[minutes]
+    if len(peaks) > 1:
+        least, most = min(peaks), max(peaks)
+        growth = (peaks[most] - peaks[least]) / (most - least)
+        yield "MiB a minute of one capture", growth
+        yield (
+            "peak of a capture of 60 min, extrapolated, over 1 min",
+            (peaks[least] + growth * (60 - least)) / (peaks[least] + growth * (1 - least)),
+        )
+
+
+def _peak_mib(job: ReconstructJob) -> float:
+    reconstruct_archive(job)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
+    stages = len(Kind) - 1  # rigs are adjusted on request
+    clip = figures.get("Ray: s a clip, all stages", 0.0) * config.workers - figures.get("loop: s a clip, all stages", 0)
+    model = Throughput(
+        decode_s=figures["decoding: ms of processor a camera-frame"] / 1e3,
+        detect_s=1 / config.detect_camera_frames_per_s,
+        rest_s=figures["all else: ms of processor a frame"] / 1e3,
+        ray_s_per_clip=max(0.0, clip) / stages,
+        start_s=figures.get("Ray: s of start", 0.0),
+        cameras=CAMERAS,
+        clip_frames=config.clip_frames,
+        stages=stages,
+        bytes_per_camera_frame=config.bytes_per_camera_frame,
+    )
+    print("\nA model, not a measurement. It assumes:")
+    for line in model.assumptions():
+        print(f"  {line}")
+    fast = replace(model, detect_s=1 / 1000)
+    print(f"{'nodes':>6} {'frames/s':>10} {'bound by':>9}   with a detector of 1000 camera-frames a second and worker")
+    for nodes in (1, 2, 4, 8, 16, 64, 256):
+        (rate, part), (fast_rate, fast_part) = model.frames_per_s(nodes), fast.frames_per_s(nodes)
+        print(f"{nodes:6} {rate:10.0f} {part:>9} {fast_rate:12.0f} {fast_part:>9}")
