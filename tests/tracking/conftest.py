@@ -54,7 +54,7 @@ class Server:
                 time.sleep(0.1)
 
     def kill(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
