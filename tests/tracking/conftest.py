@@ -33,7 +33,10 @@ class Server:
 
     def __init__(self, folder, port: int, arguments: list[str], environment: dict[str, str]) -> None:
         self.uri = f"http://127.0.0.1:{port}"
-        self._folder, self._environment = folder, {**os.environ, **environment}
+        self._folder, self._environment = (
+            folder,
+            {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment},
+        )
         program = os.path.join(os.path.dirname(sys.executable), "mlflow")
         self._command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *arguments]
         self._process: subprocess.Popen | None = None
@@ -43,7 +46,7 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=5):

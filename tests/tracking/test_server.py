@@ -5,7 +5,10 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -76,29 +79,37 @@ def test_the_server_has_the_version_of_mlflow_that_is_tested_here(compose):
 
 
 @pytest.fixture
-def postgres(tmp_path_factory):
+def postgres():
     """A PostgreSQL of its own on a port of this machine; its URI."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [os.path.dirname(shutil.which("initdb") or "")]
     if not os.path.exists(os.path.join(programs[-1], "initdb")):
         pytest.skip("no PostgreSQL is installed here")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    who = {"user": "postgres"} if os.getuid() == 0 else {}
+    # Not below pytest's folder, which none but root may enter where root runs the tests; PostgreSQL refuses to be root.
+    folder, port = tempfile.mkdtemp(), free_port()
+    who = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
     if who:
-        for place in (folder, *list(folder.parents)[:2]):
-            os.chmod(place, 0o755)
         shutil.chown(folder, "postgres")
-    data = str(folder / "data")
 
-    def call(program: str, *words: str) -> None:
-        command = [os.path.join(programs[-1], program), *words]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **who)
+    def command(program: str, *words: str) -> list[str]:
+        return [os.path.join(programs[-1], program), *words]
 
-    call("initdb", "-D", data, "-U", "mlflow", "--auth=trust", "-E", "UTF8")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-    call("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow")
-    yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
-    call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    made = command("initdb", "-D", f"{folder}/data", "-U", "mlflow", "--auth=trust", "-E", "UTF8")
+    subprocess.run(made, check=True, cwd=folder, stdout=subprocess.DEVNULL, **who)
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    served = command("postgres", "-D", f"{folder}/data", "-p", str(port), *options)
+    process = subprocess.Popen(served, cwd=folder, stderr=subprocess.DEVNULL, **who)
+    try:
+        where = ["-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
+        deadline = time.monotonic() + 60
+        while subprocess.run(command("pg_isready", "-q", *where)).returncode:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        subprocess.run(command("createdb", *where, "mlflow"), check=True)
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
+        shutil.rmtree(folder)
 
 
 @pytest.mark.slow
