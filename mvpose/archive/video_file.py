@@ -11,6 +11,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import InvalidDataError
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -151,7 +152,9 @@ def _upright(frame: VideoFrame, picture: UInt8[np.ndarray, "h w 3"], uri: str) -
 def _display_matrix(frame: VideoFrame) -> Float[np.ndarray, "4"]:
     """The entries a, b, c, d."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        # `frame.side_data` would be kept by the frame and keep it in turn: each decoded frame (3 MB, 1080p) would stay
+        # until Python looks for cycles. PyAV's stubs do not know the argument.
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
     except ValueError:  # PyAV cannot list side data of a kind it has no name for, but always tells the angle
         cos, sin = np.cos(np.deg2rad(frame.rotation)), np.sin(np.deg2rad(frame.rotation))
         return np.array([cos, -sin, sin, cos]).round(5)

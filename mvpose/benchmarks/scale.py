@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -149,7 +148,10 @@ def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]
 
 def _peak_mib(job: ReconstructJob) -> float:
     reconstruct_archive(job)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not `ru_maxrss`: a child is born with its parent's.
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
