@@ -3,12 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/ready
 
-.PHONY: demo test lint clean
+# EGL and Mesa draw people without a display: what `mvpose dataset render` and its tests need of the system.
+EGL := libegl1 libegl-mesa0 libgl1-mesa-dri
+
+.PHONY: demo test lint clean egl
 
 demo: $(READY)
 	$(VENV)/bin/python jobs/demo.py
 
-test: lint
+test: lint egl
 	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(READY)
@@ -23,6 +26,11 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python's venv module is missing: apt-get install python3.11-venv"; exit 1; }
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
+
+egl:
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libEGL.so.1"); ctypes.CDLL("libGL.so.1")' 2>/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq $(EGL) libgl1; } || \
+		{ echo "mvpose draws people with EGL and Mesa, which are missing: apt-get install $(EGL) libgl1"; exit 1; }
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis

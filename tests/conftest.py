@@ -7,11 +7,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("mvpose", "beartype.beartype")
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fault: something real is killed, cut off, filled or hung; run all: -m fault")
-
-
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
