@@ -194,18 +194,22 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether there is a summary, and of the plan that stands in `run.json`."""
         uri, plan = join(self.uri, "summary.json"), self.settings().plan_digest
-        return exists(uri) and _read_json(uri)["plan_digest"] == plan
+        return exists(uri) and _read_json(uri).get("plan_digest") == plan
 
     def summary(self) -> Summary:
         """The summary of a finished run; ResultsError if the run is not finished, or the folder is not a run."""
         if not self.finished():
             raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
-        record = _read_json(join(self.uri, "summary.json"))
-        failures = tuple(
-            ClipFailure(Clip(**f["clip"]), f["stage"], FailureReason(f["reason"]), f["detail"])
-            for f in record.pop("failures")
-        )
-        return Summary(failures=failures, notes=tuple(record.pop("notes")), **record)
+        uri = join(self.uri, "summary.json")
+        record = _read_json(uri)
+        try:
+            failures = tuple(
+                ClipFailure(Clip(**f["clip"]), f["stage"], FailureReason(f["reason"]), f["detail"])
+                for f in record.pop("failures")
+            )
+            return Summary(failures=failures, notes=tuple(record.pop("notes")), **record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResultsError(f"{uri} is damaged ({error!r}): remove it and run the job again.") from error
 
     def performance(self) -> dict[str, float]:
         """Seconds by stage of the last start that had work to do; nothing where none has ended yet."""
