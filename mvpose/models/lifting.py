@@ -34,6 +34,14 @@ class LiftingSamples:
     """On the plane z = 1."""
     poses: Float[Tensor, "B T J 3"]
     """Axes of the camera, metres from the root."""
+    seen: Bool[Tensor, "B T J"] | None = None
+    """Where false a joint was missed, and its point is NaN. None where all are seen."""
+
+    def whole_frames(self) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J 3"]]:
+        """Points and poses of the frames that miss no joint: what `ResidualLifter` can be trained on."""
+        kept = torch.ones_like(self.points[..., 0], dtype=torch.bool) if self.seen is None else self.seen
+        whole = kept.all(dim=-1)
+        return self.points[whole], self.poses[whole]
 
 
 def random_views(
@@ -76,8 +84,9 @@ class Standardised(nn.Module):
         self.register_buffer("deviation", torch.ones(shape))
 
     def fit(self, samples: Float[Tensor, "n *shape"]) -> None:
-        """Take both from samples; a number that never changes keeps deviation 1."""
-        deviation, mean = torch.std_mean(samples, dim=0, unbiased=False)
+        """Take both from samples without NaN; a number that never changes keeps deviation 1, an unknown one mean 0."""
+        mean = samples.nanmean(dim=0).nan_to_num()
+        deviation = (samples - mean).square().nanmean(dim=0).sqrt().nan_to_num()
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
