@@ -1,0 +1,158 @@
+"""A sweep as pictures: each trial a line across its settings, and how much each setting matters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mvpose.report.figures import new_figure, say_nothing_to_show
+from mvpose.report.palette import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK
+
+LABELS = 4
+"""Values written along a scale, about."""
+SPREAD = 0.035
+"""Trials with the same option lie within so much of its scale's height, so that all of them are seen."""
+COLOURS = colormaps["viridis"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """One vertical scale of parallel coordinates."""
+
+    name: str
+    values: Sequence[float]
+    """One for each trial; numbers of options, where there are any."""
+    logarithmic: bool = False
+    options: tuple[str, ...] = ()
+    whole: bool = False
+    """Whole numbers only."""
+    ends: tuple[float, float] | None = None
+    """Lowest and highest value of the scale; without it those of the trials."""
+
+
+def parallel_coordinates(scales: Sequence[Scale], errors_m: Sequence[float], whole: Sequence[bool]) -> Figure:
+    """Each trial a line across its settings to its error (mm, last scale), which also colours it; the best one thick.
+
+    Trials that were given up early (`whole` false) are dashed; those without an error are left out.
+    """
+    shown = [i for i, error in enumerate(errors_m) if math.isfinite(error)]
+    with new_figure(4.8) as figure:
+        axes = figure.subplots()
+        if not shown:
+            say_nothing_to_show(axes, "No trial found a joint: there is nothing to show.")
+            return figure
+        errors = 1000 * np.array([errors_m[i] for i in shown])
+        kept = [replace(s, values=[s.values[i] for i in shown]) for s in scales]
+        kept.append(Scale("MPJPE, mm", errors.tolist()))
+        heights = np.stack([_heights(scale) for scale in kept], axis=1)
+        _lines(figure, axes, heights, errors, np.array([whole[i] for i in shown]))
+        for place, scale in enumerate(kept):
+            _scale(axes, place, scale)
+        axes.set(xlim=(-0.3, len(kept) - 0.6), ylim=(-0.06, 1.14))
+        axes.set_axis_off()
+    return figure
+
+
+def _lines(
+    figure: Figure,
+    axes: Axes,
+    heights: Float[np.ndarray, "n s"],
+    errors: Float[np.ndarray, " n"],
+    whole: np.ndarray,
+) -> None:
+    paths = [np.stack([np.arange(heights.shape[1]), row], axis=1) for row in heights]
+    best = int(np.argmin(errors))
+    # A rate that is too high may give a hundred times the error of the others: colours end at the 90th percentile.
+    tint = Normalize(float(errors.min()), float(max(np.percentile(errors, 90), errors.min() + 1e-6)))
+    for number in sorted(range(len(paths)), key=lambda i: -errors[i]):
+        ink = COLOURS(0.92 * tint(errors[number]).clip(0, 1))
+        lines = LineCollection(
+            [paths[number]],
+            colors=[ink],
+            linewidths=3.2 if number == best else 1.3,
+            linestyles="solid" if whole[number] else (0, (4, 2)),
+            alpha=0.95,
+        )
+        axes.add_collection(lines)
+    bar = figure.colorbar(ScalarMappable(tint, COLOURS), ax=axes, shrink=0.75, pad=0.03, extend="max")
+    bar.set_label("lowest validation MPJPE, mm")
+    axes.set_title("Trials; thick: the best, dashed: given up early", color=TEXT_INK)
+
+
+def _limits(scale: Scale) -> tuple[float, float]:
+    if scale.options:
+        return 0.0, float(len(scale.options) - 1)
+    low, high = scale.ends or (min(scale.values), max(scale.values))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _height(scale: Scale, value: float) -> float:
+    low, high = _limits(scale)
+    if scale.logarithmic:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low)
+
+
+def _heights(scale: Scale) -> Float[np.ndarray, " n"]:
+    """0..1 for each trial; trials with the same option or whole number are spread around it."""
+    heights = np.array([_height(scale, value) for value in scale.values])
+    if scale.options or scale.whole:
+        for option in set(scale.values):
+            (same,) = np.nonzero(np.array(scale.values) == option)
+            heights[same] += SPREAD * np.linspace(-1, 1, len(same)) if len(same) > 1 else 0.0
+    return heights
+
+
+def _scale(axes: Axes, place: int, scale: Scale) -> None:
+    axes.plot([place, place], [0, 1], color=MIDDLE_INK, linewidth=1.2, zorder=3)
+    axes.text(place, 1.07, scale.name.replace(".", ".\n", 1), ha="center", va="bottom", fontsize=9, fontweight="bold")
+    for value, label in _labels(scale):
+        at = _height(scale, value)
+        axes.plot([place - 0.015, place + 0.015], [at, at], color=MIDDLE_INK, linewidth=1.2, zorder=3)
+        box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.text(place - 0.03, at, label, ha="right", va="center", fontsize=8.5, bbox=box, zorder=4)
+
+
+def _labels(scale: Scale) -> list[tuple[float, str]]:
+    if scale.options:
+        return [(float(i), option) for i, option in enumerate(scale.options)]
+    low, high = _limits(scale)
+    if scale.logarithmic:
+        decades = 10.0 ** np.arange(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+        at = decades if len(decades) > 1 else np.geomspace(low, high, LABELS + 1)
+    else:
+        at = np.linspace(low, high, LABELS + 1)
+    if scale.whole:
+        at = np.unique(at.round())
+    return [(float(v), f"{v:.3g}") for v in at]
+
+
+def importance_bars(shares: Mapping[str, float], trials: int) -> Figure:
+    """How much of the differences between trials each setting explains (%), the most first."""
+    with new_figure(1.2 + 0.36 * max(3, len(shares))) as figure:
+        axes = figure.subplots()
+        if not shares:
+            say_nothing_to_show(axes, f"{trials} trials are too few, or too alike, to say what matters.")
+            return figure
+        names = sorted(shares, key=lambda name: -shares[name])
+        places, values = np.arange(len(names)), 100 * np.array([shares[name] for name in names])
+        axes.barh(places, values, color=SERIES_INK[0], height=0.62)
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f"{value:.0f} %", (value, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.12 * float(values.max()))
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", color=GRID_INK)
+        axes.set_xlabel(f"share of the differences in error between {trials} trials, % (fANOVA)")
+    return figure

@@ -1,0 +1,58 @@
+"""A training that begins with the state of another one: what population based training hands on."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import torch
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import join, list_folder, name, read_bytes
+from mvpose.models.method import build_method
+from mvpose.training.checkpoints import MARK, Checkpoints
+from mvpose.training.config import TrainConfig
+from mvpose.training.optimisation import build_optimiser
+
+OPTIMISER = "optimiser.pt"
+
+
+def bequeath(output: str, folder: str) -> None:
+    """Copy the last checkpoint of a training, and its best weights, to a local `folder`."""
+    source = join(output, "checkpoints")
+    step = f"{Checkpoints(source, 1).latest().step:09d}"
+    for uri in (*list_folder(join(source, step)), *list_folder(source)):
+        if name(uri).startswith("best-"):
+            write_whole(join(folder, name(uri)), read_bytes(uri))
+        elif not name(uri).isdigit():
+            write_whole(join(folder, step, name(uri)), read_bytes(uri))
+
+
+def inherit(config: TrainConfig, folder: str, output: str) -> None:
+    """Give a training that has no checkpoint of its own the one that `bequeath` left, under the rates of `config`."""
+    source, target = os.path.join(folder, "checkpoints"), join(output, "checkpoints")
+    if Checkpoints(target, 1).latest().step:
+        return
+    (step,) = [name(uri) for uri in list_folder(source) if name(uri).isdigit()]
+    for uri in list_folder(source):
+        if name(uri).startswith("best-"):
+            write_whole(join(target, name(uri)), read_bytes(uri))
+    for uri in list_folder(join(source, step)):
+        content = read_bytes(uri)
+        if name(uri) == OPTIMISER:
+            content = _with_rates_of(config, content)
+        if name(uri) != MARK:
+            write_whole(join(target, step, name(uri)), content)
+    write_whole(join(target, step, MARK), read_bytes(join(source, step, MARK)))
+
+
+def _with_rates_of(config: TrainConfig, content: bytes) -> bytes:
+    """An optimiser's state whose groups have the rates and decays of other settings."""
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        fresh = build_optimiser(build_method(config.method, pretrained=False), config.optimisation)
+    for group, other in zip(state["param_groups"], fresh.param_groups, strict=True):
+        group.update({key: other[key] for key in ("lr", "full_rate", "weight_decay")})
+    sink = io.BytesIO()
+    torch.save(state, sink)
+    return sink.getvalue()

@@ -1,0 +1,245 @@
+"""A sweep: many trainings with settings from a space, the hopeless ones given up early, on Ray Tune.
+
+OUTPUT/sweep.json   what is searched on what, written once
+       trials/      a record and a training for each trial (see `mvpose.training.tuning_trial`)
+       ray/         Ray Tune's own state, from which a sweep is restored
+
+A validation is judged by the share of its training that was done, so that trainings of different lengths can be
+compared. Ray restores the searcher, but no scheduler: ASHA hears again what the ended trials had found.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import uuid
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search import BasicVariantGenerator
+from ray.tune.search.optuna import OptunaSearch
+
+from mvpose.archive.commits import create_once
+from mvpose.archive.locations import absolute, join, read_text
+from mvpose.config import differences, flatten
+from mvpose.errors import ConfigError
+from mvpose.training.config import TrainConfig
+from mvpose.training.feed import Feed
+from mvpose.training.loop import TrainingError
+from mvpose.training.tuning_records import Listener, Records
+from mvpose.training.tuning_space import Space, applied, check_space, domains
+from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function
+
+SNAPSHOT_SECONDS = "1"
+"""Between snapshots of Ray Tune. Its own choice is 10: a sweep killed before the first began again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """How a space is searched."""
+
+    trials: int = 16
+    searcher: Literal["tpe", "random"] = "tpe"
+    """tpe: Optuna's tree-structured Parzen estimator, which learns from the trials that have ended."""
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
+    """asha gives up the worse trials at each rung; pbt lets them go on with the weights and changed rates of a better
+    one, for settings that may change on the way."""
+    grace: float = 0.125
+    """Share of its training that ASHA lets every trial do; the first rung."""
+    reduction: float = 3.0
+    """One trial in so many gets from a rung to the next, which is so many times as far."""
+    perturb_every: float = 0.1
+    """Share of the training between two changes by PBT."""
+    concurrent: int = 0
+    """Trials at a time; 0 for as many as there is room for."""
+    gpus_per_trial: float = 1.0
+    """With --gpu, and one worker a trial: less than 1 lets trials share a GPU."""
+    seed: int = 0
+    """Of the search; that of the trainings is a setting of theirs."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.concurrent < 0 or not 0 < self.grace < 1 or self.reduction <= 1:
+            raise ConfigError("a sweep has 1 trial or more, a grace between 0 and 1, and a reduction above 1.")
+        if not 0 < self.perturb_every < 1 or self.gpus_per_trial <= 0:
+            raise ConfigError("perturb_every lies between 0 and 1, and gpus_per_trial above 0.")
+
+
+def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:
+    """ConfigError where the space, the training and the search contradict each other."""
+    config.check()
+    check_space(space, config, mutable=plan.scheduler == "pbt")
+    if plan.scheduler == "pbt" and plan.searcher != "random":
+        raise ConfigError("PBT makes its own way through the space: set sweep.searcher to random.")
+
+
+def begin_sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> str:
+    """Write down what is searched on what; the id of the sweep, the same whenever it is gone on with.
+
+    ConfigError where the space is wrong, or where `output` was begun with another one.
+    """
+    check_sweep(config, space, plan)
+    search = {name: value for name, value in flatten(plan).items() if name not in ("concurrent", "gpus_per_trial")}
+    settings = {
+        **{f"train.{name}": value for name, value in config.settings().items() if name not in space},
+        **{f"space.{path}.{name}": v for path, values in space.items() for name, v in flatten(values).items()},
+        **{f"sweep.{name}": value for name, value in search.items()},
+        "data_digest": Feed.open(config).table.digest(),
+    }
+    uri = join(output, "sweep.json")
+    if not create_once(uri, json.dumps({"id": uuid.uuid4().hex, "settings": settings}, indent=1, default=str).encode()):
+        changed = differences(json.loads(read_text(uri))["settings"], settings)
+        if changed:
+            raise ConfigError(
+                f"{output} was begun as another sweep ({'; '.join(changed)}). Use another output, or the same space "
+                "and settings to go on."
+            )
+    return json.loads(read_text(uri))["id"]
+
+
+def sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str, listener: Listener) -> list[Trial]:
+    """Search, or go on with a search that was cut off; all trials, best first.
+
+    ConfigError as `begin_sweep`; TrainingError where trials are missing in the end.
+    """
+    begin_sweep(config, space, plan, output)
+    if len(ended_trials(output)) < plan.trials:
+        job = _job(config, space, plan, output)
+        _set_up_tune()
+        started = not ray.is_initialized()
+        if started:
+            _start_ray(config, plan)
+        try:
+            _tuner(job, plan, listener).fit()
+        finally:
+            if started:
+                ray.shutdown()
+    trials = ended_trials(output)
+    if len(trials) < plan.trials:
+        raise TrainingError(f"{len(trials)} of {plan.trials} trials have ended: run the same command again to go on.")
+    return trials
+
+
+def training_of(trial: Trial, config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> TrainConfig:
+    """The training that a trial did or began, so that it can be gone on with in `trial.output`."""
+    return applied(_job(config, space, plan, output).config, trial.settings)
+
+
+def _job(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> SweepJob:
+    alone = config.compute.workers == 1
+    config = replace(config, data=absolute(config.data), compute=replace(config.compute, local=alone))
+    if config.samples.validation:
+        config = replace(config, samples=replace(config.samples, validation=absolute(config.samples.validation)))
+    return SweepJob(config=config, space=space, output=absolute(output), bequeaths=plan.scheduler == "pbt")
+
+
+def _tuner(job: SweepJob, plan: SweepConfig, listener: Listener) -> tune.Tuner:
+    function = tune.with_resources(trial_function(job), _resources(job.config, plan))
+    path, samples = join(job.output, "ray"), dict(domains(job.space))
+    if tune.Tuner.can_restore(path):
+        return tune.Tuner.restore(path, trainable=function, param_space=samples)
+    return tune.Tuner(
+        function,
+        param_space=samples,
+        tune_config=tune.TuneConfig(
+            metric="error",
+            mode="min",
+            num_samples=plan.trials,
+            max_concurrent_trials=plan.concurrent or None,
+            search_alg=_searcher(plan),
+            scheduler=_scheduler(job, plan),
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=job.output,
+            callbacks=[Records(job, listener)],
+            failure_config=tune.FailureConfig(max_failures=job.config.compute.max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def _resources(config: TrainConfig, plan: SweepConfig) -> dict[str, float]:
+    """Of the process of a trial. With several workers it only watches over them: they have resources of their own."""
+    compute = config.compute
+    if compute.workers > 1:
+        return {"CPU": 1.0}
+    cpus = {"CPU": compute.cpus_per_worker + compute.loaders}
+    return cpus | ({"GPU": plan.gpus_per_trial} if compute.gpu else {})
+
+
+def _searcher(plan: SweepConfig):
+    if plan.searcher == "random":
+        return BasicVariantGenerator(random_state=plan.seed)
+    return OptunaSearch(metric="error", mode="min", seed=plan.seed)
+
+
+def _scheduler(job: SweepJob, plan: SweepConfig) -> TrialScheduler | None:
+    match plan.scheduler:
+        case "asha":
+            return RememberingASHA(job.output, plan)
+        case "pbt":
+            return PopulationBasedTraining(
+                time_attr="share",
+                perturbation_interval=plan.perturb_every,
+                hyperparam_mutations=dict(domains(job.space)),
+            )
+        case "none":
+            return None
+
+
+class RememberingASHA(ASHAScheduler):
+    """Asynchronous successive halving (Li et al., MLSys 2020) that begins with what ended trials had found."""
+
+    def __init__(self, output: str, plan: SweepConfig) -> None:
+        super().__init__(
+            time_attr="share", max_t=1, grace_period=plan.grace, reduction_factor=plan.reduction,
+            stop_last_trials=False,
+        )  # fmt: skip
+        self._output, self._remembers = output, False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Before the first trial of this process, hear of those that ended in an earlier one."""
+        if not self._remembers:
+            self._remembers = True
+            for known in ended_trials(self._output):
+                stand_in: Any = SimpleNamespace(trial_id=known.id)
+                super().on_trial_add(tune_controller, stand_in)
+                for share, error in known.curve:
+                    self.on_trial_result(tune_controller, stand_in, {"share": share, "error": error})
+        super().on_trial_add(tune_controller, trial)
+
+
+def _set_up_tune() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ |= {
+        "TUNE_GLOBAL_CHECKPOINT_S": SNAPSHOT_SECONDS,
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        # Ray Tune would take Ctrl-C for an end like any other.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+def _start_ray(config: TrainConfig, plan: SweepConfig) -> None:
+    compute = config.compute
+    alone = compute.workers == 1
+    threads = str(max(int(compute.cpus_per_worker), 1))
+    env = {"OMP_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    settings: dict[str, Any] = {"runtime_env": {"env_vars": env}, "log_to_driver": False, "logging_level": "ERROR"}
+    if compute.address:
+        ray.init(address=compute.address, **settings)
+        return
+    each = compute.cpus_per_worker + compute.loaders if alone else compute.workers * compute.cpus_per_worker + 3
+    room = max(int((os.cpu_count() or 1) / each), 1)
+    cpus = max(int((plan.concurrent or room) * each + 0.5), 1)
+    gpus = torch.cuda.device_count() if compute.gpu else 0
+    # Ray Train frees what a stopped trial held by a service of the dashboard: without it, trials with workers of their
+    # own wait for ever (measured).
+    ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=not alone, **settings)
