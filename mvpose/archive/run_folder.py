@@ -280,7 +280,10 @@ def _unplanned(problem: Problem) -> ClipFailure:
 
 def _read_json(uri: str) -> dict:
     try:
-        return json.loads(read_bytes(uri))
+        record = json.loads(read_bytes(uri))
+        if not isinstance(record, dict):
+            raise ValueError("no table of names and values")
+        return record
     except (OSError, ValueError) as error:
         raise ResultsError(f"{uri} cannot be read ({error}): remove it and run the job again with --replan.") from error
 
