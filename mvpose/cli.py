@@ -19,6 +19,7 @@ VERBS = {
     "record": ("Record", "Write a run as recordings for the Rerun viewer"),
     "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
     "train": ("Train", "Train a multi-view network on a table of samples"),
+    "tune": ("Tune", "Search the settings of a training"),
     "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
     "register": ("Register", "Register a trained network as a version that MLflow can serve"),
     "promote": ("Promote", "Move an alias to a version that is better than its holder, or back"),

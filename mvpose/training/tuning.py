@@ -197,10 +197,9 @@ class RememberingASHA(ASHAScheduler):
     """Asynchronous successive halving (Li et al., MLSys 2020) that begins with what ended trials had found."""
 
     def __init__(self, output: str, plan: SweepConfig) -> None:
-        super().__init__(
-            time_attr="share", max_t=1, grace_period=plan.grace, reduction_factor=plan.reduction,
-            stop_last_trials=False,
-        )  # fmt: skip
+        # Ray's annotation says that the first rung is a whole number; its code takes shares as well.
+        rungs: dict[str, Any] = {"max_t": 1, "grace_period": plan.grace, "reduction_factor": plan.reduction}
+        super().__init__(time_attr="share", stop_last_trials=False, **rungs)
         self._output, self._remembers = output, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
