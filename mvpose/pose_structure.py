@@ -6,6 +6,7 @@ precision on the CPU, so that the same poses give the same clusters; a score is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ class PoseClusters:
     def name(self) -> str:
         """Of the score: PSS@k."""
         return f"PSS@{len(self.centroids)}"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits of what scores depend on: to be told with every figure."""
+        subject = json.dumps([self.skeleton.name, self.skeleton.joints, self.root]).encode()
+        return hashlib.sha256(subject + self.centroids.contiguous().numpy().tobytes()).hexdigest()[:12]
 
     @property
     def root_indices(self) -> list[int]:

@@ -62,6 +62,8 @@ def test_clusters_come_back_from_their_file(tmp_path):
     path = str(tmp_path / "pss10.safetensors")
     save_clusters(CLUSTERS, path)
     back = load_clusters(path)
+    assert back.digest == CLUSTERS.digest
+    assert back.digest != cluster_poses(structure(POSES, [0]), 10, HUMAN36M17, ("hip",), seed=1).digest
     assert torch.equal(back.centroids, CLUSTERS.centroids)
     assert (back.skeleton, back.root, back.seed, back.num_poses) == (HUMAN36M17, ("hip",), 0, 600)
     assert back.name == "PSS@10" and back.root_indices == [0]

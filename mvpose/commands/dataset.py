@@ -1,4 +1,4 @@
-"""`mvpose dataset convert|render|stats|show`: datasets of others, or rendered people, as one table of samples."""
+"""`mvpose dataset convert|render|stats|show|clusters`: datasets of others, or rendered people, as one table."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mvpose.datasets.finished_run import FinishedRun
 from mvpose.datasets.human36m import Human36M
 from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
 from mvpose.datasets.panoptic import Panoptic
+from mvpose.datasets.pose_clusters import clusters_of
 from mvpose.datasets.protocols import protocol_named, read_protocol
 from mvpose.datasets.rendered.corpus import Rendered
 from mvpose.datasets.rendered.renderer import renderer
@@ -27,6 +28,7 @@ from mvpose.datasets.total_capture import TotalCapture
 from mvpose.errors import ConfigError
 from mvpose.pipeline.datasets import convert
 from mvpose.pipeline.engine import EngineConfig
+from mvpose.pose_structure import save_clusters
 from mvpose.report.sample_sheet import sample_sheet
 
 COMPLETE, WITH_PROBLEMS = 0, 3
@@ -88,15 +90,32 @@ class Show:
     """Only what counts under this evaluation protocol."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Clusters:
+    """Cluster the poses of a table, for the pose structure score: `mvpose evaluate --centroids` takes the file."""
+
+    table: tyro.conf.Positional[str]
+    """File, folder or s3:// URI of a table of samples: the training poses, not those that are judged."""
+    output: str = "clusters.safetensors"
+    """Local file to write."""
+    count: int = 50
+    """How many: PSS@count."""
+    seed: int = 0
+    """Of k-means."""
+    protocol: str | None = None
+    """Only what counts under this evaluation protocol."""
+
+
 Dataset = (
     Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Stats, tyro.conf.subcommand("stats")]
     | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Clusters, tyro.conf.subcommand("clusters")]
 )
 
 
-def run(command: Convert | Render | Stats | Show) -> int:
+def run(command: Convert | Render | Stats | Show | Clusters) -> int:
     """Do what was named. Exit code 3 if some of a dataset could not be read."""
     if isinstance(command, Convert):
         return _converted(command.source, command.crops, command.output, command.engine)
@@ -108,6 +127,11 @@ def run(command: Convert | Render | Stats | Show) -> int:
     if isinstance(command, Stats):
         for name, value in flatten(measured(samples)).items():
             print(f"{name}: {value}")
+        return COMPLETE
+    if isinstance(command, Clusters):
+        clusters = clusters_of(samples, command.count, seed=command.seed)
+        save_clusters(clusters, command.output)
+        print(f"{clusters.name} of {clusters.num_poses} poses, digest {clusters.digest}: {command.output}")
         return COMPLETE
     if command.count < 1 or command.every < 1:
         raise ConfigError(f"--count {command.count} --every {command.every}: both start at 1.")

@@ -26,6 +26,7 @@ from mvpose.evaluation.summary import by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
 from mvpose.pipeline.datasets import convert
 from mvpose.pipeline.engine import EngineConfig
+from mvpose.pose_structure import load_clusters
 
 PAGE = "evaluation.html"
 
@@ -51,7 +52,7 @@ class Evaluate:
     worst: int = 8
     """Samples with the largest error on the page."""
     centroids: str | None = None
-    """.npy file (k, J, 3) of cluster centres in the order of the truth's joints: gives PSS."""
+    """Cluster centres for PSS: what `mvpose dataset clusters` wrote, or .npy (k, J, 3) in the truth's order."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
 
 
@@ -139,6 +140,10 @@ def _page(label: str, found: Evaluation, tables: list[TruthTable], count: int) -
 def _centroids(uri: str | None) -> np.ndarray | None:
     if uri is None:
         return None
+    if uri.endswith(".safetensors"):
+        clusters = load_clusters(uri)
+        print(f"{clusters.name} by the clusters {clusters.digest}")
+        return clusters.centroids.double().numpy()
     try:
         found = np.load(io.BytesIO(read_bytes(uri)), allow_pickle=False)
     except ValueError as error:
