@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import cv2
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from mvpose.datasets.detector_noise import DetectorNoise
+from mvpose.datasets.noise_measurement import fitted, sightings
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
@@ -42,6 +45,8 @@ class DetectionBenchmark:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     json: str | None = None
     """File for the figures."""
+    noise: str | None = None
+    """File for the detector's errors on all of these samples, as `mvpose.datasets.detector_noise` draws them again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +66,28 @@ def run(config: DetectionBenchmark) -> dict[str, dict[str, Any]]:
     detector = load_detector(config.detector)
     figures = {}
     for table in config.tables:
-        samples = itertools.islice(read_samples(table), 0, config.count * config.every, config.every)
-        figures[table] = summary([f for sample in samples for f in found_in(sample, detector)])
+        figures[table] = summary([f for sample in _samples(config, table) for f in found_in(sample, detector)])
     for name in next(iter(figures.values()), {}):
         print(f"{name:28}" + "".join(f"{_shown(f[name]):>42}" for f in figures.values()))
     if config.json:
         with open(config.json, "w") as file:
             json.dump(figures, file, indent=1)
+    if config.noise:
+        with open(config.noise, "w") as file:
+            file.write(measured(config, detector).to_json())
     return figures
+
+
+def measured(config: DetectionBenchmark, detector: Detector) -> DetectorNoise:
+    """The detector's errors on the samples of all tables together."""
+    seen = sightings((sample for table in config.tables for sample in _samples(config, table)), detector)
+    cards = f"{config.detector.person_card} and {config.detector.joint_card}"
+    tables = f"{', '.join(config.tables)} ({config.count} samples of each, every {config.every})"
+    return fitted(seen, f"{cards} on {len(seen.truth)} views of {tables}, {date.today()}")
+
+
+def _samples(config: DetectionBenchmark, table: str) -> Iterator[Sample]:
+    return itertools.islice(read_samples(table), 0, config.count * config.every, config.every)
 
 
 def found_in(sample: Sample, detector: Detector) -> Iterator[Found]:

@@ -98,7 +98,7 @@ def fitted(seen: Sightings, source: str) -> DetectorNoise:
         confidence[p, a, s] = np.quantile(seen.confidence[mine], LEVELS)
         scores[s].append(np.stack([_normal_scores(error), _normal_scores(seen.confidence[mine])]))
     share = seen.visible.mean(axis=1)
-    straight = seen.apart & ~whole[:, None]
+    straight = np.asarray(seen.apart & ~whole[:, None])
     return DetectorNoise(
         source=source,
         parts=parts,
