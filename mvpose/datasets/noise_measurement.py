@@ -83,7 +83,7 @@ def fitted(seen: Sightings, source: str) -> DetectorNoise:
     offset = (seen.found - seen.truth) / seen.side[:, None, None] * np.stack([sign, np.ones_like(sign)], axis=-1)
     used = np.isfinite(offset).all(axis=-1) & seen.inside
     person = of_person(aspect[:, skeleton.index("left_hip")])
-    found = np.isfinite(seen.found).any(axis=(1, 2))
+    found = np.asarray(np.isfinite(seen.found).any(axis=(1, 2)))
     whole = _turned(seen)
 
     bias, scale, tail = np.zeros((len(parts), 4, 2, 2)), np.zeros((len(parts), 4, 2)), np.zeros((len(parts), 4, 2))
