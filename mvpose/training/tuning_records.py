@@ -45,6 +45,9 @@ class Records(tune.Callback):
         known = record_of(self._job.output, trial.trial_id) or Trial(
             id=trial.trial_id, settings=settings, output=folder
         )
+        if known.status != "running":
+            # Ray was killed before it wrote down that this trial had ended: the listener was told of it then.
+            return
         self._since[trial.trial_id] = time.monotonic()
         record = replace(known, settings=settings, output=folder)
         self._listener.began(record)

@@ -27,6 +27,7 @@ from mvpose.training.inheritance import bequeath, inherit
 from mvpose.training.loop import begin
 from mvpose.training.run import train
 from mvpose.training.tuning import RememberingASHA, SweepConfig, begin_sweep, check_sweep
+from mvpose.training.tuning_records import Records
 from mvpose.training.tuning_results import importance, trials_json, trials_markdown
 from mvpose.training.tuning_space import (
     Choice,
@@ -38,7 +39,7 @@ from mvpose.training.tuning_space import (
     decoded,
     domains,
 )
-from mvpose.training.tuning_trial import Trial, ended_trials, record_of, write_record
+from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, record_of, write_record
 from tests.training.test_run import TINY, tiny
 
 SPACE = {
@@ -142,6 +143,36 @@ def test_records_are_read_back_and_the_best_of_the_ended_comes_first(tmp_path):
     known = record_of(str(tmp_path), "t0")
     assert known is not None and known.curve == trials[0].curve and known.status == "finished"
     assert math.isinf(ended_trials(str(tmp_path))[-1].error_m)
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.news: list[tuple[str, int]] = []
+
+    def began(self, trial: Trial) -> None:
+        self.news.append(("began", trial.step))
+
+    def told(self, trial: Trial, figures: dict[str, float]) -> None:
+        self.news.append(("told", trial.step))
+
+    def ended(self, trial: Trial) -> None:
+        self.news.append((trial.status, trial.step))
+
+
+def test_a_listener_hears_each_thing_once_though_ray_begins_an_ended_trial_again(tmp_path):
+    job, heard = SweepJob(config=TINY, space=SPACE, output=str(tmp_path), bequeaths=False), Heard()
+    sampled = {path: domain.sample() for path, domain in domains(SPACE).items()}
+    for steps in ((2, 4), (4, 6), (6,)):
+        records, stand_in = Records(job, heard), SimpleNamespace(trial_id="t", config=sampled, last_result={})
+        records.on_trial_start(0, [], stand_in)
+        for step in steps:
+            stand_in.last_result = {"step": step, "share": step / 6, "error": 0.1, "figures": {}}
+            records.on_trial_result(0, [], stand_in, stand_in.last_result)
+        if steps[-1] == 6:
+            records.on_trial_complete(0, [], stand_in)
+    assert heard.news == [("began", 0), ("told", 2), ("told", 4), ("began", 4), ("told", 6), ("finished", 6)]
 
 
 def test_asha_in_a_new_process_gives_up_what_is_worse_than_trials_that_ended_before(tmp_path):
