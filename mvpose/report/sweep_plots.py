@@ -132,8 +132,11 @@ def _labels(scale: Scale) -> list[tuple[float, str]]:
         at = decades if len(decades) > 1 else np.geomspace(low, high, LABELS + 1)
     else:
         at = np.linspace(low, high, LABELS + 1)
-    if scale.whole:
-        at = np.unique(at.round())
+        if scale.whole:
+            at = np.unique(at.round())
+        # Errors may differ in the third decimal alone: two digits of the step between labels are told.
+        digits = max(0, 1 - math.floor(math.log10((high - low) / LABELS))) if not scale.whole else 0
+        return [(float(v), f"{v:.{digits}f}") for v in at]
     return [(float(v), f"{v:.3g}") for v in at]
 
 
