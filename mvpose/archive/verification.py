@@ -68,6 +68,8 @@ def verify_run(uri: str) -> Verification:
         catalogue, plans = run.catalogue(), run.plans()
     except (ConfigError, ResultsError) as error:
         return Verification(findings=(Finding("plan", str(error)),))
+    if "adjust_extrinsics" not in settings.values:
+        return Verification(findings=(Finding("run.json", "lacks settings: it is damaged"),))
     findings = [*_planned(settings, catalogue, plans)]
     commits: dict[Kind, list[Commit]] = {}
     for kind in _kinds(settings):
