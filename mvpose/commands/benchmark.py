@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import detection, job, models, scale, triangulation
+from mvpose.benchmarks import cover, detection, job, models, scale, triangulation
+from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detection import DetectionBenchmark
 from mvpose.benchmarks.job import JobBenchmark
 from mvpose.benchmarks.models import ModelsBenchmark
@@ -19,10 +20,18 @@ Benchmark = (
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
+    | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
 )
 
 
-def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark | ScaleBenchmark | DetectionBenchmark) -> int:
+def run(
+    command: TriangulationBenchmark
+    | ModelsBenchmark
+    | JobBenchmark
+    | ScaleBenchmark
+    | DetectionBenchmark
+    | CoverBenchmark,
+) -> int:
     """Run the benchmark that was named."""
     if isinstance(command, JobBenchmark):
         job.run(command)
@@ -30,6 +39,8 @@ def run(command: TriangulationBenchmark | ModelsBenchmark | JobBenchmark | Scale
         scale.run(command)
     elif isinstance(command, DetectionBenchmark):
         detection.run(command)
+    elif isinstance(command, CoverBenchmark):
+        cover.run(command)
     elif isinstance(command, ModelsBenchmark):
         models.run(command)
     else:
