@@ -111,7 +111,15 @@ def entries(uri: str) -> list[Entry]:
         raise NotADirectoryError(f"{uri} is a file, not a folder")
     # Some tools put an empty object at the folder's own key.
     inside = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
-    return sorted(Entry(join(uri, name(row["name"])), row["type"] == "directory", _stamp(row)) for row in inside)
+    return sorted(Entry(join(uri, name(row["name"])), _is_folder(row), _stamp(row)) for row in inside)
+
+
+def _is_folder(row: dict) -> bool:
+    """Folders, and links to folders: archives are put together by links. One to a folder it lies in would never end."""
+    if row["type"] == "directory" or not row.get("islink"):
+        return row["type"] == "directory"
+    inside = os.path.join(os.path.realpath(os.path.dirname(row["name"])), "")
+    return os.path.isdir(row["name"]) and not inside.startswith(os.path.join(os.path.realpath(row["name"]), ""))
 
 
 def stamp(uri: str) -> str:

@@ -122,3 +122,13 @@ def test_a_server_that_does_not_answer_is_an_os_error(s3, monkeypatch):
     S3FileSystem.clear_instance_cache()
     with pytest.raises(OSError, match="s3://"):
         read_bytes(join(s3, "x"))
+
+
+def test_a_link_to_a_folder_is_a_folder_unless_it_leads_back_up(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "trial").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "archive" / "loop").symlink_to(tmp_path)
+    (tmp_path / "archive" / "gone").symlink_to(tmp_path / "nowhere")
+    folders = {name(e.uri): e.is_folder for e in entries(str(tmp_path / "archive"))}
+    assert folders == {"trial": True, "loop": False, "gone": False}
