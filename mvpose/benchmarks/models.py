@@ -242,7 +242,8 @@ def _peak_megabytes(work: Callable[[], None], device: str) -> float | None:
         file.write("5")  # the high-water mark starts anew
     before = _high_water_kilobytes()
     work()
-    return (_high_water_kilobytes() - before) / 1e3
+    # Linux sums a process's pages over its cores in batches, so a small call can seem to end below where it began.
+    return max(0, _high_water_kilobytes() - before) / 1e3
 
 
 def _high_water_kilobytes() -> int:

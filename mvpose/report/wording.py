@@ -23,6 +23,13 @@ REASONS = {
         "The process that worked on the clip died several times, mostly for want of memory. "
         "Run again with fewer workers or shorter clips."
     ),
+    FailureReason.TIMEOUT: (
+        "The clip took longer than it may: a decoder or a storage that hangs, or a machine with too much to do. "
+        "Look at its videos, or allow more time, and run again with --retry-failed."
+    ),
+    FailureReason.OUT_OF_MEMORY: (
+        "Memory did not suffice for the clip. Run again with --retry-failed and shorter clips or fewer workers."
+    ),
 }
 
 MEANINGS = (

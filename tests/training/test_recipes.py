@@ -20,5 +20,5 @@ def test_a_recipe_can_be_trained(name):
     recipe = load_toml(name, read_text(os.path.join(CONFIGS, name)), Train)
     recipe.training().check()
     with torch.device("meta"):
-        network = build_method(recipe.method)
+        network = build_method(recipe.method, pretrained=False)
         assert build_optimiser(network, recipe.optimisation).param_groups
