@@ -1,11 +1,13 @@
 """What is done to training samples so that a network does not learn their accidents.
 
-Turning, scaling and shifting a crop moves its camera matrix along, exactly; colours and occluders change pixels alone;
-dropped views change the mask. Every draw comes from the generator that is passed in.
+Turning, scaling and shifting a crop moves its camera matrix along, exactly; mirroring takes the whole scene to its
+mirror image; colours and occluders change pixels alone; dropped views change the mask. Every draw comes from the
+generator that is passed in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -35,12 +37,15 @@ class AugmentationConfig:
     """Probability that a view is taken away. For fusions that take any number of views."""
     kept_views: int = 2
     """View dropout leaves at least so many."""
+    mirror: float = 0.0
+    """Probability that the whole scene (people, cameras, crops) is taken to its mirror image. A mirrored rig is another
+    rig: nothing for a fusion without cameras that is to learn the one it has."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ConfigError(f"augmentation.{field.name} is {getattr(self, field.name)}; it must not be negative.")
-        for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout"):
+        for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout", "mirror"):
             if getattr(self, name) > 1:
                 raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it is a share of 0 to 1.")
 
@@ -112,3 +117,27 @@ def without_some_views(
     too_many = rng.permutation(np.flatnonzero(dropped))[spare:]
     dropped[too_many] = False
     return present & ~dropped
+
+
+def mirrored(
+    crops: UInt8[np.ndarray, "V 3 H W"],
+    projections: Float[np.ndarray, "V 3 4"],
+    joints: Float[np.ndarray, "J 3"],
+    known: Bool[np.ndarray, " J"],
+    twins: Sequence[int],
+) -> tuple[UInt8[np.ndarray, "V 3 H W"], Float[np.ndarray, "V 3 4"], Float[np.ndarray, "J 3"], Bool[np.ndarray, " J"]]:
+    """The sample's mirror image at the world's plane x = 0, with `twins` (`Skeleton.mirror`) for left and right.
+
+    With M = diag(-1, 1, 1) and x' = W - 1 - x in the crop, K [R | t] becomes F K [R | t] diag(M, 1) =
+    (F K M) [M R M | M t]: the camera's own x turns with the picture's, so that the rotation stays proper, the focal
+    length positive and every depth what it was. Twice is nothing.
+    """
+    flip = np.diag([-1.0, 1.0, 1.0])
+    flip[0, 2] = crops.shape[-1] - 1.0
+    places = list(twins)
+    return (
+        crops[..., ::-1].copy(),
+        flip @ projections @ np.diag([-1.0, 1.0, 1.0, 1.0]),
+        joints[places] * (-1.0, 1.0, 1.0),
+        known[places],
+    )

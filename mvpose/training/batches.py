@@ -23,6 +23,7 @@ from mvpose.training.augmentation import (
     AugmentationConfig,
     covered,
     crop_from_picture,
+    mirrored,
     recoloured,
     without_some_views,
 )
@@ -109,6 +110,9 @@ def sample_arrays(
     source, found = sample.skeleton.remap(view.skeleton)
     known = found & sample.valid[source]
     joints = np.where(known[:, None], sample.xyz[source], 0.0)
+    # No draw without a probability: samples of the recipes that came before stay what they were, to the bit.
+    if config and config.mirror and rng.random() < config.mirror:
+        crops, projections, joints, known = mirrored(crops, projections, joints, known, view.skeleton.mirror)
     joints_2d, in_picture = projected(projections, joints, view.size)
     return {
         "crops": crops,

@@ -2,18 +2,25 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import rq
 
 from mvpose.errors import ConfigError
+from mvpose.geometry.triangulation import triangulate
+from mvpose.skeleton import HUMAN36M17
 from mvpose.training.augmentation import (
     NONE,
     AugmentationConfig,
     covered,
     crop_from_picture,
+    mirrored,
     recoloured,
     without_some_views,
 )
+from mvpose.training.batches import projected
+from tests.training.conftest import SIDE, people, ring
 
 SEEDS = st.integers(0, 10_000)
 
@@ -81,3 +88,67 @@ def test_shares_beyond_their_range_are_refused():
         AugmentationConfig(occluders=1.5)
     with pytest.raises(ConfigError, match="negative"):
         AugmentationConfig(rotation_degrees=-1.0)
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Crops of noise, turned cameras (4 3 4) on a ring, a person beside the mirror, and what of it is known."""
+    rng = np.random.default_rng(seed)
+    config = AugmentationConfig(rotation_degrees=40.0, scale=0.3, shift=0.1)
+    box = np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5])
+    changes = np.stack([crop_from_picture(box, (SIDE, SIDE), 1.0, config, rng) for _ in range(4)])
+    crops = rng.integers(0, 256, (4, 3, SIDE, SIDE)).astype(np.uint8)
+    joints = people(3)[2] + (*rng.uniform(-0.3, 0.3, 2), 0.0)
+    return crops, changes @ ring().projections.numpy(), joints, rng.random(17) < 0.8
+
+
+@given(seed=SEEDS)
+def test_mirrored_joints_fall_on_the_mirrored_pictures_of_their_twins(seed):
+    crops, projections, joints, known = scene(seed)
+    before, inside = projected(projections, joints, (SIDE, SIDE))
+    turned, cameras, image, still_known = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)
+    after, inside_after = projected(cameras, image, (SIDE, SIDE))
+    twins = list(HUMAN36M17.mirror)
+    np.testing.assert_array_equal(inside_after, inside[:, twins])
+    np.testing.assert_array_equal(still_known, known[twins])
+    before[..., 0] = np.where(inside, SIDE - 1 - before[..., 0], 0.0)
+    np.testing.assert_allclose(after, before[:, twins], atol=1e-9)
+    np.testing.assert_array_equal(turned[..., 5], crops[..., SIDE - 1 - 5])
+    left, right = HUMAN36M17.indices("left_wrist", "right_wrist")
+    np.testing.assert_array_equal(image[left], joints[right] * (-1, 1, 1))
+
+
+@given(seed=SEEDS)
+def test_mirroring_twice_is_nothing(seed):
+    before = scene(seed)
+    twice = mirrored(*mirrored(*before, HUMAN36M17.mirror), HUMAN36M17.mirror)
+    for old, new in zip(before, twice, strict=True):
+        np.testing.assert_allclose(new.astype(float), old.astype(float), atol=1e-9)
+
+
+@given(seed=SEEDS)
+def test_mirrored_cameras_are_cameras_and_stand_where_a_mirror_shows_them(seed):
+    """A proper rotation with a positive focal length, by the RQ decomposition."""
+    crops, projections, joints, known = scene(seed)
+    cameras = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)[1]
+    for old, new in zip(projections, cameras, strict=True):
+        k, rotation = rq(new[:, :3])
+        signs = np.diag(np.sign(np.diag(k)))
+        assert np.linalg.det(signs @ rotation) == pytest.approx(1.0)
+        centre, image = (-np.linalg.solve(p[:, :3], p[:, 3]) for p in (old, new))
+        np.testing.assert_allclose(image, centre * (-1, 1, 1), atol=1e-9)
+        np.testing.assert_allclose(
+            np.abs(np.diag(k)) / np.abs(k[2, 2]), np.abs(np.diag(rq(old[:, :3])[0])) / np.abs(rq(old[:, :3])[0][2, 2])
+        )
+
+
+@settings(deadline=None)
+@given(seed=SEEDS)
+def test_mirrored_2d_joints_triangulate_to_the_mirrored_person(seed):
+    crops, projections, joints, known = scene(seed)
+    pixels, inside = projected(projections, joints, (SIDE, SIDE))
+    cameras = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)[1]
+    pixels[..., 0] = SIDE - 1 - pixels[..., 0]
+    seen = torch.from_numpy(inside.T)
+    found = triangulate(torch.from_numpy(pixels).swapaxes(0, 1), torch.from_numpy(cameras), seen.double(), seen)
+    assert found.valid.sum() > 5
+    np.testing.assert_allclose(found.points[found.valid], (joints * (-1, 1, 1))[found.valid.numpy()], atol=1e-6)

@@ -144,6 +144,33 @@ def test_what_is_drawn_depends_on_the_generator_alone():
     assert (first["crops"] != other["crops"]).any()
 
 
+@pytest.mark.parametrize("lens", [False, True])
+def test_a_mirrored_sample_is_the_flipped_one_with_left_for_right(lens):
+    sample = drawn_sample(ring(lens=lens), PERSON)
+    plain = sample_arrays(sample, VIEW, rng(3), HEAVY)
+    image = sample_arrays(sample, VIEW, rng(3), replace(HEAVY, mirror=1.0))
+    twins = list(HUMAN36M17.mirror)
+    np.testing.assert_array_equal(image["crops"], plain["crops"][..., ::-1])
+    np.testing.assert_array_equal(image["inside"], plain["inside"][:, twins])
+    flipped = plain["joints_2d"].copy()
+    flipped[..., 0] = np.where(plain["inside"], VIEW.size[0] - 1 - flipped[..., 0], 0.0)
+    np.testing.assert_allclose(image["joints_2d"], flipped[:, twins], atol=1e-4)
+    np.testing.assert_array_equal(image["joints"], plain["joints"][twins] * np.float32([-1, 1, 1]))
+
+
+def test_a_probability_of_zero_draws_nothing_and_one_of_a_half_mirrors_half():
+    """So that samples of recipes without mirroring are bit-equal to what they were before there was any."""
+    sample = drawn_sample(ring(), PERSON)
+    without, with_one = rng(4), rng(4)
+    plain = sample_arrays(sample, VIEW, without, HEAVY)
+    same = sample_arrays(sample, VIEW, with_one, replace(HEAVY, mirror=1e-12))
+    without.random()
+    assert without.bit_generator.state == with_one.bit_generator.state
+    assert all((plain[name] == same[name]).all() for name in plain)
+    half = [sample_arrays(sample, VIEW, rng(s), replace(HEAVY, mirror=0.5))["joints"] for s in range(40)]
+    assert 10 <= sum(bool((joints == plain["joints"]).all()) for joints in half) <= 30
+
+
 def test_damaged_pictures_and_videos_are_refused_by_name():
     sample = drawn_sample(ring(), PERSON, frame=7)
     with pytest.raises(DatasetError, match="walk frame 7"):
