@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import numpy as np
 import tyro
 
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, join, name, read_bytes
+from mvpose.archive.locations import exists, join, read_bytes
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
@@ -27,6 +26,8 @@ from mvpose.evaluation.worst import worst_samples
 from mvpose.pipeline.datasets import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pose_structure import load_clusters
+from mvpose.tracking import TrackingConfig
+from mvpose.tracking.registry import REGISTRY, resolve
 
 PAGE = "evaluation.html"
 
@@ -36,7 +37,8 @@ class Evaluate:
     """Judge models or runs on tables of truth: every metric, with intervals, as tables and a page."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Folders of trained models, or outputs of `mvpose reconstruct`. Several are compared."""
+    """Folders of trained models, outputs of `mvpose reconstruct`, or versions in the registry (models:/NAME@ALIAS,
+    models:/NAME/3). Several are compared."""
     data: tuple[str, ...] = ()
     """Tables of samples, one for each benchmark named; without it benchmarks/NAME, rendered if need be."""
     benchmark: tuple[str, ...] = ()
@@ -48,12 +50,15 @@ class Evaluate:
     unseen: bool = False
     """Without a benchmark: training has seen none of the cameras."""
     output: str | None = None
-    """Where the results go; without it the folder `evaluation` of the model, or of this place for several."""
+    """Where the results go; without it the folder `evaluation` of the model, or of this place for several; a version
+    in the registry has one of its own there."""
     worst: int = 8
     """Samples with the largest error on the page."""
     centroids: str | None = None
     """Cluster centres for PSS: what `mvpose dataset clusters` wrote, or .npy (k, J, 3) in the truth's order."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where the registry is."""
 
 
 def run(command: Evaluate) -> int:
@@ -62,11 +67,12 @@ def run(command: Evaluate) -> int:
         raise ConfigError("say which model or run: mvpose evaluate MODEL --data TABLE")
     tables = _tables(command)
     centroids = _centroids(command.centroids)
-    several = len(command.models) > 1
+    models = tuple(_resolved(uri, command.tracking) for uri in command.models)
+    several = len(models) > 1
     evaluations: dict[str, Evaluation] = {}
-    for uri, label in zip(command.models, _labels(command.models), strict=True):
-        found = evaluate(open_model(uri, command.network.device), tables, command.network, centroids)
-        folder = join(command.output or "evaluation", label) if several else command.output or join(uri, "evaluation")
+    for uri, label in zip(models, _labels(models), strict=True):
+        found = evaluate(open_model(uri, command.network.device, command.tracking), tables, command.network, centroids)
+        folder = _folder(command.output, uri, label, several=several)
         write_evaluation(folder, found.rows, found.estimates, found.subject)
         write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
         evaluations[label] = found
@@ -77,6 +83,23 @@ def run(command: Evaluate) -> int:
         for uri in write_comparison(command.output or "evaluation", evaluations).values():
             print(uri)
     return 0
+
+
+def _resolved(uri: str, tracking: TrackingConfig) -> str:
+    """An alias of the registry as the version that it means now; anything else as it is."""
+    if not uri.startswith(REGISTRY):
+        return uri
+    version = resolve(tracking, uri).uri
+    if version != uri:
+        print(f"{uri} is {version}")
+    return version
+
+
+def _folder(output: str | None, uri: str, label: str, *, several: bool) -> str:
+    """Where the results of one model go."""
+    if several or (output is None and uri.startswith(REGISTRY)):
+        return join(output or "evaluation", label)
+    return output or join(uri, "evaluation")
 
 
 def _tables(command: Evaluate) -> list[TruthTable]:
@@ -125,9 +148,17 @@ def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable
 
 
 def _labels(uris: tuple[str, ...]) -> list[str]:
-    """The last part of each location, or all of it where two would be alike."""
-    last = Counter(name(uri) for uri in uris)
-    return [name(uri) if last[name(uri)] == 1 else uri.strip("/").replace("/", "-") for uri in uris]
+    """What tells the locations apart: of `runs/a/model` and `runs/b/model` it is `a` and `b`."""
+    paths = [uri.strip("/").split("/") for uri in uris]
+    while len(paths) > 1 and len({path[-1] for path in paths}) == 1 and min(map(len, paths)) > 1:
+        paths = [path[:-1] for path in paths]
+    return ["-".join(_own_end(path, paths)) for path in paths]
+
+
+def _own_end(path: list[str], paths: list[list[str]]) -> list[str]:
+    """The shortest end of a path that no other has."""
+    ends = (path[-n:] for n in range(1, len(path) + 1))
+    return next((end for end in ends if sum(other[-len(end) :] == end for other in paths) == 1), path)
 
 
 def _page(label: str, found: Evaluation, tables: list[TruthTable], count: int) -> str:

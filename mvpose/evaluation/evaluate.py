@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ from mvpose.evaluation.run_poses import run_answers
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.intervals import Estimate
 from mvpose.models.saved import SavedModel, load_model
+from mvpose.tracking.config import TrackingConfig
+from mvpose.tracking.registry import REGISTRY, download, resolve
 
 _BLOCK = 2**22
 
@@ -92,8 +95,14 @@ def evaluate(
     return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted))
 
 
-def open_model(uri: str, device: str) -> SavedModel | RunFolder:
-    """The output of `mvpose reconstruct`, or a saved network; ConfigError or WeightsError where it is neither."""
+def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:
+    """The output of `mvpose reconstruct`, a saved network, or a version in the registry (`models:/NAME@ALIAS`).
+
+    ConfigError or WeightsError where it is none of them, or the version's weights are not those registered.
+    """
+    if uri.startswith(REGISTRY):
+        with tempfile.TemporaryDirectory() as scratch:
+            return load_model(download(tracking, resolve(tracking, uri), scratch), device)
     if exists(join(uri, "run.json")):
         return RunFolder(uri)
     return load_model(uri, device)

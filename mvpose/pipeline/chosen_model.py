@@ -12,9 +12,7 @@ from mvpose.archive.locations import exists, join, read_bytes, read_text
 from mvpose.errors import WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.tracking.config import TrackingConfig
-from mvpose.tracking.registry import download, resolve
-
-REGISTRY = "models:/"
+from mvpose.tracking.registry import REGISTRY, download, resolve
 
 
 @dataclass(frozen=True)

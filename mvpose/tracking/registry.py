@@ -25,6 +25,8 @@ from mvpose.tracking.logged_model import global_stores, log_network
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+REGISTRY = "models:/"
+"""What the name of a version begins with, and no folder does."""
 EVALUATION, SAMPLES, SUMMARY = "evaluation", "samples.parquet", "summary.json"
 WEIGHTS_TAG, DATA_TAG = "mvpose.weights_sha256", "mvpose.data_sha256"
 MODELS_EXPERIMENT = "models"

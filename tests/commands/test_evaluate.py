@@ -8,7 +8,9 @@ import pytest
 
 from mvpose.commands.evaluate import Evaluate, run
 from mvpose.errors import ConfigError, WeightsError
+from mvpose.tracking.registry import RegistryError, register
 from tests.evaluation.small import some_samples, write_model, write_table
+from tests.tracking.conftest import config, empty_store  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,33 @@ def test_what_cannot_be_judged_is_said(place, settings, message):
     given = {"models": (str(place / "baseline"),), "data": (str(place / "table"),), **settings}
     with pytest.raises(ConfigError, match=message):
         run(Evaluate(**given))
+
+
+def test_a_version_of_the_registry_is_judged_as_its_folder_and_told_by_its_number(
+    place,
+    config,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    monkeypatch.chdir(tmp_path)
+    register(config, str(place / "baseline"), "net")
+    data = (str(place / "table"),)
+    for uri in ("models:/net@challenger", str(place / "baseline")):
+        run(Evaluate(models=(uri,), data=data, tracking=config, worst=0))
+    assert "models:/net@challenger is models:/net/1\n" in capsys.readouterr().out
+    rows, summary = read(tmp_path / "evaluation" / "net-1")
+    expected_rows, expected = read(place / "baseline" / "evaluation")
+    pd.testing.assert_frame_equal(rows, expected_rows)
+    assert summary == expected
+    both = Evaluate(models=("models:/net/1", uri), data=data, tracking=config, worst=0, output="both", views=(2,))
+    assert run(both) == 0
+    assert [line.split()[1] for line in (tmp_path / "both" / "comparison.md").read_text().splitlines()[2:]] == [
+        "net-1",
+        "baseline",
+    ]
+    with pytest.raises(RegistryError, match=r"version 7.*versions 1"):
+        run(Evaluate(models=("models:/net/7",), data=data, tracking=config))
 
 
 def test_a_folder_without_a_model_is_refused(place):

@@ -155,7 +155,7 @@ def test_a_mirrored_sample_is_the_flipped_one_with_left_for_right(lens):
     flipped = plain["joints_2d"].copy()
     flipped[..., 0] = np.where(plain["inside"], VIEW.size[0] - 1 - flipped[..., 0], 0.0)
     np.testing.assert_allclose(image["joints_2d"], flipped[:, twins], atol=1e-4)
-    np.testing.assert_array_equal(image["joints"], plain["joints"][twins] * np.float32([-1, 1, 1]))
+    np.testing.assert_array_equal(image["joints"], plain["joints"][twins] * np.array([-1, 1, 1], np.float32))
 
 
 def test_a_probability_of_zero_draws_nothing_and_one_of_a_half_mirrors_half():
