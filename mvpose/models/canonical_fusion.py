@@ -142,9 +142,14 @@ class CanonicalFusion(_Fusing):
         return self.fuse.serves(present)
 
     def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
-        """FTL to the canonical frame, fusion, FTL back: equations 2 to 4 of the paper."""
-        cameras = views.frame.projections
-        canonical = feature_transform(features, right_inverse(cameras))
-        fused = self.fuse(canonical, views.present)
-        everywhere = fused[:, None].expand(-1, cameras.shape[1], -1, -1, -1)
-        return feature_transform(everywhere, cameras)
+        """See `canonically_exchanged`."""
+        return canonically_exchanged(features, views, self.fuse)
+
+
+def canonically_exchanged(
+    features: Float[Tensor, "B V C h w"], views: Views, fuse: Concatenation | Pooling | Attention
+) -> Float[Tensor, "B V C h w"]:
+    """FTL to the canonical frame, fusion, FTL back into every view: equations 2 to 4 of the paper."""
+    cameras = views.frame.projections
+    fused = fuse(feature_transform(features, right_inverse(cameras)), views.present)
+    return feature_transform(fused[:, None].expand(-1, cameras.shape[1], -1, -1, -1), cameras)

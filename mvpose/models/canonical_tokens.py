@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.backbones import Backbone
-from mvpose.models.feature_transform import feature_transform, right_inverse
+from mvpose.models.canonical_fusion import canonically_exchanged
 from mvpose.models.fusion_blocks import Attention, Pooling, pointwise
 from mvpose.models.multiview import MultiViewPrediction, Views, lift, open_views
 from mvpose.models.simcc_head import BINS_PER_PIXEL, SimCCHead
@@ -78,12 +78,9 @@ class CanonicalTokens(nn.Module):
 
     def fused(self, own: Float[Tensor, "B V J d"], views: Views) -> Float[Tensor, "B V J d"]:
         """Every view's tokens, corrected by what all present views know."""
-        cameras = views.frame.projections
         tokens = own.transpose(2, 3)[..., None].flatten(0, 1)
         points = self.reduce(tokens).unflatten(0, own.shape[:2])
-        canonical = self.fuse(feature_transform(points, right_inverse(cameras)), views.present)
-        everywhere = canonical[:, None].expand(-1, cameras.shape[1], -1, -1, -1)
-        told = feature_transform(everywhere, cameras).flatten(0, 1)
+        told = canonically_exchanged(points, views, self.fuse).flatten(0, 1)
         correction = self.correct(torch.cat([tokens, told], dim=1))
         return own + correction.unflatten(0, own.shape[:2])[..., 0].transpose(2, 3)
 
