@@ -34,12 +34,17 @@ def limb_bones(skeleton: Skeleton) -> Bones:
 def measured_lengths(xyz: Float[np.ndarray, "T J 3"], bones: Bones) -> Float[np.ndarray, "B"]:
     """The median length of each bone over the frames that show both of its ends, in metres; NaN where none does."""
     lengths = np.full(len(bones), np.nan)
-    for i, (parent, child) in enumerate(bones):
-        length = np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1)
+    for i, length in enumerate(bone_norms(xyz, bones).T):
         known = length[np.isfinite(length)]
         if len(known):
             lengths[i] = np.median(known)
     return lengths
+
+
+def bone_norms(xyz: Float[np.ndarray, "*n J 3"], bones: Bones) -> Float[np.ndarray, "*n B"]:
+    """The length of each bone in each pose, in metres; NaN where an end is missing."""
+    parent, child = np.array(bones, dtype=int).reshape(-1, 2).T
+    return np.linalg.norm(xyz[..., child, :] - xyz[..., parent, :], axis=-1)
 
 
 def with_constant_bones(

@@ -28,20 +28,33 @@ def gaps_filled(
 ) -> tuple[Float[np.ndarray, "T K 3"], Bool[np.ndarray, "T K"]]:
     """Gaps of at most `limit` frames between two known values filled, and where.
 
-    Piecewise cubic Hermite interpolation (Fritsch and Butland, SIAM J. Sci. Stat. Comput. 1984) through all known
-    values of a joint: constant and linear motion is continued exactly, and no filled coordinate overshoots the two at
-    the ends of its gap. Longer gaps, and those at the start and the end of the track, stay NaN.
+    Piecewise cubic Hermite interpolation (Fritsch and Butland, SIAM J. Sci. Stat. Comput. 1984): constant and linear
+    motion is continued exactly, and no filled coordinate overshoots the two at the ends of its gap. Longer gaps, and
+    those at the start and the end of the track, stay NaN, and no curve looks across one. A curve depends on two values
+    on either side of its gap, so that a filled value depends on nothing farther than `gap_reach`.
     """
     out, filled = xyz.copy(), np.zeros(xyz.shape[:2], dtype=bool)
     there = present(xyz)
     for k in range(xyz.shape[1]):
-        known = unbroken_runs(there[:, k])
-        gaps = [(a[1], b[0]) for a, b in pairwise(known) if b[0] - a[1] <= limit]
-        if not gaps:
-            continue
-        frames = np.flatnonzero(there[:, k])
-        curve = PchipInterpolator(frames, xyz[frames, k], axis=0)
-        inside = np.concatenate([np.arange(*gap) for gap in gaps])
-        out[inside, k] = curve(inside)
-        filled[inside, k] = True
+        for stretch in _stretches(unbroken_runs(there[:, k]), limit):
+            frames = np.concatenate([np.arange(*run) for run in stretch])
+            inside = np.concatenate([np.arange(a[1], b[0]) for a, b in pairwise(stretch)])
+            out[inside, k] = PchipInterpolator(frames, xyz[frames, k], axis=0)(inside)
+            filled[inside, k] = True
     return out, filled
+
+
+def gap_reach(limit: int) -> int:
+    """Frames on either side that decide whether a value is filled, and with what."""
+    return 2 * limit + 2 if limit else 0
+
+
+def _stretches(known: list[Run], limit: int) -> list[list[Run]]:
+    """Runs with gaps of at most `limit` frames between them together; a run that has none beside it is left out."""
+    stretches: list[list[Run]] = []
+    for run in known:
+        if stretches and run[0] - stretches[-1][-1][1] <= limit:
+            stretches[-1].append(run)
+        else:
+            stretches.append([run])
+    return [stretch for stretch in stretches if len(stretch) > 1]

@@ -17,6 +17,8 @@ from jaxtyping import Float
 _UNKNOWN = 1e8
 # Covariances that change by less, relatively, have settled: the gains of later frames are the same.
 _SETTLED = 1e-13
+# Enough to tell how long the smoother remembers.
+_NEARLY_SETTLED = 1e-6
 
 
 def kalman(xyz: Float[np.ndarray, "n K 3"], cutoff: float, derivatives: int) -> Float[np.ndarray, "n K 3"]:
@@ -34,6 +36,17 @@ def kalman(xyz: Float[np.ndarray, "n K 3"], cutoff: float, derivatives: int) -> 
         state = updated[t] + gains[t] @ (state - predicted[t + 1])
         smooth[t] = state[0]
     return smooth.reshape(xyz.shape)
+
+
+def kalman_memory(cutoff: float, derivatives: int) -> float:
+    """What is left after a frame of what `kalman` knew, as a share: of the smoother's settled gain."""
+    transition, noise = _motion(derivatives, _noise_ratio(cutoff, derivatives))
+    covariance, change = noise, 1.0
+    while change > _NEARLY_SETTLED:
+        _, following, gain = _step(covariance, transition, noise)
+        change = _change(covariance, following)
+        covariance = following
+    return float(np.abs(np.linalg.eigvals(gain)).max())
 
 
 def _noise_ratio(cutoff: float, derivatives: int) -> float:
@@ -70,16 +83,27 @@ def _forward(
     gains, update, back = [], np.empty(size), np.empty((size, size))
     for t in range(len(values)):
         if not settled:
-            update = covariance[:, 0] / (covariance[0, 0] + 1.0)
-            kept = np.eye(size)
-            kept[:, 0] -= update
-            after = kept @ covariance @ kept.T + np.outer(update, update)
-            following = transition @ after @ transition.T + noise
-            back = np.linalg.solve(following, transition @ after).T
-            settled = bool(np.abs(following - covariance).max() <= _SETTLED * np.abs(following).max())
+            update, following, back = _step(covariance, transition, noise)
+            settled = _change(covariance, following) <= _SETTLED
             covariance = following
         gains.append(back)
         updated[t] = predicted[t] + update[:, None] * (values[t] - predicted[t, 0])
         if t + 1 < len(values):
             predicted[t + 1] = transition @ updated[t]
     return predicted, updated, gains
+
+
+def _step(
+    covariance: Float[np.ndarray, "d d"], transition: Float[np.ndarray, "d d"], noise: Float[np.ndarray, "d d"]
+) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]]:
+    """Gain of the update, covariance of the next frame's prediction, gain of the smoother."""
+    update = covariance[:, 0] / (covariance[0, 0] + 1.0)
+    kept = np.eye(len(transition))
+    kept[:, 0] -= update
+    after = kept @ covariance @ kept.T + np.outer(update, update)
+    following = transition @ after @ transition.T + noise
+    return update, following, np.linalg.solve(following, transition @ after).T
+
+
+def _change(covariance: Float[np.ndarray, "d d"], following: Float[np.ndarray, "d d"]) -> float:
+    return float(np.abs(following - covariance).max() / np.abs(following).max())

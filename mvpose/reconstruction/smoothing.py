@@ -34,13 +34,31 @@ def butterworth(xyz: Track, cutoff: float, order: int) -> Track:
     (Winter, Biomechanics and Motor Control of Human Movement, 2.2.4.4: 1 / 0.802 for two passes of m = 2).
     The ends are continued by point reflection until the filter has forgotten its start, so that lines stay lines.
     """
-    passes_order = order // 2
-    raised = np.tan(np.pi * cutoff / 2) * (np.sqrt(2) - 1) ** (-1 / (2 * passes_order))
-    sections = np.asarray(butter(passes_order, 2 / np.pi * np.arctan(raised), output="sos"))
-    poles = np.abs(np.concatenate([np.roots(section[3:]) for section in sections])).max()
-    padding = int(np.ceil(np.log(_FORGOTTEN) / np.log(poles)))
+    sections = _sections(cutoff, order)
+    padding = frames_to_forget(_slowest_pole(sections), _FORGOTTEN)
     smooth = sosfiltfilt(sections, _continued(xyz, padding), axis=0, padlen=0)
     return smooth[padding : padding + len(xyz)]
+
+
+def butterworth_memory(cutoff: float, order: int) -> float:
+    """What is left after a frame of what `butterworth` knew, as a share."""
+    return _slowest_pole(_sections(cutoff, order))
+
+
+def frames_to_forget(memory: float, share: float) -> int:
+    """Frames after which a filter that keeps `memory` of what it knew from frame to frame has only `share` of it."""
+    return int(np.ceil(np.log(share) / np.log(memory)))
+
+
+def _sections(cutoff: float, order: int) -> Float[np.ndarray, "n 6"]:
+    """One pass, as second-order sections."""
+    passes_order = order // 2
+    raised = np.tan(np.pi * cutoff / 2) * (np.sqrt(2) - 1) ** (-1 / (2 * passes_order))
+    return np.asarray(butter(passes_order, 2 / np.pi * np.arctan(raised), output="sos"))
+
+
+def _slowest_pole(sections: Float[np.ndarray, "n 6"]) -> float:
+    return float(np.abs(np.concatenate([np.roots(section[3:]) for section in sections])).max())
 
 
 def median(xyz: Track, half_width: int) -> Track:
@@ -68,17 +86,25 @@ def one_euro(xyz: Track, fps: float, min_cutoff_hz: float, beta: float, speed_cu
     The cut-off is `min_cutoff_hz` + `beta` |velocity| (Hz per m/s); the velocity is itself low-passed at
     `speed_cutoff_hz` and its length in space taken, so that turning the world changes nothing.
     """
-
-    def gain(cutoff_hz: np.ndarray | float) -> np.ndarray | float:
-        return 1.0 / (1.0 + fps / (2 * np.pi * cutoff_hz))
-
     smooth = xyz.copy()
     velocity = np.zeros_like(xyz[0])
     for t in range(1, len(xyz)):
-        velocity += gain(speed_cutoff_hz) * ((xyz[t] - smooth[t - 1]) * fps - velocity)
+        velocity += _one_euro_gain(speed_cutoff_hz, fps) * ((xyz[t] - smooth[t - 1]) * fps - velocity)
         cutoff = min_cutoff_hz + beta * np.linalg.norm(velocity, axis=-1, keepdims=True)
-        smooth[t] = smooth[t - 1] + gain(cutoff) * (xyz[t] - smooth[t - 1])
+        smooth[t] = smooth[t - 1] + _one_euro_gain(cutoff, fps) * (xyz[t] - smooth[t - 1])
     return smooth
+
+
+def one_euro_memory(fps: float, min_cutoff_hz: float, speed_cutoff_hz: float) -> float:
+    """What is left after a frame of what `one_euro` knew, as a share: most of a joint at rest.
+
+    Position and velocity are coupled; the determinant of a frame's step is the product of what each keeps.
+    """
+    return float(1.0 - min(_one_euro_gain(min_cutoff_hz, fps), _one_euro_gain(speed_cutoff_hz, fps)))
+
+
+def _one_euro_gain(cutoff_hz: np.ndarray | float, fps: float) -> np.ndarray | float:
+    return 1.0 / (1.0 + fps / (2 * np.pi * cutoff_hz))
 
 
 def gcv_spline(xyz: Track) -> Track:

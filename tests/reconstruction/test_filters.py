@@ -1,6 +1,7 @@
 """Laws of the filters, each on the runs that it promises them for."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.linalg import solve_banded
 
 from mvpose.errors import ConfigError
-from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.reconstruction import filters
+from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered, filtered_block
 from mvpose.reconstruction.kalman import kalman
 from mvpose.reconstruction.smoothing import butterworth, gcv_spline, hampel_outliers, median, one_euro
+from mvpose.reconstruction.view_errors import poses_at
 from mvpose.records import Poses3D
 from mvpose.scenes import ring4
-from mvpose.skeleton import COCO17, HALPE26
+from mvpose.skeleton import COCO17, HALPE26, Skeleton
 
 FPS = 60.0
 SMOOTHERS = {
@@ -252,3 +255,67 @@ def test_bones_are_constant_after_filtering_where_their_ends_are_known():
         length = np.linalg.norm(result[:, a] - result[:, b], axis=-1)
         assert np.nanstd(length) < 1e-7
     assert np.isnan(result[10, HALPE26.index("left_knee")]).all()
+
+
+def capture(num_frames: int, seed: int) -> Poses3D:
+    """Two people in smooth motion with noise, spikes, single frames, short and long gaps; one comes late and goes."""
+    rng = np.random.default_rng(seed)
+    joints = 3
+    time = np.arange(num_frames)[:, None, None, None] / 30.0
+    phase, speed = rng.uniform(0, 6, (2, 1, 2, joints, 3))
+    xyz = 2.0 * np.sin(0.3 * speed * time + phase) + rng.normal(0, 0.01, (num_frames, 2, joints, 3))
+    xyz[rng.random(xyz.shape[:3]) < 0.002] += 0.5
+    gone = rng.random(xyz.shape[:3]) < 0.01
+    for _ in range(num_frames // 40):
+        start, length = rng.integers(0, num_frames), int(rng.choice([2, 5, 19, 20, 21, 25, 60]))
+        person, joint = rng.integers(0, 2), rng.integers(0, joints)
+        gone[start : start + length, person, joint] = True
+        if rng.random() < 0.3:  # an island of one frame between gaps
+            gone[start + length + 1 : start + length + 1 + int(rng.integers(1, 20)), person, joint] = True
+    gone[: num_frames // 3, 1] = True
+    gone[5 * num_frames // 6 :, 1] = True
+    xyz[gone] = np.nan
+    skeleton = Skeleton("three", ("a", "b", "c"), (("a", "b"), ("b", "c")))
+    return replace(poses_of(xyz), skeleton=skeleton)
+
+
+@pytest.mark.parametrize("hampel", [0.0, 5.0])
+@pytest.mark.parametrize("name", ["none", *SMOOTHERS])
+@pytest.mark.parametrize(
+    "slow", [{}, {"gap_frames": 2, "cutoff_hz": 1.0, "one_euro_cutoff_hz": 0.5, "one_euro_beta": 0.1}]
+)
+def test_block_by_block_is_as_all_at_once(monkeypatch, name, hampel, slow):
+    """The second settings forget slowly, and leave no room for it in the frames that are looked at for gaps."""
+    monkeypatch.setattr(filters, "BLOCK_FRAMES", 150)
+    poses, config = capture(1500, seed=0), FilterConfig(smoothing=name, hampel_threshold=hampel, **slow)
+    parts = blocks(1500, 30.0, config)
+    assert len(parts) >= 2 or name == "spline"
+    assert [(b.start, b.stop) for b in parts] == [*pairwise([0, *(b.stop for b in parts)])] and parts[-1].stop == 1500
+    whole = filtered(poses, 30.0, config)
+    assert whole.filled.any() and (whole.smoothed.any() or name == "none") and whole.removed.any() == (hampel > 0)
+    for b in parts:
+        block = filtered_block(poses_at(poses, slice(b.first, b.last)), b, 30.0, config, {})
+        own = slice(b.start, b.stop)
+        np.testing.assert_allclose(block.poses.xyz, whole.poses.xyz[own], rtol=0, atol=1e-9)
+        for flag in ("filled", "smoothed", "removed"):
+            np.testing.assert_array_equal(getattr(block, flag), getattr(whole, flag)[own])
+        np.testing.assert_array_equal(block.poses.confidence, whole.poses.confidence[own])
+        np.testing.assert_array_equal(block.poses.num_views, whole.poses.num_views[own])
+        np.testing.assert_array_equal(block.raw.xyz, poses.xyz[own])
+
+
+def test_bones_of_constant_length_are_those_of_the_whole_capture_in_every_block(monkeypatch):
+    monkeypatch.setattr(filters, "BLOCK_FRAMES", 150)
+    poses, config = capture(900, 3), FilterConfig(constant_bones="all")
+    parts = blocks(900, 30.0, config)
+    lengths = bone_lengths((poses_at(poses, slice(b.start, b.stop)) for b in parts), config)
+    whole = filtered(poses, 30.0, config).poses.xyz
+    for b in parts:
+        block = filtered_block(poses_at(poses, slice(b.first, b.last)), b, 30.0, config, lengths)
+        np.testing.assert_allclose(block.poses.xyz, whole[b.start : b.stop], rtol=0, atol=1e-8)
+
+
+def test_a_block_s_look_about_it_does_not_grow_with_the_capture():
+    short, long = (blocks(frames, 30.0, FilterConfig()) for frames in (1800, 108_000))
+    assert len(short) == 1 and len(long) == 60
+    assert max(b.last - b.first for b in long) < 1.2 * filters.BLOCK_FRAMES

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.reconstruction.gaps import gaps_filled, unbroken_runs
+from mvpose.reconstruction.gaps import gap_reach, gaps_filled, unbroken_runs
 
 
 def test_runs_are_half_open_and_in_order():
@@ -64,3 +64,18 @@ def test_a_moving_joint_is_not_frozen_in_its_gap():
     track[15:25] = np.nan
     out, _ = gaps_filled(track, 20)
     assert (np.diff(out[:, 0, 0]) > 0).all()
+
+
+@given(seed=st.integers(0, 10**6), limit=st.integers(1, 5))
+@settings(deadline=None)
+def test_a_filled_value_depends_on_nothing_beyond_its_reach(seed, limit):
+    rng = np.random.default_rng(seed)
+    track = rng.normal(size=(60, 1, 3)).cumsum(axis=0)
+    track[rng.random((60, 1)) < 0.6] = np.nan
+    out, filled = gaps_filled(track, limit)
+    reach = gap_reach(limit)
+    for t in range(60):
+        first = max(0, t - reach)
+        near, there = gaps_filled(track[first : t + reach + 1], limit)
+        assert there[t - first] == filled[t]
+        np.testing.assert_allclose(near[t - first], out[t], atol=1e-12)

@@ -1,0 +1,91 @@
+"""Exact medians of more numbers than memory holds: they wait in a temporary file and are counted in passes over it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, UInt
+
+# Bits that a pass settles: 256 counters a median, 4 passes for float32, 8 for float64.
+_BITS = 8
+# Numbers read at a time.
+_PIECE = 500_000
+
+
+class Spool:
+    """Rows of numbers on the disk of this machine, in a file without a name that is gone with the process.
+
+    OSError where the disk is full.
+    """
+
+    def __init__(self, columns: int, dtype: type[np.floating]) -> None:
+        self.columns, self.dtype = columns, np.dtype(dtype)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the spool)
+
+    def add(self, rows: Float[np.ndarray, "n K"]) -> None:
+        """Append rows; those that are NaN all along are left out."""
+        some = rows[np.isfinite(rows).any(axis=1)]
+        self._file.write(some.astype(self.dtype).tobytes())
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "n K"]]:
+        """All rows in order, some at a time."""
+        self._file.seek(0)
+        size = max(1, _PIECE // max(1, self.columns)) * self.columns * self.dtype.itemsize
+        while data := self._file.read(size):
+            yield np.frombuffer(data, self.dtype).reshape(-1, self.columns)
+
+
+def medians(spool: Spool, groups: Sequence[Int[np.ndarray, "_"]] | None = None) -> Float[np.ndarray, "G"]:
+    """What `np.median` says of all numbers in each group of columns (default: of each column), NaN left out.
+
+    The numbers are finite, NaN, and not negative. NaN for a group without any. By radix selection (Knuth, TAOCP 3,
+    5.2.5): floats from 0 on are ordered as their bits are when read as integers; each pass counts, among the numbers
+    whose bits so far are the median's, those with each value of the next bits.
+    """
+    groups = [np.array([column]) for column in range(spool.columns)] if groups is None else groups
+    integer = np.dtype(f"u{spool.dtype.itemsize}")
+    width = 8 * spool.dtype.itemsize
+    bits, rank = np.zeros(len(groups), integer), np.zeros(len(groups), np.int64)
+    equal = np.zeros(len(groups), np.int64)
+    for shift in range(width - _BITS, -1, -_BITS):
+        counts = _counts(spool, groups, bits, shift)
+        if shift == width - _BITS:
+            total = counts.sum(axis=1)
+            rank = np.maximum(total - 1, 0) // 2
+        upto = counts.cumsum(axis=1)
+        digit = (upto <= rank[:, None]).sum(axis=1).clip(max=counts.shape[1] - 1)
+        equal = np.take_along_axis(counts, digit[:, None], axis=1)[:, 0]
+        rank = rank - np.take_along_axis(upto, digit[:, None], axis=1)[:, 0] + equal
+        bits |= digit.astype(integer) << integer.type(shift)
+    low = bits.view(spool.dtype)
+    high = np.where((total % 2 == 0) & (rank + 1 >= equal), _above(spool, groups, low), low)
+    return np.where(total > 0, (low + high) / spool.dtype.type(2), np.nan)
+
+
+def _counts(
+    spool: Spool, groups: Sequence[Int[np.ndarray, "_"]], bits: UInt[np.ndarray, "G"], shift: int
+) -> Int[np.ndarray, "G values"]:
+    """How often each value of the `_BITS` bits above `shift` follows the bits that are settled."""
+    counts = np.zeros((len(groups), 2**_BITS), np.int64)
+    width = 8 * bits.dtype.itemsize
+    settled = bits.dtype.type(2**width - 2 ** (shift + _BITS))
+    for rows in spool:
+        there, whole = np.isfinite(rows), rows.view(bits.dtype)
+        for group, columns in enumerate(groups):
+            of = whole[:, columns][there[:, columns]]
+            of = of[(of ^ bits[group]) & settled == 0]
+            digit = of >> bits.dtype.type(shift) & bits.dtype.type(2**_BITS - 1)
+            counts[group] += np.bincount(digit.astype(np.intp), minlength=2**_BITS)
+    return counts
+
+
+def _above(spool: Spool, groups: Sequence[Int[np.ndarray, "_"]], low: Float[np.ndarray, "G"]) -> Float[np.ndarray, "G"]:
+    """The least number of each group that is more than `low`; `low` where none is."""
+    least = np.full_like(low, np.inf)
+    for rows in spool:
+        for group, columns in enumerate(groups):
+            of = rows[:, columns]
+            least[group] = min(least[group], of.min(where=of > low[group], initial=np.inf))
+    return np.where(np.isfinite(least), least, low)
