@@ -119,6 +119,20 @@ HUMAN36M17 = Skeleton(
     ),
 )  # fmt: skip
 
+# `head` is the top of the head, as in HALPE26 and HUMAN36M17; `neck` is its upper end.
+MPII16 = Skeleton(
+    "mpii16",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "hip", "thorax", "neck", "head",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    (
+        ("hip", "right_hip"), ("hip", "left_hip"), ("hip", "thorax"), ("thorax", "neck"), ("neck", "head"),
+        ("thorax", "left_shoulder"), ("thorax", "right_shoulder"), *_LIMB_BONES,
+    ),
+)  # fmt: skip
+
 PANOPTIC19 = Skeleton(
     "panoptic19",
     (
@@ -141,4 +155,4 @@ RENDERED = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {s.name: s for s in (COCO17, HALPE26, BODY25, HUMAN36M17, PANOPTIC19, RENDERED)}
+SKELETONS = {s.name: s for s in (COCO17, HALPE26, BODY25, HUMAN36M17, MPII16, PANOPTIC19, RENDERED)}

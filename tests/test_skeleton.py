@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvpose.skeleton import BODY_JOINTS, COCO17, HALPE26, HUMAN36M17, SKELETONS
+from mvpose.skeleton import BODY_JOINTS, COCO17, HALPE26, HUMAN36M17, MPII16, SKELETONS
 
 ALL = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
 
@@ -13,7 +13,8 @@ def test_mirroring_twice_changes_nothing_and_swaps_sides(skeleton):
     mirror = np.array(skeleton.mirror)
     np.testing.assert_array_equal(mirror[mirror], np.arange(len(skeleton.joints)))
     assert skeleton.joints[mirror[skeleton.index("left_knee")]] == "right_knee"
-    assert mirror[skeleton.index("nose")] == skeleton.index("nose")
+    middle = [i for i, joint in enumerate(skeleton.joints) if not joint.startswith(("left_", "right_"))]
+    assert middle and mirror[middle].tolist() == middle
 
 
 @ALL
@@ -51,3 +52,10 @@ def test_remapping_says_what_cannot_be_mapped():
 def test_an_unknown_joint_is_named_beside_those_there_are():
     with pytest.raises(ValueError, match=r"coco17 has no joint 'tail'.*left_wrist"):
         COCO17.index("tail")
+
+
+def test_mpii16_has_the_published_order():
+    """Ankles outwards and in, the trunk from the pelvis up, then the arms from the right wrist to the left."""
+    assert MPII16.indices("right_ankle", "left_ankle", "hip", "thorax", "neck", "head") == [0, 5, 6, 7, 8, 9]
+    swapped = [[i, MPII16.mirror[i]] for i in range(16) if i < MPII16.mirror[i]]
+    assert swapped == [[0, 5], [1, 4], [2, 3], [10, 15], [11, 14], [12, 13]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -14,6 +14,7 @@ from mvpose.errors import ConfigError
 from mvpose.tracking import TrackingConfig
 from mvpose.training.config import ComputeConfig, TrainConfig
 from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import with_placed_weights
 from mvpose.training.progress import Report, told
 from mvpose.training.run import begin_training, finished, run_id_of, train
 
@@ -47,6 +48,7 @@ def run(command: Train) -> int:
     print(_described(config, feed))
     if command.dry_run:
         return 0
+    config = replace(config, method=with_placed_weights(config.method, command.tracking, command.output))
     data = begin_training(config, feed, command.output)
     if finished(command.output):
         print(f"Nothing to do. {_summary(command.output, train(config, command.output))}")

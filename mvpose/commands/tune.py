@@ -22,6 +22,7 @@ from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
 from mvpose.training.config import ComputeConfig, TrainConfig
 from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import with_placed_weights
 from mvpose.training.progress import told
 from mvpose.training.run import finished, train
 from mvpose.training.tuning import SweepConfig, begin_sweep, check_sweep, sweep, training_of
@@ -73,6 +74,8 @@ def run(command: Tune) -> int:
     )
     if command.dry_run:
         return 0
+    command = replace(command, method=with_placed_weights(config.method, command.tracking, output))
+    config = command.training()
     sweep_id = begin_sweep(config, command.space, plan, output)
     if exists(join(output, TABLE)):
         print("The trials have all ended: nothing of them is done again.")

@@ -1,20 +1,14 @@
 """Backbones and the heatmap head of Simple Baselines (Xiao et al. 2018); every method takes any backbone.
 
-ResNet's parameters carry torchvision's names, the head's those of the published pose_resnet checkpoints, so both load
-strictly. Nothing is fetched here: a pretrained network is a file that the caller names.
+ResNet's parameters carry torchvision's names, the head's those of the published pose_resnet checkpoints, so that
+`mvpose.models.pretrained` loads both strictly.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from mvpose.errors import WeightsError
 
 STAGES = {
     18: (2, 2, 2, 2),
@@ -93,6 +87,7 @@ class ResNet(Backbone):
         if depth not in STAGES:
             raise ValueError(f"there is no ResNet-{depth}; depths are {', '.join(map(str, STAGES))}")
         super().__init__()
+        self.depth = depth
         block = BasicBlock if depth < 50 else Bottleneck
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -143,46 +138,6 @@ class HeatmapHead(nn.Module):
         """Features to (features at 1/4 of the picture, one raw map per joint)."""
         fine = self.deconv_layers(features)
         return fine, self.final_layer(fine)
-
-
-def load_resnet(backbone: ResNet, path: str) -> ResNet:
-    """Fill a ResNet from a file of torchvision's names; its classifier is left out, all else must fit exactly."""
-    state = {k: v for k, v in read_state_dict(path).items() if not k.startswith("fc.")}
-    _load(backbone, state, path)
-    return backbone
-
-
-def load_pose_resnet(backbone: ResNet, head: HeatmapHead, path: str) -> None:
-    """Fill backbone and head from one published pose_resnet checkpoint; every name must fit exactly."""
-    state = {k.removeprefix("module."): v for k, v in read_state_dict(path).items()}
-    in_head = {k for k in state if k.startswith(("deconv_layers.", "final_layer."))}
-    _load(head, {k: state[k] for k in in_head}, path)
-    _load(backbone, {k: v for k, v in state.items() if k not in in_head}, path)
-
-
-def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Named tensors of a local .safetensors file, or of a .pth file that holds nothing but tensors.
-
-    Pickled code is never run. WeightsError where the file is missing or is something else.
-    """
-    if not os.path.isfile(path):
-        raise WeightsError(f"no weights at {path}: name a local .safetensors or .pth file")
-    if path.endswith(".safetensors"):
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} holds no plain tensors ({error}); save the state dict as .safetensors") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} is not a flat dictionary of tensors; save the network's state_dict() alone")
-    return state
-
-
-def _load(module: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {type(module).__name__}: {error}") from error
 
 
 def _shortcut(channels: int, width: int, stride: int) -> nn.Sequential | None:

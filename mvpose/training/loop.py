@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mvpose import metrics
 from mvpose.errors import MvposeError
-from mvpose.models.method import build_method
 from mvpose.models.objective import objective
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.config import TrainConfig
+from mvpose.training.initial_weights import build_initial
 from mvpose.training.optimisation import average_weights, build_optimiser, rate_share, set_rate
 from mvpose.training.progress import Meter, Report
 
@@ -120,7 +120,7 @@ def train_loop(
 def begin(config: TrainConfig, device: torch.device) -> Trained:
     """A network, its averaged twin and its optimiser as they are before the first step."""
     torch.manual_seed(config.seed)
-    network = build_method(config.method).to(device)
+    network = build_initial(config.method).to(device)
     if device.type == "cuda":
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     averaged = copy.deepcopy(network).eval().requires_grad_(False) if config.optimisation.average else None

@@ -1,9 +1,7 @@
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from mvpose.errors import WeightsError
-from mvpose.models.backbones import HeatmapHead, ResNet, load_pose_resnet, load_resnet, read_state_dict
+from mvpose.models.backbones import HeatmapHead, ResNet
 
 # Parameters of torchvision's networks less their classifiers (fc), as published in its documentation.
 PUBLISHED = {
@@ -39,51 +37,6 @@ def test_names_are_torchvisions():
     assert {"layer3.5.conv3.weight", "layer4.2.bn3.num_batches_tracked"} <= names
     assert "layer1.1.downsample.0.weight" not in names
     assert {name.split(".")[0] for name in names} == {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}
-
-
-@pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_a_torchvision_file_loads_and_its_classifier_is_left_out(tmp_path, ending):
-    source = ResNet(18, width=8)
-    state = {**source.state_dict(), "fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}
-    path = str(tmp_path / f"weights.{ending}")
-    save_file(state, path) if ending == "safetensors" else torch.save(state, path)
-    loaded = load_resnet(ResNet(18, width=8), path)
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.state_dict().values(), loaded.state_dict().values(), strict=True)
-    )
-
-
-def test_a_pose_resnet_file_fills_backbone_and_head(tmp_path):
-    backbone, head = ResNet(18, width=8), HeatmapHead(64, 3, width=8)
-    state = {f"module.{k}": v for k, v in {**backbone.state_dict(), **head.state_dict()}.items()}
-    path = str(tmp_path / "pose.pth")
-    torch.save(state, path)
-    other_backbone, other_head = ResNet(18, width=8), HeatmapHead(64, 3, width=8)
-    load_pose_resnet(other_backbone, other_head, path)
-    assert torch.equal(other_backbone.conv1.weight, backbone.conv1.weight)
-    assert torch.equal(other_head.final_layer.weight, head.final_layer.weight)
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    path = str(tmp_path / "weights.pth")
-    torch.save(ResNet(34, width=8).state_dict(), path)
-    with pytest.raises(WeightsError, match="does not fit ResNet"):
-        load_resnet(ResNet(18, width=8), path)
-
-
-class Malicious:
-    def __reduce__(self):
-        return print, ("code ran",)
-
-
-def test_pickled_code_missing_files_and_texts_are_refused(tmp_path, capsys):
-    torch.save({"a": Malicious()}, tmp_path / "code.pth")
-    (tmp_path / "text.pth").write_text("hello")
-    torch.save({"a": {"b": torch.zeros(1)}}, tmp_path / "nested.pth")
-    for name in ("code.pth", "text.pth", "nested.pth", "absent.pth"):
-        with pytest.raises(WeightsError):
-            read_state_dict(str(tmp_path / name))
-    assert "code ran" not in capsys.readouterr().out
 
 
 def test_an_unknown_depth_is_refused():

@@ -1,0 +1,85 @@
+"""Weights that lie elsewhere: in a store, or in the registry under a name that may move."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mvpose.archive.commits import write_whole
+from mvpose.archive.locations import read_bytes
+from mvpose.commands.train import Train
+from mvpose.commands.train import run as train_command
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.method import build_method
+from mvpose.models.saved import load_model, save_model
+from mvpose.tracking.registry import register
+from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import build_initial, with_placed_weights
+from mvpose.training.run import begin_training
+from tests.tracking.conftest import config as tracking  # noqa: F401
+from tests.tracking.conftest import empty_store  # noqa: F401
+from tests.training.conftest import s3, s3_endpoint  # noqa: F401
+from tests.training.test_run import TINY, tiny
+
+
+def started_from(uri: str):
+    return replace(TINY.method, backbone=replace(TINY.method.backbone, weights=uri))
+
+
+def saved(folder: str, seed: int) -> torch.nn.Module:
+    """A Baseline of the sizes of the tiny training, on disk."""
+    torch.manual_seed(seed)
+    method = replace(TINY.method, method="baseline")
+    network = build_method(method)
+    save_model(folder, network, method, {})
+    return network
+
+
+def same_backbone_and_head(network: torch.nn.Module, source: torch.nn.Module) -> bool:
+    parts = {name: t for name, t in source.state_dict().items() if name.startswith(("backbone.", "head."))}
+    return len(parts) > 100 and all(torch.equal(network.state_dict()[name], t) for name, t in parts.items())
+
+
+def test_weights_in_a_store_are_fetched(tmp_path, s3):  # noqa: F811
+    source = saved(str(tmp_path / "model"), 1)
+    write_whole(f"{s3}/start.safetensors", read_bytes(str(tmp_path / "model" / "weights.safetensors")))
+    assert same_backbone_and_head(build_initial(started_from(f"{s3}/start.safetensors")), source)
+    with pytest.raises(WeightsError, match=r"s3://.*absent\.pth"):
+        build_initial(started_from(f"{s3}/absent.pth"))
+
+
+def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_another_training(
+    table,
+    tracking,  # noqa: F811
+    tmp_path,
+):
+    sources = []
+    output = str(tmp_path / "run")
+    begun = tiny(table)
+    for seed in (1, 2):
+        sources.append(saved(str(tmp_path / f"model{seed}"), seed))
+        register(tracking, str(tmp_path / f"model{seed}"), "net")
+        placed = with_placed_weights(started_from("models:/net@challenger"), tracking, output)
+        assert same_backbone_and_head(build_initial(placed), sources[-1])
+        trained = replace(begun, method=placed)
+        if seed == 1:
+            begin_training(trained, Feed.open(trained), output)
+            continue
+        with pytest.raises(ConfigError, match=r"method\.backbone\.weights: was .*initial/"):
+            begin_training(trained, Feed.open(trained), output)
+    placed = with_placed_weights(started_from("models:/net/1"), tracking, output)
+    begin_training(replace(begun, method=placed), Feed.open(begun), output)
+
+
+def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys):  # noqa: F811
+    """At a rate of nothing the network that comes out is the one that went in."""
+    source = saved(str(tmp_path / "model"), 1)
+    register(tracking, str(tmp_path / "model"), "net")
+    output = str(tmp_path / "run")
+    optimisation = replace(TINY.optimisation, rate=1e-30, average=0.0)
+    settings = vars(tiny(table, method=started_from("models:/net/1"), optimisation=optimisation))
+    assert train_command(Train(**settings, output=output, tracking=tracking)) == 0
+    assert "Starting from the weights of models:/net/1." in capsys.readouterr().out
+    trained, before = load_model(f"{output}/model").network.state_dict(), source.state_dict()
+    learned = [name for name, _ in source.named_parameters()]
+    assert all(torch.allclose(trained[name], before[name], atol=1e-6) for name in learned)
