@@ -135,23 +135,6 @@ def auc(
     return _share_within(root_relative(predicted, root), root_relative(truth, root), mask, thresholds)
 
 
-def pcp(
-    predicted: Float[Tensor, "*batch J 3"],
-    truth: Float[Tensor, "*batch J 3"],
-    bones: Sequence[tuple[int, int]],
-    mask: Bool[Tensor, "*batch J"] | None = None,
-    share: float = 0.5,
-) -> Float[Tensor, "*batch"]:
-    """Share of correct parts (Belagiannis et al. 2014): the mean error of a bone's ends is within `share` its length.
-
-    A bone counts where both ends do; one with an end that was not predicted (NaN) is wrong.
-    """
-    start, stop = (list(ends) for ends in zip(*bones, strict=True))
-    errors, length = joint_errors(predicted, truth), joint_errors(truth[..., start, :], truth[..., stop, :])
-    correct = ((errors[..., start] + errors[..., stop]) / 2 <= share * length).to(truth)
-    return _joint_mean(correct, None if mask is None else mask[..., start] & mask[..., stop])
-
-
 def joint_detection_rate(
     predicted_px: Float[Tensor, "*batch J 2"],
     truth_px: Float[Tensor, "*batch J 2"],

@@ -1,4 +1,8 @@
-"""PCP in 3D over several people: the percentage of correct parts of Shelf and Campus, by actor and by body part."""
+"""PCP in 3D, the percentage of correct parts: of single poses over any bones, and of several people by actor and part.
+
+The rule is that of Belagiannis et al. (CVPR 2014), written here once: a bone is correct if the mean error of its two
+ends is at most a share (0.5) of its true length. An end that was not predicted (NaN) makes it wrong.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,28 @@ PARTS = {
     "upper_legs": ((("left_hip",), ("left_knee",)), (("right_hip",), ("right_knee",))),
     "lower_legs": ((("left_knee",), ("left_ankle",)), (("right_knee",), ("right_ankle",))),
 }
+
+
+def pcp(
+    predicted: Float[Tensor, "*batch J 3"],
+    truth: Float[Tensor, "*batch J 3"],
+    bones: Sequence[tuple[int, int]],
+    mask: Bool[Tensor, "*batch J"] | None = None,
+    share: float = 0.5,
+) -> Float[Tensor, "*batch"]:
+    """Share of correct bones of each pose; of those whose ends both count, NaN where none does."""
+    ends = [list(pair) for pair in bones]
+    correct = right_bones(predicted[..., ends, :], truth[..., ends, :], share).to(truth)
+    counts = torch.ones_like(correct) if mask is None else mask[..., ends].all(dim=-1).to(truth)
+    return (correct * counts).sum(dim=-1) / counts.sum(dim=-1)
+
+
+def right_bones(
+    predicted: Float[Tensor, "*batch bones 2 3"], truth: Float[Tensor, "*batch bones 2 3"], share: float
+) -> Bool[Tensor, "*batch bones"]:
+    """Which bones, told by their two ends, are correct."""
+    error = (predicted - truth).norm(dim=-1).mean(dim=-1)
+    return error <= share * (truth[..., 1, :] - truth[..., 0, :]).norm(dim=-1)  # a NaN is no more than nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +79,11 @@ def part_score(
     skeleton: Skeleton,
     alpha: float = 0.5,
 ) -> PartScore:
-    """PCP after Belagiannis et al. (CVPR 2014) as later work counts it (VoxelPose, Tu et al. 2020).
+    """PCP of several people as later work counts it (VoxelPose, Tu et al. 2020); `alpha` is the share of a length.
 
-    In each frame an actor is compared with the predicted pose that is nearest by mean joint distance. A bone is correct
-    if the mean error of its two ends is at most `alpha` times its true length. An actor for whom nobody was predicted,
-    and a bone with an end that was not, are wrong: they stay in the total. Joints are those of `skeleton`
-    (`datasets.shelf_campus.SHELF14` has all that PARTS needs).
+    In each frame an actor is compared with the predicted pose that is nearest by mean joint distance. An actor for whom
+    nobody was predicted, and a bone with an end that was not, are wrong: they stay in the total. Joints are those of
+    `skeleton` (`datasets.shelf_campus.SHELF14` has all that PARTS needs).
     """
     distance = (predicted[:, None] - truth[:, :, None]).norm(dim=-1).nanmean(dim=-1)
     distance = torch.where(found[:, None] & distance.isfinite(), distance, torch.inf)  # T Q P
@@ -70,22 +95,14 @@ def part_score(
         nearest = torch.full_like(truth, torch.nan)
     correct, total = [], []
     for bones in PARTS.values():
-        right = torch.stack([_correct(nearest, truth, skeleton, bone, alpha) for bone in bones], dim=-1)  # T Q bones
+        right = right_bones(_ends(nearest, skeleton, bones), _ends(truth, skeleton, bones), alpha)
         correct.append((right & (anybody & present)[..., None]).sum(dim=(0, 2)))
         total.append(present.sum(dim=0) * len(bones))
     return PartScore(tuple(PARTS), torch.stack(correct, dim=1), torch.stack(total, dim=1))
 
 
-def _correct(
-    predicted: Float[Tensor, "T Q J 3"],
-    truth: Float[Tensor, "T Q J 3"],
-    skeleton: Skeleton,
-    bone: tuple[tuple[str, ...], tuple[str, ...]],
-    alpha: float,
-) -> Bool[Tensor, "T Q"]:
-    (start, stop), (true_start, true_stop) = (
-        [poses[..., [skeleton.index(joint) for joint in end], :].mean(dim=-2) for end in bone]
-        for poses in (predicted, truth)
-    )
-    error = ((start - true_start).norm(dim=-1) + (stop - true_stop).norm(dim=-1)) / 2
-    return error <= alpha * (true_stop - true_start).norm(dim=-1)  # a NaN is no more than nothing
+def _ends(
+    poses: Float[Tensor, "T Q J 3"], skeleton: Skeleton, bones: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
+) -> Float[Tensor, "T Q bones 2 3"]:
+    ends = [[poses[..., skeleton.indices(*end), :].mean(dim=-2) for end in bone] for bone in bones]
+    return torch.stack([torch.stack(pair, dim=-2) for pair in ends], dim=-3)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.datasets.shelf_campus import SHELF14
-from mvpose.part_scores import PARTS, PartScore, part_score
+from mvpose.part_scores import PARTS, PartScore, part_score, pcp
 
 LEFT_ELBOW, LEFT_WRIST = SHELF14.index("left_elbow"), SHELF14.index("left_wrist")
 
@@ -101,3 +101,33 @@ def test_a_joint_that_was_not_predicted_makes_its_bones_wrong_alone():
 def test_the_average_is_over_actors_not_over_bones():
     counts = PartScore(("head",), torch.tensor([[1], [100]]), torch.tensor([[1], [200]]))
     assert counts.average([0, 1]) == pytest.approx(0.75)
+
+
+def test_pcp_of_single_poses_agrees_with_the_score_of_parts():
+    """Over the bones of PARTS that end in joints (all but the torso), of one actor."""
+    truth = people(6, frames=40, count=1)
+    predicted = truth + torch.from_numpy(np.random.default_rng(0).normal(0, 0.2, truth.shape))
+    bones = [
+        (SHELF14.index(start), SHELF14.index(stop))
+        for part, ends in PARTS.items()
+        if part != "torso"
+        for (start,), (stop,) in ends
+    ]
+    found = score(predicted, truth)
+    rest = [i for i, part in enumerate(found.parts) if part != "torso"]
+    expected = found.correct[0, rest].sum() / found.total[0, rest].sum()
+    single = pcp(predicted[:, 0], truth[:, 0], bones)
+    assert 0.2 < expected < 0.9
+    torch.testing.assert_close(single.mean(), expected.to(single))
+
+
+def test_pcp_leaves_out_bones_that_do_not_count_and_keeps_those_that_were_not_predicted():
+    truth = people(7, frames=1, count=1)[:, 0]
+    predicted = truth.clone()
+    predicted[0, LEFT_WRIST] = torch.nan
+    arm = [(SHELF14.index("left_shoulder"), LEFT_ELBOW), (LEFT_ELBOW, LEFT_WRIST)]
+    assert pcp(predicted, truth, arm).item() == 0.5
+    mask = torch.ones(truth.shape[:2], dtype=torch.bool)
+    mask[0, LEFT_WRIST] = False
+    assert pcp(predicted, truth, arm, mask).item() == 1.0
+    assert pcp(predicted, truth, arm, torch.zeros_like(mask)).isnan()

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from mvpose import metrics
+from mvpose.part_scores import pcp
 from mvpose.skeleton import Skeleton
 
 METRICS = (
@@ -88,7 +89,7 @@ def judge(
                 p.nan_to_num(), g.nan_to_num(), torch.from_numpy(centroids).double(), judged.root
             )
             columns["pss"] = torch.where(whole, score, torch.nan)
-    columns["pcp"] = metrics.pcp(p, g, judged.skeleton.bone_indices, known)
+    columns["pcp"] = pcp(p, g, judged.skeleton.bone_indices, known)
     told_columns = {name: column.numpy() for name, column in columns.items()}
     return told_columns | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
 
