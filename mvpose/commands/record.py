@@ -9,7 +9,7 @@ import tyro
 
 from mvpose.archive.locations import join
 from mvpose.archive.run_folder import RunFolder
-from mvpose.errors import ConfigError, VideoError
+from mvpose.errors import ConfigError, ResultsError, VideoError
 from mvpose.records import CapturePlan
 from mvpose.report.recording import RecordingConfig, write_recording
 from mvpose.report.subject import CaptureReport
@@ -22,9 +22,11 @@ class Record:
     run: tyro.conf.Positional[str] = ""
     """Output of `mvpose reconstruct`."""
     output: str | None = None
-    """Where the recordings go; without it the folder `recordings` of the run."""
+    """Where the recordings go; without it the folder `recordings` (or `recordings_filtered`) of the run."""
     captures: tuple[str, ...] = ()
     """Only these; without it all of the run."""
+    filtered: bool = False
+    """Record the filtered poses, not the raw ones."""
     recording: RecordingConfig = field(default_factory=RecordingConfig)
 
 
@@ -37,17 +39,14 @@ def run(command: Record) -> int:
     unknown = [capture_id for capture_id in command.captures if capture_id not in plans]
     if unknown:
         raise ConfigError(f"{command.run} has no capture {', '.join(unknown)}; it has {', '.join(plans)}.")
+    output = command.output or join(command.run, "recordings_filtered" if command.filtered else "recordings")
     failed = False
     for capture_id in command.captures or plans:
-        subject = _subject(folder, plans[capture_id])
-        if subject is None:
-            failed = True
-            print(f"{capture_id}: no recording: no clip of it has poses")
-            continue
-        uri = join(command.output or join(command.run, "recordings"), f"{capture_id}.rrd")
+        uri = join(output, f"{capture_id}.rrd")
         try:
+            subject = _subject(folder, plans[capture_id], command.filtered)
             frames = write_recording(subject, uri, command.recording)
-        except VideoError as error:
+        except (ResultsError, VideoError) as error:
             failed = True
             print(f"{capture_id}: no recording: {error}")
         else:
@@ -55,11 +54,11 @@ def run(command: Record) -> int:
     return 3 if failed else 0
 
 
-def _subject(folder: RunFolder, plan: CapturePlan) -> CaptureReport | None:
-    """A capture as it was reconstructed; None if no clip of it was."""
-    poses = folder.poses(plan)
+def _subject(folder: RunFolder, plan: CapturePlan, filtered: bool) -> CaptureReport:
+    """A capture as it was reconstructed, or filtered; ResultsError if no clip of it was, or there is no such table."""
+    poses = folder.filtered(plan).poses if filtered else folder.poses(plan)
     if poses is None:
-        return None
+        raise ResultsError("no clip of it has poses")
     return CaptureReport(
         capture=replace(plan.capture, rig=folder.rig(plan)),
         poses=poses,

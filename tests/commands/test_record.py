@@ -1,9 +1,12 @@
 """`mvpose record` on a run made through the production door."""
 
 import os
+import shutil
 
+import numpy as np
 import pytest
 
+from mvpose.archive.run_folder import RunFolder
 from mvpose.commands.record import Record, run
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig
@@ -12,7 +15,7 @@ from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.report.recording import RecordingConfig
 from tests.pipeline import coded_footage
 
-pytest.importorskip("rerun")
+chunk = pytest.importorskip("rerun.chunk")
 
 
 @pytest.fixture
@@ -39,6 +42,36 @@ def test_a_run_is_recorded_capture_by_capture_and_lost_footage_is_told(finished,
     assert not os.path.exists(os.path.join(finished, "recordings", "two.rrd"))
     with pytest.raises(ConfigError, match="no capture three"):
         run(Record(run=finished, captures=("three",)))
+
+
+def test_filtered_poses_are_recorded_beside_the_raw_ones_and_a_run_without_them_says_so(finished, capsys):
+    """The job's own tables say what must be in each file."""
+    few = RecordingConfig(pictures=False)
+    assert run(Record(run=finished, recording=few, captures=("one",))) == 0
+    assert run(Record(run=finished, recording=few, captures=("one",), filtered=True)) == 0
+    raw, after = (people(f"{finished}/{folder}/one.rrd") for folder in ("recordings", "recordings_filtered"))
+    plan = next(plan for plan in RunFolder(finished).plans() if plan.capture.capture_id == "one")
+    for found, poses in ((raw, RunFolder(finished).poses(plan)), (after, RunFolder(finished).filtered(plan).poses)):
+        assert poses is not None
+        expected = [frame[np.isfinite(frame).all(axis=-1)] for frame in poses.xyz[:, 0]]
+        assert len(found) == len(expected) == 12
+        assert all(np.allclose(f, e, atol=1e-6) for f, e in zip(found, expected, strict=True))
+    assert any(not np.allclose(a, b, atol=1e-6) for a, b in zip(raw, after, strict=True) if a.shape == b.shape)
+    shutil.rmtree(f"{finished}/commits/filtered")
+    capsys.readouterr()
+    assert run(Record(run=finished, recording=few, captures=("one",), filtered=True)) == 3
+    assert "one: no recording: one has no filtered poses" in capsys.readouterr().out
+
+
+def people(path: str) -> list[np.ndarray]:
+    """Positions of the one person, frame by frame."""
+    found = []
+    for part in chunk.RrdReader(path).stream():
+        if part.entity_path.startswith("/world/people/"):
+            batch = part.to_record_batch()
+            columns = (batch.column(name).to_pylist() for name in ("frame", "Points3D:positions"))
+            found += zip(*columns, strict=True)
+    return [np.array(positions or []).reshape(-1, 3) for _, positions in sorted(found, key=lambda pair: pair[0])]
 
 
 def test_a_run_must_be_named():
