@@ -95,12 +95,13 @@ class Kind(StrEnum):
         return self in (Kind.RIGS, Kind.IDENTITIES, Kind.FILTERED, Kind.QUALITY)
 
 
-@dataclass(frozen=True, eq=False)
-class CapturePlan:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CaptureTasks:
     """The work on one capture: its clips, which tile it, and the fingerprints of what is made of them."""
 
-    capture: Capture
+    capture_id: str
     clips: tuple[Clip, ...]
+    """In order; at least one."""
     keypoints: str
     """Fingerprint of the 2D joints."""
     poses: str
@@ -111,7 +112,7 @@ class CapturePlan:
     @property
     def whole(self) -> Clip:
         """All frames of the capture."""
-        return Clip(self.capture.capture_id, 0, self.capture.num_frames)
+        return Clip(self.capture_id, 0, self.clips[-1].stop)
 
     def tasks(self, kind: Kind) -> list[Task]:
         """The tasks of a kind: one a clip, or one for the whole capture; none of a kind that is not asked for."""
@@ -120,6 +121,13 @@ class CapturePlan:
         clips = (self.whole,) if kind.of_whole_captures else self.clips
         own = {Kind.KEYPOINTS: self.keypoints, Kind.FILTERED: self.filtered}
         return [Task(clip, own.get(kind, self.poses)) for clip in clips]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CapturePlan(CaptureTasks):
+    """The work on one capture, with the capture. A job plans by `CaptureTasks` alone: rigs are heavy."""
+
+    capture: Capture
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,6 +54,7 @@ SCHEMA = pa.schema(
     ],
     metadata={_KEY: _VERSION},
 )
+_LISTED = ("capture", "camera", "num_frames", "first_frame", "footage_identity", "rig_digest")
 _VIDEO = ("camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps")
 
 
@@ -89,28 +90,29 @@ def written(uri: str, found: Iterable[Found]) -> Iterator[Found]:
     """Pass on what is found and write it as a catalogue, put in place whole once all has passed."""
     upcoming = iter(found)
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-        with (
-            pq.ParquetWriter(file.name, SCHEMA, compression="zstd", write_page_checksum=True) as writer,
-            ThreadPoolExecutor(THREADS) as pool,
-        ):
+        with catalogue_writer(file.name) as writer, ThreadPoolExecutor(THREADS) as pool:
             while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
-                writer.write_table(_rows(some, pool))
+                writer.write_table(catalogue_rows(some, pool))
                 yield from some
         write_whole_file(uri, file.name)
 
 
+def catalogue_writer(path: str) -> pq.ParquetWriter:
+    """A local file that row groups of a catalogue go to."""
+    return pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True)
+
+
 def read_catalogue(uri: str) -> Catalogue:
     """The inverse of `write_catalogue`: the same captures, bit for bit. ConfigError for another or a damaged file."""
-    table = _read(uri, io.BytesIO(_content(uri)))
-    about_none = table.filter(table["camera"].is_null()).to_pylist()
-    try:
-        captures = list(_captures(table.filter(table["camera"].is_valid())))
-        problems = [
-            Problem(row["capture"], FailureReason(row["reason"]), row["detail"]) for row in about_none if row["reason"]
-        ]
-    except (ValueError, TypeError) as error:
-        raise _damaged(uri, str(error)) from error
-    return Catalogue(captures, problems, [row["detail"] for row in about_none if not row["reason"]])
+    catalogue = Catalogue([], [], [])
+    for found in read_captures(uri):
+        if isinstance(found, Capture):
+            catalogue.captures.append(found)
+        elif isinstance(found, Problem):
+            catalogue.problems.append(found)
+        else:
+            catalogue.notes.append(found)
+    return catalogue
 
 
 def read_capture(uri: str, capture_id: str) -> Capture:
@@ -124,10 +126,63 @@ def read_capture(uri: str, capture_id: str) -> Capture:
     return found[0]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a plan needs to know of a capture. No rig is made, which is most of the cost of reading a capture."""
+
+    capture_id: str
+    num_frames: int
+    footage: tuple[tuple[str, int, str], ...]
+    """(camera, first frame, identity of the content) of each video."""
+    rig_digest: str
+
+
+def listed(uri: str) -> Iterator[Listed]:
+    """The captures of a catalogue, in its order, a row group at a time; ConfigError as `read_catalogue`."""
+    for table in _row_groups(uri, columns=list(_LISTED)):
+        rows = zip(*(table[name].to_pylist() for name in _LISTED), strict=True)
+        for capture_id, own in groupby((row for row in rows if row[1] is not None), key=lambda row: row[0]):
+            _, cameras, num_frames, first_frames, identities, digests = zip(*own, strict=True)
+            yield Listed(
+                capture_id,
+                max(0, min(n - first for n, first in zip(num_frames, first_frames, strict=True))),
+                tuple(zip(cameras, first_frames, identities, strict=True)),
+                digests[0],
+            )
+
+
+def read_captures(uri: str) -> Iterator[Found]:
+    """What a catalogue holds, in its order, a row group at a time; ConfigError as `read_catalogue`."""
+    for table in _row_groups(uri):
+        yield from _found(uri, table)
+
+
 def known_videos(uri: str) -> Mapping[str, Video]:
     """All videos of a catalogue by their location, without a rig being made; ConfigError for another file."""
     table = _read(uri, io.BytesIO(_content(uri)), columns=list(_VIDEO), filters=[("uri", "!=", "")])
     return {row["uri"]: _video(row) for batch in table.to_batches() for row in batch.to_pylist()}
+
+
+def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
+    try:
+        fs, path = filesystem(uri)
+        with fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            for group in range(parquet.num_row_groups):
+                yield _checked(uri, parquet.read_row_group(group, **what), **what)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"{uri} cannot be read as a catalogue: {error}") from error
+
+
+def _found(uri: str, table: pa.Table) -> Iterator[Found]:
+    about_none = table.filter(table["camera"].is_null()).to_pylist()
+    try:
+        yield from list(_captures(table.filter(table["camera"].is_valid())))
+        for row in about_none:
+            told = row["detail"]
+            yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told
+    except (ValueError, TypeError) as error:
+        raise _damaged(uri, str(error)) from error
 
 
 def _content(uri: str) -> bytes:
@@ -142,6 +197,10 @@ def _read(uri: str, file, **what) -> pa.Table:
         table = pq.read_table(file, page_checksum_verification=True, **what)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{uri} cannot be read as a catalogue: {error}") from error
+    return _checked(uri, table, **what)
+
+
+def _checked(uri: str, table: pa.Table, **what) -> pa.Table:
     if (table.schema.metadata or {}).get(_KEY) != _VERSION:
         raise ConfigError(
             f"{uri} is not a catalogue, or one of another version of mvpose: write one with `mvpose index ARCHIVE "
@@ -157,7 +216,8 @@ def _damaged(uri: str, what: str) -> ConfigError:
     return ConfigError(f"{uri} is damaged: {what}. Remove it and write it again.")
 
 
-def _rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
+def catalogue_rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
+    """The rows of captures, in their order, then those of all else; footage without a stamp is asked for it."""
     tables, others = [], []
     captures = [item for item in some if isinstance(item, Capture)]
     identities = iter(list(pool.map(footage_identity, [v for c in captures for v in c.videos])))

@@ -73,6 +73,10 @@ def read_bytes(uri: str, stop: int | None = None) -> bytes:
     """The content of a file, or its first `stop` bytes."""
     fs, path = filesystem(uri)
     with _named_errors(uri):
+        if not is_remote(uri):
+            # A run of a million clips is ended by reading as many small files: 20 us each, and 60 through fsspec.
+            with open(path, "rb") as file:
+                return file.read(-1 if stop is None else stop)
         content = fs.cat_file(path, end=stop)
     assert isinstance(content, bytes)
     return content

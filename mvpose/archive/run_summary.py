@@ -18,7 +18,7 @@ class Summary:
     """Frames of all planned captures."""
     failures: tuple[ClipFailure, ...] = ()
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Figures of merit by capture."""
+    """Figures of merit by capture; those of a run that has ended are read when they are asked for."""
     notes: tuple[str, ...] = ()
     """What was assumed of the footage and its calibration, and what of it was left out."""
     plan_digest: str = ""

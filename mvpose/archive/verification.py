@@ -8,26 +8,32 @@ are the plan, and no file lies beside them that nobody speaks of.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice, pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from mvpose.archive.catalogue import Catalogue
+from mvpose.archive.catalogue_table import Problem, read_captures
+from mvpose.archive.figure_table import FigureTable
+from mvpose.archive.leftovers import Leftovers, leftovers, strangers
+from mvpose.archive.locations import join
+from mvpose.archive.plan_table import plan_digest
 from mvpose.archive.rig_table import figures_from_table
-from mvpose.archive.run_folder import RunFolder, Settings, plan_digest
+from mvpose.archive.run_folder import RunFolder, Settings
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.archive.tables import table_info
+from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
-from mvpose.records import CapturePlan, Kind, Task
+from mvpose.records import Capture, CaptureTasks, Clip, Kind, Task
 
 READERS = 8
-"""Files read at a time: they wait for the storage, not for the processor."""
+"""Captures looked at at a time: their files wait for the storage, not for the processor."""
+CAPTURES_AT_ONCE = 64
 
 # What no two rows of a clip may share. The tables of whole captures are about no single frame.
 ROW_KEYS = {
@@ -60,67 +66,121 @@ class Verification:
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass
+class _Seen:
+    """What was seen of one capture, or of all."""
+
+    commits: int = 0
+    clips: int = 0
+    rows: int = 0
+    failed: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    """Clips without poses: capture, start, stop, reason."""
+    figures: dict[str, str] = field(default_factory=dict)
+    """Digest of the figures of merit by capture, of the table in `quality/`."""
+    captures: set[str] = field(default_factory=set)
+    folders: list[str] = field(default_factory=list)
+    """In folders of captures: not looked into."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, other: _Seen) -> None:
+        """What was seen of another capture."""
+        self.commits, self.clips, self.rows = (
+            self.commits + other.commits, self.clips + other.clips, self.rows + other.rows
+        )  # fmt: skip
+        self.failed += other.failed
+        self.figures |= other.figures
+        self.captures |= other.captures
+        self.folders += other.folders
+        self.findings += other.findings
+
+
 def verify_run(uri: str) -> Verification:
-    """Read a run from one end to the other; ResultsError if the folder is not a run."""
+    """Read a run from one end to the other, some captures at a time; ResultsError if the folder is not a run."""
     run = RunFolder(uri)
     settings = run.settings()
     try:
-        catalogue, plans = run.catalogue(), run.plans()
+        captures, problems, findings = _planned(run, settings)
     except (ConfigError, ResultsError) as error:
         return Verification(findings=(Finding("plan", str(error)),))
     if "adjust_extrinsics" not in settings.values:
         return Verification(findings=(Finding("run.json", "lacks settings: it is damaged"),))
-    findings = [*_planned(settings, catalogue, plans)]
-    commits: dict[Kind, list[Commit]] = {}
-    for kind in _kinds(settings):
-        commits[kind], found = _kind(ClipStore(uri, kind), kind, plans)
-        findings += found
-    findings += _account(run, commits[Kind.POSES])
-    findings += _figures(run, commits[Kind.QUALITY])
+    kinds = [kind for kind in Kind if kind != Kind.RIGS or settings.values["adjust_extrinsics"]]
+    seen, upcoming = _Seen(), run.tasks()
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
+            for each in pool.map(partial(_capture, uri, kinds), some):
+                seen.add(each)
+    findings += seen.findings
+    for kind in kinds:
+        findings += _beside(strangers(uri, kind, seen.captures, seen.folders), kind)
+    findings += _account(run, problems, seen)
+    findings += _figures(run, seen.figures)
     return Verification(
-        captures=len(catalogue.captures),
-        clips=sum(len(plan.clips) for plan in plans),
-        failed_clips=sum(commit.failure is not None for commit in commits[Kind.POSES]),
-        commits=sum(map(len, commits.values())),
-        rows=sum(commit.rows for commit in commits[Kind.POSES]),
+        captures=captures,
+        clips=seen.clips,
+        failed_clips=seen.failed.total(),
+        commits=seen.commits,
+        rows=seen.rows,
         findings=tuple(findings),
     )
 
 
-def _kinds(settings: Settings) -> list[Kind]:
-    return [kind for kind in Kind if kind != Kind.RIGS or settings.values["adjust_extrinsics"]]
+def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], list[Finding]]:
+    """Captures and problems; clips tile every capture, and the plan is the one that run.json names."""
+    plans, problems, findings = run.tasks(), list[Problem](), list[Finding]()
+    captures, plan = 0, next(plans, None)
+    for found in read_captures(join(run.uri, "catalogue.parquet")):
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif isinstance(found, Capture):
+            captures += 1
+            own = plan.clips if plan and plan.capture_id == found.capture_id else ()
+            findings += _tiling(found, own)
+            plan = next(plans, None) if own else plan
+    if plan is not None:
+        raise ResultsError(f"plan.parquet and catalogue.parquet disagree from {plan.capture_id} on.")
+    if plan_digest(run.tasks(), problems) != settings.plan_digest:
+        findings.insert(0, Finding("plan.parquet", "is not the plan that run.json was begun with (its digest differs)"))
+    return captures, problems, findings
 
 
-def _planned(settings: Settings, catalogue: Catalogue, plans: Sequence[CapturePlan]) -> Iterator[Finding]:
-    """Clips tile every capture, and the plan is the one that run.json names."""
-    if plan_digest(plans, catalogue.problems) != settings.plan_digest:
-        yield Finding("plan.parquet", "is not the plan that run.json was begun with (its digest differs)")
-    clips_of = {plan.capture.capture_id: plan.clips for plan in plans}
-    for capture in catalogue.captures:
-        clips = sorted(clips_of.get(capture.capture_id, ()))
-        edges = [(0, 0), *((clip.start, clip.stop) for clip in clips), (capture.num_frames, capture.num_frames)]
-        for (_, stop), (start, _) in pairwise(edges):
-            if stop < start:
-                yield Finding(capture.capture_id, f"no clip has the frames {stop} to {start}")
-            if stop > start:
-                yield Finding(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
+def _tiling(capture: Capture, clips: Sequence[Clip]) -> Iterator[Finding]:
+    edges = [(0, 0), *((clip.start, clip.stop) for clip in sorted(clips)), (capture.num_frames, capture.num_frames)]
+    for (_, stop), (start, _) in pairwise(edges):
+        if stop < start:
+            yield Finding(capture.capture_id, f"no clip has the frames {stop} to {start}")
+        if stop > start:
+            yield Finding(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
 
 
-def _kind(store: ClipStore, kind: Kind, plans: Sequence[CapturePlan]) -> tuple[list[Commit], list[Finding]]:
-    """The commits of one kind, and what is wrong with them or lies beside them."""
-    commits: list[Commit] = []
-    findings: list[Finding] = []
-    with ThreadPoolExecutor(READERS) as pool:
-        for plan in plans:
-            for commit, found in pool.map(lambda task: _checked(store, kind, task), plan.tasks(kind)):
-                commits += [commit] if commit else []
-                findings += found
-    planned = {f"{task.clip.clip_id}.{task.fingerprint}" for plan in plans for task in plan.tasks(kind)}
-    strangers = [name for name in store.commit_names() if name not in planned]
-    findings += [Finding(f"commits/{kind}/{name}.json", "commits a clip that is not in the plan") for name in strangers]
-    named = {commit.file for commit in commits}
-    findings += [Finding(file, "no commit names this file") for file in store.data_files() if file not in named]
-    return commits, findings
+def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
+    """The commits of a capture, and what is wrong with them or lies beside them."""
+    seen = _Seen(clips=len(plan.clips), captures={plan.capture_id})
+    for kind in kinds:
+        store, commits = ClipStore(run_uri, kind), list[Commit]()
+        for task in plan.tasks(kind):
+            commit, found = _checked(store, kind, task)
+            commits += [commit] if commit else []
+            seen.findings += found
+        beside = leftovers(run_uri, plan, kind, commits)
+        seen.findings += _beside(beside, kind)
+        seen.folders += beside.folders
+        seen.commits += len(commits)
+        if kind == Kind.POSES:
+            seen.rows = sum(commit.rows for commit in commits)
+            failures = [commit.failure for commit in commits if commit.failure]
+            seen.failed.update((f.clip.capture_id, f.clip.start, f.clip.stop, str(f.reason)) for f in failures)
+        if kind == Kind.QUALITY and commits and not commits[0].failure:
+            with contextlib.suppress(ResultsError):  # told already, with the file that is damaged
+                seen.figures[plan.capture_id] = _told_apart(figures_from_table(store.read(commits[0])))
+    return seen
+
+
+def _beside(found: Leftovers, kind: Kind) -> Iterator[Finding]:
+    for path in found.commits:
+        yield Finding(path, "commits a clip that is not in the plan")
+    for path in found.data:
+        yield Finding(path, "no commit names this file")
 
 
 def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, list[Finding]]:
@@ -159,18 +219,14 @@ def _wrong_rows(kind: Kind, task: Task, commit: Commit, table: pa.Table) -> Iter
         yield f"{repeated} rows repeat the {', '.join(keys.column_names)} of another"
 
 
-def _account(run: RunFolder, poses: Sequence[Commit]) -> Iterator[Finding]:
+def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterator[Finding]:
     """Failures and results together are the plan, and the summary says the same."""
     try:
         summary, rows = run.summary(), run.failures()
     except ResultsError as error:
         yield Finding("summary", str(error))
         return
-    problems = run.catalogue().problems
-    expected: Counter[tuple[object, ...]] = Counter(
-        (c.clip.capture_id, c.clip.start, c.clip.stop, str(c.failure.reason)) for c in poses if c.failure
-    )
-    expected.update((p.capture_id, 0, 0, str(p.reason)) for p in problems)
+    expected = seen.failed + Counter((p.capture_id, 0, 0, str(p.reason)) for p in problems)
     told: Counter[tuple[object, ...]] = Counter(
         (row["capture"], row["start"], row["stop"], row["reason"]) for row in rows
     )
@@ -178,18 +234,23 @@ def _account(run: RunFolder, poses: Sequence[Commit]) -> Iterator[Finding]:
         yield Finding("failures", f"{capture_id}/{start}-{stop} failed ({reason}) and has no row")
     for capture_id, start, stop, reason in sorted(told - expected):
         yield Finding("failures", f"{capture_id}/{start}-{stop} has a row ({reason}) too many")
-    if (summary.clips, len(summary.failures)) != (len(poses), expected.total()):
-        counted = f"{len(poses)} clips and {expected.total()} failures"
+    if (summary.clips, len(summary.failures)) != (seen.clips, expected.total()):
+        counted = f"{seen.clips} clips and {expected.total()} failures"
         yield Finding("summary.json", f"says {summary.clips} clips and {len(summary.failures)} failures, not {counted}")
 
 
-def _figures(run: RunFolder, quality: Sequence[Commit]) -> Iterator[Finding]:
-    """The summary's figures of merit are those of the tables they were taken from."""
-    store = ClipStore(run.uri, Kind.QUALITY)
-    with contextlib.suppress(ResultsError):  # told already, with the file that is damaged
-        told = run.summary().figures
-        made = {c.clip.capture_id: figures_from_table(store.read(c)) for c in quality if not c.failure}
-        for capture_id in sorted({*made, *told}):
-            # As JSON: a figure that is NaN equals itself there.
-            if json.dumps(made.get(capture_id), sort_keys=True) != json.dumps(told.get(capture_id), sort_keys=True):
-                yield Finding("summary.json", f"the figures of {capture_id} are not those of its table in quality/")
+def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Finding]:
+    """The figures of merit that the run tells of all captures are those of the tables they were taken from."""
+    try:
+        told = {capture_id: _told_apart(figures) for capture_id, figures in FigureTable(run.figures_uri).each()}
+    except ResultsError as error:
+        yield Finding("figures.parquet", str(error))
+        return
+    for capture_id in sorted({*made, *told}):
+        if made.get(capture_id) != told.get(capture_id):
+            yield Finding("figures.parquet", f"the figures of {capture_id} are not those of its table in quality/")
+
+
+def _told_apart(figures: dict[str, float]) -> str:
+    """A digest; as JSON, where a figure that is NaN equals itself."""
+    return digest(figures)

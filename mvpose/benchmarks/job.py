@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from mvpose.archive.catalogue import find_captures
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.video import read_frames
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
+from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.reconstruct import reconstruct
 from mvpose.records import Capture
@@ -38,7 +39,7 @@ def run(config: JobBenchmark) -> dict[str, float]:
     """Print one line a measurement; the figures by name. A frame counts once, however many cameras saw it."""
     with tempfile.TemporaryDirectory() as scratch:
         job = ReconstructJob(archive=config.archive, output=scratch, clip_frames=config.clip_frames)
-        captures = [plan.capture for plan in plan_job(job).plans]
+        captures = find_captures(config.archive, job.catalogue).captures
         figures = dict(_stages(job, captures[0])) | dict(_jobs(job, config.workers, scratch))
     for name, value in figures.items():
         print(f"{name:32} {value:10.2f}")

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Annotated
 
 import tyro
 
 from mvpose import tracking
+from mvpose.archive.catalogue_table import listed
 from mvpose.archive.commits import create_once
+from mvpose.archive.figure_table import FigureTable
 from mvpose.archive.locations import exists, join, read_text
-from mvpose.archive.run_folder import RunFolder, Summary
+from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, uncommitted
+from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive
+from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
 
 # What an estimate assumes: camera-frames a second and core of the default detector (measured on 1080p H.264, 4
@@ -76,7 +81,7 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     known = json.loads(read_text(uri))
     if anew:
         store = replace(command.tracking, uri=known["uri"])
-        figures = {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
+        figures = _recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
         tracking.log_figures(store, known["run_id"], figures)
@@ -84,14 +89,23 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     return tracking.described(replace(command.tracking, uri=known["uri"]), known["run_id"])
 
 
+def _recorded_figures(summary: Summary) -> dict[str, float]:
+    """Those of every capture; of more than a page shows, their medians: a capture has some two hundred."""
+    if isinstance(summary.figures, FigureTable) and len(summary.figures) > MAX_LINES:
+        return {f"median/{name}": value for name, value in summary.figures.medians().items()}
+    return {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
+
+
 def _told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
     done = "" if anew else "Nothing to do. "
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
-    for capture_id, figures in summary.figures.items():
+    for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
         told = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
         lines.append(f"  {capture_id}: {told}")
+    if len(summary.figures) > MAX_LINES:
+        lines.append(f"  ... all of them in {RunFolder(command.output).figures_uri}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
         lines.append(f"{len(summary.failures)} without a result ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
@@ -108,7 +122,7 @@ def _named(clip: Clip) -> str:
     return f"{clip.capture_id} frames {clip.start} to {clip.stop - 1}" if clip.stop > clip.start else clip.capture_id
 
 
-# Of the figures of a capture those that a user looks at first; all of them are in `quality/`, summary.json and MLflow.
+# Of the figures of a capture those that a user looks at first; all of them are in figures.parquet and MLflow.
 HEADLINES = {
     "body_used_mean_px": "reprojection error {:.1f} px",
     "body_left_out_mean_px": "left-out camera {:.1f} px",
@@ -120,17 +134,19 @@ HEADLINES = {
 
 def _described(command: Reconstruct, work: Work) -> str:
     """The resolved settings, the clips to do and done, and an estimate of time and size."""
-    clips = [t for plan in work.plans for t in plan.tasks(Kind.POSES)]
-    todo = uncommitted(ClipStore(command.output, Kind.POSES), clips)
-    cameras = {p.capture.capture_id: len(p.capture.videos) for p in work.plans}
-    camera_frames = sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
+    totals, done, camera_frames = work.planned.totals, work.planned.totals.clips, 0
+    cameras = {c.capture_id: len(c.footage) for c in listed(work.planned.catalogue)}
+    for wave in waves(work.planned.tasks(), command.engine.wave_clips):
+        todo = uncommitted(ClipStore(command.output, Kind.POSES), [t for plan in wave for t in plan.tasks(Kind.POSES)])
+        done -= len(todo)
+        camera_frames += sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
     workers = Engine(command.engine).local_workers()
     seconds = camera_frames / (ASSUMED_CAMERA_FRAMES_PER_SECOND * workers)
     lines = [f"{key} = {value}" for key, value in flatten(command).items()]
-    lines += [f"problem: {p.capture_id}: {p.detail}" for p in work.catalogue.problems]
-    lines += [f"note: {note}" for note in work.catalogue.notes]
+    lines += [f"problem: {p.capture_id}: {p.detail}" for p in work.planned.problems]
+    lines += [f"note: {note}" for note in work.planned.notes]
     lines += [
-        f"{len(clips)} clips of {len(work.plans)} captures: {len(clips) - len(todo)} done, {len(todo)} to do.",
+        f"{totals.clips} clips of {totals.captures} captures: {done} done, {totals.clips - done} to do.",
         f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "
         f"a second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]

@@ -46,13 +46,16 @@ class EngineConfig:
     """A clip whose worker died this often becomes a failure row."""
     clip_timeout_s: float | None = None
     """Seconds after which a clip becomes a failure row; without it 10 minutes and 2.5 s for each camera and frame."""
+    wave_clips: int = 4096
+    """Clips that go through all stages before the next ones begin (a capture stays in one wave). Workers wait for the
+    last clip of each stage of a wave: give a cluster of hundreds of workers 64 or more a worker."""
     object_store_mib: int = 256
     """Of a Ray started here. Rows are ids and receipts; frames never enter the store."""
     metrics_port: int | None = None
     """Where a Ray started here lets Prometheus read its figures and the job's; any free port without it."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_attempts"):
+        for name in ("workers", "max_attempts", "wave_clips"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more.")
         if self.cpus_per_worker <= 0 or self.gpus_per_worker < 0:
@@ -84,8 +87,11 @@ class Engine:
         self.config = config
         self._started = False
 
-    def run(self, spec: StageSpec, tasks: list[Task]) -> Iterator[Receipt]:
-        """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be."""
+    def run(self, spec: StageSpec, tasks: list[Task], *, later: int = 0) -> Iterator[Receipt]:
+        """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be.
+
+        So many tasks of this stage as `later` says are still to come, which only the figures for Prometheus tell.
+        """
         if not tasks:
             return iter(())
         if self.config.local:
@@ -95,7 +101,7 @@ class Engine:
         least, most = self.pool_limits(need)
         limits = min(least, len(tasks)), min(most, len(tasks))
         receipts = _ray_data(replace(spec, replaceable=True), task_rows(tasks), need, limits)
-        return _checked(counted(receipts, spec.kind, len(tasks), limits[1]))
+        return _checked(counted(receipts, spec.kind, len(tasks), limits[1], later))
 
     def describe(self) -> str:
         """Where the work runs, in words."""

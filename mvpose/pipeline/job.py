@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import groupby
 from typing import Any
 
-from mvpose.archive.catalogue import NOTHING_KNOWN, Catalogue, CatalogueConfig, find_captures, rig_digest
-from mvpose.archive.catalogue_table import known_videos
+from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.archive.catalogue_table import Listed, known_videos
 from mvpose.archive.locations import absolute, exists, join
-from mvpose.archive.run_folder import RunFolder, Settings, Summary, plan_digest
+from mvpose.archive.planned import Planned, lay_out
+from mvpose.archive.run_end import end_run, withdraw_failures
+from mvpose.archive.run_folder import RunFolder, Settings
+from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
 from mvpose.config import digest, flatten
 from mvpose.errors import ConfigError
@@ -23,7 +23,7 @@ from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import plan_capture
-from mvpose.pipeline.progress import with_progress
+from mvpose.pipeline.progress import Progress
 from mvpose.pipeline.stages import (
     DetectStage,
     FilterStage,
@@ -34,11 +34,12 @@ from mvpose.pipeline.stages import (
     RigStage,
     TrackStage,
 )
+from mvpose.pipeline.waves import OpenWork, uncommitted, waves
 from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import Capture, CapturePlan, Kind, Task, Video
+from mvpose.records import CaptureTasks, Kind, Task, Video
 from mvpose.tracking import TrackingConfig
 
 
@@ -75,8 +76,6 @@ class ReconstructJob:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
-LISTERS = 16
-"""Listings at a time: they wait for the storage."""
 LEAST_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
 """25 times what the default detector takes on one core (10 camera-frames a second on 1080p, measured)."""
@@ -84,53 +83,44 @@ TIMEOUT_S_PER_CAMERA_FRAME = 2.5
 
 @dataclass(frozen=True)
 class Work:
-    """What is planned, and the part of it that is still to do."""
+    """What is planned, before anything of it is written to the output."""
 
     run: RunFolder
     settings: Settings
-    catalogue: Catalogue
-    plans: tuple[CapturePlan, ...]
+    planned: Planned
     model: ChosenModel | None = None
-
-    @cached_property
-    def open(self) -> tuple[CapturePlan, ...]:
-        """Captures that are not complete: filtered poses or quality, the last things made, are not committed."""
-        unmade: set[str] = set()
-        for kind in (Kind.FILTERED, Kind.QUALITY):
-            tasks = [task for plan in self.plans for task in plan.tasks(kind)]
-            unmade |= {task.clip.capture_id for task in uncommitted(ClipStore(self.run.uri, kind), tasks)}
-        return tuple(plan for plan in self.plans if plan.capture.capture_id in unmade)
 
 
 def plan_job(job: ReconstructJob) -> Work:
-    """Find the captures and lay out the work; writes nothing."""
+    """Find the captures and lay out the work; writes nothing to the output."""
     archive, output = absolute(job.archive), absolute(job.output)
     if f"{archive}/".startswith(f"{output}/"):
         raise ConfigError(
             f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
         )
-    catalogue = find_captures(job.archive, job.catalogue, _known(job))
+    found = look_through(job.archive, job.catalogue, _known(job))
     model = choose_model(job.model, job.tracking) if job.model else None
     detector = detector_digest(job.detector)
     reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
-    plans = tuple(
-        plan_capture(
+    filtering = digest(job.filtering) if job.filtered else None
+
+    def plan_of(capture: Listed) -> CaptureTasks:
+        return plan_capture(
             capture,
             clip_frames=job.clip_frames,
             detection=detector if model is None else _looked_at_again(detector, model, capture, job.reconstruction),
             reconstruction=reconstruction,
-            filtering=digest(job.filtering) if job.filtered else None,
+            filtering=filtering,
         )
-        for capture in catalogue.captures
-    )
-    run = RunFolder(job.output)
-    settings = Settings(values=result_settings(job, model), plan_digest=plan_digest(plans, catalogue.problems))
-    return Work(run, settings, catalogue, plans, model)
+
+    planned = lay_out(found, plan_of)
+    settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
+    return Work(RunFolder(job.output), settings, planned, model)
 
 
-def _looked_at_again(detector: str, model: ChosenModel, capture: Capture, config: ReconstructionConfig) -> str:
+def _looked_at_again(detector: str, model: ChosenModel, capture: Listed, config: ReconstructionConfig) -> str:
     """Digest of what a network's 2D joints depend on besides the footage: it looks through the calibrated cameras."""
-    return digest(detector, model.weights_sha256, rig_digest(capture.rig), config)
+    return digest(detector, model.weights_sha256, capture.rig_digest, config)
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
@@ -148,19 +138,17 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     # Workers may stand in other folders than this process: what they are told is absolute.
     job = replace(job, output=absolute(job.output))
     work = plan_job(job)
-    settings = work.settings
-    if not job.replan and work.run.matches(settings) and work.run.finished() and not job.retry_failed:
-        return work.run.summary()
-    work.run.begin(settings, work.catalogue, work.plans, replan=job.replan)
-    if job.retry_failed and work.run.withdraw_failures(work.plans):
-        work = plan_job(job)
+    if not job.replan and work.run.matches(work.settings) and not job.retry_failed and (ended := work.run.ended()):
+        return ended
+    work.run.begin(work.settings, work.planned, replan=job.replan)
+    if job.retry_failed:
+        withdraw_failures(work.run, work.planned.tasks())
     engine = Engine(job.engine)
     try:
-        source = PlanSource(job.output, settings.plan_digest)
-        seconds = dict(_run_stages(job, work, source, engine))
+        seconds = _run_waves(job, work, engine)
     finally:
         engine.close()
-    return work.run.finalize(work.catalogue, work.plans, seconds)
+    return end_run(work.run, work.planned, seconds)
 
 
 def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
@@ -179,35 +167,52 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     return settings | {"detector": detector_digest(job.detector)} | named
 
 
-def _run_stages(job: ReconstructJob, work: Work, source: PlanSource, engine: Engine) -> Iterator[tuple[str, float]]:
-    """Each stage over what it still has to do; yields the seconds that each took."""
+def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
+    """Wave after wave of whole captures through all stages; the seconds that each stage took."""
+    stages = list(_stages(job, work))
+    open_work = OpenWork.of(job.output, work.planned.tasks())
+    progress = {spec.kind: Progress(label=spec.kind, **open_work.totals(Kind(spec.kind))) for spec in stages}
+    seconds = dict.fromkeys(progress, 0.0)
+    for wave in waves(open_work.captures(work.planned.tasks()), job.engine.wave_clips):
+        for spec in stages:
+            started = time.perf_counter()
+            told, tasks = progress[spec.kind], [t for capture in wave for t in capture.tasks(Kind(spec.kind))]
+            todo = uncommitted(ClipStore(job.output, spec.kind), tasks)
+            told.without(len(tasks) - len(todo), _frames(tasks) - _frames(todo))
+            later = told.clips - told.clips_done - len(todo)
+            for _ in told.told(engine.run(spec, todo, later=later), len(todo)):
+                pass
+            seconds[spec.kind] += time.perf_counter() - started
+    return seconds
+
+
+def _frames(tasks: Sequence[Task]) -> int:
+    return sum(task.clip.stop - task.clip.start for task in tasks)
+
+
+def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
+    return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
+
+
+def _stages(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
+    """How workers make each stage, in order."""
     invocation = uuid.uuid4().hex[:12]
-    for kind, make, arguments in _stages(job, source, work.model):
-        started = time.perf_counter()
-        spec = StageSpec(
+    timeout_s = _clip_timeout_s(job, work.planned.most_cameras)
+    for kind, make, arguments in _makers(job, PlanSource(job.output, work.settings.plan_digest), work.model):
+        yield StageSpec(
             kind=kind,
             make=make,
             arguments=arguments,
             run_uri=job.output,
             invocation=invocation,
             max_attempts=job.engine.max_attempts,
-            clip_timeout_s=_clip_timeout_s(job, work.plans),
+            clip_timeout_s=timeout_s,
             clip_frames=job.clip_frames,
             keeps_weights=kind == Kind.KEYPOINTS,
         )
-        todo = uncommitted(ClipStore(job.output, kind), [t for plan in work.open for t in plan.tasks(kind)])
-        frames = sum(t.clip.stop - t.clip.start for t in todo)
-        for _ in with_progress(engine.run(spec, todo), kind, len(todo), frames):
-            pass
-        yield kind, time.perf_counter() - started
 
 
-def _clip_timeout_s(job: ReconstructJob, plans: Sequence[CapturePlan]) -> float:
-    cameras = max((len(plan.capture.videos) for plan in plans), default=1)
-    return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
-
-
-def _stages(
+def _makers(
     job: ReconstructJob, source: PlanSource, model: ChosenModel | None
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(what it makes, how a worker makes the stage, with what), in order."""
@@ -226,15 +231,3 @@ def _stages(
     if job.filtered:
         yield Kind.FILTERED, FilterStage, {"source": source, "config": job.filtering}
     yield Kind.QUALITY, QualityStage, reconstruction | {"adjusted": job.adjust_extrinsics}
-
-
-def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that have no commit, by one listing a capture; tasks of a capture stand together."""
-
-    def undone(own: list[Task]) -> list[Task]:
-        done = store.commits_of(own[0].clip.capture_id)
-        return [task for task in own if task.name not in done]
-
-    captures = [list(own) for _, own in groupby(tasks, key=lambda task: task.clip.capture_id)]
-    with ThreadPoolExecutor(LISTERS) as pool:
-        return [task for left in pool.map(undone, captures) for task in left]

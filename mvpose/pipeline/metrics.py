@@ -40,22 +40,27 @@ STEPS = Figure("mvpose_step_seconds", "counter", "Seconds of workers by step.", 
 """`detect` is time in the model, `decode_wait` time that the model waited for frames, `decode` time of decoder threads
 (several at a time); other stages have steps of their own."""
 CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker was at a clip.")
-QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips to do in the stage that runs.")
+QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job to do in the stage that runs.")
 WORKERS = Figure("mvpose_workers", "gauge", "Largest number of workers of the stage that runs.")
 FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
 
 CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 
 
-def counted(receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers: int) -> Iterator[dict[str, Any]]:
-    """Pass the receipts of a stage on, counting them. Ray is running."""
+def counted(
+    receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers: int, later: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Pass the receipts of a stage on, counting them; `later` clips will come to it in other parts of the job.
+
+    Ray is running.
+    """
     told = {figure: _of_ray(figure) for figure in FIGURES}
     here = {"stage": stage}
     told[WORKERS].set(workers, here)
-    told[QUEUE].set(clips, here)
+    told[QUEUE].set(clips + later, here)
     try:
         for done, receipt in enumerate(receipts, start=1):
-            told[QUEUE].set(clips - done, here)
+            told[QUEUE].set(clips - done + later, here)
             told[CLIP_SECONDS].observe(float(receipt["wall"]), here)
             counts = [(FRAMES, receipt["frames"], here), (RETRIED, receipt["attempts"] - 1, here)]
             counts += [(STEPS, s, here | {"step": step}) for step, s in json.loads(receipt["seconds"]).items()]
@@ -66,7 +71,7 @@ def counted(receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers:
                     told[figure].inc(float(count), tags)
             yield receipt
     finally:
-        told[QUEUE].set(0, here)
+        told[QUEUE].set(later, here)
         told[WORKERS].set(0, here)
 
 

@@ -12,23 +12,22 @@ from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 
-from mvpose.archive.catalogue import footage_identity, rig_digest
+from mvpose.archive.catalogue_table import Listed
 from mvpose.archive.store import FINGERPRINT_LENGTH
 from mvpose.archive.tables import SCHEMA_VERSION
 from mvpose.config import digest
 from mvpose.errors import ConfigError
-from mvpose.records import Capture, CapturePlan, Clip
+from mvpose.records import CaptureTasks, Clip
 
 
 def plan_capture(
-    capture: Capture, *, clip_frames: int, detection: str, reconstruction: str, filtering: str | None
-) -> CapturePlan:
+    capture: Listed, *, clip_frames: int, detection: str, reconstruction: str, filtering: str | None
+) -> CaptureTasks:
     """The work on a capture, from digests of the settings of 2D, of 3D and of filtering (None: nothing is filtered)."""
-    footage = [(v.camera, v.first_frame, footage_identity(v)) for v in capture.videos]
-    keypoints = fingerprint("keypoints", footage, detection)
-    poses = fingerprint("poses", SCHEMA_VERSION, keypoints, rig_digest(capture.rig), reconstruction, clip_frames)
-    return CapturePlan(
-        capture=capture,
+    keypoints = fingerprint("keypoints", capture.footage, detection)
+    poses = fingerprint("poses", SCHEMA_VERSION, keypoints, capture.rig_digest, reconstruction, clip_frames)
+    return CaptureTasks(
+        capture_id=capture.capture_id,
         clips=tuple(split_into_clips(capture.capture_id, capture.num_frames, clip_frames)),
         keypoints=keypoints,
         poses=poses,

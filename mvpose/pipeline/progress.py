@@ -5,27 +5,53 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def with_progress(receipts: Iterable[dict[str, Any]], label: str, clips: int, frames: int) -> Iterator[dict[str, Any]]:
-    """Pass receipts on, telling clips, failures, frames a second and time left."""
-    started = last = time.monotonic()
-    done = failed = frames_done = 0
-    live = sys.stderr.isatty()
-    for receipt in receipts:
-        done, frames_done = done + 1, frames_done + int(receipt["frames"])
-        failed += bool(receipt["failure"])
-        now = time.monotonic()
-        if live or done == clips or now - last > SECONDS_BETWEEN_LINES:
-            last = now
-            rate = max(frames_done, 1) / max(now - started, 1e-9)
-            line = (
-                f"{label}: {done}/{clips} clips, {frames_done}/{frames} frames, {rate:.1f} frames/s, "
-                f"{(frames - frames_done) / rate:.0f} s left" + (f", {failed} failed" if failed else "")
-            )
-            end = "\n" if done == clips or not live else ""
-            print(f"\r\033[K{line}" if live else line, end=end, file=sys.stderr, flush=True)
-        yield receipt
+@dataclass(kw_only=True)
+class Progress:
+    """How far a stage is in the whole job, which it does in parts."""
+
+    label: str
+    clips: int
+    """To do in this start of the job."""
+    frames: int
+    clips_done: int = 0
+    frames_done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """In the parts that are over."""
+
+    def without(self, clips: int, frames: int) -> None:
+        """So many of those to do were found to be done."""
+        self.clips -= clips
+        self.frames -= frames
+
+    def told(self, receipts: Iterable[dict[str, Any]], clips: int) -> Iterator[dict[str, Any]]:
+        """Pass the receipts of a part of so many clips on, telling clips, failures, frames a second and time left."""
+        started = last = time.monotonic()
+        live, end_of_part = sys.stderr.isatty(), self.clips_done + clips
+        for receipt in receipts:
+            self.clips_done += 1
+            self.frames_done += int(receipt["frames"])
+            self.failed += bool(receipt["failure"])
+            now = time.monotonic()
+            ended = self.clips_done == end_of_part
+            if live or self.clips_done == self.clips or now - last > SECONDS_BETWEEN_LINES:
+                last = now
+                line = self._line(self.seconds + now - started)
+                end = "\n" if ended or not live else ""
+                print(f"\r\033[K{line}" if live else line, end=end, file=sys.stderr, flush=True)
+            yield receipt
+        self.seconds += time.monotonic() - started
+
+    def _line(self, seconds: float) -> str:
+        rate = max(self.frames_done, 1) / max(seconds, 1e-9)
+        return (
+            f"{self.label}: {self.clips_done}/{self.clips} clips, {self.frames_done}/{self.frames} frames, "
+            f"{rate:.1f} frames/s, {(self.frames - self.frames_done) / rate:.0f} s left"
+            + (f", {self.failed} failed" if self.failed else "")
+        )

@@ -5,25 +5,27 @@ from functools import partial
 
 import pytest
 
-from mvpose.archive.catalogue import Catalogue, Problem
+from mvpose.archive.catalogue import Problem
 from mvpose.archive.commits import create_once, write_whole
 from mvpose.archive.locations import exists, join
-from mvpose.archive.run_folder import RunFolder, Settings, plan_digest
+from mvpose.archive.planned import Planned, lay_out
+from mvpose.archive.run_end import end_run
+from mvpose.archive.run_folder import RunFolder, Settings
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 
 pytestmark = pytest.mark.fault
 
 
-def catalogue(name: str) -> Catalogue:
-    return Catalogue([], [Problem(name, FailureReason.VIDEO_UNREADABLE, "broken")], [])
+def planned(name: str) -> Planned:
+    return lay_out([Problem(name, FailureReason.VIDEO_UNREADABLE, "broken")], lambda capture: pytest.fail(str(capture)))
 
 
 def settings(name: str) -> Settings:
-    return Settings({"clip_frames": name}, plan_digest([], catalogue(name).problems))
+    return Settings({"clip_frames": name}, planned(name).totals.digest)
 
 
 def begin(uri: str, name: str, replan: bool = False) -> None:
-    RunFolder(uri).begin(settings(name), catalogue(name), [], replan=replan)
+    RunFolder(uri).begin(settings(name), planned(name), replan=replan)
 
 
 def at_once(*actions) -> list[Exception]:
@@ -95,7 +97,7 @@ def test_a_driver_whose_output_was_replanned_removes_nothing_of_its_successor(tm
     begin(uri, "b", replan=True)
     write_whole(join(uri, "poses", "one", "made-by-b.parquet"), b"b")
     with pytest.raises(ResultsError, match="was replanned"):
-        RunFolder(uri).finalize(catalogue("a"), [], {})
+        end_run(RunFolder(uri), planned("a"), {})
     assert exists(join(uri, "poses", "one", "made-by-b.parquet"))
 
 
@@ -105,7 +107,7 @@ def test_a_driver_that_ends_disturbs_no_other_that_writes(tmp_path):
 
     def end_again_and_again() -> None:
         while not over.is_set():
-            RunFolder(uri).finalize(catalogue("a"), [], {})
+            end_run(RunFolder(uri), planned("a"), {})
 
     def write() -> None:
         try:

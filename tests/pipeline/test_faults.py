@@ -268,5 +268,4 @@ def test_the_job_has_a_default_time_that_grows_with_its_clips(archive, tmp_path)
     from mvpose.pipeline.job import _clip_timeout_s, plan_job
 
     plain = ReconstructJob(archive=archive, output=str(tmp_path / "run"), detector=job(archive, "").detector)
-    plans = plan_job(plain).plans
-    assert _clip_timeout_s(plain, plans) == 600 + 2.5 * 4 * 300
+    assert _clip_timeout_s(plain, plan_job(plain).planned.most_cameras) == 600 + 2.5 * 4 * 300

@@ -1,0 +1,177 @@
+"""How a run ends: failures and figures gathered, what no commit names removed, the summary written.
+
+All of it some captures at a time; only what the summary tells is held.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import pyarrow as pa
+
+from mvpose.archive.catalogue_table import Problem
+from mvpose.archive.commits import swept, write_whole, write_whole_file
+from mvpose.archive.failure_table import failure_table
+from mvpose.archive.figure_table import FigureTable, figure_rows, figure_writer
+from mvpose.archive.leftovers import leftovers, strangers, tidy
+from mvpose.archive.locations import join
+from mvpose.archive.plan_table import taken_over
+from mvpose.archive.planned import Planned
+from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.run_summary import Summary
+from mvpose.archive.store import ClipStore, Commit, parquet_bytes
+from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
+
+READERS = 16
+"""Captures looked at at a time: their commits wait for the storage."""
+CAPTURES_AT_ONCE = 256
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What came of one capture."""
+
+    capture_id: str
+    clips: int
+    failures: tuple[ClipFailure, ...]
+    notes: tuple[str, ...]
+    figures: pa.Table | None
+    folders: tuple[str, ...]
+    """Folders in those of the capture: of others, or of nobody."""
+
+
+def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> Summary:
+    """Gather failures and figures, remove what no commit names, write the summary.
+
+    ResultsError if another start has replanned the folder meanwhile: what this one does not know is not rubbish.
+    """
+    _require_own(run, planned)
+    failures = [_unplanned(problem) for problem in planned.problems]
+    notes, clips, ids, folders = list(planned.notes), 0, set[str](), list[str]()
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        with figure_writer(file.name) as figures:
+            for some in _in_parallel(partial(_ended, run.uri), planned.tasks()):
+                for each in some:
+                    ids.add(each.capture_id)
+                    clips += each.clips
+                    failures += each.failures
+                    notes += each.notes
+                    folders += each.folders
+                figures.write_table(figure_rows([each.figures for each in some if each.figures is not None]))
+                _require_own(run, planned)
+        write_whole_file(run.figures_uri, file.name)
+    write_whole(join(run.uri, "failures", "failures.parquet"), parquet_bytes(failure_table(failures)))
+    for kind in Kind:
+        rubbish = strangers(run.uri, kind, ids, folders)
+        for path in (*rubbish.commits, *rubbish.data):
+            swept(join(run.uri, path))
+    summary = Summary(
+        captures=planned.totals.captures,
+        clips=clips,
+        frames=planned.totals.frames,
+        failures=tuple(failures),
+        figures=FigureTable(run.figures_uri),
+        notes=tuple(notes),
+        plan_digest=planned.totals.digest,
+    )
+    write_whole(join(run.uri, "summary.json"), _json(_told(summary)))
+    write_whole(join(run.uri, "performance.json"), _json(dict(seconds)))
+    swept(join(run.uri, "attempts"))
+    return summary
+
+
+def withdraw_failures(run: RunFolder, plans: Iterable[CaptureTasks]) -> int:
+    """Make what failed undone again, and all that was made without it; the number of captures concerned.
+
+    2D joints that were found are kept: they depend on no other clip. Of the later kinds nothing is, since who is
+    who in a capture, and its adjusted rig, were decided without the clips that failed. The summary and the last kinds
+    go first, so that after a crash in here the failures that are left are found again.
+    """
+    return sum(sum(some) for some in _in_parallel(partial(_withdrawn, run.uri), plans))
+
+
+def _withdrawn(run_uri: str, plan: CaptureTasks) -> bool:
+    commits = {kind: _commits(run_uri, plan, kind) for kind in Kind}
+    if not any(commit.failure for of_kind in commits.values() for commit in of_kind):
+        return False
+    swept(join(run_uri, "summary.json"))
+    for kind in reversed(Kind):
+        for commit in commits[kind]:
+            if commit.failure or kind != Kind.KEYPOINTS:
+                ClipStore(run_uri, kind).withdraw(commit.clip, commit.fingerprint)
+    return True
+
+
+def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks]) -> Iterator[list[T]]:
+    """The results of some captures after the other, in order."""
+    upcoming = iter(plans)
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
+            yield list(pool.map(work, some))
+
+
+def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
+    """What came of a capture; what lies beside its results is removed.
+
+    Commits go first: one whose data is gone would keep its clip from ever being made again.
+    """
+    commits = {kind: _commits(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
+    poses = commits[Kind.POSES]
+    # A clip that failed before has no poses either: where all have, two of three commits need not be read.
+    whole = len(poses) == len(plan.clips) and not any(commit.failure for commit in poses)
+    folders: list[str] = []
+    for kind in Kind:
+        if whole and kind not in commits and tidy(run_uri, plan, kind):
+            continue
+        found = leftovers(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
+        folders += found.folders
+        for path in (*found.commits, *found.data):
+            swept(join(run_uri, path))
+    made = [commit for commit in commits[Kind.QUALITY] if not commit.failure]
+    return _Ended(
+        plan.capture_id,
+        clips=len(poses),
+        failures=tuple(commit.failure for commit in poses if commit.failure),
+        notes=tuple(_unfiltered(commits[Kind.FILTERED])),
+        figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
+        folders=tuple(folders),
+    )
+
+
+def _commits(run_uri: str, plan: CaptureTasks, kind: Kind) -> list[Commit]:
+    store = ClipStore(run_uri, kind)
+    return [c for task in plan.tasks(kind) if (c := store.committed(task.clip, task.fingerprint))]
+
+
+def _require_own(run: RunFolder, planned: Planned) -> None:
+    if run.settings().plan_digest != planned.totals.digest:
+        raise taken_over(run.uri)
+
+
+def _unfiltered(commits: list[Commit]) -> Iterator[str]:
+    """The raw poses are there all the same: filters that cannot be run are told, and are no failures."""
+    for failure in (commit.failure for commit in commits):
+        if failure and failure.stage == Kind.FILTERED:
+            yield f"{failure.clip.capture_id}: no filtered poses: {failure.detail}"
+
+
+def _unplanned(problem: Problem) -> ClipFailure:
+    return ClipFailure(Clip(problem.capture_id, 0, 0), "catalogue", problem.reason, problem.detail)
+
+
+def _told(summary: Summary) -> dict[str, object]:
+    """All but the figures, which have a table of their own."""
+    return {field.name: getattr(summary, field.name) for field in fields(summary) if field.name != "figures"}
+
+
+def _json(record: dict) -> bytes:
+    return json.dumps(record, indent=1, sort_keys=True, default=vars).encode()
