@@ -18,6 +18,7 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People
 from mvpose.models.method import MethodConfig
+from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
 from mvpose.pipeline.stages import DetectStage, PlanSource, stack_people
@@ -27,8 +28,6 @@ from mvpose.reconstruction.observations import observe
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Capture, Keypoints2D
 from mvpose.skeleton import SKELETONS
-from mvpose.training.augmentation import NONE, crop_from_picture
-from mvpose.training.batches import pinhole_boxes, pinhole_crop
 
 BATCH = 8
 # Box about the joints to crop: what training shows.
@@ -115,7 +114,7 @@ def _asked(
     box = np.where((member >= 0)[:, None], _joint_boxes(seen, t, place), np.nan)
     pinhole, cameras = pinhole_boxes(rig, box), rig.projections.double().numpy()
     for v in np.flatnonzero(member >= 0):
-        change = crop_from_picture(pinhole[v], method.size, MARGIN, NONE, np.random.default_rng(0))
+        change = crop_about(pinhole[v], method.size, MARGIN)
         crops[v] = pinhole_crop(pictures[v], rig, int(v), change, method.size).transpose(2, 0, 1)
         projections[v], back[v] = change @ cameras[v], np.linalg.inv(change)
     row = np.arange(views)

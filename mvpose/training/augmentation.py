@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from mvpose.errors import ConfigError
+from mvpose.models.pinhole_crops import crop_about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,29 +56,23 @@ NONE = AugmentationConfig(
 )
 
 
-def crop_from_picture(
+def drawn_crop(
     box: Float[np.ndarray, "4"],
     size: tuple[int, int],
     margin: float,
     config: AugmentationConfig,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "3 3"]:
-    """The map of pixels of a picture to those of a crop of (width, height) `size`, turned about the box's centre.
-
-    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, and the crop shows `margin` times the box along the side
-    that needs it. It goes into the camera matrix as `map @ K`.
-    """
+    """A crop about the box (`models.pinhole_crops.crop_about`), turned, zoomed and shifted as drawn."""
     turn, scale, right, down = rng.uniform(-1.0, 1.0, 4)
-    angle = np.radians(config.rotation_degrees * turn)
-    extent = np.maximum(box[2:] - box[:2], 1.0)
-    factor = float((np.array(size) / (margin * extent)).min()) * (1.0 + config.scale * scale)
-    c, s = factor * np.cos(angle), factor * np.sin(angle)
-    middle = (np.array(size) - 1.0) / 2.0 + config.shift * np.array(size) * (right, down)
-    linear = np.array([[c, -s], [s, c]])
-    out = np.eye(3)
-    out[:2, :2] = linear
-    out[:2, 2] = middle - linear @ ((box[:2] + box[2:]) / 2.0)
-    return out
+    return crop_about(
+        box,
+        size,
+        margin,
+        turn=float(np.radians(config.rotation_degrees * turn)),
+        zoom=1.0 + config.scale * float(scale),
+        shift=(config.shift * float(right), config.shift * float(down)),
+    )
 
 
 def recoloured(

@@ -14,15 +14,14 @@ from torch import Tensor
 from mvpose.archive.image_folder import read_picture
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Picture, Sample
-from mvpose.geometry.camera import CameraRig
-from mvpose.geometry.lens import LensModel
 from mvpose.models.objective import MultiViewTruth
+from mvpose.models.pinhole_crops import pinhole_boxes, pinhole_crop
 from mvpose.skeleton import Skeleton
 from mvpose.training.augmentation import (
     NONE,
     AugmentationConfig,
     covered,
-    crop_from_picture,
+    drawn_crop,
     mirrored,
     recoloured,
     without_some_views,
@@ -101,7 +100,7 @@ def sample_arrays(
         present = without_some_views(present, config, rng)
     pinholes, boxes = seen.rig.projections.double().numpy(), pinhole_boxes(seen.rig, seen.box)
     for v in np.flatnonzero(present):
-        change = crop_from_picture(boxes[v], view.size, view.margin, config or NONE, rng)
+        change = drawn_crop(boxes[v], view.size, view.margin, config or NONE, rng)
         crop = pinhole_crop(_decoded(seen.pictures[v], seen), seen.rig, int(v), change, view.size)
         if config:
             crop = covered(recoloured(crop, config, rng), config, rng)
@@ -123,47 +122,6 @@ def sample_arrays(
         "joints_2d": joints_2d.astype(np.float32),
         "inside": in_picture & known & present[:, None],
     }
-
-
-def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.ndarray, "V 4"]:
-    """Boxes in pictures to boxes about the same corners once the lens is undone; NaN stays NaN."""
-    if all(is_pinhole(rig, v) for v in range(len(rig))):
-        return box
-    corners = torch.from_numpy(np.nan_to_num(box)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
-    straight = rig.to(torch.float64).undistorted(corners)[0].numpy()
-    straight = np.where(np.isfinite(box[:, :1, None]), straight, np.nan)
-    return np.concatenate([straight.min(axis=1), straight.max(axis=1)], axis=-1)
-
-
-def is_pinhole(rig: CameraRig, v: int) -> bool:
-    """Whether a camera's lens changes nothing."""
-    return rig.lens.models[v] != LensModel.KANNALA_BRANDT and not bool(rig.lens.coefficients[v].any())
-
-
-def pinhole_crop(
-    picture: UInt8[np.ndarray, "h w 3"],
-    rig: CameraRig,
-    v: int,
-    change: Float[np.ndarray, "3 3"],
-    size: tuple[int, int],
-) -> UInt8[np.ndarray, "H W 3"]:
-    """The crop of (width, height) `size` that `change` maps undistorted pixels of view v to; black beyond the picture.
-
-    `change` is affine. The lens is undone in the same resampling, bilinear, after averaging where much is shrunk.
-    """
-    back = np.linalg.inv(change)
-    # Pixels of the picture along one of the crop: from two on, sampling alone would lose thin limbs.
-    shrunk = max(int(np.sqrt(abs(np.linalg.det(back[:2, :2]))) + 1e-6), 1)
-    if shrunk > 1:
-        h, w = (max(side // shrunk, 1) for side in picture.shape[:2])
-        picture = cv2.resize(picture[: h * shrunk, : w * shrunk], (w, h), interpolation=cv2.INTER_AREA)
-    # A pixel c of the picture is (c + 0.5) / shrunk - 0.5 of the shrunk one.
-    smaller = np.array([[1 / shrunk, 0, 0.5 / shrunk - 0.5], [0, 1 / shrunk, 0.5 / shrunk - 0.5], [0, 0, 1]])
-    if is_pinhole(rig, v):
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(picture, (smaller @ back)[:2], size, flags=flags)
-    places = _distorted_places(rig, v, back, size) * np.float32(smaller[0, 0]) + np.float32(smaller[0, 2])
-    return cv2.remap(picture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
 
 
 def projected(
@@ -198,18 +156,3 @@ def _decoded(picture: Picture, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise DatasetError(f"a crop of {sample.capture_id} frame {sample.frame} is no JPEG or PNG: convert it again.")
     return image
-
-
-def _distorted_places(
-    rig: CameraRig, v: int, picture_from_crop: Float[np.ndarray, "3 3"], size: tuple[int, int]
-) -> Float[np.ndarray, "H W 2"]:
-    """Where in the distorted picture each pixel of the crop lies; far outside where the lens shows nothing."""
-    u, w = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
-    flat = np.stack([u.ravel(), w.ravel()], axis=-1) @ picture_from_crop[:2, :2].T + picture_from_crop[:2, 2]
-    focal, centre = rig.focal[v], rig.centre[v]
-    ideal = ((torch.from_numpy(flat) - centre) / focal).float()
-    lens = rig.lens.select([v])
-    pixels = lens.distort(ideal[None])[0] * focal.float() + centre.float()
-    seen = ideal.norm(dim=-1) <= lens.limit().float()
-    pixels = torch.where(seen[:, None], pixels, torch.full_like(pixels, -1e6))
-    return pixels.reshape(size[1], size[0], 2).numpy()

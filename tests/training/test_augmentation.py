@@ -9,12 +9,13 @@ from scipy.linalg import rq
 
 from mvpose.errors import ConfigError
 from mvpose.geometry.triangulation import triangulate
+from mvpose.models.pinhole_crops import crop_about
 from mvpose.skeleton import HUMAN36M17
 from mvpose.training.augmentation import (
     NONE,
     AugmentationConfig,
     covered,
-    crop_from_picture,
+    drawn_crop,
     mirrored,
     recoloured,
     without_some_views,
@@ -29,7 +30,7 @@ SEEDS = st.integers(0, 10_000)
 def test_a_crop_is_a_similarity_within_its_ranges_about_the_box(seed):
     config = AugmentationConfig(rotation_degrees=20.0, scale=0.2, shift=0.1)
     box = np.array([10.0, 20.0, 70.0, 140.0])
-    change = crop_from_picture(box, (128, 128), 1.5, config, np.random.default_rng(seed))
+    change = drawn_crop(box, (128, 128), 1.5, config, np.random.default_rng(seed))
     a, b = change[0, 0], change[1, 0]
     assert change[0, 1] == pytest.approx(-b) and change[1, 1] == pytest.approx(a)
     assert abs(np.degrees(np.arctan2(b, a))) <= 20.0
@@ -38,15 +39,11 @@ def test_a_crop_is_a_similarity_within_its_ranges_about_the_box(seed):
     assert np.abs(middle[:2] - 63.5).max() <= 0.1 * 128 + 1e-9
 
 
-def test_without_augmentation_a_crop_of_the_whole_picture_is_a_resize_by_the_half_pixel_rule():
-    whole = np.array([-0.5, -0.5, 127.5, 127.5])
-    change = crop_from_picture(whole, (64, 64), 1.0, NONE, np.random.default_rng(0))
-    np.testing.assert_allclose(change, [[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]], atol=1e-12)
-
-
-def test_a_tall_box_fits_into_a_wide_crop():
-    change = crop_from_picture(np.array([0.0, 0, 10, 100]), (256, 192), 1.0, NONE, np.random.default_rng(0))
-    assert (change @ (5.0, 0.0, 1.0))[1] == pytest.approx(95.5 - 96)
+def test_without_ranges_every_draw_is_the_crop_about_the_box():
+    box = np.array([10.0, 20.0, 70.0, 140.0])
+    drawn = [drawn_crop(box, (128, 96), 1.4, NONE, np.random.default_rng(seed)) for seed in range(3)]
+    for crop in drawn:
+        np.testing.assert_array_equal(crop, crop_about(box, (128, 96), 1.4))
 
 
 @given(seed=SEEDS, dropout=st.floats(0, 1), kept=st.integers(1, 4))
@@ -95,7 +92,7 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     config = AugmentationConfig(rotation_degrees=40.0, scale=0.3, shift=0.1)
     box = np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5])
-    changes = np.stack([crop_from_picture(box, (SIDE, SIDE), 1.0, config, rng) for _ in range(4)])
+    changes = np.stack([drawn_crop(box, (SIDE, SIDE), 1.0, config, rng) for _ in range(4)])
     crops = rng.integers(0, 256, (4, 3, SIDE, SIDE)).astype(np.uint8)
     joints = people(3)[2] + (*rng.uniform(-0.3, 0.3, 2), 0.0)
     return crops, changes @ ring().projections.numpy(), joints, rng.random(17) < 0.8

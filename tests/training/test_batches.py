@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Picture
-from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.triangulation import triangulate
 from mvpose.skeleton import COCO17, HUMAN36M17
 from mvpose.training.augmentation import AugmentationConfig
-from mvpose.training.batches import CropView, TrainingBatch, pinhole_crop, sample_arrays, stacked
+from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
 from tests.training.conftest import SIDE, drawn_sample, people, ring
 
 VIEW = CropView(skeleton=HUMAN36M17, size=(128, 128))
@@ -71,28 +70,6 @@ def spot(place: np.ndarray) -> np.ndarray:
 
 def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-
-
-def test_a_crop_that_changes_nothing_is_the_picture():
-    picture = rng().integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(pinhole_crop(picture, ring(), 0, np.eye(3), (SIDE, SIDE)), picture)
-
-
-def test_a_fisheye_without_coefficients_is_not_taken_for_a_pinhole():
-    rig = ring()
-    rig = replace(rig, lens=Lens.of(LensModel.KANNALA_BRANDT, [[]] * 4))
-    picture = rng().integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    assert (pinhole_crop(picture, rig, 0, np.eye(3), (SIDE, SIDE)) != picture).any()
-
-
-def test_much_smaller_crops_are_averages_not_samples():
-    """A checkerboard of single pixels is grey from afar."""
-    board = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 255
-    picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
-    change = np.diag([0.25, 0.25, 1.0])
-    change[:2, 2] = 0.5 * 0.25 - 0.5
-    small = pinhole_crop(picture, ring(), 0, change, (32, 32))
-    assert np.abs(small.astype(int) - 127).max() <= 2
 
 
 def test_missing_views_are_absent_and_spare_ones_are_left_out():
