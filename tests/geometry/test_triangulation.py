@@ -1,3 +1,5 @@
+import math
+
 import jaxtyping
 import pytest
 import torch
@@ -27,8 +29,12 @@ def test_exact_pixels_give_the_exact_point(method, engine, views, seed):
     points, pixels, projections = _scene(views, 7, seed, sigma=0.0)
     # Two shifted iterations end 0.1 mm beside the point of two exact views; each further one gains digits.
     found = triangulate(pixels, projections, method=method, engine=engine, iterations=6)
-    assert found.valid.all()
-    torch.testing.assert_close(found.points, points, atol=1e-7, rtol=0.0)
+    # Two cameras of a ring face each other: what stands near the line between them is not determined.
+    rays = torch.nn.functional.normalize(points[:, None] - ring(views).centres_world, dim=-1)
+    widest = torch.linalg.cross(rays[:, :, None], rays[:, None]).norm(dim=-1).flatten(1).amax(dim=1)
+    clear = widest > math.sin(math.radians(5.0))
+    assert found.valid[clear].all()
+    torch.testing.assert_close(found.points[clear], points[clear], atol=1e-7, rtol=0.0)
 
 
 @ways
