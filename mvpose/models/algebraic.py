@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
@@ -85,7 +84,8 @@ class RansacConfig:
 class RansacTriangulation(nn.Module):
     """The classical baseline: highest pixel of every view's map, consensus over view pairs, Huber refinement.
 
-    Takes the heatmaps of a trained per-view network and has nothing of its own to learn.
+    It has nothing of its own to learn, and nothing that is read from the maps carries a gradient: the per-view network
+    is trained by its maps alone (`ObjectiveConfig.heatmaps`), here or as a Baseline.
     """
 
     def __init__(self, network: Baseline, config: RansacConfig) -> None:
@@ -93,7 +93,6 @@ class RansacTriangulation(nn.Module):
         self.network = network
         self.config = config
 
-    @torch.no_grad()
     def forward(
         self,
         crops: Float[Tensor, "B V 3 H W"] | UInt8[Tensor, "B V 3 H W"],
@@ -105,7 +104,7 @@ class RansacTriangulation(nn.Module):
         views = open_views(crops, projections, present, self.network.config.extent)
         heatmaps = self.network.heatmaps(views)
         decoding = replace(self.network.config.decoding, kind="argmax")
-        points, confidence = read_heatmaps(heatmaps, views.size, decoding)
+        points, confidence = read_heatmaps(heatmaps.detach(), views.size, decoding)
         return consensus(points, confidence, views, self.config, heatmaps if keep_maps else None)
 
 

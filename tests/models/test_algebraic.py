@@ -13,6 +13,7 @@ from mvpose.models.algebraic import (
 from mvpose.models.backbones import ResNet
 from mvpose.models.canonical_fusion import Baseline, FusionConfig
 from mvpose.models.multiview import Decoding, open_views
+from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
 
 SMALL = AlgebraicConfig(
     head_width=16, confidence_widths=(16, 8), decoding=Decoding(sharpness=100.0, solver=DltMethod.NORMAL)
@@ -96,3 +97,17 @@ def test_ransac_with_one_view_has_no_valid_joint_and_with_two_it_may(blobs):
     assert answer.joints.isfinite().all()
     assert answer.heatmaps.shape == (2, 4, 3, 32, 32)
     assert torch.equal(answer.joints_2d, answer.joints_2d.mul(2).round() / 2)  # whole map pixels: 4 c + 1.5
+
+
+def test_the_network_under_ransac_learns_from_its_maps_and_from_nothing_that_is_read_of_them(blobs):
+    torch.manual_seed(0)
+    network = RansacTriangulation(Baseline(ResNet(18, width=8), 3, FusionConfig(head_width=16)), RansacConfig())
+    samples = blobs()
+    answer = network(samples.crops, samples.projections, keep_maps=True)
+    assert not answer.joints.requires_grad
+    assert not answer.joints_2d.requires_grad
+    everywhere = torch.ones(2, 4, 3, dtype=torch.bool)
+    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere)
+    config = ObjectiveConfig(heatmaps=1.0, points=0.0, joints=0.0)
+    objective(answer, truth, (128, 128), config)["heatmaps"].backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
