@@ -148,11 +148,15 @@ def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable
 
 
 def _labels(uris: tuple[str, ...]) -> list[str]:
-    """What tells the locations apart: of `runs/a/model` and `runs/b/model` it is `a` and `b`."""
-    paths = [uri.strip("/").split("/") for uri in uris]
+    """What tells the locations apart: of `runs/a/model` and `runs/b/model` `a` and `b`; a version's name and number."""
+    paths = [_parts(uri) for uri in uris]
     while len(paths) > 1 and len({path[-1] for path in paths}) == 1 and min(map(len, paths)) > 1:
         paths = [path[:-1] for path in paths]
     return ["-".join(_own_end(path, paths)) for path in paths]
+
+
+def _parts(uri: str) -> list[str]:
+    return [uri.removeprefix(REGISTRY).replace("/", "-")] if uri.startswith(REGISTRY) else uri.strip("/").split("/")
 
 
 def _own_end(path: list[str], paths: list[list[str]]) -> list[str]:

@@ -17,7 +17,9 @@ from mvpose.report.figures import to_png
 # A benchmark of more numbers of views than this is a curve, and a table of its own.
 TABLED_COUNTS = 4
 
-Cells = Mapping[tuple[str, bool], Mapping[int, Estimate]]
+Key = tuple[str, bool]
+"""A benchmark, and whether training has seen none of its cameras."""
+Cells = Mapping[Key, Mapping[int, Estimate]]
 
 
 def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
@@ -35,7 +37,7 @@ def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict
 
 
 def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
-    """MPJPE in mm with its 95 % interval: methods as rows, benchmarks by views as columns.
+    """MPJPE in mm with its 95 % interval: methods as rows, benchmarks by views as columns; curves stand upright.
 
     A share in brackets is that of the joints that have an answer, where it is not all; a dash is a number of views
     that the method does not take.
@@ -44,29 +46,42 @@ def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
         (key, sorted({n for cells in errors.values() for n in cells.get(key, {})}, reverse=True))
         for key in _keys(errors)
     ]
-    small = [(key, n) for key, counts in columns if len(counts) <= TABLED_COUNTS for n in counts]
-    large = [[(key, n) for n in counts] for key, counts in columns if len(counts) > TABLED_COUNTS]
-    return "\n".join(_table(part, errors, found) for part in [small, *large] if part)
+    few = [(key, n) for key, counts in columns if len(counts) <= TABLED_COUNTS for n in counts]
+    curves = [_curve(key, counts, errors, found) for key, counts in columns if len(counts) > TABLED_COUNTS]
+    return "\n".join([*([_table(few, errors, found)] if few else []), *curves])
 
 
-def _keys(errors: Mapping[str, Cells]) -> list[tuple[str, bool]]:
+def _keys(errors: Mapping[str, Cells]) -> list[Key]:
     return list(dict.fromkeys(key for cells in errors.values() for key in cells))
 
 
-def _table(columns: list[tuple[tuple[str, bool], int]], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
-    head = [f"{benchmark or 'samples'} ({'un' * unseen}seen), {n} views" for (benchmark, unseen), n in columns]
-    lines = [f"| MPJPE, mm | {' | '.join(head)} |", f"| --- |{' ---: |' * len(columns)}"]
-    for name, cells in errors.items():
-        told = [_cell(cells.get(key, {}).get(n), found[name].get(key, {}).get(n)) for key, n in columns]
-        lines.append(f"| {name} | {' | '.join(told)} |")
-    return "\n".join(lines) + "\n"
+def _table(columns: list[tuple[Key, int]], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
+    heads = ["MPJPE, mm", *(f"{_told(key)}, {n} views" for key, n in columns)]
+    return _lines(heads, [[name, *(_cell(name, key, n, errors, found) for key, n in columns)] for name in errors])
 
 
-def _cell(error: Estimate | None, found: Estimate | None) -> str:
-    if error is None or found is None or not math.isfinite(error.mean):
+def _curve(key: Key, counts: list[int], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
+    """Numbers of views as rows, methods as columns: ten numbers of views beside each other are read by nobody."""
+    heads = [f"MPJPE, mm: {_told(key)}", *errors]
+    return _lines(heads, [[f"{n} views", *(_cell(name, key, n, errors, found) for name in errors)] for n in counts])
+
+
+def _lines(heads: list[str], rows: list[list[str]]) -> str:
+    rule = f"| --- |{' ---: |' * (len(heads) - 1)}"
+    return "\n".join([f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _told(key: Key) -> str:
+    benchmark, unseen = key
+    return f"{benchmark or 'samples'} ({'un' * unseen}seen)"
+
+
+def _cell(name: str, key: Key, n: int, errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
+    error, share_found = (cells[name].get(key, {}).get(n) for cells in (errors, found))
+    if error is None or share_found is None or not math.isfinite(error.mean):
         return "–"
     span = f" ({1000 * error.low:.1f} to {1000 * error.high:.1f})" if math.isfinite(error.low) else ""
-    share = f" [{100 * found.mean:.1f} %]" if found.mean < 0.9995 else ""
+    share = f" [{100 * share_found.mean:.1f} %]" if share_found.mean < 0.9995 else ""
     return f"{1000 * error.mean:.1f}{span}{share}"
 
 

@@ -8,12 +8,15 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from mvpose.intervals import Estimate
 from mvpose.report.figures import new_figure, say_nothing_to_show
 from mvpose.report.palette import MIDDLE_INK, SERIES_INK
 
 MARKERS = "os^Dvphd"
+LOGARITHMIC_FROM = 8
+"""Cameras."""
 
 
 def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = None, most: int = 40) -> Figure:
@@ -47,7 +50,10 @@ _ENDS = ("mean", "low", "high")
 
 
 def error_over_views(series: Mapping[str, Mapping[int, Estimate]]) -> Figure:
-    """Mean error (mm) over the number of views, one line a name, with intervals as bands."""
+    """Mean error (mm) over the number of views, one line a name, with intervals as bands.
+
+    A benchmark of many cameras gets a logarithmic scale: what happens, happens among the first few.
+    """
     with new_figure(4.6) as figure:
         axes = figure.subplots()
         highest = 0.0
@@ -67,9 +73,12 @@ def _finish_views(axes: Axes, views: list[int], highest: float) -> None:
         say_nothing_to_show(axes, "There is nothing to show.")
         return
     axes.set_ylim(0, 1.05 * highest if highest else 1.0)
+    if max(views) > LOGARITHMIC_FROM:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_minor_locator(NullLocator())
     if len(views) <= 16:
-        axes.set_xticks(views)
-    axes.set(xlabel="views", ylabel="MPJPE, mm")
+        axes.set_xticks(views, [str(n) for n in views])
+    axes.set(xlabel="number of cameras", ylabel="MPJPE with 95 % interval, mm")
     axes.legend(fontsize=9)
 
 

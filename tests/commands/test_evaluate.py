@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mvpose.commands.evaluate import Evaluate, run
+from mvpose.commands.evaluate import Evaluate, _labels, run
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.tracking.registry import RegistryError, register
 from tests.evaluation.small import some_samples, write_model, write_table
@@ -122,3 +122,17 @@ def test_a_version_of_the_registry_is_judged_as_its_folder_and_told_by_its_numbe
 def test_a_folder_without_a_model_is_refused(place):
     with pytest.raises(WeightsError, match="no model in"):
         run(Evaluate(models=(str(place / "table"),), data=(str(place / "table"),)))
+
+
+@pytest.mark.parametrize(
+    ("uris", "labels"),
+    [
+        (("out/fused/model",), ["model"]),
+        (("out/fused/model", "out/plain/model/"), ["fused", "plain"]),
+        (("a/net/model", "b/net/model", "run"), ["a-net-model", "b-net-model", "run"]),
+        (("models:/net/1", "models:/net/2", "out/net"), ["net-1", "net-2", "net"]),
+        (("same", "same"), ["same", "same"]),
+    ],
+)
+def test_several_are_told_apart_by_what_is_their_own(uris, labels):
+    assert _labels(uris) == labels

@@ -1,0 +1,38 @@
+"""Tables of several methods, as they are printed."""
+
+import math
+
+from mvpose.evaluation.comparison import markdown
+from mvpose.intervals import Estimate
+
+RIG, RING = ("four", False), ("ring", True)
+
+
+def table(errors: dict) -> list[str]:
+    """Lines of the table of methods by (benchmark, unseen) by views by metres, all of whose joints were found."""
+    cells = {
+        name: {key: {n: Estimate(m, math.nan, math.nan) for n, m in by_views.items()} for key, by_views in keys.items()}
+        for name, keys in errors.items()
+    }
+    found = {
+        name: {key: dict.fromkeys(by_views, Estimate(1.0, math.nan, math.nan)) for key, by_views in keys.items()}
+        for name, keys in errors.items()
+    }
+    return markdown(cells, found).splitlines()
+
+
+def test_methods_are_rows_and_a_dash_is_what_one_does_not_take():
+    assert table({"a": {RIG: {4: 0.05, 2: 0.1}}, "b": {RIG: {4: 0.06}}}) == [
+        "| MPJPE, mm | four (seen), 4 views | four (seen), 2 views |",
+        "| --- | ---: | ---: |",
+        "| a | 50.0 | 100.0 |",
+        "| b | 60.0 | – |",
+    ]
+
+
+def test_a_curve_over_many_numbers_of_views_stands_upright_below_the_others():
+    curve = {n: 0.1 / n for n in (20, 10, 5, 4, 2)}
+    lines = table({"a": {RIG: {4: 0.05}, RING: curve}, "b": {RING: {20: 0.002}}})
+    assert lines[:4] == ["| MPJPE, mm | four (seen), 4 views |", "| --- | ---: |", "| a | 50.0 |", "| b | – |"]
+    assert lines[4:7] == ["", "| MPJPE, mm: ring (unseen) | a | b |", "| --- | ---: | ---: |"]
+    assert lines[7] == "| 20 views | 5.0 | 2.0 |" and lines[-1] == "| 2 views | 50.0 | – |" and len(lines) == 12
