@@ -3,9 +3,15 @@
 import os
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("mvpose", "beartype.beartype")
+
+# The same examples each time, so that a commit is judged by what it changed; HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
