@@ -12,12 +12,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from mvpose.archive.locations import filesystem, is_remote
 from mvpose.errors import ResultsError
 
 T = TypeVar("T")
+
+UPLOAD_BYTES = 8 << 20
+"""A part of an upload from disk; up to two are in memory. Of its own accord s3fs reads files of 100 MB whole."""
 
 SWEEPS = 64
 """Times that a writer bears another driver's `swept` under its hands before it takes the folder for lost."""
@@ -25,7 +28,7 @@ SWEEPS = 64
 
 def create_once(uri: str, data: bytes) -> bool:
     """Write a file that must not exist yet, whole or not at all. False if somebody else was first."""
-    with _storage_errors(uri):
+    with storage_errors(uri):
         fs, path = filesystem(uri)
         if not is_remote(uri):
             return _in_spite_of_sweeps(lambda: _link_once(path, data))
@@ -44,31 +47,22 @@ def create_once(uri: str, data: bytes) -> bool:
 
 def write_whole(uri: str, data: bytes) -> None:
     """Write or replace a file so that a reader sees the old one or the new one, never a part."""
-    with _storage_errors(uri):
+    with storage_errors(uri):
         fs, path = filesystem(uri)
         if is_remote(uri):
             fs.pipe_file(path, data)
             return
-        _in_spite_of_sweeps(lambda: _replace(path, data))
+        _in_spite_of_sweeps(lambda: _replace(path, lambda file: file.write(data)))
 
 
 def write_whole_file(uri: str, path: str) -> None:
     """`write_whole` of the content of a local file, of which only a part is in memory at a time."""
-    with _storage_errors(uri):
+    with storage_errors(uri):
         fs, there = filesystem(uri)
         if is_remote(uri):
-            fs.put_file(path, there)
+            fs.put_file(path, there, chunksize=UPLOAD_BYTES, max_concurrency=1)
             return
-        os.makedirs(os.path.dirname(there), exist_ok=True)
-        temporary = f"{there}.{uuid.uuid4().hex}.tmp"
-        try:
-            shutil.copyfile(path, temporary)
-            with open(temporary, "rb") as copied:
-                os.fsync(copied.fileno())
-            os.replace(temporary, there)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        _in_spite_of_sweeps(lambda: _replace(there, lambda file: _copy(path, file)))
 
 
 def swept(uri: str) -> None:
@@ -95,15 +89,20 @@ def _in_spite_of_sweeps(write: Callable[[], T]) -> T:
     return write()
 
 
-def _replace(path: str, data: bytes) -> None:
-    with _written_beside(path, data) as temporary:
+def _copy(path: str, file: IO[bytes]) -> None:
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, file)
+
+
+def _replace(path: str, fill: Callable[[IO[bytes]], object]) -> None:
+    with _written_beside(path, fill) as temporary:
         os.replace(temporary, path)
 
 
 def _link_once(path: str, data: bytes) -> bool:
     if os.path.exists(path):
         return False
-    with _written_beside(path, data) as temporary:
+    with _written_beside(path, lambda file: file.write(data)) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -112,13 +111,13 @@ def _link_once(path: str, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _written_beside(path: str, data: bytes) -> Iterator[str]:
-    """A temporary file in the same folder with `data` on disk; gone at the end unless it was moved."""
+def _written_beside(path: str, fill: Callable[[IO[bytes]], object]) -> Iterator[str]:
+    """A temporary file in the same folder with what `fill` writes on disk; gone at the end unless it was moved."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         yield temporary
@@ -128,7 +127,7 @@ def _written_beside(path: str, data: bytes) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _storage_errors(uri: str) -> Iterator[None]:
+def storage_errors(uri: str) -> Iterator[None]:
     """A disk that is full or not writable stops the job with a sentence; what is committed stays."""
     try:
         yield

@@ -17,10 +17,10 @@ from mvpose.records import Poses3D
 FLAGS = ("filled", "smoothed", "removed")
 
 
-def filtered_to_table(filtered: FilteredPoses, info: TableInfo) -> pa.Table:
-    """Rows ordered by frame, then track."""
+def filtered_to_table(filtered: FilteredPoses, info: TableInfo, first: int | None = None) -> pa.Table:
+    """Rows ordered by frame, then track; `first` as in `poses_to_table`."""
     poses = filtered.poses
-    table = poses_to_table(poses, info)
+    table = poses_to_table(poses, info, first)
     t, p = np.nonzero((poses.confidence > 0).any(axis=2))
     for name in FLAGS:
         flags = getattr(filtered, name)[t, p]

@@ -13,13 +13,16 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.commits import create_once, swept, write_whole
+from mvpose.archive.commits import create_once, storage_errors, swept, write_whole, write_whole_file
 from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.records import Clip, ClipFailure
@@ -42,6 +45,30 @@ class Commit:
     """Time by step, in the worker."""
     attempt: int = 1
     """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableFile:
+    """A table too long for memory, as Parquet in a temporary file, which goes when nobody holds it any more."""
+
+    file: IO[bytes]
+    rows: int
+
+
+def table_file(parts: Iterable[pa.Table]) -> TableFile:
+    """Tables of one schema, at least one, written one after the other: a row group each. ResultsError: no space."""
+    file, rows = tempfile.NamedTemporaryFile(suffix=".parquet"), 0  # noqa: SIM115 (closed with the TableFile)
+    parts = iter(parts)
+    first = next(parts)
+    writer = pq.ParquetWriter(file.name, first.schema, compression="zstd")
+    for part in chain([first], parts):
+        rows += part.num_rows
+        if part.num_rows:
+            with storage_errors(file.name):
+                writer.write_table(part)
+    with storage_errors(file.name):
+        writer.close()
+    return TableFile(file, rows)
 
 
 @dataclass(frozen=True)
@@ -80,16 +107,22 @@ class ClipStore:
         return 0
 
     def commit_table(
-        self, clip: Clip, fingerprint: str, table: pa.Table, seconds: dict[str, float], attempt: int = 1
+        self, clip: Clip, fingerprint: str, table: pa.Table | TableFile, seconds: dict[str, float], attempt: int = 1
     ) -> Commit:
         """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
-        data = parquet_bytes(table)
-        digest = hashlib.sha256(data).hexdigest()
-        file = self._file_of(clip, digest)
-        write_whole(join(self.run_uri, file), data)
+        if isinstance(table, TableFile):
+            with open(table.file.name, "rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            file, rows = self._file_of(clip, digest), table.rows
+            write_whole_file(join(self.run_uri, file), table.file.name)
+        else:
+            data = parquet_bytes(table)
+            digest = hashlib.sha256(data).hexdigest()
+            file, rows = self._file_of(clip, digest), table.num_rows
+            write_whole(join(self.run_uri, file), data)
         return self._commit(
             Commit(
-                clip=clip, fingerprint=fingerprint, file=file, rows=table.num_rows, sha256=digest, seconds=seconds,
+                clip=clip, fingerprint=fingerprint, file=file, rows=rows, sha256=digest, seconds=seconds,
                 attempt=attempt,
             )
         )  # fmt: skip

@@ -41,11 +41,14 @@ class TableInfo:
     fingerprint: str
 
 
-def poses_to_table(poses: Poses3D, info: TableInfo) -> pa.Table:
-    """Rows ordered by frame, then track; people without any joint in a frame have no row there."""
+def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
+    """Rows ordered by frame, then track; people without any joint in a frame have no row there.
+
+    `first` is the frame at which the poses begin where they are a part of what the table is about.
+    """
     t, p = np.nonzero((poses.confidence > 0).any(axis=2))
     columns = {
-        **_frame_columns(t, info),
+        **_frame_columns(t, info, info.start if first is None else first),
         "track": pa.array(poses.track_id[p].astype(np.int32)),
         **{axis: _per_joint(poses.xyz[t, p, :, i], np.float32) for i, axis in enumerate("xyz")},
         "confidence": _per_joint(poses.confidence[t, p], np.float32),
@@ -87,7 +90,7 @@ def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
     by_frame = np.swapaxes(keypoints.box_score, 0, 1)
     t, v, p = np.nonzero(by_frame > 0)
     columns = {
-        **_frame_columns(t, info),
+        **_frame_columns(t, info, info.start),
         "camera": pa.DictionaryArray.from_arrays(pa.array(v.astype(np.int16)), pa.array(info.cameras)),
         "person": pa.array(p.astype(np.int16)),
         "score": pa.array(keypoints.box_score[v, t, p].astype(np.float32)),
@@ -170,8 +173,8 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
     return {_METADATA_KEY: json.dumps(meta).encode()}
 
 
-def _frame_columns(t: np.ndarray, info: TableInfo) -> dict[str, pa.Array]:
-    frame = t.astype(np.int64) + info.start
+def _frame_columns(t: np.ndarray, info: TableInfo, first: int) -> dict[str, pa.Array]:
+    frame = t.astype(np.int64) + first
     return {
         "capture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id])),
         "frame": pa.array(frame),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,20 +14,26 @@ from mvpose.archive.filtered_table import filtered_to_table
 from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
 from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
 from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
-from mvpose.archive.store import ClipStore
-from mvpose.archive.tables import TableInfo, keypoints_to_table, poses_from_table, poses_to_table, table_info
+from mvpose.archive.sequences import pose_windows, sampled_keypoints
+from mvpose.archive.store import ClipStore, Commit, table_file
+from mvpose.archive.tables import (
+    TableInfo,
+    keypoints_from_table,
+    keypoints_to_table,
+    poses_from_table,
+    poses_to_table,
+)
 from mvpose.archive.video import prefetched, read_frames
 from mvpose.errors import ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People, load_detector
 from mvpose.pipeline.worker import EarlierFailure, Outcome
-from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_extrinsics
-from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
+from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered_block
 from mvpose.reconstruction.identities import SPARE_PEOPLE, identify, tracklets_of
-from mvpose.reconstruction.quality import quality
+from mvpose.reconstruction.quality import Part, quality_of_parts
 from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
-from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Task
+from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Poses3D, Task
 from mvpose.skeleton import Skeleton
 
 
@@ -43,8 +49,8 @@ class PlanSource:
         """The plan of a task's capture."""
         return _plan(self, task.clip.capture_id)
 
-    def committed(self, kind: Kind, task: Task) -> list[pa.Table]:
-        """What an earlier stage made for the frames of a task; EarlierFailure if it failed on all of them."""
+    def commits(self, kind: Kind, task: Task) -> list[Commit]:
+        """What an earlier stage made for the frames of a task, in order; EarlierFailure if it failed on all of them."""
         store = ClipStore(self.run_uri, kind)
         needed = [t for t in self.plan_of(task).tasks(kind) if kind.of_whole_captures or _within(t.clip, task.clip)]
         commits = [commit for t in needed if (commit := store.committed(t.clip, t.fingerprint))]
@@ -56,13 +62,22 @@ class PlanSource:
         failures = [c.failure for c in commits if c.failure]
         if len(failures) == len(commits):
             raise EarlierFailure(failures[0])
-        return [store.read(c) for c in commits if not c.failure]
+        return [c for c in commits if not c.failure]
+
+    def tables(self, kind: Kind, commits: Iterable[Commit]) -> Iterator[pa.Table]:
+        """The tables of commits, each read when it is asked for: those of a whole capture do not fit in memory."""
+        return map(ClipStore(self.run_uri, kind).read, commits)
+
+    def committed(self, kind: Kind, task: Task) -> pa.Table:
+        """The one table that an earlier stage made for a task: of its clip, or of its whole capture."""
+        (table,) = self.tables(kind, self.commits(kind, task))
+        return table
 
     def rig_of(self, task: Task, adjusted: bool) -> CameraRig:
         """The rig of a task's capture, as calibrated or as adjusted."""
         if not adjusted:
             return self.plan_of(task).capture.rig
-        return rig_from_table(self.committed(Kind.RIGS, task)[0])
+        return rig_from_table(self.committed(Kind.RIGS, task))
 
 
 def _within(clip: Clip, other: Clip) -> bool:
@@ -115,8 +130,12 @@ class RigStage:
     def __call__(self, task: Task) -> Outcome:
         """The rig with adjusted extrinsics, and what the adjustment did."""
         start = time.perf_counter()
-        keypoints = concatenated_keypoints(self.source.committed(Kind.KEYPOINTS, task))
-        rig, report = adjust_extrinsics(keypoints, self.source.plan_of(task).capture.rig, self.adjustment)
+        commits = self.source.commits(Kind.KEYPOINTS, task)
+        first, num_frames = commits[0].clip.start, commits[-1].clip.stop - commits[0].clip.start
+        frames = frames_to_see(num_frames, self.adjustment)
+        keypoints = sampled_keypoints(self.source.tables(Kind.KEYPOINTS, commits), first + frames)
+        calibrated = self.source.plan_of(task).capture.rig
+        rig, report = adjust_on_frames(keypoints, frames / num_frames, calibrated, self.adjustment)
         return Outcome(rig_to_table(rig, report.figures()), {"adjust": time.perf_counter() - start})
 
 
@@ -130,7 +149,7 @@ class TrackStage:
     def __call__(self, task: Task) -> Outcome:
         """Tracks of the clip; a clip without keypoints fails for the same reason."""
         capture, start = self.source.plan_of(task).capture, time.perf_counter()
-        keypoints = concatenated_keypoints(self.source.committed(Kind.KEYPOINTS, task))
+        keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
         poses = reconstruct(keypoints, self.source.rig_of(task, self.adjusted), self.config, capture.fps)
         table = poses_to_table(poses, _info(capture, task, poses.skeleton))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
@@ -144,8 +163,9 @@ class IdentityStage:
 
     def __call__(self, task: Task) -> Outcome:
         """One row a track that is kept: clip, track in it, person."""
-        start, tables = time.perf_counter(), self.source.committed(Kind.TRACKS, task)
-        clips = [tracklets_of(poses, info.start) for poses, info in map(poses_from_table, tables)]
+        start = time.perf_counter()
+        tables = self.source.tables(Kind.TRACKS, self.source.commits(Kind.TRACKS, task))
+        clips = (tracklets_of(poses, info.start) for poses, info in map(poses_from_table, tables))
         fps = self.source.plan_of(task).capture.fps
         people = identify(clips, fps, self.config.max_people, self.config.max_gap_s)
         return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
@@ -159,7 +179,7 @@ class PoseStage:
 
     def __call__(self, task: Task) -> Outcome:
         """The rows of the tracks that are kept, each under its person's number."""
-        (tracks,), (people,) = (self.source.committed(kind, task) for kind in (Kind.TRACKS, Kind.IDENTITIES))
+        tracks, people = (self.source.committed(kind, task) for kind in (Kind.TRACKS, Kind.IDENTITIES))
         return Outcome(with_identities(tracks, identities_from_table(people)))
 
 
@@ -172,9 +192,20 @@ class FilterStage:
     def __call__(self, task: Task) -> Outcome:
         """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
         start, capture = time.perf_counter(), self.source.plan_of(task).capture
-        raw = concatenated_poses(self.source.committed(Kind.POSES, task), task.clip)
-        table = filtered_to_table(filtered(raw, capture.fps, self.config), _info(capture, task, raw.skeleton))
-        return Outcome(table, {"filter": time.perf_counter() - start})
+        commits = self.source.commits(Kind.POSES, task)
+        parts = blocks(capture.num_frames, capture.fps, self.config)
+        lengths = bone_lengths(self._poses(commits), self.config)
+        windows = pose_windows(self.source.tables(Kind.POSES, commits), [(part.first, part.last) for part in parts])
+
+        def tables() -> Iterator[pa.Table]:
+            for part, raw in zip(parts, windows, strict=True):
+                made = filtered_block(raw, part, capture.fps, self.config, lengths)
+                yield filtered_to_table(made, _info(capture, task, raw.skeleton), part.start)
+
+        return Outcome(table_file(tables()), {"filter": time.perf_counter() - start})
+
+    def _poses(self, commits: Iterable[Commit]) -> Iterator[Poses3D]:
+        return (poses for poses, _ in map(poses_from_table, self.source.tables(Kind.POSES, commits)))
 
 
 class QualityStage:
@@ -186,13 +217,19 @@ class QualityStage:
     def __call__(self, task: Task) -> Outcome:
         """One row a figure, over the clips that have poses."""
         start, capture = time.perf_counter(), self.source.plan_of(task).capture
-        tables, rig = self.source.committed(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
-        reconstructed = {table_info(table).start for table in tables}
-        keypoints = [t for t in self.source.committed(Kind.KEYPOINTS, task) if table_info(t).start in reconstructed]
-        poses, joints_2d = concatenated_poses(tables), concatenated_keypoints(keypoints)
-        figures = quality(poses, joints_2d, rig, capture.fps, self.config).figures()
+        poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
+        reconstructed = {commit.clip for commit in poses}
+        keypoints = [c for c in self.source.commits(Kind.KEYPOINTS, task) if c.clip in reconstructed]
+        frames = (poses[0].clip.start, poses[-1].clip.stop)
+        figures = quality_of_parts(self._parts(poses, keypoints), frames, rig, capture.fps, self.config).figures()
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
+
+    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit]) -> Iterator[Part]:
+        tables = self.source.tables(Kind.POSES, poses), self.source.tables(Kind.KEYPOINTS, keypoints)
+        for of_poses, of_keypoints in zip(*tables, strict=True):
+            made, info = poses_from_table(of_poses)
+            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0])
 
 
 def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:

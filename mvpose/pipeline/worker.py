@@ -14,7 +14,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pyarrow as pa
 
-from mvpose.archive.store import ClipStore, Commit
+from mvpose.archive.store import ClipStore, Commit, TableFile
 from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
 from mvpose.records import Clip, ClipFailure, Task
 
@@ -23,7 +23,7 @@ from mvpose.records import Clip, ClipFailure, Task
 class Outcome:
     """What a stage made of a clip, and where the time went (seconds by step)."""
 
-    table: pa.Table
+    table: pa.Table | TableFile
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -96,9 +96,22 @@ def adjust_extrinsics(
     the world frame only what pictures can tell is learned: the cameras as a whole stay where they were. Raises
     NoPersonError when too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
     """
+    frames = frames_to_see(keypoints.xy.shape[1], config)
+    return adjust_on_frames(keypoints_at(keypoints, frames), frames / keypoints.xy.shape[1], rig, config)
+
+
+def frames_to_see(num_frames: int, config: AdjustmentConfig) -> Int[np.ndarray, " n"]:
+    """The frames of a capture that its cameras are adjusted on, in order."""
+    return np.unique(np.linspace(0, num_frames - 1, config.frames).round().astype(int))
+
+
+def adjust_on_frames(
+    keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
+) -> tuple[CameraRig, AdjustmentReport]:
+    """`adjust_extrinsics` on the 2D joints of `frames_to_see`; `time` is the share of the capture before each frame."""
     if len(rig) < 2:
         raise TooFewViewsError(f"one camera ({', '.join(rig.names)}) has no extrinsics to adjust; give two or more")
-    poses = _seen_poses(keypoints, rig, config)
+    poses = _seen_poses(keypoints, time, rig, config)
     learned = _most_different(poses, ~poses.held_out, config.poses)
     judged = torch.from_numpy(np.flatnonzero(poses.held_out))
     if len(learned) < 2 or len(judged) < 1:
@@ -144,11 +157,10 @@ class _Poses:
     held_out: Bool[np.ndarray, " N"]
 
 
-def _seen_poses(keypoints: Keypoints2D, rig: CameraRig, config: AdjustmentConfig) -> _Poses:
+def _seen_poses(
+    keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
+) -> _Poses:
     """Everyone whom three cameras see (two, in a rig of two)."""
-    num_frames = keypoints.xy.shape[1]
-    frames = np.unique(np.linspace(0, num_frames - 1, config.frames).round().astype(int))
-    keypoints = keypoints_at(keypoints, frames)
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
@@ -158,7 +170,7 @@ def _seen_poses(keypoints: Keypoints2D, rig: CameraRig, config: AdjustmentConfig
     _, weights = seen.of(people.places)
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), people.places).movedim(2, 3)
     frame, person = ((people.places >= 0).sum(dim=-1) >= min(3, len(rig))).nonzero(as_tuple=True)
-    stretch = frames[frame.numpy()] * STRETCHES // num_frames
+    stretch = np.floor(time[frame.numpy()] * STRETCHES)
     return _Poses(
         pixels=drawn[frame, person][:, joints].nan_to_num(),
         weights=weights[frame, person][:, joints],

@@ -7,7 +7,7 @@ choice is made here, on what all clips together say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +71,10 @@ def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
     return tracklets
 
 
-def identify(clips: Sequence[Sequence[Tracklet]], fps: float, max_people: int, max_gap_s: float) -> Identities:
+def identify(clips: Iterable[Sequence[Tracklet]], fps: float, max_people: int, max_gap_s: float) -> Identities:
     """Join the tracks of consecutive clips into people and keep the `max_people` with the most support.
 
+    Clips come one by one; of those before, the tracks that may still go on are in memory.
     A track goes on in another if that begins within `max_gap_s` of its end, near where its velocity leads; pairs are
     those of the assignment with the least total distance, clip by clip.
     """

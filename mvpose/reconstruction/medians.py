@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt
 
+from mvpose.errors import ResultsError
+
 # Bits that a pass settles: 256 counters a median, 4 passes for float32, 8 for float64.
 _BITS = 8
 # Numbers read at a time.
@@ -15,19 +17,23 @@ _PIECE = 500_000
 
 
 class Spool:
-    """Rows of numbers on the disk of this machine, in a file without a name that is gone with the process.
-
-    OSError where the disk is full.
-    """
+    """Rows of numbers on the disk of this machine, in a file without a name that is gone with the process."""
 
     def __init__(self, columns: int, dtype: type[np.floating]) -> None:
         self.columns, self.dtype = columns, np.dtype(dtype)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the spool)
 
     def add(self, rows: Float[np.ndarray, "n K"]) -> None:
-        """Append rows; those that are NaN all along are left out."""
+        """Append rows; those that are NaN all along are left out. ResultsError where the disk is full."""
         some = rows[np.isfinite(rows).any(axis=1)]
-        self._file.write(some.astype(self.dtype).tobytes())
+        try:
+            self._file.write(some.astype(self.dtype).tobytes())
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise ResultsError(
+                f"cannot keep numbers in {where}: {error.strerror or error}. Free some space there or set TMPDIR to "
+                "another folder, then run the same command again."
+            ) from error
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "n K"]]:
         """All rows in order, some at a time."""

@@ -1,11 +1,14 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from mvpose import scenes
-from mvpose.reconstruction.quality import Quality, quality
+from mvpose.reconstruction.quality import Part, quality, quality_of_parts
+from mvpose.reconstruction.quality_figures import Quality
 from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
+from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26, PANOPTIC19
@@ -112,3 +115,72 @@ def test_an_error_in_millimetres_is_the_one_in_pixels_at_the_depth_of_the_joint(
     pixel_mm = 1000 * depth_m / float(scene.rig.focal.mean())
     assert found.body_used_mm == pytest.approx(found.body_used.mean_px * pixel_mm, rel=0.1)
     assert found.camera_used_mm[0] == pytest.approx(found.camera_used[0].mean_px * pixel_mm, rel=0.3)
+
+
+def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[Part]:
+    """The frames between edges, each with its own people and places alone."""
+    parts = []
+    for start, stop in pairwise(edges):
+        own, seen = poses_at(poses, slice(start, stop)), keypoints_at(keypoints, slice(start, stop))
+        people = np.isfinite(own.xyz).any(axis=(0, 2, 3))
+        by_person = {
+            name: getattr(own, name)[:, people] for name in ("xyz", "confidence", "error_px", "num_views", "views_used")
+        }
+        parts.append(Part(start, replace(own, **by_person, track_id=own.track_id[people]), seen))
+    return parts
+
+
+@pytest.fixture(scope="module")
+def footage() -> tuple[Scene, Keypoints2D, Poses3D]:
+    """Two people with holes; the second comes late, is not there for a while and jumps once, between two parts."""
+    scene = scenes.two_people_crossing(num_frames=90)
+    keypoints = scene.keypoints(noise_px=3.0)
+    poses = reconstructed(scene, keypoints)
+    gone = np.random.default_rng(0).random(poses.confidence.shape) < 0.1
+    gone[:35, 1] = gone[60:70, 1] = True
+    poses.xyz[gone], poses.views_used[gone], poses.num_views[gone] = np.nan, False, 0
+    poses.xyz[50:, 1] += 2.0
+    return scene, keypoints, poses
+
+
+@pytest.mark.parametrize("edges", [[0, 50, 90], [0, 30, 31, 65, 90], [0, 1, 2, 3, 50, 51, 90]])
+def test_part_by_part_the_figures_are_those_of_the_whole(footage, edges):
+    scene, keypoints, poses = footage
+    whole = quality(poses, keypoints, scene.rig, scene.fps).figures()
+    found = quality_of_parts(parted(keypoints, poses, edges), (0, 90), scene.rig, scene.fps).figures()
+    assert found.keys() == whole.keys()
+    for name, value in whole.items():
+        assert found[name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+    assert found["too_fast_share"] > 0
+
+
+def test_frames_that_no_part_has_are_frames_without_anybody(footage):
+    scene, keypoints, poses = footage
+    holed = replace(poses, xyz=poses.xyz.copy(), views_used=poses.views_used.copy())
+    holed.xyz[40:55], holed.views_used[40:55] = np.nan, False
+    parts = parted(keypoints, poses, [0, 40, 55, 90])
+    whole = quality(holed, keypoints, scene.rig, scene.fps).figures()
+    found = quality_of_parts([parts[0], parts[2]], (0, 90), scene.rig, scene.fps).figures()
+    for name, value in whole.items():
+        assert found[name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+
+
+def test_means_and_medians_are_over_every_distance_there_is(footage):
+    """Slow twin: all distances at once."""
+    scene, keypoints, poses = footage
+    found = quality_of_parts(parted(keypoints, poses, [0, 33, 90]), (0, 90), scene.rig, scene.fps)
+    distances = view_errors(poses, keypoints, scene.rig).error_px
+    used = np.where(poses.views_used, distances, np.nan)
+    wrist = HALPE26.index("left_wrist")
+    for errors, values in (
+        (found.used, used), (found.all_views, distances), (found.camera_used[2], used[..., 2]),
+        (found.camera_all_views[1], distances[..., 1]), (found.joint_used[wrist], used[:, :, wrist]),
+        (found.joint_all_views[wrist], distances[:, :, wrist]),
+    ):  # fmt: skip
+        assert errors.median_px == pytest.approx(float(np.nanmedian(values)), rel=1e-6)
+        assert errors.mean_px == pytest.approx(float(np.nanmean(values)), rel=1e-6)
+    bones = np.array(HALPE26.bone_indices)
+    lengths = np.linalg.norm(poses.xyz[:, :, bones[:, 0]] - poses.xyz[:, :, bones[:, 1]], axis=-1)
+    np.testing.assert_allclose(found.bone_length_m, np.nanmedian(lengths, axis=0).mean(axis=0), rtol=1e-6)
+    spreads = (np.nanstd(lengths.astype(float), axis=0) / np.nanmedian(lengths, axis=0)).mean(axis=0)
+    np.testing.assert_allclose(found.bone_spread, spreads, rtol=1e-5)

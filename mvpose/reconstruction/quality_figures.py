@@ -1,0 +1,115 @@
+"""What is said of the poses of a capture: figures of merit, and their names in tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mvpose.skeleton import BODY_JOINTS, Skeleton
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Mean and median of distances in pixels; NaN where there are none."""
+
+    mean_px: float
+    median_px: float
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """How good the poses of a capture are. `body`: over the joints of `skeleton.BODY_JOINTS` that the skeleton has."""
+
+    cameras: tuple[str, ...]
+    skeleton: Skeleton
+    body_used: Errors
+    """Reprojection error of the views that the reconstruction kept."""
+    body_all_views: Errors
+    """Of every view that shows the person, kept or not."""
+    body_left_out: Errors
+    """Of views against what the others reconstruct without them, on up to `quality.LEFT_OUT_FRAMES` frames."""
+    body_used_mm: float
+    """As `body_used`, mean, at the depth of each joint: an error in the pictures of any camera as one in the room."""
+    body_left_out_mm: float
+    used: Errors
+    all_views: Errors
+    body_views_used: float
+    """Views that a reconstructed joint rests on, mean."""
+    body_views_seen: float
+    """Views that show it."""
+    body_reconstructed_share: float
+    """Of the joints of a person between the first and the last frame in which the person was found."""
+    reconstructed_share: float
+    frames_share: float
+    """Frames in which anybody was found, of all."""
+    swapped_share: float
+    """Observations in which left and right were exchanged, of all that were used."""
+    too_fast_share: float
+    """Steps from frame to frame that no person can make (`quality.FASTEST_M_S`), of all."""
+    camera_used: tuple[Errors, ...]
+    camera_used_mm: tuple[float, ...]
+    camera_all_views: tuple[Errors, ...]
+    camera_left_out: tuple[Errors, ...]
+    camera_excluded_share: tuple[float, ...]
+    """Joint by joint, how often a camera that shows a reconstructed joint was left out."""
+    camera_unused_frames_share: tuple[float, ...]
+    """Frames with a pose to which a camera contributes no joint."""
+    joint_used: tuple[Errors, ...]
+    joint_used_mm: tuple[float, ...]
+    joint_all_views: tuple[Errors, ...]
+    joint_reconstructed_share: tuple[float, ...]
+    bone_length_m: tuple[float, ...]
+    """Median over frames, mean over people."""
+    bone_spread: tuple[float, ...]
+    """Standard deviation over median, mean over people."""
+
+    @property
+    def body_bone_spread(self) -> float:
+        """Mean spread of the bones between body joints (arms and legs)."""
+        spreads = [s for s, bone in zip(self.bone_spread, self.skeleton.bones, strict=True) if _in_body(bone)]
+        there = [s for s in spreads if math.isfinite(s)]
+        return sum(there) / len(there) if there else math.nan
+
+    def figures(self) -> dict[str, float]:
+        """Everything as one flat dict; names end in their unit (px, mm, m, share) where they have one."""
+        flat = {
+            **_errors("body_used", self.body_used),
+            **_errors("body_all_views", self.body_all_views),
+            **_errors("body_left_out", self.body_left_out),
+            **_errors("used", self.used),
+            **_errors("all_views", self.all_views),
+            "body_used_mean_mm": self.body_used_mm,
+            "body_left_out_mean_mm": self.body_left_out_mm,
+            "body_views_used": self.body_views_used,
+            "body_views_seen": self.body_views_seen,
+            "body_reconstructed_share": self.body_reconstructed_share,
+            "reconstructed_share": self.reconstructed_share,
+            "frames_share": self.frames_share,
+            "body_bone_spread_share": self.body_bone_spread,
+            "swapped_share": self.swapped_share,
+            "too_fast_share": self.too_fast_share,
+        }
+        for v, camera in enumerate(self.cameras):
+            flat |= _errors(f"camera/{camera}/used", self.camera_used[v])
+            flat[f"camera/{camera}/used_mean_mm"] = self.camera_used_mm[v]
+            flat |= _errors(f"camera/{camera}/all_views", self.camera_all_views[v])
+            flat |= _errors(f"camera/{camera}/left_out", self.camera_left_out[v])
+            flat[f"camera/{camera}/excluded_share"] = self.camera_excluded_share[v]
+            flat[f"camera/{camera}/unused_frames_share"] = self.camera_unused_frames_share[v]
+        for j, joint in enumerate(self.skeleton.joints):
+            flat |= _errors(f"joint/{joint}/used", self.joint_used[j])
+            flat[f"joint/{joint}/used_mean_mm"] = self.joint_used_mm[j]
+            flat |= _errors(f"joint/{joint}/all_views", self.joint_all_views[j])
+            flat[f"joint/{joint}/reconstructed_share"] = self.joint_reconstructed_share[j]
+        for b, (parent, child) in enumerate(self.skeleton.bones):
+            flat[f"bone/{parent}-{child}/length_m"] = self.bone_length_m[b]
+            flat[f"bone/{parent}-{child}/spread_share"] = self.bone_spread[b]
+        return flat
+
+
+def _errors(name: str, errors: Errors) -> dict[str, float]:
+    return {f"{name}_mean_px": errors.mean_px, f"{name}_median_px": errors.median_px}
+
+
+def _in_body(bone: tuple[str, str]) -> bool:
+    return bone[0] in BODY_JOINTS and bone[1] in BODY_JOINTS
