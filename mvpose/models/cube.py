@@ -33,6 +33,14 @@ class Cube:
         away = (points - self.centre[:, None])[..., None]
         return ((self.rotation[:, None] * away).sum(dim=-2) / self.side + 0.5) * (self.count - 1)
 
+    def index_projections(self, unit_projections: Float[Tensor, "B V 3 4"]) -> Float[Tensor, "B V 3 4"]:
+        """Projections, in double precision, that take a voxel's (i, j, k, 1) where the given ones take its place."""
+        matrix, step = unit_projections.double(), self.side / (self.count - 1)
+        corner = self.centre.double() - self.rotation.double().sum(dim=-1) * self.side / 2
+        linear = matrix[..., :3] @ self.rotation.double()[:, None]
+        last = (matrix[..., :3] * corner[:, None, None]).sum(dim=-1) + matrix[..., 3]
+        return torch.cat([linear * step, last[..., None]], dim=-1)
+
     def picture_points(
         self, unit_projections: Float[Tensor, "B V 3 4"]
     ) -> tuple[Float[Tensor, "B V N 2"], Bool[Tensor, "B V N"]]:

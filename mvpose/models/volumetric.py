@@ -4,34 +4,30 @@ Features of every view are unprojected into a cube about the person, aggregated 
 joint is the mean of its probability over the cube. The cube is centred by the algebraic stage, which shares backbone
 and deconvolutions and runs in the same forward pass.
 
-Memory: in training and on a GPU unprojection holds B V c n^3 numbers (and a twin for the softmax's weights): with the
-defaults, 32 channels in 64^3 voxels, 34 MB a view. On a CPU, without gradients, it goes by blocks of voxels that fit a
-cache, and holds B c n^3. Sampling stays in float32 under autocast; the 3D network follows autocast.
+Memory: the fused kernel of unprojection holds B c n^3 numbers, in training too: with the defaults, 32 channels in 64^3
+voxels, 34 MB a sample. Plain torch, its reference, holds B V c n^3 and a twin for the softmax's weights. Sampling stays
+in float32 under autocast; the 3D network follows autocast.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from mvpose import heatmaps as maps
+from mvpose.geometry.kernels import unprojection
+from mvpose.geometry.kernels.unprojection import Aggregation
+from mvpose.geometry.triangulation import Engine
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, confidence_head
 from mvpose.models.backbones import Backbone
 from mvpose.models.canonical_frame import picture_units
 from mvpose.models.cube import Cube, Volume, about_vertical
 from mvpose.models.multiview import MultiViewPrediction, Views, open_views
 from mvpose.models.v2v import V2V
-
-Aggregation = Literal["sum", "conf", "conf_norm", "max", "softmax"]
-
-# Numbers of one block of voxels over all samples, views and channels: 1 MB in float32, 2.7 times as fast as all at once
-# (2 cores, batch 2 and 16, 4 views); from 0.5 to 4 MB it makes little difference.
-BLOCK = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,32 +123,36 @@ def unproject(
     cube: Cube,
     aggregation: Aggregation,
     weights: Float[Tensor, "B V c"] | None = None,
+    engine: Engine | None = None,
 ) -> Float[Tensor, "B c n n n"]:
     """Features of all views sampled (bilinearly) where each voxel projects, aggregated over the views that can see it.
 
     Beyond a picture's edge features are 0, as in the paper; behind a camera, or in an absent view, the view has no say
-    at all. `weights` are needed by `conf` and `conf_norm`.
+    at all. `weights` are needed by `conf` and `conf_norm`. `engine` is `chosen_engine`'s unless named; the fused
+    kernels give float32 and no gradients to cameras and cube, ImportError on CUDA where Triton is missing.
     """
     with torch.autocast(features.device.type, enabled=False):
+        if (engine or chosen_engine(features, views, cube)) == Engine.FUSED:
+            matrices = cube.index_projections(picture_units(views.projections.double(), views.size))
+            return unprojection.unproject(features, matrices, views.present, cube.count, aggregation, weights)
         points, front = cube.picture_points(picture_units(views.projections, views.size))
     exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would place voxels to a few pixels only
     flat, grid = features.flatten(0, 1).to(exact), points.flatten(0, 1)[:, :, None].to(exact)
     seen = (front & views.present[..., None])[:, :, None]
-    blocks = []
-    for block in _blocks(features, grid.shape[1]):
-        sampled = nn.functional.grid_sample(flat, grid[:, block], align_corners=False)
-        values = sampled[..., 0].unflatten(0, features.shape[:2])
-        blocks.append(aggregate(values, seen[..., block], aggregation, weights))
-    volume = torch.cat(blocks, dim=-1) if len(blocks) > 1 else blocks[0]
-    return volume.unflatten(-1, (cube.count,) * 3)
+    sampled = nn.functional.grid_sample(flat, grid, align_corners=False)[..., 0]
+    values = sampled.unflatten(0, features.shape[:2])
+    return aggregate(values, seen, aggregation, weights).unflatten(-1, (cube.count,) * 3)
 
 
-def _blocks(features: Float[Tensor, "B V c h w"], voxels: int) -> list[slice]:
-    """Parts of the voxels; all of them at once where gradients keep everything anyway, or the device is no CPU."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or features.device.type != "cpu":
-        return [slice(None)]
-    step = max(1, BLOCK // features.shape[:3].numel())
-    return [slice(start, start + step) for start in range(0, voxels, step)]
+def chosen_engine(features: Float[Tensor, "B V c h w"], views: Views, cube: Cube) -> Engine:
+    """What `unproject` runs when not told: on a CPU the fused kernel wherever it can do the work.
+
+    It cannot in double precision, while tracing or compiling, and where cameras or cube want gradients. On CUDA the
+    Triton kernel has to be asked for: no device has yet shown it to be faster.
+    """
+    moved = torch.is_grad_enabled() and any(t.requires_grad for t in (views.projections, cube.centre, cube.rotation))
+    fits = features.device.type == "cpu" and features.dtype != torch.float64 and not moved
+    return Engine.FUSED if fits and not torch.compiler.is_compiling() else Engine.TORCH
 
 
 def aggregate(

@@ -63,3 +63,13 @@ def test_the_probability_at_a_point_is_that_of_its_nearest_voxel():
     assert torch.equal(value[:, 0], torch.stack([log_probability[0, 0, 1, 2, 3], log_probability[1, 0, 4, 0, 2]]))
     _, outside = volume.at(cube().world_of(torch.full((2, 1, 3), 4.6, dtype=torch.float64)))
     assert not outside.any()
+
+
+def test_projections_of_indices_place_voxels_where_picture_points_does(ring):
+    raw = picture_units(ring(3)[None].expand(2, -1, -1, -1).double(), SIZE)
+    axis = torch.arange(5, dtype=torch.float64)
+    index = torch.cartesian_prod(axis, axis, axis, torch.ones(1, dtype=torch.float64))
+    x = torch.einsum("bvij,nj->bvni", cube().index_projections(raw), index)
+    points, front = cube().picture_points(raw)
+    assert front.all()
+    assert torch.allclose(x[..., :2] / x[..., 2:], points, atol=1e-12)

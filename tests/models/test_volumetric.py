@@ -55,19 +55,6 @@ def test_a_voxel_holds_what_the_map_shows_where_it_projects(blobs):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_blocks_of_voxels_give_what_all_voxels_at_once_give(blobs, kind, monkeypatch):
-    """With gradients all at once; without, blocks of 100 of the 512 voxels, the last of them shorter."""
-    views, cube = scene(blobs)
-    features, weights = torch.randn(2, 4, 3, 32, 32), torch.rand(2, 4, 3) if kind.startswith("conf") else None
-    whole = unproject(features, views, cube, kind, weights)
-    monkeypatch.setattr("mvpose.models.volumetric.BLOCK", 100 * 2 * 4 * 3)
-    with torch.no_grad():
-        blocks = unproject(features, views, cube, kind, weights)
-    assert whole.std() > 0.1
-    assert torch.allclose(blocks, whole, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_aggregation_ignores_unseen_views_and_their_order_and_is_0_where_none_sees(kind):
     values, seen = torch.randn(2, 4, 3, 10), torch.rand(2, 4, 1, 10) > 0.3
     seen[:, :, :, 0] = False

@@ -33,9 +33,9 @@ POINTS_PER_THREAD = 8192
 
 
 @no_type_check
-def run_threaded(kernel, num_points, num_threads, *arguments):
-    """Call `kernel(*arguments, first, last)` over shares of the points; threads live for one call only."""
-    num_threads = max(1, min(num_threads, num_points // POINTS_PER_THREAD))
+def run_threaded(kernel, num_points, num_threads, *arguments, least=POINTS_PER_THREAD):
+    """Call `kernel(*arguments, first, last)` over shares of at least `least` points; threads live for one call only."""
+    num_threads = max(1, min(num_threads, num_points // least))
     if num_threads == 1:
         kernel(*arguments, 0, num_points)
         return
