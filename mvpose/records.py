@@ -52,12 +52,11 @@ class Capture:
 
 @dataclass(frozen=True, order=True)
 class Clip:
-    """The unit of work, of retry and of output: frames [start, stop) of a capture, `halo` more read on each side."""
+    """The unit of work, of retry and of output: frames [start, stop) of a capture."""
 
     capture_id: str
     start: int
     stop: int
-    halo: int = 0
 
     @property
     def clip_id(self) -> str:

@@ -205,7 +205,6 @@ def _commit_bytes(commit: Commit) -> bytes:
         "capture_id": clip.capture_id,
         "start": clip.start,
         "stop": clip.stop,
-        "halo": clip.halo,
         "fingerprint": commit.fingerprint,
         "file": commit.file,
         "rows": commit.rows,
@@ -226,7 +225,7 @@ def _read_commit(uri: str) -> Commit:
 
 def _parse_commit(data: bytes) -> Commit:
     record = json.loads(data)
-    clip = Clip(record["capture_id"], record["start"], record["stop"], record["halo"])
+    clip = Clip(record["capture_id"], record["start"], record["stop"])
     failure = record["failure"]
     return Commit(
         clip=clip,

@@ -1,5 +1,6 @@
 """Commits: what makes a result exist exactly once."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,6 +51,16 @@ def test_a_committed_table_reads_back(run_uri):
     assert store.committed(CLIP, "f" * 16) == commit
     assert store.read(commit).equals(TABLE)
     assert store.commits_of("trial/one") == {f"0000000-0000100.{'f' * 16}"}
+
+
+def test_a_commit_of_an_older_run_with_a_halo_is_the_same_commit(run_uri):
+    store = ClipStore(run_uri, "poses")
+    commit = store.commit_table(CLIP, "f" * 16, TABLE, {})
+    uri = store.commit_uri(CLIP, "f" * 16)
+    record = json.loads(read_bytes(uri))
+    assert "halo" not in record
+    write_whole(uri, json.dumps(record | {"halo": 0}).encode())
+    assert store.committed(CLIP, "f" * 16) == commit
 
 
 def test_other_settings_are_another_result(run_uri):
