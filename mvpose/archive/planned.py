@@ -36,11 +36,19 @@ from mvpose.archive.plan_table import PlanTotals, read_plan, write_plan
 from mvpose.records import Capture, CaptureTasks
 
 
+class Scratch:
+    """A folder of this machine that is removed when nobody holds this object any more."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="mvpose-plan-")
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Planned:
-    """`catalogue.parquet` and `plan.parquet` in a scratch folder, which is removed when this object goes."""
+    """`catalogue.parquet` and `plan.parquet` in a scratch folder, which goes with this object."""
 
-    folder: str
+    scratch: Scratch
     totals: PlanTotals
     most_cameras: int
     """Of any capture; 0 where there is none."""
@@ -50,22 +58,22 @@ class Planned:
     @property
     def catalogue(self) -> str:
         """The captures by their ids, then the problems, then the notes."""
-        return join(self.folder, "catalogue.parquet")
+        return join(self.scratch.folder, "catalogue.parquet")
 
     @property
     def plan(self) -> str:
         """The clips, in the order of the captures."""
-        return join(self.folder, "plan.parquet")
+        return join(self.scratch.folder, "plan.parquet")
 
     def tasks(self) -> Iterator[CaptureTasks]:
         """The work on each capture, in order, read as it is asked for."""
-        return read_plan(self.plan)
+        yield from read_plan(self.plan)
 
 
 def lay_out(found: Iterable[Found], plan_of: Callable[[Listed], CaptureTasks]) -> Planned:
     """Catalogue and plan of what is found. VideoError if footage is gone."""
-    folder = tempfile.mkdtemp(prefix="mvpose-plan-")
-    clean = weakref.finalize(lay_out, shutil.rmtree, folder, ignore_errors=True)
+    scratch = Scratch()
+    folder = scratch.folder
     problems, notes = _write_sorted(join(folder, "catalogue.parquet"), join(folder, "found.arrow"), found)
     most_cameras = 0
 
@@ -76,10 +84,7 @@ def lay_out(found: Iterable[Found], plan_of: Callable[[Listed], CaptureTasks]) -
             yield plan_of(capture)
 
     totals = write_plan(join(folder, "plan.parquet"), plans(), problems)
-    planned = Planned(folder, totals, most_cameras, tuple(problems), tuple(notes))
-    clean.detach()
-    weakref.finalize(planned, shutil.rmtree, folder, ignore_errors=True)
-    return planned
+    return Planned(scratch, totals, most_cameras, tuple(problems), tuple(notes))
 
 
 def _write_sorted(path: str, spool: str, found: Iterable[Found]) -> tuple[list[Problem], list[str]]:

@@ -47,8 +47,8 @@ class EngineConfig:
     clip_timeout_s: float | None = None
     """Seconds after which a clip becomes a failure row; without it 10 minutes and 2.5 s for each camera and frame."""
     wave_clips: int = 4096
-    """Clips that go through all stages before the next ones begin (a capture stays in one wave). Workers wait for the
-    last clip of each stage of a wave: give a cluster of hundreds of workers 64 or more a worker."""
+    """Clips that go through all stages before the next ones begin; a capture stays whole. In each wave workers wait for
+    the last clip of a stage and load the model anew, so let one last ten minutes or more; 4096 hold 25 MB here."""
     object_store_mib: int = 256
     """Of a Ray started here. Rows are ids and receipts; frames never enter the store."""
     metrics_port: int | None = None

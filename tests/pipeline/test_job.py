@@ -56,10 +56,13 @@ def job(archive: str, output: str, **changes) -> ReconstructJob:
     return ReconstructJob(archive=archive, output=output, **(settings | changes))
 
 
+TABLES = ("summary.json", "run.json", "plan.parquet", "figures.parquet")
+
+
 def contents(output: str) -> dict[str, bytes]:
     """Every result file of a run with its bytes. Commits hold timings and are not among them."""
     files = {}
-    for kind in ("poses", "filtered", "keypoints", "quality", "failures", "summary.json", "run.json", "plan.parquet"):
+    for kind in ("poses", "filtered", "keypoints", "quality", "failures", *TABLES):
         path = os.path.join(output, kind)
         found = [path] if os.path.isfile(path) else [os.path.join(d, f) for d, _, fs in os.walk(path) for f in fs]
         for file in found:
@@ -131,6 +134,23 @@ def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_pa
     output = str(tmp_path / "run")
     reconstruct_archive(job(archive, output, engine=EngineConfig(workers=2)))
     assert contents(output) == contents(undisturbed)
+
+
+def test_waves_of_one_capture_end_with_the_same_bytes_and_the_first_is_whole_before_the_next_begins(
+    archive, undisturbed, tmp_path, capsys
+):
+    output = str(tmp_path / "run")
+    summary = reconstruct_archive(job(archive, output, engine=EngineConfig(local=True, wave_clips=1)))
+    assert contents(output) == contents(undisturbed) and (summary.captures, summary.clips) == (2, 8)
+    assert set(RunFolder(output).performance()) == set(RunFolder(undisturbed).performance())
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keypoints: 8/8 clips, 80/80")]
+    assert len(told) == 1
+    written = {
+        capture: [os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{output}/commits") for f in fs
+                  if os.path.basename(d) == capture]
+        for capture in ("one", "two")
+    }  # fmt: skip
+    assert len(written["one"]) == len(written["two"]) == 15 and max(written["one"]) <= min(written["two"])
 
 
 def start_driver(archive: str, output: str, *flags: str, seconds: float = 0.005) -> subprocess.Popen:
