@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -43,9 +42,10 @@ class _Unprojection(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weights: Tensor, matrices: Tensor, present: Tensor, count: int, kind: int
     ) -> Tensor:
-        inputs = (_with_border(features.detach()), weights.detach().contiguous(), present, matrices)
+        framed = _with_border(features.detach())
+        inputs = (framed, weights.detach().contiguous(), present, matrices)
         settings = (features.shape[3], features.shape[4], count, kind)
-        out = _new((len(features), count**3, features.shape[2]), features.device)
+        out = framed.new_empty(len(features), count**3, features.shape[2])
         if out.numel() > 0:
             _run("forward", inputs, settings, (out,))
         ctx.save_for_backward(*inputs)
@@ -56,7 +56,7 @@ class _Unprojection(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         framed, weights = ctx.saved_tensors[:2]
-        d_framed, d_weights = _new(framed.shape, framed.device).zero_(), torch.zeros_like(weights)
+        d_framed, d_weights = torch.zeros_like(framed), torch.zeros_like(weights)
         if grads[0].numel() > 0:
             inputs = (*ctx.saved_tensors, grads[0].float().contiguous())
             _run("backward", inputs, ctx.settings, (d_framed, d_weights))
@@ -65,17 +65,10 @@ class _Unprojection(torch.autograd.Function):
         return d_features.to(ctx.dtype), d_weights, None, None, None, None
 
 
-def _new(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Unfilled float32. Numpy asks for huge pages, torch does not: 2 ms against 15 for the first write of 34 MB."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.empty(shape, np.float32))
-    return torch.empty(shape, device=device)
-
-
 def _with_border(features: Float[Tensor, "B V c h w"]) -> Float[Tensor, "B V P c"]:
     """Channels last in a frame of zeros one pixel wide: no kernel need ask whether a tap is in the picture."""
     batch, views, channels, height, width = features.shape
-    framed = _new((batch, views, height + 2, width + 2, channels), features.device)
+    framed = features.new_empty(batch, views, height + 2, width + 2, channels, dtype=torch.float32)
     framed[:, :, 1:-1, 1:-1] = features.permute(0, 1, 3, 4, 2)
     for edge in (0, -1):
         framed[:, :, edge] = 0.0

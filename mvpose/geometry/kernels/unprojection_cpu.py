@@ -22,6 +22,7 @@ from mvpose.geometry.kernels.aggregation import (
     WEIGHTED,
     highest,
     highest_slopes,
+    soft_mean_of_four,
     soft_slopes,
     soft_sums,
     weighed_slopes,
@@ -52,24 +53,25 @@ def forward(features, weights, present, matrices, height, width, count, kind, ou
         num = _sample_views(
             features[b], present[b], matrices[b], voxel, n, height, width, count, which, place, share, seen, values
         )
-        flat, size = values.reshape(views, LANES * channels), n * channels
+        flat, size = values.reshape(len(values), LANES * channels), n * channels
         volume = out[b, voxel : voxel + n].reshape(size)
-        if kind == SOFTMAX:
+        if kind == SOFTMAX and num <= 4:
+            for view in range(num, 4):
+                flat[view] = LOWEST
+            soft_mean_of_four(flat, size, volume)
+        elif kind == SOFTMAX:
             highest(flat, num, size, top)
             soft_sums(flat, num, size, top, total, weighed)
             for q in range(size):
-                volume[q] = weighed[q] / total[q]
+                volume[q] = weighed[q] / total[q] if top[q] != LOWEST else np.float32(0)
         elif kind == MAX:
             highest(flat, num, size, top)
             for q in range(size):
-                volume[q] = top[q]
+                volume[q] = top[q] if top[q] != LOWEST else np.float32(0)
         else:
-            weighed_sums(values, weights[b], which, seen, num, n, kind, top, total)
+            weighed_sums(values, weights[b], which, seen, num, n, kind, weighed, total)
             for q in range(size):
-                volume[q] = top[q] / total[q]
-        for s in range(n):
-            if not seen[:num, s].any():
-                out[b, voxel + s] = np.float32(0)
+                volume[q] = weighed[q] / total[q]
         at += n
 
 
@@ -96,7 +98,7 @@ def backward(
             num = _sample_views(
                 features[b], present[b], matrices[b], voxel, n, height, width, count, which, place, share, seen, values
             )
-            flat, flat_slopes = values.reshape(views, LANES * channels), slopes.reshape(views, LANES * channels)
+            flat, flat_slopes = values.reshape(len(values), LANES * channels), slopes.reshape(views, LANES * channels)
             size, g = n * channels, grad[b, voxel : voxel + n].reshape(n * channels)
             if kind == SOFTMAX:
                 highest(flat, num, size, top)
@@ -118,7 +120,11 @@ def backward(
 @njit(**INLINED)
 @no_type_check
 def _scratch(views, channels):
-    """For each view of a block: upper left taps' pixels, shares of the four taps, whether it sees, sampled values."""
+    """For each view of a block: upper left taps' pixels, shares of the four taps, whether it sees, sampled values.
+
+    Values are at least of four views, for `soft_mean_of_four`.
+    """
+    views = max(views, 4)
     place, share = np.empty((views, LANES), np.int32), np.empty((views, 4, LANES), np.float32)
     return place, share, np.empty((views, LANES), np.bool_), np.empty((views, LANES, channels), np.float32)
 
