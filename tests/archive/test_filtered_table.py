@@ -1,14 +1,22 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.archive.filtered_table import FLAGS, filtered_from_table, filtered_to_table
-from mvpose.archive.tables import TableInfo
-from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.archive.sequences import pose_windows
+from mvpose.archive.store import table_file
+from mvpose.archive.tables import TableInfo, poses_from_table, poses_to_table
+from mvpose.reconstruction import filters
+from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered, filtered_block
 from mvpose.records import Poses3D
 from mvpose.skeleton import COCO17
 
+BY_FRAME = ("xyz", "confidence", "error_px", "num_views", "views_used")
 INFO = TableInfo(
     capture_id="a", start=0, stop=60, fps=60.0, cameras=("c0", "c1", "c2"), skeleton=COCO17, fingerprint="f"
 )
@@ -65,3 +73,31 @@ def test_a_reader_without_mvpose_can_tell_filled_values_from_measured_ones(tmp_p
     assert filled[20:30, 7].all() and filled.sum() == 10
     assert np.stack(rows["x"].to_list())[filled].size == np.isfinite(np.stack(rows["x"].to_list())[filled]).sum()
     assert (np.stack(rows["num_views"].to_list())[filled] == 0).all()
+
+
+def test_a_capture_filtered_and_written_block_by_block_reads_back_as_all_at_once(monkeypatch, tmp_path):
+    """What the job does: tables of clips, windows over them, blocks, one file."""
+    monkeypatch.setattr(filters, "BLOCK_FRAMES", 200)
+    short = [walk(seed, 0.1) for seed in range(10)]
+    whole = replace(short[0], **{name: np.concatenate([getattr(p, name) for p in short]) for name in BY_FRAME})
+    about, config = replace(INFO, stop=600), FilterConfig(hampel_threshold=4.0, constant_bones="limbs")
+    expected = filtered(whole, 60.0, config)
+
+    def clips() -> Iterator[pa.Table]:
+        for number, poses in enumerate(short):
+            yield poses_to_table(poses, replace(INFO, start=60 * number, stop=60 * (number + 1)))
+
+    parts = blocks(600, 60.0, config)
+    assert len(parts) > 2
+    lengths = bone_lengths((poses_from_table(table)[0] for table in clips()), config)
+    windows = pose_windows(clips(), [(part.first, part.last) for part in parts])
+    made = (filtered_block(raw, part, 60.0, config, lengths) for raw, part in zip(windows, parts, strict=True))
+    file = table_file(filtered_to_table(m, about, part.start) for m, part in zip(made, parts, strict=True))
+    table = pq.read_table(file.file.name)
+    assert table.schema.metadata == filtered_to_table(expected, about).schema.metadata
+    found = filtered_from_table(table, whole)
+    np.testing.assert_allclose(found.poses.xyz, expected.poses.xyz, atol=1e-6)  # float32
+    for name in FLAGS:
+        shown = (expected.poses.confidence > 0).any(axis=2)[..., None]
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name) & shown)
+    np.testing.assert_array_equal(found.poses.confidence, expected.poses.confidence)

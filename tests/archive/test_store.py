@@ -1,5 +1,7 @@
 """Commits: what makes a result exist exactly once."""
 
+import errno
+import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,7 @@ import pytest
 
 from mvpose.archive.commits import create_once, write_whole
 from mvpose.archive.locations import join, read_bytes
-from mvpose.archive.store import ClipStore
+from mvpose.archive.store import ClipStore, parquet_bytes, table_file
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.records import Clip, ClipFailure
 
@@ -61,6 +63,29 @@ def test_a_commit_of_an_older_run_with_a_halo_is_the_same_commit(run_uri):
     assert "halo" not in record
     write_whole(uri, json.dumps(record | {"halo": 0}).encode())
     assert store.committed(CLIP, "f" * 16) == commit
+
+
+def test_a_table_written_in_parts_is_committed_as_one(run_uri):
+    store = ClipStore(run_uri, "filtered")
+    parts = [TABLE, TABLE.slice(0, 0), TABLE.slice(1)]
+    commit = store.commit_table(CLIP, "f" * 16, table_file(iter(parts)), {})
+    assert store.committed(CLIP, "f" * 16) == commit and commit.rows == 5
+    assert store.read(commit).equals(pa.concat_tables(parts))
+    single, none = (table_file(iter([t])) for t in (TABLE, TABLE.slice(0, 0)))
+    assert store.commit_table(CLIP, "a" * 16, single, {}).sha256 == hashlib.sha256(parquet_bytes(TABLE)).hexdigest()
+    assert store.read(store.commit_table(CLIP, "b" * 16, none, {})).equals(TABLE.slice(0, 0))
+
+
+def test_a_table_in_parts_that_finds_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", full)
+    with pytest.raises(ResultsError, match=r"No space left on device.*free some space"):
+        table_file(iter([TABLE]))
+    assert os.listdir(tmp_path) == []
 
 
 def test_other_settings_are_another_result(run_uri):

@@ -1,5 +1,8 @@
 """Records to tables and back."""
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.archive.rig_table import figures_from_table, figures_to_table, rig_figures, rig_from_table, rig_to_table
-from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses
+from mvpose.archive.sequences import concatenated_keypoints, concatenated_poses, pose_windows, sampled_keypoints
 from mvpose.archive.tables import (
     TableInfo,
     keypoints_from_table,
@@ -21,9 +24,11 @@ from mvpose.errors import ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
+from mvpose.reconstruction.view_errors import keypoints_at
 from mvpose.records import Clip, Keypoints2D, Poses3D
 from mvpose.skeleton import COCO17, Skeleton
 
+BY_FRAME = ("xyz", "confidence", "error_px", "num_views", "views_used")
 CAMERAS = tuple(f"cam{i:03d}" for i in range(300))
 
 
@@ -123,7 +128,7 @@ def test_clips_put_together_are_the_whole_and_a_lost_clip_is_empty():
     poses = some_poses(9, 2, 1)
 
     def part(a: int, b: int) -> pa.Table:
-        cut = {n: getattr(poses, n)[a:b] for n in ("xyz", "confidence", "error_px", "num_views", "views_used")}
+        cut = {n: getattr(poses, n)[a:b] for n in BY_FRAME}
         return poses_to_table(Poses3D(**cut, track_id=poses.track_id, skeleton=COCO17), info(a, b))
 
     whole = concatenated_poses([part(0, 3), part(3, 9)])
@@ -131,6 +136,43 @@ def test_clips_put_together_are_the_whole_and_a_lost_clip_is_empty():
     holed = concatenated_poses([part(0, 3), part(6, 9)], Clip("a", 0, 9))
     assert np.isnan(holed.xyz[3:6]).all() and (holed.confidence[3:6] == 0).all()
     np.testing.assert_array_equal(holed.xyz[6:], poses.xyz[6:])
+
+
+def test_windows_over_clips_are_cuts_of_the_whole_and_hold_no_clip_that_they_do_not_touch():
+    poses, edges = some_poses(20, 2, 1), [0, 3, 9, 10, 14, 20]
+    read: list[int] = []
+
+    def clips() -> Iterator[pa.Table]:
+        for start, stop in pairwise(edges):
+            if start != 9:  # lost
+                read.append(start)
+                cut = {n: getattr(poses, n)[start:stop] for n in BY_FRAME}
+                yield poses_to_table(Poses3D(**cut, track_id=poses.track_id, skeleton=COCO17), info(start, stop))
+
+    windows = [(0, 4), (2, 9), (9, 10), (9, 12), (13, 20)]
+    expected_reads = [[0, 3], [0, 3], [0, 3, 10], [0, 3, 10], [0, 3, 10, 14]]
+    for (start, stop), found, reads in zip(windows, pose_windows(clips(), windows), expected_reads, strict=True):
+        # The generator has gone no farther than the window needs.
+        assert [clip for clip in read if clip < stop] == [clip for clip in reads if clip < stop]
+        whole = poses.xyz.copy()
+        whole[9] = np.nan
+        if found.xyz.shape[1]:
+            np.testing.assert_array_equal(found.xyz, whole[start:stop])
+        else:
+            assert (start, stop) == (9, 10) and found.xyz.shape == (1, 0, 17, 3)
+
+
+def test_frames_picked_from_clips_are_those_of_the_whole():
+    keypoints = some_keypoints(20, 3, 5)
+    tables = [
+        keypoints_to_table(keypoints_at(keypoints, slice(a, b)), info(a, b, cameras=3)) for a, b in ((0, 6), (6, 20))
+    ]
+    frames = np.array([0, 4, 5, 6, 13, 19])
+    found, whole = sampled_keypoints(iter(tables), frames), concatenated_keypoints(tables)
+    for name in ("xy", "confidence", "box", "box_score"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[:, frames])
+    lost = sampled_keypoints(iter(tables[1:]), frames)
+    assert (lost.box_score[:, :3] == 0).all() and np.isnan(lost.xy[:, :3]).all()
 
 
 def test_clips_of_keypoints_with_different_numbers_of_people_fit_together():
