@@ -16,19 +16,19 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import filesystem, read_bytes
+from mvpose.archive.locations import filesystem
 from mvpose.archive.rig_table import rig_from_table, rig_to_table
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Video
@@ -159,8 +159,35 @@ def read_captures(uri: str) -> Iterator[Found]:
 
 def known_videos(uri: str) -> Mapping[str, Video]:
     """All videos of a catalogue by their location, without a rig being made; ConfigError for another file."""
-    table = _read(uri, io.BytesIO(_content(uri)), columns=list(_VIDEO), filters=[("uri", "!=", "")])
-    return {row["uri"]: _video(row) for batch in table.to_batches() for row in batch.to_pylist()}
+    nothing = pa.schema([SCHEMA.field(name) for name in _VIDEO]).empty_table()
+    some = (table.filter(table["uri"].is_valid()) for table in _row_groups(uri, columns=list(_VIDEO)))
+    return KnownVideos(pa.concat_tables([nothing, *(table.replace_schema_metadata() for table in some)]))
+
+
+class KnownVideos(Mapping[str, Video]):
+    """The videos of a catalogue's rows, each made when it is asked for: as objects those of a million clips, 80,000,
+    would take 45 MB."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
+        hashes = np.fromiter(map(hash, self), np.int64, len(table))
+        self._order = np.argsort(hashes).astype(np.int32)
+        self._hashes = hashes[self._order]
+
+    def __getitem__(self, uri: str) -> Video:
+        place, last = np.searchsorted(self._hashes, hash(uri)), len(self)
+        while place < last and self._hashes[place] == hash(uri):
+            row = self._table.slice(int(self._order[place]), 1)
+            if row["uri"][0].as_py() == uri:
+                return _video(row.to_pylist()[0])
+            place += 1
+        raise KeyError(uri)
+
+    def __iter__(self) -> Iterator[str]:
+        return (uri for batch in self._table.to_batches(4096) for uri in batch.column("uri").to_pylist())
+
+    def __len__(self) -> int:
+        return len(self._table)
 
 
 def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
@@ -183,13 +210,6 @@ def _found(uri: str, table: pa.Table) -> Iterator[Found]:
             yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told
     except (ValueError, TypeError) as error:
         raise _damaged(uri, str(error)) from error
-
-
-def _content(uri: str) -> bytes:
-    try:
-        return read_bytes(uri)
-    except OSError as error:
-        raise ConfigError(f"{uri} cannot be read as a catalogue: {error}") from error
 
 
 def _read(uri: str, file, **what) -> pa.Table:

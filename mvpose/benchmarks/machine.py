@@ -21,6 +21,13 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
+def peak_mib() -> float:
+    """The most memory that this process has held; not `ru_maxrss`, since a child is born with its parent's."""
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
 def _processor() -> str:
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:

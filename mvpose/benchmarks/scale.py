@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.video import probe, read_frames
+from mvpose.benchmarks.finished_run import planning_costs
+from mvpose.benchmarks.machine import peak_mib
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
 from mvpose.models.detector import DetectorConfig
@@ -39,6 +41,8 @@ class ScaleBenchmark:
     workers: int = 2
     memory_minutes: tuple[float, ...] = (1.0, 6.0)
     """Lengths of one capture, at 30 frames a second."""
+    plan_clips: tuple[int, ...] = (1_000, 10_000)
+    """Lengths of finished archives that are planned, ended and resumed; captures have 50 clips."""
     detect_camera_frames_per_s: float = 10.0
     """Of the detector that the model of N nodes assumes, a core; the default one on 1080p, measured."""
     bytes_per_camera_frame: float = 33e3
@@ -51,7 +55,7 @@ def run(config: ScaleBenchmark) -> dict[str, float]:
     """Print one line a measurement; the figures by name."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for part in (_lengths, _ray, _memory):
+        for part in (_lengths, _ray, _memory, _planning):
             for name, value in part(config, scratch):
                 figures[name] = value
                 print(f"{name:58} {value:12.4f}", flush=True)
@@ -148,10 +152,13 @@ def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]
 
 def _peak_mib(job: ReconstructJob) -> float:
     reconstruct_archive(job)
-    # Not `ru_maxrss`: a child is born with its parent's.
-    with open("/proc/self/status") as file:
-        (line,) = (line for line in file if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    return peak_mib()
+
+
+def _planning(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
+    """The driver's time and memory by the length of an archive of which all is done."""
+    for clips in config.plan_clips:
+        yield from planning_costs(os.path.join(scratch, f"plan{clips}"), clips)
 
 
 def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:

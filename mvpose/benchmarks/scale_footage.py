@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from mvpose.models.detector import DetectorConfig, People
 
 STAND_IN = "mvpose.benchmarks.scale_footage:StandIn"
 FPS = 30.0
+CAPTURES_A_FILE = 10_000
+"""That share a video: a file of ext4 has 65,000 names at most."""
 
 
 class StandIn:
@@ -44,12 +47,14 @@ class StandIn:
 
 
 def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int]) -> str:
-    """`captures` captures of four cameras and so many frames; their videos are one file, linked."""
+    """`captures` captures of four cameras and so many frames; their videos are few files, linked."""
     source = os.path.join(folder, "footage.mp4")
     os.makedirs(folder)
     write_video(source, _moving_pattern(frames, size), FPS)
     rig = _rig(size)
     for number in range(captures):
+        if number and number % CAPTURES_A_FILE == 0:
+            source = shutil.copy(source, os.path.join(folder, f"footage{number}.mp4"))
         capture = os.path.join(folder, "archive", f"{number // 1000:03d}", f"take{number:06d}")
         for part in ("videos", "calibration"):
             os.makedirs(os.path.join(capture, part))

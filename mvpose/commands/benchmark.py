@@ -6,11 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import cover, detection, job, models, scale, triangulation
+from mvpose.benchmarks import cover, detection, job, models, overhead, scale, triangulation
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detection import DetectionBenchmark
 from mvpose.benchmarks.job import JobBenchmark
 from mvpose.benchmarks.models import ModelsBenchmark
+from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.triangulation import TriangulationBenchmark
 
@@ -19,6 +20,7 @@ Benchmark = (
     | Annotated[ModelsBenchmark, tyro.conf.subcommand("models")]
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
+    | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
 )
@@ -29,6 +31,7 @@ def run(
     | ModelsBenchmark
     | JobBenchmark
     | ScaleBenchmark
+    | OverheadBenchmark
     | DetectionBenchmark
     | CoverBenchmark,
 ) -> int:
@@ -37,6 +40,8 @@ def run(
         job.run(command)
     elif isinstance(command, ScaleBenchmark):
         scale.run(command)
+    elif isinstance(command, OverheadBenchmark):
+        overhead.run(command)
     elif isinstance(command, DetectionBenchmark):
         detection.run(command)
     elif isinstance(command, CoverBenchmark):

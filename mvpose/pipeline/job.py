@@ -169,7 +169,7 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
 
 def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
     """Wave after wave of whole captures through all stages; the seconds that each stage took."""
-    stages = list(_stages(job, work))
+    stages = list(stage_specs(job, work))
     open_work = OpenWork.of(job.output, work.planned.tasks())
     progress = {spec.kind: Progress(label=spec.kind, **open_work.totals(Kind(spec.kind))) for spec in stages}
     seconds = dict.fromkeys(progress, 0.0)
@@ -194,7 +194,7 @@ def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
     return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
-def _stages(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
+def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     """How workers make each stage, in order."""
     invocation = uuid.uuid4().hex[:12]
     timeout_s = _clip_timeout_s(job, work.planned.most_cameras)
