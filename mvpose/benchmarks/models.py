@@ -18,7 +18,7 @@ from mvpose import scenes
 from mvpose.benchmarks import loops
 from mvpose.benchmarks.machine import machine
 from mvpose.config import structure
-from mvpose.geometry.triangulation import triangulate
+from mvpose.geometry.triangulation import Engine, triangulate
 from mvpose.models.cube import Cube
 from mvpose.models.method import MethodConfig, build_method
 from mvpose.models.multiview import open_views
@@ -49,7 +49,8 @@ class ModelsBenchmark:
     rounds: int = 5
     """Times that each method is run; medians count."""
     parts: bool = True
-    """Also time unprojection and triangulation against a loop over samples, views and joints."""
+    """Also time unprojection and triangulation against a loop over samples, views and joints; on CUDA unprojection as
+    it is there by default, and in Triton."""
     json: str | None = None
     """File for the figures."""
 
@@ -169,6 +170,11 @@ def _parts(batch: int, config: ModelsBenchmark) -> list[dict]:
         ),
         "triangulation": (fast_points, lambda: loops.triangulated(points, projections, weights)),
     }
+    if config.device != "cpu":
+        pairs["unprojection, fused"] = (
+            lambda: unproject(features, views, cube, "softmax", engine=Engine.FUSED),
+            pairs["unprojection"][1],
+        )
     found = []
     for name, (fast, slow) in pairs.items():
         with torch.inference_mode():
