@@ -16,6 +16,8 @@ from mvpose.report.subject import CaptureReport
 # projection. Overlays colour a detection by it; a neighbour stands about a body's width, 0.3 heights, away.
 MATCH_SHARE = 0.2
 ROWS_AT_ONCE = 512
+# Pixels; farther than anything in a picture.
+FARTHER = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,8 @@ def _match(
     """The detections of one view that belong to each person, and those that belong to none.
 
     Places of `Keypoints2D` mean nothing by themselves: a person's detection is the one whose joints lie nearest to the
-    person's projection, in the median. A view that was used in the triangulation has one, however far.
+    person's projection, in the median. A view that was used in the triangulation has one, however far. No detection
+    belongs to two: whoever it was used for comes first, then whoever is nearest.
     """
     there = (keypoints.confidence[view, rows] > 0) & (keypoints.box_score[view, rows] > 0)[..., None]
     xy = np.where(there[..., None], keypoints.xy[view, rows], np.nan)
@@ -88,7 +91,11 @@ def _match(
     nearest = median.argmin(axis=2)
     smallest = np.take_along_axis(median, nearest[..., None], axis=2)[..., 0]
     extent = np.linalg.norm(np.fmax.reduce(projected, axis=2) - np.fmin.reduce(projected, axis=2), axis=-1)
-    mine = (smallest <= MATCH_SHARE * extent) | (used.any(axis=2) & np.isfinite(smallest))
+    used_here = used.any(axis=2) & np.isfinite(smallest)
+    mine = (smallest <= MATCH_SHARE * extent) | used_here
+    claim = np.where(used_here, smallest - FARTHER, np.where(mine, smallest, np.inf))
+    rival = np.where(nearest[:, :, None] == nearest[:, None], claim[:, None], np.inf).min(axis=2)
+    mine &= claim <= rival
     detected = np.take_along_axis(xy, nearest[:, :, None, None], axis=1)
     taken = (mine[..., None] & (nearest[..., None] == np.arange(xy.shape[1]))).any(axis=1)
     return np.where(mine[..., None, None], detected, np.nan), np.where(taken[..., None, None], np.nan, xy)

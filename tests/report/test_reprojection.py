@@ -57,6 +57,27 @@ def test_a_bystander_is_nobodys_detection():
     assert np.isnan(r.unrelated[:3]).all()
 
 
+def test_a_detection_belongs_to_whom_it_was_used_for_and_to_nobody_whose_projection_only_covers_it():
+    subject = capture_report(people=2, noise_px=0.5)
+    poses, keypoints = subject.poses, subject.keypoints
+    assert keypoints is not None
+    # The second person stands where the first does, and camera 2 has one detection, which was used for the first.
+    xyz, used, score = poses.xyz.copy(), poses.views_used.copy(), keypoints.box_score.copy()
+    xyz[:, 1] = xyz[:, 0] + 0.01
+    own = reproject(subject, slice(None)).projected[2, :, :1]
+    owner = np.nanmedian(np.linalg.norm(own - keypoints.xy[2], axis=-1), axis=-1).argmin(axis=1)
+    score[2, np.arange(len(owner)), 1 - owner] = 0.0
+    used[:, 1, :, 2] = False
+    both = replace(
+        subject, poses=replace(poses, xyz=xyz, views_used=used), keypoints=replace(keypoints, box_score=score)
+    )
+    r = reproject(both, slice(None))
+    assert np.isfinite(r.detected[2, :, 0]).all() and np.isnan(r.detected[2, :, 1]).all()
+    used[:, :, :, 2] = False
+    r = reproject(replace(both, poses=replace(both.poses, views_used=used)), slice(None))
+    assert np.isfinite(r.detected[2, :, 0]).all() and np.isnan(r.detected[2, :, 1]).all()
+
+
 def test_a_place_without_a_person_is_no_detection():
     subject = capture_report(people=2)
     assert subject.keypoints is not None
