@@ -64,7 +64,7 @@ def run(command: Reconstruct) -> int:
     before = RunFolder(command.output).performance()
     summary = reconstruct_archive(command)
     anew = RunFolder(command.output).performance() != before
-    print(_told(command, summary, _record(command, summary, anew=anew), anew))
+    print(told(command, summary, _record(command, summary, anew=anew), anew))
     return summary.exit_code(command.max_failed_share)
 
 
@@ -81,7 +81,7 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     known = json.loads(read_text(uri))
     if anew:
         store = replace(command.tracking, uri=known["uri"])
-        figures = _recorded_figures(summary)
+        figures = recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
         tracking.log_figures(store, known["run_id"], figures)
@@ -89,21 +89,22 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     return tracking.described(replace(command.tracking, uri=known["uri"]), known["run_id"])
 
 
-def _recorded_figures(summary: Summary) -> dict[str, float]:
+def recorded_figures(summary: Summary) -> dict[str, float]:
     """Those of every capture; of more than a page shows, their medians: a capture has some two hundred."""
     if isinstance(summary.figures, FigureTable) and len(summary.figures) > MAX_LINES:
         return {f"median/{name}": value for name, value in summary.figures.medians().items()}
     return {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
 
 
-def _told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
+def told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
+    """What came of the job, in lines of which there are no more than a page shows, however long the job was."""
     done = "" if anew else "Nothing to do. "
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
     for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
-        told = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
-        lines.append(f"  {capture_id}: {told}")
+        own = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
+        lines.append(f"  {capture_id}: {own}")
     if len(summary.figures) > MAX_LINES:
         lines.append(f"  ... all of them in {RunFolder(command.output).figures_uri}")
     if summary.failures:

@@ -1,0 +1,35 @@
+"""What is told and recorded of a run does not grow with its captures beyond a page."""
+
+import pytest
+
+from mvpose.archive.figure_table import FigureTable, figure_rows, figure_writer
+from mvpose.archive.rig_table import figures_to_table
+from mvpose.archive.run_summary import Summary
+from mvpose.commands.reconstruct import MAX_LINES, Reconstruct, recorded_figures, told
+
+
+@pytest.fixture
+def summary_of(tmp_path):
+    def make(captures: int) -> Summary:
+        uri = str(tmp_path / "figures.parquet")
+        figures = [figures_to_table(f"take{i:03d}", {"body_used_mean_px": float(i)}) for i in range(captures)]
+        with figure_writer(uri) as writer:
+            writer.write_table(figure_rows(figures))
+        return Summary(captures=captures, clips=captures, frames=10, figures=FigureTable(uri))
+
+    return make
+
+
+def test_a_small_run_is_told_and_recorded_capture_by_capture(summary_of):
+    summary = summary_of(3)
+    assert recorded_figures(summary) == {f"take{i:03d}/body_used_mean_px": float(i) for i in range(3)}
+    said = told(Reconstruct(archive="a", output="out"), summary, None, anew=True)
+    assert "take002: reprojection error 2.0 px" in said and "figures.parquet" not in said
+
+
+def test_of_a_large_run_the_first_captures_and_the_medians_are_told(summary_of):
+    summary = summary_of(2 * MAX_LINES + 1)
+    assert recorded_figures(summary) == {"median/body_used_mean_px": pytest.approx(MAX_LINES)}
+    said = told(Reconstruct(archive="a", output="out"), summary, None, anew=True).splitlines()
+    assert sum("reprojection error" in line for line in said) == MAX_LINES
+    assert said[-1] == "  ... all of them in out/figures.parquet"
