@@ -31,8 +31,9 @@ def unproject(
     height, width = features.shape[3:]
     to_pixels = matrices.new_tensor([width / 2, height / 2, 1.0], dtype=torch.float64)
     pixels = (matrices.detach().double() * to_pixels[:, None]).contiguous()
-    if weights is None:
+    if not aggregation.startswith("conf"):
         weights = features.new_ones(features.shape[:3], dtype=torch.float32)
+    assert weights is not None
     flat = _Unprojection.apply(features, weights.float(), pixels, present.contiguous(), count, KINDS[aggregation])
     return flat.unflatten(1, (count,) * 3).permute(0, 4, 1, 2, 3)
 

@@ -187,6 +187,12 @@ def test_the_reference_has_the_gradient_of_its_differences(kind):
     assert torch.autograd.gradcheck(lambda f, *w: unproject(f, views, cube, kind, *w), leaves)
 
 
+def test_a_plain_sum_has_no_use_for_weights():
+    views, cube = scene()
+    features, weights = random_features(2, 3, 4, 7, 9, "conf")
+    assert torch.equal(unproject(features, views, cube, "sum", weights), unproject(features, views, cube, "sum"))
+
+
 def test_threads_change_nothing():
     views, cube = scene(1, 3, 30)
     features, _ = random_features(1, 3, 4, 7, 9, "softmax")
