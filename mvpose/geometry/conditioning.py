@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvpose.geometry.cofactors import adjugate
+
 # |det M| of a pinhole camera's left 3x3 block with rows of length 1 is cos(angle to the principal point's ray), near 1;
 # a singular one told in float32 has about 1e-7.
 SINGULAR = 1e-6
@@ -26,11 +28,12 @@ class Conditioned:
         """Centre on the mean of the camera centres, scale by their mean distance from it; worked out in float64."""
         exact = projections.double()
         left, right = exact[..., :3], exact[..., 3]
-        centres = -torch.linalg.solve_ex(left, right)[0]
+        columns, determinant = adjugate(left)
+        centres = -(columns @ right[..., None])[..., 0] / determinant[..., None]
         centre = centres.mean(dim=-2)
         spread = (centres - centre[..., None, :]).norm(dim=-1).mean(dim=-1)
         scale = torch.where(spread > 0, spread, torch.ones_like(spread))
-        sign = torch.where(torch.linalg.det(left.detach()) < 0, -1.0, 1.0)
+        sign = torch.where(determinant.detach() < 0, -1.0, 1.0)
         unit = sign / left.detach()[..., 2, :].norm(dim=-1)
         moved = (left @ centre[..., None, :, None])[..., 0] + right
         shifted = torch.cat([left, (moved / scale[..., None, None])[..., None]], dim=-1)
@@ -49,5 +52,5 @@ def singular(projections: Float[Tensor, "*batch V 3 4"]) -> Tensor:
     """Which cameras have no centre: the left 3x3 block is singular or not finite; shape (*batch V)."""
     left = projections.detach()[..., :3].double()
     rows = left.norm(dim=-1, keepdim=True)
-    determinant = torch.linalg.det(left / rows).abs()
+    determinant = adjugate(left / rows)[1].abs()
     return ~((determinant > SINGULAR) & projections.detach().isfinite().all(dim=-1).all(dim=-1))

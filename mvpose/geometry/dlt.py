@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvpose.geometry.cofactors import adjugate
+
 # In units of the rig: a solution further away than a million rigs is a direction, not a point.
 FARTHEST = 1e6
 
@@ -49,20 +51,11 @@ def determined(
     weight under a small angle. Works for any number of views and weights, and costs one 3x3 adjugate.
     """
     normals = rows.detach()[..., :3]
-    cofactors, determinant = inverse_parts(normals.transpose(-1, -2) @ normals)
+    cofactors, determinant = adjugate(normals.transpose(-1, -2) @ normals)
     total = cofactors.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
     unit = weights.detach().amax(dim=-1) ** 2
     enough = determinant > least_precision * unit * total
     return enough & ((weights > 0).sum(dim=-1) >= 2) & rows.detach().isfinite().all(dim=-1).all(dim=-1)
-
-
-def inverse_parts(
-    m: Float[Tensor, "*batch 3 3"],
-) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch"]]:
-    """Cofactors and determinants of symmetric 3x3 matrices: m^-1 = cofactors / determinant."""
-    a, b, c = m.unbind(dim=-2)
-    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-2)
-    return cofactors, (a * cofactors[..., 0, :]).sum(dim=-1)
 
 
 def solve(
@@ -97,7 +90,7 @@ def _harmless(rows: Tensor) -> Tensor:
 
 def _normal(rows: Tensor) -> Tensor:
     normals, offsets = rows[..., :3], rows[..., 3:]
-    cofactors, determinant = inverse_parts(normals.transpose(-1, -2) @ normals)
+    cofactors, determinant = adjugate(normals.transpose(-1, -2) @ normals)
     right = (normals.transpose(-1, -2) @ offsets)[..., 0]
     return -(cofactors @ right[..., None])[..., 0] / determinant[..., None]
 

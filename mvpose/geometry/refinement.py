@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvpose.geometry.cofactors import adjugate
 from mvpose.geometry.conditioning import Conditioned
-from mvpose.geometry.dlt import inverse_parts
 from mvpose.geometry.robust_loss import RobustLoss
 from mvpose.geometry.triangulation import checked_weights, reprojection_errors
 
@@ -102,7 +102,7 @@ def _damped_step(
     # In units of its own size the matrix has a determinant that float32 can hold.
     size = diagonal.sum(dim=-1).clamp_min(torch.finfo(rows.dtype).tiny)
     damped = (normal + torch.diag_embed(damping[..., None] * diagonal)) / size[..., None, None]
-    cofactors, determinant = inverse_parts(damped)
+    cofactors, determinant = adjugate(damped)
     gradient = (rows.transpose(-1, -2) @ residual.flatten(-2)[..., None])[..., 0] / size[..., None]
     step = -(cofactors @ gradient[..., None])[..., 0] / determinant[..., None]
     return torch.where((determinant > 0)[..., None] & step.isfinite(), step, torch.zeros_like(step))

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvpose.geometry.cofactors import inverse_3x3
+
 PULL = 1e-3
 """Weight of the guessed depth against the rays' meeting point: it decides where rays do not meet, else moves mm."""
 
@@ -64,13 +66,6 @@ def picture_units(projections: Float[Tensor, "B V 3 4"], size: tuple[int, int]) 
     shift = projections.new_tensor([1 / size[0] - 1, 1 / size[1] - 1, 0.0])
     moved = projections * scale[:, None] + projections[..., 2:3, :] * shift[:, None]
     return moved / depth_scale[..., None, None]
-
-
-def inverse_3x3(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Inverse by cofactors: no solver call, so it compiles, exports and batches without a sync."""
-    a, b, c = matrix.unbind(-2)
-    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-1)
-    return cofactors / (a * cofactors[..., 0]).sum(dim=-1)[..., None, None]
 
 
 def _central_rays(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvpose.models.canonical_frame import inverse_3x3
+from mvpose.geometry.cofactors import inverse_3x3
 
 
 def feature_transform(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvpose.models.canonical_frame import inverse_3x3
 from mvpose.models.multiview import MultiViewPrediction
 
 INPUTS = ("crops", "projections", "present")
@@ -31,14 +28,7 @@ def export_onnx(method: nn.Module, views: int, size: tuple[int, int], path: str,
     crops, cameras = torch.rand(2, views, 3, height, width), torch.eye(3, 4).expand(2, views, 3, 4).contiguous()
     example = crops, cameras, torch.ones(2, views, dtype=torch.bool)
     program = torch.export.export(_Named(method), example, dynamic_shapes=(axes,) * 3, strict=False)
-    table: dict[Any, Callable[..., Any]] = {
-        **torch.export.default_decompositions(),
-        torch.ops.aten._linalg_solve_ex.default: _solve_3x3,
-        torch.ops.aten._linalg_det.default: _determinant_3x3,
-    }
-    exported = torch.onnx.export(
-        program.run_decompositions(table), dynamo=True, verbose=False, input_names=INPUTS, output_names=OUTPUTS
-    )
+    exported = torch.onnx.export(program, dynamo=True, verbose=False, input_names=INPUTS, output_names=OUTPUTS)
     assert exported is not None
     exported.save(path)
 
@@ -51,17 +41,3 @@ class _Named(nn.Module):
     def forward(self, crops: Tensor, projections: Tensor, present: Tensor) -> tuple[Tensor, ...]:
         answer: MultiViewPrediction = self.method(crops, projections, present)
         return tuple(getattr(answer, name) for name in OUTPUTS)
-
-
-def _solve_3x3(
-    matrix: Float[Tensor, "*b 3 3"], right: Float[Tensor, "*b 3"], **_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ONNX has no linear solver; the cameras' 3x3 blocks are the only systems left to solve."""
-    pivots = torch.zeros_like(matrix[..., 0], dtype=torch.int32)
-    return (inverse_3x3(matrix) @ right[..., None])[..., 0], matrix, pivots, torch.zeros_like(pivots[..., 0])
-
-
-def _determinant_3x3(matrix: Float[Tensor, "*b 3 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    a, b, c = matrix.unbind(-2)
-    pivots = torch.zeros_like(matrix[..., 0], dtype=torch.int32)
-    return (a * torch.linalg.cross(b, c)).sum(dim=-1), matrix, pivots

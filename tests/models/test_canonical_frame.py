@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.models.canonical_frame import canonical_frame, inverse_3x3, picture_units
+from mvpose.models.canonical_frame import canonical_frame, picture_units
 
 SIZE = (128, 128)
 
@@ -86,8 +86,3 @@ def test_no_view_at_all_is_finite(ring):
     nothing = frame(ring(3)[None], torch.zeros(1, 3, dtype=torch.bool))
     assert nothing.centre.isfinite().all()
     assert nothing.projections.isfinite().all()
-
-
-def test_the_inverse_is_the_inverse():
-    m = torch.randn(5, 3, 3, dtype=torch.float64)
-    assert torch.allclose(inverse_3x3(m), torch.linalg.inv(m))
