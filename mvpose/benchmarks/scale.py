@@ -6,7 +6,6 @@ The detector is a stand-in that costs nothing, so that the rest is not hidden be
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import tempfile
 import time
@@ -16,8 +15,8 @@ from dataclasses import dataclass, replace
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.video import probe, read_frames
 from mvpose.benchmarks.finished_run import planning_costs
-from mvpose.benchmarks.machine import peak_mib
-from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
+from mvpose.benchmarks.long_capture import memory_costs
+from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
@@ -39,8 +38,9 @@ class ScaleBenchmark:
     ray_clips: tuple[int, int] = (8, 40)
     """Clips of the two runs whose difference is free of the start; none if both are 0."""
     workers: int = 2
-    memory_minutes: tuple[float, ...] = (1.0, 6.0)
-    """Lengths of one capture, at 30 frames a second."""
+    memory_minutes: tuple[float, ...] = (1.0, 10.0)
+    """Lengths of one capture of two people, at 30 frames a second. 2D joints are made, not detected: decoding and 2D
+    are by clip, and cost the same memory at any length."""
     plan_clips: tuple[int, ...] = (1_000, 10_000)
     """Lengths of finished archives that are planned, ended and resumed; captures have 50 clips."""
     detect_camera_frames_per_s: float = 10.0
@@ -132,27 +132,14 @@ def _ray(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
 
 
 def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
-    """Peak of a process that runs the job on one capture, in a plain loop."""
+    """Peak of processes that run what follows the 2D stage on one capture, in a plain loop."""
     peaks = {}
     for minutes in config.memory_minutes:
-        frames = round(minutes * 60 * FPS)
-        job = _job(config, os.path.join(scratch, f"memory{minutes:g}"), 1, frames, EngineConfig(local=True))
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peaks[minutes] = pool.apply(_peak_mib, (job,))
-        yield f"capture of {minutes:g} min: peak MiB", peaks[minutes]
+        peaks[minutes] = memory_costs(os.path.join(scratch, f"memory{minutes:g}"), minutes, config.clip_frames)
+        for what, peak in zip(("all stages", "stages over it"), peaks[minutes], strict=True):
+            yield f"capture of {minutes:g} min, {what}: peak MiB", peak
     if len(peaks) > 1:
-        least, most = min(peaks), max(peaks)
-        growth = (peaks[most] - peaks[least]) / (most - least)
-        yield "MiB a minute of one capture", growth
-        yield (
-            "peak of a capture of 60 min, extrapolated, over 1 min",
-            (peaks[least] + growth * (60 - least)) / (peaks[least] + growth * (1 - least)),
-        )
-
-
-def _peak_mib(job: ReconstructJob) -> float:
-    reconstruct_archive(job)
-    return peak_mib()
+        yield "peak, longest over shortest capture", max(peaks[max(peaks)]) / max(peaks[min(peaks)])
 
 
 def _planning(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
