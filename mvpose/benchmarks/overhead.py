@@ -1,9 +1,9 @@
 """What Ray Data costs beside a plain loop in as many processes, on the same clips, in turns.
 
 Both do the stages of the job with the same workers (claim, decode, compute, commit); the detector is a stand-in, so
-that decoding is what takes the time. Start-up is apart: a clip's time is counted over the second half of a stage. On a
-machine that others use too single figures mean little, ratios of neighbours in time more, and most what a worker waits
-between two clips: both parts of that share are of the same seconds.
+that decoding is what takes the time. Start-up, until a worker has its first clip, is apart. On a machine that others
+use too the ratio of whole turns says little; what a worker waits between two clips is stamped, and says most. What
+Ray's own processes take from the workers' cores is in the former alone.
 """
 
 from __future__ import annotations
@@ -16,22 +16,43 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import groupby, pairwise
 from multiprocessing.pool import Pool
-
-import numpy as np
 
 from mvpose.benchmarks.machine import machine
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import WORKER_ENVIRONMENT, Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, stage_specs
-from mvpose.pipeline.worker import ClipWorker, StageSpec
+from mvpose.pipeline.worker import ClipWorker, Outcome, Stage, StageSpec
 from mvpose.records import Kind, Task
 
-RunStage = Callable[[StageSpec, list[Task]], Iterable[float]]
-"""The seconds that each task took in its worker, as they are done."""
+
+@dataclass(frozen=True)
+class Stamp:
+    """When a worker was at a clip: seconds of the clock that all processes of a machine share."""
+
+    worker: float
+    started: float
+    ended: float
+
+
+class Stamped:
+    """A stage that stamps what it makes."""
+
+    def __init__(self, make: Callable[..., Stage], arguments: dict[str, object]) -> None:
+        self.stage = make(**arguments)
+
+    def __call__(self, task: Task) -> Outcome:
+        """The table of the stage, with the stamp in place of its seconds."""
+        started = time.monotonic()
+        table = self.stage(task).table
+        return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic())))
+
+
+RunStage = Callable[[StageSpec, list[Task]], Iterable[dict[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,27 +73,32 @@ class OverheadBenchmark:
 
 @dataclass(frozen=True)
 class Turn:
-    """The job once: of each stage when its clips were done, in seconds from its start, and how long each took."""
+    """The job once: when each stage began, and its clips."""
 
-    done: dict[str, list[tuple[float, float]]]
-    workers: int
+    began: dict[str, float]
+    clips: dict[str, list[Stamp]]
 
     def clip_s(self, kinds: Iterable[str]) -> float:
-        """Seconds a clip in these stages, all workers together: the slope over the second half of the clips, when all
-        workers are up."""
-        return sum(float(np.polyfit(np.arange(len(half)), half[:, 0], 1)[0]) for half in self._second_halves(kinds))
+        """Seconds that a worker is in the stages themselves, a clip."""
+        return sum(_mean(clip.ended - clip.started for clip in self.clips[kind]) for kind in kinds)
 
     def between_s(self, kinds: Iterable[str]) -> float:
-        """Seconds of a worker between two clips, a clip: what a scheduler adds, whoever else uses the machine."""
-        halves = zip(kinds, self._second_halves(kinds), strict=True)
-        return sum(self.workers * self.clip_s([kind]) - float(half[:, 1].mean()) for kind, half in halves)
+        """Seconds of a worker from the end of a clip to the start of the next, a clip: commit, claim, scheduling."""
+        return sum(
+            _mean(b.started - a.ended for own in self._workers(kind) for a, b in pairwise(own)) for kind in kinds
+        )
 
     def start_s(self, kinds: Iterable[str]) -> float:
-        """Seconds of these stages beyond those of their clips."""
-        return sum(self.done[kind][-1][0] - len(self.done[kind]) * self.clip_s([kind]) for kind in kinds)
+        """Seconds from the begin of a stage until a worker has its first clip in hand, a worker and stage."""
+        return sum(_mean(own[0].started - self.began[kind] for own in self._workers(kind)) for kind in kinds)
 
-    def _second_halves(self, kinds: Iterable[str]) -> list[np.ndarray]:
-        return [np.array(self.done[kind][len(self.done[kind]) // 2 :]) for kind in kinds]
+    def _workers(self, kind: str) -> list[list[Stamp]]:
+        in_order = sorted(self.clips[kind], key=lambda clip: (clip.worker, clip.started))
+        return [list(own) for _, own in groupby(in_order, key=lambda clip: clip.worker)]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
 
 
 def run(config: OverheadBenchmark) -> dict[str, object]:
@@ -86,14 +112,14 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
         archive = write_archive(os.path.join(scratch, "footage"), config.clips, config.clip_frames, size)
         run_stage: dict[str, RunStage] = {
             "loop": lambda spec, tasks: pool.imap_unordered(partial(_work, spec), tasks),
-            "Ray": lambda spec, tasks: (float(receipt["wall"]) for receipt in engine.run(spec, tasks)),
+            "Ray": lambda spec, tasks: (json.loads(r["seconds"]) for r in engine.run(spec, tasks)),
         }
         try:
             engine.start()
             for number in range(config.rounds):
                 for name in sorted(turns, reverse=bool(number % 2)):
                     job = _job(config, archive, os.path.join(scratch, f"{name}{number}"))
-                    turns[name].append(_turn(job, config.workers, run_stage[name]))
+                    turns[name].append(_turn(job, run_stage[name]))
                 for line in _told({name: own[-1:] for name, own in turns.items()}):
                     print(f"round {number + 1}: {line}", flush=True)
         finally:
@@ -111,14 +137,18 @@ PARTS = {"decoding and 2D": (Kind.KEYPOINTS,), "all stages": tuple(kind for kind
 
 def _figures(turns: dict[str, list[Turn]]) -> Iterator[tuple[str, object]]:
     for part, kinds in PARTS.items():
-        clip = {name: [turn.clip_s(kinds) for turn in own] for name, own in turns.items()}
-        for name, values in clip.items():
-            yield f"{name}: s a clip, {part}", values
-            yield f"{name}: s of a worker between clips, {part}", [turn.between_s(kinds) for turn in turns[name]]
-            yield f"{name}: s of start, {part}", [turn.start_s(kinds) for turn in turns[name]]
-        waits = [(t.between_s(kinds), t.workers * t.clip_s(kinds)) for t in turns["Ray"]]
-        yield f"Ray: between clips over clips, {part}", [wait / (period - wait) for wait, period in waits]
-        yield f"Ray over loop, {part}", [ray / loop - 1 for ray, loop in zip(clip["Ray"], clip["loop"], strict=True)]
+        for name, own in turns.items():
+            yield f"{name}: s of a clip, {part}", [turn.clip_s(kinds) for turn in own]
+            yield f"{name}: s between clips, {part}", [turn.between_s(kinds) for turn in own]
+            yield f"{name}: s to the first clip, {part}", [turn.start_s(kinds) for turn in own]
+        rounds = list(zip(turns["Ray"], turns["loop"], strict=True))
+        period = [[turn.clip_s(kinds) + turn.between_s(kinds) for turn in each] for each in rounds]
+        waits = [ray.between_s(kinds) - loop.between_s(kinds) for ray, loop in rounds]
+        yield (
+            f"Ray over loop, between clips, {part}",
+            [wait / loop for wait, (_, loop) in zip(waits, period, strict=True)],
+        )
+        yield f"Ray over loop, in all, {part}", [ray / loop - 1 for ray, loop in period]
 
 
 def _told(turns: dict[str, list[Turn]]) -> Iterator[str]:
@@ -135,15 +165,16 @@ def _job(config: OverheadBenchmark, archive: str, output: str) -> ReconstructJob
     return ReconstructJob(archive=archive, output=output, clip_frames=config.clip_frames, detector=detector)
 
 
-def _turn(job: ReconstructJob, workers: int, run_stage: RunStage) -> Turn:
+def _turn(job: ReconstructJob, run_stage: RunStage) -> Turn:
     work = plan_job(job)
     work.run.begin(work.settings, work.planned, replan=False)
-    done = {}
+    turn = Turn({}, {})
     for spec in stage_specs(job, work):
+        stamped = replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
         tasks = [task for plan in work.planned.tasks() for task in plan.tasks(Kind(spec.kind))]
-        started = time.perf_counter()
-        done[spec.kind] = [(time.perf_counter() - started, wall) for wall in run_stage(spec, tasks)]
-    return Turn(done, workers)
+        turn.began[spec.kind] = time.monotonic()
+        turn.clips[spec.kind] = [Stamp(**stamp) for stamp in run_stage(stamped, tasks)]
+    return turn
 
 
 @contextmanager
@@ -167,10 +198,8 @@ def _worker(run_uri: str, kind: str) -> list[ClipWorker]:
     return []
 
 
-def _work(spec: StageSpec, task: Task) -> float:
+def _work(spec: StageSpec, task: Task) -> dict[str, float]:
     made = _worker(spec.run_uri, spec.kind)
     if not made:
         made.append(ClipWorker(spec))
-    started = time.perf_counter()
-    made[0].run(task)
-    return time.perf_counter() - started
+    return made[0].run(task).seconds
