@@ -1,7 +1,7 @@
 """Figures of merit of reconstructed poses, from the poses, the 2D joints and the cameras; no ground truth is needed.
 
 They are gathered part by part, so that a capture may be longer than memory: sums and counts, and medians that are exact
-all the same (`medians`), over distances that wait on the disk of this machine: 110 MB for an hour of 30 Hz footage of a
+all the same (`medians`), over distances that wait on the disk of this machine: 100 MB for an hour of 30 Hz footage of a
 person of 26 joints before four cameras.
 """
 
