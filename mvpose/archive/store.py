@@ -14,7 +14,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import IO
@@ -163,32 +163,6 @@ class ClipStore:
 
     def _uri_of(self, commit: Commit) -> str:
         return self.commit_uri(commit.clip, commit.fingerprint)
-
-    def data_files(self) -> list[str]:
-        """All files of this kind, relative to the run folder, committed or not."""
-        return [f"{self.kind}/{file}" for file in self._files(self.kind)]
-
-    def commit_names(self) -> list[str]:
-        """`<capture>/<start>-<stop>.<fingerprint>` of every commit of this kind, of the plan or not."""
-        files = self._files(join("commits", self.kind))
-        return [file.removesuffix(".json") for file in files if file.endswith(".json")]
-
-    def remove_unreferenced(self, commits: Sequence[Commit]) -> list[str]:
-        """Delete all but these commits and their data; returns what went, relative to the run folder.
-
-        Commits go first: one whose data is gone would keep its clip from ever being made again.
-        """
-        names = {f"{c.clip.clip_id}.{c.fingerprint}" for c in commits}
-        files = {c.file for c in commits}
-        gone = [f"commits/{self.kind}/{name}.json" for name in self.commit_names() if name not in names]
-        gone += [file for file in self.data_files() if file not in files]
-        for file in gone:
-            swept(join(self.run_uri, file))
-        return gone
-
-    def _files(self, folder: str) -> list[str]:
-        fs, root = filesystem(join(self.run_uri, folder))
-        return sorted(path[len(root) + 1 :] for path in fs.find(root))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

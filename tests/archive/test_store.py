@@ -129,15 +129,6 @@ def test_a_changed_result_file_is_refused(tmp_path):
         store.read(commit)
 
 
-def test_a_file_that_no_commit_names_is_removed_and_others_stay(tmp_path):
-    store = ClipStore(str(tmp_path), "poses")
-    kept = store.commit_table(CLIP, "f" * 16, TABLE, {})
-    orphan = os.path.join(tmp_path, "poses", "trial/one", "orphan.parquet")
-    write_whole(orphan, b"half a clip")
-    assert store.remove_unreferenced([kept]) == ["poses/trial/one/orphan.parquet"]
-    assert not os.path.exists(orphan) and store.read(kept).equals(TABLE)
-
-
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ResultsError, match=r"cannot write .*run the same command again"):
