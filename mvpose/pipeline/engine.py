@@ -199,13 +199,23 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     return zip(table.column_names, table.columns, strict=True)
 
 
+def tasks_together(tasks: int, workers: int) -> int:
+    """Clips that a worker of a stage without a model is given at a time.
+
+    What Ray takes between two calls of a worker (0.04 s on a busy machine) was 8 % of six cheap stages over clips of 300
+    frames. A worker still gets 32 portions or more, so that none waits long for another at the end.
+    """
+    return max(1, min(8, tasks // (32 * workers)))
+
+
 def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, int]) -> Iterator[Receipt]:
     import ray.data
 
-    dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=1)
+    together = 1 if spec.keeps_weights else tasks_together(rows.num_rows, limits[1])
+    dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=together)
     amounts = dict(need.resources)
     asked: dict[str, Any] = {
-        "batch_size": 1,
+        "batch_size": together,
         "num_cpus": amounts.pop("CPU"),
         "label_selector": dict(need.labels) or None,
     }

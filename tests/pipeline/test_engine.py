@@ -15,7 +15,7 @@ import pytest
 
 from mvpose.archive.store import ClipStore
 from mvpose.errors import ConfigError, FailureReason, ResultsError
-from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.engine import Engine, EngineConfig, tasks_together
 from mvpose.pipeline.metrics import FIGURES
 from mvpose.pipeline.worker import Outcome, StageSpec
 from mvpose.records import Clip, Task
@@ -105,6 +105,24 @@ def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done
     list(engine.run(spec(tmp_path, keeps_weights, kill_always=1), TASKS))
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 1]
     assert reason(tmp_path, 1) == FailureReason.WORKER_DIED
+
+
+def test_many_tasks_go_to_workers_in_portions_and_each_is_done_once_though_one_kills_its_worker(engine, tmp_path):
+    many = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(130)]
+    assert tasks_together(len(many), 2) == 2
+    receipts = list(engine.run(spec(tmp_path, keeps_weights=False, kill_once=3), many))
+    assert len(receipts) == 130 and not any(r["failure"] for r in receipts)
+    store = ClipStore(str(tmp_path / "run"), "poses")
+    assert all(store.committed(t.clip, t.fingerprint) for t in many)
+    times = {number: os.path.getsize(tmp_path / "marks" / f"{number}") for number in range(130)}
+    assert {number for number, n in times.items() if n > 1} == {3}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workers", "together"), [(1, 2, 1), (127, 2, 1), (128, 2, 2), (4096, 2, 8), (0, 1, 1)]
+)
+def test_portions_are_small_where_tasks_are_few(tasks, workers, together):
+    assert tasks_together(tasks, workers) == together
 
 
 def reason(tmp_path, number: int) -> FailureReason | None:
