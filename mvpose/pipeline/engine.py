@@ -202,7 +202,7 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 def tasks_together(tasks: int, workers: int) -> int:
     """Clips that a worker of a stage without a model is given at a time.
 
-    What Ray takes between two calls of a worker (0.04 s on a busy machine) was 8 % of six cheap stages over clips of 300
+    Between two calls of a worker Ray takes 0.04 s (busy machine), which was 8 % of six cheap stages over clips of 300
     frames. A worker still gets 32 portions or more, so that none waits long for another at the end.
     """
     return max(1, min(8, tasks // (32 * workers)))
