@@ -159,6 +159,7 @@ class RunFolder:
 
     def summary(self) -> Summary:
         """The summary of a finished run; ResultsError if the run is not finished, or the folder is not a run."""
+        self.settings()
         summary = self.ended()
         if summary is None:
             raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
