@@ -223,5 +223,5 @@ def _read_json(uri: str) -> dict:
         if not isinstance(record, dict):
             raise ValueError("no table of names and values")
         return record
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"{uri} cannot be read ({error}): remove it and run the job again with --replan.") from error

@@ -193,7 +193,7 @@ def _commit_bytes(commit: Commit) -> bytes:
 def _read_commit(uri: str) -> Commit:
     try:
         return _parse_commit(read_bytes(uri))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{uri} is not a whole commit: remove it and run the job again.") from error
 
 

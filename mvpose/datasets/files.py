@@ -32,7 +32,7 @@ def told_with(uri: str) -> Iterator[None]:
         raise DatasetError(f"{uri} cannot be read: {error.strerror or error}") from error
     except KeyError as error:
         raise DatasetError(f"{uri}: it has no {error.args[0]!r}.") from error
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{uri} is not laid out as expected: {error}") from error
 
 

@@ -62,7 +62,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     try:
         with open(where, encoding="utf-8") as file:
             description = json.load(file)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"no model in {folder}: {where} cannot be read ({error})") from error
     if description.get("format_version") != FORMAT_VERSION:
         raise WeightsError(

@@ -71,5 +71,5 @@ def _description(folder: str) -> dict:
     where = join(folder, DESCRIPTION)
     try:
         return json.loads(read_text(where))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"no model in {folder}: {where} cannot be read ({error}).") from error

@@ -119,3 +119,10 @@ def test_a_driver_that_ends_disturbs_no_other_that_writes(tmp_path):
 
     assert at_once(end_again_and_again, end_again_and_again, write) == []
     assert written == [True] * 300
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{", ""])
+def test_a_run_file_that_holds_no_table_is_a_sentence(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"run\.json cannot be read"):
+        RunFolder(str(tmp_path)).settings()
