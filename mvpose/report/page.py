@@ -148,7 +148,7 @@ def _failures(failures: Sequence[ClipFailure]) -> str:
         parts.append(f'<div class="failure"><b>{clips}: {reason.value.replace("_", " ")}.</b> {REASONS[reason]}</div>')
     rows = [
         f"<tr><td>{escape(f.clip.capture_id)}</td><td class=n>{_frames(f.clip)}</td>"
-        f"<td>{escape(f.stage)}</td><td>{escape(f.detail)}</td></tr>"
+        f"<td class=word>{escape(f.stage)}</td><td>{escape(f.detail)}</td></tr>"
         for f in failures[:MOST_FAILURES_LISTED]
     ]
     more = len(failures) - len(rows)
