@@ -37,6 +37,8 @@ class Stamp:
     worker: float
     started: float
     ended: float
+    processor: float
+    """Seconds of all threads of the worker's process."""
 
 
 class Stamped:
@@ -47,9 +49,9 @@ class Stamped:
 
     def __call__(self, task: Task) -> Outcome:
         """The table of the stage, with the stamp in place of its seconds."""
-        started = time.monotonic()
+        started, processor = time.monotonic(), time.process_time()
         table = self.stage(task).table
-        return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic())))
+        return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic(), time.process_time() - processor)))
 
 
 RunStage = Callable[[StageSpec, list[Task]], Iterable[dict[str, float]]]
@@ -79,8 +81,15 @@ class Turn:
     clips: dict[str, list[Stamp]]
 
     def clip_s(self, kinds: Iterable[str]) -> float:
-        """Seconds that a worker is in the stages themselves, a clip."""
-        return sum(_mean(clip.ended - clip.started for clip in self.clips[kind]) for kind in kinds)
+        """Seconds that a worker is in the stages themselves, a clip; without its first, which a new process has to
+        find memory for: 1.3 s at a clip of 720p (measured), once a worker."""
+        return sum(
+            _mean(clip.ended - clip.started for own in self._workers(kind) for clip in own[1:]) for kind in kinds
+        )
+
+    def processor_s(self, kinds: Iterable[str]) -> float:
+        """Seconds of processor that the stages themselves take, a clip; without a worker's first."""
+        return sum(_mean(clip.processor for own in self._workers(kind) for clip in own[1:]) for kind in kinds)
 
     def between_s(self, kinds: Iterable[str]) -> float:
         """Seconds of a worker from the end of a clip to the start of the next, a clip: commit, claim, scheduling."""
@@ -139,10 +148,13 @@ def _figures(turns: dict[str, list[Turn]]) -> Iterator[tuple[str, object]]:
     for part, kinds in PARTS.items():
         for name, own in turns.items():
             yield f"{name}: s of a clip, {part}", [turn.clip_s(kinds) for turn in own]
+            yield f"{name}: s of processor, {part}", [turn.processor_s(kinds) for turn in own]
             yield f"{name}: s between clips, {part}", [turn.between_s(kinds) for turn in own]
             yield f"{name}: s to the first clip, {part}", [turn.start_s(kinds) for turn in own]
         rounds = list(zip(turns["Ray"], turns["loop"], strict=True))
         period = [[turn.clip_s(kinds) + turn.between_s(kinds) for turn in each] for each in rounds]
+        processor = [[turn.processor_s(kinds) for turn in each] for each in rounds]
+        yield f"Ray over loop, processor, {part}", [ray / loop - 1 for ray, loop in processor]
         waits = [ray.between_s(kinds) - loop.between_s(kinds) for ray, loop in rounds]
         yield (
             f"Ray over loop, between clips, {part}",

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import av
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -46,11 +47,13 @@ class StandIn:
         return People(box, found.box_score[view, 0], np.nan_to_num(xy), found.confidence[view, 0])
 
 
-def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int]) -> str:
-    """`captures` captures of four cameras and so many frames; their videos are few files, linked."""
+def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int], *, repeats: int = 1) -> str:
+    """`captures` captures of four cameras; so many frames, `repeats` times over, in few files that are linked."""
     source = os.path.join(folder, "footage.mp4")
     os.makedirs(folder)
     write_video(source, _moving_pattern(frames, size), FPS)
+    if repeats > 1:
+        source = _repeated(source, repeats)
     rig = _rig(size)
     for number in range(captures):
         if number and number % CAPTURES_A_FILE == 0:
@@ -63,6 +66,25 @@ def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int]
         with open(os.path.join(capture, "calibration", "Calib.toml"), "w") as file:
             file.write(pose2sim_toml(rig))
     return os.path.join(folder, "archive")
+
+
+def _repeated(video: str, times: int) -> str:
+    """The video `times` over in one file, its packets copied."""
+    longer = os.path.join(os.path.dirname(video), "repeated.mp4")
+    with av.open(longer, "w") as target:
+        stream = None
+        for number in range(times):
+            with av.open(video) as source:
+                (own,) = source.streams.video
+                stream = stream or target.add_stream_from_template(own)
+                assert own.duration is not None
+                for packet in source.demux(own):
+                    if packet.pts is not None and packet.dts is not None:
+                        packet.pts += number * own.duration
+                        packet.dts += number * own.duration
+                        packet.stream = stream
+                        target.mux(packet)
+    return longer
 
 
 def _rig(size: tuple[int, int]) -> CameraRig:

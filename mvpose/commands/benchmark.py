@@ -6,10 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import cover, detection, job, models, overhead, scale, triangulation
+from mvpose.benchmarks import cover, detection, job, memory, models, overhead, scale, triangulation
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detection import DetectionBenchmark
 from mvpose.benchmarks.job import JobBenchmark
+from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.models import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
@@ -20,6 +21,7 @@ Benchmark = (
     | Annotated[ModelsBenchmark, tyro.conf.subcommand("models")]
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
+    | Annotated[MemoryBenchmark, tyro.conf.subcommand("memory")]
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
@@ -31,6 +33,7 @@ def run(
     | ModelsBenchmark
     | JobBenchmark
     | ScaleBenchmark
+    | MemoryBenchmark
     | OverheadBenchmark
     | DetectionBenchmark
     | CoverBenchmark,
@@ -40,6 +43,8 @@ def run(
         job.run(command)
     elif isinstance(command, ScaleBenchmark):
         scale.run(command)
+    elif isinstance(command, MemoryBenchmark):
+        memory.run(command)
     elif isinstance(command, OverheadBenchmark):
         overhead.run(command)
     elif isinstance(command, DetectionBenchmark):

@@ -109,7 +109,7 @@ def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done
 
 def test_many_tasks_go_to_workers_in_portions_and_each_is_done_once_though_one_kills_its_worker(engine, tmp_path):
     many = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(130)]
-    assert tasks_together(len(many), 2) == 2
+    assert tasks_together(len(many), 2) == 8
     receipts = list(engine.run(spec(tmp_path, keeps_weights=False, kill_once=3), many))
     assert len(receipts) == 130 and not any(r["failure"] for r in receipts)
     store = ClipStore(str(tmp_path / "run"), "poses")
@@ -119,9 +119,9 @@ def test_many_tasks_go_to_workers_in_portions_and_each_is_done_once_though_one_k
 
 
 @pytest.mark.parametrize(
-    ("tasks", "workers", "together"), [(1, 2, 1), (127, 2, 1), (128, 2, 2), (4096, 2, 8), (0, 1, 1)]
+    ("tasks", "workers", "together"), [(1, 2, 1), (7, 2, 1), (24, 2, 3), (4096, 64, 8), (4096, 2, 32), (0, 1, 1)]
 )
-def test_portions_are_small_where_tasks_are_few(tasks, workers, together):
+def test_a_worker_gets_as_many_portions_as_a_portion_has_tasks(tasks, workers, together):
     assert tasks_together(tasks, workers) == together
 
 
