@@ -26,9 +26,9 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-"""One thread a worker: two fused actors scale 1.7x on two cores. The rest keeps freed memory for the next frames instead
-of giving it back: a clip of 300 frames of four 1080p cameras asks the system for 100 in place of 130,000 pages, which
-was 1.3 of its 6.5 s of processor on a virtual machine, and the peak is 1.3 in place of 1.4 GiB (glibc 2.36)."""
+"""One thread a worker: two fused actors scale 1.7x on two cores. The rest keeps freed memory for the next frames and
+does not give it back: a clip of 300 frames of four 1080p cameras asks the system for 100 in place of 130,000 pages,
+which was 1.3 of its 6.5 s of processor on a virtual machine; the peak is 1.3 in place of 1.4 GiB (glibc 2.36)."""
 
 
 @dataclass(frozen=True, kw_only=True)
