@@ -7,6 +7,7 @@ import shlex
 import subprocess
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import tyro
 import yaml
@@ -102,6 +103,22 @@ def groups(name: str) -> list[dict]:
     spec = loaded(f"kuberay/{name}")["spec"]
     spec = spec.get("rayClusterSpec", spec)
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def validate_pod(template: dict) -> None:
+    """By the API that Kubernetes itself publishes, where a field that it does not know is an error."""
+    document = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+    kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("name", KUBERAY_FILES)
+def test_kubernetes_accepts_the_pods_of_kuberay_and_finds_a_typing_error(name):
+    for group in groups(name):
+        template = group["template"]
+        validate_pod(template)
+        template["spec"]["containers"][0]["misspelled"] = "x"
+        with pytest.raises(kubernetes_validate.ValidationError, match="misspelled"):
+            validate_pod(template)
 
 
 @pytest.mark.parametrize("name", KUBERAY_FILES)
