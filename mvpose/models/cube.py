@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -69,14 +70,32 @@ class Volume:
     log_probability: Float[Tensor, "B J n n n"]
     cube: Cube
 
-    def at(self, points: Float[Tensor, "B J 3"]) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
-        """Log-probability of the voxel nearest to each world point, and whether the point lies in the cube."""
+    def at(
+        self, points: Float[Tensor, "B J 3"], *, trilinear: bool = False
+    ) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
+        """Log-probability at each world point, and whether the point lies in the cube.
+
+        It is that of the nearest voxel, or the mean of the eight voxels about the point by their trilinear shares. The
+        latter is the negative cross-entropy to the one target over those voxels whose mean is the point itself.
+        """
+        last = self.cube.count - 1
+        index = self.cube.index_of(points)
+        inside = ((index >= -0.5) & (index <= last + 0.5)).all(dim=-1)
+        index = index.clamp(0, last)
+        if not trilinear:
+            return self._of(index.round().long()), inside
+        low = index.floor().clamp(max=last - 1)
+        share = torch.stack([1 - (index - low), index - low])
+        value = torch.zeros_like(share[0, ..., 0])
+        for corner in product((0, 1), repeat=3):
+            weight = torch.stack([share[c, ..., axis] for axis, c in enumerate(corner)]).prod(dim=0)
+            value = value + weight * self._of(low.long() + torch.tensor(corner, device=low.device))
+        return value, inside
+
+    def _of(self, index: Int[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
         n = self.cube.count
-        index: Int[Tensor, "B J 3"] = self.cube.index_of(points).round().long()
-        inside = ((index >= 0) & (index < n)).all(dim=-1)
-        i, j, k = index.clamp(0, n - 1).unbind(-1)
-        flat = self.log_probability.flatten(2)
-        return flat.gather(2, ((i * n + j) * n + k)[..., None])[..., 0], inside
+        i, j, k = index.unbind(-1)
+        return self.log_probability.flatten(2).gather(2, ((i * n + j) * n + k)[..., None])[..., 0]
 
 
 def about_vertical(angle: Float[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:

@@ -46,6 +46,9 @@ class ObjectiveConfig:
     joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
     warm_up: losses.WarmUp = field(default_factory=losses.WarmUp)
     volume: float = 0.0
+    volume_at: Literal["nearest", "trilinear"] = "nearest"
+    """The voxels whose log-probability `volume` weighs: the one nearest to the joint, as in the paper, or the eight
+    about it, so that the answer is not drawn to a voxel's middle."""
     coarse: float = 0.0
     """The 3D error of the volumetric method's algebraic stage."""
     root: tuple[int, ...] = (0,)
@@ -77,7 +80,8 @@ def objective(
     if config.joints and share:
         terms["joints"] = config.joints * share * joint_loss(prediction, truth, config)
     if config.volume and share:
-        value, in_cube = _kept(prediction.volume, "volume").at(_filled(truth.joints, truth.known))
+        joints = _filled(truth.joints, truth.known)
+        value, in_cube = _kept(prediction.volume, "volume").at(joints, trilinear=config.volume_at == "trilinear")
         counted = (in_cube & truth.known & prediction.valid).to(value)
         terms["volume"] = config.volume * share * losses.cross_entropy_at(value, counted)
     if config.coarse and share:

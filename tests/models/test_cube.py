@@ -1,8 +1,11 @@
 import math
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import RegularGridInterpolator
 
 from mvpose.models.canonical_frame import picture_units
 from mvpose.models.cube import Cube, Volume, about_vertical
@@ -63,6 +66,21 @@ def test_the_probability_at_a_point_is_that_of_its_nearest_voxel():
     assert torch.equal(value[:, 0], torch.stack([log_probability[0, 0, 1, 2, 3], log_probability[1, 0, 4, 0, 2]]))
     _, outside = volume.at(cube().world_of(torch.full((2, 1, 3), 4.6, dtype=torch.float64)))
     assert not outside.any()
+
+
+def test_between_voxels_it_is_interpolated_and_beyond_the_outer_ones_half_a_voxel_counts():
+    log_probability = torch.log_softmax(torch.randn(2, 1, 125, dtype=torch.float64), dim=-1).unflatten(-1, (5, 5, 5))
+    volume = Volume(log_probability, cube())
+    index = torch.tensor([[[1.25, 2.5, 3.0]], [[4.0, 0.0, 3.7]]], dtype=torch.float64)
+    value, inside = volume.at(cube().world_of(index), trilinear=True)
+    assert inside.all()
+    for sample in range(2):
+        between = RegularGridInterpolator([np.arange(5)] * 3, log_probability[sample, 0].numpy())
+        assert value[sample, 0].item() == pytest.approx(between(index[sample].numpy()).item(), abs=1e-9)
+    beyond = torch.tensor([[[4.4, 1, 1]], [[-0.6, 1, 1]]], dtype=torch.float64)
+    value, inside = volume.at(cube().world_of(beyond), trilinear=True)
+    assert inside.flatten().tolist() == [True, False]
+    assert value[0, 0] == pytest.approx(log_probability[0, 0, 4, 1, 1].item())
 
 
 def test_projections_of_indices_place_voxels_where_picture_points_does(ring):
