@@ -13,8 +13,8 @@ settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# Ray runs its workers 15 steps nicer, so that beside another test that computes they got 2 % of a core, and two tests of
-# faults waited 120 s for a first commit in vain.
+# Ray runs its workers 15 steps nicer: beside other tests that compute they got 2 % of a core, and two tests of faults
+# waited 120 s for a first commit in vain.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
