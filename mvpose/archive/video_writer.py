@@ -43,6 +43,23 @@ def write_video(uri: str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: flo
         write_whole(uri, file.read())
 
 
+def repeat_video(path: str, once: str, times: int) -> None:
+    """Write the video at `once` so many times over as one at `path`, both local files; its packets are copied."""
+    with av.open(path, "w") as target:
+        stream = None
+        for number in range(times):
+            with av.open(once) as source:
+                (own,) = source.streams.video
+                stream = stream or target.add_stream_from_template(own)
+                assert own.duration is not None
+                for packet in source.demux(own):
+                    if packet.pts is not None and packet.dts is not None:
+                        packet.pts += number * own.duration
+                        packet.dts += number * own.duration
+                        packet.stream = stream
+                        target.mux(packet)
+
+
 def _set_format(stream: VideoStream, height: int, width: int) -> None:
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context

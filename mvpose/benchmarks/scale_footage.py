@@ -7,14 +7,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import av
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from mvpose import scenes
 from mvpose.archive.calibration_export import pose2sim_toml
-from mvpose.archive.video_writer import write_video
+from mvpose.archive.video_writer import repeat_video, write_video
 from mvpose.config import digest
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People
@@ -53,7 +52,8 @@ def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int]
     os.makedirs(folder)
     write_video(source, _moving_pattern(frames, size), FPS)
     if repeats > 1:
-        source = _repeated(source, repeats)
+        once, source = source, os.path.join(folder, "repeated.mp4")
+        repeat_video(source, once, repeats)
     rig = _rig(size)
     for number in range(captures):
         if number and number % CAPTURES_A_FILE == 0:
@@ -66,25 +66,6 @@ def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int]
         with open(os.path.join(capture, "calibration", "Calib.toml"), "w") as file:
             file.write(pose2sim_toml(rig))
     return os.path.join(folder, "archive")
-
-
-def _repeated(video: str, times: int) -> str:
-    """The video `times` over in one file, its packets copied."""
-    longer = os.path.join(os.path.dirname(video), "repeated.mp4")
-    with av.open(longer, "w") as target:
-        stream = None
-        for number in range(times):
-            with av.open(video) as source:
-                (own,) = source.streams.video
-                stream = stream or target.add_stream_from_template(own)
-                assert own.duration is not None
-                for packet in source.demux(own):
-                    if packet.pts is not None and packet.dts is not None:
-                        packet.pts += number * own.duration
-                        packet.dts += number * own.duration
-                        packet.stream = stream
-                        target.mux(packet)
-    return longer
 
 
 def _rig(size: tuple[int, int]) -> CameraRig:
