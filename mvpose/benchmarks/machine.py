@@ -23,7 +23,7 @@ def machine(device: str) -> dict[str, Any]:
 
 def peak_mib(pid: int | None = None) -> float:
     """The most memory that a process has held, this one without `pid`; not `ru_maxrss`, since a child is born with its
-    parent's. FileNotFoundError if it has ended, ValueError if nobody has asked how it did."""
+    parent's. FileNotFoundError if it has ended, ValueError if it is a zombie."""
     with open(f"/proc/{pid or 'self'}/status") as file:
         (line,) = (line for line in file if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024

@@ -23,6 +23,7 @@ from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 
+MIB = ("MiB of the driver", "MiB of the largest worker", "MiB of all processes")
 ROUND_S = 10
 """Seconds of footage that are encoded; longer footage repeats them."""
 SAMPLE_S = 2.0
@@ -63,9 +64,6 @@ def run(config: MemoryBenchmark) -> dict[str, object]:
         with open(config.json, "w") as file:
             json.dump(figures, file, indent=1)
     return figures
-
-
-MIB = ("MiB of the driver", "MiB of the largest worker", "MiB of all processes")
 
 
 def _peaks(config: MemoryBenchmark, folder: str, minutes: float) -> Iterator[tuple[str, float]]:

@@ -89,7 +89,7 @@ def _lengths(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]
     for number in range(config.rounds):
         for length, own in cost.items():
             # A shared machine is a third faster in one second than in the next: one clip alone says nothing.
-            runs = range(max(1, -(-LEAST_CLIPS // length)))
+            runs = range(-(-LEAST_CLIPS // length))
             costs = [_cost(config, os.path.join(scratch, f"length{length}-{number}-{run}"), length) for run in runs]
             own.append(statistics.fmean(costs))
     for length, own in cost.items():
