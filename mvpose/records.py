@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,6 +12,9 @@ from jaxtyping import Bool, Float, Int
 from mvpose.errors import FailureReason
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
+
+Unit = Literal["m", "cm", "mm", "in"]
+"""Length units that calibrations come in."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Capture:
     capture_id: str
     rig: CameraRig
     videos: tuple[Video, ...]
+    assumed_unit: Unit | None = None
+    """Unit that the calibration was read in, by its format or the size of the rig; None where the user named it."""
 
     @property
     def fps(self) -> float:

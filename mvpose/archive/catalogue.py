@@ -163,7 +163,8 @@ def _assembled(
         rig, fitted = fit_rig(calibration.rig.select(names), videos, fits, tuple(turns[camera] for camera in names))
     except MvposeError as error:
         return error
-    return Capture(matched.capture_id, rig, videos), (*matched.notes, *clock, *fitted)
+    capture = Capture(matched.capture_id, rig, videos, calibration.assumed_unit)
+    return capture, (*matched.notes, *clock, *fitted)
 
 
 def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 | stated_fps | double | the rate in the file's header; null for pictures |
 | footage_identity | string | size with modification time, or ETag |
 | rig_digest | string | of all cameras of the capture |
+| assumed_unit | string | unit that the calibration was read in; null where the user named it |
 | reason, detail | string | null where the capture can be used |
 """
 
@@ -31,13 +32,13 @@ from mvpose.archive.identity import footage_identity, rig_digest
 from mvpose.archive.locations import filesystem
 from mvpose.archive.rig_table import rig_from_table, rig_to_table
 from mvpose.errors import ConfigError, FailureReason
-from mvpose.records import Capture, Video
+from mvpose.records import Capture, Unit, Video
 
 THREADS = 8
 """Look-ups at a time: they wait for the storage, not for the processor."""
 CAPTURES_AT_ONCE = 256
 """Captures of a row group: a worker reads one group to learn of one capture."""
-_KEY, _VERSION = b"mvpose.catalogue", b"2"
+_KEY, _VERSION = b"mvpose.catalogue", b"3"
 _NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()
 _VECTORS = ("focal", "centre", "lens_coefficients", "rotation", "translation")
 # Lists of fixed size would say more, but Parquet does not bring back those that are null.
@@ -50,11 +51,12 @@ SCHEMA = pa.schema(
         ("fps", _NUMBER),
         *[(name, _COUNT) for name in ("num_frames", "width", "height", "first_frame")],
         ("stated_fps", _NUMBER),
-        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "reason", "detail")],
+        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "assumed_unit", "reason", "detail")],
     ],
     metadata={_KEY: _VERSION},
 )
-_LISTED = ("capture", "camera", "num_frames", "first_frame", "footage_identity", "rig_digest")
+_FOOTAGE = ("camera", "first_frame", "footage_identity", "num_frames", "width", "height")
+_LISTED = ("capture", *_FOOTAGE, "rig_digest", "assumed_unit", "fps")
 _VIDEO = ("camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps")
 
 
@@ -132,9 +134,12 @@ class Listed:
 
     capture_id: str
     num_frames: int
-    footage: tuple[tuple[str, int, str], ...]
-    """(camera, first frame, identity of the content) of each video."""
+    footage: tuple[tuple[str | int, ...], ...]
+    """(camera, first frame, identity of the content, frames, width, height) of each video: all that reading it needs,
+    but where it is stored."""
     rig_digest: str
+    assumed_unit: Unit | None
+    fps: float
 
 
 def listed(uri: str) -> Iterator[Listed]:
@@ -142,12 +147,15 @@ def listed(uri: str) -> Iterator[Listed]:
     for table in _row_groups(uri, columns=list(_LISTED)):
         rows = zip(*(table[name].to_pylist() for name in _LISTED), strict=True)
         for capture_id, own in groupby((row for row in rows if row[1] is not None), key=lambda row: row[0]):
-            _, cameras, num_frames, first_frames, identities, digests = zip(*own, strict=True)
+            _, *footage, digests, units, rates = zip(*own, strict=True)
+            _, first_frames, _, num_frames, _, _ = footage
             yield Listed(
                 capture_id,
                 max(0, min(n - first for n, first in zip(num_frames, first_frames, strict=True))),
-                tuple(zip(cameras, first_frames, identities, strict=True)),
+                tuple(zip(*footage, strict=True)),
                 digests[0],
+                units[0],
+                rates[0],
             )
 
 
@@ -265,6 +273,7 @@ def _capture_table(capture: Capture) -> pa.Table:
         "stated_fps": [v.stated_fps for v in videos],
         "footage_identity": [v.stamp for v in videos],
         "rig_digest": [rig_digest(capture.rig)] * len(videos),
+        "assumed_unit": [capture.assumed_unit] * len(videos),
         "reason": [None] * len(videos),
         "detail": [None] * len(videos),
     }
@@ -276,7 +285,7 @@ def _capture_table(capture: Capture) -> pa.Table:
 
 def _captures(table: pa.Table) -> Iterator[Capture]:
     """ConfigError where a rig is not the one that was written: Parquet's own sums do not cover its footer."""
-    rows = table.select([*_VIDEO, "capture", "rig_digest"]).to_pylist()
+    rows = table.select([*_VIDEO, "capture", "rig_digest", "assumed_unit"]).to_pylist()
     start = 0
     for capture_id, group in groupby(rows, key=lambda row: row["capture"]):
         own = list(group)
@@ -284,7 +293,7 @@ def _captures(table: pa.Table) -> Iterator[Capture]:
         start += len(own)
         if {row["rig_digest"] for row in own} != {rig_digest(rig)}:
             raise ConfigError(f"the catalogue is damaged: the cameras of {capture_id} are not those it was made with.")
-        yield Capture(capture_id, rig, tuple(map(_video, own)))
+        yield Capture(capture_id, rig, tuple(map(_video, own)), own[0]["assumed_unit"])
 
 
 def _video(row: dict) -> Video:

@@ -6,7 +6,8 @@ reprojection error over the views used), num_views, and views_used (a list of bo
 `cameras`; in files of schema version 1 an integer whose bit v is camera v, which had room for 32 cameras).
 
 `keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
-(distorted pixels of the decoded video, NaN where missing) and confidence.
+(distorted pixels of the decoded video, NaN where missing) and confidence. It has no time and no frame rate, since 2D
+joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
 
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint.
 """
@@ -23,8 +24,8 @@ from mvpose.errors import ResultsError
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import SKELETONS, Skeleton
 
-SCHEMA_VERSION = 2
-_READABLE = (1, SCHEMA_VERSION)
+SCHEMA_VERSION = 3
+_READABLE = (1, 2, SCHEMA_VERSION)
 _METADATA_KEY = b"mvpose"
 
 
@@ -35,7 +36,8 @@ class TableInfo:
     capture_id: str
     start: int
     stop: int
-    fps: float
+    fps: float | None
+    """None for 2D joints."""
     cameras: tuple[str, ...]
     skeleton: Skeleton
     fingerprint: str
@@ -141,7 +143,7 @@ def table_info(table: pa.Table) -> TableInfo:
         capture_id=meta["capture_id"],
         start=meta["start"],
         stop=meta["stop"],
-        fps=meta["fps"],
+        fps=meta.get("fps"),
         cameras=tuple(meta["cameras"]),
         skeleton=_skeleton(meta),
         fingerprint=meta["fingerprint"],
@@ -161,7 +163,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "capture_id": info.capture_id,
         "start": info.start,
         "stop": info.stop,
-        "fps": info.fps,
+        **({} if info.fps is None else {"fps": info.fps}),
         "unit": "metre",
         "up_axis": "z",
         "cameras": info.cameras,
@@ -175,11 +177,9 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
 
 def _frame_columns(t: np.ndarray, info: TableInfo, first: int) -> dict[str, pa.Array]:
     frame = t.astype(np.int64) + first
-    return {
-        "capture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id])),
-        "frame": pa.array(frame),
-        "time": pa.array(frame / info.fps),
-    }
+    capture = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id]))
+    time = {} if info.fps is None else {"time": pa.array(frame / info.fps)}
+    return {"capture": capture, "frame": pa.array(frame), **time}
 
 
 def _per_joint(values: np.ndarray, dtype: type) -> pa.Array:

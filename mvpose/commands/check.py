@@ -80,7 +80,7 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
     total = sum(map(len, runs))
     for frames in runs:
         clip = Clip(capture.capture_id, frames.start, frames.stop)
-        for chunk in chunks_of_views(capture, clip, detector.chunk_frames):
+        for chunk in chunks_of_views(capture.videos, clip, detector.chunk_frames):
             for view, found in zip(people, detector(chunk), strict=True):
                 view.extend(found)
             if sys.stderr.isatty():

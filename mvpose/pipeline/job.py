@@ -9,26 +9,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import Listed, known_videos
+from mvpose.archive.catalogue_table import known_videos
 from mvpose.archive.locations import absolute, exists, join
 from mvpose.archive.planned import Planned, lay_out
 from mvpose.archive.run_end import end_run, withdraw_failures
 from mvpose.archive.run_folder import RunFolder, Settings
 from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
-from mvpose.config import digest, flatten
+from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.network_stage import NetworkStage
-from mvpose.pipeline.plan import plan_capture
+from mvpose.pipeline.plan import PlanSettings, plan_capture
+from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.progress import Progress
 from mvpose.pipeline.stages import (
     DetectStage,
     FilterStage,
     IdentityStage,
-    PlanSource,
     PoseStage,
     QualityStage,
     RigStage,
@@ -39,7 +39,7 @@ from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import CaptureTasks, Kind, Task, Video
+from mvpose.records import Kind, Task, Video
 from mvpose.tracking import TrackingConfig
 
 
@@ -100,27 +100,22 @@ def plan_job(job: ReconstructJob) -> Work:
         )
     found = look_through(job.archive, job.catalogue, _known(job))
     model = choose_model(job.model, job.tracking) if job.model else None
-    detector = detector_digest(job.detector)
-    reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
-    filtering = digest(job.filtering) if job.filtered else None
-
-    def plan_of(capture: Listed) -> CaptureTasks:
-        return plan_capture(
-            capture,
-            clip_frames=job.clip_frames,
-            detection=detector if model is None else _looked_at_again(detector, model, capture, job.reconstruction),
-            reconstruction=reconstruction,
-            filtering=filtering,
-        )
-
-    planned = lay_out(found, plan_of)
+    chosen = plan_settings(job, model)
+    planned = lay_out(found, lambda capture: plan_capture(capture, chosen))
     settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
     return Work(RunFolder(job.output), settings, planned, model)
 
 
-def _looked_at_again(detector: str, model: ChosenModel, capture: Listed, config: ReconstructionConfig) -> str:
-    """Digest of what a network's 2D joints depend on besides the footage: it looks through the calibrated cameras."""
-    return digest(detector, model.weights_sha256, capture.rig_digest, config)
+def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSettings:
+    """The settings that go into fingerprints."""
+    return PlanSettings(
+        clip_frames=job.clip_frames,
+        detector=detector_digest(job.detector),
+        network=model.weights_sha256 if model else "",
+        reconstruction=job.reconstruction,
+        adjustment=job.adjustment if job.adjust_extrinsics else None,
+        filtering=job.filtering if job.filtered else None,
+    )
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:

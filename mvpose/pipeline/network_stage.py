@@ -21,12 +21,13 @@ from mvpose.models.method import MethodConfig
 from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
-from mvpose.pipeline.stages import DetectStage, PlanSource, stack_people
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import Capture, Keypoints2D
+from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
 
 BATCH = 8
@@ -62,9 +63,12 @@ class NetworkStage(DetectStage):
         self.skeleton = SKELETONS[self.model.config.skeleton]
         self.config = config
 
-    def people(self, chunk: Sequence[np.ndarray], capture: Capture) -> list[list[People]]:
+    def people(self, chunk: Sequence[np.ndarray], task: Task) -> list[list[People]]:
         """The detector's people, looked at again by the network; by view and frame."""
-        rig = capture.rig
+        return self.seen_again(chunk, self.source.setup(task).rig)
+
+    def seen_again(self, chunk: Sequence[np.ndarray], rig: CameraRig) -> list[list[People]]:
+        """What the network makes of consecutive frames of all views of a rig; by view and frame."""
         require_views(self.model.config, rig)
         seen = stack_people(self.detector(chunk), self.detector.skeleton)
         places = _same_people(seen, rig, self.config)

@@ -17,9 +17,7 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage, require_views
-from mvpose.pipeline.stages import PlanSource
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import Capture
 from mvpose.scenes import ring4
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
@@ -80,10 +78,10 @@ def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
         spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2)) for x, y in truth[v]]
         views.append(np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots]))
     stage = NetworkStage.__new__(NetworkStage)
-    stage.source, stage.detector, stage.config = PlanSource("", ""), detector, ReconstructionConfig()
+    stage.detector, stage.config = detector, ReconstructionConfig()
     config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
     stage.model, stage.skeleton = SavedModel(SpotFinder(), config, "", {}), detector.skeleton
-    people = stage.people(views, Capture("c", scene.rig, ()))
+    people = stage.seen_again(views, scene.rig)
     for v in range(len(views)):
         for t in range(2):
             assert len(people[v][t].score) == 1

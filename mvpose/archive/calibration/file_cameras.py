@@ -15,6 +15,7 @@ from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
+from mvpose.records import Unit
 
 MAX_CAMERAS = 1024
 MAX_SIZE = 1 << 16
@@ -23,7 +24,6 @@ REACH_M = (0.5, 100.0)
 ROTATION_TOLERANCE = 1e-3
 """How far a matrix may be from a rotation: files that round to 3 digits are off by up to 5e-4."""
 
-Unit = Literal["m", "cm", "mm", "in"]
 UpAxis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 METRES: dict[Unit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
@@ -74,6 +74,8 @@ class Calibration:
     turns: tuple[int, ...]
     """Clockwise quarter turns after which each camera's calibrated picture is upright."""
     notes: tuple[str, ...]
+    assumed_unit: Unit | None = None
+    """The unit that the file was read in, by its format or by the size of the rig; None where the caller named it."""
 
 
 def numbers(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."]:
@@ -143,8 +145,8 @@ def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calib
     translations = np.stack([camera.translation for camera in cameras])
     for camera in cameras:
         _check_matrix(camera)
-    metres, unit_note = _metres(rotations, translations, read.unit, unit)
-    pose = Rigid(torch.from_numpy(rotations), torch.from_numpy(translations * metres))
+    read_in, unit_note = _unit(rotations, translations, read.unit, unit)
+    pose = Rigid(torch.from_numpy(rotations), torch.from_numpy(translations * METRES[read_in]))
     turn = Rigid(torch.tensor(FILE_FROM_WORLD[up or read.up], dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     matrices = torch.from_numpy(np.stack([camera.matrix for camera in cameras]))
     rig = CameraRig(
@@ -156,7 +158,7 @@ def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calib
         size=torch.tensor([camera.size for camera in cameras]),
     )
     notes = (*read.notes, *unit_note, *_up_note(rig, up))
-    return Calibration(rig, tuple(camera.turns for camera in cameras), notes)
+    return Calibration(rig, tuple(camera.turns for camera in cameras), notes, None if unit else read_in)
 
 
 def _lens(cameras: Sequence[FileCamera]) -> Lens:
@@ -191,13 +193,13 @@ def _check_matrix(camera: FileCamera) -> None:
         raise CalibrationError(f"camera {camera.name}: its principal point or distortion is out of all bounds.")
 
 
-def _metres(
+def _unit(
     rotations: Float[np.ndarray, "V 3 3"],
     translations: Float[np.ndarray, "V 3"],
     stated: Unit | None,
     chosen: Unit | None,
-) -> tuple[float, tuple[str, ...]]:
-    """Metres in the file's unit, and a note if it had to be told from the size of the rig.
+) -> tuple[Unit, tuple[str, ...]]:
+    """The file's unit, and a note if it had to be told from the size of the rig.
 
     A rig reaches 0.5 to 100 m. Without a stated unit it is told in metres if it reaches that far in metres, and in
     millimetres if it reaches that far in millimetres; no size is plausible as both. Other units have to be named.
@@ -216,7 +218,7 @@ def _metres(
             f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set `unit` to m, cm, mm or in."
         )
     note = f"unit taken as {fitting[0]}: not stated, and the cameras stand up to {reach:.4g} units apart"
-    return METRES[fitting[0]], () if told else (note,)
+    return fitting[0], () if told else (note,)
 
 
 def _up_note(rig: CameraRig, chosen: UpAxis | None) -> tuple[str, ...]:
