@@ -8,7 +8,8 @@ reprojection error over the views used), num_views, and views_used (a list of bo
 `keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
 (distorted pixels of the decoded video, NaN where missing) and confidence.
 
-File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint.
+File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
+and where the capture has breaks in time those: `time` counts from its frame 0 over them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvpose.errors import ResultsError
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import Breaks, Keypoints2D, Poses3D, positions
 from mvpose.skeleton import SKELETONS, Skeleton
 
 SCHEMA_VERSION = 2
@@ -39,6 +40,8 @@ class TableInfo:
     cameras: tuple[str, ...]
     skeleton: Skeleton
     fingerprint: str
+    breaks: Breaks = ()
+    """Of the capture: what its times are told by."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
@@ -145,6 +148,7 @@ def table_info(table: pa.Table) -> TableInfo:
         cameras=tuple(meta["cameras"]),
         skeleton=_skeleton(meta),
         fingerprint=meta["fingerprint"],
+        breaks=tuple((first, at) for first, at in meta.get("breaks", ())),
     )
 
 
@@ -169,6 +173,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "joints": info.skeleton.joints,
         "bones": info.skeleton.bones,
         "fingerprint": info.fingerprint,
+        **({"breaks": info.breaks} if info.breaks else {}),
     }
     return {_METADATA_KEY: json.dumps(meta).encode()}
 
@@ -178,7 +183,7 @@ def _frame_columns(t: np.ndarray, info: TableInfo, first: int) -> dict[str, pa.A
     return {
         "capture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id])),
         "frame": pa.array(frame),
-        "time": pa.array(frame / info.fps),
+        "time": pa.array(positions(frame, info.breaks) / info.fps),
     }
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from mvpose.archive.capture_frames import ViewFrames, view_frames
 from mvpose.archive.filtered_table import filtered_to_table
 from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
 from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
@@ -23,17 +24,19 @@ from mvpose.archive.tables import (
     poses_from_table,
     poses_to_table,
 )
-from mvpose.archive.video import prefetched, read_frames
+from mvpose.archive.video import prefetched
 from mvpose.errors import ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People, load_detector
+from mvpose.pipeline.detection import detected
 from mvpose.pipeline.worker import EarlierFailure, Outcome
 from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered_block
 from mvpose.reconstruction.identities import SPARE_PEOPLE, identify, tracklets_of
 from mvpose.reconstruction.quality import Part, quality_of_parts
-from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
-from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Poses3D, Task
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.segments import reconstruct_segments
+from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Poses3D, Task, segments
 from mvpose.skeleton import Skeleton
 
 
@@ -116,9 +119,9 @@ class DetectStage:
         keypoints = stack_people(people, self.skeleton)
         return Outcome(keypoints_to_table(keypoints, _info(capture, task, keypoints.skeleton)), seconds)
 
-    def people(self, chunk: Sequence[np.ndarray], _capture: Capture) -> list[list[People]]:
+    def people(self, chunk: Sequence[ViewFrames], _capture: Capture) -> list[list[People]]:
         """Persons in consecutive frames of all views, by view and frame."""
-        return self.detector(chunk)
+        return detected(self.detector, chunk)
 
 
 class RigStage:
@@ -150,7 +153,9 @@ class TrackStage:
         """Tracks of the clip; a clip without keypoints fails for the same reason."""
         capture, start = self.source.plan_of(task).capture, time.perf_counter()
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
-        poses = reconstruct(keypoints, self.source.rig_of(task, self.adjusted), self.config, capture.fps)
+        rig, clip = self.source.rig_of(task, self.adjusted), task.clip
+        parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, capture.breaks)]
+        poses = reconstruct_segments(keypoints, parts, rig, self.config, capture.fps)
         table = poses_to_table(poses, _info(capture, task, poses.skeleton))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
@@ -166,8 +171,8 @@ class IdentityStage:
         start = time.perf_counter()
         tables = self.source.tables(Kind.TRACKS, self.source.commits(Kind.TRACKS, task))
         clips = (tracklets_of(poses, info.start) for poses, info in map(poses_from_table, tables))
-        fps = self.source.plan_of(task).capture.fps
-        people = identify(clips, fps, self.config.max_people, self.config.max_gap_s)
+        capture = self.source.plan_of(task).capture
+        people = identify(clips, capture.fps, self.config.max_people, self.config.max_gap_s, capture.breaks)
         return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
 
 
@@ -193,7 +198,7 @@ class FilterStage:
         """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
         start, capture = time.perf_counter(), self.source.plan_of(task).capture
         commits = self.source.commits(Kind.POSES, task)
-        parts = blocks(capture.num_frames, capture.fps, self.config)
+        parts = blocks(capture.num_frames, capture.fps, self.config, capture.breaks)
         lengths = bone_lengths(self._poses(commits), self.config)
         windows = pose_windows(self.source.tables(Kind.POSES, commits), [(part.first, part.last) for part in parts])
 
@@ -221,15 +226,16 @@ class QualityStage:
         reconstructed = {commit.clip for commit in poses}
         keypoints = [c for c in self.source.commits(Kind.KEYPOINTS, task) if c.clip in reconstructed]
         frames = (poses[0].clip.start, poses[-1].clip.stop)
-        figures = quality_of_parts(self._parts(poses, keypoints), frames, rig, capture.fps, self.config).figures()
+        parts = self._parts(poses, keypoints, frozenset(frame for frame, _ in capture.breaks))
+        figures = quality_of_parts(parts, frames, rig, capture.fps, self.config).figures()
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
-    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit]) -> Iterator[Part]:
+    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]) -> Iterator[Part]:
         tables = self.source.tables(Kind.POSES, poses), self.source.tables(Kind.KEYPOINTS, keypoints)
         for of_poses, of_keypoints in zip(*tables, strict=True):
             made, info = poses_from_table(of_poses)
-            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0])
+            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0], breaks)
 
 
 def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:
@@ -256,20 +262,15 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
 
 def chunks_of_views(
     capture: Capture, clip: Clip, size: int, decoding: list[float] | None = None
-) -> Iterator[list[np.ndarray]]:
+) -> Iterator[list[ViewFrames]]:
     """Chunks of frames of all views, decoded ahead in one thread a view; `decoding` gets the seconds of each."""
     decoding = [] if decoding is None else decoding
-    views = [
-        prefetched(
-            _timed(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), decoding), depth=1
-        )
-        for v in capture.videos
-    ]
+    views = [prefetched(_timed(view_frames(v, clip.start, clip.stop, size), decoding), depth=1) for v in capture.videos]
     for chunk in zip(*views, strict=True):
         yield list(chunk)
 
 
-def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.ndarray]:
+def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewFrames]:
     while True:
         started = time.perf_counter()
         chunk = next(chunks, None)
@@ -289,4 +290,5 @@ def _info(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:
         cameras=capture.rig.names,
         skeleton=skeleton,
         fingerprint=task.fingerprint,
+        breaks=capture.breaks,
     )
