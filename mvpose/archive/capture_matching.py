@@ -9,6 +9,7 @@ from mvpose.archive.calibration import Calibration, Unit, UpAxis
 from mvpose.archive.camera_names import match_cameras, trials
 from mvpose.archive.capture_files import CaptureFiles
 from mvpose.archive.capture_toml import CAPTURE_TOML, VideoEntry
+from mvpose.archive.frame_pairing import Pairing
 from mvpose.archive.locations import join, name
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.archive.safe_names import safe_path
@@ -45,6 +46,7 @@ class Matched:
     calibration: Calibration
     videos: dict[str, VideoEntry]
     """By camera of the calibration, in its order; rate and picture fit as they hold for this capture."""
+    pairing: Pairing | None
     stamps: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -78,7 +80,7 @@ def matched_trials(
         capture_id = f"{files.capture_id}/{safe_path((trial,))}" if trial else files.capture_id
         try:
             own = {footage: videos[footage] for footage in names}
-            found.append(_matched(capture_id, calibration, own, files.stamps, notes))
+            found.append(_matched(capture_id, calibration, own, files, notes))
         except MvposeError as error:
             found.append(Unmatched(capture_id, error))
     return found
@@ -95,7 +97,7 @@ def _matched(
     capture_id: str,
     calibration: Calibration,
     videos: dict[str, VideoEntry],
-    stamps: Mapping[str, str],
+    files: CaptureFiles,
     notes: tuple[str, ...],
 ) -> Matched:
     matching = match_cameras(calibration.rig.names, tuple(videos))
@@ -114,7 +116,7 @@ def _matched(
     if renamed:
         notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
-    return Matched(capture_id, calibration, of_camera, stamps, notes)
+    return Matched(capture_id, calibration, of_camera, files.settings.pairing, files.stamps, notes)
 
 
 def _chosen_calibration(files: CaptureFiles, archive: str, config: CatalogueConfig) -> str:

@@ -9,7 +9,8 @@ reprojection error over the views used), num_views, and views_used (a list of bo
 (distorted pixels of the decoded video, NaN where missing) and confidence. It has no time and no frame rate, since 2D
 joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
 
-File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint.
+File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
+and where the capture has breaks in time those: `time` counts from its frame 0 over them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvpose.errors import ResultsError
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import Breaks, Keypoints2D, Poses3D, positions
 from mvpose.skeleton import SKELETONS, Skeleton
 
 SCHEMA_VERSION = 3
@@ -41,6 +42,8 @@ class TableInfo:
     cameras: tuple[str, ...]
     skeleton: Skeleton
     fingerprint: str
+    breaks: Breaks = ()
+    """Of the capture: what its times are told by."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
@@ -147,6 +150,7 @@ def table_info(table: pa.Table) -> TableInfo:
         cameras=tuple(meta["cameras"]),
         skeleton=_skeleton(meta),
         fingerprint=meta["fingerprint"],
+        breaks=tuple((first, at) for first, at in meta.get("breaks", ())),
     )
 
 
@@ -171,6 +175,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "joints": info.skeleton.joints,
         "bones": info.skeleton.bones,
         "fingerprint": info.fingerprint,
+        **({"breaks": info.breaks} if info.breaks else {}),
     }
     return {_METADATA_KEY: json.dumps(meta).encode()}
 
@@ -178,7 +183,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
 def _frame_columns(t: np.ndarray, info: TableInfo, first: int) -> dict[str, pa.Array]:
     frame = t.astype(np.int64) + first
     capture = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id]))
-    time = {} if info.fps is None else {"time": pa.array(frame / info.fps)}
+    time = {} if info.fps is None else {"time": pa.array(positions(frame, info.breaks) / info.fps)}
     return {"capture": capture, "frame": pa.array(frame), **time}
 
 

@@ -172,12 +172,18 @@ def _recordings(command: Export, source: _Source) -> Iterator[tuple[str, Recordi
     if source.poses is None:
         raise ConfigError("no clip of it has poses.")
     capture = source.plan.capture
-    yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses)
+    yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses, capture.breaks)
     if command.filtered:
         after = source.filtered
         yield (
             "filtered",
-            Recording(capture_id=capture.capture_id, fps=capture.fps, poses=after.poses, filled=after.filled),
+            Recording(
+                capture_id=capture.capture_id,
+                fps=capture.fps,
+                breaks=capture.breaks,
+                poses=after.poses,
+                filled=after.filled,
+            ),
         )
 
 
@@ -185,6 +191,8 @@ def _pose_files(recording: Recording, source: _Source, name: PoseFormat) -> Iter
     match name:
         case "trc":
             return trc_files(recording)
+        case "c3d" | "bvh" if recording.breaks:
+            raise ConfigError(f"its frames have breaks in time, which {name} has no place for: export csv_long or trc.")
         case "c3d":
             return c3d_files(recording)
         case "csv_long":

@@ -49,7 +49,10 @@ class Detector(Protocol):
     """How many frames of each view a call is best given."""
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """Consecutive RGB frames (n, H, W, 3) by view, whose sizes may differ, to persons by view and frame."""
+        """Consecutive RGB frames (n, H, W, 3) by view to persons by view and frame.
+
+        Sizes may differ between views, and n too: a view may lack frames, or have none.
+        """
         ...
 
 

@@ -39,7 +39,7 @@ class NetworkInputs:
 class KeypointsInputs:
     """What 2D joints depend on."""
 
-    footage: tuple[tuple[str | int, ...], ...]
+    footage: tuple[tuple[object, ...], ...]
     """See `Listed.footage`."""
     detector: str
     """Digest of the detector's networks and settings."""
@@ -56,6 +56,8 @@ class PosesInputs:
     rig_digest: str
     fps: float
     num_frames: int
+    breaks: tuple[int, ...]
+    """Where the frames do not follow each other in time."""
     assumed_unit: Unit | None
     clip_frames: int
     reconstruction: ReconstructionConfig
@@ -103,6 +105,7 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
             rig_digest=capture.rig_digest,
             fps=capture.fps,
             num_frames=capture.num_frames,
+            breaks=capture.breaks,
             assumed_unit=capture.assumed_unit,
             clip_frames=settings.clip_frames,
             reconstruction=settings.reconstruction,

@@ -15,7 +15,7 @@ from mvpose.archive.store import ClipStore, Commit
 from mvpose.errors import ResultsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.pipeline.worker import EarlierFailure
-from mvpose.records import CapturePlan, Clip, Kind, Task, Unit, Video
+from mvpose.records import Breaks, CapturePlan, Clip, Kind, Task, Unit, Video
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Setup:
     """As calibrated."""
     fps: float
     num_frames: int
+    breaks: Breaks
     assumed_unit: Unit | None
     """See `Capture.assumed_unit`."""
 
@@ -48,6 +49,7 @@ class Clock:
 
     fps: float
     num_frames: int
+    breaks: Breaks
     cameras: tuple[str, ...]
 
 
@@ -62,17 +64,17 @@ class PlanSource:
     def footage(self, task: Task) -> Footage:
         """The pictures of a task's capture."""
         videos = self._plan_of(task).capture.videos
-        return Footage(tuple(replace(video, fps=math.nan, stated_fps=None) for video in videos))
+        return Footage(tuple(replace(video, fps=math.nan, stated_fps=None, clock=None) for video in videos))
 
     def setup(self, task: Task) -> Setup:
         """Cameras and clock of a task's capture."""
         capture = self._plan_of(task).capture
-        return Setup(capture.rig, capture.fps, capture.num_frames, capture.assumed_unit)
+        return Setup(capture.rig, capture.fps, capture.num_frames, capture.breaks, capture.assumed_unit)
 
     def clock(self, task: Task) -> Clock:
         """What a filter knows of a task's capture."""
         capture = self._plan_of(task).capture
-        return Clock(capture.fps, capture.num_frames, capture.rig.names)
+        return Clock(capture.fps, capture.num_frames, capture.breaks, capture.rig.names)
 
     def commits(self, kind: Kind, task: Task) -> list[Commit]:
         """What an earlier stage made for the frames of a task, in order; EarlierFailure if it failed on all of them."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from mvpose.archive.calibration.scale import confirm_unit
+from mvpose.archive.capture_frames import ViewFrames, view_frames
 from mvpose.archive.filtered_table import filtered_to_table
 from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
 from mvpose.archive.rig_table import figures_to_table, rig_to_table
@@ -23,17 +24,19 @@ from mvpose.archive.tables import (
     poses_from_table,
     poses_to_table,
 )
-from mvpose.archive.video import prefetched, read_frames
+from mvpose.archive.video import prefetched
 from mvpose.models.detector import DetectorConfig, People, load_detector
+from mvpose.pipeline.detection import detected
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.worker import Outcome
 from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered_block
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
 from mvpose.reconstruction.quality import Part, quality_of_parts
-from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.reconstruction.room import stature_m
-from mvpose.records import Clip, Keypoints2D, Kind, Poses3D, Task, Video
+from mvpose.reconstruction.segments import reconstruct_segments
+from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
 from mvpose.skeleton import Skeleton
 
 
@@ -62,12 +65,12 @@ class DetectStage:
             start = detected
         seconds["decode"] = sum(decoding)
         keypoints = stack_people(people, self.skeleton)
-        info = _info(task, footage.cameras, None, keypoints.skeleton)
+        info = _info(task, footage.cameras, keypoints.skeleton)
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
-    def people(self, chunk: Sequence[np.ndarray], _task: Task) -> list[list[People]]:
+    def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
         """Persons in consecutive frames of all views, by view and frame."""
-        return self.detector(chunk)
+        return detected(self.detector, chunk)
 
 
 class RigStage:
@@ -96,11 +99,12 @@ class TrackStage:
 
     def __call__(self, task: Task) -> Outcome:
         """Tracks of the clip; a clip without keypoints fails for the same reason."""
-        start, fps = time.perf_counter(), self.source.setup(task).fps
+        start = time.perf_counter()
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
-        rig = self.source.rig_of(task, self.adjusted)
-        poses = reconstruct(keypoints, rig, self.config, fps)
-        table = poses_to_table(poses, _info(task, rig.names, fps, poses.skeleton))
+        rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
+        parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
+        poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps)
+        table = poses_to_table(poses, _info(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
 
@@ -125,7 +129,7 @@ class IdentityStage:
                 statures.append(_stature_m(poses))
                 yield tracklets_of(poses, info.start)
 
-        people = identify(clips(), setup.fps, self.config.max_people, self.config.max_gap_s)
+        people = identify(clips(), setup.fps, self.config.max_people, self.config.max_gap_s, setup.breaks)
         confirm_unit(float(torch.tensor(statures).nanmedian()), setup.assumed_unit)
         return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
 
@@ -152,14 +156,15 @@ class FilterStage:
         """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
         start, clock = time.perf_counter(), self.source.clock(task)
         commits = self.source.commits(Kind.POSES, task)
-        parts = blocks(clock.num_frames, clock.fps, self.config)
+        parts = blocks(clock.num_frames, clock.fps, self.config, clock.breaks)
         lengths = bone_lengths(self._poses(commits), self.config)
         windows = pose_windows(self.source.tables(Kind.POSES, commits), [(part.first, part.last) for part in parts])
 
         def tables() -> Iterator[pa.Table]:
             for part, raw in zip(parts, windows, strict=True):
                 made = filtered_block(raw, part, clock.fps, self.config, lengths)
-                yield filtered_to_table(made, _info(task, clock.cameras, clock.fps, raw.skeleton), part.start)
+                info = _info(task, clock.cameras, raw.skeleton, clock.fps, clock.breaks)
+                yield filtered_to_table(made, info, part.start)
 
         return Outcome(table_file(tables()), {"filter": time.perf_counter() - start})
 
@@ -175,20 +180,21 @@ class QualityStage:
 
     def __call__(self, task: Task) -> Outcome:
         """One row a figure, over the clips that have poses."""
-        start, fps = time.perf_counter(), self.source.setup(task).fps
+        start, setup = time.perf_counter(), self.source.setup(task)
         poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
         reconstructed = {commit.clip for commit in poses}
         keypoints = [c for c in self.source.commits(Kind.KEYPOINTS, task) if c.clip in reconstructed]
         frames = (poses[0].clip.start, poses[-1].clip.stop)
-        figures = quality_of_parts(self._parts(poses, keypoints), frames, rig, fps, self.config).figures()
+        parts = self._parts(poses, keypoints, frozenset(frame for frame, _ in setup.breaks))
+        figures = quality_of_parts(parts, frames, rig, setup.fps, self.config).figures()
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
-    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit]) -> Iterator[Part]:
+    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]) -> Iterator[Part]:
         tables = self.source.tables(Kind.POSES, poses), self.source.tables(Kind.KEYPOINTS, keypoints)
         for of_poses, of_keypoints in zip(*tables, strict=True):
             made, info = poses_from_table(of_poses)
-            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0])
+            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0], breaks)
 
 
 def _stature_m(poses: Poses3D) -> float:
@@ -221,20 +227,15 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
 
 def chunks_of_views(
     videos: Sequence[Video], clip: Clip, size: int, decoding: list[float] | None = None
-) -> Iterator[list[np.ndarray]]:
+) -> Iterator[list[ViewFrames]]:
     """Chunks of frames of all views, decoded ahead in one thread a view; `decoding` gets the seconds of each."""
     decoding = [] if decoding is None else decoding
-    views = [
-        prefetched(
-            _timed(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), decoding), depth=1
-        )
-        for v in videos
-    ]
+    views = [prefetched(_timed(view_frames(v, clip.start, clip.stop, size), decoding), depth=1) for v in videos]
     for chunk in zip(*views, strict=True):
         yield list(chunk)
 
 
-def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.ndarray]:
+def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewFrames]:
     while True:
         started = time.perf_counter()
         chunk = next(chunks, None)
@@ -245,7 +246,9 @@ def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.nd
         del chunk  # not kept while the next is waited for
 
 
-def _info(task: Task, cameras: tuple[str, ...], fps: float | None, skeleton: Skeleton) -> TableInfo:
+def _info(
+    task: Task, cameras: tuple[str, ...], skeleton: Skeleton, fps: float | None = None, breaks: Breaks = ()
+) -> TableInfo:
     return TableInfo(
         capture_id=task.clip.capture_id,
         start=task.clip.start,
@@ -254,4 +257,5 @@ def _info(task: Task, cameras: tuple[str, ...], fps: float | None, skeleton: Ske
         cameras=cameras,
         skeleton=skeleton,
         fingerprint=task.fingerprint,
+        breaks=breaks,
     )

@@ -62,8 +62,8 @@ def preflight(
 ) -> Preflight:
     """Findings on people, names, synchronisation, cameras, scale and floor.
 
-    `frames` are the frames of the capture that `keypoints` tells of, rising; where they are consecutive they are one
-    run. The rig is told in pixels of the decoded videos, one camera a view.
+    `frames` are the positions on the capture's clock that `keypoints` tells of, rising; where they are consecutive they
+    are one run. The rig is told in pixels of the decoded videos, one camera a view.
     """
     if len(keypoints.xy) != len(rig) or len(frames) != keypoints.xy.shape[1]:
         raise ValueError(
@@ -79,7 +79,7 @@ def preflight(
 
 def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Finding, ...]:
     """Lengths of the videos, and what the catalogue noted when it read them: rules that were used for sizes, units."""
-    frames = {video.camera: video.num_frames - video.first_frame for video in videos}
+    frames = {video.camera: video.stop for video in videos}
     apart_s = (max(frames.values()) - min(frames.values())) / videos[0].fps
     told = ", ".join(f"{camera} {count}" for camera, count in frames.items())
     reason = f"lengths differ by {apart_s:.2f} s ({told}): do all videos start at the same moment?"

@@ -37,6 +37,8 @@ class Part:
     start: int
     poses: Poses3D
     keypoints: Keypoints2D
+    breaks: frozenset[int] = frozenset()
+    """Frames of the capture that do not follow the one before them in time."""
 
 
 def quality(
@@ -155,6 +157,8 @@ class _Gathered:
             if len(frames := part.start + np.flatnonzero(found[:, p])):
                 self.seen[track] = (int(self.seen.get(track, frames)[0]), int(frames[-1]))
         speed = np.linalg.norm(np.diff(_with_frame_before(part, self.before), axis=0), axis=-1) * self.fps
+        stop = part.start + len(part.poses.xyz)
+        speed[np.isin(np.arange(stop - len(speed), stop), list(part.breaks))] = np.nan
         self.steps += int(np.isfinite(speed).sum())
         self.too_fast += int((speed > FASTEST_M_S).sum())
         last = slice(len(poses.xyz) - 1, None)

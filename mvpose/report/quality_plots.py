@@ -174,7 +174,7 @@ def _on_clock(
     first, last = int(subject.frames[0]), int(subject.frames[-1])
     full = np.full(last - first + 1, np.nan)
     full[subject.frames - first] = values
-    return np.arange(first, last + 1) / subject.capture.fps, full
+    return subject.capture.times_s(np.arange(first, last + 1)), full
 
 
 def _limb(skeleton: Skeleton, parent: int, child: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvpose.archive.capture_frames import ViewFrames
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.canonical_fusion import FusionConfig
@@ -76,7 +77,8 @@ def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
     for v, (width, height) in enumerate(scene.rig.size.tolist()):
         rows, columns = np.mgrid[:height, :width]
         spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2)) for x, y in truth[v]]
-        views.append(np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots]))
+        pictures = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
+        views.append(ViewFrames(pictures, np.ones(2, bool)))
     stage = NetworkStage.__new__(NetworkStage)
     stage.detector, stage.config = detector, ReconstructionConfig()
     config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
