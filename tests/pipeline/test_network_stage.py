@@ -52,6 +52,8 @@ class SpotFinder(torch.nn.Module):
 class SceneDetector:
     """Knows where everybody of a scene is, frame after frame from the first."""
 
+    digest = "scene"
+
     def __init__(self, scene) -> None:
         self.keypoints = scene.keypoints(noise_px=0.0)
         self.skeleton, self.chunk_frames = self.keypoints.skeleton, 2
