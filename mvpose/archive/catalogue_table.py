@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import filesystem
+from mvpose.archive.locations import filesystem, inside
 from mvpose.archive.rig_table import rig_from_table, rig_to_table
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Video
@@ -204,7 +204,8 @@ def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
 def _found(uri: str, table: pa.Table) -> Iterator[Found]:
     about_none = table.filter(table["camera"].is_null()).to_pylist()
     try:
-        yield from list(_captures(table.filter(table["camera"].is_valid())))
+        captures = list(_captures(table.filter(table["camera"].is_valid())))
+        yield from (replace(capture, capture_id=inside(capture.capture_id, uri)) for capture in captures)
         for row in about_none:
             told = row["detail"]
             yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told

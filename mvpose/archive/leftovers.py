@@ -46,20 +46,20 @@ def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
 def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Commit]) -> Leftovers:
     """What there is beside the commits of a kind and their data, with one listing each."""
     store, capture_id, tasks = ClipStore(run_uri, kind), plan.capture_id, plan.tasks(kind)
-    named = _names(run_uri, f"commits/{kind}/{capture_id}") - {f"{task.name}.json" for task in tasks}
-    data = _names(run_uri, f"{kind}/{capture_id}") - {name(commit.file) for commit in commits if commit.file}
-    own_commits = {other for other in named if store.commit_at(f"{capture_id}/{other}")}
-    own_data = {other for other in data if TEMPORARY.fullmatch(other) or store.is_data(f"{capture_id}/{other}")}
-    unfinished = {other for other in named if TEMPORARY.fullmatch(other)}
-    below_commits = [f"commits/{kind}/{capture_id}/{other}" for other in sorted(named - own_commits - unfinished)]
-    others = [*below_commits, *(f"{kind}/{capture_id}/{other}" for other in sorted(data - own_data))]
+    names = _names(run_uri, f"commits/{kind}/{capture_id}") - {f"{task.name}.json" for task in tasks}
+    data_names = _names(run_uri, f"{kind}/{capture_id}") - {name(commit.file) for commit in commits if commit.file}
+    commit_paths = [f"{capture_id}/{other}" for other in sorted(names)]
+    data_paths = [f"{capture_id}/{other}" for other in sorted(data_names)]
+    own = [f"commits/{kind}/{path}" for path in commit_paths if store.commit_at(path)]
+    data = [f"commits/{kind}/{path}" for path in commit_paths if TEMPORARY.fullmatch(path)]
+    data += [f"{kind}/{path}" for path in data_paths if TEMPORARY.fullmatch(path) or store.is_data(path)]
+    beside = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
+    known = {*own, *data}
+    others = [path for path in beside if path not in known]
     folders = {path for path in others if _is_folder(run_uri, path)}
     return Leftovers(
-        commits=tuple(f"commits/{kind}/{capture_id}/{other}" for other in sorted(own_commits)),
-        data=(
-            *(f"commits/{kind}/{capture_id}/{other}" for other in sorted(unfinished)),
-            *(f"{kind}/{capture_id}/{other}" for other in sorted(own_data)),
-        ),
+        commits=tuple(own),
+        data=tuple(data),
         unknown=tuple(path for path in others if path not in folders),
         folders=tuple(path for path in others if path in folders),
     )
@@ -74,15 +74,16 @@ def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence
     data: list[str] = []
     unknown: list[str] = []
     for path in _files_of_none(run_uri, f"commits/{kind}", planned, below):
-        if TEMPORARY.fullmatch(name(path)):
+        below_kind = path.removeprefix(f"commits/{kind}/")
+        if TEMPORARY.fullmatch(below_kind):
             data.append(path)
-        elif commit := store.commit_at(path.removeprefix(f"commits/{kind}/")):
+        elif commit := store.commit_at(below_kind):
             commits[path] = commit
         else:
             unknown.append(path)
     named = {commit.file for commit in commits.values() if store.names_its_file(commit)}
     for path in _files_of_none(run_uri, str(kind), planned, below):
-        (data if path in named or TEMPORARY.fullmatch(name(path)) else unknown).append(path)
+        (data if path in named or TEMPORARY.fullmatch(path.removeprefix(f"{kind}/")) else unknown).append(path)
     return Leftovers(commits=tuple(commits), data=tuple(data), unknown=tuple(unknown))
 
 
@@ -127,7 +128,7 @@ def _files_in(run_uri: str, folder: str, root: str, planned: Container[str]) -> 
 
 def _names(run_uri: str, folder: str) -> set[str]:
     """Of what there is in a folder, without hidden files, by one listing without a look at each."""
-    fs, path = filesystem(join(run_uri, folder))
+    fs, path = filesystem(_location(run_uri, folder))
     try:
         if not is_remote(run_uri):
             return {each for each in os.listdir(path) if not _is_hidden(each)}
@@ -138,11 +139,16 @@ def _names(run_uri: str, folder: str) -> set[str]:
         return set()
 
 
+def _location(run_uri: str, path: str) -> str:
+    """Of what a listing named: the user's names may be any."""
+    return f"{run_uri.rstrip('/')}/{path}"
+
+
 def _is_hidden(path: str) -> bool:
     return name(path).startswith(".")
 
 
 def _is_folder(run_uri: str, path: str) -> bool:
     """Whether there is a folder; a link to one is not: what is behind it is elsewhere."""
-    fs, there = filesystem(join(run_uri, path))
+    fs, there = filesystem(_location(run_uri, path))
     return fs.isdir(there) and (is_remote(run_uri) or not os.path.islink(there))

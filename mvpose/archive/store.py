@@ -24,20 +24,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.commits import create_once, remove_file, storage_errors, write_whole, write_whole_file
-from mvpose.archive.locations import exists, filesystem, join, name, read_bytes
+from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.records import Clip, ClipFailure, Kind
 
 FINGERPRINT_LENGTH = 16
 DIGEST_LENGTH = 12
 
-_SPAN = r"\d{7,}-\d{7,}"
-TEMPORARY = re.compile(rf"{_SPAN}\.[0-9a-f]+\.(?:json|parquet)\.[0-9a-f]{{32}}\.tmp")
-_COMMIT = re.compile(rf"{_SPAN}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
-_DATA = re.compile(rf"{_SPAN}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
-ATTEMPT = re.compile(
-    rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+{_SPAN}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?"
-)
+# Names that mvpose makes. Those of captures are by `safe_path`.
+_CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
+_COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
+_DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
+TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet)\.[0-9a-f]{{32}}\.tmp")
+"""A file below `<kind>/` or `commits/<kind>/` that was being written."""
+ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?")
 """A file below `attempts/`."""
 
 
@@ -178,7 +178,7 @@ class ClipStore:
 
         A copy of a commit in another folder, or under another name, is not mvpose's.
         """
-        if not _COMMIT.fullmatch(name(path)):
+        if not _COMMIT.fullmatch(path):
             return None
         try:
             commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
@@ -188,7 +188,7 @@ class ClipStore:
 
     def is_data(self, path: str) -> bool:
         """Whether a file below `<kind>/` is a data file of mvpose: its name has the digest of its content."""
-        named = _DATA.fullmatch(name(path))
+        named = _DATA.fullmatch(path)
         if not named:
             return False
         try:
