@@ -81,7 +81,7 @@ def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence
             commits[path] = commit
         else:
             unknown.append(path)
-    named = {commit.file for commit in commits.values() if store.names_its_file(commit)}
+    named = {commit.file for commit in commits.values() if commit.file}
     for path in _files_of_none(run_uri, str(kind), planned, below):
         (data if path in named or TEMPORARY.fullmatch(path.removeprefix(f"{kind}/")) else unknown).append(path)
     return Leftovers(commits=tuple(commits), data=tuple(data), unknown=tuple(unknown))

@@ -182,7 +182,8 @@ class ClipStore:
             return None
         try:
             commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
-            return commit if path == f"{commit.clip.clip_id}.{commit.fingerprint}.json" else None
+            own = path == f"{commit.clip.clip_id}.{commit.fingerprint}.json"
+            return commit if own and (commit.failure or self.names_its_file(commit)) else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
