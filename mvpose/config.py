@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
@@ -37,6 +38,12 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
     except ClassValidationError as error:
         problems = "; ".join(transform_error(error, path=cls.__name__))
         raise ConfigError(f"{where}: {problems}") from error
+
+
+def home_folder() -> str:
+    """The user's home. A user who has none gets a folder that is not there, never one of the working directory."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) else "/nonexistent"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -97,6 +97,22 @@ def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterat
         waiting += reversed(below)
 
 
+def capture_around(archive: str, folder: str) -> str | None:
+    """The folder of an archive that is a capture and is, or holds, another one; both absolute. None where none is."""
+    if not f"{folder}/".startswith(f"{archive}/"):
+        return None
+    uri, stamps = archive, dict[str, str]()
+    for part in (*folder.removeprefix(archive).strip("/").split("/"), ""):
+        try:
+            listing = entries(uri)
+            if any(name(e.uri) == CAPTURE_TOML for e in listing) or _footage(listing, stamps):
+                return uri
+        except OSError:
+            return None
+        uri = f"{uri}/{part}"
+    return None
+
+
 def _scanned(
     archive: str, folder: _Folder, outside_archive: bool
 ) -> tuple[list[CaptureFiles], list[_Folder]] | Unusable | OSError:

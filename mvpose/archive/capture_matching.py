@@ -10,7 +10,7 @@ from mvpose.archive.camera_names import match_cameras, trials
 from mvpose.archive.capture_files import CaptureFiles
 from mvpose.archive.capture_toml import CAPTURE_TOML, VideoEntry
 from mvpose.archive.frame_pairing import Pairing
-from mvpose.archive.locations import join, name
+from mvpose.archive.locations import name
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.archive.safe_names import safe_path
 from mvpose.errors import CalibrationError, MvposeError, TooFewViewsError
@@ -124,7 +124,7 @@ def _chosen_calibration(files: CaptureFiles, archive: str, config: CatalogueConf
         return files.settings.calibration
     if "/" in config.calibration:
         absolute = "://" in config.calibration or config.calibration.startswith("/")
-        return config.calibration if absolute else join(archive, config.calibration)
+        return config.calibration if absolute else f"{archive.rstrip('/')}/{config.calibration}"
     found = files.calibrations
     if not found:
         raise CalibrationError(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mvpose.archive.catalogue_rows import KEY, SCHEMA, VERSION, VIDEO_COLUMNS, capture_rows, captures_of, video_of
 from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity
-from mvpose.archive.locations import filesystem
+from mvpose.archive.locations import filesystem, inside
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Unit, Video
 
@@ -192,7 +192,8 @@ def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
 def _found(uri: str, table: pa.Table) -> Iterator[Found]:
     about_none = table.filter(table["camera"].is_null()).to_pylist()
     try:
-        yield from list(captures_of(table.filter(table["camera"].is_valid())))
+        captures = list(captures_of(table.filter(table["camera"].is_valid())))
+        yield from (replace(capture, capture_id=inside(capture.capture_id, uri)) for capture in captures)
         for row in about_none:
             told = row["detail"]
             yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told

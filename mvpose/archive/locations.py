@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 
 from mvpose.errors import ConfigError
+
+_LEADS_OUTSIDE = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f]")
 
 
 @dataclass(frozen=True, order=True)
@@ -55,8 +58,17 @@ def absolute(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """A location below another."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+    """A location below another. Names may come from files of others: ConfigError for one that leads outside `uri`."""
+    return "/".join([uri.rstrip("/"), *(inside(part, uri).rstrip("/") for part in parts)])
+
+
+def inside(path: str, where: str) -> str:
+    """A relative path as it is; ConfigError if it is absolute, goes up, or has a control character in it."""
+    if _LEADS_OUTSIDE.search(path):
+        raise ConfigError(
+            f"{where}: {path!r} is no name inside a folder: it is absolute, or has `..` or control characters."
+        )
+    return path
 
 
 def name(uri: str) -> str:
@@ -114,8 +126,9 @@ def entries(uri: str) -> list[Entry]:
     if [row["name"].rstrip("/") for row in rows] == [path.rstrip("/")] and not is_folder(uri):
         raise NotADirectoryError(f"{uri} is a file, not a folder")
     # Some tools put an empty object at the folder's own key.
-    inside = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
-    return sorted(Entry(join(uri, name(row["name"])), _is_folder(row), _stamp(row)) for row in inside)
+    found = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
+    folder = uri.rstrip("/")
+    return sorted(Entry(f"{folder}/{name(row['name'])}", _is_folder(row), _stamp(row)) for row in found)
 
 
 def _is_folder(row: dict) -> bool:

@@ -29,6 +29,7 @@ from mvpose.archive.export.pose2sim_project import pose2sim_files
 from mvpose.archive.export.recording import File, Recording, measured_recording
 from mvpose.archive.export.trc import trc_files
 from mvpose.archive.locations import join
+from mvpose.archive.output_folder import require_output
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.geometry.camera import CameraRig
@@ -115,6 +116,9 @@ def run(command: Export) -> int:
     for plan in _chosen(command, folder.plans()):
         source = _Source(folder, plan)
         capture_id = plan.capture.capture_id
+        # First, since it is what the folder is known by: one that holds other files is refused.
+        require_output(join(output, capture_id), "mvpose export", "about.json")
+        write_whole(join(output, capture_id, "about.json"), _about(command, source))
         for name in command.format:
             try:
                 count = _written(join(output, capture_id), _files(command, source, name))
@@ -123,7 +127,6 @@ def run(command: Export) -> int:
                 print(f"{capture_id}: no {name}: {error}")
             else:
                 print(f"{capture_id}: {name}, {count} files in {join(output, capture_id)}")
-        write_whole(join(output, capture_id, "about.json"), _about(command, source))
     return 3 if failed else 0
 
 

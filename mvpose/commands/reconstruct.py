@@ -19,10 +19,10 @@ from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
-from mvpose.errors import ConfigError
+from mvpose.errors import ConfigError, MvposeError
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive
+from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
 
@@ -61,10 +61,18 @@ def run(command: Reconstruct) -> int:
         return 0
     engine = Engine(command.engine)
     print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")
+    require_own_output(command)
     before = RunFolder(command.output).performance()
+    unrecordable = tracking.unrecordable(command.tracking) if command.tracking.enabled else None
+    if unrecordable:
+        print(f"note: {unrecordable}")
     summary = reconstruct_archive(command)
     anew = RunFolder(command.output).performance() != before
-    print(told(command, summary, _record(command, summary, anew=anew), anew))
+    try:
+        recorded = None if unrecordable else _record(command, summary, anew=anew)
+    except (MvposeError, OSError, ValueError, KeyError) as error:  # the work is done, and its exit code is its own
+        recorded = f"this run is not recorded in MLflow: {error}"
+    print(told(command, summary, recorded, anew))
     return summary.exit_code(command.max_failed_share)
 
 

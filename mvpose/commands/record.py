@@ -8,6 +8,7 @@ import numpy as np
 import tyro
 
 from mvpose.archive.locations import join
+from mvpose.archive.output_folder import claim_output
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, ResultsError, VideoError
 from mvpose.records import CapturePlan
@@ -40,6 +41,7 @@ def run(command: Record) -> int:
     if unknown:
         raise ConfigError(f"{command.run} has no capture {', '.join(unknown)}; it has {', '.join(plans)}.")
     output = command.output or join(command.run, "recordings_filtered" if command.filtered else "recordings")
+    claim_output(output, "mvpose record", "made_by.json")
     failed = False
     for capture_id in command.captures or plans:
         uri = join(output, f"{capture_id}.rrd")

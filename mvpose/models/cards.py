@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from mvpose.config import load_toml
+from mvpose.config import home_folder, load_toml
 from mvpose.errors import ConfigError, WeightsError
 
 
@@ -79,7 +79,7 @@ def card_names() -> list[str]:
 
 def weights_folder() -> str:
     """Where weights lie: $MVPOSE_WEIGHTS, else `weights` in $MVPOSE_CACHE, else in ~/.cache/mvpose. Local, always."""
-    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "mvpose")
+    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_WEIGHTS") or os.path.join(cache, "weights")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mvpose.archive.capture_files import capture_around
 from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
 from mvpose.archive.catalogue_table import known_videos
 from mvpose.archive.locations import absolute, exists, join
@@ -91,13 +92,23 @@ class Work:
     model: ChosenModel | None = None
 
 
-def plan_job(job: ReconstructJob) -> Work:
-    """Find the captures and lay out the work; writes nothing to the output."""
+def require_own_output(job: ReconstructJob) -> None:
+    """ConfigError where the output is not the job's own: it holds the archive or other files, or is in a capture."""
     archive, output = absolute(job.archive), absolute(job.output)
     if f"{archive}/".startswith(f"{output}/"):
         raise ConfigError(
             f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
         )
+    if capture := capture_around(archive, output):
+        raise ConfigError(
+            f"the output {job.output} is in the folder of a capture, {capture}: results go into a folder of their own."
+        )
+    RunFolder(job.output).require_own()
+
+
+def plan_job(job: ReconstructJob) -> Work:
+    """Find the captures and lay out the work; writes nothing to the output. ConfigError as `require_own_output`."""
+    require_own_output(job)
     found = look_through(job.archive, job.catalogue, _known(job))
     model = choose_model(job.model, job.tracking) if job.model else None
     chosen = plan_settings(job, model)

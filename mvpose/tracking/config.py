@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mvpose.config import home_folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
@@ -13,14 +15,26 @@ class TrackingConfig:
     enabled: bool = True
     """Send records to MLflow as they come. Without it they stay in the local folder, for `mvpose track sync`."""
     uri: str | None = None
-    """Tracking server or store; without it `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` here."""
+    """Tracking server or store; without it `MLFLOW_TRACKING_URI`, else `mlflow.db` in the user's data folder."""
     experiment: str = "reconstruct"
-    folder: str = "tracking"
-    """Local folder where every record is written before it is sent; `mvpose track sync` sends what did not arrive."""
+    folder: str = ""
+    """Local folder where every record is written before it is sent, without it `tracking` in the user's data folder;
+    `mvpose track sync` sends what did not arrive."""
 
 
 def tracking_uri(config: TrackingConfig) -> str:
     """The tracking store in use; a SQLite file is told by its absolute path, since runs remember it."""
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{data_folder()}/mlflow.db"
     scheme, separator, path = uri.partition("sqlite:///")
     return f"sqlite:///{os.path.abspath(path)}" if separator and not scheme else uri
+
+
+def spool_folder(config: TrackingConfig) -> str:
+    """The local folder of records."""
+    return config.folder or os.path.join(data_folder(), "tracking")
+
+
+def data_folder() -> str:
+    """The user's data folder: `mvpose` in $XDG_DATA_HOME, else in ~/.local/share."""
+    share = os.environ.get("XDG_DATA_HOME") or os.path.join(home_folder(), ".local", "share")
+    return os.path.join(os.path.abspath(share), "mvpose")

@@ -102,7 +102,10 @@ def client_of(config: TrackingConfig) -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=tracking_uri(config))
+    uri = tracking_uri(config)
+    if uri.startswith("sqlite:///"):
+        os.makedirs(os.path.dirname(uri.removeprefix("sqlite:///")), exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> str:
@@ -135,12 +138,16 @@ def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str,
 @contextmanager
 def reached(config: TrackingConfig) -> Iterator[None]:
     """Raises UnreachableError where the store cannot be reached, or refuses."""
+    from alembic.util.exc import CommandError
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    # Artifacts may be in an S3 store of their own, and a SQLite file may be of a newer MLflow.
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, BotoCoreError, ClientError, Boto3Error, CommandError) as error:
         raise UnreachableError(f"MLflow at {tracking_uri(config)}: {str(error).splitlines()[0]}.") from error
 
 

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mvpose.archive.locations import join
+
 Record = dict[str, Any]
 
 
@@ -110,7 +112,7 @@ class Spool:
 
     def files(self, name: str) -> str:
         """Folder of a copy."""
-        return os.path.join(self._file("files"), name)
+        return join(self._file("files"), name)
 
     def drop_files(self, name: str) -> None:
         """Remove a copy that has arrived."""
@@ -130,7 +132,7 @@ class Spool:
             yield True
 
     def _file(self, suffix: str) -> str:
-        return os.path.join(self.folder, f"{self.run_id}.{suffix}")
+        return join(self.folder, f"{self.run_id}.{suffix}")
 
 
 def spools(folder: str) -> list[Spool]:

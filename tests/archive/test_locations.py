@@ -95,7 +95,15 @@ def test_a_listing_is_never_out_of_date(root):
 def test_names_and_parents():
     assert name("s3://bucket/a/b/") == "b" and name("/a/b.mp4") == "b.mp4"
     assert parent("s3://bucket/a/b/") == "s3://bucket/a" and parent("/a/b.mp4") == "/a"
-    assert join("/", "a") == "/a" and join("s3://b/", "/c/", "d") == "s3://b/c/d"
+    assert join("/", "a") == "/a" and join("s3://b/", "c/", "d") == "s3://b/c/d"
+
+
+@pytest.mark.parametrize("planted", ["../../x", "a/../../b", "/etc/x", "..", "a/..", "a\nb", "a\0", "\0", "../"])
+def test_no_name_leads_out_of_its_folder(planted):
+    for parts in ((planted,), ("poses", planted), ("poses", f"x/{planted}" if planted[0] != "/" else planted, "y")):
+        with pytest.raises(ConfigError, match="is no name inside a folder"):
+            join("/run", *parts)
+    assert join("/run", "..a/b..", "c d") == "/run/..a/b../c d"
 
 
 def test_an_absolute_location_is_the_same_from_anywhere(tmp_path, monkeypatch):

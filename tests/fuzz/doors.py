@@ -6,6 +6,7 @@ tell (a digit of a focal length, a pixel of a video without checksums) passes, a
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from mvpose.skeleton import Skeleton
 from tests.archive import archives, numbered_video
 from tests.archive.calibration import rig_files
 from tests.fuzz.mutations import CUT
+from tests.fuzz.own_files import own_files_door
 from tests.pipeline import coded_footage
 
 NAMES = ["cam1", "cam2", "cam3"]
@@ -137,9 +139,11 @@ def _runs(folder: str) -> Iterator[Door]:
     detector = DetectorConfig(detector=coded_footage.DETECTOR)
     engine = EngineConfig(local=True)
     output = f"{folder}/run"
-    reconstruct_archive(
-        ReconstructJob(archive=f"{folder}/archive", output=output, clip_frames=6, detector=detector, engine=engine)
-    )
+    job = ReconstructJob(archive=f"{folder}/archive", output=output, clip_frames=6, detector=detector, engine=engine)
+    reconstruct_archive(job)
+    shutil.copytree(output, f"{folder}/before/run")
+    seed = archives.write(f"{folder}/mine", "the user's own files, by the digest of these words")
+    own_files = own_files_door(replace(job, output=f"{folder}/before/run"), seed, f"{folder}/scratch")
     files = [os.path.join(where, file) for where, _, files in os.walk(output) for file in files]
     sound = _results(output)
 
@@ -152,6 +156,7 @@ def _runs(folder: str) -> Iterator[Door]:
     own = [f for f in files if os.path.dirname(f) == output or "/failures/" in f]
     yield Door("run", sorted(files), read)
     yield Door("run", sorted(own), read)
+    yield Door("own files", [seed], own_files)
 
 
 def _results(output: str) -> list[tuple[str, object]]:
