@@ -92,12 +92,12 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")
     from mvpose.archive.locations import exists, read_text
-    from mvpose.config import load_toml
+    from mvpose.config import MAX_TOML_BYTES, load_toml
 
     uri = arguments[at + 1]
     if not exists(uri):
         raise ConfigError(f"--config {uri}: there is no such file.")
-    return load_toml(uri, read_text(uri), command), arguments[:at] + arguments[at + 2 :]
+    return load_toml(uri, read_text(uri, MAX_TOML_BYTES), command), arguments[:at] + arguments[at + 2 :]
 
 
 def _usage() -> str:

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import filesystem
+from mvpose.archive.locations import reading
 from mvpose.archive.rig_table import rig_from_table, rig_to_table
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Video
@@ -117,8 +117,7 @@ def read_catalogue(uri: str) -> Catalogue:
 
 def read_capture(uri: str, capture_id: str) -> Capture:
     """One capture of a catalogue, by reading the row group that has it; ConfigError where none has."""
-    fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
+    with reading(uri) as file:
         table = _read(uri, file, filters=[("capture", "=", capture_id), ("camera", "!=", "")])
     found = list(_captures(table))
     if len(found) != 1:
@@ -192,8 +191,7 @@ class KnownVideos(Mapping[str, Video]):
 
 def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
     try:
-        fs, path = filesystem(uri)
-        with fs.open(path, "rb") as file:
+        with reading(uri) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(parquet.num_row_groups):
                 yield _checked(uri, parquet.read_row_group(group, **what), **what)

@@ -14,13 +14,13 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ray import tune
 
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, join, list_folder, read_text
+from mvpose.archive.locations import exists, join, list_folder, name, read_text
 from mvpose.config import digest, structure
 from mvpose.errors import MvposeError
 from mvpose.training.config import TrainConfig
@@ -73,8 +73,13 @@ class SweepJob:
 
 def record_of(output: str, trial_id: str) -> Trial | None:
     """The record of a trial, if it has begun."""
-    uri = join(output, "trials", trial_id, RECORD)
-    return structure(json.loads(read_text(uri)), Trial, uri) if exists(uri) else None
+    folder = join(output, "trials", trial_id)
+    uri = join(folder, RECORD)
+    if not exists(uri):
+        return None
+    found = structure(json.loads(read_text(uri)), Trial, uri)
+    # Where the sweep is now: a record that was moved, or made elsewhere, names other places.
+    return replace(found, id=trial_id, output=join(folder, name(found.output)))
 
 
 def write_record(output: str, trial: Trial) -> None:

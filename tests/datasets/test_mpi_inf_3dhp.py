@@ -227,5 +227,5 @@ def test_a_bad_test_file_is_told_with_path(content, tmp_path):
     else:
         with h5py.File(uri, "a") as file:
             del file["annot3"]
-    with pytest.raises(DatasetError, match=r"TS1/annot_data\.mat"):
+    with pytest.raises(MvposeError, match=r"TS1/annot_data\.mat"):
         list(MpiInf3dhp(folder=str(tmp_path)).read("mpi_inf_3dhp_test_set/TS1"))

@@ -58,12 +58,9 @@ def _read(uri: str) -> FileCameras:
 
 def _bytes(uri: str) -> bytes:
     try:
-        data = read_bytes(uri, stop=MAX_BYTES + 1)
+        return read_bytes(uri, MAX_BYTES)
     except OSError as error:
         raise CalibrationError(f"it cannot be read: {error.strerror or error}.") from error
-    if len(data) > MAX_BYTES:
-        raise CalibrationError(f"it is larger than {MAX_BYTES >> 20} MiB, and no calibration is.")
-    return data
 
 
 def _text(data: bytes) -> str:
