@@ -35,12 +35,7 @@ def test_what_is_no_secret_stays(text):
 
 def test_errors_and_settings_are_shown_without_credentials_wherever_they_go():
     error = pickle.loads(pickle.dumps(VideoError("s3://key:secret@bucket/cam.mp4 is cut off")))
-    assert (
-        str(error) == "s3://bucket/cam.mp4 is cut off" and repr(ResultsError("http://u:secret@h")).count("secret") == 0
-    )
-    settings = {
-        "tracking": TrackingConfig(uri="http://u:secret@h"),
-        "models": ("s3://k:secret@b/m", {"x": ["s3://k:s@b"]}),
-    }
-    flat = flatten({**settings, "tracking": flatten(settings["tracking"])})
-    assert flat["tracking.uri"] == "http://h" and flat["models"] == ("s3://b/m", {"x": ["s3://b"]})
+    assert str(error) == "s3://bucket/cam.mp4 is cut off"
+    assert "secret" not in repr(ResultsError("http://u:secret@h"))
+    assert flatten(TrackingConfig(uri="http://u:secret@h"))["uri"] == "http://h"
+    assert flatten({"a": ("s3://k:secret@b/m", {"x": ["s3://k:s@b"]})}) == {"a": ("s3://b/m", {"x": ["s3://b"]})}
