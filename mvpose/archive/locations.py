@@ -45,16 +45,21 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     if not separator or scheme == "file":
         fs = fsspec.filesystem("file")
     elif scheme == "s3":
-        if redacted(uri) != uri:
-            raise ConfigError(
-                f"{uri} was given with credentials, and none are taken from a location: name it without them and set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            )
+        refuse_credentials(uri)
         # Other machines write to the bucket while this one runs: a listing kept in memory would be out of date.
         fs = fsspec.filesystem("s3", use_listings_cache=False)
     else:
         raise ConfigError(f"{uri}: locations of kind {scheme}:// are not known; name a local path or an s3:// URI.")
     return fs, str(fs._strip_protocol(uri))
+
+
+def refuse_credentials(uri: str) -> None:
+    """ConfigError, without them, where an S3 location has credentials in it."""
+    if is_remote(uri) and redacted(uri) != uri:
+        raise ConfigError(
+            f"{uri} was given with credentials, and none are taken from a location: name it without them and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
 
 
 def is_remote(uri: str) -> bool:
@@ -64,6 +69,7 @@ def is_remote(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """The same location for every process, wherever it runs: a local path from the root on, without `file://`."""
+    refuse_credentials(uri)
     return uri.rstrip("/") if is_remote(uri) else os.path.normpath(filesystem(uri)[1])
 
 

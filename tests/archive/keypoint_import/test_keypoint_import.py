@@ -180,7 +180,7 @@ def test_arrays_kept_in_other_files_are_refused_and_these_not_opened(tmp_path):
     layout[:] = h5py.VirtualSource(str(tmp_path / "private.h5"), "x", (4,))
     for make, said in (
         (
-            lambda f: f.create_dataset("tracks", (4,), "f8", external=[(str(tmp_path / "private.bin"), 0, 32)]),
+            lambda f: f.create_dataset("tracks", (4,), "f8", external=[(raw, 0, 32)]),
             "kept in",
         ),
         (lambda f: f.create_virtual_dataset("tracks", layout), "kept in other files"),
