@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from types import FrameType
-from typing import get_args
+from typing import Any, get_args
 
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
@@ -50,7 +51,9 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
         verb = import_module(f"mvpose.commands.{arguments[0]}")
-        return verb.run(parse(arguments[0], arguments[1:]))
+        command = parse(arguments[0], arguments[1:])
+        _refuse_credentials(asdict(command))
+        return verb.run(command)
     except MvposeError as error:
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
@@ -92,12 +95,23 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")
     from mvpose.archive.locations import exists, read_text
-    from mvpose.config import load_toml
+    from mvpose.config import MAX_TOML_BYTES, load_toml
 
     uri = arguments[at + 1]
     if not exists(uri):
         raise ConfigError(f"--config {uri}: there is no such file.")
-    return load_toml(uri, read_text(uri), command), arguments[:at] + arguments[at + 2 :]
+    return load_toml(uri, read_text(uri, MAX_TOML_BYTES), command), arguments[:at] + arguments[at + 2 :]
+
+
+def _refuse_credentials(value: Any) -> None:
+    """ConfigError where an S3 location of the settings has credentials in it, before anything is printed."""
+    from mvpose.archive.locations import refuse_credentials
+
+    if isinstance(value, str):
+        refuse_credentials(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_credentials(part)
 
 
 def _usage() -> str:

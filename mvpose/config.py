@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tomllib
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
@@ -17,18 +18,38 @@ from cattrs.errors import ClassValidationError
 from cattrs.v import transform_error
 
 from mvpose.errors import ConfigError
+from mvpose.redaction import redacted
 
 T = TypeVar("T")
 
+MAX_TOML_BYTES = 1 << 20
+"""Of a file of settings."""
+MAX_KEY_PARTS = 16
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 def load_toml(uri: str, text: str, cls: type[T]) -> T:
     """A config of type `cls` from TOML text; ConfigError names the file and every unknown key or wrong value."""
     try:
-        return structure(tomllib.loads(text), cls, uri)
-    except tomllib.TOMLDecodeError as error:
+        values = parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{uri} is not valid TOML: {error}") from error
+    return structure(values, cls, uri)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML as plain values; ValueError where it is not valid, nested too deeply, or a key has too many parts.
+
+    The standard library's time grows with the square of a key's parts (24,000 take 8 s), and is linear otherwise.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {MAX_KEY_PARTS} parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
@@ -47,13 +68,24 @@ def home_folder() -> str:
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings as {"detector.batch_size": 16, ...}."""
+    """Settings as {"detector.batch_size": 16, ...}, as they may be shown: without credentials."""
     values: dict[str, Any] = config if isinstance(config, dict) else asdict(config)
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = _shown(value)
     return flat
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
+        return {key: _shown(part) for key, part in value.items()}
+    return type(value)(map(_shown, value)) if type(value) in (list, tuple) else value
 
 
 def digest(*parts: Any) -> str:

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from mvpose.redaction import redacted
+
 
 class FailureReason(StrEnum):
     """Why a clip has no result."""
@@ -20,9 +22,15 @@ class FailureReason(StrEnum):
 
 
 class MvposeError(Exception):
-    """Base of every error that a user can mend or that makes one clip fail; anything else is a defect."""
+    """Base of every error that a user can mend or that makes one clip fail; anything else is a defect.
+
+    Credentials in the URIs of its message are left out of it.
+    """
 
     reason = FailureReason.CONFIG
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(MvposeError):

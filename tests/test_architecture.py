@@ -15,6 +15,7 @@ TOP_FILES = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile
 # From the ground up. A module imports from its own layer's package and from the layers below, never from above, and
 # never from a sibling on its own layer.
 LAYERS = [
+    {"redaction"},
     {"errors"},
     {"geometry", "config"},
     {"skeleton"},

@@ -17,6 +17,11 @@ from dataclasses import dataclass
 
 from mvpose.errors import CalibrationError
 
+MAX_FOOTAGE = 1024
+"""Videos of one capture. Each is tried with each camera, of which no calibration has more either."""
+MAX_PAIRS = 1 << 21
+"""Cameras times videos of one folder, which may hold several trials: as many names are searched for each other."""
+
 
 @dataclass(frozen=True)
 class Matching:
@@ -33,6 +38,8 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
 
     CalibrationError, with both lists, if a name has several possible partners or nothing fits at all.
     """
+    if len(footage) > MAX_FOOTAGE:
+        raise CalibrationError(f"{len(footage)} videos are in one capture, above the limit of {MAX_FOOTAGE}.")
     pairs: dict[str, str] = {}
     by_number = _equal_numbers(cameras, footage)
     for fits in (str.__eq__, _one_in_the_other, by_number):
@@ -52,7 +59,13 @@ def trials(cameras: Sequence[str], footage: Sequence[str]) -> dict[str, tuple[st
     """Footage of several trials in one folder (`vid1-camA`, `vid1-camB`, `vid2-camA`, ...), by what is not the camera.
 
     One trial named "" unless some camera's name stands in several names; names without a camera's are then in none.
+    CalibrationError above MAX_PAIRS.
     """
+    if len(cameras) * len(footage) > MAX_PAIRS:
+        raise CalibrationError(
+            f"{len(footage)} videos in one folder and {len(cameras)} cameras are too many to be told apart by their "
+            "names: give each trial a folder of its own."
+        )
     found = {f: [c for c in cameras if _word(c).search(f)] for f in footage}
     camera_of = {f: only[0] for f, only in found.items() if len(only) == 1}
     if max(Counter(camera_of.values()).values(), default=0) < 2:

@@ -71,7 +71,10 @@ def matched_trials(
         return [Unmatched(files.capture_id, error)]
     videos = {footage: _settled(video, files, config) for footage, video in files.videos.items()}
     notes = tuple(f"calibration {name(uri)}: {note}" for note in calibration.notes)
-    groups = trials(calibration.rig.names, tuple(videos))
+    try:
+        groups = trials(calibration.rig.names, tuple(videos))
+    except CalibrationError as error:
+        return [Unmatched(files.capture_id, error)]
     outside = [footage for footage in videos if all(footage not in names for names in groups.values())]
     if outside:
         notes = (*notes, f"footage without a calibration, left out: {some_of(outside)}")

@@ -19,7 +19,6 @@ relative to the file's folder and stay in the archive, unless the job allows oth
 from __future__ import annotations
 
 import posixpath
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +26,7 @@ from mvpose.archive.calibration import Unit, UpAxis
 from mvpose.archive.frame_pairing import Pairing
 from mvpose.archive.locations import join, read_text
 from mvpose.archive.picture_fit import PictureFit
-from mvpose.config import structure
+from mvpose.config import MAX_TOML_BYTES, parse_toml, structure
 from mvpose.errors import ConfigError
 
 CAPTURE_TOML = "capture.toml"
@@ -64,8 +63,8 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
     """
     uri = join(archive, *path, CAPTURE_TOML)
     try:
-        values = tomllib.loads(read_text(uri))
-    except (OSError, ValueError, RecursionError) as error:
+        values = parse_toml(read_text(uri, MAX_TOML_BYTES))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{uri} cannot be read: {error}") from error
     videos = values.get("videos", {})
     if isinstance(videos, dict):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mvpose.archive.catalogue_rows import KEY, SCHEMA, VERSION, VIDEO_COLUMNS, capture_rows, captures_of, video_of
 from mvpose.archive.commits import write_whole_file
 from mvpose.archive.identity import footage_identity
-from mvpose.archive.locations import filesystem, inside
+from mvpose.archive.locations import inside, reading
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.records import Capture, Unit, Video
 
@@ -91,8 +91,7 @@ def read_catalogue(uri: str) -> Catalogue:
 
 def read_capture(uri: str, capture_id: str) -> Capture:
     """One capture of a catalogue, by reading the row group that has it; ConfigError where none has."""
-    fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
+    with reading(uri) as file:
         table = _read(uri, file, filters=[("capture", "=", capture_id), ("camera", "!=", "")])
     found = list(captures_of(table))
     if len(found) != 1:
@@ -180,8 +179,7 @@ class KnownVideos(Mapping[str, Video]):
 
 def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
     try:
-        fs, path = filesystem(uri)
-        with fs.open(path, "rb") as file:
+        with reading(uri) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(parquet.num_row_groups):
                 yield _checked(uri, parquet.read_row_group(group, **what), **what)

@@ -8,18 +8,26 @@ S3 credentials, region and endpoint come from the environment alone (`AWS_ACCESS
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import fsspec
 from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 
 from mvpose.errors import ConfigError
+from mvpose.redaction import redacted
+
+MAX_TEXT_BYTES = 1 << 30
+"""Of a text that is read whole, where its reader states no limit of its own. A summary of a million failed clips has
+a third of it."""
 
 _LEADS_OUTSIDE = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f]")
 
@@ -40,11 +48,21 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     if not separator or scheme == "file":
         fs = fsspec.filesystem("file")
     elif scheme == "s3":
+        refuse_credentials(uri)
         # Other machines write to the bucket while this one runs: a listing kept in memory would be out of date.
         fs = fsspec.filesystem("s3", use_listings_cache=False)
     else:
         raise ConfigError(f"{uri}: locations of kind {scheme}:// are not known; name a local path or an s3:// URI.")
     return fs, str(fs._strip_protocol(uri))
+
+
+def refuse_credentials(uri: str) -> None:
+    """ConfigError, without them, where an S3 location has credentials in it."""
+    if is_remote(uri) and redacted(uri) != uri:
+        raise ConfigError(
+            f"{uri} was given with credentials, and none are taken from a location: name it without them and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
 
 
 def is_remote(uri: str) -> bool:
@@ -54,6 +72,7 @@ def is_remote(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """The same location for every process, wherever it runs: a local path from the root on, without `file://`."""
+    refuse_credentials(uri)
     return uri.rstrip("/") if is_remote(uri) else os.path.normpath(filesystem(uri)[1])
 
 
@@ -81,25 +100,75 @@ def parent(uri: str) -> str:
     return uri.rstrip("/").rpartition("/")[0]
 
 
-def read_bytes(uri: str, stop: int | None = None) -> bytes:
-    """The content of a file, or its first `stop` bytes."""
+@contextmanager
+def reading(uri: str) -> Iterator[Any]:
+    """A file opened to be read. OSError, naming it, where it is a pipe, a socket or a device: one may block or never
+    end. A link to a regular file is one."""
+    with _opened(uri) as file:
+        yield file
+
+
+def _opened(uri: str) -> Any:
     fs, path = filesystem(uri)
     with _named_errors(uri):
-        if not is_remote(uri):
-            # A run of a million clips is ended by reading as many small files: 20 us each, and 60 through fsspec.
-            with open(path, "rb") as file:
-                return file.read(-1 if stop is None else stop)
-        content = fs.cat_file(path, end=stop)
-    assert isinstance(content, bytes)
+        if is_remote(uri):
+            return fs.open(path, "rb")
+        # Not through fsspec: a run of a million clips is ended by reading as many small files, 20 us each, 60 there.
+        return open(path, "rb", opener=_regular)
+
+
+def read_bytes(uri: str, most: int | None = None) -> bytes:
+    """The content of a file; OSError where it has more than `most` bytes, of which no more than that are read."""
+    if is_remote(uri):
+        fs, path = filesystem(uri)
+        with _named_errors(uri):
+            content = fs.cat_file(path, end=None if most is None else most + 1)
+        assert isinstance(content, bytes)
+    else:
+        with reading(uri) as file:
+            if most is not None:
+                _check_size(os.fstat(file.fileno()).st_size, most, uri)
+            content = file.read(-1 if most is None else most + 1)
+    if most is not None:
+        _check_size(len(content), most, uri)
     return content
 
 
-def read_text(uri: str) -> str:
-    """The content of a UTF-8 file."""
+def read_text(uri: str, most: int = MAX_TEXT_BYTES) -> str:
+    """The content of a UTF-8 file of at most so many bytes."""
     try:
-        return read_bytes(uri).decode()
+        return read_bytes(uri, most).decode()
     except UnicodeDecodeError as error:
         raise OSError(f"{uri} is not UTF-8 text: {error}") from error
+
+
+def refuse_irregular(uri: str) -> None:
+    """OSError where a local file, which another library is about to open by its name, is a pipe, socket or device."""
+    if not is_remote(uri):
+        path = filesystem(uri)[1]
+        _check_regular(os.stat(path).st_mode, path)
+
+
+def _regular(path: str, flags: int) -> int:
+    # A pipe without a writer would block here.
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _check_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_size(size: int, most: int, uri: str) -> None:
+    if size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:g} MiB", uri)
+
+
+def _check_regular(mode: int, path: str) -> None:
+    """A folder is left to `open` to refuse in its own words."""
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, and not a regular file", path)
 
 
 def exists(uri: str) -> bool:

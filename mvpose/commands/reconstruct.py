@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated
 
@@ -12,9 +11,8 @@ import tyro
 
 from mvpose import tracking
 from mvpose.archive.catalogue_table import listed
-from mvpose.archive.commits import create_once
 from mvpose.archive.figure_table import FigureTable
-from mvpose.archive.locations import exists, join, read_text
+from mvpose.archive.locations import join
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
@@ -80,21 +78,21 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     """The MLflow run of this output, in words; a start that computed nothing new is not recorded again."""
     if not command.tracking.enabled:
         return None
-    uri = join(command.output, "tracking.json")
-    if not exists(uri):
-        name = command.output.rstrip("/").rsplit("/", 1)[-1]
-        run_id = tracking.start_run(command.tracking, name, flatten(command))
-        create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
-        anew = True
-    known = json.loads(read_text(uri))
+    name, store = command.output.rstrip("/").rsplit("/", 1)[-1], command.tracking
+    known = tracking.output_record(command.output)
+    if known is None:
+        run_id = tracking.start_run(store, name, flatten(command))
+        known, anew = tracking.remember(command.output, store, run_id), True
+    elif anew and known.is_elsewhere(store):
+        print(f"note: recorded at {known.uri} before; recorded at {tracking.tracking_uri(store)} now, as you set it.")
+        tracking.start_run(store, name, flatten(command), run_id=known.run_id)
     if anew:
-        store = replace(command.tracking, uri=known["uri"])
         figures = recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
-        tracking.log_figures(store, known["run_id"], figures)
-        tracking.end_run(store, known["run_id"], succeeded=summary.exit_code(command.max_failed_share) != 4)
-    return tracking.described(replace(command.tracking, uri=known["uri"]), known["run_id"])
+        tracking.log_figures(store, known.run_id, figures)
+        tracking.end_run(store, known.run_id, succeeded=summary.exit_code(command.max_failed_share) != 4)
+    return tracking.described(store, known.run_id)
 
 
 def recorded_figures(summary: Summary) -> dict[str, float]:

@@ -14,7 +14,7 @@ import tyro
 
 from mvpose import tracking
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, exists, is_remote, join, read_text
+from mvpose.archive.locations import absolute, is_remote, join, read_text
 from mvpose.archive.output_folder import claim_output
 from mvpose.archive.run_folder import RunFolder, Summary
 from mvpose.config import digest
@@ -24,7 +24,7 @@ from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
 from mvpose.report.run_report import PAGE, ReportConfig, write_report
 from mvpose.report.subject import CaptureReport, folder_name
-from mvpose.tracking import TrackingConfig
+from mvpose.tracking import TrackingConfig, tracking_uri
 
 STAMP = "made_of.json"
 """What a page was made of; by it the folder is known."""
@@ -88,11 +88,12 @@ def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> di
     told = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
     files = write_report(captures, summary.failures, told, output, command.report, title=title)
-    record = join(folder.uri, "tracking.json")
-    if command.tracking.enabled and exists(record) and not is_remote(output):
-        known = json.loads(read_text(record))
-        store = replace(command.tracking, uri=known["uri"])
-        tracking.log_files(store, known["run_id"], output, "view_filtered" if command.filtered else "view")
+    store = command.tracking
+    if store.enabled and not is_remote(output) and (known := tracking.output_record(folder.uri)):
+        if known.is_elsewhere(store):
+            print(f"The pages are not recorded: the run is at {known.uri}, your settings name {tracking_uri(store)}.")
+        else:
+            tracking.log_files(store, known.run_id, output, "view_filtered" if command.filtered else "view")
     return files
 
 

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import filesystem, is_folder, list_folder
+from mvpose.archive.locations import filesystem, is_folder, list_folder, reading
 from mvpose.datasets.files import DatasetError, told_with
 from mvpose.datasets.sample import Picture, Sample
 from mvpose.geometry.camera import CameraRig
@@ -199,8 +199,7 @@ def read_samples(uri: str) -> Iterator[Sample]:
 
 def read_tables(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows of one file, some at a time; DatasetError, with the path, where it is not a table of samples."""
-    fs, path = filesystem(file)
-    with told_with(file), fs.open(path, "rb") as opened:
+    with told_with(file), reading(file) as opened:
         parquet = pq.ParquetFile(opened, page_checksum_verification=True)
         table_subject(parquet.schema_arrow)
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):

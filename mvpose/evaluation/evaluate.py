@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mvpose.archive.locations import exists, filesystem, join, name
+from mvpose.archive.locations import exists, join, name, reading
 from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.protocols import Protocol, read_protocol
 from mvpose.datasets.sample import Sample
@@ -113,11 +113,9 @@ def data_sha256(uris: Sequence[str]) -> str:
     total = hashlib.sha256()
     for uri in uris:
         for file in sample_files(uri):
-            fs, path = filesystem(file)
             total.update(name(file).encode())
-            with fs.open(path, "rb") as opened:
+            with reading(file) as opened:
                 while block := opened.read(_BLOCK):
-                    assert isinstance(block, bytes)
                     total.update(block)
     return total.hexdigest()
 

@@ -8,6 +8,7 @@ a server that cannot be reached is said aloud and stops nothing.
 from mvpose.tracking.circumstances import system_figures
 from mvpose.tracking.config import TrackingConfig, spool_folder, tracking_uri
 from mvpose.tracking.delivery import UnreachableError
+from mvpose.tracking.output_record import output_record, remember
 from mvpose.tracking.runs import (
     described,
     end_run,
@@ -29,6 +30,8 @@ __all__ = [
     "log_files",
     "log_metrics",
     "log_tags",
+    "output_record",
+    "remember",
     "spool_folder",
     "start_run",
     "sync_runs",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from mvpose.config import home_folder
+from mvpose.redaction import redacted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,28 @@ class TrackingConfig:
 
 
 def tracking_uri(config: TrackingConfig) -> str:
-    """The tracking store in use; a SQLite file is told by its absolute path, since runs remember it."""
+    """The tracking store in use as it is shown and remembered, without credentials; a SQLite file by its absolute
+    path."""
+    return redacted(_configured(config))
+
+
+def connection(config: TrackingConfig) -> str:
+    """What MLflow is told of the tracking store.
+
+    User and password of a server move to the environment variables that MLflow has for them, so that they are in no
+    URL that it prints or raises. Those of a database stay, since it has no other place for them.
+    """
+    uri = _configured(config)
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return redacted(uri)
+
+
+def _configured(config: TrackingConfig) -> str:
+    """From the user's settings and environment alone."""
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{data_folder()}/mlflow.db"
     scheme, separator, path = uri.partition("sqlite:///")
     return f"sqlite:///{os.path.abspath(path)}" if separator and not scheme else uri

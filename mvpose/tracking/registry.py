@@ -18,7 +18,7 @@ from mvpose.archive.locations import exists, join, read_bytes
 from mvpose.config import flatten
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached
 from mvpose.tracking.logged_model import global_stores, log_network
 
@@ -91,7 +91,7 @@ def download(config: TrackingConfig, version: Version, into: str) -> str:
 
     with reached(config), global_stores(config):
         where = download_artifacts(
-            artifact_uri=f"{version.uri}/artifacts/model", dst_path=into, tracking_uri=tracking_uri(config)
+            artifact_uri=f"{version.uri}/artifacts/model", dst_path=into, tracking_uri=connection(config)
         )
     if (found := load_model(where).sha256) != version.weights_sha256:
         raise WeightsError(f"{version.uri} has weights {found}, but {version.weights_sha256} were registered.")

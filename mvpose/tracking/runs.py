@@ -11,9 +11,9 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
+from mvpose.errors import ConfigError
 from mvpose.tracking.circumstances import commit, environment
 from mvpose.tracking.config import TrackingConfig, spool_folder, tracking_uri
 from mvpose.tracking.delivery import deliver, send
@@ -107,15 +107,22 @@ def described(config: TrackingConfig, run_id: str) -> str:
 def sync_runs(config: TrackingConfig) -> tuple[int, int]:
     """Send what has not arrived of the runs in `config.folder`; how many runs had some, and how many records it was.
 
-    A run goes to the store where it was begun, unless `config.uri` names one. UnreachableError where that cannot be
-    reached; the rest can be sent again.
+    They go to the store of the settings. Where one was begun in another, and `config.uri` does not say which is meant,
+    nothing is sent: ConfigError. UnreachableError where the store cannot be reached; the rest can be sent again.
     """
+    here = tracking_uri(config)
+    found = [(spool, spool.arrived()) for spool in spools(spool_folder(config))]
+    elsewhere = [(s, arrived.uri) for s, arrived in found if arrived and arrived.uri != here and s.is_waiting()]
+    if elsewhere and config.uri is None:
+        spool, before = elsewhere[0]
+        raise ConfigError(
+            f"{len(elsewhere)} runs were recorded elsewhere before ({spool.run_id} at {before}), and your settings "
+            f"name {here}: say with --tracking.uri which of the two is meant."
+        )
     runs = records = 0
-    for spool in spools(spool_folder(config)):
-        arrived = spool.arrived()
-        uri = config.uri or (arrived.uri if arrived else tracking_uri(config))
-        if spool.is_waiting() or (arrived and arrived.uri != uri):
-            records += send(replace(config, uri=uri), spool, wait=True)
+    for spool, arrived in found:
+        if spool.is_waiting() or (config.uri is not None and arrived and arrived.uri != here):
+            records += send(config, spool, wait=True)
             runs += 1
     return runs, records
 

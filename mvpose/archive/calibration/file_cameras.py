@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from mvpose.geometry.rigid import Rigid
 from mvpose.records import Unit
 
 MAX_CAMERAS = 1024
+MAX_NAME = 255
+"""Characters of a camera's name: footage is matched by it, and no file has a longer one."""
 MAX_SIZE = 1 << 16
 REACH_M = (0.5, 100.0)
 """How far the farthest camera of a rig stands from another or from the origin, at least and at most."""
@@ -127,6 +130,16 @@ def picture_size(value: Any, what: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def check_names(names: Sequence[str]) -> None:
+    """CalibrationError above MAX_CAMERAS, where two share a name, and where a name is no file's."""
+    if len(names) > MAX_CAMERAS:
+        raise CalibrationError(f"{len(names)} cameras are in it, above the limit of {MAX_CAMERAS}.")
+    if twice := sorted(n for n, times in Counter(names).items() if times > 1):
+        raise CalibrationError(f"several cameras are named {', '.join(twice)}.")
+    if long := [n for n in names if len(n) > MAX_NAME]:
+        raise CalibrationError(f"the name {long[0][:40]}... of a camera has more than {MAX_NAME} characters.")
+
+
 def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calibration:
     """The rig of checked cameras, in metres, Z up; `unit` and `up` overrule what the file states.
 
@@ -135,12 +148,8 @@ def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calib
     cameras = read.cameras
     if not cameras:
         raise CalibrationError("no fully calibrated camera is in it.")
-    if len(cameras) > MAX_CAMERAS:
-        raise CalibrationError(f"{len(cameras)} cameras are in it, above the limit of {MAX_CAMERAS}.")
     names = [camera.name for camera in cameras]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise CalibrationError(f"several cameras are named {', '.join(twice)}.")
+    check_names(names)
     rotations = np.stack([_checked_rotation(camera) for camera in cameras])
     translations = np.stack([camera.translation for camera in cameras])
     for camera in cameras:

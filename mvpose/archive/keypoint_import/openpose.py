@@ -13,7 +13,9 @@ from mvpose.archive.locations import list_folder, name, read_bytes
 from mvpose.errors import ConfigError
 from mvpose.skeleton import Skeleton
 
-_NUMBERED = re.compile(r"(\d+)(?:_keypoints)?\.json$")
+MAX_BYTES = 64 << 20
+"""Of the file of one frame."""
+_NUMBERED = re.compile(r"(?<!\d)(\d++)(?:_keypoints)?\.json$")
 
 
 def read_openpose(uri: str, skeleton: Skeleton, first_number: int) -> ViewKeypoints:
@@ -40,7 +42,7 @@ def read_openpose(uri: str, skeleton: Skeleton, first_number: int) -> ViewKeypoi
 
 def _people(file: str, skeleton: Skeleton) -> Float[np.ndarray, "P J 3"]:
     try:
-        people = [person["pose_keypoints_2d"] for person in json.loads(read_bytes(file))["people"]]
+        people = [person["pose_keypoints_2d"] for person in json.loads(read_bytes(file, MAX_BYTES))["people"]]
         rows = np.array(people, dtype=np.float64).reshape(len(people), -1, 3) if people else np.empty((0, 0, 3))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{name(file)} is not OpenPose JSON: {error!r}") from error

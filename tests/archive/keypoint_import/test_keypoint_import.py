@@ -169,3 +169,26 @@ def test_neither_hdf5_nor_a_table_is_refused_by_name(tmp_path):
         read_view(path, MOUSE)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_view(os.path.join(tmp_path, "absent.h5"), MOUSE)
+
+
+def test_arrays_kept_in_other_files_are_refused_and_these_not_opened(tmp_path):
+    """Raw storage elsewhere, a virtual dataset, a link: each would read a file of the archive's choosing."""
+    np.arange(4.0).tofile(tmp_path / "private.bin")
+    with h5py.File(tmp_path / "private.h5", "w") as private:
+        private["x"] = np.arange(4.0)
+    raw, layout = str(tmp_path / "private.bin"), h5py.VirtualLayout((4,), "f8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "private.h5"), "x", (4,))
+    for make, said in (
+        (
+            lambda f: f.create_dataset("tracks", (4,), "f8", external=[(raw, 0, 32)]),
+            "kept in",
+        ),
+        (lambda f: f.create_virtual_dataset("tracks", layout), "kept in other files"),
+        (lambda f: f.__setitem__("tracks", h5py.ExternalLink(str(tmp_path / "private.h5"), "x")), "no dataset"),
+        (lambda f: f.create_dataset("tracks", (1 << 40,), "f8", chunks=(1024,)), "more than 2 GiB"),
+    ):
+        with h5py.File(tmp_path / "analysis.h5", "w") as file:
+            file["node_names"] = np.array([b"nose"])
+            make(file)
+        with pytest.raises(ConfigError, match=said):
+            read_view(str(tmp_path / "analysis.h5"), MOUSE)
