@@ -17,6 +17,7 @@ class FailureReason(StrEnum):
     WORKER_DIED = "worker_died"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
+    EXCEPTION = "exception"
 
 
 class MvposeError(Exception):
@@ -69,6 +70,12 @@ class ClipTimeoutError(MvposeError):
     """A clip takes longer than it may: a decoder or a storage that hangs."""
 
     reason = FailureReason.TIMEOUT
+
+
+class StageError(MvposeError):
+    """A stage raises the same on every clip: the defect is in the stage, not in the clips."""
+
+    reason = FailureReason.EXCEPTION
 
 
 class ResultsError(MvposeError):
