@@ -73,7 +73,7 @@ class ClipTimeoutError(MvposeError):
 
 
 class StageError(MvposeError):
-    """A stage raises the same on every clip: the defect is in the stage, not in the clips."""
+    """A stage cannot be made, or raises the same on every clip: the fault is its own, not that of the clips."""
 
     reason = FailureReason.EXCEPTION
 

@@ -54,6 +54,8 @@ class Evaluation:
     subject: Subject
     predicted: Float[np.ndarray, "n J 3"]
     """Of each row, in the order of the truth's joints."""
+    notes: tuple[str, ...] = ()
+    """What of the truth was not judged."""
 
 
 def evaluate(
@@ -92,7 +94,8 @@ def evaluate(
     predicted = [
         Judged.between(a.skeleton, skeleton, j.joints, j.root).told(a.joints).astype(np.float32) for a, j in parts
     ]
-    return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted))
+    notes = tuple(note for answers, _ in parts for note in answers.notes)
+    return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted), notes)
 
 
 def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:

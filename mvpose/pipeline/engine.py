@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mvpose.errors import ConfigError, ResultsError
+from mvpose.errors import ConfigError, ResultsError, StageError
 from mvpose.pipeline.capacity import Need, Node, pool_limits
 from mvpose.pipeline.defects import FirstClips
 from mvpose.pipeline.metrics import counted
@@ -104,8 +104,8 @@ class Engine:
     def run(self, spec: StageSpec, tasks: list[Task], *, later: int = 0) -> Iterator[Receipt]:
         """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be.
 
-        StageError where the first clips of this stage, in all runs by this engine, have raised alike. So many of its tasks
-        as `later` says are still to come in other runs.
+        StageError where the stage cannot be made, or has raised alike on its first clips, in all runs by this engine.
+        So many of its tasks as `later` says are still to come in other runs.
         """
         if not tasks:
             return iter(())
@@ -197,8 +197,10 @@ class Engine:
 
 
 def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
-    """Receipts until the storage fails a worker: then the job ends with that worker's sentence."""
+    """Receipts until the storage fails a worker, or one has no stage: then the job ends with that worker's sentence."""
     for receipt in receipts:
+        if receipt["unmade"]:
+            raise StageError(receipt["unmade"])
         if receipt["storage_error"]:
             raise ResultsError(receipt["storage_error"])
         yield receipt

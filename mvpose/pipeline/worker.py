@@ -87,7 +87,12 @@ class ClipWorker:
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
-        self.stage = spec.make(**spec.arguments)
+        self.unmade = ""
+        """Why there is no stage: it travels in receipts, as an error of the storage does."""
+        try:
+            self.stage = spec.make(**spec.arguments)
+        except MvposeError as error:
+            self.unmade = str(error)
         self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
         self.spent = False
         """Whether something is left in this process that had better end with it."""
@@ -107,8 +112,11 @@ class ClipWorker:
         started = time.perf_counter()
         receipt = {
             "capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start, "rows": 0, "failure": "",
-            "reason": "", "attempts": 1, "seconds": "{}", "storage_error": "", "traceback": "", "wall": 0.0,
+            "reason": "", "traceback": "", "attempts": 1, "seconds": "{}", "storage_error": "", "unmade": self.unmade,
+            "wall": 0.0,
         }  # fmt: skip
+        if self.unmade:
+            return receipt
         try:
             commit = self.run(task)
         except ResultsError as error:
@@ -207,15 +215,15 @@ def within(seconds: float, stage: Stage, task: Task) -> Outcome:
     if not running.ready():
         thread.close()
         raise ClipTimeoutError(
-            f"not done after {round(seconds, 1):g} s: its footage does not come, or its decoder hangs. If it is only slow, "
-            "raise --clip-timeout-s; then run again with --retry-failed."
+            f"not done after {round(seconds, 1):g} s: its footage does not come, or its decoder hangs. If it is only "
+            "slow, raise --clip-timeout-s; then run again with --retry-failed."
         )
     _IDLE.append(thread)
     return running.get()
 
 
 def _without_exit(stage: Stage, task: Task) -> Outcome:
-    """What a stage makes of a task. A plug-in that calls `sys.exit` would end the thread without anybody hearing of it."""
+    """What a stage makes of a task. A plug-in that calls `sys.exit` would end the thread, and nobody would know."""
     try:
         return stage(task)
     except SystemExit as error:
