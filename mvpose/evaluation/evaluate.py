@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mvpose.archive.locations import exists, filesystem, join, name
+from mvpose.archive.model_folders import require_model
 from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.protocols import Protocol, read_protocol
 from mvpose.datasets.sample import Sample
@@ -108,6 +109,7 @@ def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | 
             return load_model(download(tracking, resolve(tracking, uri), scratch), device)
     if exists(join(uri, "run.json")):
         return RunFolder(uri)
+    require_model(uri)
     return load_model(uri, device)
 
 
