@@ -43,10 +43,15 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1."""
-    if not arguments or arguments[0] not in VERBS:
-        print(_usage(), file=sys.stdout if arguments in ([], ["-h"], ["--help"]) else sys.stderr)
-        return 0 if arguments in (["-h"], ["--help"]) else 2
+    if arguments in ([], ["-h"], ["--help"]):
+        print(_usage())
+        return 0 if arguments else 2
+    from mvpose.config import nearest
     from mvpose.errors import MvposeError
+
+    if arguments[0] not in VERBS:
+        print(f"mvpose: no verb is named {arguments[0]!r} ({nearest(arguments[0], VERBS)})", file=sys.stderr)
+        return 2
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:

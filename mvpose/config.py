@@ -5,17 +5,19 @@ This module knows how to read, print, compare and digest them; it knows none of 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import re
 import tomllib
-from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar
+from collections.abc import Collection
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
-from cattrs.errors import ClassValidationError
-from cattrs.v import transform_error
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
+from cattrs.v import format_exception, transform_error
 
 from mvpose.errors import ConfigError
 from mvpose.redaction import redacted
@@ -57,7 +59,7 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
     try:
         return _CONVERTER.structure(values, cls)
     except ClassValidationError as error:
-        problems = "; ".join(transform_error(error, path=cls.__name__))
+        problems = "; ".join(transform_error(error, path=cls.__name__, format_exception=_told))
         raise ConfigError(f"{where}: {problems}") from error
 
 
@@ -65,6 +67,29 @@ def home_folder() -> str:
     """The user's home. A user who has none gets a folder that is not there, never one of the working directory."""
     home = os.path.expanduser("~")
     return home if os.path.isabs(home) else "/nonexistent"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What to say about a name that is not known: which one was probably meant, or all there are."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
+
+
+def _told(error: BaseException, kind: Any) -> str:
+    """What is wrong with a value, for `transform_error`, which says where."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        known = [field.name for field in fields(error.cl)]
+        return ", ".join(f"no key is named {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
+    if choices := _choices(kind):
+        return f"{str(error).partition(' not in literal')[0]!r} is not one of {', '.join(choices)}"
+    return format_exception(error, kind)
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of a Literal, also of one that may be None."""
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    return [choice for part in get_args(kind) for choice in _choices(part)]
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ class FailureReason(StrEnum):
     WORKER_DIED = "worker_died"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
+    EXCEPTION = "exception"
 
 
 class MvposeError(Exception):
@@ -77,6 +78,12 @@ class ClipTimeoutError(MvposeError):
     """A clip takes longer than it may: a decoder or a storage that hangs."""
 
     reason = FailureReason.TIMEOUT
+
+
+class StageError(MvposeError):
+    """A stage cannot be made, or raises the same on every clip: the fault is its own, not that of the clips."""
+
+    reason = FailureReason.EXCEPTION
 
 
 class ResultsError(MvposeError):

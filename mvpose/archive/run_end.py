@@ -152,7 +152,7 @@ def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
         plan.capture_id,
         clips=len(poses),
         failures=tuple(commit.failure for commit in poses if commit.failure),
-        notes=tuple(_unfiltered(commits[Kind.FILTERED])),
+        notes=(*_nobody(plan, poses), *_unfiltered(commits[Kind.FILTERED])),
         figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
         folders=tuple(folders),
         unknown=tuple(unknown),
@@ -180,6 +180,15 @@ def _unfiltered(commits: list[Commit]) -> Iterator[str]:
     for failure in (commit.failure for commit in commits):
         if failure and failure.stage == Kind.FILTERED:
             yield f"{failure.clip.capture_id}: no filtered poses: {failure.detail}"
+
+
+def _nobody(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:
+    """A capture without people is complete, and its tables are empty: it is to be known, and is no failure."""
+    if not any(commit.rows or commit.failure for commit in poses):
+        yield (
+            f"{plan.capture_id}: nobody is in its poses: no two cameras show a person at the same time. If somebody is "
+            "there, look at the 2D joints, or lower --reconstruction.min-confidence"
+        )
 
 
 def _unplanned(problem: Problem) -> ClipFailure:

@@ -56,6 +56,8 @@ class Commit:
     """Time by step, in the worker."""
     attempt: int = 1
     """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
+    traceback: str = ""
+    """Of a failure: where the stage raised, if it raised what no stage is to raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +91,13 @@ class ClipStore:
     run_uri: str
     kind: str
 
+    def commit_name(self, clip: Clip, fingerprint: str) -> str:
+        """Where the commit of a clip is, or would be, relative to the run folder."""
+        return f"commits/{self.kind}/{clip.clip_id}.{fingerprint}.json"
+
     def commit_uri(self, clip: Clip, fingerprint: str) -> str:
         """Where the commit of a clip stands, or would."""
-        return join(self.run_uri, "commits", self.kind, f"{clip.clip_id}.{fingerprint}.json")
+        return join(self.run_uri, self.commit_name(clip, fingerprint))
 
     def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
         """The commit of a clip with these inputs and settings, if there is one."""
@@ -138,9 +144,13 @@ class ClipStore:
             )
         )  # fmt: skip
 
-    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1) -> Commit:
+    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1, traceback: str = "") -> Commit:
         """Commit that a clip has no result, and why."""
-        return self._commit(Commit(clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt))
+        return self._commit(
+            Commit(
+                clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt, traceback=traceback
+            )
+        )  # fmt: skip
 
     def withdraw(self, clip: Clip, fingerprint: str) -> None:
         """Remove the commit of a clip, if there is one: the clip is to be done again."""
@@ -227,6 +237,8 @@ def _commit_bytes(commit: Commit) -> bytes:
         "attempt": commit.attempt,
         "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
     }
+    if commit.traceback:
+        record["traceback"] = commit.traceback.splitlines()  # a line of the file each, to be read by people
     return json.dumps(record, indent=1).encode()
 
 
@@ -250,4 +262,5 @@ def _parse_commit(data: bytes) -> Commit:
         seconds=record["seconds"],
         attempt=record.get("attempt", 1),
         failure=failure and ClipFailure(clip, failure["stage"], FailureReason(failure["reason"]), failure["detail"]),
+        traceback="\n".join(record.get("traceback", ())),
     )

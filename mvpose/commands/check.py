@@ -14,6 +14,7 @@ import tyro
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
 from mvpose.archive.commits import write_whole
+from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.models.detector import Detector, DetectorConfig, People, load_detector
 from mvpose.pipeline.detection import detected
@@ -65,7 +66,8 @@ def checked_captures(catalogue: Catalogue, command: Check) -> Iterator[tuple[str
     known = {c.capture_id for c in catalogue.captures} | {p.capture_id for p in catalogue.problems}
     wanted = set(command.captures or known)
     if wanted - known:
-        raise ConfigError(f"{command.archive} has no capture {', '.join(sorted(wanted - known))}")
+        unknown = min(wanted - known)
+        raise ConfigError(f"{command.archive} has no capture {unknown!r} ({nearest(unknown, known)}).")
     for problem in catalogue.problems:
         if problem.capture_id in wanted:
             yield problem.capture_id, _failed(f"cannot be used, {problem.reason}: {problem.detail}")

@@ -79,6 +79,8 @@ def run(command: Evaluate) -> int:
         write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
         evaluations[label] = found
         print(f"{label}: {join(folder, PAGE)}")
+        for note in found.notes:
+            print(f"note: {note}")
     errors = {label: by_views(e.rows) for label, e in evaluations.items()}
     print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")
     if several:

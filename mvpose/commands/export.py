@@ -31,6 +31,7 @@ from mvpose.archive.export.trc import trc_files
 from mvpose.archive.locations import join
 from mvpose.archive.output_folder import require_output
 from mvpose.archive.run_folder import RunFolder
+from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.filters import FilteredPoses
@@ -134,7 +135,7 @@ def _chosen(command: Export, plans: list[CapturePlan]) -> list[CapturePlan]:
     known = {plan.capture.capture_id: plan for plan in plans}
     unknown = [capture_id for capture_id in command.captures if capture_id not in known]
     if unknown:
-        raise ConfigError(f"{command.run} has no capture {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise ConfigError(f"{command.run} has no capture {unknown[0]!r} ({nearest(unknown[0], known)}).")
     return [known[capture_id] for capture_id in command.captures] or plans
 
 

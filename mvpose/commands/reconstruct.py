@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -109,8 +110,9 @@ def told(command: Reconstruct, summary: Summary, recorded: str | None, anew: boo
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
     for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
-        own = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
-        lines.append(f"  {capture_id}: {own}")
+        known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
+        own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
+        lines.append(f"  {capture_id}: {own or 'nobody'}")
     if len(summary.figures) > MAX_LINES:
         lines.append(f"  ... all of them in {RunFolder(command.output).figures_uri}")
     if summary.failures:

@@ -68,8 +68,9 @@ class FinishedRun:
         if poses is None:
             raise DatasetError(f"{shard} has no poses: see failures/ of {self.folder}.")
         scene = Scene(
-            capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton
-        )
+            capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton,
+            fps=plan.capture.fps,
+        )  # fmt: skip
         videos = plan.capture.videos
 
         def pictures(frame: int) -> dict[str, Picture]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from mvpose.config import home_folder, load_toml
+from mvpose.config import home_folder, load_toml, nearest
 from mvpose.errors import ConfigError, WeightsError
 
 
@@ -66,7 +66,7 @@ def read_card(name: str) -> ModelCard:
         except OSError as error:
             raise ConfigError(f"cannot read the model card {name}: {error.strerror}") from error
     if name not in card_names():
-        raise ConfigError(f"no model card {name!r}; there are {', '.join(card_names())}, or name a .toml file")
+        raise ConfigError(f"no model card is named {name!r}, and it is no .toml file ({nearest(name, card_names())})")
     card = files("mvpose.models") / "cards" / f"{name}.toml"
     return load_toml(f"{name}.toml", card.read_text(encoding="utf-8"), ModelCard)
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from mvpose.archive.capture_files import capture_around
@@ -200,11 +201,16 @@ def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
     return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
+def _cameras_of(source: PlanSource, task: Task) -> int:
+    return len(source.plan_of(task).capture.videos)
+
+
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     """How workers make each stage, in order."""
     invocation = uuid.uuid4().hex[:12]
     timeout_s = _clip_timeout_s(job, work.planned.most_cameras)
-    for kind, make, arguments in _makers(job, PlanSource(job.output, work.settings.plan_digest), work.model):
+    source = PlanSource(job.output, work.settings.plan_digest)
+    for kind, make, arguments in _makers(job, source, work.model):
         yield StageSpec(
             kind=kind,
             make=make,
@@ -214,6 +220,7 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
             max_attempts=job.engine.max_attempts,
             clip_timeout_s=timeout_s,
             clip_frames=job.clip_frames,
+            cameras_of=None if job.engine.clip_timeout_s else partial(_cameras_of, source),
             keeps_weights=kind == Kind.KEYPOINTS,
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mvpose.archive.locations import exists, join, read_bytes
-from mvpose.config import flatten
+from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
@@ -114,7 +114,13 @@ def found_version(
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
-        known = f"it has versions {', '.join(map(str, there))}" if there else "no such model is registered"
+        if there:
+            aliases = client.get_registered_model(name).aliases
+            named = f" and aliases {', '.join(sorted(aliases))}" if aliases else ""
+            known = f"it has versions {', '.join(map(str, there))}{named}"
+        else:
+            registered = [model.name for model in client.search_registered_models()]
+            known = f"no such model is registered ({nearest(name, registered)})"
         wanted = f"alias {alias}" if alias else f"version {version}"
         raise RegistryError(f"{name} has no {wanted} in {tracking_uri(config)}: {known}.") from error
 
