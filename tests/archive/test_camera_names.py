@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.archive.camera_names import match_cameras, trials
+from mvpose.archive.camera_names import match_cameras
 from mvpose.errors import CalibrationError
 
 VIDEOS = ["cam01", "cam02", "cam03", "cam04"]
@@ -58,9 +58,3 @@ def test_what_is_ambiguous_or_fits_nothing_is_an_error_with_both_lists(cameras, 
     with pytest.raises(CalibrationError) as error:
         match_cameras(cameras, footage)
     assert all(name in str(error.value) for name in (*cameras, *footage))
-
-
-def test_trials_of_one_folder_are_told_apart_by_what_is_not_the_camera():
-    names = ["2019-vid01-camA", "2019-vid01-camB", "2019-vid02-camA", "2019-vid02-camB"]
-    assert trials(["A", "B"], names) == {"2019-vid01": tuple(names[:2]), "2019-vid02": tuple(names[2:])}
-    assert trials(["int_cam1_img", "int_cam2_img"], VIDEOS) == {"": tuple(VIDEOS)}
