@@ -29,6 +29,8 @@ class Video:
     """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
     stated_fps: float | None = None
     """The rate in the file's header, which `fps` may overrule; None for pictures."""
+    shown_turns: int = 0
+    """Clockwise quarter turns by which the file says that it is to be shown, and by which decoded frames are turned."""
 
 
 @dataclass(frozen=True, eq=False)

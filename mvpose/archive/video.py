@@ -20,7 +20,7 @@ from mvpose.archive.frame_index import frame_index
 from mvpose.archive.image_folder import folder_pictures, numbered_pictures, read_picture
 from mvpose.archive.locations import is_folder
 from mvpose.archive.video_container import unreadable
-from mvpose.archive.video_file import decoded_pictures
+from mvpose.archive.video_file import decoded_pictures, first_picture
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.records import Video
 
@@ -40,14 +40,13 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
         files = numbered_pictures(uri)
         if fps is None:
             raise VideoError(f"{uri} is a folder of pictures, which state no frame rate: give it as `fps`.")
-        num_frames, stated, first = len(files), None, read_picture(files[0])
+        num_frames, stated, (first, turns) = len(files), None, (read_picture(files[0]), 0)
     else:
         index = frame_index(uri)
         num_frames, stated, fps = index.num_frames, index.fps, index.fps if fps is None else fps
-        with closing(decoded_pictures(uri, 0, 1)) as pictures:
-            first = next(pictures)
+        first, turns = first_picture(uri)
     height, width, _ = first.shape
-    return Video(camera, uri, fps, num_frames, size=(width, height), stated_fps=stated)
+    return Video(camera, uri, fps, num_frames, size=(width, height), stated_fps=stated, shown_turns=turns)
 
 
 def read_frames(
