@@ -256,7 +256,7 @@ def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
         kinds = {kind for kind, _ in of_camera.values()}
         if kinds == {"raw"}:
             found.notes.append(
-                f"{trial}: OpenCap has not synchronised these videos; `mvpose check` measures by how much"
+                f"{trial}: OpenCap did not synchronise these videos; `mvpose check` measures by how much"
             )
         # What is not synchronised is kept apart from what is.
         own = {f"{camera}/{trial}{'/raw' if kind < max(kinds) else ''}": v for camera, (kind, v) in of_camera.items()}

@@ -57,18 +57,8 @@ SCHEMA = pa.schema(
     metadata={_KEY: _VERSION},
 )
 _LISTED = ("capture", "camera", "num_frames", "first_frame", "footage_identity", "rig_digest")
-_VIDEO = (
-    "camera",
-    "uri",
-    "fps",
-    "num_frames",
-    "width",
-    "height",
-    "first_frame",
-    "footage_identity",
-    "stated_fps",
-    "shown_turns",
-)
+_VIDEO_NUMBERS = ("fps", "num_frames", "width", "height", "first_frame", "stated_fps", "shown_turns")
+_VIDEO = ("camera", "uri", "footage_identity", *_VIDEO_NUMBERS)
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,9 @@ def _one_trial(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
     """Names in which no camera is seen, by the rules of `camera_names`, as long as they differ in numbers alone."""
     matching = match_cameras(cameras, footage)
     paired = [f for f in matching.footage.values() if not any(f in camera for camera in cameras)]
-    if len({re.sub(r"\d+", "0", f) for f in paired}) > 1:
-        raise one_or_several(paired)
+    numbered = [f for f in matching.footage_alone if paired and re.search(r"\d", f)]
+    if len({re.sub(r"\d+", "0", f) for f in (*paired, *numbered)}) > 1:
+        raise one_or_several([*paired, *numbered])
     return matching
 
 
