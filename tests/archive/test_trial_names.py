@@ -75,7 +75,7 @@ def test_a_folder_a_trial_and_a_folder_a_camera_are_told_apart():
 
 # The law -----------------------------------------------------------------------------------------------------------
 # What names cannot tell is not drawn: a trial named after the word `cam` or with a calibration's full name in letters,
-# and parts that touch within a number or a word while the cameras are not all numbers, or all words, of one length.
+# and parts that touch within a number or a word while the cameras seen are not all numbers, or words, of one length.
 
 PART = st.text("12ab", min_size=1, max_size=3)
 SEPARATORS = st.sampled_from(["", "_", "-", " ", "__", "."])
@@ -110,8 +110,6 @@ def products(draw):
     of_trial = draw(st.lists(names, min_size=1, max_size=4, unique_by=str.casefold))
     assume(not any("cam" in t or any(c in t and not c.isdecimal() for c in calibration) for t in of_trial))
     touching = separator == "" and not (after if camera_first else before)
-    assume(not touching or len({(len(core), core.isdecimal(), core.isalpha()) for core in cores}) == 1)
-    assume(not touching or cores[0].isdecimal() or cores[0].isalpha())
     cells = {}
     for trial in of_trial:
         present = draw(st.lists(st.booleans(), min_size=len(cores), max_size=len(cores)))
@@ -119,6 +117,9 @@ def products(draw):
             if is_there:
                 parts = (camera, trial) if camera_first else (trial, camera)
                 cells.setdefault(trial, {})[name] = separator.join(parts)
+    used = [core for core, name in zip(cores, calibration, strict=True) if any(name in own for own in cells.values())]
+    assume(not touching or len({(len(core), core.isdecimal(), core.isalpha()) for core in used}) == 1)
+    assume(not touching or used[0].isdecimal() or used[0].isalpha())
     footage = [f for own in cells.values() for f in own.values()]
     assume(len(set(footage)) == len(footage))
     assume(any(len(own) > 1 for own in cells.values()))
