@@ -33,6 +33,10 @@ class MvposeError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(redacted(message))
 
+    def __str__(self) -> str:
+        """The message, in which bytes of file names that are not UTF-8 are escaped: it is printed and stored."""
+        return super().__str__().encode(errors="backslashreplace").decode()
+
 
 class ConfigError(MvposeError):
     """A setting is unknown, out of range, or contradicts another."""

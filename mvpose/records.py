@@ -57,6 +57,8 @@ class Video:
     shown: tuple[tuple[int, int, int], ...] = ()
     """(frame of the capture, frame of this video, count) of each stretch of frames that the capture has of this video,
     where they are not all from `first_frame` on. Frames of the capture that are in none are missing in this view."""
+    shown_turns: int = 0
+    """Clockwise quarter turns by which the file says that it is to be shown, and by which decoded frames are turned."""
 
     @property
     def stop(self) -> int:

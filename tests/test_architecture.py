@@ -114,12 +114,12 @@ def test_geometry_and_models_touch_no_cluster_and_no_files_but_weights():
             assert not outside, f"{path} imports {outside}"
 
 
-def test_files_stay_under_300_lines_and_functions_under_60():
+def test_files_stay_under_400_lines_and_functions_under_60():
     large = []
     for _, tree, path in _modules():
         with open(path) as source:
             lines = len(source.readlines())
-        if lines > 300:
+        if lines > 400:
             large.append(f"{os.path.relpath(path, REPOSITORY)}: {lines} lines")
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         large += [

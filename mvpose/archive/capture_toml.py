@@ -2,6 +2,7 @@
 
     id = "walk_3"                          the folder's path
     calibration = "../Calib_scene.toml"    the one found by convention
+    footage = "videos"                     the folder of footage that is meant, where several hold some
     unit = "mm"                            m, cm, mm or in; what the calibration states, or its size tells
     up = "-y"                              axis of the calibration's world that points up: x, -x, y, -y, z, -z
     fps = 50.0                             frames per second, over what the videos state; needed for folders of pictures
@@ -48,6 +49,7 @@ class CaptureSettings:
 
     id: str = ""
     calibration: str = ""
+    footage: str = ""
     unit: Unit | None = None
     up: UpAxis | None = None
     fps: float | None = None

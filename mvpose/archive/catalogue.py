@@ -27,7 +27,7 @@ from mvpose.archive.catalogue_table import (
 )
 from mvpose.archive.frame_pairing import paired
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import absolute, stamp
+from mvpose.archive.locations import absolute, is_text, stamp
 from mvpose.archive.picture_fit import PictureFit, fit_rig
 from mvpose.archive.video import probe
 from mvpose.archive.video_container import unreadable
@@ -75,6 +75,8 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
     if not archive.strip():
         raise ConfigError("the archive has no name: give a folder or an s3:// URI.")
     archive = absolute(archive)
+    if not is_text(archive):
+        raise ConfigError(f"the archive {archive} has a name that is not UTF-8. Rename it.")
     load = functools.lru_cache(CALIBRATIONS_KEPT)(load_calibration)
     ids: set[str] = set()
     any_found = False

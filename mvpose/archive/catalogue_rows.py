@@ -9,6 +9,7 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 | lens_model, focal, centre, lens_coefficients, rotation, translation, size | | the camera, as in `rigs/` |
 | uri, fps, num_frames, width, height, first_frame | | its video |
 | stated_fps | double | the rate in the file's header; null for pictures, and where it cannot be trusted |
+| shown_turns | int64 | clockwise quarter turns by which the file says that it is to be shown |
 | clock | string | what its frames are identified by; null in version 2 |
 | ticks | list<int64> | frame, tick, ticks a frame of each even stretch: `FrameClock.runs` |
 | shown | list<int64> | frame of the capture, of the video, count of each stretch: `Video.shown` |
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
         ("fps", _NUMBER),
         *[(name, _COUNT) for name in ("num_frames", "width", "height", "first_frame")],
         ("stated_fps", _NUMBER),
+        ("shown_turns", _COUNT),
         ("clock", _TEXT),
         *[(name, pa.list_(_COUNT)) for name in ("ticks", "shown", "breaks")],
         *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "assumed_unit", "reason", "detail")],
@@ -53,7 +55,7 @@ SCHEMA = pa.schema(
 )
 VIDEO_COLUMNS = (
     "camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps", "clock",
-    "ticks", "shown",
+    "ticks", "shown", "shown_turns",
 )  # fmt: skip
 
 
@@ -69,6 +71,7 @@ def capture_rows(capture: Capture) -> pa.Table:
         "height": [v.size[1] for v in videos],
         "first_frame": [v.first_frame for v in videos],
         "stated_fps": [v.stated_fps for v in videos],
+        "shown_turns": [v.shown_turns for v in videos],
         "clock": [v.clock and v.clock.kind.value for v in videos],
         "ticks": [_flat(v.clock.runs if v.clock else ()) for v in videos],
         "shown": [_flat(v.shown) for v in videos],
@@ -108,7 +111,7 @@ def video_of(row: dict) -> Video:
     clock = FrameClock(ClockKind(row["clock"]), _grouped(row["ticks"], 3)) if row["clock"] else None
     return Video(
         row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"], row["footage_identity"],
-        row["stated_fps"], clock, _grouped(row["shown"], 3),
+        row["stated_fps"], clock, _grouped(row["shown"], 3), row["shown_turns"],
     )  # fmt: skip
 
 

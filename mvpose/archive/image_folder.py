@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mvpose.archive.locations import list_folder, name, read_bytes
+from mvpose.archive.locations import inputs, name, read_bytes
 from mvpose.archive.video_container import refuse_large, unreadable
 from mvpose.errors import VideoError, VideoTooShortError
 
@@ -28,7 +28,7 @@ def numbered_pictures(uri: str) -> list[tuple[int, str]]:
     one number, for one of more than 18 digits, and for a folder without any.
     """
     try:
-        matches = [(m, file) for file in list_folder(uri) if (m := _PICTURE.fullmatch(name(file)))]
+        matches = [(m, e.uri) for e in inputs(uri) if (m := _PICTURE.fullmatch(name(e.uri)))]
     except OSError as error:
         raise unreadable(uri, error) from error
     if not matches:

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import re
-import stat
+import stat as file_modes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +40,12 @@ class Entry:
     is_folder: bool
     stamp: str
     """Changes when the content does: size with modification time (local) or ETag (S3); empty for a folder."""
+    dead_link: str = ""
+    """Why a link cannot be followed; empty for everything else."""
+
+
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+"""What operating systems leave in folders, beside files whose name begins with a dot."""
 
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
@@ -135,9 +141,9 @@ def read_bytes(uri: str, most: int | None = None) -> bytes:
 
 
 def read_text(uri: str, most: int = MAX_TEXT_BYTES) -> str:
-    """The content of a UTF-8 file of at most so many bytes."""
+    """The content of a UTF-8 file of at most so many bytes, without the byte-order mark that some editors put first."""
     try:
-        return read_bytes(uri, most).decode()
+        return read_bytes(uri, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OSError(f"{uri} is not UTF-8 text: {error}") from error
 
@@ -167,7 +173,7 @@ def _check_size(size: int, most: int, uri: str) -> None:
 
 def _check_regular(mode: int, path: str) -> None:
     """A folder is left to `open` to refuse in its own words."""
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if not (file_modes.S_ISREG(mode) or file_modes.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is a pipe, socket or device, and not a regular file", path)
 
 
@@ -197,15 +203,42 @@ def entries(uri: str) -> list[Entry]:
     # Some tools put an empty object at the folder's own key.
     found = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
     folder = uri.rstrip("/")
-    return sorted(Entry(f"{folder}/{name(row['name'])}", _is_folder(row), _stamp(row)) for row in found)
+    return sorted(Entry(f"{folder}/{name(row['name'])}", *_kind(row)) for row in found)
 
 
-def _is_folder(row: dict) -> bool:
-    """Folders, and links to folders: archives are put together by links. One to a folder it lies in would never end."""
-    if row["type"] == "directory" or not row.get("islink"):
-        return row["type"] == "directory"
-    inside = os.path.join(os.path.realpath(os.path.dirname(row["name"])), "")
-    return os.path.isdir(row["name"]) and not inside.startswith(os.path.join(os.path.realpath(row["name"]), ""))
+def inputs(uri: str) -> list[Entry]:
+    """`entries` that somebody put there: no hidden or AppleDouble files (`._x`), nothing that is `CLUTTER`."""
+    return [entry for entry in entries(uri) if not is_clutter(name(entry.uri))]
+
+
+def is_clutter(own_name: str) -> bool:
+    """Whether a file or folder of this name is hidden or an operating system's own, and so no input."""
+    return own_name.startswith(".") or own_name.lower() in CLUTTER
+
+
+def is_text(own_name: str) -> bool:
+    """Whether a name is UTF-8; Python stands in for other bytes by surrogates, which no table or page can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in own_name)
+
+
+def _kind(row: dict) -> tuple[bool, str, str]:
+    """Whether it is a folder, its stamp, and what is wrong with a link. Links to folders are folders: archives are put
+    together by them."""
+    if not row.get("islink"):
+        return row["type"] == "directory", _stamp(row), ""
+    path = row["name"]
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        return False, _stamp(row), f"a link that leads nowhere ({error.strerror})"
+    if not file_modes.S_ISDIR(mode):
+        return False, _stamp(row), ""
+    # The folders above it as they were reached, each of which may have been a link itself.
+    above = [path[:i] for i, character in enumerate(path) if character == "/" and i]
+    target = os.path.join(os.path.realpath(path), "")
+    if any(os.path.join(os.path.realpath(folder), "").startswith(target) for folder in above):
+        return False, _stamp(row), "a link to a folder that it is in"
+    return True, _stamp(row), ""
 
 
 def stamp(uri: str) -> str:
@@ -215,7 +248,7 @@ def stamp(uri: str) -> str:
         raise FileNotFoundError(f"{uri} does not exist")
     if info["type"] != "directory":
         return _stamp(info)
-    listing = repr([(name(e.uri), e.stamp) for e in entries(uri)])
+    listing = repr([(name(e.uri), e.stamp) for e in inputs(uri)])
     return f"folder-{hashlib.sha256(listing.encode()).hexdigest()[:32]}"
 
 

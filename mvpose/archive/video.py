@@ -21,7 +21,7 @@ from mvpose.archive.frame_index import frame_index
 from mvpose.archive.image_folder import folder_pictures, numbered_pictures, read_picture
 from mvpose.archive.locations import is_folder
 from mvpose.archive.video_container import unreadable
-from mvpose.archive.video_file import decoded_pictures
+from mvpose.archive.video_file import decoded_pictures, first_picture
 from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.records import Video
 
@@ -42,7 +42,7 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
         if fps is None:
             raise VideoError(f"{uri} is a folder of pictures, which state no frame rate: give it as `fps`.")
         clock = numbered_clock([number for number, _ in pictures])
-        num_frames, stated, first = len(pictures), None, read_picture(pictures[0][1])
+        num_frames, stated, (first, turns) = len(pictures), None, (read_picture(pictures[0][1]), 0)
     else:
         index = frame_index(uri)
         clock, rate = video_clock(uri, index)
@@ -50,10 +50,10 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
         if wrong and fps is None:
             raise ConfigError(wrong)
         num_frames, stated, fps = index.num_frames, None if wrong else rate, rate if fps is None else fps
-        with closing(decoded_pictures(uri, 0, 1)) as decoded:
-            first = next(decoded)
+        first, turns = first_picture(uri)
     height, width, _ = first.shape
-    return Video(camera, uri, fps, num_frames, size=(width, height), stated_fps=stated, clock=clock)
+    size = (width, height)
+    return Video(camera, uri, fps, num_frames, size, stated_fps=stated, clock=clock, shown_turns=turns)
 
 
 def read_frames(

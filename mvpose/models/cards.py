@@ -61,7 +61,7 @@ def read_card(name: str) -> ModelCard:
     """
     if name.endswith(".toml"):
         try:
-            with open(name, encoding="utf-8") as file:
+            with open(name, encoding="utf-8-sig") as file:
                 return load_toml(name, file.read(), ModelCard)
         except OSError as error:
             raise ConfigError(f"cannot read the model card {name}: {error.strerror}") from error

@@ -202,7 +202,7 @@ def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
 
 
 def _cameras_of(source: PlanSource, task: Task) -> int:
-    return len(source.plan_of(task).capture.videos)
+    return len(source.footage(task).videos)
 
 
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:

@@ -13,7 +13,7 @@ from mvpose.archive.calibration.panoptic_json import read_panoptic
 from mvpose.archive.calibration.qualisys_qca import read_qualisys
 from mvpose.archive.calibration.toml_tables import read_toml
 from mvpose.archive.calibration.vicon_xcp import read_vicon
-from mvpose.archive.locations import entries, exists, join, name, parent, read_bytes
+from mvpose.archive.locations import exists, inputs, join, name, parent, read_bytes
 from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 
@@ -74,7 +74,7 @@ def _of_all_cameras(uri: str) -> dict[str, bytes]:
     """OpenCap's file of each camera by its folder's name: those of the same name in the folders beside its own."""
     own, file = parent(uri), name(uri)
     try:
-        folders = [e.uri for e in entries(parent(own)) if e.is_folder] if parent(own) else [own]
+        folders = [e.uri for e in inputs(parent(own)) if e.is_folder] if parent(own) else [own]
     except OSError as error:
         raise CalibrationError(f"the folders beside it cannot be listed: {error.strerror or error}.") from error
     own_files = {name(folder): join(folder, file) for folder in folders if exists(join(folder, file))}

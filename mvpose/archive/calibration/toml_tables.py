@@ -43,12 +43,17 @@ def read_toml(text: str) -> FileCameras:
         tables = nested
     else:
         unit = "mm" if any(isinstance(t, dict) and "world_position" in t for t in tables.values()) else None
-    found = {key: table for key, table in tables.items() if isinstance(table, dict) and "matrix" in table}
-    posed = {key: table for key, table in found.items() if {"rotation", "translation"} <= table.keys()}
+    found = {key: table for key, table in tables.items() if isinstance(table, dict) and _has(table, "matrix")}
+    posed = {key: table for key, table in found.items() if _has(table, "rotation") and _has(table, "translation")}
     notes = [f"camera {_name(key, found[key])} has no pose and is left out" for key in found if key not in posed]
     check_names([_name(key, table) for key, table in posed.items()])
     cameras = tuple(_camera(key, table) for key, table in posed.items())
     return FileCameras(cameras=cameras, unit=unit, notes=tuple(notes))
+
+
+def _has(table: dict[str, Any], key: str) -> bool:
+    """caliscope writes "null" for what it did not find."""
+    return table.get(key, "null") != "null"
 
 
 def _name(key: str, table: dict[str, Any]) -> str:

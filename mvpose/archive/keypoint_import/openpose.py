@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.archive.keypoint_import.view import ViewKeypoints, view_of
-from mvpose.archive.locations import list_folder, name, read_bytes
+from mvpose.archive.locations import inputs, name, read_bytes
 from mvpose.errors import ConfigError
 from mvpose.skeleton import Skeleton
 
@@ -23,7 +23,7 @@ def read_openpose(uri: str, skeleton: Skeleton, first_number: int) -> ViewKeypoi
 
     0, 0, 0 is a joint that was not found. ConfigError for a file that is not OpenPose's or of another joint set.
     """
-    numbered = {int(match[1]): file for file in list_folder(uri) if (match := _NUMBERED.search(name(file)))}
+    numbered = {int(match[1]): e.uri for e in inputs(uri) if (match := _NUMBERED.search(name(e.uri)))}
     if not numbered:
         raise ConfigError("it has no numbered JSON files.")
     first, last = min(numbered), max(numbered)

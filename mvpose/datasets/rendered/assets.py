@@ -124,7 +124,7 @@ class Assets:
 
 
 def _mesh(content: bytes) -> Mesh:
-    return read_obj(content.decode("utf-8"))
+    return read_obj(content.decode("utf-8-sig"))
 
 
 def _picture(content: bytes) -> UInt8[np.ndarray, "H W 4"]:
