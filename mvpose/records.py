@@ -15,10 +15,11 @@ from mvpose.skeleton import Skeleton
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's footage: a video file, or a folder of images."""
+    """One camera's footage: a video file, or a folder of images; or its 2D joints, with footage or without."""
 
     camera: str
     uri: str
+    """Empty where there are 2D joints alone."""
     fps: float
     num_frames: int
     size: tuple[int, int]
@@ -29,6 +30,8 @@ class Video:
     """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
     stated_fps: float | None = None
     """The rate in the file's header, which `fps` may overrule; None for pictures."""
+    keypoints: str = ""
+    """Where its 2D joints are imported from, whose content `stamp` is about; empty: they are found in the footage."""
 
 
 @dataclass(frozen=True, eq=False)

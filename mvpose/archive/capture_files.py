@@ -105,7 +105,7 @@ def _scanned(
     stamps: dict[str, str] = {}
     try:
         listing = entries(folder.uri)
-        calibrations = _calibrations(listing) or folder.inherited
+        calibrations = calibrations_in(listing) or folder.inherited
         names = {name(e.uri) for e in listing if not e.is_folder}
         if "run.json" in names:  # the output of a job, which may stand inside an archive
             return [], []
@@ -144,7 +144,7 @@ def _folders_below(folder: _Folder, listing: Sequence[Entry], calibrations: tupl
             yield _Folder(entry.uri, (*folder.path, own), calibrations)
 
 
-def _calibrations(listing: Sequence[Entry]) -> tuple[str, ...]:
+def calibrations_in(listing: Sequence[Entry]) -> tuple[str, ...]:
     """Calibration files of a folder: any in its `calib...` folders, and those with a telling name in itself."""
     files = [e.uri for e in listing if not e.is_folder and _CALIBRATION_ANYWHERE.fullmatch(name(e.uri))]
     for entry in listing:
@@ -176,7 +176,7 @@ def _pictures(kind: str, inside: Sequence[Entry]) -> dict[str, dict[str, VideoEn
 
 
 def _videos_or_trials(inside: Sequence[Entry], stamps: dict[str, str]) -> dict[str, dict[str, VideoEntry]]:
-    videos = _videos(inside, stamps)
+    videos = videos_in(inside, stamps)
     if videos:
         return {"": videos}
     trials: dict[str, dict[str, VideoEntry]] = {}
@@ -185,12 +185,13 @@ def _videos_or_trials(inside: Sequence[Entry], stamps: dict[str, str]) -> dict[s
             content = entries(entry.uri)
             if any(not e.is_folder and _PICTURE.fullmatch(name(e.uri)) for e in content):
                 trials.setdefault("", {})[name(entry.uri)] = VideoEntry(uri=entry.uri)
-            elif videos := _videos(content, stamps):
+            elif videos := videos_in(content, stamps):
                 trials[name(entry.uri)] = videos
     return trials
 
 
-def _videos(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
+def videos_in(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
+    """The video files of a folder by their names without suffix; `stamps` gets those of their content, by URI."""
     files = [
         e for e in listing
         if not e.is_folder and _VIDEO.fullmatch(name(e.uri)) and not name(e.uri).startswith(".")

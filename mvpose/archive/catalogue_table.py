@@ -11,6 +11,7 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 | stated_fps | double | the rate in the file's header; null for pictures |
 | footage_identity | string | size with modification time, or ETag |
 | rig_digest | string | of all cameras of the capture |
+| keypoints | string | where its 2D joints are imported from; empty where they are found in the footage |
 | reason, detail | string | null where the capture can be used |
 """
 
@@ -37,7 +38,7 @@ THREADS = 8
 """Look-ups at a time: they wait for the storage, not for the processor."""
 CAPTURES_AT_ONCE = 256
 """Captures of a row group: a worker reads one group to learn of one capture."""
-_KEY, _VERSION = b"mvpose.catalogue", b"2"
+_KEY, _VERSION = b"mvpose.catalogue", b"3"
 _NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()
 _VECTORS = ("focal", "centre", "lens_coefficients", "rotation", "translation")
 # Lists of fixed size would say more, but Parquet does not bring back those that are null.
@@ -50,12 +51,15 @@ SCHEMA = pa.schema(
         ("fps", _NUMBER),
         *[(name, _COUNT) for name in ("num_frames", "width", "height", "first_frame")],
         ("stated_fps", _NUMBER),
-        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "reason", "detail")],
+        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "keypoints", "reason", "detail")],
     ],
     metadata={_KEY: _VERSION},
 )
 _LISTED = ("capture", "camera", "num_frames", "first_frame", "footage_identity", "rig_digest")
-_VIDEO = ("camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps")
+_VIDEO = (
+    "camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps",
+    "keypoints",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,7 @@ def _capture_table(capture: Capture) -> pa.Table:
         "stated_fps": [v.stated_fps for v in videos],
         "footage_identity": [v.stamp for v in videos],
         "rig_digest": [rig_digest(capture.rig)] * len(videos),
+        "keypoints": [v.keypoints for v in videos],
         "reason": [None] * len(videos),
         "detail": [None] * len(videos),
     }
@@ -291,5 +296,5 @@ def _video(row: dict) -> Video:
     size = (row["width"], row["height"])
     return Video(
         row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"], row["footage_identity"],
-        row["stated_fps"],
+        row["stated_fps"], row["keypoints"],
     )  # fmt: skip

@@ -114,7 +114,7 @@ class DetectStage:
             start = detected
         seconds["decode"] = sum(decoding)
         keypoints = stack_people(people, self.skeleton)
-        return Outcome(keypoints_to_table(keypoints, _info(capture, task, keypoints.skeleton)), seconds)
+        return Outcome(keypoints_to_table(keypoints, info_of(capture, task, keypoints.skeleton)), seconds)
 
     def people(self, chunk: Sequence[np.ndarray], _capture: Capture) -> list[list[People]]:
         """Persons in consecutive frames of all views, by view and frame."""
@@ -151,7 +151,7 @@ class TrackStage:
         capture, start = self.source.plan_of(task).capture, time.perf_counter()
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
         poses = reconstruct(keypoints, self.source.rig_of(task, self.adjusted), self.config, capture.fps)
-        table = poses_to_table(poses, _info(capture, task, poses.skeleton))
+        table = poses_to_table(poses, info_of(capture, task, poses.skeleton))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
 
@@ -200,7 +200,7 @@ class FilterStage:
         def tables() -> Iterator[pa.Table]:
             for part, raw in zip(parts, windows, strict=True):
                 made = filtered_block(raw, part, capture.fps, self.config, lengths)
-                yield filtered_to_table(made, _info(capture, task, raw.skeleton), part.start)
+                yield filtered_to_table(made, info_of(capture, task, raw.skeleton), part.start)
 
         return Outcome(table_file(tables()), {"filter": time.perf_counter() - start})
 
@@ -280,7 +280,8 @@ def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.nd
         del chunk  # not kept while the next is waited for
 
 
-def _info(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:
+def info_of(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:
+    """What a table of a task is about."""
     return TableInfo(
         capture_id=capture.capture_id,
         start=task.clip.start,

@@ -1,0 +1,146 @@
+"""Which files below a source are the 2D joints of a capture, by convention.
+
+openpose      cam01_json/*.json  cam02_json/*.json ...                in the source, or in a folder of it a trial
+pose2sim      calibration/  [trial/]pose-associated|pose-sync|pose/cam01_json/*.json ...  [trial/]videos/
+deeplabcut    vid1-camADLC_resnet50_....h5|csv  vid1-camBDLC_... ...  several trials in one folder as in an archive
+sleap         *_vid1-camA.analysis.h5 ...                             the same
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mvpose.archive.capture_files import (
+    MAX_DEPTH,
+    VIDEO_FOLDERS,
+    CaptureFiles,
+    Unusable,
+    calibrations_in,
+    videos_in,
+)
+from mvpose.archive.capture_toml import CaptureSettings, VideoEntry
+from mvpose.archive.keypoint_import.config import KeypointImport
+from mvpose.archive.keypoint_import.openpose import holds_frames
+from mvpose.archive.locations import Entry, entries, is_folder, join, name
+from mvpose.archive.safe_names import safe_path
+from mvpose.errors import ConfigError
+
+POSE2SIM_FOLDERS = ("pose-associated", "pose-sync", "pose")
+_SUFFIXES = {"deeplabcut": (".h5", ".csv"), "sleap": (".h5",)}
+_TOOLS_NAME = re.compile(r"(DLC_|DeepCut_).*", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class JointFiles:
+    """2D joints of the trials of a folder, and the footage that they were found in."""
+
+    joints: CaptureFiles
+    footage: CaptureFiles
+    notes: tuple[str, ...]
+
+
+def joint_files(source: str, config: KeypointImport) -> Iterator[JointFiles | Unusable]:
+    """The captures below a source; ConfigError where it cannot be listed."""
+    try:
+        yield from _below(source, (), (config.calibration,) if config.calibration else (), config)
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be listed: {error.strerror or error}") from error
+
+
+def _below(
+    folder: str, path: tuple[str, ...], inherited: tuple[str, ...], config: KeypointImport
+) -> Iterator[JointFiles | Unusable]:
+    listing = [entry for entry in entries(folder) if not name(entry.uri).startswith(".")]
+    if any(name(entry.uri) == "run.json" for entry in listing):  # the output of a job
+        return
+    calibrations = inherited if config.calibration else calibrations_in(listing) or inherited
+    capture_id = safe_path(path or (name(folder) or "capture",))
+    try:
+        views, notes = _views(folder, listing, config)
+    except ConfigError as error:
+        yield Unusable(capture_id, error)
+        return
+    if views:
+        stamps: dict[str, str] = {}
+        footage = {} if notes and not config.videos else _footage(listing, path, config, stamps)
+        yield JointFiles(
+            CaptureFiles(
+                capture_id=capture_id, calibrations=calibrations, videos=views, settings=CaptureSettings(), stamps={}
+            ),
+            CaptureFiles(
+                capture_id=capture_id,
+                calibrations=calibrations,
+                videos=footage,
+                settings=CaptureSettings(),
+                stamps=stamps,
+            ),
+            notes,
+        )
+    elif len(path) < MAX_DEPTH:
+        for entry in listing:
+            if entry.is_folder and not name(entry.uri).lower().startswith("calib"):
+                yield from _below(entry.uri, (*path, name(entry.uri)), calibrations, config)
+
+
+def _views(
+    folder: str, listing: Sequence[Entry], config: KeypointImport
+) -> tuple[dict[str, VideoEntry], tuple[str, ...]]:
+    """The joints of each camera by the name that stands for it, and what is to be said of them."""
+    if config.format in _SUFFIXES:
+        return _tables(listing, _SUFFIXES[config.format]), ()
+    if config.format == "openpose":
+        if holds_frames(listing):
+            raise ConfigError(
+                f"{folder} holds JSON files itself: give the folder above, with a folder for each camera."
+            )
+        return _folders(listing), ()
+    there = {name(entry.uri): entry.uri for entry in listing if entry.is_folder}
+    for kind in POSE2SIM_FOLDERS:
+        if kind in there and (views := _folders(entries(there[kind]))):
+            shifted = "pose-sync" in there
+            note = f"2D joints of {kind}; they are synchronised by Pose2Sim and the videos are not: no overlays"
+            return views, (note,) if shifted else ()
+    return {}, ()
+
+
+def _folders(listing: Sequence[Entry]) -> dict[str, VideoEntry]:
+    folders = [entry.uri for entry in listing if entry.is_folder and not name(entry.uri).startswith(".")]
+    return _once((name(uri).removesuffix("_json"), uri) for uri in folders if holds_frames(entries(uri)))
+
+
+def _tables(listing: Sequence[Entry], suffixes: Sequence[str]) -> dict[str, VideoEntry]:
+    """Of one table as h5 and as csv, which DeepLabCut writes side by side, the h5."""
+    by_stem: dict[str, str] = {}
+    for suffix in suffixes:
+        for entry in listing:
+            if not entry.is_folder and entry.uri.endswith(suffix):
+                by_stem.setdefault(name(entry.uri).removesuffix(suffix), entry.uri)
+    return _once((_TOOLS_NAME.sub("", stem).removesuffix(".analysis"), uri) for stem, uri in by_stem.items())
+
+
+def _once(named: Iterator[tuple[str, str]]) -> dict[str, VideoEntry]:
+    found: dict[str, VideoEntry] = {}
+    for camera, uri in named:
+        if camera in found:
+            raise ConfigError(f"{name(found[camera].uri)} and {name(uri)} are both of {camera}: keep one of them here.")
+        found[camera] = VideoEntry(uri=uri)
+    return found
+
+
+def _footage(
+    listing: Sequence[Entry], path: tuple[str, ...], config: KeypointImport, stamps: dict[str, str]
+) -> dict[str, VideoEntry]:
+    """The videos of a capture: in the folder that is named, which has the folders of trials, else beside the joints."""
+    if config.videos:
+        folder = join(config.videos, *path)
+        if not is_folder(folder):
+            raise ConfigError(f"there is no folder {folder} with footage.")
+        return videos_in(entries(folder), stamps)
+    if config.format in _SUFFIXES:
+        beside = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
+        if videos := videos_in(beside, stamps):
+            return videos
+    folders = [entry.uri for entry in listing if entry.is_folder and name(entry.uri).lower() in VIDEO_FOLDERS]
+    return videos_in(entries(folders[0]), stamps) if folders else {}
