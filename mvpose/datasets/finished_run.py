@@ -71,6 +71,8 @@ class FinishedRun:
             capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton
         )
         videos = plan.capture.videos
+        if blind := [video.camera for video in videos if not video.uri]:
+            raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
 
         def pictures(frame: int) -> dict[str, Picture]:
             return {v.camera: Picture(v.uri, frame + v.first_frame) for v in videos}

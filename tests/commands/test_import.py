@@ -14,9 +14,9 @@ from trc import TRCData
 
 from mvpose.archive.calibration_export import pose2sim_toml
 from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.store import ClipStore, Commit
 from mvpose.archive.video_writer import write_video
 from mvpose.cli import run
-from mvpose.pipeline.import_stage import ImportStage
 from mvpose.scenes import Scene, ring4, two_people_crossing
 from mvpose.skeleton import BODY25, COCO17, HALPE26
 
@@ -57,7 +57,7 @@ def openpose(
     xy, rng = pixels(scene), np.random.default_rng(0)
     for v, camera in enumerate(scene.rig.names):
         for frame in range(len(scene.joints)):
-            people = shown(v, frame, [person(each) for each in rng.permuted(xy[v, frame], axis=0)])
+            people = shown(v, frame, [person(each) for each in rng.permutation(xy[v, frame])])
             if people is not None:
                 file = f"{folder}/{camera}_json/{camera}_{first + frame:012d}_keypoints.json"
                 write(file, json.dumps({"version": 1.3, "people": people}))
@@ -126,17 +126,16 @@ def test_openpose_json_of_a_known_scene_is_reconstructed_to_a_fraction_of_a_mill
 def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     finished, source, tmp_path, monkeypatch, capsys
 ):
-    output, calls = str(tmp_path / "run"), []
+    output, calls, commit = str(tmp_path / "run"), [], ClipStore.commit_table
 
-    def stopped(stage: ImportStage, task):
-        calls.append(task)
+    def stopped(store: ClipStore, *about) -> Commit:
+        calls.append(store)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(stage, task)
+        return commit(store, *about)
 
-    whole = ImportStage.__call__
     with monkeypatch.context() as patched:
-        patched.setattr(ImportStage, "__call__", stopped)
+        patched.setattr(ClipStore, "commit_table", stopped)
         imported(output, *command(source), exit_code=130)
     imported(output, *command(source))
     assert contents(output) == contents(finished.uri)
@@ -317,7 +316,7 @@ MOUSE = {"nose": "snout", "left_wrist": "left_paw", "right_knee": "hind", "left_
 
 def test_sleap_files_of_joints_of_their_own_go_through_the_whole_job(walk, tmp_path, capsys):
     at = BODY25.indices(*MOUSE)
-    scene = replace(walk, joints=walk.joints[:, :, at])
+    scene = replace(walk, joints=walk.joints[:, :, at], seen=walk.seen[..., at])
     os.makedirs(tmp_path / "sleap")
     for v, camera in enumerate(walk.rig.names):
         with h5py.File(tmp_path / "sleap" / f"labels.v001.00{v}_{camera}.analysis.h5", "w") as file:
@@ -341,14 +340,16 @@ def test_sleap_files_of_joints_of_their_own_go_through_the_whole_job(walk, tmp_p
 
 def test_what_is_missing_is_asked_for_before_anything_is_computed(walk, source, tmp_path, capsys):
     known = ("--calibration", f"{source}/../Calib.toml")
-    for arguments, code, sentence in (
-        (("openpose", source, *known), 4, "say --fps RATE"),
-        (("openpose", source, "--fps", "30"), 4, "say --calibration FILE"),
-        (("openpose", f"{source}/cam01_json", "--fps", "30"), 4, "give the folder above"),
-        (("deeplabcut", source, *known), 1, "no 2D joints of deeplabcut were found"),
-        (("openpose", source, *known, "--fps", "30", "--skeleton", "halpe"), 1, "there is no skeleton 'halpe'"),
-        (("openpose", source, *known, "--fps", "30", "--videos", "nowhere"), 1, "no folder"),
+    for number, (arguments, code, sentence) in enumerate(
+        (
+            (("openpose", source, *known), 4, "say --fps RATE"),
+            (("openpose", source, "--fps", "30"), 4, "say --calibration FILE"),
+            (("openpose", f"{source}/cam01_json", "--fps", "30"), 4, "give the folder above"),
+            (("deeplabcut", source, *known), 1, "no 2D joints of deeplabcut were found"),
+            (("openpose", source, *known, "--fps", "30", "--skeleton", "halpe"), 1, "there is no skeleton 'halpe'"),
+            (("openpose", source, *known, "--fps", "30", "--videos", "nowhere"), 1, "no folder"),
+        )
     ):
-        imported(tmp_path / "run", *arguments, exit_code=code)
+        imported(tmp_path / str(number), *arguments, exit_code=code)
         told = capsys.readouterr()
         assert sentence in told.out + told.err, (arguments, told)

@@ -7,18 +7,18 @@ number that a camera's files lack is a frame in which that camera says nothing; 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
-from mvpose.archive.calibration import load_calibration
+from mvpose.archive.calibration import Calibration, load_calibration
 from mvpose.archive.capture_files import CaptureFiles, Unusable
 from mvpose.archive.capture_matching import CatalogueConfig, Matched, Unmatched, matched_trials, some_of
 from mvpose.archive.catalogue_table import Found, Problem
 from mvpose.archive.keypoint_import.config import KeypointImport
 from mvpose.archive.keypoint_import.contents import Sources, frames_of, joint_set
-from mvpose.archive.keypoint_import.sources import joint_files
+from mvpose.archive.keypoint_import.sources import JointFiles, joint_files
 from mvpose.archive.locations import absolute, name, stamp
 from mvpose.archive.video import probe
 from mvpose.errors import CalibrationError, ConfigError, MvposeError
@@ -42,37 +42,38 @@ def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
     """
     source, config = absolute(source), config.located
     load = functools.lru_cache(256)(load_calibration)
-    options = CatalogueConfig(unit=config.unit, up=config.up)
     any_found = False
     for files in joint_files(source, config):
         any_found = True
         if isinstance(files, Unusable):
             yield Problem(files.capture_id, files.error.reason, str(files.error))
-            continue
-        if len(files.joints.calibrations) != 1:
-            yield _problem(files.joints.capture_id, _which_calibration(files.joints))
-            continue
-        footage = _by_id(matched_trials(files.footage, source, options, load)) if files.footage.videos else {}
-        for matched in matched_trials(files.joints, source, options, load):
-            if isinstance(matched, Unmatched):
-                yield _problem(matched.capture_id, matched.error)
-                continue
-            own = footage.get(matched.capture_id)
-            try:
-                capture, notes = _captured(matched, own, config)
-            except MvposeError as error:
-                yield _problem(matched.capture_id, error)
-                continue
-            yield capture
-            yield from (f"{capture.capture_id}: {note}" for note in (*files.notes, *matched.notes, *notes))
+        else:
+            yield from _trials(files, source, config, load)
     if not any_found:
         raise ConfigError(
             f"no 2D joints of {config.format} were found in {source}: {LAYOUTS[config.format]} is needed."
         )
 
 
-def _problem(capture_id: str, error: MvposeError) -> Problem:
-    return Problem(capture_id, error.reason, str(error))
+def _trials(
+    files: JointFiles, source: str, config: KeypointImport, load: Callable[..., Calibration]
+) -> Iterator[Found]:
+    """The captures of a folder, with what is to be said of each."""
+    options = CatalogueConfig(unit=config.unit, up=config.up)
+    if len(files.joints.calibrations) != 1:
+        trials: list[Matched | Unmatched] = [Unmatched(files.joints.capture_id, _which_calibration(files.joints))]
+    else:
+        trials = matched_trials(files.joints, source, options, load)
+    footage = matched_trials(files.footage, source, options, load) if files.footage.videos else []
+    footage_of = {each.capture_id: each for each in footage}
+    for matched in trials:
+        try:
+            capture, notes = _captured(matched, footage_of.get(matched.capture_id), config, files.shifted)
+        except MvposeError as error:
+            yield Problem(matched.capture_id, error.reason, str(error))
+        else:
+            yield capture
+            yield from (f"{capture.capture_id}: {note}" for note in notes)
 
 
 def _which_calibration(files: CaptureFiles) -> CalibrationError:
@@ -82,14 +83,12 @@ def _which_calibration(files: CaptureFiles) -> CalibrationError:
     return CalibrationError(f"there are several calibrations: {listed}. Say --calibration FILE.")
 
 
-def _by_id(footage: Sequence[Matched | Unmatched]) -> Mapping[str, Matched | Unmatched]:
-    return {each.capture_id: each for each in footage}
-
-
 def _captured(
-    matched: Matched, footage: Matched | Unmatched | None, config: KeypointImport
+    matched: Matched | Unmatched, footage: Matched | Unmatched | None, config: KeypointImport, shifted: bool
 ) -> tuple[Capture, tuple[str, ...]]:
-    """The capture, and what is to be said of it."""
+    """The capture, and what is to be said of it. Of footage against which the joints are `shifted` the rate counts."""
+    if isinstance(matched, Unmatched):
+        raise matched.error
     rig = matched.calibration.rig.select(tuple(matched.videos))
     unsized = [camera for camera, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
     if unsized:
@@ -98,11 +97,12 @@ def _captured(
             "are: add it."
         )
     sources = stamped([video.uri for video in matched.videos.values()])
-    skeleton = joint_set(sources, config)
-    frames = frames_of(sources, config)
+    skeleton, frames = joint_set(sources, config), frames_of(sources, config)
     first, last = _extent(frames, config)
     films, notes = _films(rig, footage, config)
     fps = _fps(films, config)
+    if shifted and films:
+        films, notes = {}, ("no overlays: Pose2Sim has shifted the 2D joints against the videos (pose-sync)",)
     videos = tuple(
         Video(
             camera=camera,
@@ -116,8 +116,8 @@ def _captured(
         )
         for camera, size, (uri, content) in zip(rig.names, rig.size.tolist(), sources, strict=True)
     )
-    paired = _paired(rig, frames, first, last)
-    return Capture(matched.capture_id, rig, videos), (f"{paired}; joints of {skeleton.name}", *notes)
+    paired = f"{_paired(rig, frames, first, last)}; joints of {skeleton.name}"
+    return Capture(matched.capture_id, rig, videos), (*matched.notes, paired, *notes)
 
 
 def stamped(uris: Sequence[str]) -> Sources:

@@ -62,7 +62,8 @@ def joint_set(sources: Sources, config: KeypointImport) -> Skeleton:
     if _is_folders(config):
         if config.named_skeleton:
             return config.named_skeleton
-        found = (_named(uri, lambda f=files: recognised(f.values())) for (uri, _), files in _both(sources))
+        numbered = zip(sources, _numbered(sources), strict=True)
+        found = (_named(uri, lambda f=files: recognised(f.values())) for (uri, _), files in numbered)
         skeleton = next((each for each in found if each), None)
         if skeleton is None:
             raise ConfigError("no file has a person: there is nothing to reconstruct.")
@@ -90,10 +91,6 @@ def _skeleton_of(joints: tuple[str, ...], name: str) -> Skeleton:
 
 def _is_folders(config: KeypointImport) -> bool:
     return config.format in ("openpose", "pose2sim")
-
-
-def _both(sources: Sources):
-    return zip(sources, _numbered(sources), strict=True)
 
 
 @lru_cache(maxsize=4)

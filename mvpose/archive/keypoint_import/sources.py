@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mvpose.archive.capture_files import (
     MAX_DEPTH,
@@ -38,7 +38,8 @@ class JointFiles:
 
     joints: CaptureFiles
     footage: CaptureFiles
-    notes: tuple[str, ...]
+    shifted: bool
+    """Whether the frames of the joints are no longer those of the footage, since the cameras were synchronised."""
 
 
 def joint_files(source: str, config: KeypointImport) -> Iterator[JointFiles | Unusable]:
@@ -58,51 +59,36 @@ def _below(
     calibrations = inherited if config.calibration else calibrations_in(listing) or inherited
     capture_id = safe_path(path or (name(folder) or "capture",))
     try:
-        views, notes = _views(folder, listing, config)
+        views, shifted = _views(folder, listing, config)
     except ConfigError as error:
         yield Unusable(capture_id, error)
         return
     if views:
-        stamps: dict[str, str] = {}
-        footage = {} if notes and not config.videos else _footage(listing, path, config, stamps)
-        yield JointFiles(
-            CaptureFiles(
-                capture_id=capture_id, calibrations=calibrations, videos=views, settings=CaptureSettings(), stamps={}
-            ),
-            CaptureFiles(
-                capture_id=capture_id,
-                calibrations=calibrations,
-                videos=footage,
-                settings=CaptureSettings(),
-                stamps=stamps,
-            ),
-            notes,
+        joints = CaptureFiles(
+            capture_id=capture_id, calibrations=calibrations, videos=views, settings=CaptureSettings(), stamps={}
         )
+        yield JointFiles(joints, replace(joints, videos=_footage(listing, path, config)), shifted)
     elif len(path) < MAX_DEPTH:
         for entry in listing:
             if entry.is_folder and not name(entry.uri).lower().startswith("calib"):
                 yield from _below(entry.uri, (*path, name(entry.uri)), calibrations, config)
 
 
-def _views(
-    folder: str, listing: Sequence[Entry], config: KeypointImport
-) -> tuple[dict[str, VideoEntry], tuple[str, ...]]:
-    """The joints of each camera by the name that stands for it, and what is to be said of them."""
+def _views(folder: str, listing: Sequence[Entry], config: KeypointImport) -> tuple[dict[str, VideoEntry], bool]:
+    """The joints of each camera by the name that stands for it, and whether their frames are no longer the videos'."""
     if config.format in _SUFFIXES:
-        return _tables(listing, _SUFFIXES[config.format]), ()
+        return _tables(listing, _SUFFIXES[config.format]), False
     if config.format == "openpose":
         if holds_frames(listing):
             raise ConfigError(
                 f"{folder} holds JSON files itself: give the folder above, with a folder for each camera."
             )
-        return _folders(listing), ()
+        return _folders(listing), False
     there = {name(entry.uri): entry.uri for entry in listing if entry.is_folder}
     for kind in POSE2SIM_FOLDERS:
         if kind in there and (views := _folders(entries(there[kind]))):
-            shifted = "pose-sync" in there
-            note = f"2D joints of {kind}; they are synchronised by Pose2Sim and the videos are not: no overlays"
-            return views, (note,) if shifted else ()
-    return {}, ()
+            return views, "pose-sync" in there
+    return {}, False
 
 
 def _folders(listing: Sequence[Entry]) -> dict[str, VideoEntry]:
@@ -129,18 +115,16 @@ def _once(named: Iterator[tuple[str, str]]) -> dict[str, VideoEntry]:
     return found
 
 
-def _footage(
-    listing: Sequence[Entry], path: tuple[str, ...], config: KeypointImport, stamps: dict[str, str]
-) -> dict[str, VideoEntry]:
+def _footage(listing: Sequence[Entry], path: tuple[str, ...], config: KeypointImport) -> dict[str, VideoEntry]:
     """The videos of a capture: in the folder that is named, which has the folders of trials, else beside the joints."""
     if config.videos:
         folder = join(config.videos, *path)
         if not is_folder(folder):
             raise ConfigError(f"there is no folder {folder} with footage.")
-        return videos_in(entries(folder), stamps)
+        return videos_in(entries(folder), {})
     if config.format in _SUFFIXES:
         beside = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
-        if videos := videos_in(beside, stamps):
+        if videos := videos_in(beside, {}):
             return videos
     folders = [entry.uri for entry in listing if entry.is_folder and name(entry.uri).lower() in VIDEO_FOLDERS]
-    return videos_in(entries(folders[0]), stamps) if folders else {}
+    return videos_in(entries(folders[0]), {}) if folders else {}
