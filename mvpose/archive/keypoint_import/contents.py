@@ -18,7 +18,7 @@ from jaxtyping import Int
 from mvpose.archive.keypoint_import.config import KeypointImport
 from mvpose.archive.keypoint_import.deeplabcut import read_deeplabcut, read_deeplabcut_csv
 from mvpose.archive.keypoint_import.guarded import guarded
-from mvpose.archive.keypoint_import.openpose import numbered_files, read_openpose, recognised
+from mvpose.archive.keypoint_import.openpose import joint_count, numbered_files, read_openpose, skeleton_of
 from mvpose.archive.keypoint_import.sleap import read_sleap
 from mvpose.archive.keypoint_import.view import ViewKeypoints, stacked
 from mvpose.archive.locations import read_bytes
@@ -60,14 +60,12 @@ def joint_set(sources: Sources, config: KeypointImport) -> Skeleton:
     where nothing shows it, and where there are too few joints for bodies to be matched between cameras.
     """
     if _is_folders(config):
-        if config.named_skeleton:
-            return config.named_skeleton
         numbered = zip(sources, _numbered(sources), strict=True)
-        found = (_named(uri, lambda f=files: recognised(f.values())) for (uri, _), files in numbered)
-        skeleton = next((each for each in found if each), None)
-        if skeleton is None:
+        counted = (_named(uri, lambda f=files: joint_count(f.values())) for (uri, _), files in numbered)
+        first = next((each for each in counted if each), None)
+        if first is None:
             raise ConfigError("no file has a person: there is nothing to reconstruct.")
-        return skeleton
+        return skeleton_of(*first, config.named_skeleton)
     named = [tuple(config.joint_names.get(j, j) for j in view.joints) for view in _tables(sources)]
     for (uri, _), joints in zip(sources, named, strict=True):
         if len(set(joints)) < len(joints):

@@ -48,18 +48,40 @@ def numbered_files(uri: str) -> dict[int, str]:
     return dict(sorted(numbered.items()))
 
 
-def recognised(files: Iterable[str]) -> Skeleton | None:
-    """The joint set of the first file that has a person; None if none has. ConfigError for one that is not known."""
+def joint_count(files: Iterable[str]) -> tuple[str, int] | None:
+    """The first file that has a person, with the joints of a person in it; None if none has.
+
+    A file that is damaged costs its clip and is passed over here; ConfigError if all that are left show nobody.
+    """
+    damaged = None
     for file in files:
-        for person in _people(file):
-            if len(person) not in BY_COUNT:
-                counted = ", ".join(f"{count} ({skeleton.name})" for count, skeleton in sorted(BY_COUNT.items()))
-                raise ConfigError(
-                    f"{name(file)} has {len(person)} joints a person, and only {counted} are recognised: name the "
-                    "skeleton that it was made with (--skeleton)."
-                )
-            return BY_COUNT[len(person)]
+        try:
+            people = _people(file)
+        except ConfigError as error:
+            damaged = damaged or error
+        else:
+            if people:
+                return name(file), len(people[0])
+    if damaged:
+        raise damaged
     return None
+
+
+def skeleton_of(file: str, joints: int, asked: Skeleton | None) -> Skeleton:
+    """The joint set that was asked for, or the one of so many joints; ConfigError where the file does not fit it."""
+    skeleton = asked or BY_COUNT.get(joints)
+    if skeleton is None:
+        counted = ", ".join(f"{count} ({each.name})" for count, each in sorted(BY_COUNT.items()))
+        raise ConfigError(
+            f"{file} has {joints} joints a person, and only {counted} are recognised: name the skeleton that it was "
+            "made with (--skeleton)."
+        )
+    if joints != len(skeleton.joints):
+        raise ConfigError(
+            f"{file} has {joints} joints a person, {skeleton.name} has {len(skeleton.joints)}: name the skeleton that "
+            "it was made with (--skeleton)."
+        )
+    return skeleton
 
 
 def read_openpose(files: Mapping[int, str], frames: range, skeleton: Skeleton) -> ViewKeypoints:
@@ -79,11 +101,7 @@ def read_openpose(files: Mapping[int, str], frames: range, skeleton: Skeleton) -
 def _of_skeleton(file: str, skeleton: Skeleton) -> Float[np.ndarray, "P J 3"]:
     people = _people(file)
     for person in people:
-        if len(person) != len(skeleton.joints):
-            raise ConfigError(
-                f"{name(file)} has {len(person)} joints a person, {skeleton.name} has {len(skeleton.joints)}: name "
-                "the skeleton that it was made with (--skeleton)."
-            )
+        skeleton_of(name(file), len(person), skeleton)
     return np.reshape(people, (len(people), len(skeleton.joints), 3))
 
 
