@@ -8,13 +8,15 @@ import signal
 import sys
 from dataclasses import asdict
 from importlib import import_module
-from types import FrameType
+from keyword import iskeyword
+from types import FrameType, ModuleType
 from typing import Any, get_args
 
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
     "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
+    "import": ("Import", "Reconstruct 3D poses from 2D joints that another tool found"),
     "evaluate": ("Evaluate", "Judge models and runs against ground truth, and beside each other"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("Export", "Write the poses of a run in the formats of other tools"),
@@ -59,7 +61,7 @@ def run(arguments: list[str]) -> int:
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
-        verb = import_module(f"mvpose.commands.{arguments[0]}")
+        verb = module_of(arguments[0])
         command = parse(arguments[0], arguments[1:])
         _refuse_credentials(asdict(command))
         return verb.run(command)
@@ -76,7 +78,12 @@ def run(arguments: list[str]) -> int:
 
 def command_of(verb: str):
     """The dataclass (or union of dataclasses) whose fields are the flags of a verb."""
-    return getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+    return getattr(module_of(verb), VERBS[verb][0])
+
+
+def module_of(verb: str) -> ModuleType:
+    """The module of a verb; one that is a keyword of Python has an underscore behind it."""
+    return import_module(f"mvpose.commands.{verb}{'_' * iskeyword(verb)}")
 
 
 def parse(verb: str, arguments: list[str]):

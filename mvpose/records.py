@@ -38,10 +38,11 @@ class FrameClock:
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's footage: a video file, or a folder of images."""
+    """One camera's footage: a video file, or a folder of images; or its 2D joints, with footage or without."""
 
     camera: str
     uri: str
+    """Empty where there are 2D joints alone."""
     fps: float
     num_frames: int
     size: tuple[int, int]
@@ -59,6 +60,8 @@ class Video:
     where they are not all from `first_frame` on. Frames of the capture that are in none are missing in this view."""
     shown_turns: int = 0
     """Clockwise quarter turns by which the file says that it is to be shown, and by which decoded frames are turned."""
+    keypoints: str = ""
+    """Where its 2D joints are imported from, whose content `stamp` is about; empty: they are found in the footage."""
 
     @property
     def stop(self) -> int:

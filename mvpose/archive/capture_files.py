@@ -110,13 +110,13 @@ def capture_around(archive: str, folder: str) -> str | None:
     """The folder of an archive that is a capture and is, or holds, another one; both absolute. None where none is."""
     if not f"{folder}/".startswith(f"{archive}/"):
         return None
-    uri, stamps = archive, dict[str, str]()
+    uri = archive
     for part in (*folder.removeprefix(archive).strip("/").split("/"), ""):
         try:
-            listing = entries(uri)
-            if any(name(e.uri) == CAPTURE_TOML for e in listing) or _footage(listing, stamps):
+            listing = inputs(uri)
+            if any(name(e.uri) == CAPTURE_TOML for e in listing) or _footage(listing).folders:
                 return uri
-        except OSError:
+        except (OSError, ConfigError):
             return None
         uri = f"{uri}/{part}"
     return None

@@ -16,6 +16,7 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 | breaks | list<int64> | frame, position of the capture's breaks: `Capture.breaks` |
 | footage_identity | string | size with modification time, or ETag |
 | rig_digest | string | of all cameras of the capture |
+| keypoints | string | where its 2D joints are imported from; empty where they are found in the footage |
 | assumed_unit | string | unit that the calibration was read in; null where the user named it |
 | reason, detail | string | null where the capture can be used |
 """
@@ -49,13 +50,16 @@ SCHEMA = pa.schema(
         ("shown_turns", _COUNT),
         ("clock", _TEXT),
         *[(name, pa.list_(_COUNT)) for name in ("ticks", "shown", "breaks")],
-        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "assumed_unit", "reason", "detail")],
+        *[
+            (name, _TEXT)
+            for name in ("footage_identity", "rig_digest", "keypoints", "assumed_unit", "reason", "detail")
+        ],
     ],
     metadata={KEY: VERSION},
 )
 VIDEO_COLUMNS = (
     "camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps", "clock",
-    "ticks", "shown", "shown_turns",
+    "ticks", "shown", "shown_turns", "keypoints",
 )  # fmt: skip
 
 
@@ -78,6 +82,7 @@ def capture_rows(capture: Capture) -> pa.Table:
         "breaks": [_flat(capture.breaks)] * len(videos),
         "footage_identity": [v.stamp for v in videos],
         "rig_digest": [rig_digest(capture.rig)] * len(videos),
+        "keypoints": [v.keypoints for v in videos],
         "assumed_unit": [capture.assumed_unit] * len(videos),
         "reason": [None] * len(videos),
         "detail": [None] * len(videos),
@@ -112,6 +117,7 @@ def video_of(row: dict) -> Video:
     return Video(
         row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"], row["footage_identity"],
         row["stated_fps"], clock, _grouped(row["shown"], 3), row["shown_turns"],
+        row["keypoints"],
     )  # fmt: skip
 
 

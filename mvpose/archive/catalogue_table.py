@@ -27,7 +27,8 @@ THREADS = 8
 CAPTURES_AT_ONCE = 256
 """Captures of a row group: a worker reads one group to learn of one capture."""
 _WITHOUT_CLOCKS = b"2"
-_SINCE_3 = ("clock", "ticks", "shown", "breaks", "shown_turns", "assumed_unit")
+_SINCE_3 = ("clock", "ticks", "shown", "breaks", "shown_turns", "keypoints", "assumed_unit")
+_UNKNOWN = {"shown_turns": 0, "keypoints": ""}
 _FOOTAGE = ("camera", "first_frame", "footage_identity", "num_frames", "width", "height", "shown")
 _LISTED = ("capture", *_FOOTAGE, "rig_digest", "assumed_unit", "fps", "breaks")
 
@@ -226,7 +227,7 @@ def _with_clocks(table: pa.Table, expected: pa.Schema) -> pa.Table:
     """A table of version 2, which paired frames in order: all of a capture's are shown from `first_frame` on."""
     for place, column in enumerate(expected):
         if column.name in _SINCE_3 and column.name not in table.column_names:
-            empty = [[] if pa.types.is_list(column.type) else 0 if column.name == "shown_turns" else None] * len(table)
+            empty = [_UNKNOWN.get(column.name, [] if pa.types.is_list(column.type) else None)] * len(table)
             table = table.add_column(place, column, pa.array(empty, column.type))
     return table
 

@@ -68,6 +68,8 @@ def read_frames(
     """
     if not 0 <= start <= stop or chunk < 1:
         raise ValueError(f"frames {start} to {stop} by {chunk}: need 0 <= start <= stop and a chunk of at least 1")
+    if not video.uri:
+        raise VideoError(f"camera {video.camera} has no footage: its 2D joints were imported from {video.keypoints}.")
     if stop > video.num_frames:
         raise VideoTooShortError(
             f"{video.uri} has frames 0 to {video.num_frames - 1}, and frames {start} to {stop - 1} were asked for."

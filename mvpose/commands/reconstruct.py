@@ -13,6 +13,7 @@ import tyro
 from mvpose import tracking
 from mvpose.archive.catalogue_table import listed
 from mvpose.archive.figure_table import FigureTable
+from mvpose.archive.keypoint_import import KeypointImport
 from mvpose.archive.locations import join
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.run_summary import Summary
@@ -40,6 +41,7 @@ class Reconstruct(ReconstructJob):
     """Folder or s3:// URI with the captures."""
     output: str = ""
     """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
+    imported: Annotated[KeypointImport | None, tyro.conf.Suppress] = None
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
     dry_run: bool = False
     """Say what would be done, and do nothing."""
@@ -52,6 +54,11 @@ def run(command: Reconstruct) -> int:
     """
     if not command.archive or not command.output:
         raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
+    return run_job(command, f"Reconstructing {command.archive}", f"detector on {command.detector.device}")
+
+
+def run_job(command: Reconstruct, doing: str, by: str) -> int:
+    """Plan or run a job and say what came of it; the exit code as of `run`."""
     if command.dry_run:
         work = plan_job(command)
         print(_described(command, work))
@@ -59,7 +66,7 @@ def run(command: Reconstruct) -> int:
             work.run.matches(work.settings)
         return 0
     engine = Engine(command.engine)
-    print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")
+    print(f"{doing} {engine.describe()}, {by}.")
     require_own_output(command)
     before = RunFolder(command.output).performance()
     unrecordable = tracking.unrecordable(command.tracking) if command.tracking.enabled else None
@@ -159,5 +166,6 @@ def _described(command: Reconstruct, work: Work) -> str:
         f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "
         f"a second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]
-    load_detector(command.detector)
+    if not command.imported:
+        load_detector(command.detector)
     return "\n".join(lines)

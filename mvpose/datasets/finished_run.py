@@ -72,6 +72,8 @@ class FinishedRun:
             fps=plan.capture.fps,
         )  # fmt: skip
         videos = plan.capture.videos
+        if blind := [video.camera for video in videos if not video.uri]:
+            raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
 
         def pictures(frame: int) -> dict[str, Picture]:
             own = [int(v.frames_of(np.array([frame]))[0]) for v in videos]

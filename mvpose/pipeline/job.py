@@ -11,7 +11,8 @@ from typing import Any
 
 from mvpose.archive.capture_files import capture_around
 from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import known_videos
+from mvpose.archive.catalogue_table import Found, known_videos
+from mvpose.archive.keypoint_import import KeypointImport, imported_captures
 from mvpose.archive.locations import absolute, exists, join
 from mvpose.archive.planned import Planned, lay_out
 from mvpose.archive.run_end import end_run, withdraw_failures
@@ -23,6 +24,7 @@ from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.import_stage import ImportStage
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -67,6 +69,8 @@ class ReconstructJob:
     """Do the clips again that failed (a storage was away, a worker out of memory), and what was made without them."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    imported: KeypointImport | None = None
+    """2D joints of another tool, in place of footage and detector: `archive` is where they are."""
     model: str = ""
     """A multi-view network that looks again at whom the detector found: its folder, or models:/NAME@ALIAS of the
     registry, which is resolved to a version when the job is planned."""
@@ -110,10 +114,9 @@ def require_own_output(job: ReconstructJob) -> None:
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and lay out the work; writes nothing to the output. ConfigError as `require_own_output`."""
     require_own_output(job)
-    found = look_through(job.archive, job.catalogue, _known(job))
     model = choose_model(job.model, job.tracking) if job.model else None
     chosen = plan_settings(job, model)
-    planned = lay_out(found, lambda capture: plan_capture(capture, chosen))
+    planned = lay_out(_found(job), lambda capture: plan_capture(capture, chosen))
     settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
     return Work(RunFolder(job.output), settings, planned, model)
 
@@ -122,12 +125,18 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSetting
     """The settings that go into fingerprints."""
     return PlanSettings(
         clip_frames=job.clip_frames,
-        detector=detector_digest(job.detector),
+        detector=job.imported.digest if job.imported else detector_digest(job.detector),
         network=model.weights_sha256 if model else "",
         reconstruction=job.reconstruction,
         adjustment=job.adjustment if job.adjust_extrinsics else None,
         filtering=job.filtering if job.filtered else None,
     )
+
+
+def _found(job: ReconstructJob) -> Iterator[Found]:
+    if job.imported:
+        return imported_captures(job.archive, job.imported)
+    return look_through(job.archive, job.catalogue, _known(job))
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
@@ -160,7 +169,9 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
 
 def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
     """The settings that results depend on, flat; where and how fast the work runs is not among them."""
-    parts = {"catalogue": job.catalogue, "reconstruction": job.reconstruction}
+    parts: dict[str, object] = {"reconstruction": job.reconstruction}
+    if not job.imported:
+        parts["catalogue"] = job.catalogue
     if job.adjust_extrinsics:
         parts["adjustment"] = job.adjustment
     if job.filtered:
@@ -171,7 +182,7 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
     named = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
-    return settings | {"detector": detector_digest(job.detector)} | named
+    return settings | (job.imported.settings if job.imported else {"detector": detector_digest(job.detector)}) | named
 
 
 def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
@@ -229,7 +240,9 @@ def _makers(
     job: ReconstructJob, source: PlanSource, model: ChosenModel | None
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(what it makes, how a worker makes the stage, with what), in order."""
-    if model is None:
+    if job.imported:
+        yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
+    elif model is None:
         yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
     else:
         place = place_model(model, job.tracking, job.output)

@@ -65,7 +65,7 @@ class DetectStage:
             start = detected
         seconds["decode"] = sum(decoding)
         keypoints = stack_people(people, self.skeleton)
-        info = _info(task, footage.cameras, keypoints.skeleton)
+        info = info_of(task, footage.cameras, keypoints.skeleton)
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
     def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
@@ -104,7 +104,7 @@ class TrackStage:
         rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
         parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
         poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps)
-        table = poses_to_table(poses, _info(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
+        table = poses_to_table(poses, info_of(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
 
@@ -163,7 +163,7 @@ class FilterStage:
         def tables() -> Iterator[pa.Table]:
             for part, raw in zip(parts, windows, strict=True):
                 made = filtered_block(raw, part, clock.fps, self.config, lengths)
-                info = _info(task, clock.cameras, raw.skeleton, clock.fps, clock.breaks)
+                info = info_of(task, clock.cameras, raw.skeleton, clock.fps, clock.breaks)
                 yield filtered_to_table(made, info, part.start)
 
         return Outcome(table_file(tables()), {"filter": time.perf_counter() - start})
@@ -246,9 +246,10 @@ def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewF
         del chunk  # not kept while the next is waited for
 
 
-def _info(
+def info_of(
     task: Task, cameras: tuple[str, ...], skeleton: Skeleton, fps: float | None = None, breaks: Breaks = ()
 ) -> TableInfo:
+    """What a table of a task is about."""
     return TableInfo(
         capture_id=task.clip.capture_id,
         start=task.clip.start,

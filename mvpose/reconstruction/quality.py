@@ -239,10 +239,10 @@ def _with_frame_before(part: Part, before: Part | None) -> Float[np.ndarray, "T 
 
 def _bones(people: Sequence[Spool], num_bones: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Length in metres and relative spread of each bone, people averaged; NaN for a bone that was never seen."""
-    median = np.array([medians(lengths) for lengths in people]).reshape(-1, num_bones)
+    median = np.array([medians(lengths) for lengths in people]).reshape(len(people), num_bones)
     # Joints that coincide throughout make a bone without length.
     length = np.where(median > 0, median, np.nan)
-    spread = np.array([_deviation(lengths) for lengths in people]).reshape(-1, num_bones) / length
+    spread = np.array([_deviation(lengths) for lengths in people]).reshape(len(people), num_bones) / length
     return tuple(map(_mean, median.T)), tuple(map(_mean, spread.T))
 
 

@@ -17,7 +17,8 @@ import torch
 from mvpose.archive.calibration import read_calibration
 from mvpose.archive.catalogue import CatalogueConfig, find_captures, rig_digest
 from mvpose.archive.catalogue_table import Catalogue, read_catalogue, write_catalogue
-from mvpose.archive.keypoint_import import read_view
+from mvpose.archive.keypoint_import.contents import read_table
+from mvpose.archive.keypoint_import.openpose import numbered_files, read_openpose
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.verification import verify_run
 from mvpose.archive.video import probe, read_frames
@@ -250,7 +251,8 @@ def _keypoints(folder: str) -> Iterator[Door]:
 
 def _keypoints_door(uri: str, skeleton: Skeleton) -> Callable[[str], None]:
     def read(damage: str) -> None:
-        view = read_view(uri, skeleton)
+        folder = os.path.isdir(uri)
+        view = read_openpose(numbered_files(uri), range(3), skeleton) if folder else read_table(uri)
         found = view.confidence > 0
         _insist(bool(np.isfinite(view.xy[found]).all()), "joints that are not finite")
         _insist(bool((view.confidence >= 0).all() and (view.confidence <= 1).all()), "confidence beyond 0..1")
