@@ -17,7 +17,7 @@ from mvpose.commands.reconstruct import Reconstruct
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.tracking import TrackingConfig, UnreachableError
-from mvpose.tracking.delivery import remote_run
+from mvpose.tracking.delivery import client_of, remote_run
 from mvpose.tracking.registry import resolve
 from mvpose.tracking.spool import Arrived, Spool
 from tests.pipeline import coded_footage
@@ -90,7 +90,7 @@ def test_an_output_s_own_address_is_compared_and_never_called(own, listener, tmp
     assert f"note: recorded at http://{address} before; recorded at sqlite" in capfd.readouterr().out
     assert cli.run(["view", str(tmp_path / "run")]) == 0
     assert f"The pages are not recorded: the run is at http://{address}" in capfd.readouterr().out
-    client = tracking.delivery.client_of(own)
+    client = client_of(own)
     assert client.get_run(remote_run(client, "abc123") or "").data.metrics["clips"] == 1.0
     assert calls == []
 
@@ -147,7 +147,7 @@ def test_a_run_of_another_is_not_written_to(own):
     assert arrived is not None
     Spool(own.folder, mine).mark(Arrived(arrived.uri, arrived.remote_id, 0))
     tracking.sync_runs(own)
-    client = tracking.delivery.client_of(own)
+    client = client_of(own)
     assert remote_run(client, mine) not in (None, arrived.remote_id)
 
 
