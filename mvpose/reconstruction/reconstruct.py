@@ -110,7 +110,7 @@ def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> No
 def _showing(keypoints: Keypoints2D, config: ReconstructionConfig) -> Bool[np.ndarray, "V T"]:
     """Which view shows anybody in which frame."""
     sure = (keypoints.confidence >= config.min_confidence) & (keypoints.confidence > 0)
-    return sure.any(axis=(2, 3))
+    return np.any(sure, axis=(2, 3))
 
 
 def _nobody(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
