@@ -21,8 +21,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from mvpose.archive.capture_toml import CAPTURE_TOML, CaptureSettings, VideoEntry, read_capture_toml
-from mvpose.archive.locations import Entry, entries, name
+from mvpose.archive.locations import Entry, entries, name, parent
 from mvpose.archive.safe_names import safe_path
+from mvpose.archive.wall_times import WALL_TIME_FILES
 from mvpose.errors import ConfigError
 
 MAX_DEPTH = 8
@@ -55,6 +56,8 @@ class CaptureFiles:
     settings: CaptureSettings
     stamps: Mapping[str, str]
     """What the listing told of the content of video files, by URI; folders of pictures are not listed yet."""
+    wall_times: str
+    """The table of wall times beside the videos; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def _scanned(
             videos=videos,
             settings=settings,
             stamps={v.uri: stamps[v.uri] for v in videos.values() if v.uri in stamps},
+            wall_times=_wall_times(videos, stamps),
         )
         for trial, videos in found.items()
     ]
@@ -190,10 +194,15 @@ def _videos_or_trials(inside: Sequence[Entry], stamps: dict[str, str]) -> dict[s
     return trials
 
 
+def _wall_times(videos: Mapping[str, VideoEntry], stamps: Mapping[str, str]) -> str:
+    folders = {parent(video.uri) for video in videos.values()}
+    return next((uri for uri in stamps if name(uri) in WALL_TIME_FILES and {parent(uri)} == folders), "")
+
+
 def _videos(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
     files = [
         e for e in listing
         if not e.is_folder and _VIDEO.fullmatch(name(e.uri)) and not name(e.uri).startswith(".")
     ]  # fmt: skip
-    stamps |= {e.uri: e.stamp for e in files}
+    stamps |= {e.uri: e.stamp for e in [*files, *(e for e in listing if name(e.uri) in WALL_TIME_FILES)]}
     return {name(e.uri).rpartition(".")[0]: VideoEntry(uri=e.uri) for e in files}

@@ -47,6 +47,7 @@ class Matched:
     videos: dict[str, VideoEntry]
     """By camera of the calibration, in its order; rate and picture fit as they hold for this capture."""
     pairing: Pairing | None
+    wall_times: str
     stamps: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -116,7 +117,7 @@ def _matched(
     if renamed:
         notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
-    return Matched(capture_id, calibration, of_camera, files.settings.pairing, files.stamps, notes)
+    return Matched(capture_id, calibration, of_camera, files.settings.pairing, files.wall_times, files.stamps, notes)
 
 
 def _chosen_calibration(files: CaptureFiles, archive: str, config: CatalogueConfig) -> str:
