@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mvpose.archive.capture_frames import frames_of_views
 from mvpose.archive.catalogue import CatalogueConfig, find_captures
 from mvpose.archive.frame_clock import lattice, runs_of, ticks_of
 from mvpose.archive.frame_pairing import Pairing, paired
+from mvpose.archive.video import probe
 from mvpose.errors import ConfigError
 from mvpose.records import Capture, ClockKind, FrameClock, Video
 from mvpose.scenes import ring4
@@ -150,6 +152,39 @@ def numbered_videos(tmp_path, lost: dict[str, set[int]], **how) -> list[str]:
         kept = [k for k in range(60) if k not in lost.get(name, ())]
         write_numbered(f"{tmp_path}/w/videos/{name}.mp4", len(kept), ticks=[3000 * k for k in kept], **how)
     return names
+
+
+def test_wall_times_of_the_recorder_pair_its_videos_and_give_their_rate(tmp_path):
+    """caliscope's table: 6 frames/s in files that play at 30, one camera begun later and with a frame lost."""
+    names = numbered_videos(tmp_path, {})
+    for v, name in enumerate(names):
+        os.rename(f"{tmp_path}/w/videos/{name}.mp4", f"{tmp_path}/w/videos/cam_{v + 1}.mp4")
+    ticks = {1: [*range(60)], 2: [k + 2 + (k > 30) for k in range(60)], 3: [*range(60)]}
+    rows = [f"{camera},{900 + tick / 6 + 0.01 * camera}" for camera, own in ticks.items() for tick in own]
+    with open(f"{tmp_path}/w/videos/timestamps.csv", "w") as file:
+        file.write("\n".join(["cam_id,frame_time", *reversed(rows)]))
+    (capture,) = find_captures(str(tmp_path), CatalogueConfig()).captures
+    assert capture.fps == pytest.approx(6.0)
+    own = capture.videos[1].frames_of(np.arange(60)).tolist()
+    assert own == [-1, -1, *range(31), -1, *range(31, 57)]
+
+
+def test_a_rate_that_no_camera_has_or_that_the_file_contradicts_is_asked_for(tmp_path):
+    fast = write_numbered(f"{tmp_path}/fast.mp4", 20, ticks=[75 * k for k in range(20)])
+    with pytest.raises(ConfigError, match=r"time stamps say 1200 frames/s.*`fps`"):
+        probe(fast, "cam01")
+    assert (probe(fast, "cam01", fps=60.0).fps, probe(fast, "cam01", fps=60.0).stated_fps) == (60.0, None)
+    slow = f"{tmp_path}/slow.mp4"
+    with av.open(fast) as source, av.open(slow, "w", options={"movflags": "use_metadata_tags"}) as target:
+        target.metadata["com.android.capture.fps"] = "240.0"
+        copy = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts * 40, packet.dts * 40, copy
+                target.mux(packet)
+    with pytest.raises(ConfigError, match="played at 30 frames/s and states that it was filmed at 240"):
+        probe(slow, "cam01")
+    assert probe(slow, "cam01", fps=240.0).fps == 240.0
 
 
 @pytest.mark.parametrize("frames", [{20}, {30}, {0, 1, 2}, {40, 41, 42}])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvpose.archive.capture_frames import ViewFrames
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.canonical_fusion import FusionConfig
@@ -53,6 +54,8 @@ class SpotFinder(torch.nn.Module):
 class SceneDetector:
     """Knows where everybody of a scene is, frame after frame from the first."""
 
+    digest, chunk_frames = "scene", 8
+
     def __init__(self, scene) -> None:
         self.keypoints = scene.keypoints(noise_px=0.0)
         self.skeleton, self.chunk_frames = self.keypoints.skeleton, 2
@@ -83,7 +86,9 @@ def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
     stage.source, stage.detector, stage.config = PlanSource("", ""), detector, ReconstructionConfig()
     config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
     stage.model, stage.skeleton = SavedModel(SpotFinder(), config, "", {}), detector.skeleton
-    people = stage.people(views, Capture("c", scene.rig, ()))
+    people = stage.people(
+        [ViewFrames(frames, np.ones(len(frames), bool)) for frames in views], Capture("c", scene.rig, ())
+    )
     for v in range(len(views)):
         for t in range(2):
             assert len(people[v][t].score) == 1
