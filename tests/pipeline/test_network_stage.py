@@ -54,7 +54,7 @@ class SpotFinder(torch.nn.Module):
 class SceneDetector:
     """Knows where everybody of a scene is, frame after frame from the first."""
 
-    digest, chunk_frames = "scene", 8
+    digest = "scene"
 
     def __init__(self, scene) -> None:
         self.keypoints = scene.keypoints(noise_px=0.0)
