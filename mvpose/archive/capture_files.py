@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from mvpose.archive.capture_toml import CAPTURE_TOML, CaptureSettings, VideoEntry, read_capture_toml
 from mvpose.archive.locations import Entry, inputs, is_text, name
 from mvpose.archive.safe_names import safe_path
+from mvpose.archive.wall_times import WALL_TIME_FILES
 from mvpose.errors import ConfigError
 
 MAX_DEPTH = 8
@@ -62,7 +63,8 @@ class CaptureFiles:
     below that folder, without suffix. Those of a capture.toml are by camera, and their folder is empty."""
     settings: CaptureSettings
     stamps: Mapping[str, str]
-    """What the listing told of the content of video files, by URI; folders of pictures are not listed yet."""
+    """What the listing told of the content of video files and tables of wall times, by URI; folders of pictures are not
+    listed yet."""
     notes: tuple[str, ...] = ()
 
 
@@ -301,5 +303,6 @@ def videos_in(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, Vid
                 f"{' and '.join(name(e.uri) for e in same)} are two files of one camera. Keep the one that is meant in "
                 f"this folder, or name it in a {CAPTURE_TOML}."
             )
-    stamps |= {e.uri: e.stamp for (e,) in by_stem.values()}
+    beside = [e for e in listing if name(e.uri) in WALL_TIME_FILES]
+    stamps |= {e.uri: e.stamp for e in (*(e for (e,) in by_stem.values()), *beside)}
     return {name(e.uri).rpartition(".")[0]: VideoEntry(uri=e.uri) for (e,) in by_stem.values()}

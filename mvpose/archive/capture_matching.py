@@ -12,10 +12,11 @@ from mvpose.archive.camera_names import Matching, match_cameras
 from mvpose.archive.capture_files import CaptureFiles
 from mvpose.archive.capture_toml import CAPTURE_TOML, VideoEntry
 from mvpose.archive.frame_pairing import Pairing
-from mvpose.archive.locations import name
+from mvpose.archive.locations import name, parent
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.archive.safe_names import safe_path
 from mvpose.archive.trial_folders import Trials, all_trials
+from mvpose.archive.wall_times import WALL_TIME_FILES
 from mvpose.errors import CalibrationError, ConfigError, MvposeError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
 
@@ -58,6 +59,7 @@ class Matched:
     videos: dict[str, VideoEntry]
     """By camera of the calibration, in its order; rate and picture fit as they hold for this capture."""
     pairing: Pairing | None
+    wall_times: str
     stamps: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -158,7 +160,14 @@ def _matched(
         notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
     own = {video.uri: files.stamps[video.uri] for video in of_camera.values() if video.uri in files.stamps}
-    return Matched(capture_id, calibration, of_camera, files.settings.pairing, own, notes)
+    wall_times = _wall_times(of_camera, files.stamps)
+    return Matched(capture_id, calibration, of_camera, files.settings.pairing, wall_times, own, notes)
+
+
+def _wall_times(videos: Mapping[str, VideoEntry], stamps: Mapping[str, str]) -> str:
+    """The table of wall times beside the videos; empty where there is none, or they are in several folders."""
+    folders = {parent(video.uri) for video in videos.values()}
+    return next((uri for uri in stamps if name(uri) in WALL_TIME_FILES and {parent(uri)} == folders), "")
 
 
 def _calibration(

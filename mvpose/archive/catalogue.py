@@ -31,6 +31,7 @@ from mvpose.archive.locations import absolute, is_text, stamp
 from mvpose.archive.picture_fit import PictureFit, fit_rig
 from mvpose.archive.video import probe
 from mvpose.archive.video_container import unreadable
+from mvpose.archive.wall_times import with_wall_times
 from mvpose.errors import ConfigError, MvposeError, VideoTooShortError
 from mvpose.records import Capture, ClockKind, Video
 
@@ -141,7 +142,8 @@ def _probe(
     try:
         content = stamps.get(video.uri) or stamp(video.uri)
         before = known.get(video.uri)
-        if before and before.stamp == content and before.clock and (fps := video.fps or before.stated_fps):
+        own_clock = before and before.clock and before.clock.kind is not ClockKind.WALL
+        if before and own_clock and before.stamp == content and (fps := video.fps or before.stated_fps):
             return replace(before, camera=camera, fps=fps, first_frame=video.first_frame, shown=())
         return replace(probe(video.uri, camera, video.fps), first_frame=video.first_frame, stamp=content)
     except OSError as error:
@@ -162,6 +164,9 @@ def _assembled(
     turns = dict(zip(calibration.rig.names, calibration.turns, strict=True))
     fits = tuple(video.picture_fit or PictureFit.AUTO for video in matched.videos.values())
     try:
+        if matched.wall_times:
+            stated = any(video.fps for video in matched.videos.values())
+            videos = with_wall_times(videos, matched.wall_times, keep_rate=stated)
         notes = _check_clock(videos)
         pairs = paired(videos, matched.pairing)
         rig, fitted = fit_rig(calibration.rig.select(names), videos, fits, tuple(turns[camera] for camera in names))

@@ -33,7 +33,7 @@ ENDS_TOGETHER = 1
 FEWEST_PAIRED = 0.5
 _ASK = 'Say which: `pairing = "clock"` or `pairing = "order"` in a capture.toml.'
 
-Ticks = Int64[np.ndarray, " n"]
+Ticks = Int64[np.ndarray, " _"]
 
 
 class Pairing(StrEnum):
@@ -85,8 +85,7 @@ def _step(ticks: Sequence[Ticks]) -> int:
     steps = np.concatenate([np.diff(own) for own in ticks])
     apart = [int(own[0] - ticks[0][0]) for own in ticks]
     common = int(np.gcd.reduce(np.concatenate([steps, apart])))
-    values, counts = np.unique(steps, return_counts=True)
-    return common if len(values) and values[np.argmax(counts)] == common else 1
+    return common if 2 * np.count_nonzero(steps == common) > len(steps) else 1
 
 
 def _require_one_reading(videos: Sequence[Video], ticks: Sequence[Ticks], told: str, numbered: bool) -> None:

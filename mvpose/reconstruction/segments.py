@@ -38,7 +38,7 @@ def _side_by_side(found: Sequence[tuple[slice, Poses3D]], num_frames: int) -> Po
     """The tracks of all parts, each with its frames filled and the others empty."""
     count = sum(len(poses.track_id) for _, poses in found)
 
-    def joined(values: Sequence[np.ndarray], empty: float) -> np.ndarray:
+    def joined(values: Sequence[np.ndarray], empty: float | int) -> np.ndarray:
         out = np.full((num_frames, count, *values[0].shape[2:]), empty, values[0].dtype)
         first = 0
         for (part, _), own in zip(found, values, strict=True):

@@ -1,0 +1,69 @@
+"""When frames were taken by the clock of the recording computer, from the table that caliscope writes beside videos.
+
+    timestamps.csv           cam_id, frame_time                         rows in any order
+    frame_time_history.csv   sync_index, port, frame_index, frame_time  frames of one sync_index belong together
+
+The k-th row of a camera by time is the k-th frame of its video; `frame_index` counts the camera's frames from before
+the recording. What caliscope infers (`inferred_timestamps.csv`) is no measurement and is not read.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from mvpose.archive.frame_clock import lattice, runs_of
+from mvpose.archive.locations import name, read_text
+from mvpose.errors import ConfigError
+from mvpose.records import ClockKind, FrameClock, Video
+
+WALL_TIME_FILES = ("timestamps.csv", "frame_time_history.csv")
+
+
+def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tuple[Video, ...]:
+    """The videos with the clock of a table, and with its rate: that of the header says how fast they are played.
+
+    ConfigError where the table cannot be read or does not have a row for every frame.
+    """
+    try:
+        text = read_text(uri).removeprefix("\ufeff")
+        rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+        cameras = [str(row.get("cam_id") or row["port"]) for row in rows]
+        times = np.array([float(row["frame_time"]) for row in rows])
+        shared = [int(row["sync_index"]) for row in rows] if rows and "sync_index" in rows[0] else None
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise ConfigError(
+            f"{uri} cannot be read as times of frames (columns cam_id and frame_time): {error!r}."
+        ) from error
+    places = [_rows_of(video, cameras, times, uri) for video in videos]
+    periods = [lattice(times[own]).period for own in places]
+    period = float(np.median(periods))
+    if not period > 0:
+        raise ConfigError(f"{uri}: its times do not rise.")
+    first = min(times[own[0]] for own in places)
+    ticks = np.array(shared) if shared else np.round((times - first) / period).astype(np.int64)
+    return tuple(
+        replace(
+            video,
+            clock=FrameClock(ClockKind.WALL, runs_of(ticks[own] - ticks.min())),
+            fps=video.fps if keep_rate else 1 / period,
+        )
+        for video, own in zip(videos, places, strict=True)
+    )
+
+
+def _rows_of(video: Video, cameras: list[str], times: np.ndarray, uri: str) -> np.ndarray:
+    """The places of a video's rows, by time: those of its file's name, or of the last number in it."""
+    stem = name(video.uri).rpartition(".")[0]
+    numbers = re.findall(r"\d+", stem)
+    names = {stem, *(str(int(number)) for number in numbers[-1:])}
+    own = np.flatnonzero([camera in names for camera in cameras])
+    if len(own) != video.num_frames:
+        raise ConfigError(
+            f"{uri} has {len(own)} times of {stem}, and its video {video.num_frames} frames: they are not of one "
+            "recording. Remove the table, or put the right one there."
+        )
+    return own[np.argsort(times[own], kind="stable")]
