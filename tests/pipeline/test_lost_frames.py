@@ -1,8 +1,10 @@
 """Footage that lost frames gives the poses of the instants that it shows."""
 
+import glob
 import os
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from mvpose.archive.catalogue import CatalogueConfig
 from mvpose.archive.run_folder import RunFolder
@@ -53,3 +55,10 @@ def test_a_break_in_the_numbers_is_a_break_in_time_and_every_instant_has_its_pos
     broken, times = worst_error_m(tmp_path, "broken", {}, apart=600)
     assert broken < 1.5 * whole
     np.testing.assert_allclose(times, (np.arange(FRAMES) + 600 * (np.arange(FRAMES) >= 12)) / 30)
+    files = glob.glob(f"{tmp_path}/broken-run/tracks/trial/*.parquet")
+    for table in map(pq.read_table, files):
+        sides = {
+            (track, frame >= 12)
+            for track, frame in zip(*(table[c].to_pylist() for c in ("track", "frame")), strict=True)
+        }
+        assert len(sides) == len({track for track, _ in sides}), "a track goes on across the break"
