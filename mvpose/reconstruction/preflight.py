@@ -34,12 +34,13 @@ LENGTHS_S = 0.5
 class PreflightConfig:
     """What is looked at."""
 
-    runs: int = 6
+    runs: int = 4
     """Stretches of time, evenly spread over the capture."""
-    run_frames: int = 48
+    run_frames: int = 72
     """Consecutive frames of each."""
-    max_shift: int = 12
-    """Frames by which a camera may be early or late and still be found so; a run must be three times as long."""
+    max_shift: int = 24
+    """Frames by which a camera may be early or late and still be found so; a run must be three times as long. Of a
+    shorter capture it is a third."""
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
@@ -103,14 +104,17 @@ def _findings(
         rig = exchanged(rig, *exchange.views)
     people = sighted(keypoints, run, rig, fps)
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
-    mended_rig = rig
+    mended_rig, limit = rig, min(config.max_shift, int(np.bincount(run).max()) // 3)
     for _ in range(PASSES):
-        timings, shifts = synchronised(people.body, mended_rig, config.max_shift)
+        timings, shifts = synchronised(people.body, mended_rig, limit)
         in_step = people.shifted(shifts)
         turns, mended_rig = mended(in_step.body, rig, verdicts.TURN_WARN)
         if not turns:
             break
-    found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
+    if np.bincount(run).max() == 1:
+        found.append(verdicts.of_instants())
+    else:
+        found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
     found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, mended_rig).tolist(), in_step, rig)
     return found + verdicts.of_room(measured_room(in_step, mended_rig), rig)
 
