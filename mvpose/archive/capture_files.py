@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from mvpose.archive.capture_toml import CAPTURE_TOML, CaptureSettings, VideoEntry, read_capture_toml
 from mvpose.archive.locations import Entry, inputs, is_text, name
 from mvpose.archive.safe_names import safe_path
-from mvpose.archive.wall_times import WALL_TIME_FILES
+from mvpose.archive.wall_times import WALL_TIMES_FOLDER, is_wall_times
 from mvpose.errors import ConfigError
 
 MAX_DEPTH = 8
@@ -217,7 +217,7 @@ class _Footage:
 
 
 def _footage(listing: Sequence[Entry]) -> _Footage:
-    found = _Footage()
+    found = _Footage(stamps=_wall_times(listing))
     for entry in listing:
         kind = name(entry.uri).lower()
         if kind not in FOOTAGE_FOLDERS:
@@ -292,6 +292,15 @@ def _phone_video(trial: Entry, found: _Footage) -> tuple[str, VideoEntry] | None
     return next((("sync" if synchronised else "raw", video) for video in chosen.values()), None)
 
 
+def _wall_times(listing: Sequence[Entry]) -> dict[str, str]:
+    """Stamps of the tables of times in a folder, and in the folder for them in it."""
+    found = {e.uri: e.stamp for e in listing if is_wall_times(name(e.uri))}
+    for entry in listing:
+        if entry.is_folder and name(entry.uri) == WALL_TIMES_FOLDER:
+            found |= {e.uri: e.stamp for e in inputs(entry.uri) if is_wall_times(name(e.uri))}
+    return found
+
+
 def videos_in(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
     """Video files by name without suffix. ConfigError where two differ in the suffix alone, or in upper case."""
     by_stem: dict[str, list[Entry]] = defaultdict(list)
@@ -303,6 +312,5 @@ def videos_in(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, Vid
                 f"{' and '.join(name(e.uri) for e in same)} are two files of one camera. Keep the one that is meant in "
                 f"this folder, or name it in a {CAPTURE_TOML}."
             )
-    beside = [e for e in listing if name(e.uri) in WALL_TIME_FILES]
-    stamps |= {e.uri: e.stamp for e in (*(e for (e,) in by_stem.values()), *beside)}
+    stamps |= {e.uri: e.stamp for (e,) in by_stem.values()} | _wall_times(listing)
     return {name(e.uri).rpartition(".")[0]: VideoEntry(uri=e.uri) for (e,) in by_stem.values()}

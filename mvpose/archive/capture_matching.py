@@ -16,7 +16,7 @@ from mvpose.archive.locations import name, parent
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.archive.safe_names import safe_path
 from mvpose.archive.trial_folders import Trials, all_trials
-from mvpose.archive.wall_times import WALL_TIME_FILES
+from mvpose.archive.wall_times import wall_times_of
 from mvpose.errors import CalibrationError, ConfigError, MvposeError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
 
@@ -160,14 +160,9 @@ def _matched(
         notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
     own = {video.uri: files.stamps[video.uri] for video in of_camera.values() if video.uri in files.stamps}
-    wall_times = _wall_times(of_camera, files.stamps)
+    folders = {parent(video.uri) for video in of_camera.values()}
+    wall_times = wall_times_of(folders.pop(), files.stamps) if len(folders) == 1 else ""
     return Matched(capture_id, calibration, of_camera, files.settings.pairing, wall_times, own, notes)
-
-
-def _wall_times(videos: Mapping[str, VideoEntry], stamps: Mapping[str, str]) -> str:
-    """The table of wall times beside the videos; empty where there is none, or they are in several folders."""
-    folders = {parent(video.uri) for video in videos.values()}
-    return next((uri for uri in stamps if name(uri) in WALL_TIME_FILES and {parent(uri)} == folders), "")
 
 
 def _calibration(

@@ -1,26 +1,51 @@
-"""When frames were taken by the clock of the recording computer, from the table that caliscope writes beside videos.
+"""When frames were taken by the clock of the recording computer, from the table that a recorder writes beside videos.
 
-    timestamps.csv           cam_id, frame_time                         rows in any order
+    timestamps.csv           cam_id, frame_time                         caliscope, rows in any order
     frame_time_history.csv   sync_index, port, frame_index, frame_time  frames of one sync_index belong together
+    *_timestamps.csv         timestamp_from_zero_s                      FreeMoCap, also in a folder `timestamps`
 
-The k-th row of a camera by time is the k-th frame of its video; `frame_index` counts the camera's frames from before
-the recording. What caliscope infers (`inferred_timestamps.csv`) is no measurement and is not read.
+In caliscope's the k-th row of a camera by time is the k-th frame of its video; `frame_index` counts the camera's frames
+from before the recording. What it infers (`inferred_timestamps.csv`) is no measurement and is not read. FreeMoCap grabs a
+frame of every camera at a time: row k is frame k of all of its videos.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from mvpose.archive.frame_clock import lattice, runs_of
-from mvpose.archive.locations import name, read_text
+from mvpose.archive.locations import name, parent, read_text
 from mvpose.errors import ConfigError
 from mvpose.records import ClockKind, FrameClock, Video
 
-WALL_TIME_FILES = ("timestamps.csv", "frame_time_history.csv")
+WALL_TIMES_FOLDER = "timestamps"
+_OF_ALL = "timestamp_from_zero_s"
+_INFERRED = "inferred_timestamps.csv"
+_NAMES = ("timestamps.csv", "frame_time_history.csv")
+
+
+def is_wall_times(own_name: str) -> bool:
+    """Whether a file of this name is a recorder's table of times."""
+    return own_name in _NAMES or (own_name.endswith("_timestamps.csv") and own_name != _INFERRED)
+
+
+def wall_times_of(folder: str, files: Iterable[str]) -> str:
+    """Of the locations of `files` the table of the videos in a folder; empty where there is none.
+
+    ConfigError where there are several.
+    """
+    places = (folder, f"{folder}/{WALL_TIMES_FOLDER}", f"{parent(folder)}/{WALL_TIMES_FOLDER}")
+    found = [file for file in files if is_wall_times(name(file)) and parent(file) in places]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{' and '.join(sorted(map(name, found)))} are tables of times of the same videos. Keep one of them."
+        )
+    return next(iter(found), "")
 
 
 def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tuple[Video, ...]:
@@ -31,6 +56,8 @@ def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tup
     try:
         text = read_text(uri).removeprefix("\ufeff")
         rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+        if rows and _OF_ALL in rows[0]:
+            return _with_times_of_all(videos, np.array([float(row[_OF_ALL]) for row in rows]), uri, keep_rate)
         cameras = [str(row.get("cam_id") or row["port"]) for row in rows]
         times = np.array([float(row["frame_time"]) for row in rows])
         shared = [int(row["sync_index"]) for row in rows] if rows and "sync_index" in rows[0] else None
@@ -53,6 +80,21 @@ def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tup
         )
         for video, own in zip(videos, places, strict=True)
     )
+
+
+def _with_times_of_all(videos: tuple[Video, ...], times: np.ndarray, uri: str, keep_rate: bool) -> tuple[Video, ...]:
+    """The videos with a clock that they share, frame by frame."""
+    others = [f"{video.camera} {video.num_frames}" for video in videos if video.num_frames != len(times)]
+    if others:
+        raise ConfigError(
+            f"{uri} has {len(times)} times, and the videos other numbers of frames ({', '.join(others)}): they are not "
+            "of one recording. Remove the table, or put the right one there."
+        )
+    if not (np.diff(times) > 0).all():
+        raise ConfigError(f"{uri}: its times do not rise.")
+    found = lattice(times)
+    clock = FrameClock(ClockKind.WALL, runs_of(found.ticks))
+    return tuple(replace(video, clock=clock, fps=video.fps if keep_rate else 1 / found.period) for video in videos)
 
 
 def _rows_of(video: Video, cameras: list[str], times: np.ndarray, uri: str) -> np.ndarray:

@@ -169,6 +169,26 @@ def test_wall_times_of_the_recorder_pair_its_videos_and_give_their_rate(tmp_path
     assert own == [-1, -1, *range(31), -1, *range(31, 57)]
 
 
+@pytest.mark.parametrize("folder", ["synchronized_videos", "synchronized_videos/timestamps", "timestamps"])
+def test_times_of_freemocap_give_the_rate_and_the_pauses_of_its_videos(tmp_path, folder):
+    """Row k is frame k of every camera: 10 frames/s in files that play at 30, and three frames that nobody has."""
+    numbered_videos(tmp_path, {})
+    os.rename(f"{tmp_path}/w/videos", f"{tmp_path}/w/synchronized_videos")
+    os.makedirs(f"{tmp_path}/w/{folder}", exist_ok=True)
+    rows = [f"{k},{(k + 3 * (k >= 20)) / 10}" for k in range(60)]
+    table = f"{tmp_path}/w/{folder}/walk_timestamps.csv"
+    with open(table, "w") as file:
+        file.write("\n".join([",timestamp_from_zero_s", *rows]))
+    (capture,) = find_captures(str(tmp_path), CatalogueConfig()).captures
+    assert capture.fps == pytest.approx(10.0) and capture.num_frames == 63
+    for video in capture.videos:
+        assert video.frames_of(np.arange(63)).tolist() == [*range(20), -1, -1, -1, *range(20, 60)]
+    with open(table, "w") as file:
+        file.write("\n".join([",timestamp_from_zero_s", *rows[:-1]]))
+    (problem,) = find_captures(str(tmp_path), CatalogueConfig()).problems
+    assert "59 times" in problem.detail and "cam01 60" in problem.detail
+
+
 def test_a_rate_that_no_camera_has_or_that_the_file_contradicts_is_asked_for(tmp_path):
     fast = write_numbered(f"{tmp_path}/fast.mp4", 20, ticks=[75 * k for k in range(20)])
     with pytest.raises(ConfigError, match=r"time stamps say 1200 frames/s.*`fps`"):
