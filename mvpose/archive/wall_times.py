@@ -5,8 +5,8 @@
     *_timestamps.csv         timestamp_from_zero_s                      FreeMoCap, also in a folder `timestamps`
 
 In caliscope's the k-th row of a camera by time is the k-th frame of its video; `frame_index` counts the camera's frames
-from before the recording. What it infers (`inferred_timestamps.csv`) is no measurement and is not read. FreeMoCap grabs a
-frame of every camera at a time: row k is frame k of all of its videos.
+from before the recording. What it infers (`inferred_timestamps.csv`) is no measurement and is not read. FreeMoCap takes
+a frame of every camera at a time: row k is frame k of all of its videos.
 """
 
 from __future__ import annotations
