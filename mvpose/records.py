@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -76,6 +77,14 @@ class Video:
         run = np.maximum(np.searchsorted(starts, frames, side="right") - 1, 0)
         place = frames - starts[run]
         return np.where((place >= 0) & (place < counts[run]), own[run] + place, -1)
+
+    def place_of(self, frame: float) -> float:
+        """Where a frame of this video, or a moment between two, is among the frames of the capture."""
+        if not self.shown:
+            return frame - self.first_frame
+        run = max(bisect_right([own for _, own, _ in self.shown], frame) - 1, 0)
+        start, own, _ = self.shown[run]
+        return start + frame - own
 
 
 Breaks = tuple[tuple[int, int], ...]

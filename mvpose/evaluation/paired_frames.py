@@ -75,11 +75,11 @@ def _frames_of_run_a_frame(capture: Capture, fps: float) -> float:
 def _exact(capture: Capture, videos: dict[str, Video], sample: Sample, ratio: float) -> float:
     """The place of a sample's instant among the run's frames; ConfigError where its cameras disagree."""
     own = {
-        name: (sample.frame if picture.frame < 0 else picture.frame) * ratio - videos[name].first_frame
+        name: videos[name].place_of((sample.frame if picture.frame < 0 else picture.frame) * ratio)
         for name, picture in zip(sample.rig.names, sample.pictures, strict=True)
         if name in videos
     }
-    places = set(own.values()) or {sample.frame * ratio - video.first_frame for video in capture.videos}
+    places = set(own.values()) or {video.place_of(sample.frame * ratio) for video in capture.videos}
     if len(places) > 1:
         raise ConfigError(
             f"{capture.capture_id}: frame {sample.frame} of the truth would be frame "

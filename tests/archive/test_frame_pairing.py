@@ -216,3 +216,17 @@ def test_a_video_whose_time_stamps_say_that_frames_were_lost_is_not_shifted(tmp_
     own = capture.videos[1].frames_of(np.arange(60))
     assert np.flatnonzero(own < 0).tolist() == sorted(frames)
     assert own[own >= 0].tolist() == [*range(60 - len(frames))]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=5))
+def test_the_place_of_a_frame_is_where_the_capture_shows_it(runs):
+    """Stretches of so many frames, each after a gap."""
+    shown, at, own = [], 0, 2
+    for gap, count in runs:
+        shown.append((at + gap, own, count))
+        at, own = at + gap + count, own + count
+    video = Video("cam01", "a.mp4", 30.0, own, (64, 48), shown=tuple(shown))
+    frames = np.arange(at)
+    found = video.frames_of(frames)
+    assert [video.place_of(float(f)) for f in found[found >= 0]] == frames[found >= 0].tolist()
+    assert Video("cam01", "a.mp4", 30.0, 9, (64, 48), first_frame=3).place_of(5.5) == 2.5
