@@ -254,8 +254,8 @@ class _Rig:
     def glued(self, footage: Sequence[str], by_name: bool) -> Iterator[Reading]:
         """Readings in which trial and camera touch within a run, the camera at its end or its start, of one width.
 
-        They speak against another reading only if they explain all names. A camera that is named is not cut at its
-        start.
+        They speak against another reading only if they explain all names. Where cameras are named, they are named in
+        these readings too, and not cut at their start.
         """
         longest = max(stop - start for name in footage for _, start, stop in _runs(name))
         most = max(len(_runs(name)) for name in footage)
@@ -265,7 +265,7 @@ class _Rig:
                     reading = {}
                     for name in footage:
                         place = self._cut(name, position, width, is_first)
-                        if place is None:
+                        if place is None or (by_name and not place.is_named):
                             break
                         reading[name] = place
                     else:
@@ -280,7 +280,10 @@ class _Rig:
         camera = self._keys.get((_value(name[slice(*cut)]),)) if start <= cut[0] and cut[1] <= stop else None
         if camera is None or not (name[cut[1] :] if is_first else name[: cut[0]]):
             return None  # a trial has a name
-        return Place(camera, position, position, name[: cut[0]] + MARK + name[cut[1] :], False)
+        first = position if is_first else len(runs) - 1 - position
+        texts = [text if i != first else _value(name[slice(*cut)]) for i, (text, _, _) in enumerate(runs)]
+        trial = name[: cut[0]] + MARK + name[cut[1] :]
+        return Place(camera, position, position, trial, self._is_named(camera, texts, first))
 
 
 @functools.lru_cache(maxsize=8192)
