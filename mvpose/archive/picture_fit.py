@@ -116,8 +116,8 @@ def _quarter_turns(size: tuple[int, int], video: Video, fit: PictureFit, stated:
     raise CalibrationError(
         f"{video.camera}: {video.uri} is marked as shown turned by {degrees} degrees, and its calibration may be for "
         f"the picture as shown or as stored. Say which under [videos] in a capture.toml: {video.camera} = "
-        f'{{ uri = "...", picture_fit = "turn_0" }} if it is for the picture as shown, "turn_{degrees}" if for the one as stored. '
-        "`picture_fit` of a whole capture turns all of its videos."
+        f'{{ uri = "...", picture_fit = "turn_0" }} if it is for the picture as shown, "turn_{degrees}" if for the '
+        "one as stored. `picture_fit` of a whole capture turns all of its videos."
     )
 
 
