@@ -11,6 +11,7 @@ import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from mvpose.archive.commits import remove_file
 from mvpose.archive.locations import filesystem, is_remote, join, name
@@ -100,7 +101,8 @@ def remove_attempts(run_uri: str) -> list[str]:
     root = join(run_uri, "attempts")
     fs, path = filesystem(root)
     if is_remote(run_uri):
-        found = {key[len(path) + 1 :]: entry["size"] for key, entry in fs.find(path, detail=True).items()}
+        listed: Any = fs.find(path, detail=True)
+        found = {key[len(path) + 1 :]: entry["size"] for key, entry in listed.items()}
         own = {key for key, size in found.items() if is_attempt(key, size)}
         if own:
             fs.rm([f"{path}/{key}" for key in own])

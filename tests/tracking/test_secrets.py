@@ -16,9 +16,10 @@ import pytest
 from mvpose import cli, tracking
 from mvpose.commands.reconstruct import Reconstruct
 from mvpose.config import flatten
-from mvpose.errors import ConfigError
+from mvpose.errors import ConfigError, ResultsError
 from mvpose.tracking import TrackingConfig, UnreachableError
 from mvpose.tracking.delivery import client_of, remote_run
+from mvpose.tracking.output_record import output_record
 from mvpose.tracking.registry import resolve
 from mvpose.tracking.spool import Arrived, Spool
 from tests.pipeline import coded_footage
@@ -106,6 +107,14 @@ def test_an_output_s_own_address_is_compared_and_never_called(own, listener, tmp
     client = client_of(own)
     assert client.get_run(remote_run(client, "abc123") or "").data.metrics["clips"] == 1.0
     assert calls == []
+
+
+@pytest.mark.parametrize("planted", [None, "[" * 100_000, "{}", '{"run_id": "../x", "uri": ""}', '{"run_id": 1}'])
+def test_a_record_in_an_output_that_is_none_is_refused(tmp_path, planted):
+    path = tmp_path / "tracking.json"
+    os.makedirs(path) if planted is None else path.write_text(planted)
+    with pytest.raises(ResultsError, match="is no record of a run"):
+        output_record(str(tmp_path))
 
 
 def test_a_spool_s_own_address_is_compared_and_never_called(own, listener, tmp_path):
