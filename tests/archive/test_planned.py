@@ -80,7 +80,8 @@ def test_a_plan_needs_no_rig_to_know_a_capture(few_at_once):
     laid = lay_out([capture("one")], plan_of)
     (told,) = listed(laid.catalogue)
     assert told.num_frames == capture("one").num_frames == 25 and told.rig_digest == rig_digest(RIG)
-    assert told.footage == tuple((name, v, f"stamp{v}") for v, name in enumerate(RIG.names))
+    assert told.footage == tuple((name, v, f"stamp{v}", 25 + v, 640, 480, []) for v, name in enumerate(RIG.names))
+    assert (told.fps, told.breaks, told.assumed_unit) == (30.0, (), None)
 
 
 def test_the_digest_is_that_of_all_tasks_and_problems_at_once(few_at_once):
