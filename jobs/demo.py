@@ -3,8 +3,8 @@
 import os
 import sys
 
-from mvpose.archive.demo_footage import make_demo_archive
 from mvpose.cli import run
+from mvpose.footage.demo_footage import make_demo_archive
 
 FOLDER = os.path.abspath(os.environ.get("MVPOSE_DEMO", "demo"))
 COMPLETE_WITH_FAILURES = 3

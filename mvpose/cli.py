@@ -122,8 +122,8 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
     at = arguments.index("--config")
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")
-    from mvpose.archive.locations import exists, read_text
     from mvpose.config import MAX_TOML_BYTES, load_toml
+    from mvpose.storage.locations import exists, read_text
 
     uri = arguments[at + 1]
     if not exists(uri):
@@ -133,7 +133,7 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
 
 def _refuse_credentials(value: Any) -> None:
     """ConfigError where an S3 location of the settings has credentials in it, before anything is printed."""
-    from mvpose.archive.locations import refuse_credentials
+    from mvpose.storage.locations import refuse_credentials
 
     if isinstance(value, str):
         refuse_credentials(value)

@@ -146,7 +146,7 @@ PANOPTIC19 = Skeleton(
 )  # fmt: skip
 
 # The joints of rendered people: `remap` gives COCO17, HUMAN36M17 and PANOPTIC19 whole, and BODY25 but for its feet.
-# Where each one lies, and how far from what other data sets mean by it: mvpose/datasets/rendered/anatomy.py.
+# Where each one lies, and how far from what other data sets mean by it: mvpose/rendering/anatomy.py.
 RENDERED = Skeleton(
     "rendered22",
     _FACE + _LIMBS + ("hip", "spine", "thorax", "neck", "head"),

@@ -63,7 +63,7 @@ WRONG_NAMES = {
     "action": (["models", "fetsh"], "fetch"),
     "benchmark": (["evaluate", "m", "--benchmark", "rendered-rig4"], "did you mean rendered-ring4?"),
     "protocol": (["evaluate", "m", "--data", "t", "--protocol", "human36m-every-64"], "did you mean human36m-every64?"),
-    "detector": (["check", "{archive}", "--detector.detector", "mvpose.models.detector:TopDwnDetector"],
+    "detector": (["check", "{archive}", "--detector.detector", "mvpose.models.detection.detector:TopDwnDetector"],
                  "did you mean TopDownDetector?"),
     "card": (["check", "{archive}", "--detector.person-card", "yolox_tiny_humanat"],
              "did you mean yolox_tiny_humanart?"),

@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from mvpose.archive.capture_toml import CAPTURE_TOML, read_capture_toml
 from mvpose.cli import VERBS, parse
+from mvpose.footage.capture_toml import CAPTURE_TOML, read_capture_toml
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

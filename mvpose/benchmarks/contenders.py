@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from mvpose.benchmarks.observations import Observations
+from mvpose.benchmarks.drawn_observations import Observations
 from mvpose.geometry.robust import triangulate_irls, triangulate_robust
 from mvpose.geometry.triangulation import DltMethod, Engine, triangulate
 

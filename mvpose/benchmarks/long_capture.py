@@ -16,21 +16,21 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose import scenes
-from mvpose.archive.catalogue import CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import read_capture, written
-from mvpose.archive.locations import join
-from mvpose.archive.store import ClipStore
-from mvpose.archive.tables import TableInfo, keypoints_to_table
-from mvpose.benchmarks.finished_run import SIZE, Claimed
 from mvpose.benchmarks.machine import peak_mib
+from mvpose.benchmarks.run_bookkeeping import SIZE, Claimed
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
+from mvpose.footage.catalogue import CatalogueConfig, look_through
+from mvpose.footage.catalogue_table import read_capture, written
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Kind
+from mvpose.run.pose_tables import TableInfo, keypoints_to_table
+from mvpose.run.store import ClipStore
 from mvpose.scenes import Scene
+from mvpose.storage.locations import join
 
 T = TypeVar("T")
 

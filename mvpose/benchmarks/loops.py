@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvpose.models.cube import Cube
+from mvpose.models.volumes.cube import Cube
 
 
 def unprojected(

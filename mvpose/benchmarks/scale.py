@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.video import probe, read_frames
-from mvpose.benchmarks.finished_run import planning_costs
 from mvpose.benchmarks.long_capture import memory_costs
+from mvpose.benchmarks.run_bookkeeping import planning_costs
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.video.frames import probe, read_frames
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Kind
+from mvpose.run.run_folder import RunFolder
 
 CAMERAS = 4
 LEAST_CLIPS = 10

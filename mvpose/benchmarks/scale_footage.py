@@ -12,11 +12,11 @@ import torch
 from jaxtyping import UInt8
 
 from mvpose import scenes
-from mvpose.archive.calibration_export import pose2sim_toml
-from mvpose.archive.video_writer import repeat_video, write_video
 from mvpose.config import digest
+from mvpose.exchange.calibration_export import pose2sim_toml
+from mvpose.footage.video.video_writer import repeat_video, write_video
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detector import DetectorConfig, People
+from mvpose.models.detection.detector import DetectorConfig, People
 
 STAND_IN = "mvpose.benchmarks.scale_footage:StandIn"
 FPS = 30.0

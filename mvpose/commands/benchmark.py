@@ -8,13 +8,13 @@ import tyro
 
 from mvpose.benchmarks import cover, detection, job, memory, models, overhead, scale, triangulation
 from mvpose.benchmarks.cover import CoverBenchmark
-from mvpose.benchmarks.detection import DetectionBenchmark
-from mvpose.benchmarks.job import JobBenchmark
+from mvpose.benchmarks.detector_recall import DetectionBenchmark
+from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
-from mvpose.benchmarks.models import ModelsBenchmark
+from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
-from mvpose.benchmarks.triangulation import TriangulationBenchmark
+from mvpose.benchmarks.solvers import TriangulationBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
-from mvpose.archive.commits import write_whole
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
-from mvpose.models.detector import Detector, DetectorConfig, People, load_detector
+from mvpose.footage.catalogue import Catalogue, CatalogueConfig, find_captures
+from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
 from mvpose.pipeline.detection import detected
 from mvpose.pipeline.stages import chunks_of_views, stack_people
-from mvpose.reconstruction.findings import Check as Subject
-from mvpose.reconstruction.findings import Finding, Preflight, Status
-from mvpose.reconstruction.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
+from mvpose.quality.findings import Check as Subject
+from mvpose.quality.findings import Finding, Preflight, Status
+from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.records import Capture, Clip, Keypoints2D
+from mvpose.storage.commits import write_whole
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}
 # Pairs of cameras told in full; a rig of 31 has 465, and one camera that is off spoils 30 of them.

@@ -9,28 +9,28 @@ from typing import Annotated
 import cv2
 import tyro
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.datasets import conversion
 from mvpose.datasets.crops import CropConfig
-from mvpose.datasets.finished_run import FinishedRun
 from mvpose.datasets.human36m import Human36M
 from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
 from mvpose.datasets.panoptic import Panoptic
 from mvpose.datasets.pose_clusters import clusters_of
 from mvpose.datasets.protocols import protocol_named, read_protocol
-from mvpose.datasets.rendered.corpus import Rendered
-from mvpose.datasets.rendered.renderer import renderer
+from mvpose.datasets.run_labels import FinishedRun
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.shelf_campus import ShelfCampus
 from mvpose.datasets.statistics import measured
 from mvpose.datasets.total_capture import TotalCapture
 from mvpose.errors import ConfigError
-from mvpose.pipeline.datasets import convert
+from mvpose.metrics.pose_structure import save_clusters
+from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pose_structure import save_clusters
+from mvpose.rendering.corpus import Rendered
+from mvpose.rendering.renderer import renderer
 from mvpose.report.sample_sheet import sample_sheet
+from mvpose.storage.commits import write_whole
+from mvpose.storage.output_folder import require_output
 
 COMPLETE, WITH_PROBLEMS = 0, 3
 

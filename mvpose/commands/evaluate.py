@@ -9,24 +9,24 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, join, read_bytes
-from mvpose.archive.output_folder import claim_output
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
 from mvpose.errors import ConfigError, VideoError
 from mvpose.evaluation.answers import Judgement
-from mvpose.evaluation.benchmarks import benchmark_named
 from mvpose.evaluation.comparison import markdown, write_comparison
-from mvpose.evaluation.evaluate import Evaluation, TruthTable, evaluate, open_model
+from mvpose.evaluation.evaluation_page import evaluation_page
+from mvpose.evaluation.named_benchmarks import benchmark_named
 from mvpose.evaluation.network import NetworkConfig
-from mvpose.evaluation.page import evaluation_page
+from mvpose.evaluation.subject_errors import Evaluation, TruthTable, evaluate, open_model
 from mvpose.evaluation.summary import SUMMARY, by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
-from mvpose.pipeline.datasets import convert
+from mvpose.metrics.pose_structure import load_clusters
+from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pose_structure import load_clusters
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import exists, join, read_bytes
+from mvpose.storage.output_folder import claim_output
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import REGISTRY, resolve
 

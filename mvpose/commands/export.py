@@ -11,31 +11,31 @@ from typing import Literal
 
 import tyro
 
-from mvpose.archive.calibration_export import (
+from mvpose.config import nearest
+from mvpose.errors import ConfigError, MvposeError
+from mvpose.exchange.calibration_export import (
     anipose_toml,
     easymocap_yaml,
     opencv_yaml,
     panoptic_json,
     pose2sim_toml,
 )
-from mvpose.archive.commits import write_whole
-from mvpose.archive.export.anipose_project import anipose_files
-from mvpose.archive.export.bvh import bvh_files
-from mvpose.archive.export.c3d import c3d_files
-from mvpose.archive.export.csv import long_csv_files, wide_csv_files
-from mvpose.archive.export.nwb import nwb_files
-from mvpose.archive.export.openpose_json import openpose_files
-from mvpose.archive.export.pose2sim_project import pose2sim_files
-from mvpose.archive.export.recording import File, Recording, measured_recording
-from mvpose.archive.export.trc import trc_files
-from mvpose.archive.locations import join
-from mvpose.archive.output_folder import require_output
-from mvpose.archive.run_folder import RunFolder
-from mvpose.config import nearest
-from mvpose.errors import ConfigError, MvposeError
+from mvpose.exchange.export.anipose_project import anipose_files
+from mvpose.exchange.export.bvh import bvh_files
+from mvpose.exchange.export.c3d import c3d_files
+from mvpose.exchange.export.csv import long_csv_files, wide_csv_files
+from mvpose.exchange.export.nwb import nwb_files
+from mvpose.exchange.export.openpose_json import openpose_files
+from mvpose.exchange.export.pose2sim_project import pose2sim_files
+from mvpose.exchange.export.recording import File, Recording, measured_recording
+from mvpose.exchange.export.trc import trc_files
 from mvpose.geometry.camera import CameraRig
-from mvpose.reconstruction.filters import FilteredPoses
 from mvpose.records import CapturePlan, Keypoints2D, Poses3D
+from mvpose.run.run_folder import RunFolder
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import join
+from mvpose.storage.output_folder import require_output
+from mvpose.temporal.filters import FilteredPoses
 
 PoseFormat = Literal["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "nwb"]
 CameraFormat = Literal[

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.archive.catalogue import CatalogueConfig
-from mvpose.archive.keypoint_import import (
+from mvpose.commands.reconstruct import Reconstruct, run_job
+from mvpose.errors import ConfigError
+from mvpose.exchange.keypoints import (
     DeepLabCutImport,
     OpenPoseImport,
     Pose2SimImport,
     SleapImport,
 )
-from mvpose.commands.reconstruct import Reconstruct, run_job
-from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.catalogue import CatalogueConfig
+from mvpose.models.detection.detector import DetectorConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import Found, Problem, known_videos, written
-from mvpose.archive.locations import exists
 from mvpose.errors import ConfigError
+from mvpose.footage.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.footage.catalogue_table import Found, Problem, known_videos, written
 from mvpose.records import Capture, Video
+from mvpose.storage.locations import exists
 
 COMPLETE, WITH_PROBLEMS = 0, 3
 

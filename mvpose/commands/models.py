@@ -7,9 +7,9 @@ from typing import Literal
 
 import tyro
 
-from mvpose.archive.weights import fetch
 from mvpose.errors import WeightsError
-from mvpose.models.cards import card_names, locate, read_card
+from mvpose.models.detection.cards import card_names, locate, read_card
+from mvpose.models.detection.weights import fetch
 
 
 @dataclass(frozen=True, kw_only=True)

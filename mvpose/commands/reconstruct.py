@@ -11,20 +11,20 @@ from typing import Annotated
 import tyro
 
 from mvpose import tracking
-from mvpose.archive.catalogue_table import listed
-from mvpose.archive.figure_table import FigureTable
-from mvpose.archive.keypoint_import import KeypointImport
-from mvpose.archive.locations import join
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.run_summary import Summary
-from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
 from mvpose.errors import ConfigError, MvposeError
-from mvpose.models.detector import load_detector
+from mvpose.exchange.keypoints import KeypointImport
+from mvpose.footage.catalogue_table import listed
+from mvpose.models.detection.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
+from mvpose.run.figure_table import FigureTable
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.run_summary import Summary
+from mvpose.run.store import ClipStore
+from mvpose.storage.locations import join
 
 # What an estimate assumes: camera-frames a second and core of the default detector (measured on 1080p H.264, 4
 # cameras), and bytes a camera and frame of all tables.

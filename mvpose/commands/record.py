@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import tyro
 
-from mvpose.archive.locations import join
-from mvpose.archive.output_folder import claim_output
-from mvpose.archive.run_folder import RunFolder
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, ResultsError, VideoError
 from mvpose.records import CapturePlan
-from mvpose.report.recording import RecordingConfig, write_recording
+from mvpose.report.rerun_recording import RecordingConfig, write_recording
 from mvpose.report.subject import CaptureReport
+from mvpose.run.run_folder import RunFolder
+from mvpose.storage.locations import join
+from mvpose.storage.output_folder import claim_output
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from mvpose.archive.locations import exists, join
 from mvpose.errors import ConfigError
+from mvpose.storage.locations import exists, join
 from mvpose.tracking import TrackingConfig, tracking_uri
 from mvpose.tracking.registry import register
 

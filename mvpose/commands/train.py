@@ -8,16 +8,16 @@ from typing import Annotated
 import tyro
 
 from mvpose import tracking
-from mvpose.archive.locations import absolute, join
-from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
+from mvpose.storage.locations import absolute, join
+from mvpose.storage.output_folder import require_output
 from mvpose.tracking import TrackingConfig
-from mvpose.training.config import ComputeConfig, TrainConfig
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
-from mvpose.training.progress import Report, told
-from mvpose.training.run import begin_training, finished, run_id_of, train
+from mvpose.training.metrics_log import Report, told
+from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_run import begin_training, finished, run_id_of, train
 
 
 @dataclass(frozen=True, kw_only=True)

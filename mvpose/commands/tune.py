@@ -12,20 +12,20 @@ from typing import Annotated
 import tyro
 
 from mvpose import tracking
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, exists, join, name
-from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
 from mvpose.report.sweep_plots import Scale, importance_bars, parallel_coordinates
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import absolute, exists, join, name
+from mvpose.storage.output_folder import require_output
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
-from mvpose.training.config import ComputeConfig, TrainConfig
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
-from mvpose.training.progress import told
-from mvpose.training.run import finished, train
+from mvpose.training.metrics_log import told
+from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_run import finished, train
 from mvpose.training.tuning import SweepConfig, begin_sweep, check_sweep, sweep, training_of
 from mvpose.training.tuning_results import importance, numbered, trials_json, trials_markdown
 from mvpose.training.tuning_space import Choice, Integer, LogUniform, Space, applied

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import tyro
 
-from mvpose.archive.verification import verify_run
 from mvpose.errors import ConfigError
+from mvpose.run.verification import verify_run
 
 SOUND, UNSOUND = 0, 4
 TOLD = 50

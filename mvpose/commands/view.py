@@ -13,10 +13,6 @@ import numpy as np
 import tyro
 
 from mvpose import tracking
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, is_remote, join, read_text
-from mvpose.archive.output_folder import claim_output
-from mvpose.archive.run_folder import RunFolder, Summary
 from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
 from mvpose.records import CapturePlan
@@ -24,6 +20,10 @@ from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
 from mvpose.report.run_report import PAGE, ReportConfig, write_report
 from mvpose.report.subject import CaptureReport, folder_name
+from mvpose.run.run_folder import RunFolder, Summary
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import absolute, is_remote, join, read_text
+from mvpose.storage.output_folder import claim_output
 from mvpose.tracking import TrackingConfig, tracking_uri
 
 STAMP = "made_of.json"

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from mvpose.archive.commits import create_once
-from mvpose.archive.locations import exists, join, read_text
-from mvpose.archive.safe_names import safe_path
 from mvpose.config import differences, flatten
 from mvpose.datasets.crops import CropConfig, cropped_samples
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import SCHEMA_VERSION, write_samples
 from mvpose.errors import ConfigError, MvposeError, ResultsError
 from mvpose.skeleton import Skeleton
+from mvpose.storage.commits import create_once
+from mvpose.storage.locations import exists, join, read_text
+from mvpose.storage.safe_names import safe_path
 
 
 @runtime_checkable

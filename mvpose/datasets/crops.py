@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from mvpose.archive.image_folder import read_picture
-from mvpose.archive.video import probe, read_frames
 from mvpose.datasets.sample import Picture, Sample
+from mvpose.footage.video.frames import probe, read_frames
+from mvpose.footage.video.image_folder import read_picture
 
 # Reading on costs less than seeking up to about a key-frame interval of common footage.
 READ_ON_FRAMES = 64

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from mvpose.archive import locations
 from mvpose.errors import MvposeError
+from mvpose.storage import locations
 
 
 class DatasetError(MvposeError):

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.archive.locations import exists, join
 from mvpose.datasets import human36m_facts as facts
 from mvpose.datasets.files import DatasetError, array, told_with
-from mvpose.datasets.plain_pickle import read_pickle
+from mvpose.datasets.pickled_labels import read_pickle
 from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
 from mvpose.geometry.camera import CameraRig
+from mvpose.storage.locations import exists, join
 
 FILES = ("h36m_train", "h36m_validation")
 # Cameras agree to float32 rounding (under 0.001 mm at 5 m); the universal skeleton moves joints by centimetres.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.archive.calibration.file_cameras import FileCamera, FileCameras, calibrated
 from mvpose.datasets.files import DatasetError, array
 from mvpose.datasets.sample import TEST, TRAIN, Scene
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, calibrated
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
 from mvpose.skeleton import HUMAN36M17

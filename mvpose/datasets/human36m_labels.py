@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.archive.locations import exists, join
 from mvpose.datasets import human36m_facts as facts
 from mvpose.datasets.files import DatasetError, array, file_names, told_with
-from mvpose.datasets.plain_pickle import read_npy_dict
+from mvpose.datasets.pickled_labels import read_npy_dict
 from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import HUMAN36M17, Skeleton
+from mvpose.storage.locations import exists, join
 
 LABEL_JOINTS = Skeleton(
     "human36m_labels17",

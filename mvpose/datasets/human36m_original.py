@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from mvpose.archive.frame_index import frame_index
-from mvpose.archive.locations import exists, join
 from mvpose.datasets import human36m_facts as facts
 from mvpose.datasets.files import DatasetError, read_bytes, read_text, told_with
 from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
+from mvpose.footage.video.frame_index import frame_index
 from mvpose.geometry.camera import CameraRig
+from mvpose.storage.locations import exists, join
 
 NUM_SUBJECTS = 11
 _POSE_FOLDERS = ("MyPoseFeatures/D3_Positions", "Poses_D3_Positions")

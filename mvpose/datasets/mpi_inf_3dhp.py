@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvpose.archive.calibration.file_cameras import calibrated
-from mvpose.archive.locations import exists, is_folder, join
 from mvpose.datasets import mpi_inf_3dhp_test as test_set
 from mvpose.datasets.files import DatasetError, folders, read_matlab, read_text, told_with
 from mvpose.datasets.mpi_inf_3dhp_test import MPI_INF_3DHP17
 from mvpose.datasets.sample import TRAIN, Labels, Picture, Sample, Scene, scene_samples
 from mvpose.datasets.skeletool_calibration import read_skeletool
+from mvpose.footage.calibration.file_cameras import calibrated
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
+from mvpose.storage.locations import exists, is_folder, join
 
 JOINTS_OF_28 = (4, 18, 19, 20, 23, 24, 25, 3, 5, 6, 7, 9, 10, 11, 14, 15, 16)
 CAMERA_SUBSETS = {

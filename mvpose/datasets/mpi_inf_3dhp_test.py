@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvpose.archive.calibration.file_cameras import FILE_FROM_WORLD
-from mvpose.archive.keypoint_import.hdf5 import dataset
-from mvpose.archive.locations import exists, join
 from mvpose.datasets.files import DatasetError, folders, read_bytes, told_with
 from mvpose.datasets.sample import TEST, Labels, Picture, Sample, Scene, scene_samples
 from mvpose.datasets.up_axis import to_world
+from mvpose.exchange.keypoints.hdf5 import dataset
+from mvpose.footage.calibration.file_cameras import FILE_FROM_WORLD
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens
 from mvpose.geometry.rigid import Rigid
 from mvpose.skeleton import Skeleton
+from mvpose.storage.locations import exists, join
 
 FOLDER = "mpi_inf_3dhp_test_set"
 SIZES = {**dict.fromkeys(("TS1", "TS2", "TS3", "TS4"), (2048, 2048)), **dict.fromkeys(("TS5", "TS6"), (1920, 1080))}

@@ -26,7 +26,7 @@ from mvpose.datasets.detector_noise import (
 )
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
-from mvpose.models.detector import Detector
+from mvpose.models.detection.detector import Detector
 from mvpose.skeleton import Skeleton
 
 FOUND_WITHIN = 0.25

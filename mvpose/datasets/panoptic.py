@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mvpose.archive.calibration.file_cameras import calibrated
-from mvpose.archive.calibration.panoptic_json import read_panoptic
-from mvpose.archive.locations import exists, is_folder, join
 from mvpose.datasets.files import DatasetError, array, file_names, folders, read_text, told_with
 from mvpose.datasets.sample import NEITHER, TRAIN, VALIDATION, Labels, Picture, Sample, Scene, scene_samples
 from mvpose.datasets.up_axis import to_world
+from mvpose.footage.calibration.file_cameras import calibrated
+from mvpose.footage.calibration.panoptic_json import read_panoptic
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import PANOPTIC19, Skeleton
+from mvpose.storage.locations import exists, is_folder, join
 
 LEAST_SCORE = 0.1
 TRAIN_SEQUENCES = (

@@ -9,8 +9,8 @@ import torch
 
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
-from mvpose.metrics import structure
-from mvpose.pose_structure import PoseClusters, cluster_poses
+from mvpose.metrics.joint_errors import structure
+from mvpose.metrics.pose_structure import PoseClusters, cluster_poses
 
 
 def clusters_of(samples: Iterable[Sample], count: int, root: str = "hip", seed: int = 0) -> PoseClusters:

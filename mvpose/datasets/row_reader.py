@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from mvpose.archive.locations import absolute, reading
 from mvpose.datasets.files import DatasetError, told_with
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import KEY_COLUMNS, read_tables, sample_files, samples_from_table, table_subject
 from mvpose.skeleton import Skeleton
+from mvpose.storage.locations import absolute, reading
 
 
 @dataclass(frozen=True, eq=False)

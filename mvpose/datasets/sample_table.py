@@ -34,14 +34,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import filesystem, is_folder, list_folder, reading
 from mvpose.datasets.files import DatasetError, told_with
 from mvpose.datasets.sample import Picture, Sample
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.skeleton import SKELETONS, Skeleton
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import filesystem, is_folder, list_folder, reading
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = b"mvpose"

@@ -21,12 +21,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import rq
 
-from mvpose.archive.calibration.file_cameras import FileCamera, FileCameras, Unit, calibrated
-from mvpose.archive.locations import exists, join
 from mvpose.datasets.files import DatasetError, array, read_matlab, read_text, told_with
 from mvpose.datasets.sample import NEITHER, TEST, Labels, Picture, Sample, Scene, scene_samples
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, Unit, calibrated
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
+from mvpose.storage.locations import exists, join
 
 SHELF14 = Skeleton(
     "shelf14",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvpose.archive.calibration.file_cameras import FileCamera, FileCameras, picture_size
 from mvpose.datasets.files import DatasetError, array
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, picture_size
 
 HEADER = "Skeletool Camera Calibration File V1.0"
 _KEYS = ("name", "sensor", "size", "animated", "intrinsic", "extrinsic", "radial")

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.archive.calibration.file_cameras import FileCamera, FileCameras, UpAxis, calibrated
-from mvpose.archive.frame_index import frame_index
-from mvpose.archive.locations import exists, join
 from mvpose.datasets.files import DatasetError, array, folders, read_text, told_with
 from mvpose.datasets.sample import NEITHER, TEST, TRAIN, Labels, Picture, Sample, Scene, scene_samples
 from mvpose.datasets.up_axis import to_world, up_of
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, UpAxis, calibrated
+from mvpose.footage.video.frame_index import frame_index
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
+from mvpose.storage.locations import exists, join
 
 CAMERAS = tuple(f"cam{i}" for i in range(1, 9))
 TOTAL_CAPTURE16 = Skeleton(

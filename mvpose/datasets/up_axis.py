@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.archive.calibration.file_cameras import FILE_FROM_WORLD, METRES, FileCamera, Unit, UpAxis
 from mvpose.datasets.files import DatasetError
+from mvpose.footage.calibration.file_cameras import FILE_FROM_WORLD, METRES, FileCamera, Unit, UpAxis
 
 # Cameras that hang upright and look down by 45 degrees still have 71 % of their up along the world's.
 LEAST_UPRIGHT = 0.7

@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import join
-from mvpose.evaluation.evaluate import Evaluation
+from mvpose.evaluation.subject_errors import Evaluation
 from mvpose.evaluation.summary import by_views
-from mvpose.intervals import Estimate
+from mvpose.metrics.intervals import Estimate
 from mvpose.report.evaluation_plots import error_over_views
 from mvpose.report.figures import to_png
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import join
 
 # A benchmark of more numbers of views than this is a curve, and a table of its own.
 TABLED_COUNTS = 4

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from mvpose import metrics
-from mvpose.part_scores import pcp
+from mvpose.metrics import joint_errors as metrics
+from mvpose.metrics.part_scores import pcp
 from mvpose.skeleton import Skeleton
 
 METRICS = (
@@ -62,7 +62,7 @@ def judge(
     """Figures of each row by name, NaN where there is nothing to judge, and `joint_error_m` (N J).
 
     Metres in the world; NaN marks a joint without an answer, or without a truth. `centroids` are those of
-    `mvpose.metrics.pose_structure_score`. MPJVE, which needs neighbours in time, is `velocity_errors`.
+    `mvpose.metrics.joint_errors.pose_structure_score`. MPJVE, which needs neighbours in time, is `velocity_errors`.
     """
     p, g = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
     known = g.isfinite().all(dim=-1) & torch.from_numpy(judged.counted)

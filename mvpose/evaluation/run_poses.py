@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.sample import Picture, Sample
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_pictures
 from mvpose.evaluation.paired_frames import paired_frames
 from mvpose.records import CapturePlan, Poses3D
+from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import Skeleton
 
 # Costs of pairs that share no joint: never chosen while another pair is left, and taken back afterwards.

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import join
 from mvpose.evaluation.judging import METRICS
-from mvpose.intervals import Estimate, group_mean_estimate, mean_estimates
+from mvpose.metrics.intervals import Estimate, group_mean_estimate, mean_estimates
 from mvpose.skeleton import Skeleton
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import join
 
 SAMPLES, SUMMARY = "samples.parquet", "summary.json"
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from mvpose.datasets.crops import CropConfig, cropped_samples
 from mvpose.datasets.sample import Sample
-from mvpose.evaluation.evaluate import Evaluation, TruthTable
+from mvpose.evaluation.subject_errors import Evaluation, TruthTable
 from mvpose.evaluation.summary import most_views
 from mvpose.report.comparison_sheet import Drawn
 from mvpose.training.batches import CropView, projected, sample_arrays

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mvpose.geometry.robust import triangulate_robust
 from mvpose.geometry.triangulation import DltMethod
-from mvpose.models.backbones import Backbone, HeatmapHead
-from mvpose.models.canonical_fusion import Baseline
+from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
+from mvpose.models.fusion.canonical_fusion import Baseline
 from mvpose.models.multiview import (
     Decoding,
     MultiViewPrediction,

@@ -10,15 +10,15 @@ from torch import nn
 from mvpose.config import nearest
 from mvpose.errors import ConfigError
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
-from mvpose.models.backbones import Backbone, HeatmapHead, ResNet
-from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
-from mvpose.models.canonical_tokens import CanonicalTokens, TokenFusionConfig
-from mvpose.models.cards import locate, read_card
-from mvpose.models.cspnext import CSPNeXt, cspnext_from_rtmpose
+from mvpose.models.backbones.cspnext import CSPNeXt, cspnext_from_rtmpose
+from mvpose.models.backbones.pretrained import load_pretrained
+from mvpose.models.backbones.simcc_head import SimCCHead, simcc_head_from_rtmpose
+from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead, ResNet
+from mvpose.models.detection.cards import locate, read_card
+from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.fusion.canonical_tokens import CanonicalTokens, TokenFusionConfig
 from mvpose.models.multiview import STRIDE
-from mvpose.models.pretrained import load_pretrained
-from mvpose.models.simcc_head import SimCCHead, simcc_head_from_rtmpose
-from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 from mvpose.skeleton import SKELETONS
 
 

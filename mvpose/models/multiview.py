@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mvpose import heatmaps as maps
 from mvpose.geometry.triangulation import DltMethod, triangulate
-from mvpose.models.canonical_frame import CanonicalFrame, canonical_frame
-from mvpose.models.cube import Volume
+from mvpose.models.fusion.canonical_frame import CanonicalFrame, canonical_frame
+from mvpose.models.volumes.cube import Volume
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_DEVIATION = (0.229, 0.224, 0.225)

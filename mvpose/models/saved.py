@@ -17,7 +17,7 @@ from torch import nn
 
 from mvpose.config import structure
 from mvpose.errors import WeightsError
-from mvpose.models.cards import file_sha256
+from mvpose.models.detection.cards import file_sha256
 from mvpose.models.method import MethodConfig, build_method
 
 FORMAT_VERSION = 1

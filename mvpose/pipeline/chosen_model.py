@@ -7,13 +7,13 @@ import os
 import tempfile
 from dataclasses import dataclass
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, join, read_bytes, read_text
-from mvpose.archive.model_folders import require_model
 from mvpose.errors import WeightsError
+from mvpose.models.model_folders import require_model
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
-from mvpose.tracking.config import TrackingConfig
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import exists, join, read_bytes, read_text
 from mvpose.tracking.registry import REGISTRY, download, resolve
+from mvpose.tracking.tracking_config import TrackingConfig
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvpose.archive.capture_frames import ViewFrames
-from mvpose.models.detector import Detector, People
+from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.models.detection.detector import Detector, People
 
 
 def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from mvpose.errors import ConfigError, ResultsError, StageError
 from mvpose.pipeline.capacity import Need, Node, pool_limits
 from mvpose.pipeline.defects import FirstClips
-from mvpose.pipeline.metrics import counted
+from mvpose.pipeline.prometheus import counted
 from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.records import Task
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from mvpose.archive.keypoint_import import KeypointImport, keypoints_of
-from mvpose.archive.tables import keypoints_to_table
+from mvpose.exchange.keypoints import KeypointImport, keypoints_of
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import info_of
 from mvpose.pipeline.worker import Outcome
 from mvpose.records import Task
+from mvpose.run.pose_tables import keypoints_to_table
 
 
 class ImportStage:

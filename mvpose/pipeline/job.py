@@ -9,19 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from mvpose.archive.capture_files import capture_around
-from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import Found, known_videos
-from mvpose.archive.keypoint_import import KeypointImport, imported_captures
-from mvpose.archive.locations import absolute, exists, join
-from mvpose.archive.planned import Planned, lay_out
-from mvpose.archive.run_end import end_run, withdraw_failures
-from mvpose.archive.run_folder import RunFolder, Settings
-from mvpose.archive.run_summary import Summary
-from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig, detector_digest
+from mvpose.exchange.keypoints import KeypointImport, imported_captures
+from mvpose.footage.capture_files import capture_around
+from mvpose.footage.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.footage.catalogue_table import Found, known_videos
+from mvpose.models.detection.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.import_stage import ImportStage
@@ -40,10 +34,16 @@ from mvpose.pipeline.stages import (
 )
 from mvpose.pipeline.waves import OpenWork, uncommitted, waves
 from mvpose.pipeline.worker import Stage, StageSpec
-from mvpose.reconstruction.adjust import AdjustmentConfig
-from mvpose.reconstruction.filters import FilterConfig
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Kind, Task, Video
+from mvpose.rigs.adjust import AdjustmentConfig
+from mvpose.run.plan_scratch import Planned, lay_out
+from mvpose.run.run_end import end_run, withdraw_failures
+from mvpose.run.run_folder import RunFolder, Settings
+from mvpose.run.run_summary import Summary
+from mvpose.run.store import ClipStore
+from mvpose.storage.locations import absolute, exists, join
+from mvpose.temporal.filters import FilterConfig
 from mvpose.tracking import TrackingConfig
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from mvpose.archive.capture_frames import ViewFrames
 from mvpose.errors import ConfigError
+from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detector import DetectorConfig, People
+from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.models.method import MethodConfig
 from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
@@ -26,9 +26,9 @@ from mvpose.pipeline.detection import detected
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
 

@@ -14,15 +14,15 @@ from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 
-from mvpose.archive.catalogue_table import Listed
-from mvpose.archive.store import FINGERPRINT_LENGTH
-from mvpose.archive.tables import SCHEMA_VERSION
 from mvpose.config import digest
 from mvpose.errors import ConfigError
-from mvpose.reconstruction.adjust import AdjustmentConfig
-from mvpose.reconstruction.filters import FilterConfig
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.footage.catalogue_table import Listed
+from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import CaptureTasks, Clip, Unit
+from mvpose.rigs.adjust import AdjustmentConfig
+from mvpose.run.pose_tables import SCHEMA_VERSION
+from mvpose.run.store import FINGERPRINT_LENGTH
+from mvpose.temporal.filters import FilterConfig
 
 
 @dataclass(frozen=True, kw_only=True)

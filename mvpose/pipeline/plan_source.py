@@ -9,13 +9,13 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from mvpose.archive.rig_table import rig_from_table
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.store import ClipStore, Commit
 from mvpose.errors import ResultsError
+from mvpose.footage.rig_table import rig_from_table
 from mvpose.geometry.camera import CameraRig
 from mvpose.pipeline.worker import EarlierFailure
 from mvpose.records import Breaks, CapturePlan, Clip, Kind, Task, Unit, Video
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.store import ClipStore, Commit
 
 
 @dataclass(frozen=True)

@@ -10,34 +10,34 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mvpose.archive.calibration.scale import confirm_unit
-from mvpose.archive.capture_frames import ViewFrames, view_frames
-from mvpose.archive.filtered_table import filtered_to_table
-from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
-from mvpose.archive.rig_table import figures_to_table, rig_to_table
-from mvpose.archive.sequences import pose_windows, sampled_keypoints
-from mvpose.archive.store import Commit, table_file
-from mvpose.archive.tables import (
+from mvpose.footage.calibration.unit import confirm_unit
+from mvpose.footage.rig_table import figures_to_table, rig_to_table
+from mvpose.footage.video.capture_frames import ViewFrames, view_frames
+from mvpose.footage.video.frames import prefetched
+from mvpose.models.detection.detector import DetectorConfig, People, load_detector
+from mvpose.pipeline.detection import detected
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.worker import Outcome
+from mvpose.quality.quality import Part, quality_of_parts
+from mvpose.quality.world_frame import stature_m
+from mvpose.reconstruction.broken_clips import reconstruct_segments
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
+from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
+from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
+from mvpose.run.filtered_table import filtered_to_table
+from mvpose.run.identity_table import identities_from_table, identities_to_table, with_identities
+from mvpose.run.pose_tables import (
     TableInfo,
     keypoints_from_table,
     keypoints_to_table,
     poses_from_table,
     poses_to_table,
 )
-from mvpose.archive.video import prefetched
-from mvpose.models.detector import DetectorConfig, People, load_detector
-from mvpose.pipeline.detection import detected
-from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.worker import Outcome
-from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
-from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered_block
-from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
-from mvpose.reconstruction.quality import Part, quality_of_parts
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.reconstruction.room import stature_m
-from mvpose.reconstruction.segments import reconstruct_segments
-from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
+from mvpose.run.sequences import pose_windows, sampled_keypoints
+from mvpose.run.store import Commit, table_file
 from mvpose.skeleton import Skeleton
+from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered_block
 
 
 class DetectStage:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import compress, groupby, islice
 
-from mvpose.archive.store import ClipStore
 from mvpose.records import CaptureTasks, Kind, Task
+from mvpose.run.store import ClipStore
 
 LISTERS = 16
 """Listings at a time: they wait for the storage."""

@@ -15,11 +15,11 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pyarrow as pa
 
-from mvpose.archive.store import ClipStore, Commit, TableFile
 from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
 from mvpose.pipeline.pace import Pace
 from mvpose.records import Clip, ClipFailure, Task
 from mvpose.redaction import redacted
+from mvpose.run.store import ClipStore, Commit, TableFile
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.triangulation import reprojection_errors
 from mvpose.reconstruction.association import MIN_FIT, agreement, best_members
+from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
 
 # Frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mvpose.intervals import Estimate
+from mvpose.metrics.intervals import Estimate
 from mvpose.report.figures import new_figure, say_nothing_to_show
 from mvpose.report.palette import MIDDLE_INK, SERIES_INK
 

@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import join
 from mvpose.errors import VideoError
 from mvpose.records import ClipFailure
 from mvpose.report.figures import to_png
@@ -22,6 +20,8 @@ from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
 from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import viewer_data
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import join
 
 PAGE = "report.html"
 

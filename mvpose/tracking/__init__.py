@@ -6,7 +6,6 @@ a server that cannot be reached is said aloud and stops nothing.
 """
 
 from mvpose.tracking.circumstances import system_figures
-from mvpose.tracking.config import TrackingConfig, spool_folder, tracking_uri
 from mvpose.tracking.delivery import UnreachableError
 from mvpose.tracking.output_record import output_record, remember
 from mvpose.tracking.runs import (
@@ -20,6 +19,7 @@ from mvpose.tracking.runs import (
     sync_runs,
     unrecordable,
 )
+from mvpose.tracking.tracking_config import TrackingConfig, spool_folder, tracking_uri
 
 __all__ = [
     "TrackingConfig",

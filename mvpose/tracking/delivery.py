@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from mvpose.errors import MvposeError
 from mvpose.redaction import redacted
-from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
 from mvpose.tracking.spool import Arrived, Record, Spool
+from mvpose.tracking.tracking_config import TrackingConfig, connection, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mvpose.errors import ConfigError
-from mvpose.intervals import mean_estimates
+from mvpose.metrics.intervals import mean_estimates
 
 Metric = Literal["mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"]
 KEYS = ["capture", "frame", "person", "unseen"]

@@ -22,7 +22,7 @@ from packaging.version import Version
 import mvpose
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
-from mvpose.tracking.config import TrackingConfig, connection
+from mvpose.tracking.tracking_config import TrackingConfig, connection
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

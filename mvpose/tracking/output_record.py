@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from mvpose.archive.commits import create_once
-from mvpose.archive.locations import exists, join, read_text
 from mvpose.errors import ConfigError, ResultsError
 from mvpose.redaction import redacted
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.storage.commits import create_once
+from mvpose.storage.locations import exists, join, read_text
 from mvpose.tracking.spool import check_name
+from mvpose.tracking.tracking_config import TrackingConfig, tracking_uri
 
 FILE = "tracking.json"
 

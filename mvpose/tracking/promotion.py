@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mvpose.errors import ConfigError
-from mvpose.tracking.config import TrackingConfig
 from mvpose.tracking.delivery import client_of, reached
 from mvpose.tracking.gate import Gate, Verdict, first_verdict, judge_promotion
 from mvpose.tracking.registry import (
@@ -30,6 +29,7 @@ from mvpose.tracking.registry import (
     fetched,
     found_version,
 )
+from mvpose.tracking.tracking_config import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

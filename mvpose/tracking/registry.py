@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mvpose.archive.locations import exists, join, read_bytes
 from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
-from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
+from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached
 from mvpose.tracking.logged_model import global_stores, log_network
+from mvpose.tracking.tracking_config import TrackingConfig, connection, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

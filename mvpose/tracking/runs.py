@@ -15,9 +15,9 @@ from typing import Any
 
 from mvpose.errors import ConfigError
 from mvpose.tracking.circumstances import commit, environment
-from mvpose.tracking.config import TrackingConfig, spool_folder, tracking_uri
 from mvpose.tracking.delivery import deliver, send
 from mvpose.tracking.spool import Spool, spools
+from mvpose.tracking.tracking_config import TrackingConfig, spool_folder, tracking_uri
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mvpose.archive.locations import join
 from mvpose.errors import ConfigError
+from mvpose.storage.locations import join
 
 MAX_NAME = 100
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from mvpose.archive.image_folder import read_picture
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Picture, Sample
+from mvpose.footage.video.image_folder import read_picture
 from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import pinhole_boxes, pinhole_crop
 from mvpose.skeleton import Skeleton

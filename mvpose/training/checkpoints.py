@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mvpose.archive.commits import remove_file, write_whole
-from mvpose.archive.locations import (
+from mvpose.storage.commits import remove_file, write_whole
+from mvpose.storage.locations import (
     exists,
     filesystem,
     is_remote,

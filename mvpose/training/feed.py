@@ -18,8 +18,8 @@ from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
-from mvpose.training.config import ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.order import SampleOrder, Take
+from mvpose.training.training_config import ComputeConfig, SamplesConfig, TrainConfig
 
 READ_AHEAD = 4
 """Batches that each loading process has ready or in work."""

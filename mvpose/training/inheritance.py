@@ -7,12 +7,12 @@ import os
 
 import torch
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import join, list_folder, name, read_bytes
 from mvpose.models.method import build_method
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import join, list_folder, name, read_bytes
 from mvpose.training.checkpoints import MARK, Checkpoints
-from mvpose.training.config import TrainConfig
 from mvpose.training.optimisation import build_optimiser
+from mvpose.training.training_config import TrainConfig
 
 OPTIMISER = "optimiser.pt"
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from torch import nn
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, exists, is_remote, join, name, read_bytes
 from mvpose.errors import WeightsError
 from mvpose.models.method import MethodConfig, build_method
 from mvpose.models.saved import WEIGHTS
-from mvpose.tracking.config import TrackingConfig
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes
 from mvpose.tracking.registry import REGISTRY, download, resolve
+from mvpose.tracking.tracking_config import TrackingConfig
 
 
 def with_placed_weights(method: MethodConfig, tracking: TrackingConfig, output: str) -> MethodConfig:

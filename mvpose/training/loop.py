@@ -16,15 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mvpose import metrics
 from mvpose.errors import MvposeError
+from mvpose.metrics import joint_errors as metrics
 from mvpose.models.objective import objective
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
-from mvpose.training.config import TrainConfig
 from mvpose.training.initial_weights import build_initial
+from mvpose.training.metrics_log import Meter, Report
 from mvpose.training.optimisation import average_weights, build_optimiser, rate_share, set_rate
-from mvpose.training.progress import Meter, Report
+from mvpose.training.training_config import TrainConfig
 
 MAX_SKIPPED = 20
 """Steps in a row without a finite gradient, after which a training is given up."""

@@ -31,13 +31,13 @@ from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from mvpose.archive.locations import absolute, join
+from mvpose.storage.locations import absolute, join
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints
-from mvpose.training.config import TrainConfig
 from mvpose.training.feed import Feed, TakeReader
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
-from mvpose.training.progress import Journal, Report
+from mvpose.training.metrics_log import Journal, Report
+from mvpose.training.training_config import TrainConfig
 
 POLL_SECONDS = 1.0
 PREFETCHED = 2

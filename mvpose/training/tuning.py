@@ -25,13 +25,13 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialSch
 from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from mvpose.archive.commits import create_once
-from mvpose.archive.locations import absolute, join, read_text
 from mvpose.config import differences, flatten
 from mvpose.errors import ConfigError
-from mvpose.training.config import TrainConfig
+from mvpose.storage.commits import create_once
+from mvpose.storage.locations import absolute, join, read_text
 from mvpose.training.feed import Feed
 from mvpose.training.loop import TrainingError
+from mvpose.training.training_config import TrainConfig
 from mvpose.training.tuning_records import Listener, Records
 from mvpose.training.tuning_space import Space, applied, check_space, domains
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function

@@ -11,7 +11,7 @@ from ray.tune.search.sample import Domain
 
 from mvpose.config import structure
 from mvpose.errors import ConfigError
-from mvpose.training.config import TrainConfig
+from mvpose.training.training_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """One trial of a sweep: the record that the driver keeps of it, and the function that Ray Tune runs for it.
 
 OUTPUT/trials/ID/trial.json   written by the driver alone, at each validation and at the end
-                 run/         the training, as `mvpose.training.run` lays it out
+                 run/         the training, as `mvpose.training.training_run` lays it out
 
 A trial is a training of its own folder. So one that was cut off goes on from its last checkpoint, and one that had
 ended when the driver was killed, before Ray wrote that down, answers from its record.
@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 from ray import tune
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, exists, join, list_folder, name, read_text
 from mvpose.config import digest, structure
 from mvpose.errors import MvposeError
-from mvpose.training.config import TrainConfig
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import absolute, exists, join, list_folder, name, read_text
 from mvpose.training.feed import Feed
 from mvpose.training.inheritance import bequeath, inherit
-from mvpose.training.progress import Journal
-from mvpose.training.run import train
+from mvpose.training.metrics_log import Journal
+from mvpose.training.training_config import TrainConfig
+from mvpose.training.training_run import train
 from mvpose.training.tuning_space import Space, applied, decoded
 
 WORST_M = 1000.0

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.benchmarks.long_capture import commit_keypoints, walkers_job
 from mvpose.pipeline.job import reconstruct_archive
+from mvpose.run.run_folder import RunFolder
 
 
 def test_the_people_who_walk_through_a_long_capture_are_followed_to_its_end(tmp_path):

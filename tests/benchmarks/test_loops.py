@@ -5,9 +5,9 @@ import torch
 from mvpose import scenes
 from mvpose.benchmarks import loops
 from mvpose.geometry.triangulation import triangulate
-from mvpose.models.cube import Cube, about_vertical
 from mvpose.models.multiview import open_views
-from mvpose.models.volumetric import unproject
+from mvpose.models.volumes.cube import Cube, about_vertical
+from mvpose.models.volumes.volumetric import unproject
 
 SIDE = 64
 

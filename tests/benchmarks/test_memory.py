@@ -1,8 +1,8 @@
 import pytest
 
-from mvpose.archive.video import probe, read_frames
 from mvpose.benchmarks.memory import MIB, MemoryBenchmark, run
 from mvpose.benchmarks.scale_footage import write_archive
+from mvpose.footage.video.frames import probe, read_frames
 
 
 def test_footage_that_is_repeated_decodes_to_the_same_pictures_again(tmp_path):

@@ -1,10 +1,10 @@
-from mvpose.archive.run_folder import RunFolder
 from mvpose.benchmarks.scale import ScaleBenchmark, run
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
 
 MODEL = Throughput(
     decode_s=0.005, detect_s=0.1, rest_s=0.01, ray_s_per_clip=0.05, start_s=13.0, cameras=4, clip_frames=300, stages=6,

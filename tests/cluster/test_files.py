@@ -15,7 +15,7 @@ from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mvpose.commands.reconstruct import Reconstruct
-from mvpose.pipeline.metrics import FIGURES
+from mvpose.pipeline.prometheus import FIGURES
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CLUSTER = os.path.join(REPOSITORY, "cluster")

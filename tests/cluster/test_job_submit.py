@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
-from mvpose.archive.verification import verify_run
 from mvpose.pipeline.job import reconstruct_archive
+from mvpose.run.verification import verify_run
 from tests.pipeline import coded_footage
 from tests.pipeline.test_job import REPOSITORY, contents, job
 

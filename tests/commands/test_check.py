@@ -7,8 +7,8 @@ import pytest
 
 from mvpose.commands.check import Check, run
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
-from mvpose.reconstruction.preflight import PreflightConfig
+from mvpose.models.detection.detector import DetectorConfig
+from mvpose.quality.preflight import PreflightConfig
 from tests.pipeline import coded_footage
 
 FRAMES = 40

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from trc import TRCData
 
-from mvpose.archive.calibration import read_calibration
-from mvpose.archive.catalogue import Catalogue, read_catalogue, write_catalogue
-from mvpose.archive.run_folder import RunFolder
 from mvpose.commands.export import Export, run
 from mvpose.commands.record import Record
 from mvpose.commands.record import run as record
 from mvpose.commands.view import View
 from mvpose.commands.view import run as view
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.calibration import read_calibration
+from mvpose.footage.catalogue import Catalogue, read_catalogue, write_catalogue
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.filters import FilterConfig
+from mvpose.run.run_folder import RunFolder
+from mvpose.temporal.filters import FilterConfig
 from tests.pipeline import coded_footage
 
 FRAMES = 40

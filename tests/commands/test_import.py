@@ -12,11 +12,11 @@ import pytest
 import torch
 from trc import TRCData
 
-from mvpose.archive.calibration_export import pose2sim_toml
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.store import ClipStore, Commit
-from mvpose.archive.video_writer import write_video
 from mvpose.cli import run
+from mvpose.exchange.calibration_export import pose2sim_toml
+from mvpose.footage.video.video_writer import write_video
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.store import ClipStore, Commit
 from mvpose.scenes import Scene, ring4, two_people_crossing
 from mvpose.skeleton import BODY25, COCO17, HALPE26
 

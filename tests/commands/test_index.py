@@ -6,12 +6,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
-from mvpose.archive import catalogue as catalogue_module
-from mvpose.archive.catalogue import CatalogueConfig, find_captures, rig_digest
-from mvpose.archive.catalogue_table import known_videos, read_capture, read_catalogue
 from mvpose.commands.index import Index, run
 from mvpose.errors import ConfigError
-from tests.archive.archives import pose2sim, write, write_pictures, write_video
+from mvpose.footage import catalogue as catalogue_module
+from mvpose.footage.catalogue import CatalogueConfig, find_captures, rig_digest
+from mvpose.footage.catalogue_table import known_videos, read_capture, read_catalogue
+from tests.footage.archives import pose2sim, write, write_pictures, write_video
 
 CAMERAS = ["cam01", "cam02", "cam03"]
 

@@ -8,9 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from mvpose.archive.catalogue import Catalogue, read_catalogue, write_catalogue
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.store import ClipStore
 from mvpose.commands.export import Export
 from mvpose.commands.export import run as export
 from mvpose.commands.record import Record
@@ -18,10 +15,13 @@ from mvpose.commands.record import run as record
 from mvpose.commands.view import View
 from mvpose.commands.view import run as view
 from mvpose.errors import MvposeError
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.catalogue import Catalogue, read_catalogue, write_catalogue
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Kind
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.store import ClipStore
 from tests.commands.test_export import ALL
 from tests.pipeline import coded_footage
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from mvpose.archive.figure_table import FigureTable, figure_rows, figure_writer
-from mvpose.archive.rig_table import figures_to_table
-from mvpose.archive.run_summary import Summary
 from mvpose.commands.reconstruct import MAX_LINES, Reconstruct, recorded_figures, told
+from mvpose.footage.rig_table import figures_to_table
+from mvpose.run.figure_table import FigureTable, figure_rows, figure_writer
+from mvpose.run.run_summary import Summary
 
 
 @pytest.fixture

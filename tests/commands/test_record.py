@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.commands.record import Record, run
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.report.recording import RecordingConfig
+from mvpose.report.rerun_recording import RecordingConfig
+from mvpose.run.run_folder import RunFolder
 from tests.pipeline import coded_footage
 
 chunk = pytest.importorskip("rerun.chunk")

@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.commands.view import View, run
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.filters import FilterConfig
+from mvpose.run.run_folder import RunFolder
+from mvpose.temporal.filters import FilterConfig
 from tests.pipeline import coded_footage
 
 FRAMES = 24

@@ -1,5 +1,5 @@
-"""The S3 server of tests/archive, for tables in a bucket."""
+"""The S3 server of tests/footage, for tables in a bucket."""
 
-from tests.archive.conftest import s3, s3_endpoint
+from tests.footage.conftest import s3, s3_endpoint
 
 __all__ = ["s3", "s3_endpoint"]

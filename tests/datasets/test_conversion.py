@@ -17,11 +17,11 @@ from mvpose.datasets.sample import Picture, Sample
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.statistics import measured
 from mvpose.errors import ConfigError, ResultsError
-from mvpose.pipeline.datasets import convert
+from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.report.sample_sheet import sample_sheet
-from tests.archive.numbered_video import number_of, write_numbered
 from tests.datasets import test_panoptic as panoptic
+from tests.footage.numbered_video import number_of, write_numbered
 
 SEQUENCES = ("160906_pizza1", "160906_ian3", "171204_pose5")
 LOCAL = EngineConfig(local=True)

@@ -17,8 +17,8 @@ from mvpose.datasets.sample import TEST, TRAIN, Sample
 from mvpose.errors import CalibrationError, MvposeError
 from mvpose.geometry.lens import LensModel
 from mvpose.skeleton import HUMAN36M17
-from tests.archive.numbered_video import write_numbered
 from tests.datasets import human36m_rig as truth
+from tests.footage.numbered_video import write_numbered
 
 # Places of the 17 joints in the form with labels, as its own preprocessing picks them from the 32.
 LABELS_OF_32 = (3, 2, 1, 6, 7, 8, 0, 12, 13, 15, 27, 26, 25, 17, 18, 19, 14)

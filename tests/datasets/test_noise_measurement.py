@@ -9,7 +9,7 @@ from mvpose.datasets.detector_noise import aspects, of_person
 from mvpose.datasets.noise_measurement import fitted, sightings
 from mvpose.errors import ConfigError
 from mvpose.skeleton import BODY_JOINTS, COCO17
-from tests.benchmarks.test_detection import Told, sample, told
+from tests.benchmarks.test_detector_recall import Told, sample, told
 
 
 def test_a_known_shift_is_measured_in_sides_of_the_box_and_a_stranger_is_nobody():

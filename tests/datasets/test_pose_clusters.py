@@ -10,7 +10,7 @@ from mvpose.datasets.pose_clusters import clusters_of
 from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
 from mvpose.skeleton import HUMAN36M17
-from tests.benchmarks.test_detection import sample
+from tests.benchmarks.test_detector_recall import sample
 from tests.models.moving_people import people
 
 ONE = sample()

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mvpose.archive.locations import read_bytes
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample_table import read_samples, write_samples
 from mvpose.skeleton import COCO17, HUMAN36M17
+from mvpose.storage.locations import read_bytes
 from tests.training.conftest import drawn_sample, people, ring
 
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.archive.locations import filesystem
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Labels, Picture, Sample, Scene, observed, scene_samples
 from mvpose.datasets.sample_table import (
@@ -24,6 +23,7 @@ from mvpose.datasets.sample_table import (
 from mvpose.geometry.camera import CameraRig
 from mvpose.scenes import ring4
 from mvpose.skeleton import COCO17, Skeleton
+from mvpose.storage.locations import filesystem
 
 THREE = Skeleton("three", ("hip", "neck", "head"), (("hip", "neck"), ("neck", "head")))
 

@@ -7,7 +7,7 @@ from mvpose.datasets.sample import NEITHER, TEST, TRAIN
 from mvpose.datasets.total_capture import FILE_NAMES, TOTAL_CAPTURE16, TotalCapture, split_of
 from mvpose.errors import MvposeError
 from mvpose.scenes import ring4
-from tests.archive.numbered_video import write_numbered
+from tests.footage.numbered_video import write_numbered
 
 # The order in which the files list the joints.
 VICON = (

@@ -10,8 +10,8 @@ from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
 from mvpose.datasets.sample_table import write_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.algebraic import AlgebraicConfig
-from mvpose.models.backbones import HeatmapHead
-from mvpose.models.canonical_fusion import FusionConfig
+from mvpose.models.backbones.simple_baselines import HeatmapHead
+from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import save_model
 from mvpose.scenes import ring4

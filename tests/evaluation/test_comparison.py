@@ -3,7 +3,7 @@
 import math
 
 from mvpose.evaluation.comparison import markdown
-from mvpose.intervals import Estimate
+from mvpose.metrics.intervals import Estimate
 
 RIG, RING = ("four", False), ("ring", True)
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Judgement, rows_of
 from mvpose.evaluation.run_poses import matched, run_answers
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
 from tests.pipeline import coded_footage
 
 FRAMES = 8

@@ -13,23 +13,23 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
+from tests.footage.calibration import rig_files
 
-from mvpose.archive.calibration import read_calibration
-from mvpose.archive.catalogue import CatalogueConfig, find_captures, rig_digest
-from mvpose.archive.catalogue_table import Catalogue, read_catalogue, write_catalogue
-from mvpose.archive.keypoint_import.contents import read_table
-from mvpose.archive.keypoint_import.openpose import numbered_files, read_openpose
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.verification import verify_run
-from mvpose.archive.video import probe, read_frames
 from mvpose.datasets.sample import Picture, Sample
 from mvpose.datasets.sample_table import read_samples, write_samples
-from mvpose.models.detector import DetectorConfig
+from mvpose.exchange.keypoints.contents import read_table
+from mvpose.exchange.keypoints.openpose import numbered_files, read_openpose
+from mvpose.footage.calibration import read_calibration
+from mvpose.footage.catalogue import CatalogueConfig, find_captures, rig_digest
+from mvpose.footage.catalogue_table import Catalogue, read_catalogue, write_catalogue
+from mvpose.footage.video.frames import probe, read_frames
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.verification import verify_run
 from mvpose.skeleton import Skeleton
-from tests.archive import archives, numbered_video
-from tests.archive.calibration import rig_files
+from tests.footage import archives, numbered_video
 from tests.fuzz.mutations import CUT
 from tests.fuzz.own_files import own_files_door
 from tests.pipeline import coded_footage

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from mvpose.archive.locations import exists
-from mvpose.archive.verification import verify_run
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Kind
+from mvpose.run.verification import verify_run
+from mvpose.storage.locations import exists
 
 FOLDERS = (
     "",

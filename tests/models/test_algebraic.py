@@ -10,8 +10,8 @@ from mvpose.models.algebraic import (
     consensus,
     view_weights,
 )
-from mvpose.models.backbones import ResNet
-from mvpose.models.canonical_fusion import Baseline, FusionConfig
+from mvpose.models.backbones.simple_baselines import ResNet
+from mvpose.models.fusion.canonical_fusion import Baseline, FusionConfig
 from mvpose.models.multiview import Decoding, open_views
 from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
-from mvpose.models.backbones import HeatmapHead, ResNet
-from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
-from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
+from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8))
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mvpose.models.algebraic import AlgebraicConfig
-from mvpose.models.backbones import ResNet
+from mvpose.models.backbones.simple_baselines import ResNet
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
-from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 SIZE = (128, 128)
 

@@ -4,11 +4,11 @@ import torch
 
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
-from mvpose.models.backbones import HeatmapHead, ResNet
-from mvpose.models.canonical_fusion import CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
+from mvpose.models.fusion.canonical_fusion import CanonicalFusion, Fusion, FusionConfig
 from mvpose.models.multiview import Decoding
 from mvpose.models.onnx_export import INPUTS, OUTPUTS, export_onnx
-from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 DECODING = Decoding(solver=DltMethod.NORMAL)
 ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8), decoding=DECODING)

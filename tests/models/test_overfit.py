@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mvpose import metrics
 from mvpose.losses import WarmUp
+from mvpose.metrics import joint_errors as metrics
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
-from mvpose.models.backbones import ResNet
-from mvpose.models.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.backbones.simple_baselines import ResNet
+from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
 from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
-from mvpose.models.volumetric import VolumetricConfig, VolumetricTriangulation
+from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 JOINTS, STEPS, RATE, SIZE = 3, 200, 2e-3, (128, 128)
 POINTS_FIRST = ObjectiveConfig(warm_up=WarmUp(start=0.3, full=0.5))

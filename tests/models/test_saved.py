@@ -6,10 +6,10 @@ import torch
 
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
-from mvpose.models.canonical_fusion import FusionConfig
+from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import load_model, save_model
-from mvpose.models.volumetric import VolumetricConfig
+from mvpose.models.volumes.volumetric import VolumetricConfig
 
 ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
 METHODS = ["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"]

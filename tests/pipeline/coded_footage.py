@@ -15,9 +15,9 @@ import torch
 from mvpose import scenes
 from mvpose.config import digest
 from mvpose.errors import VideoError
-from mvpose.models.detector import DetectorConfig, People
+from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.scenes import Scene
-from tests.archive.numbered_video import HEIGHT, WIDTH, number_of, numbered_picture
+from tests.footage.numbered_video import HEIGHT, WIDTH, number_of, numbered_picture
 
 FRAMES_A_CAMERA = 512
 DETECTOR = "tests.pipeline.coded_footage:CodedDetector"

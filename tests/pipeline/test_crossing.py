@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from mvpose import scenes
-from mvpose.archive.run_folder import RunFolder
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import Scene
-from tests.archive.numbered_video import HEIGHT, WIDTH, number_of
+from tests.footage.numbered_video import HEIGHT, WIDTH, number_of
 from tests.pipeline.coded_footage import FRAMES_A_CAMERA, CodedDetector, write_calibration, write_video
 
 FRAMES = 90

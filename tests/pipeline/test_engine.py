@@ -13,12 +13,12 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from mvpose.archive.store import ClipStore
 from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError, WeightsError
 from mvpose.pipeline.engine import Engine, EngineConfig, tasks_together
-from mvpose.pipeline.metrics import FIGURES
+from mvpose.pipeline.prometheus import FIGURES
 from mvpose.pipeline.worker import Outcome, StageSpec
 from mvpose.records import Clip, Task
+from mvpose.run.store import ClipStore
 
 pytestmark = pytest.mark.fault
 

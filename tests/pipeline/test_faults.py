@@ -10,13 +10,13 @@ import time
 import av
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.verification import verify_run
 from mvpose.cli import run
 from mvpose.errors import FailureReason
 from mvpose.pipeline import defects
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from tests.archive.numbered_video import HEIGHT, WIDTH, numbered_picture
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.verification import verify_run
+from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_picture
 from tests.pipeline import coded_footage
 from tests.pipeline.test_job import REPOSITORY, contents, job, start_driver
 

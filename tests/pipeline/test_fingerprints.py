@@ -16,18 +16,18 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mvpose.archive.catalogue import find_captures
-from mvpose.archive.locations import read_bytes
-from mvpose.archive.planned import lay_out
-from mvpose.archive.run_folder import RunFolder, Settings
-from mvpose.archive.store import ClipStore
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.catalogue import find_captures
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_settings, reconstruct_archive, stage_specs
 from mvpose.pipeline.plan import plan_capture
 from mvpose.pipeline.worker import ClipWorker
 from mvpose.records import Capture, Kind
+from mvpose.run.plan_scratch import lay_out
+from mvpose.run.run_folder import RunFolder, Settings
+from mvpose.run.store import ClipStore
+from mvpose.storage.locations import read_bytes
 from tests.pipeline import coded_footage
 
 FRAMES = 8

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.cli import run
 from mvpose.errors import ConfigError, FailureReason, ResultsError
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.filters import FilterConfig, filtered
+from mvpose.run.run_folder import RunFolder
+from mvpose.temporal.filters import FilterConfig, filtered
 from tests.pipeline import coded_footage
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pyarrow.parquet as pq
 
-from mvpose.archive.catalogue import CatalogueConfig
-from mvpose.archive.run_folder import RunFolder
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.catalogue import CatalogueConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
 from tests.pipeline.coded_footage import DETECTOR, scene, write_picture_capture
 
 FRAMES = 24

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from mvpose.archive.capture_frames import ViewFrames
-from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, WeightsError
-from mvpose.models.canonical_fusion import FusionConfig
-from mvpose.models.detector import People
+from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.models.detection.detector import People
+from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import MethodConfig
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage, require_views
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register

@@ -7,13 +7,13 @@ from multiprocessing.pool import ThreadPool
 import pyarrow as pa
 import pytest
 
-from mvpose.archive.store import ClipStore
-from mvpose.archive.verification import verify_run
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.pipeline.worker import Outcome, StageSpec
 from mvpose.records import Clip, Task
+from mvpose.run.store import ClipStore
+from mvpose.run.verification import verify_run
 from tests.pipeline import coded_footage
 from tests.pipeline.test_job import REPOSITORY, contents, start_driver, wait_for_commits
 

@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.verification import verify_run
 from mvpose.cli import run
 from mvpose.datasets.sample import Labels, Picture, Scene, scene_samples
 from mvpose.evaluation.answers import Judgement, rows_of
 from mvpose.evaluation.run_poses import run_answers
-from tests.archive.numbered_video import number_of
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.verification import verify_run
+from tests.footage.numbered_video import number_of
 from tests.pipeline import coded_footage
 
 FRAMES = 6

@@ -5,14 +5,14 @@ import os
 
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.store import ClipStore
 from mvpose.cli import run as mvpose
 from mvpose.errors import ConfigError
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Kind
+from mvpose.run.run_folder import RunFolder
+from mvpose.run.store import ClipStore
 from tests.pipeline import coded_footage
 
 

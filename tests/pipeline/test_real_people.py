@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mvpose.archive.run_folder import RunFolder
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.run.run_folder import RunFolder
 
 
 @pytest.mark.slow

@@ -6,15 +6,15 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
-from mvpose.archive.locations import filesystem, join
-from mvpose.archive.verification import verify_run
-from mvpose.models.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from tests.archive.conftest import s3, s3_endpoint  # noqa: F401
-from tests.archive.test_faulty_storage import stumbling  # noqa: F401
+from mvpose.run.verification import verify_run
+from mvpose.storage.locations import filesystem, join
 from tests.pipeline import coded_footage
+from tests.storage.test_faulty_storage import stumbling  # noqa: F401
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RESULTS = ("keypoints", "tracks", "identities", "poses", "quality")

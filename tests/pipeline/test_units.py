@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from mvpose.archive.calibration.scale import confirm_unit
-from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import CalibrationError
-from mvpose.models.detector import DetectorConfig
+from mvpose.footage.calibration.unit import confirm_unit
+from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
 from tests.pipeline import coded_footage
 
 FRAMES = 6

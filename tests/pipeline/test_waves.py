@@ -4,9 +4,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.archive.store import ClipStore
 from mvpose.pipeline.waves import OpenWork, uncommitted, waves
 from mvpose.records import CaptureTasks, Clip, Kind
+from mvpose.run.store import ClipStore
 
 
 def plan(capture_id: str, clips: int, filtered: str = "f" * 16) -> CaptureTasks:

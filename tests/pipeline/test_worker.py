@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.archive.store import ClipStore
 from mvpose.errors import FailureReason, NoPersonError, ResultsError, StageError
 from mvpose.pipeline import pace
 from mvpose.pipeline import worker as worker_module
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec, task_rows, tasks_of
 from mvpose.records import Clip, ClipFailure, Task
+from mvpose.run.store import ClipStore
 
 TASK = Task(Clip("a", 0, 10), "f" * 16)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mvpose import scenes
-from mvpose.reconstruction.preflight import PreflightConfig, sampled_runs
+from mvpose.quality.preflight import PreflightConfig, sampled_runs
 from mvpose.records import Keypoints2D
 from mvpose.scenes import Scene
 from tests.reconstruction.faults import seen_at

@@ -7,7 +7,7 @@ import torch
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.rigid import Rigid
-from mvpose.reconstruction.camera_turns import turned
+from mvpose.quality.camera_turns import turned
 from mvpose.records import Keypoints2D
 
 # Worlds in which up is another axis than +Z: world_from_new_world.

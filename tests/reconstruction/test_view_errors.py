@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvpose import scenes
-from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
+from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import leave_one_camera_out, view_errors
 from mvpose.records import Poses3D
 from mvpose.scenes import Scene

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.archive.video import probe, read_frames
-from mvpose.archive.video_writer import write_video
 from mvpose.errors import VideoError
+from mvpose.footage.video.frames import probe, read_frames
+from mvpose.footage.video.video_writer import write_video
 from mvpose.report.overlay_files import contact_sheet, film_poster, overlay_frames, sheet_rows, write_overlay
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty, without_joint

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.archive.video import probe
-from mvpose.archive.video_writer import write_video
 from mvpose.errors import ResultsError
+from mvpose.footage.video.frames import probe
+from mvpose.footage.video.video_writer import write_video
 from mvpose.report.run_report import ReportConfig, folder_name, write_report
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mvpose.models.canonical_fusion import FusionConfig
+from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import save_model
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 from mvpose.datasets.sample import TRAIN, VALIDATION, Picture, Sample, observed
 from mvpose.datasets.sample_table import write_samples
@@ -14,7 +15,6 @@ from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.scenes import ring4
 from mvpose.skeleton import HUMAN36M17
-from tests.archive.conftest import s3, s3_endpoint  # noqa: F401
 
 SIDE, FOCAL, DISTANCE = 128, 260.0, 4.5
 LENS = [-0.2, 0.08, 0.001, -0.002]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvpose.archive.locations import list_folder, name
+from mvpose.storage.locations import list_folder, name
 from mvpose.training.checkpoints import Best, Checkpoints, Position, Trained, weights_bytes
 from mvpose.training.optimisation import OptimisationConfig, build_optimiser
 

@@ -5,21 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import read_bytes
 from mvpose.commands.train import Train
 from mvpose.commands.train import run as train_command
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.method import build_method
 from mvpose.models.saved import load_model, save_model
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import read_bytes
 from mvpose.tracking.registry import register
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import build_initial, with_placed_weights
-from mvpose.training.run import begin_training
+from mvpose.training.training_run import begin_training
 from tests.tracking.conftest import config as tracking  # noqa: F401
 from tests.tracking.conftest import empty_store  # noqa: F401
 from tests.training.conftest import s3, s3_endpoint  # noqa: F401
-from tests.training.test_run import TINY, tiny
+from tests.training.test_training_run import TINY, tiny
 
 
 def started_from(uri: str):

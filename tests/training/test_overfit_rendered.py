@@ -5,26 +5,26 @@ from itertools import repeat
 
 import pytest
 
-from mvpose.datasets.rendered.corpus import Rendered
-from mvpose.datasets.rendered.scene import PictureConfig
 from mvpose.datasets.sample import TRAIN
 from mvpose.datasets.sample_table import write_samples
 from mvpose.losses import WarmUp
 from mvpose.models.algebraic import AlgebraicConfig
-from mvpose.models.canonical_fusion import FusionConfig
+from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig
 from mvpose.models.multiview import Decoding
 from mvpose.models.objective import ObjectiveConfig
-from mvpose.models.volumetric import VolumetricConfig
+from mvpose.models.volumes.volumetric import VolumetricConfig
+from mvpose.rendering.corpus import Rendered
+from mvpose.rendering.scene import PictureConfig
 from mvpose.skeleton import RENDERED
 from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints
-from mvpose.training.config import SamplesConfig, TrainConfig
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, train_loop
+from mvpose.training.metrics_log import Report
 from mvpose.training.optimisation import OptimisationConfig
-from mvpose.training.progress import Report
-from tests.datasets.rendered.conftest import assets
+from mvpose.training.training_config import SamplesConfig, TrainConfig
+from tests.rendering.conftest import assets
 
 __all__ = ["assets"]
 

@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from mvpose.archive.locations import read_text
 from mvpose.commands.train import Train
 from mvpose.config import load_toml
 from mvpose.models.method import build_method
+from mvpose.storage.locations import read_text
 from mvpose.training.optimisation import build_optimiser
 
 CONFIGS = os.path.join(os.path.dirname(__file__), "..", "..", "jobs", "configs")

@@ -10,11 +10,11 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from mvpose.archive.locations import exists
+from mvpose.storage.locations import exists
 from mvpose.training.checkpoints import Checkpoints
-from mvpose.training.config import ComputeConfig, TrainConfig
-from mvpose.training.run import train
-from tests.training.test_run import TINY, wait_for_step
+from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_run import train
+from tests.training.test_training_run import TINY, wait_for_step
 
 TWO = ComputeConfig(workers=2)
 
@@ -52,7 +52,7 @@ STARTED = """
 import sys
 from dataclasses import replace
 from tests.training.test_trainer import two_workers
-from mvpose.training.run import train
+from mvpose.training.training_run import train
 train(two_workers(sys.argv[1], int(sys.argv[3])), sys.argv[2])
 """
 

@@ -15,17 +15,17 @@ import psutil
 import pytest
 import torch
 
-from mvpose.archive.locations import read_text
 from mvpose.cli import run as command_line
 from mvpose.commands.tune import Tune, scales
 from mvpose.config import load_toml
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
 from mvpose.report.sweep_plots import importance_bars, parallel_coordinates
+from mvpose.storage.locations import read_text
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.inheritance import bequeath, inherit
 from mvpose.training.loop import begin
-from mvpose.training.run import train
+from mvpose.training.training_run import train
 from mvpose.training.tuning import RememberingASHA, SweepConfig, begin_sweep, check_sweep
 from mvpose.training.tuning_records import Records
 from mvpose.training.tuning_results import importance, trials_json, trials_markdown
@@ -40,7 +40,7 @@ from mvpose.training.tuning_space import (
     domains,
 )
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, record_of, write_record
-from tests.training.test_run import TINY, tiny
+from tests.training.test_training_run import TINY, tiny
 
 SPACE = {
     "optimisation.rate": LogUniform(low=1e-5, high=1e-1),

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mvpose.geometry.kernels.unprojection import KINDS
 from mvpose.geometry.triangulation import Engine
-from mvpose.models.canonical_frame import picture_units
-from mvpose.models.cube import Cube, about_vertical
+from mvpose.models.fusion.canonical_frame import picture_units
 from mvpose.models.multiview import Views, open_views
-from mvpose.models.volumetric import chosen_engine, unproject
+from mvpose.models.volumes.cube import Cube, about_vertical
+from mvpose.models.volumes.volumetric import chosen_engine, unproject
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 SIZE = (64, 32)
@@ -208,6 +208,6 @@ def test_threads_change_nothing():
 
 
 def test_importing_the_models_imports_neither_numba_nor_triton():
-    code = "import sys, mvpose.models.volumetric; print('numba' in sys.modules, 'triton' in sys.modules)"
+    code = "import sys, mvpose.models.volumes.volumetric; print('numba' in sys.modules, 'triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.split() == ["False", "False"]

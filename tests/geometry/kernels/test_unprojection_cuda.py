@@ -10,9 +10,9 @@ import torch
 
 from mvpose.geometry.kernels.unprojection import KINDS
 from mvpose.geometry.triangulation import Engine
-from mvpose.models.cube import Cube
 from mvpose.models.multiview import open_views
-from mvpose.models.volumetric import unproject
+from mvpose.models.volumes.cube import Cube
+from mvpose.models.volumes.volumetric import unproject
 from tests.geometry.rigs import ring
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))

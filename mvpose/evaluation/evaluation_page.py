@@ -1,0 +1,159 @@
+"""One page about an evaluation: figures with intervals, where the error is, and the worst samples to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import cv2
+import numpy as np
+
+from mvpose.evaluation.judging import METRICS
+from mvpose.evaluation.subject_errors import Evaluation
+from mvpose.evaluation.summary import by_action, by_views, most_views
+from mvpose.evaluation.worst import Worst
+from mvpose.metrics.intervals import Estimate
+from mvpose.report.comparison_sheet import comparison_sheet
+from mvpose.report.evaluation_plots import cumulative_errors, error_bars, error_over_views
+from mvpose.report.figures import to_png
+from mvpose.report.page import Picture, document, meanings, page_header, shown
+from mvpose.report.palette import INK, sides
+
+PNG = "image/png"
+MEANINGS = (
+    (
+        "MPJPE",
+        "Mean distance of a joint from its true place in the world, over the joints that have an answer; 'found' is "
+        "their share. Relative: after both poses are moved so that their roots coincide. PA: after the best rotation, "
+        "shift and scale. N: root-relative, after the best scale. MPJVE: of the movement from one frame to the next.",
+    ),
+    (
+        "PCK, AUC, NPCK, PCP",
+        "Share of joints within 150 mm, root-relative; its mean over limits of 0 to 150 mm; PCK after the best scale; "
+        "share of bones whose ends are on average within half the bone's length. A joint without an answer is wrong.",
+    ),
+    (
+        "JDR, PSS",
+        "Share of 2D joints within half a head (a tenth of the crop) in the pictures. PSS: whether prediction and "
+        "truth fall into the same cluster of poses.",
+    ),
+    (
+        "Intervals",
+        "95 % by bootstrap: whole sequences are drawn with replacement, since frames of one sequence resemble each "
+        "other. With one sequence there is none. Two methods whose intervals overlap may still differ: compare them on "
+        "the same samples with `mvpose evaluate A B`.",
+    ),
+    (
+        "Views",
+        "Where fewer cameras than all are used, they are drawn for each sample, the same ones in every run; smaller "
+        "sets lie within larger ones.",
+    ),
+)
+
+
+def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], trouble: str = "") -> str:
+    """The page as HTML, pictures within. `trouble` says why the worst samples cannot be shown."""
+    estimates, subject = evaluation.estimates, evaluation.subject
+    head = {"MPJPE_mm": 1000 * estimates["mpjpe_m"].mean if "mpjpe_m" in estimates else float("nan")}
+    for label, name in (("relative_mm", "mpjpe_relative_m"), ("procrustes_mm", "pa_mpjpe_m")):
+        if name in estimates:
+            head[label] = 1000 * estimates[name].mean
+    main = most_views(evaluation.rows)
+    captures = evaluation.rows.capture.to_numpy(str)[main]
+    counts = {"samples": int(main.sum()), "sequences": len(set(captures.tolist()))}
+    parts = [
+        page_header(title, f"Against ground truth: {subject.protocol}", head | counts),
+        "<main>",
+        f"<section><h2>Figures</h2>{_metric_table(estimates)}{_views_table(evaluation)}"
+        f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
+        "<section><h2>Where the error is</h2>",
+        *(shown(picture) for picture in plots(evaluation)),
+        "</section>",
+        _worst_section(worst, trouble),
+        meanings(MEANINGS),
+        "</main>",
+    ]
+    return document(title, "\n".join(parts))
+
+
+def plots(evaluation: Evaluation) -> list[Picture]:
+    """Error over views, its distribution, by joint, by action."""
+    rows, skeleton = evaluation.rows, evaluation.subject.skeleton
+    series = {_series_name(*key): counts for key, counts in by_views(rows).items()}
+    joints = {j: e for j in skeleton.joints if (e := evaluation.estimates.get(f"mpjpe_m/joint={j}"))}
+    inks = [INK[side] for j, side in zip(skeleton.joints, sides(skeleton), strict=True) if j in joints]
+    errors = np.stack(rows.joint_error_m.tolist()).astype(np.float64)
+    views = rows["views"].to_numpy(np.int64)
+    judged = [j for j, joint in enumerate(skeleton.joints) if joint in joints]
+    counts = sorted(set(views.tolist()), reverse=True)[:8]
+    spread = {f"{n} views": errors[views == n][:, judged].ravel() for n in counts}
+    made = [
+        ("Error over views", "Mean over frames with its 95 % interval.", error_over_views(series)),
+        (
+            "Cumulative error",
+            "Share of joints whose error is below x; a joint without an answer never is.",
+            cumulative_errors(spread),
+        ),
+        ("By joint", "With the most views. Blue is the person's left, orange the right.", error_bars(joints, inks)),
+        ("By action", "With the most views; the forty largest where there are more.", error_bars(by_action(rows))),
+    ]
+    return [Picture(title, note, PNG, to_png(figure)) for title, note, figure in made]
+
+
+def _series_name(benchmark: str, unseen: bool) -> str:
+    return benchmark or ("unseen cameras" if unseen else "all samples")
+
+
+def _metric_table(estimates: dict[str, Estimate]) -> str:
+    """Plain metrics as rows; the parts that a reader compares as columns."""
+    parts = [p for p in ("", "filtered", "seen", "unseen") if not p or f"mpjpe_m/{p}" in estimates]
+    if parts.count("seen") + parts.count("unseen") == 1:
+        parts = [p for p in parts if p not in ("seen", "unseen")]
+    rows = []
+    for metric in METRICS:
+        cells = [estimates.get(f"{metric}/{part}" if part else metric) for part in parts]
+        if any(cells):
+            told = "".join(f"<td class=n>{_told(metric, cell)}</td>" for cell in cells)
+            rows.append(f"<tr><td>{escape(_label(metric))}</td>{told}</tr>")
+    mean = estimates.get("mpjpe_m/action_mean")
+    if mean:
+        empty = "<td></td>" * (len(parts) - 1)
+        rows.append(f"<tr><td>MPJPE, mean of actions</td><td class=n>{_told('mpjpe_m', mean)}</td>{empty}</tr>")
+    head = "".join(f"<th class=n>{escape(part or 'all')}</th>" for part in parts)
+    return f'<div class="wide"><table><tr><th>with the most views</th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _views_table(evaluation: Evaluation) -> str:
+    found = by_views(evaluation.rows, "found")
+    rows = []
+    for key, counts in by_views(evaluation.rows).items():
+        for count, estimate in counts.items():
+            rows.append(
+                f"<tr><td>{escape(_series_name(*key))}{', unseen cameras' if key[1] and key[0] else ''}</td>"
+                f"<td class=n>{count}</td><td class=n>{_told('mpjpe_m', estimate)}</td>"
+                f"<td class=n>{_told('found', found[key][count])}</td></tr>"
+            )
+    head = "<tr><th>by number of views</th><th class=n>views</th><th class=n>MPJPE</th><th class=n>found</th></tr>"
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _label(metric: str) -> str:
+    return metric.removesuffix("_m").replace("_", " ").upper() if metric != "found" else "joints found"
+
+
+def _told(metric: str, estimate: Estimate | None) -> str:
+    if estimate is None or not np.isfinite(estimate.mean):
+        return "–"
+    scale, unit = (1000, "mm") if metric.endswith("_m") else (100, "%")
+    span = f" ({scale * estimate.low:.1f} to {scale * estimate.high:.1f})" if np.isfinite(estimate.low) else ""
+    return f"{scale * estimate.mean:.1f}{span} {unit}"
+
+
+def _worst_section(worst: Sequence[Worst], trouble: str) -> str:
+    if trouble or not worst:
+        told = escape(trouble or "No sample has an answer.")
+        return f'<section><h2>Worst samples</h2><p class="note">{told}</p></section>'
+    sheet = comparison_sheet([w.drawn for w in worst])
+    _, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    note = "Largest MPJPE with the most views. Blue is the truth, orange the prediction, in up to four of the views."
+    return f"<section><h2>Worst samples</h2>{shown(Picture('', note, 'image/jpeg', data.tobytes()))}</section>"

@@ -1,0 +1,1 @@
+"""Formats of other tools: poses and calibrations out, 2D joints in."""

@@ -1,0 +1,39 @@
+"""OpenPose JSON 1.3: the 2D joints of one camera and frame a file, in pixels of the decoded video.
+
+Joints come in the order of the skeleton they were found in: only BODY_25's is OpenPose's own. A joint that was not
+found is 0, 0, 0, as OpenPose has it. Persons are in no order, and `person_id` -1 says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mvpose.exchange.export.recording import File
+from mvpose.records import Keypoints2D
+from mvpose.storage.safe_names import safe_path
+
+_EMPTY = {
+    f"{part}_keypoints_{d}d": [] for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right")
+}  # fmt: skip
+
+
+def openpose_files(keypoints: Keypoints2D, cameras: Sequence[str]) -> Iterator[File]:
+    """`<camera>_json/<camera>_<frame>_keypoints.json` of every camera and frame, also of those without people."""
+    for view, name in enumerate(cameras):
+        camera = safe_path([name])
+        for frame in range(keypoints.box_score.shape[1]):
+            content = json.dumps(_frame(keypoints, view, frame), separators=(",", ":"))
+            yield f"{camera}_json/{camera}_{frame:012d}_keypoints.json", content.encode()
+
+
+def _frame(keypoints: Keypoints2D, view: int, frame: int) -> dict:
+    here = np.flatnonzero(keypoints.box_score[view, frame] > 0)
+    confidence = keypoints.confidence[view, frame, here, :, None].astype(np.float64)
+    xy = keypoints.xy[view, frame, here].astype(np.float64)
+    found = (confidence > 0) & np.isfinite(xy).all(axis=-1, keepdims=True)
+    triples = np.where(found, np.concatenate([xy, confidence], axis=-1), 0.0)
+    rows = triples.round(5).reshape(len(here), 3 * xy.shape[1]).tolist()
+    return {"version": 1.3, "people": [{"person_id": [-1], **_EMPTY, "pose_keypoints_2d": row} for row in rows]}

@@ -1,0 +1,1 @@
+"""Errors of poses against ground truth, and their intervals."""

@@ -1,0 +1,1 @@
+"""Backbones, their heads and pretrained weights."""

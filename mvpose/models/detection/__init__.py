@@ -1,0 +1,1 @@
+"""People and their 2D joints in single frames."""

@@ -1,0 +1,1 @@
+"""Fusion of several views' features."""

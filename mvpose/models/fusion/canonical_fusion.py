@@ -1,0 +1,155 @@
+"""Baseline, Fusion and Canonical Fusion of Remelli et al. 2020: per-view heatmaps, then triangulation.
+
+They differ in what happens between encoder and decoder: nothing, a mix of all views without cameras, or a mix in a
+canonical frame that features reach and leave through the cameras (FTL). The defaults are the paper's sizes as its
+re-implementations agree on them: 2048 -> 300 channels = 100 points, 400 = 100 homogeneous points, two 1x1 convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
+from mvpose.models.fusion.feature_transform import feature_transform, right_inverse
+from mvpose.models.fusion.fusion_blocks import Attention, Concatenation, Pooling, pointwise
+from mvpose.models.multiview import Decoding, MultiViewPrediction, Views, open_views, triangulated
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Sizes of Baseline, Fusion and Canonical Fusion."""
+
+    views: int = 4
+    """Number of views that concatenation is built for; pooling and attention take any."""
+    fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
+    points: int = 100
+    """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
+    keep_own_view: bool = False
+    """Add a view's own features to what the fusion gives back (not in the paper)."""
+    head_width: int = 256
+    decoding: Decoding = field(default_factory=Decoding)
+    extent: float = 2.0
+    """Metres that a crop's longer side spans about where the person stands; sets the canonical frame's scale."""
+
+
+class Baseline(nn.Module):
+    """Every view for itself: encode, decode, triangulate."""
+
+    def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.head = HeatmapHead(backbone.channels, num_joints, config.head_width)
+
+    def forward(
+        self,
+        crops: Float[Tensor, "B V 3 H W"] | UInt8[Tensor, "B V 3 H W"],
+        projections: Float[Tensor, "B V 3 4"],
+        present: Bool[Tensor, "B V"] | None = None,
+        keep_maps: bool = False,
+    ) -> MultiViewPrediction:
+        """See `mvpose.models.multiview`."""
+        views = open_views(crops, projections, present, self.config.extent)
+        return triangulated(self.heatmaps(views), views, self.config.decoding, keep_maps=keep_maps)
+
+    def heatmaps(self, views: Views) -> Float[Tensor, "B V J h w"]:
+        """Raw heatmaps of every view."""
+        features = self.backbone(views.pictures.flatten(0, 1))
+        return self.head(features)[1].unflatten(0, views.pictures.shape[:2])
+
+
+class _Fusing(nn.Module):
+    """What Fusion and Canonical Fusion share: reduce, exchange between views, expand, decode, triangulate."""
+
+    def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.reduce = pointwise(backbone.channels, 3 * config.points)
+        self.expand = pointwise(3 * config.points, backbone.channels)
+        self.head = HeatmapHead(backbone.channels, num_joints, config.head_width)
+
+    def forward(
+        self,
+        crops: Float[Tensor, "B V 3 H W"] | UInt8[Tensor, "B V 3 H W"],
+        projections: Float[Tensor, "B V 3 4"],
+        present: Bool[Tensor, "B V"] | None = None,
+        keep_maps: bool = False,
+    ) -> MultiViewPrediction:
+        """See `mvpose.models.multiview`. Samples that the fusion cannot serve have no valid joint."""
+        views = open_views(crops, projections, present, self.config.extent)
+        heatmaps, served = self.heatmaps(views)
+        weights = served[:, None, None].expand(heatmaps.shape[:3]).to(heatmaps)
+        return triangulated(heatmaps, views, self.config.decoding, weights, keep_maps)
+
+    def heatmaps(self, views: Views) -> tuple[Float[Tensor, "B V J h w"], Bool[Tensor, "B"]]:
+        """Raw heatmaps of every view, and which samples the fusion can serve."""
+        served = self.serves(views.present)
+        features = self.backbone(views.pictures.flatten(0, 1))
+        reduced = self.reduce(features).unflatten(0, views.pictures.shape[:2])
+        expanded = self.expand(self.exchange(reduced, views).flatten(0, 1))
+        expanded = expanded + features if self.config.keep_own_view else expanded
+        return self.head(expanded)[1].unflatten(0, views.pictures.shape[:2]), served
+
+    def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
+        """Samples whose views the fusion can use."""
+        raise NotImplementedError
+
+    def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
+        """Every view's features, told of the others."""
+        raise NotImplementedError
+
+
+class Fusion(_Fusing):
+    """Views concatenated and mixed without cameras: tied to one rig, one number and one order of views."""
+
+    def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
+        if config.fusion != "concatenation":
+            raise ValueError("Fusion knows no cameras, so it can only concatenate; pool in Canonical Fusion")
+        super().__init__(backbone, num_joints, config)
+        channels = 3 * config.points
+        self.fuse = Concatenation(config.views, channels, config.views * channels)
+
+    def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
+        """Samples with every view."""
+        return self.fuse.serves(present)
+
+    def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
+        """Two 1x1 convolutions over all views' channels, split into views again."""
+        return self.fuse(features, views.present).unflatten(1, features.shape[1:3])
+
+
+class CanonicalFusion(_Fusing):
+    """Features carried into one frame by the cameras, fused there, and carried back to every view."""
+
+    def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
+        super().__init__(backbone, num_joints, config)
+        width = 4 * config.points
+        match config.fusion:
+            case "concatenation":
+                self.fuse = Concatenation(config.views, width, width)
+            case "pooling":
+                self.fuse = Pooling(width, width)
+            case "attention":
+                self.fuse = Attention(width, width)
+
+    def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
+        """Samples whose views the fusion block can use."""
+        return self.fuse.serves(present)
+
+    def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
+        """See `canonically_exchanged`."""
+        return canonically_exchanged(features, views, self.fuse)
+
+
+def canonically_exchanged(
+    features: Float[Tensor, "B V C h w"], views: Views, fuse: Concatenation | Pooling | Attention
+) -> Float[Tensor, "B V C h w"]:
+    """FTL to the canonical frame, fusion, FTL back into every view: equations 2 to 4 of the paper."""
+    cameras = views.frame.projections
+    fused = fuse(feature_transform(features, right_inverse(cameras)), views.present)
+    return feature_transform(fused[:, None].expand(-1, cameras.shape[1], -1, -1, -1), cameras)

@@ -1,0 +1,191 @@
+"""Heads: features of one picture to joints, by regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
+
+Normalised coordinates run from -0.5 to 0.5 over the picture (over the depth range for z): a pixel x of a map of width w
+is (x + 0.5) / w - 0.5, so the same point has the same coordinates at every resolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvpose import heatmaps as maps
+from mvpose.models.backbones.simple_baselines import HeatmapHead
+
+
+class RegressionHead(nn.Module):
+    """Mean over the picture, then one linear layer to J x `dims` normalised coordinates (direct regression)."""
+
+    def __init__(self, channels: int, num_joints: int, dims: int = 2) -> None:
+        super().__init__()
+        self.dims = dims
+        self.linear = nn.Linear(channels, num_joints * dims)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J d"]:
+        """Joints; nothing keeps them inside the picture."""
+        return self.linear(features.mean(dim=(-2, -1))).unflatten(-1, (-1, self.dims))
+
+
+def integral_2d(heatmaps: Float[Tensor, "*batch h w"], sharpness: float = 1.0) -> Float[Tensor, "*batch 2"]:
+    """Expected normalised (x, y) under the softmax of a raw map (Sun et al., ECCV 2018)."""
+    return _normalised(maps.soft_argmax(heatmaps, sharpness), heatmaps.shape[-2:])
+
+
+def integral_3d(volumes: Float[Tensor, "*batch D h w"]) -> Float[Tensor, "*batch 3"]:
+    """Expected normalised (x, y, z) under the softmax of a raw volume; z runs along its first axis, D."""
+    return _normalised(maps.soft_argmax_3d(_softmax_3d(volumes)).flip(-1), volumes.shape[-3:])
+
+
+def gaussian_volumes(
+    points: Float[Tensor, "*batch 3"], size: tuple[int, int, int], sigma: float
+) -> Float[Tensor, "*batch D h w"]:
+    """Targets: volumes of (width, height, depth) `size`, a Gaussian of height 1 and `sigma` voxels about each point.
+
+    `points` are normalised (x, y, z). A point that is not finite gets an empty volume.
+    """
+    width, height, depth = size
+    voxels = (points + 0.5) * points.new_tensor(size) - 0.5
+    plane = maps.gaussian_targets(voxels[..., :2], (width, height), sigma)
+    along = torch.stack([voxels[..., 2], torch.zeros_like(voxels[..., 2])], dim=-1)
+    line = maps.gaussian_targets(along, (depth, 1), sigma)[..., 0, :]
+    return line[..., :, None, None] * plane[..., None, :, :]
+
+
+class IntegralHead(nn.Module):
+    """Three deconvolutions to J x `depth` channels, read as J volumes (integral pose; EpipolarPose uses depth 64)."""
+
+    def __init__(self, channels: int, num_joints: int, depth: int = 64, width: int = 256) -> None:
+        super().__init__()
+        self.depth = depth
+        self.maps = HeatmapHead(channels, num_joints * depth, width)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J 3"]:
+        """Normalised (x, y, z)."""
+        return integral_3d(self.volumes(features))
+
+    def volumes(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J D 8*h 8*w"]:
+        """Raw volumes, before the softmax."""
+        return self.maps(features)[1].unflatten(1, (-1, self.depth))
+
+
+class DepthHead(nn.Module):
+    """2.5D: for each joint a map of where it is and a map of how deep it is."""
+
+    def __init__(self, channels: int, num_joints: int, width: int = 256) -> None:
+        super().__init__()
+        self.maps = HeatmapHead(channels, 2 * num_joints, width)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
+        """Normalised (x, y), and depth in metres behind the root, read where the joint is."""
+        where, depth = self.maps(features)[1].unflatten(1, (2, -1)).unbind(1)
+        return integral_2d(where), depth_at(maps.probabilities(where), depth)
+
+
+def depth_at(probability: Float[Tensor, "*batch h w"], depth: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
+    """Mean of a depth map under a map that sums to 1."""
+    return (probability * depth).sum(dim=(-2, -1))
+
+
+def back_project(
+    pixels: Float[Tensor, "*batch n 2"], depth: Float[Tensor, "*batch n"], intrinsics: Float[Tensor, "*batch 3 3"]
+) -> Float[Tensor, "*batch n 3"]:
+    """Undistorted pixels and metric depths to points of the camera frame in metres: X = (u - c) Z / f.
+
+    ValueError for a depth of 0 or below: such a point is behind the camera, or the depth is relative to the root.
+    """
+    if (depth <= 0).any():
+        raise ValueError(f"depths must be above 0 m, the least is {float(depth.min()):.3f}: add the root's depth first")
+    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
+    return homogeneous @ torch.linalg.inv(intrinsics).transpose(-1, -2) * depth[..., None]
+
+
+class ReshapeDecoder(nn.Module):
+    """2D encoder - 3D decoder: channels are cut into depth slices, and 3D convolutions make J volumes of them."""
+
+    def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32) -> None:
+        super().__init__()
+        self.depth = depth
+        self.narrow = nn.Conv2d(channels, width * depth, 1)
+        self.decode = _decoder(width, num_joints)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J 3"]:
+        """Normalised (x, y, z)."""
+        return integral_3d(self.decode(self.narrow(features).unflatten(1, (-1, self.depth))))
+
+
+class RayDecoder(nn.Module):
+    """2D encoder - 3D decoder: features are carried along the rays of their pixels by the inverse intrinsics.
+
+    The volume is a piece of the camera's frustum, `extent_m` deep about the root, so joints come out in metres.
+    """
+
+    def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32, extent_m: float = 2.0) -> None:
+        super().__init__()
+        self.depth, self.extent_m = depth, extent_m
+        self.narrow = nn.Conv2d(channels, width, 1)
+        self.decode = _decoder(width + 3, num_joints)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n c h w"],
+        intrinsics: Float[Tensor, "n 3 3"],
+        size: tuple[int, int],
+        root_depth: Float[Tensor, "n"],
+    ) -> Float[Tensor, "n J 3"]:
+        """Joints in the camera frame, metres. `intrinsics` are those of the undistorted crop of (width, height) `size`.
+
+        ValueError where the volume would reach behind the camera.
+        """
+        if (root_depth <= self.extent_m / 2).any():
+            nearest = float(root_depth.min())
+            raise ValueError(f"a root {nearest:.2f} m away leaves no room for a volume {self.extent_m} m deep about it")
+        h, w = features.shape[-2:]
+        steps = torch.linspace(-0.5, 0.5, self.depth).to(features) * self.extent_m
+        coarse = frustum(intrinsics, size, (w, h), root_depth[:, None] + steps)
+        local = (coarse - root_depth[:, None, None, None, None] * coarse.new_tensor([0.0, 0.0, 1.0])) / self.extent_m
+        carried = self.narrow(features)[:, :, None].expand(-1, -1, self.depth, -1, -1)
+        volumes = self.decode(torch.cat([carried, local.movedim(-1, 1)], dim=1))
+        finer = torch.linspace(-0.5, 0.5, volumes.shape[2]).to(features) * self.extent_m
+        places = frustum(intrinsics, size, (volumes.shape[-1], volumes.shape[-2]), root_depth[:, None] + finer)
+        probability = _softmax_3d(volumes)
+        return (probability[..., None] * places[:, None]).sum(dim=(2, 3, 4))
+
+
+def frustum(
+    intrinsics: Float[Tensor, "n 3 3"], size: tuple[int, int], map_size: tuple[int, int], depths: Float[Tensor, "n D"]
+) -> Float[Tensor, "n D h w 3"]:
+    """Points of the camera frame behind each pixel of a map of `map_size`, at each depth in metres.
+
+    `intrinsics` belong to the crop of (width, height) `size`; the map is that crop resized.
+    """
+    y, x = torch.meshgrid(torch.arange(map_size[1]), torch.arange(map_size[0]), indexing="ij")
+    grid = torch.stack([x, y], dim=-1).to(intrinsics).reshape(1, -1, 2).expand(len(intrinsics), -1, -1)
+    pixels = maps.resized_points(grid, map_size, size)
+    plane = back_project(pixels, torch.ones_like(pixels[..., 0]), intrinsics)
+    points = plane[:, None] * depths[..., None, None]
+    return points.unflatten(2, (map_size[1], map_size[0]))
+
+
+def _decoder(channels: int, num_joints: int) -> nn.Sequential:
+    """Volumes to J volumes of twice the side."""
+    return nn.Sequential(
+        nn.Conv3d(channels, channels, 3, padding=1),
+        nn.BatchNorm3d(channels),
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose3d(channels, channels, 4, 2, 1),
+        nn.BatchNorm3d(channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(channels, num_joints, 1),
+    )
+
+
+def _softmax_3d(volumes: Float[Tensor, "*batch D h w"]) -> Float[Tensor, "*batch D h w"]:
+    flat = volumes.flatten(-3)
+    wide = flat if flat.dtype == torch.float64 else flat.float()
+    return torch.softmax(wide, dim=-1).unflatten(-1, volumes.shape[-3:])
+
+
+def _normalised(index: Float[Tensor, "*batch d"], sizes: torch.Size) -> Float[Tensor, "*batch d"]:
+    """Pixel indices (x first) to normalised coordinates; `sizes` as in a shape, x last."""
+    return (index + 0.5) / index.new_tensor(list(sizes)[::-1]) - 0.5

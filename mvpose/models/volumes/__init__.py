@@ -1,0 +1,1 @@
+"""Volumetric methods: cubes of voxels and pictorial structures."""

@@ -1,0 +1,61 @@
+"""Peaks of heatmaps, and joints triangulated from them: where a search through the maps starts."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvpose import heatmaps as maps
+from mvpose.errors import TooFewViewsError
+from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
+from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
+
+PEAK_RADIUS_PX = 3
+# Two sigma of the usual target: a peak further from where the other views put the joint is a peak of something else.
+AGREEMENT_PX = 4.0
+
+
+def heatmap_peaks(
+    heatmaps: Float[Tensor, "*batch h w"],
+) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
+    """Sub-pixel (x, y) and height of the highest peak: the centre of mass within 3 px of the highest pixel."""
+    top = maps.argmax(heatmaps)
+    height, width = heatmaps.shape[-2:]
+    columns = (torch.arange(width).to(top) - top[..., :1]).abs() <= PEAK_RADIUS_PX
+    rows = (torch.arange(height).to(top) - top[..., 1:]).abs() <= PEAK_RADIUS_PX
+    window = rows[..., :, None] & columns[..., None, :]
+    return maps.centre_of_mass(heatmaps * window).to(heatmaps.dtype), heatmaps.amax(dim=(-2, -1))
+
+
+def triangulated_peaks(
+    heatmaps: Float[Tensor, "B V J h w"], cameras: HeatmapCameras, view_weights: Float[Tensor, "B V"] | None = None
+) -> RobustTriangulation:
+    """Joints from the peaks of their maps alone, by the views that agree within 4 heatmap pixels; weight is height.
+
+    TooFewViewsError where a frame has fewer than two views.
+    """
+    weights = checked_view_weights(heatmaps, view_weights)
+    peaks, height = heatmap_peaks(heatmaps)
+    ideal, valid = cameras.undistorted(peaks)
+    trust = height.clamp_min(0.0) * weights[..., None] * valid
+    return triangulate_robust(
+        ideal.transpose(1, 2),
+        cameras.projections[:, None],
+        trust.transpose(1, 2),
+        threshold_px=AGREEMENT_PX,
+        scale_px=AGREEMENT_PX / 4,
+        check=False,
+    )
+
+
+def checked_view_weights(
+    heatmaps: Float[Tensor, "B V J h w"], weights: Float[Tensor, "B V"] | None
+) -> Float[Tensor, "B V"]:
+    """The weight of each view, 1 by default; TooFewViewsError where a frame has fewer than two above 0."""
+    weights = torch.ones_like(heatmaps[:, :, 0, 0, 0]) if weights is None else weights
+    views = (weights > 0).sum(dim=-1)
+    if (views < 2).any():
+        frame = int((views < 2).nonzero()[0, 0])
+        raise TooFewViewsError(f"frame {frame} of the batch has {int(views[frame])} view(s): depth needs at least two")
+    return weights

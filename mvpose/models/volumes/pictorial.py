@@ -1,0 +1,272 @@
+"""Pictorial structures in 3D, plain (PSM) and recursive (RPSM): Qiu et al., ICCV 2019, section 5, batched over frames.
+
+A person is a tree of joints. Each joint takes one place on a grid; a placement is worth the product, over joints, of
+the heatmaps' mean at its projections and, over limbs, of a prior on their length. Dynamic programming finds the best
+placement exactly. RPSM then repeats the search on ever finer 2 x 2 x 2 grids about each joint.
+
+Nothing here needs the truth: the middle of the first grid and the limb lengths come from triangulated peaks
+(`reconstruct_poses`), or the lengths from statistics of other captures (`limb_lengths` of theirs).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
+from mvpose.models.volumes.peaks import checked_view_weights, triangulated_peaks
+from mvpose.skeleton import Skeleton
+
+# A map that is empty everywhere must not forbid a place that the other joints want: its logarithm stops here.
+LOWEST_VALUE = 1e-4
+# Worse than all maps of a person empty (17 log 1e-4 = -157), so a broken limb is the last resort, as in a product with
+# 0, but of two placements with broken limbs the better is still found.
+BROKEN_LIMB = -1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictorialConfig:
+    """Settings of the search. `rounds=0` is the plain PSM."""
+
+    side_m: float = 2.0
+    """Side of the cube about the root that holds the person."""
+    bins: int = 16
+    """Bins per side of the first grid."""
+    rounds: int = 10
+    """Refinements on 2 x 2 x 2 grids."""
+    tolerance_m: float = 0.150
+    """A limb may deviate from its length by this much."""
+    softness_m: float | None = None
+    """None: every length within the tolerance is equally good (the paper). Else the sigma of a Gaussian prior."""
+
+    def __post_init__(self) -> None:
+        if self.bins < 2 or self.rounds < 0 or min(self.side_m, self.tolerance_m, self.softness_m or 1.0) <= 0:
+            raise ValueError(f"{self}: bins must be >= 2, rounds >= 0, and lengths in metres above 0")
+
+
+@dataclass(frozen=True, eq=False)
+class PictorialPoses:
+    """One pose a frame: joints in the world in metres, and the heatmaps' mean over the views at each."""
+
+    points: Float[Tensor, "B J 3"]
+    confidence: Float[Tensor, "B J"]
+
+
+def reconstruct_poses(
+    heatmaps: Float[Tensor, "B V J h w"],
+    cameras: HeatmapCameras,
+    skeleton: Skeleton,
+    config: PictorialConfig | None = None,
+    view_weights: Float[Tensor, "B V"] | None = None,
+) -> PictorialPoses:
+    """One person's poses from the heatmaps of a capture alone: grid and limb lengths come from triangulated peaks.
+
+    The grid is laid about the skeleton's root, in a frame without a valid root about the mean of its valid joints.
+    ValueError where a frame has no valid joint, or a limb is never seen.
+    """
+    found = triangulated_peaks(heatmaps, cameras, view_weights)
+    if not found.valid.any(dim=-1).all():
+        frame = int((~found.valid.any(dim=-1)).nonzero()[0, 0])
+        raise ValueError(f"frame {frame} of the batch has no joint that two views agree on: leave it out")
+    root = _limbs(skeleton)[0].parent
+    known = found.valid[..., None]
+    mean = (found.points * known).sum(dim=1) / known.sum(dim=1)
+    middle = torch.where(known[:, root], found.points[:, root], mean)
+    lengths = limb_lengths(found.points, found.valid, skeleton)
+    return pictorial_poses(heatmaps, cameras, middle, lengths, skeleton, config, view_weights)
+
+
+def pictorial_poses(
+    heatmaps: Float[Tensor, "B V J h w"],
+    cameras: HeatmapCameras,
+    middle: Float[Tensor, "B 3"],
+    lengths: Float[Tensor, "L"],
+    skeleton: Skeleton,
+    config: PictorialConfig | None = None,
+    view_weights: Float[Tensor, "B V"] | None = None,
+) -> PictorialPoses:
+    """The best placement of the skeleton in each of B frames.
+
+    `middle` (metres, world) is where the first grid is laid and `lengths` (metres) go with `skeleton.bones`. A view of
+    weight 0 counts as absent. The first round holds B * bins^3 * (V J + 4 J) floats; split long captures.
+    ValueError for a skeleton that is no tree; TooFewViewsError where a frame has fewer than two views.
+    """
+    config = config or PictorialConfig()
+    limbs = _limbs(skeleton)
+    if len(lengths) != len(limbs) or heatmaps.shape[2] != len(skeleton.joints):
+        raise ValueError(
+            f"skeleton {skeleton.name} has {len(skeleton.joints)} joints and {len(limbs)} limbs, but there are "
+            f"{heatmaps.shape[2]} heatmaps and {len(lengths)} lengths"
+        )
+    search = _Search(heatmaps, cameras, checked_view_weights(heatmaps, view_weights), lengths.tolist(), limbs, config)
+    points = search.first_round(middle)
+    for i in range(config.rounds):
+        points = search.refined(points, config.side_m / (config.bins * 2**i))
+    return PictorialPoses(points, search.mean_heat(points[:, :, None])[..., 0])
+
+
+def limb_lengths(points: Float[Tensor, "B J 3"], valid: Bool[Tensor, "B J"], skeleton: Skeleton) -> Float[Tensor, "L"]:
+    """Median length of each bone over the frames where both ends are valid, in the unit of the points.
+
+    A bone and its mirror image share the median of both. ValueError for a bone that no frame shows.
+    """
+    bones = torch.tensor(skeleton.bone_indices, device=points.device)
+    shown = valid[:, bones].all(dim=-1)
+    length = (points[:, bones[:, 0]] - points[:, bones[:, 1]]).norm(dim=-1)
+    length = torch.where(shown, length, torch.full_like(length, math.nan))
+    position = {frozenset(bone): i for i, bone in enumerate(skeleton.bone_indices)}
+    mirror = skeleton.mirror
+    twin = [position.get(frozenset((mirror[a], mirror[b])), i) for i, (a, b) in enumerate(skeleton.bone_indices)]
+    median = torch.cat([length, length[:, twin]]).nanmedian(dim=0).values
+    if median.isnan().any():
+        missing = ["-".join(skeleton.bones[i]) for i in median.isnan().nonzero()[:, 0].tolist()]
+        raise ValueError(f"no frame shows both ends of {', '.join(missing)}: give these lengths from statistics")
+    return median
+
+
+@dataclass(frozen=True)
+class _Limb:
+    """A bone on the way from the root to the leaves; `bone` is its place among the skeleton's bones."""
+
+    parent: int
+    child: int
+    bone: int
+
+
+def _limbs(skeleton: Skeleton) -> list[_Limb]:
+    """Bones ordered so that a joint's own limb comes before those that leave it; ValueError where it is no tree."""
+    bones = skeleton.bone_indices
+    roots = [j for j, parent in enumerate(skeleton.parents) if parent < 0]
+    ordered: list[_Limb] = []
+    for _ in bones:
+        reached = roots + [limb.child for limb in ordered]
+        ordered += [_Limb(a, b, i) for i, (a, b) in enumerate(bones) if a in reached and b not in reached]
+    if len(roots) != 1 or len(ordered) != len(skeleton.joints) - 1 or len(bones) != len(ordered):
+        names = ", ".join(skeleton.joints[j] for j in roots)
+        raise ValueError(
+            f"skeleton {skeleton.name} is no tree: {len(bones)} bones for {len(skeleton.joints)} joints, roots: "
+            f"{names or 'none'}; remap to a joint set that has one root, such as human36m17"
+        )
+    return ordered
+
+
+Message = Callable[[_Limb, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What stays the same over the rounds. States come before frames (`K B`), so that frames lie side by side."""
+
+    heatmaps: Float[Tensor, "B V J h w"]
+    cameras: HeatmapCameras
+    weights: Float[Tensor, "B V"]
+    lengths: list[float]
+    limbs: list[_Limb]
+    config: PictorialConfig
+
+    def first_round(self, root: Float[Tensor, "B 3"]) -> Float[Tensor, "B J 3"]:
+        """All joints on one grid of bin centres about the root."""
+        n = self.config.bins
+        axis = ((torch.arange(n).to(root) + 0.5) / n - 0.5) * self.config.side_m
+        grid = torch.cartesian_prod(axis, axis, axis)
+        places = (root[:, None] + grid)[:, None].expand(-1, self.heatmaps.shape[2], -1, -1)
+        return self._placed(self._shared_unary(places[:, 0]), places, self.config.side_m / n, self._grid_message)
+
+    def refined(self, points: Float[Tensor, "B J 3"], size_m: float) -> Float[Tensor, "B J 3"]:
+        """Each joint on the 8 corners of a cube of side `size_m` about where it is.
+
+        Corners, and not the centres of eighths: they reach as far as the neighbours' cubes, so a joint put into the
+        wrong bin can still come back.
+        """
+        axis = torch.tensor([-0.5, 0.5]).to(points) * size_m
+        places = points[:, :, None] + torch.cartesian_prod(axis, axis, axis)
+
+        def message(limb: _Limb, belief: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:
+            apart = (places[:, limb.parent, :, None] - places[:, limb.child, None]).norm(dim=-1)
+            return (self._prior(apart, limb, size_m).permute(1, 2, 0) + belief).amax(dim=1)
+
+        return self._placed(self.mean_heat(places).clamp_min(LOWEST_VALUE).log(), places, size_m, message)
+
+    def mean_heat(self, places: Float[Tensor, "B J K 3"]) -> Float[Tensor, "B J K"]:
+        """Mean over the views that see it of each joint's own map at its places."""
+        (b, j, k), v = places.shape[:3], self.heatmaps.shape[1]
+        pixels, seen = self.cameras.project(places.flatten(1, 2))
+        where = self._normalised(pixels).reshape(b * v * j, k, 1, 2)
+        heat = grid_sample(self.heatmaps.flatten(0, 2)[:, None], where, mode="bicubic", align_corners=True)
+        return self._mean_over_views(heat.reshape(b, v, j, k), seen.reshape(b, v, j, k))
+
+    def _shared_unary(self, places: Float[Tensor, "B K 3"]) -> Float[Tensor, "B J K"]:
+        """Logarithm of the maps' mean, where all joints have the same places: projected once, not J times."""
+        b, v, j = self.heatmaps.shape[:3]
+        pixels, seen = self.cameras.project(places)
+        where = self._normalised(pixels).flatten(0, 1)[..., None, :]
+        heat = grid_sample(self.heatmaps.flatten(0, 1), where, align_corners=True)
+        heat = heat.reshape(b, v, j, -1)
+        return self._mean_over_views(heat, seen[:, :, None].expand_as(heat)).clamp_min(LOWEST_VALUE).log()
+
+    def _mean_over_views(self, heat: Float[Tensor, "B V J K"], seen: Bool[Tensor, "B V J K"]) -> Tensor:
+        weight = self.weights[..., None, None] * seen
+        return (heat * weight).sum(dim=1) / weight.sum(dim=1).clamp_min(1e-9)
+
+    def _normalised(self, pixels: Float[Tensor, "B V n 2"]) -> Float[Tensor, "B V n 2"]:
+        h, w = self.heatmaps.shape[-2:]
+        return pixels * (2.0 / torch.tensor([w - 1, h - 1]).to(pixels)) - 1.0
+
+    def _prior(self, apart: Float[Tensor, "*n"], limb: _Limb, pitch_m: float) -> Float[Tensor, "*n"]:
+        """Logarithm of the prior of a limb whose ends, on grids of `pitch_m`, are so many metres apart.
+
+        The soft prior is widened by the grids' own error along the limb, whose variance is pitch^2 / 12 at each end;
+        else a coarse grid is told apart by its rounding, and later rounds cannot undo it.
+        """
+        off = apart - self.lengths[limb.bone]
+        worth = torch.zeros_like(off)
+        if self.config.softness_m is not None:
+            worth = -0.5 * off**2 / (self.config.softness_m**2 + pitch_m**2 / 6)
+        return torch.where(off.abs() <= self.config.tolerance_m, worth, torch.full_like(off, BROKEN_LIMB))
+
+    def _grid_message(self, limb: _Limb, belief: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:
+        """For each bin of the parent the best belief among the child's bins at the limb's length.
+
+        On a common grid the prior depends on the step between the bins alone, so it is a stencil: a shell of some 50
+        to 400 steps in place of all 4096 bins.
+        """
+        n = self.config.bins
+        child = belief.reshape(n, n, n, -1)
+        best = (belief.amax(dim=0) + BROKEN_LIMB).expand_as(child).clone()
+        for step, worth in self._shell(limb):
+            here = tuple(slice(max(0, -s), n - max(0, s)) for s in step)
+            there = tuple(slice(max(0, s), n - max(0, -s)) for s in step)
+            torch.maximum(best[here], child[there] + worth if worth else child[there], out=best[here])
+        return best.reshape(belief.shape)
+
+    def _shell(self, limb: _Limb) -> list[tuple[tuple[int, ...], float]]:
+        """Steps between bins that the limb allows, each with its prior."""
+        bins, pitch = self.config.bins, self.config.side_m / self.config.bins
+        steps = torch.tensor(list(itertools.product(range(1 - bins, bins), repeat=3)))
+        worth = self._prior(steps.double().norm(dim=-1) * pitch, limb, pitch)
+        allowed = worth > BROKEN_LIMB
+        return list(zip(map(tuple, steps[allowed].tolist()), worth[allowed].tolist(), strict=True))
+
+    def _placed(
+        self, unary: Float[Tensor, "B J K"], places: Float[Tensor, "B J K 3"], pitch_m: float, message: Message
+    ) -> Float[Tensor, "B J 3"]:
+        """Exact maximum of unary plus priors: beliefs from the leaves to the root, choices from the root back."""
+        belief = list(unary.permute(1, 2, 0).contiguous())
+        for limb in reversed(self.limbs):
+            belief[limb.parent] = belief[limb.parent] + message(limb, belief[limb.child])
+        frames = torch.arange(len(places), device=places.device)
+        chosen = list(places[:, :, 0].unbind(1))
+        root = self.limbs[0].parent
+        chosen[root] = places[frames, root, belief[root].argmax(dim=0)]
+        for limb in self.limbs:
+            apart = (places[:, limb.child] - chosen[limb.parent][:, None]).norm(dim=-1)
+            best = (self._prior(apart, limb, pitch_m) + belief[limb.child].T).argmax(dim=-1)
+            chosen[limb.child] = places[frames, limb.child, best]
+        return torch.stack(chosen, dim=1)

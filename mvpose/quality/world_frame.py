@@ -1,0 +1,113 @@
+"""Whether the world of a calibration can be a room: people of human size who stand on z = 0, cameras above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.robust import triangulate_robust
+from mvpose.quality.sightings import GATE_PX, Sightings
+
+# Ankle to knee to hip, and hip to shoulder, as a share of stature: 0.246 + 0.245 + 0.288 (Drillis and Contini 1966, as
+# in Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, figure 4.1). It does not ask for anybody
+# to stand straight.
+SEGMENTS = (("ankle", "knee"), ("knee", "hip"), ("hip", "shoulder"))
+SEGMENTS_OF_STATURE = 0.779
+FEET = ("heel", "big_toe", "small_toe")
+# Height of the ankle over the floor, of the same source.
+ANKLE_OF_STATURE = 0.039
+# The lowest joint of a person, at this quantile over time, is on the floor: one frame in ten may be under it by noise,
+# and a person may jump in the others.
+ON_FLOOR = 0.1
+
+
+@dataclass(frozen=True)
+class Room:
+    """What people and cameras say of the world's scale, floor and up. NaN where the joints it takes were not seen."""
+
+    stature_m: float
+    """Median over people and frames, from the lengths of shin, thigh and trunk."""
+    floor_m: float
+    """Height at which people put their feet."""
+    body_up: tuple[float, float, float]
+    """Mean unit vector from ankles to shoulders; shorter than 1 where it varies."""
+    cameras_up: tuple[float, float, float]
+    """Mean of the directions that are up in the cameras' pictures."""
+    camera_heights_m: tuple[float, ...]
+    """Over the feet, along z."""
+
+
+def measured_room(sightings: Sightings, rig: CameraRig) -> Room:
+    """The room by these people's joints that three views agree on (two, in a rig of two).
+
+    On the single-person demo a bystander whom two cameras see, nearly side by side, stands 0.3 m under the floor.
+    """
+    found = triangulate_robust(sightings.ideal, rig.projections, sightings.weight, threshold_px=GATE_PX, check=False)
+    sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
+    points = torch.where(sure[..., None], found.points, torch.nan)
+    joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}
+    stature = stature_m(joints)
+    floor = _floor(joints, stature)
+    up = _middle(joints, "shoulder") - _middle(joints, "ankle")
+    up = torch.nn.functional.normalize(up, dim=-1).flatten(0, 1)
+    upright = up[~up.isnan().any(dim=-1)]
+    body = upright.mean(dim=0) if len(upright) else torch.full((3,), torch.nan)
+    cameras = -rig.camera_from_world.rotation[:, 1].mean(dim=0)
+    return Room(
+        stature_m=stature,
+        floor_m=floor,
+        body_up=(float(body[0]), float(body[1]), float(body[2])),
+        cameras_up=(float(cameras[0]), float(cameras[1]), float(cameras[2])),
+        camera_heights_m=tuple((rig.centres_world[:, 2] - floor).tolist()),
+    )
+
+
+def degrees_from_up(direction: Sequence[float]) -> float:
+    """Angle between a direction and +Z."""
+    vector = torch.tensor(direction, dtype=torch.float64)
+    return float(torch.rad2deg(torch.arccos((vector[2] / vector.norm()).clamp(-1.0, 1.0))))
+
+
+def nearest_axis(direction: Sequence[float]) -> str:
+    """x, -x, y, -y, z or -z."""
+    axis = max(range(3), key=lambda i: abs(direction[i]))
+    return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
+
+
+def stature_m(joints: dict[str, Float[Tensor, "T K 3"]]) -> float:
+    """Height of people, from the median over people and frames of their shins, thighs and trunks; sides averaged.
+
+    `joints` are world points in metres by name, NaN where unknown. NaN where a segment was never seen.
+    """
+    length = 0.0
+    for below, above in SEGMENTS:
+        sides = [
+            (joints[f"{side}_{above}"] - joints[f"{side}_{below}"]).norm(dim=-1)
+            for side in ("left", "right")
+            if f"{side}_{above}" in joints and f"{side}_{below}" in joints
+        ]
+        length += float(torch.stack(sides).nanmedian()) if sides else torch.nan
+    return length / SEGMENTS_OF_STATURE
+
+
+def _floor(joints: dict[str, Tensor], stature_m: float) -> float:
+    feet = [joints[f"{side}_{part}"] for side in ("left", "right") for part in FEET if f"{side}_{part}" in joints]
+    ankles = [joints[f"{side}_ankle"] for side in ("left", "right") if f"{side}_ankle" in joints]
+    if not feet and not ankles:
+        return torch.nan
+    heights = torch.stack(feet or ankles)[..., 2]
+    lowest = torch.where(heights.isnan(), torch.inf, heights).amin(dim=0)
+    standing = lowest[lowest.isfinite()]
+    if not len(standing):
+        return torch.nan
+    return float(standing.quantile(ON_FLOOR)) - (0.0 if feet else ANKLE_OF_STATURE * stature_m)
+
+
+def _middle(joints: dict[str, Float[Tensor, "T K 3"]], part: str) -> Float[Tensor, "T K 3"]:
+    nothing = torch.full_like(next(iter(joints.values())), torch.nan)
+    return (joints.get(f"left_{part}", nothing) + joints.get(f"right_{part}", nothing)) / 2

@@ -1,0 +1,95 @@
+"""A corpus of rendered people: sample i of seed s follows from s, i and the settings alone.
+
+Bit for bit so on one renderer (`renderer().device`) and one version of the libraries; another driver rounds its pixels
+differently, while joints, cameras and boxes stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from mvpose.datasets.sample import TEST, TRAIN, Sample
+from mvpose.errors import ConfigError
+from mvpose.footage.calibration import read_calibration
+from mvpose.geometry.camera import CameraRig
+from mvpose.rendering.camera_rigs import RANDOM, static_rig
+from mvpose.rendering.cast import troupe
+from mvpose.rendering.scene import SPLITS, PictureConfig, scene_sample
+from mvpose.skeleton import RENDERED, Skeleton
+
+BLOCK = 50
+"""Samples in a row that share a troupe of people."""
+# Of random numbers: beyond all tries of a scene.
+_VIEWS_STREAM = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """People of MakeHuman moved by motion capture, rendered for a rig: a dataset that needs nothing but its assets."""
+
+    assets: str | None = None
+    """Folder or s3:// URI of the meshes, pictures and motion capture; without it the one in MVPOSE_ASSETS."""
+    rig: Literal["ring4", "ring8", "ring31", "random"] = "ring4"
+    """`random` is another one for each sample."""
+    calibration: str | None = None
+    """A calibration file to render for, in place of `rig`."""
+    min_views: int = 4
+    """Of random rigs: cameras, at least and at most."""
+    max_views: int = 4
+    train: int = 1000
+    """Samples of each split. Splits share no person and no motion."""
+    test: int = 200
+    people: int = 400
+    """How many there are to draw from; one in five is in the test alone."""
+    shard_samples: int = 50
+    seed: int = 0
+    pictures: PictureConfig = field(default_factory=PictureConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.train, self.test) < 0 or self.shard_samples < 1 or self.pictures.side < 16:
+            raise ConfigError(
+                "a corpus has no negative number of samples, shards of 1 or more, crops of 16 pixels or more."
+            )
+        if not 1 <= self.min_views <= self.max_views:
+            raise ConfigError(f"min_views {self.min_views}, max_views {self.max_views}: 1 or more, and in this order.")
+
+    @property
+    def name(self) -> str:
+        """What samples say they come from."""
+        return "rendered"
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joint set of all samples."""
+        return RENDERED
+
+    def shards(self) -> list[str]:
+        """`train/00000` and so on: what one task of a job renders."""
+        counts = {TRAIN: self.train, TEST: self.test}
+        return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_samples))]
+
+    def read(self, shard: str) -> Iterator[Sample]:
+        """Render the samples of a shard."""
+        split, number = shard.split("/")
+        first = int(number) * self.shard_samples
+        for index in range(first, min(first + self.shard_samples, getattr(self, split))):
+            cast = troupe(self.assets, self.seed, split, index // BLOCK, self.people)
+            yield scene_sample(self.seed, split, index, cast, self._rig(split, index), self.pictures)
+
+    def _rig(self, split: str, index: int) -> CameraRig | int:
+        if self.calibration is not None:
+            return _calibrated(self.calibration)
+        if self.rig != RANDOM:
+            return static_rig(self.rig)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, SPLITS.index(split), index, _VIEWS_STREAM]))
+        return int(rng.integers(self.min_views, self.max_views + 1))
+
+
+@lru_cache(maxsize=4)
+def _calibrated(uri: str) -> CameraRig:
+    return read_calibration(uri)

@@ -1,0 +1,154 @@
+"""2D joints without pixels: motion capture through random cameras, with the errors of the real detector.
+
+Clip i of a seed follows from both and the settings alone. People and motions are those of the rendered corpus, split
+as there: train and test share neither. What lifting networks take is `lifting_samples`; what reconstruction and other
+networks of keypoints take are the joints, rig and detections of the clips themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mvpose.datasets.detector_noise import DetectorNoise, draw_detections, measured_noise, part_of
+from mvpose.datasets.sample import TEST, TRAIN
+from mvpose.errors import ConfigError
+from mvpose.geometry.camera import CameraRig
+from mvpose.models.single_view.lifting import LiftingSamples
+from mvpose.rendering.camera_rigs import RANDOM, random_rig, static_rig
+from mvpose.rendering.cast import FLOOR_S, Performer, Troupe, troupe
+from mvpose.skeleton import RENDERED, Skeleton
+
+BLOCK = 200
+"""Clips in a row that share a troupe: a person takes 0.1 s to make."""
+TRIES = 100
+# Of random numbers: apart from those of rendered samples of the same seed and index.
+_STREAM = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeypointSource:
+    """Where clips come from."""
+
+    assets: str | None = None
+    """Folder or s3:// URI of the assets of rendered people; without it the one in MVPOSE_ASSETS."""
+    rig: Literal["ring4", "ring8", "ring31", "random"] = "random"
+    """`random` is another one for each clip."""
+    views: int = 4
+    """Of random rigs."""
+    frames: int = 27
+    fps: float = 25.0
+    """About; clips keep every n-th frame of their motion."""
+    people: int = 400
+    """How many there are to draw from; one in five is in the test alone."""
+    least_confidence: float = 0.3
+    """A joint less sure than this is missed."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or not self.frames <= FLOOR_S * self.fps or self.views < 1:
+            raise ConfigError(
+                f"{self.frames} frames at {self.fps} a second, {self.views} views: 1 or more, up to {FLOOR_S} s"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointClip:
+    """A person moving, as V cameras and a detector tell it."""
+
+    subject: str
+    action: str
+    rig: CameraRig
+    skeleton: Skeleton
+    joints: Float[np.ndarray, "T J 3"]
+    """World, metres, Z up."""
+    xy: Float[np.ndarray, "V T J 2"]
+    """Pixels, with the lens; NaN where the joint is missed."""
+    confidence: Float[np.ndarray, "V T J"]
+    """0 where the joint is missed."""
+
+
+def keypoint_clip(source: KeypointSource, split: str, index: int, noise: DetectorNoise | None = None) -> KeypointClip:
+    """Clip `index` of a split. `noise` is the measured one where it is None.
+
+    ConfigError where the split has nobody, or its motions are all too short.
+    """
+    noise = noise or measured_noise()
+    rng = np.random.default_rng(np.random.SeedSequence([source.seed, (TRAIN, TEST).index(split), index, _STREAM]))
+    cast = troupe(source.assets, source.seed, split, index // BLOCK, source.people)
+    rig = random_rig(rng, source.views) if source.rig == RANDOM else static_rig(source.rig)
+    performer, step = _long_enough(rng, cast, split, source)
+    start = int(rng.integers(len(performer.motion) - (source.frames - 1) * step))
+    part = performer.motion.part(start, start + (source.frames - 1) * step + 1, step)
+    heading = float(rng.uniform(0, 2 * np.pi))
+    skeleton = detected_joints(noise)
+    kept = RENDERED.indices(*skeleton.joints)
+    frames = range(source.frames)
+    joints = np.stack([performer.person.joints(part, i, heading=heading)[kept] for i in frames]).astype(np.float64)
+
+    pixels, before = rig.project(torch.from_numpy(joints))
+    inside = (before & rig.inside(pixels)).numpy()
+    flat = pixels.numpy().reshape(-1, *joints.shape[1:2], 2)
+    found = draw_detections(
+        noise,
+        flat,
+        in_cameras(rig, joints).reshape(-1, *joints.shape[1:]),
+        inside.reshape(flat.shape[:2]),
+        skeleton,
+        rng,
+        source.least_confidence,
+    )
+    return KeypointClip(
+        subject=performer.subject,
+        action=performer.action,
+        rig=rig,
+        skeleton=skeleton,
+        joints=joints,
+        xy=found.xy.reshape(*inside.shape, 2),
+        confidence=found.confidence.reshape(inside.shape),
+    )
+
+
+def detected_joints(noise: DetectorNoise) -> Skeleton:
+    """The joints of rendered people that the detector knows, and the bones that it knows both ends of."""
+    joints = tuple(joint for joint in RENDERED.joints if part_of(joint) in noise.parts)
+    return Skeleton(f"detected{len(joints)}", joints, tuple(b for b in RENDERED.bones if set(b) <= set(joints)))
+
+
+def in_cameras(rig: CameraRig, joints: Float[np.ndarray, "T J 3"]) -> Float[np.ndarray, "V T J 3"]:
+    """World points in the axes of each camera, metres."""
+    points = torch.from_numpy(joints).reshape(1, -1, 3).expand(len(rig), -1, -1)
+    return rig.camera_from_world.apply(points).numpy().reshape(len(rig), *joints.shape)
+
+
+def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> LiftingSamples:
+    """Every view of every clip as a clip of its own, in order: B is their number, T that of their frames.
+
+    Lens and K are taken away; joints that were missed, or that the lens maps from nowhere, are NaN and not `seen`.
+    float32, as networks want it.
+    """
+    points, poses = [], []
+    for clip in clips:
+        known = torch.from_numpy(np.isfinite(clip.xy).all(axis=-1))
+        ideal, valid = clip.rig.undistorted(torch.from_numpy(np.nan_to_num(clip.xy)))
+        plane = (ideal - clip.rig.centre[:, None, None]) / clip.rig.focal[:, None, None]
+        points.append(torch.where((known & valid)[..., None], plane, torch.nan))
+        in_camera = torch.from_numpy(in_cameras(clip.rig, clip.joints))
+        poses.append(in_camera - in_camera[:, :, [clip.skeleton.index(root)]])
+    told = torch.cat(points).float()
+    return LiftingSamples(told, torch.cat(poses).float(), told.isfinite().all(dim=-1))
+
+
+def _long_enough(rng: np.random.Generator, cast: Troupe, split: str, source: KeypointSource) -> tuple[Performer, int]:
+    """Somebody whose motion lasts, and every how many of its frames are taken."""
+    for _ in range(TRIES):
+        performer = cast.draw(rng, split)
+        step = max(1, round(performer.motion.fps / source.fps))
+        if len(performer.motion) > (source.frames - 1) * step:
+            return performer, step
+    raise ConfigError(f"of {TRIES} motions of the {split} split none has {source.frames} frames: ask for fewer.")

@@ -1,0 +1,228 @@
+"""A clothed person who can take any pose: drawn at random, bound to the rig once, posed in one sparse product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array, vstack
+
+from mvpose.rendering.anatomy import joints_of
+from mvpose.rendering.armature import Rig, RigTopology, normalised, read_topology, rig_of, skinning, stacked
+from mvpose.rendering.assets import Assets
+from mvpose.rendering.fitting import Binding, read_binding
+from mvpose.rendering.mesh import Mesh, Part, PosedPerson, face_to_vertex, split_at_seams, vertex_normals
+from mvpose.rendering.motion import Motion
+from mvpose.rendering.shape import BASE, BODY_VERTICES, body_of
+from mvpose.rendering.wardrobe import Garment, Look, draw_look
+
+_EYEBALLS = {"helper-l-eye": 14598, "helper-r-eye": 14670}
+"""Groups of the base mesh, and the front pole of each ball."""
+_HANDS_BEYOND_M = 0.35
+"""At rest arms are held away from the body: what is nearer the middle below the hips is legs."""
+_IRIS_COSINE = 0.9
+"""Cosine of half the angle that the iris takes of the eyeball: 12 mm of a ball of 24 mm, cut at a ring of faces."""
+_SCLERA = (0.75, 0.72, 0.7)
+_FLOOR_FRAMES = 60
+_FLOOR_QUANTILE = 0.1
+"""Of the lowest points of a motion's frames this quantile meets the floor: noise of the capture and a jump's landing
+may press below it, and most frames that stand, stand on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Somebody with a body, clothes and a rig."""
+
+    look: Look
+    parts: tuple[Part, ...]
+    rig: Rig
+    _points: csr_array
+    """Skinning of all parts' vertices, one below the other."""
+    _normals: csr_array
+    _joints: csr_array
+    _lowest: csr_array
+    """Skinning of points that may touch the floor."""
+    _ends: tuple[int, ...]
+    """Where each part's rows end."""
+
+    def pose(
+        self, motion: Motion, frame: int, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
+    ) -> PosedPerson:
+        """The person at a frame of a motion, turned by `heading` (radians, about Z at the origin), then moved.
+
+        The height is that of the motion: `grounded` gives one in which the soles meet the floor.
+        """
+        transforms = self._transforms(motion, frame, position, heading)
+        points, normals = self._points @ transforms, self._normals @ transforms
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        return PosedPerson(
+            parts=self.parts,
+            vertices=tuple(np.split(points, self._ends[:-1])),
+            normals=tuple(np.split(normals, self._ends[:-1])),
+            joints=self._joints @ transforms,
+        )
+
+    def joints(
+        self, motion: Motion, frame: int, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
+    ) -> Float[np.ndarray, "J 3"]:
+        """The joints that `pose` gives, without the mesh."""
+        return self._joints @ self._transforms(motion, frame, position, heading)
+
+    def grounded(self, motion: Motion) -> Motion:
+        """The motion lifted or sunk as a whole, so that this person, shoes included, stands on z = 0."""
+        frames = np.unique(np.linspace(0, len(motion) - 1, _FLOOR_FRAMES).astype(int))
+        bare = replace(motion, lift_m=0.0)
+        lowest = [(self._lowest @ self._transforms(bare, int(i), (0.0, 0.0), 0.0))[:, 2].min() for i in frames]
+        return replace(motion, lift_m=-float(np.quantile(lowest, _FLOOR_QUANTILE)))
+
+    def _transforms(
+        self, motion: Motion, frame: int, position: tuple[float, float], heading: float
+    ) -> Float[np.ndarray, "_b4 3"]:
+        cosine, sine = np.cos(heading), np.sin(heading)
+        turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+        hips = turn @ motion.hips[frame] * self.rig.leg_m + [*position, motion.lift_m]
+        return stacked(self.rig.transforms(turn @ motion.turns[frame], hips))
+
+
+def draw_person(rng: np.random.Generator, assets: Assets) -> Person:
+    """A random person; the same for the same state of the generator."""
+    return dressed(draw_look(rng, assets), assets)
+
+
+def dressed(look: Look, assets: Assets) -> Person:
+    """The person of a look: body shaped, garments fitted, everything bound to the rig."""
+    topology = _topology(assets)
+    base = assets.mesh(BASE)
+    body = body_of(look.shape, assets)
+    worn = [(garment, assets.parsed(garment.binding, read_binding)) for garment in look.garments]
+    hidden = np.zeros(len(body), bool)
+    for garment, binding in worn:
+        hidden[binding.hidden] = True
+        if garment.is_skirt:
+            hidden |= _under_skirt(binding.fitted(body), body)
+    pieces = list(_body_pieces(look, base, body, hidden, topology))
+    for garment, binding in worn:
+        covered = _covered(garment, binding, worn, body)
+        pieces.append(_garment_piece(garment, binding, body, covered, topology, assets))
+    points = [skinning(piece.rest, piece.weights, 1.0) for piece in pieces]
+    rest = np.concatenate([piece.rest for piece in pieces])
+    everything = csr_array(vstack(points))
+    low = np.flatnonzero((rest[:, 2] < 0.12) | (np.arange(len(rest)) % 20 == 0))
+    return Person(
+        look=look,
+        parts=tuple(piece.part for piece in pieces),
+        rig=rig_of(body, topology),
+        _points=everything,
+        _normals=csr_array(vstack([skinning(piece.normals, piece.weights, 0.0) for piece in pieces])),
+        _joints=joints_of(body, topology),
+        _lowest=csr_array(everything[low]),
+        _ends=tuple(np.cumsum([len(piece.rest) for piece in pieces]).tolist()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    part: Part
+    rest: Float[np.ndarray, "n 3"]
+    normals: Float[np.ndarray, "n 3"]
+    weights: csr_array
+
+
+def _body_pieces(
+    look: Look, base: Mesh, body: Float[np.ndarray, "n 3"], hidden: Bool[np.ndarray, " n"], topology: RigTopology
+) -> Iterator[_Piece]:
+    """Skin that no garment covers, eyeballs and irises."""
+    skin = base.groups == base.group_names.index("body")
+    shown = skin & ~hidden[base.faces].all(axis=1)
+    # Only a skirt lets one look into the skin where it is cut off.
+    inside_seen = any(garment.is_skirt for garment in look.garments)
+    part = Part("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=inside_seen)
+    # Normals come from the whole skin, also where some of it is hidden.
+    normals = _smooth(body[:BODY_VERTICES], base.faces[skin])
+    yield _piece(part, base, shown, body, np.pad(normals, ((0, len(body) - BODY_VERTICES), (0, 0))), topology.weights)
+    eyes, irises = np.zeros(len(base.faces), bool), np.zeros(len(base.faces), bool)
+    for group, pole in _EYEBALLS.items():
+        ball = base.groups == base.group_names.index(group)
+        centre = base.positions[np.unique(base.faces[ball])].mean(axis=0)
+        middles = base.positions[base.faces].mean(axis=1) - centre
+        gaze = base.positions[pole] - centre
+        cosine = middles @ gaze / np.linalg.norm(gaze) / np.linalg.norm(middles, axis=1)
+        irises |= ball & (cosine > _IRIS_COSINE)
+        eyes |= ball & (cosine <= _IRIS_COSINE)
+    normals = _smooth(body, base.faces[eyes | irises])
+    for name, faces, colour in (("eyes", eyes, _SCLERA), ("irises", irises, look.iris)):
+        part = Part(name, base.faces[:0], base.uv[:0], "", colour, two_sided=False)
+        yield _piece(part, base, faces, body, normals, topology.weights)
+
+
+def _under_skirt(skirt: Float[np.ndarray, "m 3"], body: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Skin of the thighs, which the garment's file leaves in place but which pushes through the cloth in a stride.
+
+    From 12 cm above the hem, so that legs still begin under the cloth in most strides, up to the hips.
+    """
+    height = body[:, 2] / np.ptp(body[:BODY_VERTICES, 2])
+    return (body[:, 2] > skirt[:, 2].min() + 0.12) & (height < 0.53) & (np.abs(body[:, 0]) < _HANDS_BEYOND_M)
+
+
+def _covered(
+    garment: Garment, binding: Binding, worn: list[tuple[Garment, Binding]], body: Float[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, " m"]:
+    """Which vertices of a garment another one covers: socks in trousers, hair in the crown of a hat."""
+    covered = np.zeros(len(binding.corners), bool)
+    for other, over in worn:
+        if (garment.name, other.name) == ("shoes", "clothes"):
+            covered |= np.all(np.isin(binding.corners, over.hidden), axis=1)
+        if (garment.name, other.name) == ("hair", "hat"):
+            covered |= binding.fitted(body)[:, 2] > np.median(over.fitted(body)[:, 2])
+    return covered
+
+
+def _garment_piece(
+    garment: Garment,
+    binding: Binding,
+    body: Float[np.ndarray, "n 3"],
+    covered: Bool[np.ndarray, " m"],
+    topology: RigTopology,
+    assets: Assets,
+) -> _Piece:
+    """A garment on a body; each of its vertices moves as the three of the body that it hangs on do, by their shares.
+
+    What is `covered` by another garment is left out, or it would poke through.
+    """
+    mesh = assets.mesh(garment.mesh)
+    rest = binding.fitted(body)
+    rows = np.repeat(np.arange(len(rest)), 3)
+    carriers = csr_array((binding.shares.ravel(), (rows, binding.corners.ravel())), shape=(len(rest), len(body)))
+    weights = normalised(csr_array(carriers @ topology.weights))
+    part = Part(garment.name, mesh.faces[:0], mesh.uv[:0], garment.texture, garment.colour, two_sided=True)
+    return _piece(part, mesh, ~np.any(covered[mesh.faces], axis=1), rest, _smooth(rest, mesh.faces), weights)
+
+
+def _piece(
+    part: Part,
+    mesh: Mesh,
+    shown: Bool[np.ndarray, " F"],
+    rest: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    weights: csr_array,
+) -> _Piece:
+    """The shown faces of a mesh, vertices split at texture seams."""
+    faces, position, uv = split_at_seams(mesh.faces[shown], mesh.faces_uv[shown])
+    return _Piece(
+        part=replace(part, faces=faces, uv=mesh.uv[uv].astype(np.float32)),
+        rest=rest[position],
+        normals=normals[position],
+        weights=csr_array(weights[position]),
+    )
+
+
+def _smooth(rest: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "n 3"]:
+    return vertex_normals(rest, faces, face_to_vertex(faces, len(rest)))
+
+
+@lru_cache(maxsize=2)
+def _topology(assets: Assets) -> RigTopology:
+    return read_topology(assets)

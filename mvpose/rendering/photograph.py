@@ -1,0 +1,68 @@
+"""From rendered pictures to what a camera would have written: exposure, blur, noise, JPEG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mvpose.rendering.renderer import Exposure
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sensor:
+    """What one camera does to its pictures beside its lens."""
+
+    exposure: Exposure
+    softness_px: float
+    """Standard deviation of its blur, in pixels of the crop."""
+    noise: float
+    """Standard deviation in the darks, in steps of 255; in the lights there is about twice as much."""
+    quality: int
+    """Of JPEG, 0 to 100."""
+
+
+def draw_sensor(rng: np.random.Generator, brightness: Float[np.ndarray, " 3"]) -> Sensor:
+    """A camera that has set itself to the light there is, somewhat wrongly; most are good and some are bad."""
+    grey = float(brightness.mean())
+    # 0.7 of the way to grey under any light, as automatic white balance does.
+    balance = (grey / brightness) ** 0.7 * np.exp(rng.normal(0.0, 0.05, 3))
+    return Sensor(
+        exposure=Exposure(
+            gain=0.55 * balance / grey * np.exp(rng.normal(0.0, 0.28)), contrast=float(rng.uniform(0.1, 0.8))
+        ),
+        softness_px=float(rng.uniform(0.0, 0.9)),
+        noise=float(rng.gamma(1.6, 1.2)),
+        quality=int(rng.integers(60, 96)),
+    )
+
+
+def photograph(
+    rng: np.random.Generator,
+    pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
+    side: int,
+    sensor: Sensor,
+    frame: Float[np.ndarray, " 4"],
+) -> bytes:
+    """A JPEG of `side` pixels from finer pictures of one exposure, which are averaged.
+
+    `frame` is where the camera's whole picture lies in the crop (left, top, right, bottom; pixel areas): what is beyond
+    is black, as in crops from footage.
+    """
+    light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in pictures]
+    image = np.asarray(np.mean(light, axis=0, dtype=np.float32))
+    if sensor.softness_px > 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), sensor.softness_px)
+    grain = rng.standard_normal((side, side, 3), dtype=np.float32)
+    image += grain * (sensor.noise * np.sqrt(1.0 + image / 80.0))
+    out = cv2.convertScaleAbs(np.maximum(image, 0.0, out=image))
+    left, top, right, bottom = np.clip(np.round(frame + 0.5), 0, side).astype(int)
+    if (left, top, right, bottom) != (0, 0, side, side):
+        inside = np.zeros_like(out)
+        inside[top:bottom, left:right] = out[top:bottom, left:right]
+        out = inside
+    _, data = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.quality])
+    return data.tobytes()

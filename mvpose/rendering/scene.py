@@ -1,0 +1,171 @@
+"""One sample: actors put on a floor, furniture and light about them, cameras, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mvpose.datasets.sample import TEST, TRAIN, Picture, Sample, observed
+from mvpose.errors import ConfigError
+from mvpose.geometry.camera import CameraRig
+from mvpose.rendering.camera_rigs import middle, random_rig
+from mvpose.rendering.mesh import PosedPerson
+from mvpose.rendering.renderer import renderer
+from mvpose.rendering.room import draw_room
+from mvpose.rendering.views import MIN_JOINTS, photographed
+from mvpose.skeleton import Skeleton
+
+SPLITS = (TRAIN, TEST)
+PEOPLE_IN_SCENE = (0.55, 0.3, 0.15)
+"""Shares of scenes with one, two and three people."""
+BLURRED_SHARE, SHUTTER_S = 0.12, (0.004, 0.025)
+BLUR_MOMENTS = 3
+TRIES = 12
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A person in a motion, at a moment of it."""
+
+    @property
+    def subject(self) -> str:
+        """Who it is."""
+        ...
+
+    @property
+    def action(self) -> str:
+        """What it does."""
+        ...
+
+    def at(self, seconds: float) -> PosedPerson:
+        """The person so much after the moment, standing about (0, 0) on the floor z = 0."""
+        ...
+
+
+@runtime_checkable
+class Cast(Protocol):
+    """Where people and their motions come from; those of one split never appear in another."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joint set of `PosedPerson.joints`."""
+        ...
+
+    def draw(self, rng: np.random.Generator, split: str) -> Actor:
+        """Somebody doing something."""
+        ...
+
+    def image(self, key: str) -> UInt8[np.ndarray, "_ _ 4"]:
+        """RGBA of a texture."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig:
+    """What the stored crops are."""
+
+    side: int = 256
+    """Pixels of a crop's side."""
+    margin: float = 1.5
+    """Side of the square cut out, in sides of the box about the joints."""
+
+
+def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig | int, config: PictureConfig) -> Sample:
+    """Sample `index` of a split; `rig` is one, or how many cameras a random one has.
+
+    It follows from the arguments alone. A scene that fewer than two cameras see well is drawn anew.
+    """
+    number = SPLITS.index(split)
+    for attempt in range(TRIES):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, number, index, attempt]))
+        cameras = random_rig(rng, rig) if isinstance(rig, int) else rig
+        about = np.array([0.0, 0.0]) if isinstance(rig, int) else middle(rig)[:2]
+        actors = [cast.draw(rng, split) for _ in range(1 + rng.choice(3, p=PEOPLE_IN_SCENE))]
+        placed = _placed(rng, actors, about)
+        inside, _ = observed(cameras, placed[0].joints[None])
+        if (inside[0].sum(axis=1) >= MIN_JOINTS).sum() < min(2, len(cameras)):
+            continue
+        moments = [[person(t) for person in placed] for t in _shutter(rng)]
+        labelled = moments[len(moments) // 2]
+        room = draw_room(rng, [p.joints for p in labelled], cameras.centres_world.numpy())
+        views = photographed(
+            rng, renderer(), cameras, moments, room, cast.image, cast.skeleton, config.side, config.margin
+        )
+        return Sample(
+            capture_id=f"{split}-{index:06d}",
+            frame=0,
+            position=0,
+            person=0,
+            subject=actors[0].subject,
+            action=actors[0].action,
+            split=split,
+            damaged=False,
+            rig=views.rig,
+            pictures=tuple(Picture(crop=crop) for crop in views.crops),
+            xyz=labelled[0].joints.astype(np.float64),
+            visible=views.visible,
+            box=views.box,
+            skeleton=cast.skeleton,
+        )
+    raise ConfigError(
+        f"in {TRIES} tries fewer than two cameras saw a person on the floor near {np.round(about, 2)}: "
+        "this calibration's cameras look elsewhere, or its world is not in metres with Z up and the floor at 0."
+    )
+
+
+def _shutter(rng: np.random.Generator) -> list[float]:
+    """Times of the exposure in seconds, most often one."""
+    if rng.uniform() >= BLURRED_SHARE:
+        return [0.0]
+    return (np.linspace(-0.5, 0.5, BLUR_MOMENTS) * rng.uniform(*SHUTTER_S)).tolist()
+
+
+def _placed(rng: np.random.Generator, actors: Sequence[Actor], about: Float[np.ndarray, " 2"]) -> list[_Placed]:
+    """The actors somewhere about a place, turned anyhow, none in another; those who find no place are left out."""
+    placed: list[_Placed] = []
+    for i, actor in enumerate(actors):
+        still = actor.at(0.0)
+        for _ in range(TRIES):
+            turn, angle = rng.uniform(0, 2 * np.pi, 2)
+            far = 0.8 * np.sqrt(rng.uniform()) if i == 0 else rng.uniform(0.5, 2.5)
+            offset = np.array([*(about + far * np.array([np.cos(angle), np.sin(angle)])), 0.0])
+            place = _Placed(actor, still, float(turn), offset)
+            if all(np.linalg.norm(place.joints[:, None] - p.joints, axis=-1).min() > 0.35 for p in placed):
+                placed.append(place)
+                break
+    return placed
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """An actor turned about the vertical and moved over the floor."""
+
+    actor: Actor
+    still: PosedPerson
+    """At the moment itself, where the actor stands."""
+    turn: float
+    offset: Float[np.ndarray, " 3"]
+
+    @property
+    def joints(self) -> Float[np.ndarray, "J 3"]:
+        return self.still.joints @ self._turned + self.offset
+
+    @property
+    def _turned(self) -> Float[np.ndarray, "3 3"]:
+        c, s = np.cos(self.turn), np.sin(self.turn)
+        return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]], np.float32)
+
+    def __call__(self, seconds: float) -> PosedPerson:
+        """The person where it was placed, so much after the moment."""
+        person = self.actor.at(seconds) if seconds else self.still
+        turned, shift = self._turned, self.offset.astype(np.float32)
+        return replace(
+            person,
+            vertices=tuple(v @ turned + shift for v in person.vertices),
+            normals=tuple(n @ turned for n in person.normals),
+            joints=person.joints @ turned + shift,
+        )

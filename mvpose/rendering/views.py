@@ -1,0 +1,95 @@
+"""One person among others in a room, photographed by every camera of a rig as crops about that person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+
+from mvpose.datasets.sample import observed
+from mvpose.geometry.camera import CameraRig
+from mvpose.rendering.camera_rigs import finer, squares
+from mvpose.rendering.mesh import PosedPerson
+from mvpose.rendering.photograph import draw_sensor, photograph
+from mvpose.rendering.renderer import Renderer
+from mvpose.rendering.room import Room
+from mvpose.rendering.visibility import unhidden
+from mvpose.skeleton import Skeleton
+
+# Multisampling takes 5 s a view on llvmpipe; twice the pixels along each side take 20 ms.
+FINER = 2
+MIN_JOINTS = 4
+"""Views with fewer joints on the picture are left out: the person is not in it."""
+BODY_MARGIN_PX = 80
+"""Of a picture twice as fine: a person whose joints are further beyond its edges than this is not drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Crops about one person by the cameras that have it on their picture."""
+
+    rig: CameraRig
+    """Of the crops, lens included."""
+    crops: tuple[bytes, ...]
+    visible: Bool[np.ndarray, "V J"]
+    box: Float[np.ndarray, "V 4"]
+    """About the joints on the picture, in pixels of the crop."""
+
+
+def photographed(
+    rng: np.random.Generator,
+    renderer: Renderer,
+    rig: CameraRig,
+    moments: Sequence[Sequence[PosedPerson]],
+    room: Room,
+    image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
+    skeleton: Skeleton,
+    side: int,
+    margin: float,
+) -> Views:
+    """Crops about the first person. `moments` are the people at times of the exposure; labels tell the middle one."""
+    joints = moments[len(moments) // 2][0].joints.astype(np.float64)
+    inside, box = (a[0] for a in observed(rig, joints[None]))
+    chosen = tuple(name for name, seen in zip(rig.names, inside, strict=True) if seen.sum() >= MIN_JOINTS)
+    kept = [name in chosen for name in rig.names]
+    whole = rig.select(chosen)
+    crop, crop_box = squares(whole, box[kept], margin, side)
+    fine = finer(crop, FINER)
+    sensors = [draw_sensor(rng, room.brightness) for _ in chosen]
+    pictures: list[list[np.ndarray]] = [[] for _ in chosen]
+    visible = inside[kept]
+    pixels, _ = fine.project(torch.from_numpy(joints))
+    for moment, people in enumerate(moments):
+        renderer.stage(room.surfaces, people, room.lights, image)
+        present = _present(fine, people)
+        for view, sensor in enumerate(sensors):
+            picture, depth = renderer.picture(fine, view, sensor.exposure, present[view], room.background)
+            pictures[view].append(picture)
+            if moment == len(moments) // 2:
+                along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
+                visible[view] &= unhidden(pixels[view].numpy(), along_axis, depth, skeleton)
+    frames = _frames(whole, crop)
+    crops = tuple(photograph(rng, *v) for v in zip(pictures, [side] * len(chosen), sensors, frames, strict=True))
+    return Views(crop, crops, visible, crop_box)
+
+
+def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
+    """For each view the people who may be on its picture, judged by their joints."""
+    joints = torch.from_numpy(np.stack([p.joints for p in people]).astype(np.float64))
+    pixels, seen = rig.project(joints)
+    low = torch.where(seen[..., None], pixels, torch.inf).amin(dim=2) - BODY_MARGIN_PX
+    high = torch.where(seen[..., None], pixels, -torch.inf).amax(dim=2) + BODY_MARGIN_PX
+    meets = (high > 0).all(dim=-1) & (low < rig.size[:, None]).all(dim=-1)
+    return [[i for i, here in enumerate(row) if here] for row in meets.tolist()]
+
+
+def _frames(whole: CameraRig, crop: CameraRig) -> Float[np.ndarray, "V 4"]:
+    """Where the edges of the cameras' whole pictures lie in the crops."""
+    scale = (crop.focal / whole.focal).numpy()
+    # A pixel c of the whole picture goes to (c + 0.5) s - 0.5 + shift.
+    shift = crop.centre.numpy() - ((whole.centre.numpy() + 0.5) * scale - 0.5)
+    edges = np.stack([np.full((len(whole), 2), -0.5), whole.size.numpy() - 0.5], axis=1)
+    return ((edges + 0.5) * scale[:, None] - 0.5 + shift[:, None]).reshape(-1, 4)

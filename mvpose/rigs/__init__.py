@@ -1,0 +1,1 @@
+"""Camera poses adjusted or recovered from the people seen."""

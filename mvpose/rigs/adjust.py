@@ -1,0 +1,218 @@
+"""Camera poses corrected on the people seen: for footage whose calibration is a little off, when the user asks for it.
+
+The correction is learned on some stretches of time and judged on others; it is kept only if it is better there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mvpose.errors import NoPersonError, TooFewViewsError
+from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.robust import triangulate_robust
+from mvpose.geometry.triangulation import triangulate
+from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.view_errors import keypoints_at
+from mvpose.records import Keypoints2D
+from mvpose.rigs.bundle_adjustment import bundle_adjust
+from mvpose.skeleton import BODY_JOINTS
+
+# Views farther than this from the consensus take no part: 60 px while the cameras are as given, 30 px once corrected.
+GATES_PX = (60.0, 30.0)
+# Of 8 stretches of time these are for judging.
+STRETCHES, HELD_OUT = 8, (2, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdjustmentConfig:
+    """How camera poses are corrected on 2D joints."""
+
+    frames: int = 400
+    """Frames looked at, evenly spread over the capture."""
+    poses: int = 150
+    """Poses learned from, chosen so that they differ most from each other in place and posture."""
+    min_confidence: float = 0.5
+    """2D joints less sure than this are not used."""
+    match_distance_m: float = 0.3
+    """As in the reconstruction; wider, because the cameras are off."""
+
+
+@dataclass(frozen=True, eq=False)
+class AdjustmentReport:
+    """What became of each camera, and the mean reprojection error over all views on frames that were held out."""
+
+    cameras: tuple[str, ...]
+    kept: bool
+    """Whether the correction lowered the error on held-out frames; if not, the rig given back is the one given."""
+    moved_m: tuple[float, ...]
+    turned_degrees: tuple[float, ...]
+    before_px: float
+    after_px: float
+    learned_before_px: float
+    """On the poses learned from, root mean square, views that took part."""
+    learned_after_px: float
+    num_poses: int
+    num_held_out: int
+
+    def figures(self) -> dict[str, float]:
+        """Everything as one flat dict."""
+        flat = {
+            "adjustment_kept": float(self.kept),
+            "adjustment_held_out_before_px": self.before_px,
+            "adjustment_held_out_after_px": self.after_px,
+            "adjustment_learned_before_px": self.learned_before_px,
+            "adjustment_learned_after_px": self.learned_after_px,
+            "adjustment_poses": float(self.num_poses),
+            "adjustment_held_out_poses": float(self.num_held_out),
+        }
+        for camera, moved, turned in zip(self.cameras, self.moved_m, self.turned_degrees, strict=True):
+            flat[f"camera/{camera}/moved_m"] = moved
+            flat[f"camera/{camera}/turned_degrees"] = turned
+        return flat
+
+    def __str__(self) -> str:
+        cameras = "; ".join(
+            f"{c} {1000 * m:.0f} mm and {t:.2f} degrees"
+            for c, m, t in zip(self.cameras, self.moved_m, self.turned_degrees, strict=True)
+        )
+        return (
+            f"extrinsics {'adjusted' if self.kept else 'left as they were'}: {self.before_px:.2f} -> "
+            f"{self.after_px:.2f} px on held-out frames; {cameras}"
+        )
+
+
+def adjust_extrinsics(
+    keypoints: Keypoints2D, rig: CameraRig, config: AdjustmentConfig
+) -> tuple[CameraRig, AdjustmentReport]:
+    """The rig with corrected camera poses, and what that did; intrinsics, lenses, scale and world frame stay.
+
+    Robust bundle adjustment over the body joints (all joints, where the skeleton lacks them) of well-spread poses. Of
+    the world frame only what pictures can tell is learned: the cameras as a whole stay where they were. Raises
+    NoPersonError when too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
+    """
+    frames = frames_to_see(keypoints.xy.shape[1], config)
+    return adjust_on_frames(keypoints_at(keypoints, frames), frames / keypoints.xy.shape[1], rig, config)
+
+
+def frames_to_see(num_frames: int, config: AdjustmentConfig) -> Int[np.ndarray, " n"]:
+    """The frames of a capture that its cameras are adjusted on, in order."""
+    return np.unique(np.linspace(0, num_frames - 1, config.frames).round().astype(int))
+
+
+def adjust_on_frames(
+    keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
+) -> tuple[CameraRig, AdjustmentReport]:
+    """`adjust_extrinsics` on the 2D joints of `frames_to_see`; `time` is the share of the capture before each frame."""
+    if len(rig) < 2:
+        raise TooFewViewsError(f"one camera ({', '.join(rig.names)}) has no extrinsics to adjust; give two or more")
+    poses = _seen_poses(keypoints, time, rig, config)
+    learned = _most_different(poses, ~poses.held_out, config.poses)
+    judged = torch.from_numpy(np.flatnonzero(poses.held_out))
+    if len(learned) < 2 or len(judged) < 1:
+        raise NoPersonError(
+            f"{len(poses.held_out)} poses are seen by enough of the cameras {', '.join(rig.names)}; "
+            f"too few to adjust the cameras on: leave --adjust-extrinsics out, or give longer footage"
+        )
+    adjusted = rig
+    for gate in GATES_PX:
+        pixels, weights = poses.pixels[learned], poses.weights[learned]
+        found = triangulate_robust(
+            _ideal(pixels, adjusted), adjusted.projections, weights, threshold_px=gate, check=False
+        )
+        weights = torch.where(found.inliers, weights, 0.0)
+        adjusted, _, bundle = bundle_adjust(adjusted, _by_view(pixels), _by_view(weights), found.points.flatten(0, 1))
+        first = bundle if gate == GATES_PX[0] else first
+    before, after = (_mean_error(poses.pixels[judged], poses.weights[judged], r) for r in (rig, adjusted))
+    moved = (adjusted.centres_world - rig.centres_world).norm(dim=-1)
+    turned = _angle_degrees(adjusted.camera_from_world.rotation, rig.camera_from_world.rotation)
+    report = AdjustmentReport(
+        cameras=rig.names,
+        kept=after < before,
+        moved_m=tuple(moved.tolist()),
+        turned_degrees=tuple(turned.tolist()),
+        before_px=before,
+        after_px=after,
+        learned_before_px=first.rms_px_before,
+        learned_after_px=bundle.rms_px_after,
+        num_poses=len(learned),
+        num_held_out=len(judged),
+    )
+    return adjusted if report.kept else rig, report
+
+
+@dataclass(frozen=True, eq=False)
+class _Poses:
+    """People of single frames, in the order of time."""
+
+    pixels: Float[Tensor, "N J V 2"]
+    """Of the pictures."""
+    weights: Float[Tensor, "N J V"]
+    points: Float[Tensor, "N J 3"]
+    held_out: Bool[np.ndarray, " N"]
+
+
+def _seen_poses(
+    keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
+) -> _Poses:
+    """Everyone whom three cameras see (two, in a rig of two)."""
+    seen = observe(keypoints, rig, config.min_confidence)
+    if not seen.weight.any():
+        raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
+    people = associate(seen, rig.projections, config.match_distance_m, GATES_PX[0])
+    joints = [i for i, joint in enumerate(keypoints.skeleton.joints) if joint in BODY_JOINTS]
+    joints = joints if len(joints) == len(BODY_JOINTS) else list(range(len(keypoints.skeleton.joints)))
+    _, weights = seen.of(people.places)
+    drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), people.places).movedim(2, 3)
+    frame, person = ((people.places >= 0).sum(dim=-1) >= min(3, len(rig))).nonzero(as_tuple=True)
+    stretch = np.floor(time[frame.numpy()] * STRETCHES)
+    return _Poses(
+        pixels=drawn[frame, person][:, joints].nan_to_num(),
+        weights=weights[frame, person][:, joints],
+        points=people.bodies[frame, person][:, joints],
+        held_out=np.isin(stretch, HELD_OUT),
+    )
+
+
+def _most_different(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: int) -> Int[Tensor, " n"]:
+    """Farthest-point sampling: the surest pose first, then always the one least like those taken (joint distance)."""
+    candidates = torch.from_numpy(np.flatnonzero(allowed))
+    if not len(candidates):
+        return candidates
+    points = poses.points[candidates]
+    taken = [int(poses.weights[candidates].sum(dim=(1, 2)).argmax())]
+    nearest = (points - points[taken[0]]).norm(dim=-1).mean(dim=-1)
+    while len(taken) < min(count, len(candidates)):
+        taken.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (points - points[taken[-1]]).norm(dim=-1).mean(dim=-1))
+        nearest[taken] = -1.0
+    return candidates[sorted(taken)]
+
+
+def _mean_error(pixels: Float[Tensor, "N J V 2"], weights: Float[Tensor, "N J V"], rig: CameraRig) -> float:
+    """Mean distance of the weighted DLT of all views, rejecting none, in pixels of the pictures."""
+    found = triangulate(_ideal(pixels, rig), rig.projections, weights, check=False)
+    projected, before = rig.project(found.points)
+    error = (projected - pixels.movedim(2, 0)).norm(dim=-1)
+    there = found.valid & before & (weights > 0).movedim(2, 0)
+    return float(error[there].mean()) if there.any() else float("inf")
+
+
+def _ideal(pixels: Float[Tensor, "N J V 2"], rig: CameraRig) -> Float[Tensor, "N J V 2"]:
+    return rig.undistorted(pixels.movedim(2, 0).contiguous())[0].movedim(0, 2).contiguous()
+
+
+def _by_view(values: Tensor) -> Tensor:
+    """(N J V *rest) to (V N*J *rest), contiguous."""
+    return values.flatten(0, 1).movedim(1, 0).contiguous()
+
+
+def _angle_degrees(a: Float[Tensor, "V 3 3"], b: Float[Tensor, "V 3 3"]) -> Float[Tensor, " V"]:
+    """Angle of the rotation between two orientations."""
+    trace = torch.einsum("vij,vij->v", a, b)
+    return torch.rad2deg(torch.arccos(((trace - 1.0) / 2.0).clamp(-1.0, 1.0)))

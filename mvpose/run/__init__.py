@@ -1,0 +1,1 @@
+"""What a job makes: its plan, the store of commits, tables, summary, verification."""

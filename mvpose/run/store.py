@@ -1,0 +1,290 @@
+"""The committed results of one kind (keypoints, poses, quality) in a run folder.
+
+    commits/<kind>/<capture>/<start>-<stop>.<fingerprint>.json    the record that counts, created once
+    <kind>/<capture>/<start>-<stop>.<digest>.parquet              the data it names
+    attempts/<invocation>/<kind>/<capture>/<start>-<stop>/<n>     who tried, to find a clip that kills its worker
+
+Readers trust commits alone; a data file without a commit is left over from a worker that died and is not a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mvpose.errors import FailureReason, ResultsError
+from mvpose.records import Clip, ClipFailure, Kind
+from mvpose.storage.commits import (
+    TEMPORARY_SUFFIX,
+    create_once,
+    remove_file,
+    storage_errors,
+    write_whole,
+    write_whole_file,
+)
+from mvpose.storage.locations import exists, filesystem, join, read_bytes
+
+FINGERPRINT_LENGTH = 16
+DIGEST_LENGTH = 12
+
+# Names that mvpose makes. Those of captures are by `safe_path`.
+_CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
+_COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
+_DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
+TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet){TEMPORARY_SUFFIX}")
+"""A file below `<kind>/` or `commits/<kind>/` that was being written."""
+_ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:{TEMPORARY_SUFFIX})?")
+_ATTEMPT_BYTES = 10
+"""At most: the number of a process."""
+
+
+def is_attempt(path: str, size: int) -> bool:
+    """Whether a file below `attempts/` of so many bytes is one that `ClipStore.claim` writes."""
+    return size <= _ATTEMPT_BYTES and _ATTEMPT.fullmatch(path) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """The one record of what became of a clip: a data file, or a failure."""
+
+    kind: str
+    """Empty in one of a version that did not say so."""
+    clip: Clip
+    fingerprint: str
+    file: str = ""
+    """Relative to the run folder; empty for a failure."""
+    rows: int = 0
+    sha256: str = ""
+    failure: ClipFailure | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time by step, in the worker."""
+    attempt: int = 1
+    """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
+    traceback: str = ""
+    """Of a failure: where the stage raised, if it raised what no stage is to raise."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableFile:
+    """A table too long for memory, as Parquet in a temporary file, which goes when nobody holds it any more."""
+
+    file: IO[bytes]
+    rows: int
+
+
+def table_file(parts: Iterable[pa.Table]) -> TableFile:
+    """Tables of one schema, at least one, written one after the other: a row group each. ResultsError: no space."""
+    file, rows = tempfile.NamedTemporaryFile(suffix=".parquet"), 0  # noqa: SIM115 (closed with the TableFile)
+    parts = iter(parts)
+    first = next(parts)
+    writer = pq.ParquetWriter(file.name, first.schema, compression="zstd")
+    for part in chain([first], parts):
+        rows += part.num_rows
+        if part.num_rows:
+            with storage_errors(file.name):
+                writer.write_table(part)
+    with storage_errors(file.name):
+        writer.close()
+    return TableFile(file, rows)
+
+
+@dataclass(frozen=True)
+class ClipStore:
+    """Results of one kind in one run folder."""
+
+    run_uri: str
+    kind: str
+
+    def commit_name(self, clip: Clip, fingerprint: str) -> str:
+        """Where the commit of a clip is, or would be, relative to the run folder."""
+        return f"commits/{self.kind}/{clip.clip_id}.{fingerprint}.json"
+
+    def commit_uri(self, clip: Clip, fingerprint: str) -> str:
+        """Where the commit of a clip stands, or would."""
+        return join(self.run_uri, self.commit_name(clip, fingerprint))
+
+    def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
+        """The commit of a clip with these inputs and settings, if there is one."""
+        try:
+            return _read_commit(self.commit_uri(clip, fingerprint))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def commits_of(self, capture_id: str) -> set[str]:
+        """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""
+        fs, folder = filesystem(join(self.run_uri, "commits", self.kind, capture_id))
+        try:
+            names = fs.ls(folder, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
+
+    def claim(self, clip: Clip, invocation: str, limit: int) -> int:
+        """Number of this attempt of an invocation of the job, from 1 on; 0 once `limit` have died without a commit."""
+        for attempt in range(limit):
+            uri = join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
+            if create_once(uri, f"{os.getpid()}".encode()):
+                return attempt + 1
+        return 0
+
+    def commit_table(
+        self, clip: Clip, fingerprint: str, table: pa.Table | TableFile, seconds: dict[str, float], attempt: int = 1
+    ) -> Commit:
+        """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
+        if isinstance(table, TableFile):
+            with open(table.file.name, "rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            file, rows = self._file_of(clip, digest), table.rows
+            write_whole_file(join(self.run_uri, file), table.file.name)
+        else:
+            data = parquet_bytes(table)
+            digest = hashlib.sha256(data).hexdigest()
+            file, rows = self._file_of(clip, digest), table.num_rows
+            write_whole(join(self.run_uri, file), data)
+        commit = self._commit(
+            Commit(
+                kind=self.kind, clip=clip, fingerprint=fingerprint, file=file, rows=rows, sha256=digest,
+                seconds=seconds, attempt=attempt,
+            )
+        )  # fmt: skip
+        if commit.file != file:  # no commit will ever name it
+            remove_file(join(self.run_uri, file))
+        return commit
+
+    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1, traceback: str = "") -> Commit:
+        """Commit that a clip has no result, and why."""
+        return self._commit(
+            Commit(
+                kind=self.kind, clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt,
+                traceback=traceback,
+            )
+        )  # fmt: skip
+
+    def withdraw(self, commit: Commit) -> None:
+        """Remove a commit and its data: the clip is to be done again."""
+        remove_file(self._uri_of(commit))
+        if self.names_its_file(commit):
+            remove_file(join(self.run_uri, commit.file))
+
+    def _commit(self, commit: Commit) -> Commit:
+        uri = self.commit_uri(commit.clip, commit.fingerprint)
+        if create_once(uri, _commit_bytes(commit)):
+            return commit
+        return _read_commit(uri)
+
+    def read(self, commit: Commit) -> pa.Table:
+        """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
+        if not self.names_its_file(commit):
+            raise ResultsError(
+                f"{self._uri_of(commit)} names another file than its own: remove it and run the job again."
+            )
+        uri = join(self.run_uri, commit.file)
+        if not exists(uri):
+            raise ResultsError(f"{uri} is committed but gone: remove {self._uri_of(commit)} and run the job again.")
+        data = read_bytes(uri)
+        if hashlib.sha256(data).hexdigest() != commit.sha256:
+            raise ResultsError(
+                f"{uri} was changed after it was committed (its digest differs): remove it and "
+                f"{self._uri_of(commit)}, then run the job again."
+            )
+        return pq.read_table(io.BytesIO(data))
+
+    def names_its_file(self, commit: Commit) -> bool:
+        """Whether the data file of a commit is the one that belongs to its clip and content."""
+        return commit.file == self._file_of(commit.clip, commit.sha256)
+
+    def commit_at(self, path: str) -> Commit | None:
+        """The commit in a file below `commits/<kind>/` that mvpose wrote there; None for any other file.
+
+        A copy of a commit in another folder, or under another name, is not mvpose's; nor is one whose kind is not told.
+        """
+        if not _COMMIT.fullmatch(path):
+            return None
+        try:
+            commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
+            own = path == f"{commit.clip.clip_id}.{commit.fingerprint}.json"
+            told = commit.kind == self.kind if commit.failure else self.names_its_file(commit)
+            return commit if own and told else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def is_data(self, path: str) -> bool:
+        """Whether a file below `<kind>/` has the name of a data file, with the digest of its content in it."""
+        named = _DATA.fullmatch(path)
+        if not named:
+            return False
+        try:
+            content = read_bytes(join(self.run_uri, self.kind, path))
+        except OSError:
+            return False
+        return hashlib.sha256(content).hexdigest().startswith(named["digest"])
+
+    def _file_of(self, clip: Clip, digest: str) -> str:
+        return f"{self.kind}/{clip.clip_id}.{digest[:DIGEST_LENGTH]}.parquet"
+
+    def _uri_of(self, commit: Commit) -> str:
+        return self.commit_uri(commit.clip, commit.fingerprint)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet, the same bytes for the same content."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _commit_bytes(commit: Commit) -> bytes:
+    clip = commit.clip
+    failure = commit.failure
+    record = {
+        "kind": commit.kind,
+        "capture_id": clip.capture_id,
+        "start": clip.start,
+        "stop": clip.stop,
+        "fingerprint": commit.fingerprint,
+        "file": commit.file,
+        "rows": commit.rows,
+        "sha256": commit.sha256,
+        "seconds": commit.seconds,
+        "attempt": commit.attempt,
+        "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
+    }
+    if commit.traceback:
+        record["traceback"] = commit.traceback.splitlines()  # a line of the file each, to be read by people
+    return json.dumps(record, indent=1).encode()
+
+
+def _read_commit(uri: str) -> Commit:
+    try:
+        return _parse_commit(read_bytes(uri))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ResultsError(f"{uri} is not a whole commit: remove it and run the job again.") from error
+
+
+def _parse_commit(data: bytes) -> Commit:
+    record = json.loads(data)
+    clip = Clip(record["capture_id"], record["start"], record["stop"])
+    failure = record["failure"]
+    return Commit(
+        kind=record.get("kind", ""),
+        clip=clip,
+        fingerprint=record["fingerprint"],
+        file=record["file"],
+        rows=record["rows"],
+        sha256=record["sha256"],
+        seconds=record["seconds"],
+        attempt=record.get("attempt", 1),
+        failure=failure and ClipFailure(clip, failure["stage"], FailureReason(failure["reason"]), failure["detail"]),
+        traceback="\n".join(record.get("traceback", ())),
+    )

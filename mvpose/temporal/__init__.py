@@ -1,0 +1,1 @@
+"""Filters over time: outliers, gaps, smoothing, constant bone lengths."""

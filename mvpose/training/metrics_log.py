@@ -1,0 +1,92 @@
+"""How a training goes: figures in `metrics.jsonl`, one line of text each, and the time spent waiting for data."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mvpose.storage.commits import write_whole
+from mvpose.storage.locations import exists, is_remote, join, read_text
+
+Report = Callable[[int, dict[str, float]], None]
+"""Told of a step and its figures."""
+
+
+class Journal:
+    """`metrics.jsonl` of an output folder: one JSON object a line, {"step": 20, "train/loss": 0.1, ...}.
+
+    A figure that is not finite is null.
+    """
+
+    def __init__(self, output: str) -> None:
+        self.uri = join(output, "metrics.jsonl")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; a last one that is not whole is left out."""
+        if not exists(self.uri):
+            return []
+        text = read_text(self.uri)
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written after a step: it is about to happen again."""
+        lines = [line for line in self.read() if line["step"] <= step]
+        write_whole(self.uri, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Add a line. An object store has no adding to a file, so there the file is written anew."""
+        plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        line = json.dumps({"step": step, **plain}) + "\n"
+        if is_remote(self.uri):
+            write_whole(self.uri, (read_text(self.uri) + line).encode())
+            return
+        with open(self.uri.removeprefix("file://"), "a", encoding="utf-8") as file:
+            file.write(line)
+
+
+@dataclass
+class Meter:
+    """What happened since the last line."""
+
+    started: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    """Seconds without a batch."""
+    samples: int = 0
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, samples: int, figures: dict[str, float]) -> None:
+        """Count a step."""
+        self.samples += samples
+        self.steps += 1
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def figures(self, steps_left: int) -> dict[str, float]:
+        """Means over the steps, and speed."""
+        seconds = max(time.perf_counter() - self.started, 1e-9)
+        return {f"train/{name}": total / self.steps for name, total in self.sums.items()} | {
+            "train/samples_per_s": self.samples / seconds,
+            "train/data_wait_share": self.waited / seconds,
+            "train/seconds_left": steps_left * seconds / self.steps,
+        }
+
+
+def told(step: int, total: int, figures: dict[str, float]) -> str:
+    """A line for people."""
+    if "validation/mpjpe_m" in figures:
+        best = " (best so far)" if figures.get("validation/best") else ""
+        return (
+            f"step {step}/{total}  validation MPJPE {1000 * figures['validation/mpjpe_m']:.1f} mm{best}, "
+            f"{figures['validation/valid_share']:.1%} of joints found"
+        )
+    minutes, seconds = divmod(int(figures["train/seconds_left"]), 60)
+    left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return (
+        f"step {step}/{total}  loss {figures['train/loss']:.4f}  {figures['train/samples_per_s']:.1f} samples/s  "
+        f"waiting for data {figures['train/data_wait_share']:.1%}  left {left}"
+    )

@@ -1,0 +1,128 @@
+"""A training from settings to a saved model, begun or gone on with: what `mvpose train` and sweeps call.
+
+OUTPUT/run.json         settings and the digest of the data, written once
+       metrics.jsonl    figures by step
+       checkpoints/     the state (see `mvpose.training.checkpoints`)
+       model/           the best weights as `mvpose.models.saved` writes them, once the training is finished
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+from importlib.metadata import version
+
+import torch
+
+from mvpose.config import differences
+from mvpose.errors import ConfigError
+from mvpose.models.method import build_method
+from mvpose.models.saved import DESCRIPTION, WEIGHTS, save_model
+from mvpose.storage.commits import create_once, write_whole
+from mvpose.storage.locations import exists, is_remote, join, read_text
+from mvpose.tracking.circumstances import commit
+from mvpose.training.checkpoints import Checkpoints, Position
+from mvpose.training.feed import Feed
+from mvpose.training.loop import Length, Process, TrainingError, train_loop
+from mvpose.training.metrics_log import Journal, Report
+from mvpose.training.training_config import TrainConfig
+
+MODEL = "model"
+
+
+def train(config: TrainConfig, output: str, report: Report | None = None) -> dict[str, float]:
+    """Train, or go on with a training that was stopped; the figures of the best validation and its `step`.
+
+    `output` is a folder or s3:// URI. `report` is told of steps and their figures as they come, in this thread; what it
+    raises stops the training. ConfigError where settings contradict each other or `output` was begun with others,
+    TrainingError where no gradient or no joint is ever found.
+    """
+    tell: Report = report or (lambda step, figures: None)
+    feed = Feed.open(config)
+    data = begin_training(config, feed, output)
+    checkpoints = Checkpoints(join(output, "checkpoints"), config.checkpoints.keep)
+    if not exists(join(output, MODEL, DESCRIPTION)):
+        if config.compute.local:
+            position = _train_here(feed, checkpoints, output, tell)
+        else:
+            from mvpose.training.trainer import train_on_ray
+
+            train_on_ray(config, output, tell)
+            position = checkpoints.latest()
+        _write_model(config, checkpoints, position, data, output)
+    best = checkpoints.latest().best
+    assert best is not None
+    return best.figures | {"step": float(best.step)}
+
+
+def run_id_of(output: str) -> str:
+    """A name for the training in `output`, the same whenever it is gone on with."""
+    return json.loads(read_text(join(output, "run.json")))["run_id"]
+
+
+def finished(output: str) -> bool:
+    """Whether a training has come to its end."""
+    return exists(join(output, MODEL, DESCRIPTION))
+
+
+def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, tell: Report) -> Position:
+    journal = Journal(output)
+    journal.rewind(checkpoints.latest().step)
+
+    def written(step: int, figures: dict[str, float]) -> None:
+        journal.write(step, figures)
+        tell(step, figures)
+
+    process = Process(device=torch.device("cuda" if feed.config.compute.gpu else "cpu"))
+    length = Length(feed.total_steps, feed.order.steps_per_epoch)
+    return train_loop(feed.config, length, feed.batches, feed.validation_batches, process, checkpoints, written)
+
+
+def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
+    """Write down what is trained on what; the digest of the data.
+
+    ConfigError that names the difference where `output` was begun with something else, or where settings contradict
+    each other.
+    """
+    config.check()
+    if config.compute.gpu and config.compute.local and not torch.cuda.is_available():
+        raise ConfigError("--gpu was asked for and torch finds none here.")
+    uri = join(output, "run.json")
+    data = feed.table.digest()
+    settings = config.settings() | {"data_digest": data}
+    record = {"version": version("mvpose"), "commit": commit(), "run_id": uuid.uuid4().hex, "settings": settings}
+    if create_once(uri, json.dumps(record, indent=1, default=str).encode()):
+        return data
+    changed = differences(json.loads(read_text(uri))["settings"], settings)
+    if changed:
+        raise ConfigError(
+            f"{output} was begun with other settings ({'; '.join(changed)}). Use another output, or the same settings "
+            "to go on."
+        )
+    return data
+
+
+def _write_model(config: TrainConfig, checkpoints: Checkpoints, position: Position, data: str, output: str) -> None:
+    if position.best is None:
+        raise TrainingError("no validation found a joint: train longer, or lower optimisation.rate.")
+    network = build_method(config.method, pretrained=False)
+    checkpoints.load_best(network, position.best)
+    lineage = {
+        "data": config.data,
+        "data_digest": data,
+        "settings": config.settings(),
+        "commit": commit(),
+        "version": version("mvpose"),
+        "step": position.best.step,
+        "metrics": position.best.figures,
+    }
+    if not is_remote(output):
+        save_model(join(output, MODEL).removeprefix("file://"), network, config.method, lineage)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(folder, network, config.method, lineage)
+        for name in (WEIGHTS, DESCRIPTION):
+            with open(os.path.join(folder, name), "rb") as file:
+                write_whole(join(output, MODEL, name), file.read())

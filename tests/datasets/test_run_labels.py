@@ -1,0 +1,58 @@
+"""Labels from footage that nobody annotated: what a run found, as samples."""
+
+import numpy as np
+import pytest
+
+from mvpose.datasets.run_labels import FinishedRun
+from mvpose.errors import ConfigError, ResultsError
+from mvpose.models.detection.detector import DetectorConfig
+from mvpose.pipeline.engine import EngineConfig
+from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.run.run_folder import RunFolder
+from tests.pipeline import coded_footage
+
+FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """A finished run of one capture, of which the truth is known."""
+    folder = tmp_path_factory.mktemp("labels")
+    coded_footage.write_capture(str(folder / "archive" / "one"), FRAMES)
+    output = str(folder / "run")
+    detector = DetectorConfig(detector=coded_footage.DETECTOR)
+    reconstruct_archive(
+        ReconstructJob(
+            archive=str(folder / "archive"), output=output, detector=detector, engine=EngineConfig(local=True)
+        )
+    )
+    return output
+
+
+def test_labels_are_where_the_people_were_and_name_the_frame_of_each_video(run: str) -> None:
+    dataset = FinishedRun(folder=run, every=4)
+    assert dataset.shards() == ["one"]
+    samples = list(dataset.read("one"))
+    truth = coded_footage.scene(40).joints
+    assert {s.frame for s in samples} == set(range(0, FRAMES, 4))
+    for sample in samples:
+        error = np.linalg.norm(sample.xyz[None] - truth[sample.frame], axis=-1)
+        assert np.nanmin(np.nanmean(error, axis=-1)) < 0.02
+        assert [p.frame for p in sample.pictures] == [sample.frame] * len(sample.rig)
+        assert len(sample.rig) == 4 and np.isfinite(sample.box).all()
+
+
+def test_joints_that_few_views_agreed_on_are_no_labels(run: str) -> None:
+    poses = RunFolder(run).poses(RunFolder(run).plans()[0])
+    assert poses is not None
+    sure = int(((poses.num_views >= 4) & (poses.error_px <= 10)).sum())
+    found = list(FinishedRun(folder=run, min_views=4, min_joints=1).read("one"))
+    assert sum(int(s.valid.sum()) for s in found) == sure
+    assert not list(FinishedRun(folder=run, min_views=5).read("one"))
+
+
+def test_what_cannot_be_is_a_sentence(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="min_views 1"):
+        FinishedRun(folder=str(tmp_path), min_views=1)
+    with pytest.raises(ResultsError, match="not the output"):
+        FinishedRun(folder=str(tmp_path)).shards()

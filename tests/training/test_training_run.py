@@ -1,0 +1,203 @@
+"""A training from settings to a model, killed and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mvpose.cli import run as command_line
+from mvpose.errors import ConfigError
+from mvpose.losses import WarmUp
+from mvpose.models.algebraic import AlgebraicConfig
+from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.method import BackboneConfig, MethodConfig
+from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.saved import load_model
+from mvpose.models.volumes.volumetric import VolumetricConfig
+from mvpose.storage.locations import read_bytes, read_text
+from mvpose.training.augmentation import NONE
+from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
+from mvpose.training.feed import Feed
+from mvpose.training.loop import Judged, begin, one_step
+from mvpose.training.optimisation import OptimisationConfig
+from mvpose.training.training_config import CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
+from mvpose.training.training_run import train
+from tests.training.conftest import ring, write_table
+
+ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
+TINY = TrainConfig(
+    method=MethodConfig(
+        size=(64, 64),
+        backbone=BackboneConfig(depth=18, width=4),
+        fusion=FusionConfig(points=4, head_width=8, fusion="pooling"),
+        algebraic=ALGEBRAIC,
+        volumetric=VolumetricConfig(voxels=8, channels=4, widths=(4, 8), algebraic=ALGEBRAIC),
+    ),
+    objective=ObjectiveConfig(warm_up=WarmUp(start=0.2, full=0.5)),
+    optimisation=OptimisationConfig(batch=4, steps=6, rate=1e-3, average=0.9),
+    checkpoints=CheckpointConfig(every=5, keep=2),
+    validate_every=3,
+    log_every=2,
+    compute=ComputeConfig(local=True, loaders=0),
+)
+
+
+def tiny(table: str, **changes) -> TrainConfig:
+    return replace(TINY, data=table, **changes)
+
+
+def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_path):
+    output, told = str(tmp_path / "run"), []
+    figures = train(tiny(table), output, lambda step, figures: told.append((step, figures)))
+    model = load_model(f"{output}/model")
+    assert model.config == TINY.method
+    assert model.lineage["data_digest"] == Feed.open(tiny(table)).table.digest()
+    assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
+    assert model.lineage["settings"]["optimisation.batch"] == 4
+    lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
+    assert [(line.pop("step"), line) for line in lines] == told
+    assert [step for step, _ in told] == [2, 3, 4, 6, 6]
+    best = min(f["validation/mpjpe_m"] for _, f in told if "validation/mpjpe_m" in f)
+    assert figures["validation/mpjpe_m"] == best
+
+
+def test_a_finished_training_is_not_done_again(table, tmp_path):
+    output = str(tmp_path / "run")
+    first = train(tiny(table), output)
+    weights = read_bytes(f"{output}/model/weights.safetensors")
+    assert train(tiny(table), output, lambda *_: pytest.fail("nothing is left to do")) == first
+    assert read_bytes(f"{output}/model/weights.safetensors") == weights
+
+
+def test_an_output_that_was_begun_with_other_settings_or_data_is_refused(table, tmp_path):
+    output = str(tmp_path / "run")
+    train(tiny(table), output)
+    with pytest.raises(ConfigError, match="seed: was 0, now 1"):
+        train(tiny(table, seed=1), output)
+    other = write_table(str(tmp_path / "other.parquet"), 12, 4)
+    with pytest.raises(ConfigError, match="data_digest"):
+        train(tiny(other), output)
+    train(tiny(table, compute=ComputeConfig(local=True, loaders=1), log_every=7), output)
+
+
+@pytest.mark.slow
+def test_reading_ahead_in_other_processes_changes_nothing(table, tmp_path):
+    for loaders in (0, 1):
+        train(tiny(table, compute=ComputeConfig(local=True, loaders=loaders)), str(tmp_path / str(loaders)))
+    first, second = (read_bytes(str(tmp_path / n / "model" / "weights.safetensors")) for n in ("0", "1"))
+    assert first == second
+
+
+@pytest.mark.timeout(200)
+def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bytes(table, tmp_path):
+    undisturbed, killed = str(tmp_path / "undisturbed"), str(tmp_path / "killed")
+    config = tmp_path / "tiny.toml"
+    config.write_text(KILLED_TOML)
+    arguments = ["train", "--config", str(config), "--data", table, "--local", "--tracking.no-enabled", "--output"]
+    assert command_line([*arguments, undisturbed]) == 0
+    process = subprocess.Popen([sys.executable, "-m", "mvpose", *arguments, killed], stdout=subprocess.DEVNULL)
+    try:
+        # 12 steps are an epoch and checkpoints come every 5: at 16 much of an epoch is done, and part of it is lost.
+        wait_for_step(killed, 16, process)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    position = Checkpoints(f"{killed}/checkpoints", 2).latest()
+    assert 12 < position.step < 40 and not os.path.exists(f"{killed}/model")
+    assert command_line([*arguments, killed]) == 0
+    first, second = (read_bytes(f"{o}/model/weights.safetensors") for o in (undisturbed, killed))
+    assert first == second
+    steps = [
+        json.loads(line)["step"] for line in read_text(f"{killed}/metrics.jsonl").splitlines() if "train/loss" in line
+    ]
+    assert steps == list(range(1, 41))
+
+
+KILLED_TOML = """
+validate_every = 8
+log_every = 1
+method = { method = "volumetric", size = [128, 128], backbone = { depth = 18, width = 4 }, volumetric = { voxels = 8,\
+ channels = 4, widths = [4, 8], algebraic = { head_width = 8, confidence_widths = [8, 8] } } }
+objective = { joints_as = "absolute", volume = 0.01, coarse = 1.0, warm_up = { start = 0.1, full = 0.2 } }
+optimisation = { batch = 4, steps = 40, average = 0.9 }
+checkpoints = { every = 5 }
+"""
+
+
+def wait_for_step(output: str, step: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
+    """Until the journal of a running training tells of a step; a training that ends before fails the test."""
+    for _ in range(int(seconds / 0.05)):
+        if os.path.exists(f"{output}/metrics.jsonl"):
+            lines = read_text(f"{output}/metrics.jsonl").splitlines()
+            if lines and json.loads(lines[-1])["step"] >= step:
+                return
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.05)
+    pytest.fail(f"no step {step} within {seconds} s")
+
+
+def test_a_training_in_a_bucket_goes_on_from_there(table, s3):
+    output = f"{s3}/run"
+
+    def stop(step: int, figures: dict[str, float]) -> None:
+        if step >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(table), output, stop)
+    assert Checkpoints(f"{output}/checkpoints", 2).latest().step == 3
+    steps = []
+    assert train(tiny(table), output, lambda step, _: steps.append(step))["step"] in (3, 6)
+    assert steps == [4, 6, 6]
+
+
+def test_a_batch_in_parts_moves_weights_as_the_whole_does(table):
+    """Without normalisation over the batch in the way: the backbone is frozen, heads in evaluation mode."""
+    moved = []
+    for parts in (1, 2):
+        config = tiny(table, augmentation=NONE)
+        config = replace(config, optimisation=replace(config.optimisation, accumulate=parts, batch=8, optimiser="sgd"))
+        state = begin(config, torch.device("cpu"))
+        batch = next(Feed.open(config).batches(0))
+        state.network.eval()
+        one_step(Judged(state.network, config), state, batch, config, 0, 1.0, 0.0)
+        moved.append(torch.cat([p.flatten() for p in state.network.parameters()]))
+    torch.testing.assert_close(moved[0], moved[1], atol=1e-6, rtol=1e-5)
+
+
+def test_a_frozen_backbone_keeps_no_activations_and_no_statistics(table):
+    method = replace(TINY.method, backbone=replace(TINY.method.backbone, frozen=True))
+    config = tiny(table, method=method)
+    state: Trained = begin(config, torch.device("cpu"))
+    before = weights_bytes(state.network.get_submodule("backbone"))
+    features = state.network.get_submodule("backbone")(torch.rand(2, 3, 64, 64))
+    assert features.grad_fn is None
+    one_step(Judged(state.network, config), state, next(Feed.open(config).batches(0)), config, 0, 1.0, 0.0)
+    assert weights_bytes(state.network.get_submodule("backbone")) == before
+
+
+def test_settings_that_contradict_each_other_are_refused(table):
+    wrong = [
+        (tiny(table, optimisation=replace(TINY.optimisation, batch=5, accumulate=2)), "multiple of 2"),
+        (
+            tiny(table, method=replace(TINY.method, fusion=FusionConfig(views=3))),
+            "method.fusion.views and samples.views",
+        ),
+        (tiny(table, objective=ObjectiveConfig(points=0.0)), "warm_up.start"),
+        (tiny(table, samples=SamplesConfig(split="trian")), "its splits: train, validation"),
+        (tiny(table, samples=SamplesConfig(cameras=("cam0", "cam9"))), "no sample of split 'train' by 2"),
+    ]
+    for config, message in wrong:
+        with pytest.raises(ConfigError, match=message):
+            train(config, "/nowhere")
+
+
+def test_a_table_of_fewer_views_than_places_trains(tmp_path):
+    table = write_table(str(tmp_path / "two.parquet"), 8, 4, rig=ring(2, lens=True))
+    assert train(tiny(table), str(tmp_path / "run"))["validation/valid_share"] > 0
