@@ -28,7 +28,7 @@ VERBS = {
     "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
     "register": ("Register", "Register a trained network as a version that MLflow can serve"),
     "promote": ("Promote", "Move an alias to a version that is better than its holder, or back"),
-    "track": ("Track", "Send records of runs that did not reach MLflow when they were made"),
+    "track": ("TrackSync", "Send records of runs that did not reach MLflow when they were made"),
     "models": ("Models", "Fetch and list the weights of the detector"),
     "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
 }

@@ -20,8 +20,7 @@ import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.v import format_exception, transform_error
 
-from mvpose.errors import ConfigError
-from mvpose.redaction import redacted
+from mvpose.errors import ConfigError, redacted
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mvpose.consistency import consistency_loss
+from mvpose.losses import consistency_loss
 from mvpose.skeleton import HUMAN36M17
 from tests.models.moving_people import people, ring
 

@@ -3,8 +3,7 @@ import pickle
 import pytest
 
 from mvpose.config import flatten
-from mvpose.errors import ResultsError, VideoError
-from mvpose.redaction import redacted
+from mvpose.errors import ResultsError, VideoError, redacted
 from mvpose.tracking import TrackingConfig
 
 

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from mvpose.benchmarks.drawn_observations import Observations
+from mvpose.benchmarks.drawn_observations import DrawnObservations
 from mvpose.geometry.robust import triangulate_irls, triangulate_robust
-from mvpose.geometry.triangulation import DltMethod, Engine, triangulate
+from mvpose.geometry.triangulation import DltMethod, Kernel, triangulate
 
 Solved = torch.Tensor | np.ndarray
 
@@ -27,7 +27,7 @@ class Contender:
     """One way to triangulate, and where it applies; slow ones are timed on the first `most_points` only."""
 
     name: str
-    prepare: Callable[[Observations], Callable[[], Solved]]
+    prepare: Callable[[DrawnObservations], Callable[[], Solved]]
     most_points: int = 10**9
     """On a CPU; a GPU gets 50 times as many."""
     cuda: bool = False
@@ -43,20 +43,20 @@ class Contender:
         return self.module is None or importlib.util.find_spec(self.module) is not None
 
 
-def _ours(method: DltMethod, engine: Engine) -> Callable[[Observations], Callable[[], Solved]]:
-    def prepare(seen: Observations) -> Callable[[], Solved]:
+def _ours(method: DltMethod, engine: Kernel) -> Callable[[DrawnObservations], Callable[[], Solved]]:
+    def prepare(seen: DrawnObservations) -> Callable[[], Solved]:
         projections = seen.rig.projections.to(seen.pixels)
         return lambda: triangulate(seen.pixels, projections, method=method, engine=engine).points
 
     return prepare
 
 
-def _robust(seen: Observations) -> Callable[[], Solved]:
+def _robust(seen: DrawnObservations) -> Callable[[], Solved]:
     projections = seen.rig.projections.to(seen.pixels)
     return lambda: triangulate_robust(seen.pixels, projections).points
 
 
-def _irls(seen: Observations) -> Callable[[], Solved]:
+def _irls(seen: DrawnObservations) -> Callable[[], Solved]:
     projections = seen.rig.projections.to(seen.pixels)
     return lambda: triangulate_irls(seen.pixels, projections).points
 
@@ -64,7 +64,7 @@ def _irls(seen: Observations) -> Callable[[], Solved]:
 def _torch_decomposition(decompose: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
     """The textbook DLT in batched torch: rows u p3 - p1, v p3 - p2, last right singular vector."""
 
-    def prepare(seen: Observations) -> Callable[[], Solved]:
+    def prepare(seen: DrawnObservations) -> Callable[[], Solved]:
         p = seen.rig.projections.to(seen.pixels)
 
         def solve() -> Solved:
@@ -77,7 +77,7 @@ def _torch_decomposition(decompose: Callable[[torch.Tensor], torch.Tensor]) -> C
     return prepare
 
 
-def _numpy_normal_equations(seen: Observations) -> Callable[[], Solved]:
+def _numpy_normal_equations(seen: DrawnObservations) -> Callable[[], Solved]:
     """3x3 normal equations in numpy: sums of products by matmul, then a batched solve."""
     pixels, p = seen.pixels.numpy(), seen.rig.projections.numpy().astype(seen.pixels.numpy().dtype)
 
@@ -90,7 +90,7 @@ def _numpy_normal_equations(seen: Observations) -> Callable[[], Solved]:
     return solve
 
 
-def _opencv(seen: Observations) -> Callable[[], Solved]:
+def _opencv(seen: DrawnObservations) -> Callable[[], Solved]:
     pixels = np.ascontiguousarray(seen.pixels[:, :2].permute(1, 2, 0).numpy())
     left, right = seen.rig.projections[:2].numpy().astype(pixels.dtype)
 
@@ -101,7 +101,7 @@ def _opencv(seen: Observations) -> Callable[[], Solved]:
     return solve
 
 
-def _aniposelib(seen: Observations, robust: bool) -> Callable[[], Solved]:
+def _aniposelib(seen: DrawnObservations, robust: bool) -> Callable[[], Solved]:
     cameras = importlib.import_module("aniposelib.cameras")
     rig = seen.rig
     group = cameras.CameraGroup(
@@ -122,7 +122,7 @@ def _aniposelib(seen: Observations, robust: bool) -> Callable[[], Solved]:
     return lambda: group.triangulate(pixels)
 
 
-def _pose2sim(seen: Observations) -> Callable[[], Solved]:
+def _pose2sim(seen: DrawnObservations) -> Callable[[], Solved]:
     """`triangulation_from_best_cameras`, the function each keypoint of each frame goes through, demo settings."""
     triangulation = importlib.import_module("Pose2Sim.triangulation")
     settings = {
@@ -151,17 +151,17 @@ def _pose2sim(seen: Observations) -> Callable[[], Solved]:
 CONTENDERS = (
     Contender(
         name="mvpose normal, fused",
-        prepare=_ours(DltMethod.NORMAL, Engine.FUSED),
+        prepare=_ours(DltMethod.NORMAL, Kernel.FUSED),
         cuda=True,
         fused=DltMethod.NORMAL,
     ),
-    Contender(name="mvpose sii, fused", prepare=_ours(DltMethod.SII, Engine.FUSED), cuda=True, fused=DltMethod.SII),
+    Contender(name="mvpose sii, fused", prepare=_ours(DltMethod.SII, Kernel.FUSED), cuda=True, fused=DltMethod.SII),
     Contender(
-        name="mvpose normal, torch", prepare=_ours(DltMethod.NORMAL, Engine.TORCH), most_points=200_000, cuda=True
+        name="mvpose normal, torch", prepare=_ours(DltMethod.NORMAL, Kernel.TORCH), most_points=200_000, cuda=True
     ),
-    Contender(name="mvpose sii, torch", prepare=_ours(DltMethod.SII, Engine.TORCH), most_points=200_000, cuda=True),
-    Contender(name="mvpose eigh, torch", prepare=_ours(DltMethod.EIGH, Engine.TORCH), most_points=100_000, cuda=True),
-    Contender(name="mvpose svd, torch", prepare=_ours(DltMethod.SVD, Engine.TORCH), most_points=100_000, cuda=True),
+    Contender(name="mvpose sii, torch", prepare=_ours(DltMethod.SII, Kernel.TORCH), most_points=200_000, cuda=True),
+    Contender(name="mvpose eigh, torch", prepare=_ours(DltMethod.EIGH, Kernel.TORCH), most_points=100_000, cuda=True),
+    Contender(name="mvpose svd, torch", prepare=_ours(DltMethod.SVD, Kernel.TORCH), most_points=100_000, cuda=True),
     Contender(name="mvpose robust", prepare=_robust, most_points=200_000, cuda=True),
     Contender(name="mvpose irls", prepare=_irls, most_points=200_000, cuda=True),
     Contender(

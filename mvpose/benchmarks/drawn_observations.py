@@ -15,16 +15,16 @@ from mvpose.geometry.rigid import Rigid
 
 
 @dataclass(frozen=True, eq=False)
-class Observations:
+class DrawnObservations:
     """What the cameras of a rig saw of known points."""
 
     points_world: Float[Tensor, "N 3"]
     pixels: Float[Tensor, "N V 2"]
     rig: CameraRig
 
-    def first(self, num: int) -> Observations:
+    def first(self, num: int) -> DrawnObservations:
         """The first points only."""
-        return Observations(self.points_world[:num], self.pixels[:num], self.rig)
+        return DrawnObservations(self.points_world[:num], self.pixels[:num], self.rig)
 
 
 def room_ring(num_views: int) -> CameraRig:
@@ -52,7 +52,7 @@ def observe(
     outlier_share: float,
     outlier_px: float,
     seed: int = 0,
-) -> Observations:
+) -> DrawnObservations:
     """Points in a box of 3 x 3 x 1.8 m; each observation is noisy, a share of them `outlier_px` off in a random way."""
     generator = torch.Generator(device).manual_seed(seed)
     rig = room_ring(num_views)
@@ -66,4 +66,4 @@ def observe(
         wrong = torch.rand(num_points, generator=generator, device=device) < outlier_share
         angle = 2.0 * math.pi * torch.rand(num_points, generator=generator, device=device)
         pixels[:, view] = seen + outlier_px * wrong[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
-    return Observations(points, pixels, rig)
+    return DrawnObservations(points, pixels, rig)

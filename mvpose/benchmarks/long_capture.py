@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose import scenes
-from mvpose.benchmarks.machine import peak_mib
 from mvpose.benchmarks.run_bookkeeping import SIZE, Claimed
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.footage.catalogue import CatalogueConfig, look_through
@@ -31,6 +30,7 @@ from mvpose.run.pose_tables import TableInfo, keypoints_to_table
 from mvpose.run.store import ClipStore
 from mvpose.scenes import Scene
 from mvpose.storage.locations import join
+from mvpose.tracking.circumstances import peak_mib
 
 T = TypeVar("T")
 

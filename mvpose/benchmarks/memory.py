@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from mvpose.benchmarks.machine import machine, peak_mib
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
+from mvpose.tracking.circumstances import machine, peak_mib
 
 MIB = ("MiB of the driver", "MiB of the largest worker", "MiB of all processes")
 ROUND_S = 10

@@ -16,13 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mvpose import scenes
 from mvpose.benchmarks import loops
-from mvpose.benchmarks.machine import machine
 from mvpose.config import structure
-from mvpose.geometry.triangulation import Engine, triangulate
+from mvpose.geometry.triangulation import Kernel, triangulate
 from mvpose.models.method import MethodConfig, build_method
 from mvpose.models.multiview import open_views
 from mvpose.models.volumes.cube import Cube
 from mvpose.models.volumes.volumetric import VolumetricConfig, unproject
+from mvpose.tracking.circumstances import machine
 
 BASELINE = "baseline"
 METHODS = (BASELINE, "fusion", "canonical_fusion", "canonical_fusion-pooling", "algebraic", "ransac", "volumetric")
@@ -172,7 +172,7 @@ def _parts(batch: int, config: ModelsBenchmark) -> list[dict]:
     }
     if config.device != "cpu":
         pairs["unprojection, fused"] = (
-            lambda: unproject(features, views, cube, "softmax", engine=Engine.FUSED),
+            lambda: unproject(features, views, cube, "softmax", engine=Kernel.FUSED),
             pairs["unprojection"][1],
         )
     found = []

@@ -21,13 +21,13 @@ from functools import cache, partial
 from itertools import groupby, pairwise
 from multiprocessing.pool import Pool
 
-from mvpose.benchmarks.machine import machine
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import WORKER_ENVIRONMENT, Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, stage_specs
 from mvpose.pipeline.worker import ClipWorker, Outcome, Stage, StageSpec
 from mvpose.records import Kind, Task
+from mvpose.tracking.circumstances import machine
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class OverheadBenchmark:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Round:
     """The job once: when each stage began, and its clips."""
 
     began: dict[str, float]
@@ -114,7 +114,7 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
     """Print each round and what comes of all; the figures by name."""
     if config.clips < 4 * config.workers:
         raise ValueError(f"{config.clips} clips for {config.workers} workers: each has to do four or more.")
-    turns: dict[str, list[Turn]] = {"loop": [], "Ray": []}
+    turns: dict[str, list[Round]] = {"loop": [], "Ray": []}
     engine = Engine(EngineConfig(workers=config.workers))
     with tempfile.TemporaryDirectory() as scratch, _processes(config.workers) as pool:
         size = (config.width, config.height)
@@ -144,7 +144,7 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
 PARTS = {"decoding and 2D": (Kind.KEYPOINTS,), "all stages": tuple(kind for kind in Kind if kind != Kind.RIGS)}
 
 
-def _figures(turns: dict[str, list[Turn]]) -> Iterator[tuple[str, object]]:
+def _figures(turns: dict[str, list[Round]]) -> Iterator[tuple[str, object]]:
     for part, kinds in PARTS.items():
         for name, own in turns.items():
             yield f"{name}: s of a clip, {part}", [turn.clip_s(kinds) for turn in own]
@@ -163,7 +163,7 @@ def _figures(turns: dict[str, list[Turn]]) -> Iterator[tuple[str, object]]:
         yield f"Ray over loop, in all, {part}", [ray / loop - 1 for ray, loop in period]
 
 
-def _told(turns: dict[str, list[Turn]]) -> Iterator[str]:
+def _told(turns: dict[str, list[Round]]) -> Iterator[str]:
     for name, values in _figures(turns):
         assert isinstance(values, list)
         unit, form = (100, "{:+.1f} %") if "over" in name else (1, "{:.3f}")
@@ -177,10 +177,10 @@ def _job(config: OverheadBenchmark, archive: str, output: str) -> ReconstructJob
     return ReconstructJob(archive=archive, output=output, clip_frames=config.clip_frames, detector=detector)
 
 
-def _turn(job: ReconstructJob, run_stage: RunStage) -> Turn:
+def _turn(job: ReconstructJob, run_stage: RunStage) -> Round:
     work = plan_job(job)
     work.run.begin(work.settings, work.planned, replan=False)
-    turn = Turn({}, {})
+    turn = Round({}, {})
     for spec in stage_specs(job, work):
         stamped = replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
         tasks = [task for plan in work.planned.tasks() for task in plan.tasks(Kind(spec.kind))]

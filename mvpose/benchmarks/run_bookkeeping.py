@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from mvpose.benchmarks.machine import peak_mib
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.footage.catalogue import CatalogueConfig, look_through
 from mvpose.footage.catalogue_table import written
@@ -19,6 +18,7 @@ from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.records import CaptureTasks, ClockKind, FrameClock, Kind, Video
 from mvpose.run.store import ClipStore, parquet_bytes
 from mvpose.storage.locations import join, name, read_bytes, stamp
+from mvpose.tracking.circumstances import peak_mib
 
 SIZE = (160, 90)
 CLOCK = FrameClock(ClockKind.TIME, ((0, 0, 1),))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mvpose.benchmarks.contenders import CONTENDERS, Contender, Solved
-from mvpose.benchmarks.drawn_observations import Observations, observe
-from mvpose.benchmarks.machine import machine
+from mvpose.benchmarks.drawn_observations import DrawnObservations, observe
 from mvpose.geometry.triangulation import DltMethod
+from mvpose.tracking.circumstances import machine
 
 REFERENCE = "torch.linalg.svd"
 GIGABYTE = 1e9
@@ -118,7 +118,7 @@ def _entered(config: TriangulationBenchmark) -> Iterator[Contender]:
 
 
 def _measured(
-    contender: Contender, seen: Observations, config: TriangulationBenchmark, dtype: str, share: float, copy: float
+    contender: Contender, seen: DrawnObservations, config: TriangulationBenchmark, dtype: str, share: float, copy: float
 ) -> Measurement:
     most = contender.most_points * (1 if config.device == "cpu" else 50)
     part = seen.first(min(most, len(seen.points_world)))

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.benchmarks import cover, detection, job, memory, models, overhead, scale, triangulation
+from mvpose.benchmarks import (
+    cover,
+    detector_recall,
+    job_speed,
+    memory,
+    model_cost,
+    overhead,
+    scale,
+    solvers,
+)
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
@@ -40,7 +49,7 @@ def run(
 ) -> int:
     """Run the benchmark that was named."""
     if isinstance(command, JobBenchmark):
-        job.run(command)
+        job_speed.run(command)
     elif isinstance(command, ScaleBenchmark):
         scale.run(command)
     elif isinstance(command, MemoryBenchmark):
@@ -48,11 +57,11 @@ def run(
     elif isinstance(command, OverheadBenchmark):
         overhead.run(command)
     elif isinstance(command, DetectionBenchmark):
-        detection.run(command)
+        detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
     elif isinstance(command, ModelsBenchmark):
-        models.run(command)
+        model_cost.run(command)
     else:
-        triangulation.run(command)
+        solvers.run(command)
     return 0

@@ -16,10 +16,8 @@ from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.footage.catalogue import Catalogue, CatalogueConfig, find_captures
 from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
-from mvpose.pipeline.detection import detected
-from mvpose.pipeline.stages import chunks_of_views, stack_people
-from mvpose.quality.findings import Check as Subject
-from mvpose.quality.findings import Finding, Preflight, Status
+from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
+from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.records import Capture, Clip, Keypoints2D
 from mvpose.storage.commits import write_whole
@@ -111,7 +109,7 @@ def _notes(catalogue: Catalogue, capture: Capture) -> list[str]:
 
 
 def _failed(reason: str) -> Preflight:
-    return Preflight((Finding(check=Subject.FOOTAGE, status=Status.FAIL, reason=reason),))
+    return Preflight((Finding(check=CheckKind.FOOTAGE, status=Status.FAIL, reason=reason),))
 
 
 def _record(result: Preflight) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def _told(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:
     told = [f for f in result.findings if verbose or f.status != Status.PASS]
     told.sort(key=lambda f: -list(Status).index(f.status))
     yield f"{capture_id}: {result.status}, {len(result.findings)} checks"
-    pairs = [f for f in told if f.check == Subject.EPIPOLAR]
+    pairs = [f for f in told if f.check == CheckKind.EPIPOLAR]
     pairs.sort(key=lambda f: -np.nan_to_num(f.figures["residual_share"], nan=np.inf))
     left_out = set() if verbose else set(map(id, pairs[PAIRS_TOLD:]))
     for finding in told:

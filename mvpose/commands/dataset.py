@@ -15,12 +15,11 @@ from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.human36m import Human36M
 from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
 from mvpose.datasets.panoptic import Panoptic
-from mvpose.datasets.pose_clusters import clusters_of
 from mvpose.datasets.protocols import protocol_named, read_protocol
 from mvpose.datasets.run_labels import FinishedRun
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.shelf_campus import ShelfCampus
-from mvpose.datasets.statistics import measured
+from mvpose.datasets.statistics import clusters_of, measured
 from mvpose.datasets.total_capture import TotalCapture
 from mvpose.errors import ConfigError
 from mvpose.metrics.pose_structure import save_clusters

@@ -25,8 +25,7 @@ from mvpose.exchange.export.bvh import bvh_files
 from mvpose.exchange.export.c3d import c3d_files
 from mvpose.exchange.export.csv import long_csv_files, wide_csv_files
 from mvpose.exchange.export.nwb import nwb_files
-from mvpose.exchange.export.openpose_json import openpose_files
-from mvpose.exchange.export.pose2sim_project import pose2sim_files
+from mvpose.exchange.export.openpose_json import openpose_files, pose2sim_files
 from mvpose.exchange.export.recording import File, Recording, measured_recording
 from mvpose.exchange.export.trc import trc_files
 from mvpose.geometry.camera import CameraRig

@@ -20,9 +20,8 @@ from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
-from mvpose.run.figure_table import FigureTable
-from mvpose.run.run_folder import RunFolder
-from mvpose.run.run_summary import Summary
+from mvpose.run.capture_tables import FigureTable
+from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import join
 

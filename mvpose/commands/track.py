@@ -13,7 +13,7 @@ from mvpose.tracking import TrackingConfig, spool_folder, sync_runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track:
+class TrackSync:
     """Send what MLflow has not received of the runs recorded in a folder."""
 
     what: tyro.conf.Positional[Literal["sync"]] = "sync"
@@ -22,7 +22,7 @@ class Track:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def run(command: Track) -> int:
+def run(command: TrackSync) -> int:
     """Exit code 0 when everything has arrived; a store that cannot be reached is an error, and nothing is lost."""
     folder = command.folder or spool_folder(command.tracking)
     if not os.path.isdir(folder):

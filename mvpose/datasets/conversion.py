@@ -14,8 +14,7 @@ from mvpose.datasets.sample_table import SCHEMA_VERSION, write_samples
 from mvpose.errors import ConfigError, MvposeError, ResultsError
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import create_once
-from mvpose.storage.locations import exists, join, read_text
-from mvpose.storage.safe_names import safe_path
+from mvpose.storage.locations import exists, join, read_text, safe_path
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.frames import probe, read_frames
 from mvpose.footage.video.image_folder import read_picture
 
@@ -90,7 +90,7 @@ def _cropped(sample: Sample, readers: dict[str, VideoReader], config: CropConfig
         method = cv2.INTER_AREA if side > config.side else cv2.INTER_LINEAR
         small = cv2.resize(part, (config.side, config.side), interpolation=method)
         _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, config.quality])
-        pictures.append(Picture(picture.uri, picture.frame, data.tobytes()))
+        pictures.append(SampleImage(picture.uri, picture.frame, data.tobytes()))
     scale = config.side / extent
     size = torch.full((len(extent), 2), config.side)
     rig = sample.rig.cropped(torch.from_numpy(origin).to(sample.rig.centre), size)

@@ -14,7 +14,9 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from mvpose.errors import MvposeError
+from mvpose.footage.calibration.file_cameras import FILE_FROM_WORLD, METRES, FileCamera, Unit, UpAxis
 from mvpose.storage import locations
+from mvpose.storage.plain_data import load_plain
 
 
 class DatasetError(MvposeError):
@@ -78,3 +80,44 @@ def array(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, ".
         return numbers.reshape(shape)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"{what} is not {' x '.join(map(str, shape))} numbers ({error}).") from error
+
+
+# Cameras that hang upright and look down by 45 degrees still have 71 % of their up along the world's.
+LEAST_UPRIGHT = 0.7
+
+
+def to_world(points: Float[np.ndarray, "*n 3"], unit: Unit, up: UpAxis) -> Float[np.ndarray, "*n 3"]:
+    """World metres, Z up, of points in a file's unit and axes; NaN stays NaN."""
+    return points @ np.array(FILE_FROM_WORLD[up], np.float64) * METRES[unit]
+
+
+def up_of(cameras: tuple[FileCamera, ...]) -> UpAxis:
+    """Which axis of the file points up, told from cameras that are mounted upright; DatasetError where none does."""
+    mean = -np.mean([camera.rotation[1] for camera in cameras], axis=0)
+    axis = int(np.abs(mean).argmax())
+    if np.abs(mean[axis]) < LEAST_UPRIGHT:
+        raise DatasetError("its cameras do not agree on an axis that points up.")
+    axes: tuple[UpAxis, UpAxis, UpAxis] = ("x", "y", "z") if mean[axis] > 0 else ("-x", "-y", "-z")
+    return axes[axis]
+
+
+def read_pickle(uri: str) -> Any:
+    """What a pickle holds; DatasetError where it cannot be read or asks for anything but data."""
+    with told_with(uri):
+        return load_plain(io.BytesIO(read_bytes(uri)))
+
+
+def read_npy_dict(uri: str) -> dict[str, Any]:
+    """The dict that `numpy.save` pickled into a .npy file; DatasetError as for `read_pickle`."""
+    file = io.BytesIO(read_bytes(uri))
+    with told_with(uri):
+        major, _ = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if dtype.kind != "O" or shape != ():
+            raise DatasetError(f"it holds an array of {dtype}, shape {shape}, not a dict.")
+        content = load_plain(file)
+    value = content.item() if isinstance(content, np.ndarray) and content.shape == () else None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{uri} holds no dict.")
+    return value

@@ -21,9 +21,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.datasets import human36m_facts as facts
-from mvpose.datasets.files import DatasetError, array, told_with
-from mvpose.datasets.pickled_labels import read_pickle
-from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
+from mvpose.datasets.files import DatasetError, array, read_pickle, told_with
+from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.storage.locations import exists, join
 
@@ -73,7 +72,7 @@ def _capture(images: str, subject: int, action: int, trial: int, pictures: list[
             view = views[_camera_name(picture)]
             recorded[i, view] = True
             box[i, view] = array(picture["box"], (4,), "box")
-            where[int(picture["image_id"]) - 1, rig.names[view]] = Picture(join(images, str(picture["image"])))
+            where[int(picture["image_id"]) - 1, rig.names[view]] = SampleImage(join(images, str(picture["image"])))
     labels = Labels(
         frame=np.array([int(some[0]["image_id"]) - 1 for some in by_frame]),
         position=np.arange(count),
@@ -82,7 +81,7 @@ def _capture(images: str, subject: int, action: int, trial: int, pictures: list[
         recorded=recorded,
     )
     scene = facts.scene_of(f"S{subject}", facts.ACTIONS[action], trial, rig)
-    nowhere = Picture()
+    nowhere = SampleImage()
     yield from scene_samples(scene, labels, lambda f: {name: where.get((f, name), nowhere) for name in views})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.datasets.files import DatasetError, array
-from mvpose.datasets.sample import TEST, TRAIN, Scene
+from mvpose.datasets.sample import TEST, TRAIN, SampleScene
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, calibrated
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
@@ -64,10 +64,10 @@ def file_camera(
     )
 
 
-def scene_of(subject: str, action: str, trial: int, rig: CameraRig) -> Scene:
+def scene_of(subject: str, action: str, trial: int, rig: CameraRig) -> SampleScene:
     """The scene of one trial of an action."""
     capture = f"{subject}/{action}-{trial}"
-    return Scene(
+    return SampleScene(
         capture_id=capture,
         subject=subject,
         action=action,

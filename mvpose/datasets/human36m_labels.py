@@ -20,9 +20,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.datasets import human36m_facts as facts
-from mvpose.datasets.files import DatasetError, array, file_names, told_with
-from mvpose.datasets.pickled_labels import read_npy_dict
-from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
+from mvpose.datasets.files import DatasetError, array, file_names, read_npy_dict, told_with
+from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import HUMAN36M17, Skeleton
 from mvpose.storage.locations import exists, join
@@ -65,8 +64,8 @@ def read(folder: str, shard: str, undistorted: bool) -> Iterator[Sample]:
         found = _labels_of(rows)
     images = join(folder, "processed", subject, action_trial, "imageSequence" + "-undistorted" * undistorted)
 
-    def pictures(frame: int) -> dict[str, Picture]:
-        return {camera: Picture(join(images, camera, f"img_{frame + 1:06d}.jpg")) for camera in rig.names}
+    def pictures(frame: int) -> dict[str, SampleImage]:
+        return {camera: SampleImage(join(images, camera, f"img_{frame + 1:06d}.jpg")) for camera in rig.names}
 
     yield from scene_samples(facts.scene_of(subject, action, trial, rig), found, pictures)
 

@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from mvpose.datasets import human36m_facts as facts
 from mvpose.datasets.files import DatasetError, read_bytes, read_text, told_with
-from mvpose.datasets.sample import Labels, Picture, Sample, scene_samples
+from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.footage.video.frame_index import frame_index
 from mvpose.geometry.camera import CameraRig
 from mvpose.storage.locations import exists, join
@@ -71,7 +71,7 @@ def read(folder: str, shard: str, stride: int) -> Iterator[Sample]:
     frames = np.arange(0, min([len(poses), *recorded]), stride)
     labels = Labels(frame=frames, position=frames, xyz=poses[frames][:, facts.JOINTS_OF_32] * facts.METRES)
     scene = facts.scene_of(subject, action, trial, rig)
-    yield from scene_samples(scene, labels, lambda frame: {c: Picture(v, frame) for c, v in videos.items()})
+    yield from scene_samples(scene, labels, lambda frame: {c: SampleImage(v, frame) for c, v in videos.items()})
 
 
 def _pose_file(folder: str, subject: str, files: str) -> str:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from mvpose.datasets import mpi_inf_3dhp_test as test_set
 from mvpose.datasets.files import DatasetError, folders, read_matlab, read_text, told_with
 from mvpose.datasets.mpi_inf_3dhp_test import MPI_INF_3DHP17
-from mvpose.datasets.sample import TRAIN, Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.datasets.skeletool_calibration import read_skeletool
 from mvpose.footage.calibration.file_cameras import calibrated
 from mvpose.geometry.camera import CameraRig
@@ -91,15 +91,18 @@ class MpiInf3dhp:
             xyz = _world(rig, points)
             _check_pixels(rig, xyz, pixels)
         frames = np.arange(0, len(xyz), self.stride)
-        scene = Scene(capture_id=shard, subject=subject, action=sequence, split=TRAIN, rig=rig, skeleton=MPI_INF_3DHP17)
+        scene = SampleScene(
+            capture_id=shard, subject=subject, action=sequence, split=TRAIN, rig=rig, skeleton=MPI_INF_3DHP17
+        )
         unpacked = is_folder(join(place, "imageFrames"))
 
-        def pictures(frame: int) -> dict[str, Picture]:
+        def pictures(frame: int) -> dict[str, SampleImage]:
             if unpacked:
                 return {
-                    c: Picture(join(place, "imageFrames", f"video_{c}", f"frame_{frame + 1:06d}.jpg")) for c in names
+                    c: SampleImage(join(place, "imageFrames", f"video_{c}", f"frame_{frame + 1:06d}.jpg"))
+                    for c in names
                 }
-            return {c: Picture(join(place, "imageSequence", f"video_{c}.avi"), frame) for c in names}
+            return {c: SampleImage(join(place, "imageSequence", f"video_{c}.avi"), frame) for c in names}
 
         labels = Labels(frame=frames, position=frames, xyz=xyz[frames])
         yield from scene_samples(scene, labels, pictures)

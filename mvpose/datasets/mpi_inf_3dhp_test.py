@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvpose.datasets.files import DatasetError, folders, read_bytes, told_with
-from mvpose.datasets.sample import TEST, Labels, Picture, Sample, Scene, scene_samples
-from mvpose.datasets.up_axis import to_world
-from mvpose.exchange.keypoints.hdf5 import dataset
+from mvpose.datasets.files import DatasetError, folders, read_bytes, to_world, told_with
+from mvpose.datasets.sample import TEST, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FILE_FROM_WORLD
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens
 from mvpose.geometry.rigid import Rigid
 from mvpose.skeleton import Skeleton
 from mvpose.storage.locations import exists, join
+from mvpose.storage.plain_data import dataset
 
 FOLDER = "mpi_inf_3dhp_test_set"
 SIZES = {**dict.fromkeys(("TS1", "TS2", "TS3", "TS4"), (2048, 2048)), **dict.fromkeys(("TS5", "TS6"), (1920, 1080))}
@@ -74,7 +73,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
         rig = _rig(points[frames], pixels[frames], SIZES[name])
     xyz = to_world(points, "mm", "-y")
     for position, frame in enumerate(frames):
-        scene = Scene(
+        scene = SampleScene(
             capture_id=shard,
             subject=name,
             action=ACTIVITIES.get(int(activity[frame]), "other"),
@@ -83,7 +82,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
             skeleton=MPI_INF_3DHP17,
         )
         labels = Labels(frame=np.array([frame]), position=np.array([position]), xyz=xyz[frame][None])
-        picture = Picture(join(place, "imageSequence", f"img_{frame + 1:06d}.jpg"))
+        picture = SampleImage(join(place, "imageSequence", f"img_{frame + 1:06d}.jpg"))
         yield from scene_samples(scene, labels, lambda _, picture=picture: {"0": picture})
 
 

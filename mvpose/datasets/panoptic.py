@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mvpose.datasets.files import DatasetError, array, file_names, folders, read_text, told_with
-from mvpose.datasets.sample import NEITHER, TRAIN, VALIDATION, Labels, Picture, Sample, Scene, scene_samples
-from mvpose.datasets.up_axis import to_world
+from mvpose.datasets.files import DatasetError, array, file_names, folders, read_text, to_world, told_with
+from mvpose.datasets.sample import NEITHER, TRAIN, VALIDATION, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import calibrated
 from mvpose.footage.calibration.panoptic_json import read_panoptic
 from mvpose.geometry.camera import CameraRig
@@ -79,7 +78,7 @@ class Panoptic:
         """Samples of one sequence; DatasetError or CalibrationError, with path and reason, for a bad file."""
         place = join(self.folder, shard)
         rig = _rig(join(place, f"calibration_{shard}.json"), camera_names(self.cameras))
-        scene = Scene(
+        scene = SampleScene(
             capture_id=shard,
             subject=shard,
             action=re.sub(r"^\d+_|\d+$", "", shard),
@@ -90,10 +89,10 @@ class Panoptic:
         )
         as_pictures = is_folder(join(place, "hdImgs"))
 
-        def pictures(frame: int) -> dict[str, Picture]:
+        def pictures(frame: int) -> dict[str, SampleImage]:
             if as_pictures:
-                return {c: Picture(join(place, "hdImgs", c, f"{c}_{frame:08d}.jpg")) for c in rig.names}
-            return {c: Picture(join(place, "hdVideos", f"hd_{c}.mp4"), frame) for c in rig.names}
+                return {c: SampleImage(join(place, "hdImgs", c, f"{c}_{frame:08d}.jpg")) for c in rig.names}
+            return {c: SampleImage(join(place, "hdVideos", f"hd_{c}.mp4"), frame) for c in rig.names}
 
         for position, (frame, uri) in enumerate(_annotations(place)):
             if position % self.interval == 0:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.sample import TRAIN, Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.records import CapturePlan, Poses3D, Video
 from mvpose.run.run_folder import RunFolder
@@ -67,7 +67,7 @@ class FinishedRun:
         poses = run.poses(plan)
         if poses is None:
             raise DatasetError(f"{shard} has no poses: see failures/ of {self.folder}.")
-        scene = Scene(
+        scene = SampleScene(
             capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton,
             fps=plan.capture.fps,
         )  # fmt: skip
@@ -75,9 +75,9 @@ class FinishedRun:
         if blind := [video.camera for video in videos if not video.uri]:
             raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
 
-        def pictures(frame: int) -> dict[str, Picture]:
+        def pictures(frame: int) -> dict[str, SampleImage]:
             own = [int(v.frames_of(np.array([frame]))[0]) for v in videos]
-            return {v.camera: Picture(v.uri, number) for v, number in zip(videos, own, strict=True)}
+            return {v.camera: SampleImage(v.uri, number) for v, number in zip(videos, own, strict=True)}
 
         return scene_samples(scene, self._labels(poses, videos), pictures)
 

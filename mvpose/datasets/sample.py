@@ -18,7 +18,7 @@ TRAIN, VALIDATION, TEST, NEITHER = "train", "validation", "test", ""
 
 
 @dataclass(frozen=True)
-class Picture:
+class SampleImage:
     """One camera's picture: where it is, or the person cut out of it."""
 
     uri: str = ""
@@ -47,7 +47,7 @@ class Sample:
     """Ground truth known to be wrong."""
     rig: CameraRig
     """Cameras of the pictures as they are stored, distortion included."""
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SampleImage, ...]
     xyz: Float[np.ndarray, "J 3"]
     """World, metres, Z up; NaN where the dataset has no joint."""
     visible: Bool[np.ndarray, "V J"]
@@ -77,7 +77,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Scene:
+class SampleScene:
     """What all samples of a capture have in common."""
 
     capture_id: str
@@ -107,7 +107,9 @@ class Labels:
     """Which cameras recorded the frame; None where all did."""
 
 
-def scene_samples(scene: Scene, labels: Labels, pictures: Callable[[int], Mapping[str, Picture]]) -> Iterator[Sample]:
+def scene_samples(
+    scene: SampleScene, labels: Labels, pictures: Callable[[int], Mapping[str, SampleImage]]
+) -> Iterator[Sample]:
     """Samples of a scene in the order of its labels. `pictures(frame)` names the picture of each camera.
 
     Annotations without any joint, and those that fewer than one camera recorded, are left out.

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mvpose.datasets.files import DatasetError, told_with
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
@@ -145,7 +145,7 @@ def samples_from_table(table: pa.Table) -> Iterator[Sample]:
             **{name: texts[name][i] for name in KEY_COLUMNS if name not in ("capture", "camera")},
             rig=_rig(texts["camera"][i], texts["lens_model"][i], {n: v[views] for n, v in flat.items()}, rigs),
             pictures=tuple(
-                Picture(*p) for p in zip(texts["uri"][i], texts["uri_frame"][i], texts["crop"][i], strict=True)
+                SampleImage(*p) for p in zip(texts["uri"][i], texts["uri_frame"][i], texts["crop"][i], strict=True)
             ),
             xyz=xyz[i].astype(np.float64),
             visible=flat["visible"][views],

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy.linalg import rq
 
 from mvpose.datasets.files import DatasetError, array, read_matlab, read_text, told_with
-from mvpose.datasets.sample import NEITHER, TEST, Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import NEITHER, TEST, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, Unit, calibrated
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
@@ -87,16 +87,16 @@ class ShelfCampus:
         position = np.unique(frames, return_inverse=True)[1]
         tested = np.isin(frames, np.concatenate([np.array(r) for r in facts.test_frames]))
 
-        def pictures(frame: int) -> dict[str, Picture]:
+        def pictures(frame: int) -> dict[str, SampleImage]:
             return {
-                c: Picture(join(self.folder, f"Camera{c}", facts.picture.format(camera=c, frame=frame)))
+                c: SampleImage(join(self.folder, f"Camera{c}", facts.picture.format(camera=c, frame=frame)))
                 for c in rig.names
             }
 
         # One run of frames after the other, so that samples come in the order of their frames.
         edges = [0, *(np.flatnonzero(np.diff(tested)) + 1), len(frames)]
         for start, stop in itertools.pairwise(edges):
-            scene = Scene(
+            scene = SampleScene(
                 capture_id=shard,
                 subject="",
                 action=self.scene,

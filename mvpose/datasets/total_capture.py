@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.datasets.files import DatasetError, array, folders, read_text, told_with
-from mvpose.datasets.sample import NEITHER, TEST, TRAIN, Labels, Picture, Sample, Scene, scene_samples
-from mvpose.datasets.up_axis import to_world, up_of
+from mvpose.datasets.files import DatasetError, array, folders, read_text, to_world, told_with, up_of
+from mvpose.datasets.sample import NEITHER, TEST, TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, UpAxis, calibrated
 from mvpose.footage.video.frame_index import frame_index
 from mvpose.geometry.camera import CameraRig
@@ -90,7 +89,7 @@ class TotalCapture:
         joints = _joints_inches(join(place, "gt_skel_gbl_pos.txt"))
         length = min(len(joints), *(frame_index(uri).num_frames for uri in videos.values()))
         frames = np.arange(0, length, self.stride)
-        scene = Scene(
+        scene = SampleScene(
             capture_id=shard,
             subject=subject,
             action=take.rstrip("0123456789"),
@@ -100,7 +99,7 @@ class TotalCapture:
             fps=60.0,
         )
         labels = Labels(frame=frames, position=frames, xyz=to_world(joints[frames], "in", up))
-        yield from scene_samples(scene, labels, lambda frame: {c: Picture(v, frame) for c, v in videos.items()})
+        yield from scene_samples(scene, labels, lambda frame: {c: SampleImage(v, frame) for c, v in videos.items()})
 
 
 def split_of(subject: str, take: str) -> str:

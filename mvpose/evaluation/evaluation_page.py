@@ -15,9 +15,8 @@ from mvpose.evaluation.worst import Worst
 from mvpose.metrics.intervals import Estimate
 from mvpose.report.comparison_sheet import comparison_sheet
 from mvpose.report.evaluation_plots import cumulative_errors, error_bars, error_over_views
-from mvpose.report.figures import to_png
-from mvpose.report.page import Picture, document, meanings, page_header, shown
-from mvpose.report.palette import INK, sides
+from mvpose.report.figures import INK, sides, to_png
+from mvpose.report.page import PageImage, document, meanings, page_header, shown
 
 PNG = "image/png"
 MEANINGS = (
@@ -76,7 +75,7 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
     return document(title, "\n".join(parts))
 
 
-def plots(evaluation: Evaluation) -> list[Picture]:
+def plots(evaluation: Evaluation) -> list[PageImage]:
     """Error over views, its distribution, by joint, by action."""
     rows, skeleton = evaluation.rows, evaluation.subject.skeleton
     series = {_series_name(*key): counts for key, counts in by_views(rows).items()}
@@ -97,7 +96,7 @@ def plots(evaluation: Evaluation) -> list[Picture]:
         ("By joint", "With the most views. Blue is the person's left, orange the right.", error_bars(joints, inks)),
         ("By action", "With the most views; the forty largest where there are more.", error_bars(by_action(rows))),
     ]
-    return [Picture(title, note, PNG, to_png(figure)) for title, note, figure in made]
+    return [PageImage(title, note, PNG, to_png(figure)) for title, note, figure in made]
 
 
 def _series_name(benchmark: str, unseen: bool) -> str:
@@ -156,4 +155,4 @@ def _worst_section(worst: Sequence[Worst], trouble: str) -> str:
     sheet = comparison_sheet([w.drawn for w in worst])
     _, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     note = "Largest MPJPE with the most views. Blue is the truth, orange the prediction, in up to four of the views."
-    return f"<section><h2>Worst samples</h2>{shown(Picture('', note, 'image/jpeg', data.tobytes()))}</section>"
+    return f"<section><h2>Worst samples</h2>{shown(PageImage('', note, 'image/jpeg', data.tobytes()))}</section>"

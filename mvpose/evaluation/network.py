@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +15,34 @@ from jaxtyping import Float
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_pictures
 from mvpose.evaluation.judging import detection_rate
-from mvpose.evaluation.view_subsets import chosen_cameras, view_counts
 from mvpose.models.method import MethodConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
+
+FEWER = (4, 3, 2)
+
+
+def chosen_cameras(sample: Sample, count: int, seed: int = 0) -> tuple[str, ...]:
+    """`count` of a sample's cameras, in the order of its rig.
+
+    Cameras are ranked by a digest of seed, sample and camera: the choice depends on nothing else (not on the order of
+    the table, nor on the other cameras), the sets for falling counts are nested, so that counts are compared on like
+    terms, and over many samples every set is drawn equally often.
+    """
+    key = f"{seed}/{sample.capture_id}/{sample.frame}/{sample.person}"
+    ranked = sorted(sample.rig.names, key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).digest())
+    kept = set(ranked[:count])
+    return tuple(name for name in sample.rig.names if name in kept)
+
+
+def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
+    """The numbers of views that a rig of so many cameras is judged with, most first.
+
+    Those `wanted` that it has, or, where none are named, all cameras and each of 4, 3, 2 below that.
+    """
+    numbers = wanted or [cameras, *FEWER]
+    return sorted({n for n in numbers if n <= cameras}, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +70,7 @@ class _Collected:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _ViewRequest:
     """A sample by some of its cameras."""
 
     sample: Sample
@@ -66,7 +90,7 @@ def network_answers(
     collected: dict[int, _Collected] = defaultdict(_Collected)
     upcoming = iter(samples)
     while some := list(itertools.islice(upcoming, config.batch_size)):
-        by_count: dict[int, list[_Question]] = defaultdict(list)
+        by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
             for question in _questions(sample, model.config, views, config):
                 by_count[len(question.cameras)].append(question)
@@ -89,7 +113,7 @@ def needed_views(config: MethodConfig) -> int | None:
 
 def _questions(
     sample: Sample, method: MethodConfig, views: Sequence[int], config: NetworkConfig
-) -> Iterator[_Question]:
+) -> Iterator[_ViewRequest]:
     needed = needed_views(method)
     counts = view_counts(len(sample.rig), views if needed is None else (needed,))
     counts = [n for n in counts if needed is None or not views or n in views]
@@ -101,10 +125,10 @@ def _questions(
     arrays = sample_arrays(sample, crop_view, np.random.default_rng(0))
     bare = without_pictures(sample)
     for count in counts:
-        yield _Question(bare, arrays, chosen_cameras(sample, count, config.subset_seed), count == counts[0])
+        yield _ViewRequest(bare, arrays, chosen_cameras(sample, count, config.subset_seed), count == counts[0])
 
 
-def _ask(model: SavedModel, questions: list[_Question], config: NetworkConfig, into: _Collected) -> None:
+def _ask(model: SavedModel, questions: list[_ViewRequest], config: NetworkConfig, into: _Collected) -> None:
     """One batch, all by the same number of views."""
     batch = stacked([_seen_by(q) for q in questions])
     crops, projections, present = (
@@ -121,7 +145,7 @@ def _ask(model: SavedModel, questions: list[_Question], config: NetworkConfig, i
     into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.config.size))
 
 
-def _seen_by(question: _Question) -> dict[str, np.ndarray]:
+def _seen_by(question: _ViewRequest) -> dict[str, np.ndarray]:
     """The arrays of the question's cameras alone."""
     chosen = [question.sample.rig.names.index(name) for name in question.cameras]
     return {name: question.arrays[name][chosen] for name in ("crops", "projections", "present", "joints_2d", "inside")}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_pictures
 from mvpose.evaluation.paired_frames import paired_frames
@@ -35,7 +35,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     for sample in samples:
         wanted.add(sample.capture_id)
         if sample.capture_id in plans:
-            numbers = tuple(Picture(frame=picture.frame) for picture in sample.pictures)
+            numbers = tuple(SampleImage(frame=picture.frame) for picture in sample.pictures)
             by_capture[sample.capture_id].append(replace(sample, pictures=numbers))
     if not by_capture:
         raise ConfigError(

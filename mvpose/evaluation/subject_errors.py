@@ -21,8 +21,7 @@ from mvpose.evaluation.network import NetworkConfig, network_answers
 from mvpose.evaluation.run_poses import run_answers
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.metrics.intervals import Estimate
-from mvpose.models.model_folders import require_model
-from mvpose.models.saved import SavedModel, load_model
+from mvpose.models.saved import SavedModel, load_model, require_model
 from mvpose.run.run_folder import RunFolder
 from mvpose.storage.locations import exists, join, name, reading
 from mvpose.tracking.registry import REGISTRY, download, resolve

@@ -27,8 +27,7 @@ from dataclasses import dataclass, field
 from mvpose.errors import ConfigError
 from mvpose.footage.capture_toml import CAPTURE_TOML, CaptureSettings, VideoEntry, read_capture_toml
 from mvpose.footage.video.wall_times import WALL_TIMES_FOLDER, is_wall_times
-from mvpose.storage.locations import Entry, inputs, is_text, name
-from mvpose.storage.safe_names import safe_path
+from mvpose.storage.locations import Entry, inputs, is_text, name, safe_path
 
 MAX_DEPTH = 8
 FOLDERS_AT_ONCE = 64

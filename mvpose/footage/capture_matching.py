@@ -17,8 +17,7 @@ from mvpose.footage.trial_folders import Trials, all_trials
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.footage.video.wall_times import wall_times_of
 from mvpose.geometry.camera import CameraRig
-from mvpose.storage.locations import name, parent
-from mvpose.storage.safe_names import safe_path
+from mvpose.storage.locations import name, parent, safe_path
 
 MAX_COMPARED = 16
 """Calibrations of one capture up to which they are compared."""

@@ -26,8 +26,8 @@ from mvpose.footage.catalogue_table import (
     read_catalogue,
     write_catalogue,
 )
-from mvpose.footage.digests import footage_identity, rig_digest
 from mvpose.footage.picture_fit import PictureFit, fit_rig
+from mvpose.footage.rig_table import footage_identity, rig_digest
 from mvpose.footage.video.frame_pairing import paired
 from mvpose.footage.video.frames import probe
 from mvpose.footage.video.video_container import unreadable

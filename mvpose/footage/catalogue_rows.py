@@ -30,8 +30,7 @@ from typing import Any
 import pyarrow as pa
 
 from mvpose.errors import ConfigError
-from mvpose.footage.digests import rig_digest
-from mvpose.footage.rig_table import rig_from_table, rig_to_table
+from mvpose.footage.rig_table import rig_digest, rig_from_table, rig_to_table
 from mvpose.records import Capture, ClockKind, FrameClock, Video
 
 KEY, VERSION = b"mvpose.catalogue", b"3"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.footage.catalogue_rows import KEY, SCHEMA, VERSION, VIDEO_COLUMNS, capture_rows, captures_of, video_of
-from mvpose.footage.digests import footage_identity
+from mvpose.footage.rig_table import footage_identity
 from mvpose.records import Capture, Unit, Video
 from mvpose.storage.commits import write_whole_file
 from mvpose.storage.locations import inside, reading

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvpose.geometry.cofactors import adjugate
+from mvpose.geometry.conditioning import adjugate
 
 # In units of the rig: a solution further away than a million rigs is a direction, not a point.
 FARTHEST = 1e6

@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvpose.geometry.cofactors import adjugate
-from mvpose.geometry.conditioning import Conditioned
-from mvpose.geometry.robust_loss import RobustLoss
+from mvpose.geometry.conditioning import Conditioned, RobustLoss, adjugate
 from mvpose.geometry.triangulation import checked_weights, reprojection_errors
 
 # In rigs: 0.05 mm for cameras 5 m from their middle.

@@ -16,7 +16,7 @@ from mvpose.geometry.kernels import fused
 
 __all__ = [
     "DltMethod",
-    "Engine",
+    "Kernel",
     "Triangulation",
     "chosen_engine",
     "explain",
@@ -29,7 +29,7 @@ MIN_ANGLE = math.radians(0.5)
 FUSED_METHODS = (DltMethod.NORMAL, DltMethod.SII)
 
 
-class Engine(StrEnum):
+class Kernel(StrEnum):
     """Which code triangulates: one fused kernel for the device (numba or Triton), or plain torch, its reference."""
 
     FUSED = "fused"
@@ -55,7 +55,7 @@ def triangulate(
     shift: float = 1e-5,
     start: Float[Tensor, "*#batch 3"] | None = None,
     min_angle: float = MIN_ANGLE,
-    engine: Engine | None = None,
+    engine: Kernel | None = None,
     check: bool = True,
 ) -> Triangulation:
     """Undistorted pixels of V views to world points in metres, in the dtype of `points` (float32 or float64).
@@ -80,7 +80,7 @@ def triangulate(
     conditioned = Conditioned.of(projections, points.dtype)
     start = None if start is None else conditioned.from_world(start.detach().to(points.dtype))
     least = 1.0 - math.cos(min_angle)
-    if engine == Engine.FUSED:
+    if engine == Kernel.FUSED:
         if method not in FUSED_METHODS or projections.requires_grad:
             raise ValueError(f"the fused kernels solve {[*FUSED_METHODS]} with constant projections; not {method} here")
         solver = fused.Solver(method == DltMethod.SII, iterations, shift, least)
@@ -93,20 +93,20 @@ def triangulate(
     return Triangulation(torch.where(valid[..., None], world, torch.zeros_like(world)), valid)
 
 
-def chosen_engine(points: Tensor, projections: Tensor, method: DltMethod) -> Engine:
+def chosen_engine(points: Tensor, projections: Tensor, method: DltMethod) -> Kernel:
     """What `triangulate` runs when not told: the fused kernel of the device wherever it can do the work.
 
     That is for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient, or torch.compile or
     torch.export look on, to which a kernel is opaque.
     """
     fits = method in FUSED_METHODS and points.device.type in ("cpu", "cuda") and not projections.requires_grad
-    return Engine.FUSED if fits and not torch.compiler.is_compiling() else Engine.TORCH
+    return Kernel.FUSED if fits and not torch.compiler.is_compiling() else Kernel.TORCH
 
 
 def explain(points: Tensor, projections: Tensor, method: DltMethod = DltMethod.NORMAL) -> str:
     """One sentence: which code `triangulate` runs for these arguments, and where."""
     where = f"{method} in {str(points.dtype).removeprefix('torch.')} on {points.device}"
-    if chosen_engine(points, projections, method) == Engine.TORCH:
+    if chosen_engine(points, projections, method) == Kernel.TORCH:
         return f"{where}: plain torch operations"
     if points.device.type == "cuda":
         return f"{where}: fused Triton kernel"

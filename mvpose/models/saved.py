@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mvpose.config import structure
+from mvpose.config import nearest, structure
 from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
 from mvpose.models.method import MethodConfig, build_method
+from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -80,3 +81,19 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
     return SavedModel(network.to(device).eval(), config, found, description["lineage"])
+
+
+def require_model(uri: str) -> None:
+    """WeightsError, with the names of networks nearby, where a folder holds none."""
+    if exists(join(uri, DESCRIPTION)):
+        return
+    if exists(join(uri, "model", DESCRIPTION)):
+        raise WeightsError(f"no model in {uri} itself: it is in its folder model, {join(uri, 'model')}.")
+    parent = uri.rstrip("/").rpartition("/")[0] or "."
+    beside = list_folder(parent) if is_folder(parent) else []
+    models = [name(f) for f in beside if exists(join(f, DESCRIPTION))]
+    models += [f"{name(f)}/model" for f in beside if exists(join(f, "model", DESCRIPTION))]
+    raise WeightsError(
+        f"no model in {uri}: it has no {DESCRIPTION} (of the models in {parent}: {nearest(name(uri), models)}). A "
+        "version in the registry is named models:/NAME@ALIAS."
+    )

@@ -10,7 +10,7 @@ from mvpose.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Node:
+class ClusterNode:
     """What a node of the cluster offers."""
 
     resources: Mapping[str, float]
@@ -25,7 +25,7 @@ class Need:
     """By Ray's names: CPU, GPU, and custom ones."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def fits(self, node: Node) -> int:
+    def fits(self, node: ClusterNode) -> int:
         """How many workers one node has room for."""
         if any(node.labels.get(key) != value for key, value in self.labels.items()):
             return 0
@@ -37,7 +37,7 @@ class Need:
         return ", ".join(asked + [f"label {key}={value}" for key, value in self.labels.items()])
 
 
-def pool_limits(nodes: Sequence[Node], need: Need, least: int | None, most: int | None) -> tuple[int, int]:
+def pool_limits(nodes: Sequence[ClusterNode], need: Need, least: int | None, most: int | None) -> tuple[int, int]:
     """Least and largest size of a pool; ConfigError if the cluster cannot give it, or would be left without a CPU.
 
     Without `least` the size is fixed: `most`, or all that there is room for. With it only `least` has to fit now (none
@@ -69,7 +69,7 @@ def pool_limits(nodes: Sequence[Node], need: Need, least: int | None, most: int 
     return max(1, least), most
 
 
-def _told(nodes: Sequence[Node]) -> str:
+def _told(nodes: Sequence[ClusterNode]) -> str:
     """The nodes in words, equal ones counted."""
     words = [
         " ".join([*(f"{node.resources[r]:g} {r}" for r in sorted(node.resources)), *_labels(node)]) for node in nodes
@@ -77,5 +77,5 @@ def _told(nodes: Sequence[Node]) -> str:
     return "; ".join(f"{words.count(word)} x {word}" for word in dict.fromkeys(words)) or "no nodes"
 
 
-def _labels(node: Node) -> list[str]:
+def _labels(node: ClusterNode) -> list[str]:
     return [f"{key}={value}" for key, value in sorted(node.labels.items())]

@@ -8,8 +8,7 @@ import tempfile
 from dataclasses import dataclass
 
 from mvpose.errors import WeightsError
-from mvpose.models.model_folders import require_model
-from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
+from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, join, read_bytes, read_text
 from mvpose.tracking.registry import REGISTRY, download, resolve

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,11 +14,48 @@ from typing import Any
 import pyarrow as pa
 
 from mvpose.errors import ConfigError, ResultsError, StageError
-from mvpose.pipeline.capacity import Need, Node, pool_limits
-from mvpose.pipeline.defects import FirstClips
+from mvpose.pipeline.capacity import ClusterNode, Need, pool_limits
 from mvpose.pipeline.prometheus import counted
 from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.records import Task
+
+ENOUGH = 5
+"""First clips that raise alike. All clips of one capture of an odd kind may do so too: where the job has two captures,
+the clips are of two at least."""
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
+
+
+@dataclass
+class FirstClips:
+    """What one stage made of the first clips of this start of the job, seen by the driver from their receipts.
+
+    It is decided once one clip has a result, has failed for a reason of its own, or has raised something else.
+    """
+
+    kind: str
+    decided: bool = False
+    alike: set[str] = field(default_factory=set)
+    """Tracebacks without their numbers."""
+    captures: set[str] = field(default_factory=set)
+    clips: int = 0
+
+    def watched(self, receipts: Iterable[dict[str, Any]], *, several: bool) -> Iterator[dict[str, Any]]:
+        """Pass receipts on; StageError once enough first clips have raised alike. `several`: the job has captures."""
+        for receipt in receipts:
+            yield receipt
+            if self.decided:
+                continue
+            self.alike.add(_NUMBERS.sub("", str(receipt["traceback"])))
+            self.captures.add(str(receipt["capture_id"]))
+            self.clips += 1
+            self.decided = not receipt["traceback"] or len(self.alike) > 1
+            if not self.decided and self.clips >= ENOUGH and len(self.captures) > several:
+                raise StageError(
+                    f"{self.kind} failed alike on each of the first {self.clips} clips, so the job has stopped: "
+                    f"{receipt['failure']} When its cause is mended, run the same command with --retry-failed, which "
+                    "does these clips again; without it they stay failed and the others are tried."
+                )
+
 
 Receipt = dict[str, Any]
 WORKER_ENVIRONMENT = {
@@ -185,7 +223,7 @@ class Engine:
         import ray
 
         nodes = [
-            Node(
+            ClusterNode(
                 {name: amount for name, amount in node["Resources"].items() if name in {"CPU", "GPU", *need.resources}},
                 {key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/node-id")},
             )

@@ -18,7 +18,6 @@ from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.import_stage import ImportStage
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -27,6 +26,7 @@ from mvpose.pipeline.stages import (
     DetectStage,
     FilterStage,
     IdentityStage,
+    ImportStage,
     PoseStage,
     QualityStage,
     RigStage,
@@ -39,8 +39,7 @@ from mvpose.records import Kind, Task, Video
 from mvpose.rigs.adjust import AdjustmentConfig
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
-from mvpose.run.run_folder import RunFolder, Settings
-from mvpose.run.run_summary import Summary
+from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import absolute, exists, join
 from mvpose.temporal.filters import FilterConfig

@@ -22,9 +22,8 @@ from mvpose.models.method import MethodConfig
 from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
-from mvpose.pipeline.detection import detected
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import DetectStage, stack_people
+from mvpose.pipeline.stages import DetectStage, detected, stack_people
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST

@@ -10,23 +10,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mvpose.footage.calibration.unit import confirm_unit
+from mvpose.exchange.keypoints import KeypointImport, keypoints_of
+from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import figures_to_table, rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames
 from mvpose.footage.video.frames import prefetched
-from mvpose.models.detection.detector import DetectorConfig, People, load_detector
-from mvpose.pipeline.detection import detected
+from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.worker import Outcome
-from mvpose.quality.quality import Part, quality_of_parts
+from mvpose.quality.quality import CaptureFrames, quality_of_parts
 from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
 from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
-from mvpose.run.filtered_table import filtered_to_table
-from mvpose.run.identity_table import identities_from_table, identities_to_table, with_identities
+from mvpose.run.capture_tables import filtered_to_table, identities_from_table, identities_to_table, with_identities
 from mvpose.run.pose_tables import (
     TableInfo,
     keypoints_from_table,
@@ -38,6 +37,15 @@ from mvpose.run.sequences import pose_windows, sampled_keypoints
 from mvpose.run.store import Commit, table_file
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered_block
+
+
+def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:
+    """What a detector finds, by view and frame; nobody in frames that a view lacks."""
+    joints = np.zeros((0, len(detector.skeleton.joints), 2), np.float32)
+    nobody = People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), joints, joints[..., 0])
+    found = [iter(people) for people in detector([view.pictures for view in chunk])]
+    views = zip(found, chunk, strict=True)
+    return [[next(own) if there else nobody for there in view.there] for own, view in views]
 
 
 class DetectStage:
@@ -190,11 +198,13 @@ class QualityStage:
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
-    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]) -> Iterator[Part]:
+    def _parts(
+        self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]
+    ) -> Iterator[CaptureFrames]:
         tables = self.source.tables(Kind.POSES, poses), self.source.tables(Kind.KEYPOINTS, keypoints)
         for of_poses, of_keypoints in zip(*tables, strict=True):
             made, info = poses_from_table(of_poses)
-            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0], breaks)
+            yield CaptureFrames(info.start, made, keypoints_from_table(of_keypoints)[0], breaks)
 
 
 def _stature_m(poses: Poses3D) -> float:
@@ -260,3 +270,19 @@ def info_of(
         fingerprint=task.fingerprint,
         breaks=breaks,
     )
+
+
+class ImportStage:
+    """Files of 2D joints to the table that a detector would have made of the footage."""
+
+    def __init__(self, source: PlanSource, imported: KeypointImport) -> None:
+        self.source, self.imported = source, imported
+
+    def __call__(self, task: Task) -> Outcome:
+        """2D joints of every person in every view and frame of the clip, as the files have them."""
+        start, footage = time.perf_counter(), self.source.footage(task)
+        first = footage.videos[0].first_frame
+        sources = tuple((video.keypoints, video.stamp) for video in footage.videos)
+        keypoints = keypoints_of(sources, self.imported, range(task.clip.start + first, task.clip.stop + first))
+        table = keypoints_to_table(keypoints, info_of(task, footage.cameras, keypoints.skeleton))
+        return Outcome(table, {"read": time.perf_counter() - start})

@@ -15,11 +15,39 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pyarrow as pa
 
-from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
-from mvpose.pipeline.pace import Pace
+from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError, redacted
 from mvpose.records import Clip, ClipFailure, Task
-from mvpose.redaction import redacted
 from mvpose.run.store import ClipStore, Commit, TableFile
+
+CLIPS_TO_KNOW = 3
+SLOWER = 10.0
+"""A clip of four people takes four times as long as one of an empty room (default detector)."""
+LEAST_S = 120.0
+"""A storage that stalls may take so long to answer again."""
+
+
+@dataclass
+class Pace:
+    """The slowest of the clips that a stage has done in one process."""
+
+    clips: int = 0
+    seconds: float = 0.0
+    seconds_per_camera_frame: float = 0.0
+
+    def took(self, seconds: float, camera_frames: int) -> None:
+        """A clip of so many frames, summed over its cameras, is done."""
+        self.clips += 1
+        self.seconds = max(self.seconds, seconds)
+        self.seconds_per_camera_frame = max(self.seconds_per_camera_frame, seconds / max(1, camera_frames))
+
+    def limit_s(self, camera_frames: int) -> float:
+        """Seconds after which a clip hangs; infinite until some have been done.
+
+        A short clip may take as long as any before it, since part of the work does not grow with the frames.
+        """
+        if self.clips < CLIPS_TO_KNOW:
+            return float("inf")
+        return max(LEAST_S, SLOWER * max(self.seconds, self.seconds_per_camera_frame * camera_frames))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Check(StrEnum):
+class CheckKind(StrEnum):
     """What is looked at before a job."""
 
     FOOTAGE = "footage"
@@ -34,7 +34,7 @@ class Status(StrEnum):
 class Finding:
     """One thing that was looked at."""
 
-    check: Check
+    check: CheckKind
     status: Status
     reason: str
     """In words for a person: what was found and, if it is bad, what to do."""
@@ -55,7 +55,7 @@ class Preflight:
         """The worst of all findings."""
         return max((f.status for f in self.findings), key=list(Status).index, default=Status.PASS)
 
-    def of(self, check: Check) -> tuple[Finding, ...]:
+    def of(self, check: CheckKind) -> tuple[Finding, ...]:
         """The findings of one check."""
         return tuple(f for f in self.findings if f.check == check)
 

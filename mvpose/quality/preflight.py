@@ -16,7 +16,7 @@ from mvpose.errors import ConfigError, NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
 from mvpose.quality.camera_turns import mended
-from mvpose.quality.findings import Check, Finding, Preflight, Status
+from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import synchronised
@@ -74,7 +74,7 @@ def preflight(
     try:
         found = _findings(keypoints, run, rig, fps, config)
     except NoPersonError as error:
-        found = [Finding(check=Check.PEOPLE, status=Status.FAIL, reason=str(error))]
+        found = [Finding(check=CheckKind.PEOPLE, status=Status.FAIL, reason=str(error))]
     return Preflight(tuple(found))
 
 
@@ -86,12 +86,12 @@ def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Fin
     reason = f"lengths differ by {apart_s:.2f} s ({told}): do all videos start at the same moment?"
     status = Status.WARN if apart_s > LENGTHS_S else Status.PASS
     lengths = Finding(
-        check=Check.FOOTAGE,
+        check=CheckKind.FOOTAGE,
         status=status,
         reason=reason if apart_s else f"all videos have {min(frames.values())} frames",
         figures={"length_difference_s": apart_s},
     )
-    return lengths, *(Finding(check=Check.FOOTAGE, status=Status.PASS, reason=note) for note in notes)
+    return lengths, *(Finding(check=CheckKind.FOOTAGE, status=Status.PASS, reason=note) for note in notes)
 
 
 def _findings(

@@ -20,7 +20,7 @@ from mvpose.reconstruction.view_errors import ViewErrors, keypoints_at, leave_on
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 from mvpose.temporal.bone_lengths import bone_norms
-from mvpose.temporal.medians import Spool, medians
+from mvpose.temporal.medians import NumberSpool, medians
 
 # Leaving cameras out costs as many reconstructions as there are cameras; so many frames, evenly spread, are enough.
 LEFT_OUT_FRAMES = 300
@@ -31,7 +31,7 @@ _Numbers = np.ndarray | np.generic | int | float
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CaptureFrames:
     """Successive frames of a capture, from frame `start` on."""
 
     start: int
@@ -48,11 +48,11 @@ def quality(
 
     Frames next to each other are taken for successive ones.
     """
-    return quality_of_parts([Part(0, poses, keypoints)], (0, len(poses.xyz)), rig, fps, config)
+    return quality_of_parts([CaptureFrames(0, poses, keypoints)], (0, len(poses.xyz)), rig, fps, config)
 
 
 def quality_of_parts(
-    parts: Iterable[Part],
+    parts: Iterable[CaptureFrames],
     frames: tuple[int, int],
     rig: CameraRig,
     fps: float,
@@ -133,17 +133,17 @@ class _Gathered:
         self.skeleton, self.rig, self.fps = skeleton, rig, fps
         self.bones = tuple(skeleton.bone_indices)
         cells = len(skeleton.joints) * len(rig)
-        self.used_px, self.all_px = Spool(cells, np.float32), Spool(cells, np.float32)
-        self.lengths: dict[int, Spool] = {}
+        self.used_px, self.all_px = NumberSpool(cells, np.float32), NumberSpool(cells, np.float32)
+        self.lengths: dict[int, NumberSpool] = {}
         self.seen: dict[int, tuple[int, int]] = {}
         """First and last frame of each track."""
         self.left_out: list[tuple[Float[np.ndarray, "n J V"], Float[np.ndarray, "n J V"]]] = []
         """Pixels and millimetres."""
         self.sums: _Sums | None = None
         self.steps, self.too_fast = 0, 0
-        self.before: Part | None = None
+        self.before: CaptureFrames | None = None
 
-    def add(self, part: Part, errors: ViewErrors) -> None:
+    def add(self, part: CaptureFrames, errors: ViewErrors) -> None:
         poses = part.poses
         used_px = np.where(poses.views_used, errors.error_px, np.nan)
         sums = _Sums.of(poses, errors, used_px)
@@ -153,7 +153,7 @@ class _Gathered:
         found = np.asarray(np.isfinite(poses.xyz[..., 0]).any(axis=2))
         lengths = bone_norms(poses.xyz, self.bones)
         for p, track in enumerate(poses.track_id.tolist()):
-            self.lengths.setdefault(track, Spool(len(self.bones), np.float32)).add(lengths[:, p])
+            self.lengths.setdefault(track, NumberSpool(len(self.bones), np.float32)).add(lengths[:, p])
             if len(frames := part.start + np.flatnonzero(found[:, p])):
                 self.seen[track] = (int(self.seen.get(track, frames)[0]), int(frames[-1]))
         speed = np.linalg.norm(np.diff(_with_frame_before(part, self.before), axis=0), axis=-1) * self.fps
@@ -162,7 +162,7 @@ class _Gathered:
         self.steps += int(np.isfinite(speed).sum())
         self.too_fast += int((speed > FASTEST_M_S).sum())
         last = slice(len(poses.xyz) - 1, None)
-        self.before = Part(part.start + last.start, poses_at(poses, last), keypoints_at(part.keypoints, last))
+        self.before = CaptureFrames(part.start + last.start, poses_at(poses, last), keypoints_at(part.keypoints, last))
 
     def add_left_out(self, error_px: Float[np.ndarray, "n P J V"], pixel_mm: Float[np.ndarray, "n P J V"]) -> None:
         pixels, millimetres = (values.reshape(-1, *values.shape[2:]) for values in (error_px, error_px * pixel_mm))
@@ -213,7 +213,7 @@ class _Grouped:
     """Distances of joints by views, in a spool and summed: over all, over the body, by camera and by joint."""
 
     def __init__(
-        self, spool: Spool, px: Float[np.ndarray, "J V"], count: Int[np.ndarray, "J V"], body: Sequence[int]
+        self, spool: NumberSpool, px: Float[np.ndarray, "J V"], count: Int[np.ndarray, "J V"], body: Sequence[int]
     ) -> None:
         cells = np.arange(px.size).reshape(px.shape)
         groups = [cells.ravel(), cells[body].ravel(), *cells.T, *cells]
@@ -226,7 +226,7 @@ class _Grouped:
         self.cameras, self.joints = tuple(errors[2 : 2 + views]), tuple(errors[2 + views :])
 
 
-def _with_frame_before(part: Part, before: Part | None) -> Float[np.ndarray, "T P J 3"]:
+def _with_frame_before(part: CaptureFrames, before: CaptureFrames | None) -> Float[np.ndarray, "T P J 3"]:
     """Joints of the part, with the last frame of the part before where that was the frame before."""
     xyz = part.poses.xyz
     if before is None or before.start + 1 != part.start:
@@ -237,7 +237,7 @@ def _with_frame_before(part: Part, before: Part | None) -> Float[np.ndarray, "T 
     return np.concatenate([first, xyz])
 
 
-def _bones(people: Sequence[Spool], num_bones: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _bones(people: Sequence[NumberSpool], num_bones: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Length in metres and relative spread of each bone, people averaged; NaN for a bone that was never seen."""
     median = np.array([medians(lengths) for lengths in people]).reshape(len(people), num_bones)
     # Joints that coincide throughout make a bone without length.
@@ -246,7 +246,7 @@ def _bones(people: Sequence[Spool], num_bones: int) -> tuple[tuple[float, ...], 
     return tuple(map(_mean, median.T)), tuple(map(_mean, spread.T))
 
 
-def _deviation(spool: Spool) -> Float[np.ndarray, "K"]:
+def _deviation(spool: NumberSpool) -> Float[np.ndarray, "K"]:
     """Standard deviation of each column, in two passes."""
     count, total = np.zeros((2, spool.columns))
     for rows in spool:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.camera_turns import Turn
-from mvpose.quality.findings import Check, Finding, Status, status_by
+from mvpose.quality.findings import CheckKind, Finding, Status, status_by
 from mvpose.quality.sightings import Sightings
 from mvpose.quality.swapped_names import Exchange
 from mvpose.quality.synchronisation import CameraTiming
-from mvpose.quality.world_frame import Room, degrees_from_up, nearest_axis
+from mvpose.quality.world_frame import WorldFrame, degrees_from_up, nearest_axis
 
 # Shares of a person's height in the picture, so that limits hold for any resolution and distance. On the demo footage
 # the turn of a camera is up to 1.3 % with the two good calibrations, 3.4 to 4.2 % with the one that is known to be 12
@@ -50,9 +50,9 @@ def of_exchange(exchange: Exchange, rig: CameraRig) -> Finding:
     figures = {"explained_share": exchange.explained, "explained_exchanged_share": exchange.explained_exchanged}
     if not explains_more(exchange, len(rig)):
         said = "no exchange of two cameras explains more of what they show"
-        return Finding(check=Check.NAMES, status=Status.PASS, reason=said, figures=figures)
+        return Finding(check=CheckKind.NAMES, status=Status.PASS, reason=said, figures=figures)
     return Finding(
-        check=Check.NAMES,
+        check=CheckKind.NAMES,
         status=Status.FAIL,
         reason=(
             f"{one} and {other} have each other's calibration (or footage): exchanged, the cameras explain "
@@ -82,14 +82,16 @@ def of_pairs(residuals: Mapping[tuple[int, int], float], sightings: Sightings, r
             reason = "they never show the same joint of the same person"
         names = (rig.names[one], rig.names[other])
         figures = {"residual_px": residual, "residual_share": share}
-        found.append(Finding(check=Check.EPIPOLAR, status=status, reason=reason, cameras=names, figures=figures))
+        found.append(Finding(check=CheckKind.EPIPOLAR, status=status, reason=reason, cameras=names, figures=figures))
     return found
 
 
 def of_instants() -> Finding:
     """Of a capture without consecutive frames."""
     return Finding(
-        check=Check.SYNCHRONISATION, status=Status.PASS, reason="not measurable here, and not judged: single instants"
+        check=CheckKind.SYNCHRONISATION,
+        status=Status.PASS,
+        reason="not measurable here, and not judged: single instants",
     )
 
 
@@ -142,7 +144,7 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         "misfit_px": timing.misfit_px,
         "unshifted_misfit_px": timing.unshifted_px,
     }
-    return Finding(check=Check.SYNCHRONISATION, status=status, reason=reason, cameras=(camera,), figures=figures)
+    return Finding(check=CheckKind.SYNCHRONISATION, status=status, reason=reason, cameras=(camera,), figures=figures)
 
 
 def _spread(offsets: Float[Tensor, " n"]) -> float:
@@ -165,7 +167,7 @@ def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
     told = ", ".join(f"{name} in {share:.0%}" for name, share in zip(rig.names, by_camera, strict=True))
     figures = {f"camera/{name}/frames_share": share for name, share in zip(rig.names, by_camera, strict=True)}
     return Finding(
-        check=Check.PEOPLE,
+        check=CheckKind.PEOPLE,
         status=Status.PASS if together >= SEEN_WARN and min(by_camera) >= SEEN_WARN else Status.WARN,
         reason=f"somebody is shown by two cameras or more in {together:.0%} of the frames ({told})",
         cameras=tuple(name for name, share in zip(rig.names, by_camera, strict=True) if share < SEEN_WARN),
@@ -187,7 +189,7 @@ def of_cameras(
 def _of_turn(turn: Turn, sightings: Sightings, camera: str) -> Finding:
     share = turn.moved_px / float(sightings.person_px[turn.view])
     return Finding(
-        check=Check.CAMERA,
+        check=CheckKind.CAMERA,
         status=status_by(share, TURN_WARN, TURN_FAIL),
         reason=(
             f"off by as much as a turn of {turn.degrees:.1f} degrees, {turn.moved_px:.0f} px or {share:.1%} of a "
@@ -215,10 +217,10 @@ def _of_misfit(misfit_px: float, person_px: float, camera: str, num_views: int) 
         alone = "; with two cameras nobody can say which is off" if num_views == 2 else ", and no turn of it mends that"
         reason += f"{alone}: check the calibration, lenses and the size of the pictures"
     figures = {"misfit_px": misfit_px, "misfit_share": share}
-    return Finding(check=Check.CAMERA, status=status, reason=reason, cameras=(camera,), figures=figures)
+    return Finding(check=CheckKind.CAMERA, status=status, reason=reason, cameras=(camera,), figures=figures)
 
 
-def of_room(room: Room, rig: CameraRig) -> list[Finding]:
+def of_room(room: WorldFrame, rig: CameraRig) -> list[Finding]:
     """Scale, up, floor and heights of the cameras."""
     return [_of_stature(room.stature_m), _of_up(room), _of_floor(room.floor_m), _of_heights(room, rig)]
 
@@ -230,17 +232,19 @@ def _of_stature(stature_m: float) -> Finding:
             "nobody could be measured: people, scale and cameras do not fit together. Is this calibration that of this "
             "footage, and is its unit what it is taken for (--catalogue.unit)?"
         )
-        return Finding(check=Check.SCALE, status=Status.FAIL, reason=reason, figures=figures)
+        return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
     if STATURE_M[0] <= stature_m <= STATURE_M[1]:
-        return Finding(check=Check.SCALE, status=Status.PASS, reason=f"people are {stature_m:.2f} m", figures=figures)
+        return Finding(
+            check=CheckKind.SCALE, status=Status.PASS, reason=f"people are {stature_m:.2f} m", figures=figures
+        )
     reason = (
         f"people are {stature_m:.3g} m tall, not {STATURE_M[0]:g} to {STATURE_M[1]:g}: the scale is off by a factor of "
         f"about {stature_m / STATURE_M[2]:.2g}. Check the unit of the calibration (--catalogue.unit)"
     )
-    return Finding(check=Check.SCALE, status=Status.FAIL, reason=reason, figures=figures)
+    return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
 
 
-def _of_up(room: Room) -> Finding:
+def _of_up(room: WorldFrame) -> Finding:
     people, cameras = degrees_from_up(room.body_up), degrees_from_up(room.cameras_up)
     figures = {"people_from_up_degrees": people, "cameras_from_up_degrees": cameras}
     axis = nearest_axis(room.body_up)
@@ -263,7 +267,7 @@ def _of_up(room: Room) -> Finding:
             f"people and cameras point along {axis}, {people:.0f} degrees from +Z: use "
             f"--catalogue.up={axis} if it was read with z up"
         )
-    return Finding(check=Check.UPRIGHT, status=status, reason=reason, figures=figures)
+    return Finding(check=CheckKind.UPRIGHT, status=status, reason=reason, figures=figures)
 
 
 def _of_floor(floor_m: float) -> Finding:
@@ -274,20 +278,20 @@ def _of_floor(floor_m: float) -> Finding:
         reason += "; the calibration's origin is not on the floor, or its Z axis is not up"
     if math.isnan(floor_m):
         reason = "nobody's feet were seen"
-    return Finding(check=Check.FLOOR, status=status, reason=reason, figures={"floor_m": floor_m})
+    return Finding(check=CheckKind.FLOOR, status=status, reason=reason, figures={"floor_m": floor_m})
 
 
-def _of_heights(room: Room, rig: CameraRig) -> Finding:
+def _of_heights(room: WorldFrame, rig: CameraRig) -> Finding:
     """Cameras stand above the feet; half of them or more below is a wrong world, a few may stand in a pit."""
     figures = {f"camera/{name}/height_m": h for name, h in zip(rig.names, room.camera_heights_m, strict=True)}
     below = tuple(name for name, h in zip(rig.names, room.camera_heights_m, strict=True) if h <= 0)
     if math.isnan(room.floor_m):
         reason = "nobody's feet were seen"
-        return Finding(check=Check.CAMERA_HEIGHT, status=Status.WARN, reason=reason, figures=figures)
+        return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.WARN, reason=reason, figures=figures)
     if not below:
         reason = f"cameras stand {min(room.camera_heights_m):.1f} to {max(room.camera_heights_m):.1f} m above the feet"
-        return Finding(check=Check.CAMERA_HEIGHT, status=Status.PASS, reason=reason, figures=figures)
+        return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.PASS, reason=reason, figures=figures)
     status = Status.FAIL if 2 * len(below) >= len(rig) else Status.WARN
     lowest = min(room.camera_heights_m)
     reason = f"{', '.join(below)} stand below the feet, by up to {-lowest:.1f} m: the floor is mirrored or misplaced"
-    return Finding(check=Check.CAMERA_HEIGHT, status=status, reason=reason, cameras=below, figures=figures)
+    return Finding(check=CheckKind.CAMERA_HEIGHT, status=status, reason=reason, cameras=below, figures=figures)

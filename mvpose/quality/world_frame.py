@@ -27,7 +27,7 @@ ON_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
-class Room:
+class WorldFrame:
     """What people and cameras say of the world's scale, floor and up. NaN where the joints it takes were not seen."""
 
     stature_m: float
@@ -42,7 +42,7 @@ class Room:
     """Over the feet, along z."""
 
 
-def measured_room(sightings: Sightings, rig: CameraRig) -> Room:
+def measured_room(sightings: Sightings, rig: CameraRig) -> WorldFrame:
     """The room by these people's joints that three views agree on (two, in a rig of two).
 
     On the single-person demo a bystander whom two cameras see, nearly side by side, stands 0.3 m under the floor.
@@ -58,7 +58,7 @@ def measured_room(sightings: Sightings, rig: CameraRig) -> Room:
     upright = up[~up.isnan().any(dim=-1)]
     body = upright.mean(dim=0) if len(upright) else torch.full((3,), torch.nan)
     cameras = -rig.camera_from_world.rotation[:, 1].mean(dim=0)
-    return Room(
+    return WorldFrame(
         stature_m=stature,
         floor_m=floor,
         body_up=(float(body[0]), float(body[1]), float(body[2])),

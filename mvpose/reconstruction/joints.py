@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.robust import triangulate_robust
-from mvpose.geometry.robust_loss import RobustLoss
 from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors, triangulate
 
 # The search starts from the views that agree within so many times the limit, and narrows to it in as many solutions.

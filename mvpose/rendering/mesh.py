@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class MeshPart:
     """What one draw call needs and no pose changes."""
 
     name: str
@@ -31,7 +31,7 @@ class Part:
 class PosedPerson:
     """A person as the renderer draws it and as the ground truth tells it. World, metres, Z up, float32."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[MeshPart, ...]
     vertices: tuple[Float[np.ndarray, "_n 3"], ...]
     normals: tuple[Float[np.ndarray, "_n 3"], ...]
     """Unit length, one for each vertex, continuous over texture seams."""

@@ -14,7 +14,7 @@ from mvpose.rendering.anatomy import joints_of
 from mvpose.rendering.armature import Rig, RigTopology, normalised, read_topology, rig_of, skinning, stacked
 from mvpose.rendering.assets import Assets
 from mvpose.rendering.fitting import Binding, read_binding
-from mvpose.rendering.mesh import Mesh, Part, PosedPerson, face_to_vertex, split_at_seams, vertex_normals
+from mvpose.rendering.mesh import Mesh, MeshPart, PosedPerson, face_to_vertex, split_at_seams, vertex_normals
 from mvpose.rendering.motion import Motion
 from mvpose.rendering.shape import BASE, BODY_VERTICES, body_of
 from mvpose.rendering.wardrobe import Garment, Look, draw_look
@@ -37,7 +37,7 @@ class Person:
     """Somebody with a body, clothes and a rig."""
 
     look: Look
-    parts: tuple[Part, ...]
+    parts: tuple[MeshPart, ...]
     rig: Rig
     _points: csr_array
     """Skinning of all parts' vertices, one below the other."""
@@ -125,7 +125,7 @@ def dressed(look: Look, assets: Assets) -> Person:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    part: Part
+    part: MeshPart
     rest: Float[np.ndarray, "n 3"]
     normals: Float[np.ndarray, "n 3"]
     weights: csr_array
@@ -139,7 +139,7 @@ def _body_pieces(
     shown = skin & ~hidden[base.faces].all(axis=1)
     # Only a skirt lets one look into the skin where it is cut off.
     inside_seen = any(garment.is_skirt for garment in look.garments)
-    part = Part("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=inside_seen)
+    part = MeshPart("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=inside_seen)
     # Normals come from the whole skin, also where some of it is hidden.
     normals = _smooth(body[:BODY_VERTICES], base.faces[skin])
     yield _piece(part, base, shown, body, np.pad(normals, ((0, len(body) - BODY_VERTICES), (0, 0))), topology.weights)
@@ -154,7 +154,7 @@ def _body_pieces(
         eyes |= ball & (cosine <= _IRIS_COSINE)
     normals = _smooth(body, base.faces[eyes | irises])
     for name, faces, colour in (("eyes", eyes, _SCLERA), ("irises", irises, look.iris)):
-        part = Part(name, base.faces[:0], base.uv[:0], "", colour, two_sided=False)
+        part = MeshPart(name, base.faces[:0], base.uv[:0], "", colour, two_sided=False)
         yield _piece(part, base, faces, body, normals, topology.weights)
 
 
@@ -197,12 +197,12 @@ def _garment_piece(
     rows = np.repeat(np.arange(len(rest)), 3)
     carriers = csr_array((binding.shares.ravel(), (rows, binding.corners.ravel())), shape=(len(rest), len(body)))
     weights = normalised(csr_array(carriers @ topology.weights))
-    part = Part(garment.name, mesh.faces[:0], mesh.uv[:0], garment.texture, garment.colour, two_sided=True)
+    part = MeshPart(garment.name, mesh.faces[:0], mesh.uv[:0], garment.texture, garment.colour, two_sided=True)
     return _piece(part, mesh, ~np.any(covered[mesh.faces], axis=1), rest, _smooth(rest, mesh.faces), weights)
 
 
 def _piece(
-    part: Part,
+    part: MeshPart,
     mesh: Mesh,
     shown: Bool[np.ndarray, " F"],
     rest: Float[np.ndarray, "n 3"],

@@ -23,7 +23,7 @@ from mvpose.errors import MvposeError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
 from mvpose.rendering import shaders
-from mvpose.rendering.mesh import Part, PosedPerson
+from mvpose.rendering.mesh import MeshPart, PosedPerson
 from mvpose.rendering.surfaces import Surfaces, patterns
 
 NEAR_FAR_M = (0.2, 60.0)
@@ -200,7 +200,11 @@ class Renderer:
         return rgb, _metres(depth)
 
     def _part(
-        self, part: Part, vertices: np.ndarray, normals: np.ndarray, image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]]
+        self,
+        part: MeshPart,
+        vertices: np.ndarray,
+        normals: np.ndarray,
+        image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
     ) -> _Drawn:
         buffer, index = self._uploaded((vertices, normals, part.uv), part.faces)
         layout = (buffer, "3f 3f 2f", "in_position", "in_normal", "in_uv")
@@ -248,7 +252,7 @@ class Renderer:
 class _Drawn:
     """A part of a person on the device."""
 
-    part: Part
+    part: MeshPart
     array: moderngl.VertexArray
     shadow: moderngl.VertexArray
     texture: moderngl.Texture

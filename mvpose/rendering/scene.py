@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvpose.datasets.sample import TEST, TRAIN, Picture, Sample, observed
+from mvpose.datasets.sample import TEST, TRAIN, Sample, SampleImage, observed
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.rendering.camera_rigs import middle, random_rig
@@ -105,7 +105,7 @@ def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig |
             split=split,
             damaged=False,
             rig=views.rig,
-            pictures=tuple(Picture(crop=crop) for crop in views.crops),
+            pictures=tuple(SampleImage(crop=crop) for crop in views.crops),
             xyz=labelled[0].joints.astype(np.float64),
             visible=views.visible,
             box=views.box,

@@ -1,4 +1,9 @@
-"""One person among others in a room, photographed by every camera of a rig as crops about that person."""
+"""One person among others in a room, photographed by every camera of a rig as crops about that person.
+
+A joint is visible when it falls on the image and the surface seen at its pixel is at most `DEPTH_IN_LIMB_M` nearer to
+the camera than the joint, along the camera's axis. A joint is inside its limb, so its own limb and clothes never hide
+it; another limb, another person or an object does as soon as it is further in front than that.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,39 @@ from mvpose.rendering.mesh import PosedPerson
 from mvpose.rendering.photograph import draw_sensor, photograph
 from mvpose.rendering.renderer import Renderer
 from mvpose.rendering.room import Room
-from mvpose.rendering.visibility import unhidden
 from mvpose.skeleton import Skeleton
+
+DEPTH_IN_LIMB_M = {
+    "nose": 0.04, "eye": 0.04, "ear": 0.07, "head": 0.14, "neck": 0.13, "thorax": 0.16, "spine": 0.18, "hip": 0.18,
+    "shoulder": 0.13, "elbow": 0.09, "wrist": 0.07, "knee": 0.11, "ankle": 0.09, "big_toe": 0.07, "small_toe": 0.07,
+    "heel": 0.09,
+}  # fmt: skip
+"""Metres of flesh, shoe and loose cloth between a joint and the surface of its own limb, at most."""
+
+
+def unhidden(
+    pixels: Float[np.ndarray, "J 2"],
+    joint_depth: Float[np.ndarray, " J"],
+    depth: Float[np.ndarray, "H W"],
+    skeleton: Skeleton,
+) -> Bool[np.ndarray, " J"]:
+    """Which joints nothing is before. Pixels of the depth picture; metres along the camera's axis.
+
+    A joint off the picture or behind the camera is not visible.
+    """
+    known = np.isfinite(pixels).all(axis=-1) & (joint_depth > 0)
+    column, row = np.round(np.where(known[:, None], pixels, -1)).astype(int).T
+    height, width = depth.shape
+    known &= (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    surface = depth[row.clip(0, height - 1), column.clip(0, width - 1)]
+    limb = np.array([DEPTH_IN_LIMB_M[_part(joint)] for joint in skeleton.joints])
+    return known & (surface >= joint_depth - limb)
+
+
+def _part(joint: str) -> str:
+    side, _, part = joint.partition("_")
+    return part if side in ("left", "right") else joint
+
 
 # Multisampling takes 5 s a view on llvmpipe; twice the pixels along each side take 20 ms.
 FINER = 2
@@ -28,7 +64,7 @@ BODY_MARGIN_PX = 80
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class RenderedViews:
     """Crops about one person by the cameras that have it on their picture."""
 
     rig: CameraRig
@@ -49,7 +85,7 @@ def photographed(
     skeleton: Skeleton,
     side: int,
     margin: float,
-) -> Views:
+) -> RenderedViews:
     """Crops about the first person. `moments` are the people at times of the exposure; labels tell the middle one."""
     joints = moments[len(moments) // 2][0].joints.astype(np.float64)
     inside, box = (a[0] for a in observed(rig, joints[None]))
@@ -73,7 +109,7 @@ def photographed(
                 visible[view] &= unhidden(pixels[view].numpy(), along_axis, depth, skeleton)
     frames = _frames(whole, crop)
     crops = tuple(photograph(rng, *v) for v in zip(pictures, [side] * len(chosen), sensors, frames, strict=True))
-    return Views(crop, crops, visible, crop_box)
+    return RenderedViews(crop, crops, visible, crop_box)
 
 
 def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:

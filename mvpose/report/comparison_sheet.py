@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mvpose.report.drawing import dot, stroke, write_text
-from mvpose.report.palette import CASING, LEFT, RGB, RIGHT
+from mvpose.report.figures import CASING, LEFT, RGB, RIGHT
 from mvpose.skeleton import Skeleton
 
 TILE, CAPTION = 300, 26

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvpose.report.palette import CASING, RGB
+from mvpose.report.figures import CASING, RGB
 
 # OpenCV takes fixed-point coordinates: 4 binary places are 1/16 px.
 PLACES = 4

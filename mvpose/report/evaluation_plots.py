@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from mvpose.metrics.intervals import Estimate
-from mvpose.report.figures import new_figure, say_nothing_to_show
-from mvpose.report.palette import MIDDLE_INK, SERIES_INK
+from mvpose.report.figures import MIDDLE_INK, SERIES_INK, new_figure, say_nothing_to_show
 
 MARKERS = "os^Dvphd"
 LOGARITHMIC_FROM = 8

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from mvpose.records import Poses3D
 from mvpose.report.drawing import cross, dot, ring, shade, stroke, text_width, write_text
+from mvpose.report.figures import CASING, DETECTED, FOOTAGE, LEFT, MIDDLE, REJECTED, RGB, RIGHT, UNRELATED, sides
 from mvpose.report.mosaic import Mosaic
-from mvpose.report.palette import CASING, DETECTED, FOOTAGE, LEFT, MIDDLE, REJECTED, RGB, RIGHT, UNRELATED, sides
 from mvpose.report.reprojection import Reprojection
 from mvpose.report.subject import body_indices, mean_known
 from mvpose.skeleton import Skeleton

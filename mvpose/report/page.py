@@ -26,7 +26,7 @@ MOST_FAILURES_LISTED = 200
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class PageImage:
     """A picture in the page."""
 
     title: str
@@ -50,9 +50,9 @@ class Section:
     """What the page shows of one capture in full."""
 
     subject: CaptureReport
-    sheet: Sequence[Picture]
+    sheet: Sequence[PageImage]
     """Overlays seen close, or nothing."""
-    plots: Sequence[Picture]
+    plots: Sequence[PageImage]
     viewer: Mapping[str, Any]
     film: Film | None
     trouble: str = ""
@@ -216,7 +216,7 @@ def _viewer(data: Mapping[str, Any]) -> str:
     )
 
 
-def shown(picture: Picture) -> str:
+def shown(picture: PageImage) -> str:
     """A picture with its title and note."""
     kind = "plot" if picture.mime == "image/png" else "photo"
     return (

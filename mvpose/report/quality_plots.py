@@ -7,8 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvpose.report.figures import new_figure, say_nothing_to_show
-from mvpose.report.palette import GRID_INK, INK, SERIES_INK, TEXT_INK, sides
+from mvpose.report.figures import GRID_INK, INK, SERIES_INK, TEXT_INK, new_figure, say_nothing_to_show, sides
 from mvpose.report.subject import CaptureReport, bone_lengths, length_spread, limb_bones, mean_known
 from mvpose.skeleton import Skeleton
 

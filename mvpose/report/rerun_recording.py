@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.geometry.camera import CameraRig
-from mvpose.report.palette import DETECTED, FOOTAGE, RGB, sides
+from mvpose.report.figures import DETECTED, FOOTAGE, RGB, sides
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import write_whole

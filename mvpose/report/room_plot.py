@@ -11,8 +11,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from mvpose.geometry.camera import CameraRig
-from mvpose.report.figures import new_figure
-from mvpose.report.palette import INK, MIDDLE_INK, sides
+from mvpose.report.figures import INK, MIDDLE_INK, new_figure, sides
 from mvpose.report.subject import CaptureReport, mean_known
 
 MOMENTS = 6

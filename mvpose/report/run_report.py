@@ -14,7 +14,7 @@ from mvpose.errors import VideoError
 from mvpose.records import ClipFailure
 from mvpose.report.figures import to_png
 from mvpose.report.overlay_files import contact_sheet, film_poster, sheet_rows, write_overlay
-from mvpose.report.page import Film, Picture, Section, render_page
+from mvpose.report.page import Film, PageImage, Section, render_page
 from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
 from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
@@ -74,7 +74,7 @@ def _capture_section(subject: CaptureReport, output_uri: str, config: ReportConf
 
 def _overlays(
     subject: CaptureReport, folder: str, output_uri: str, config: ReportConfig, files: dict[str, str]
-) -> tuple[Film | None, list[Picture], str]:
+) -> tuple[Film | None, list[PageImage], str]:
     """The film, the sheet, and why there is neither."""
     film = f"{folder}/overlay.mp4"
     try:
@@ -90,12 +90,12 @@ def _overlays(
     note = "Moments spread over the capture, cut to where the people are; the last is the frame with the largest error."
     return (
         Film(film, _encoded(poster, ".jpg")),
-        [Picture("Overlay, close", note, "image/jpeg", _encoded(sheet, ".jpg"))],
+        [PageImage("Overlay, close", note, "image/jpeg", _encoded(sheet, ".jpg"))],
         "",
     )
 
 
-def _plots(subject: CaptureReport) -> dict[str, Picture]:
+def _plots(subject: CaptureReport) -> dict[str, PageImage]:
     """The plots by file name."""
     errors = camera_errors(subject)
     drawn = {
@@ -122,7 +122,7 @@ def _plots(subject: CaptureReport) -> dict[str, Picture]:
             "Faint is early, strong is late. People should stand upright on z = 0, with the cameras around and above.",
         ),
     }
-    return {name: Picture(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
+    return {name: PageImage(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
 
 
 def _badness(subject: CaptureReport) -> float:

@@ -15,8 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mvpose.report.figures import new_figure, say_nothing_to_show
-from mvpose.report.palette import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK
+from mvpose.report.figures import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK, new_figure, say_nothing_to_show
 
 LABELS = 4
 """Values written along a scale, about."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.report.palette import sides
+from mvpose.report.figures import sides
 from mvpose.report.room_plot import frusta, frustum_depth, widest_azimuth
 from mvpose.report.subject import CaptureReport
 

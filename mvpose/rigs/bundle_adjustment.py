@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mvpose.geometry.alignment import Similarity, align
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.rigid import Rigid, cross_matrix
-from mvpose.geometry.robust_loss import RobustLoss
 
 # A step that lowers the cost by less than this share ends the search.
 LEAST_GAIN = 1e-5

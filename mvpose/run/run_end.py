@@ -18,12 +18,10 @@ import pyarrow as pa
 
 from mvpose.footage.catalogue_table import Problem
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
-from mvpose.run.failure_table import failure_table
-from mvpose.run.figure_table import FigureTable, figure_rows, figure_writer
+from mvpose.run.capture_tables import FigureTable, failure_table, figure_rows, figure_writer
 from mvpose.run.plan_scratch import Planned
 from mvpose.run.plan_table import taken_over
-from mvpose.run.run_folder import RunFolder
-from mvpose.run.run_summary import Summary
+from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore, Commit, parquet_bytes
 from mvpose.run.unreferenced import Leftovers, leftovers, remove_attempts, strangers, tidy
 from mvpose.storage.commits import remove_file, write_whole, write_whole_file

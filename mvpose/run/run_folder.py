@@ -17,7 +17,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import pyarrow as pa
@@ -30,17 +30,44 @@ from mvpose.footage.catalogue_table import read_capture, read_captures
 from mvpose.footage.rig_table import rig_from_table
 from mvpose.geometry.camera import CameraRig
 from mvpose.records import Capture, CapturePlan, CaptureTasks, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
-from mvpose.run.figure_table import FigureTable
-from mvpose.run.filtered_table import filtered_from_table
+from mvpose.run.capture_tables import FigureTable, filtered_from_table
 from mvpose.run.plan_scratch import Planned
 from mvpose.run.plan_table import planned_digest, read_plan, read_plan_of
-from mvpose.run.run_summary import Summary
 from mvpose.run.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.run.store import ClipStore, Commit
 from mvpose.storage.commits import create_once, write_whole, write_whole_file
 from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.storage.output_folder import not_own, require_output
 from mvpose.temporal.filters import FilteredPoses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What came of a job."""
+
+    captures: int
+    clips: int
+    frames: int
+    """Frames of all planned captures."""
+    failures: tuple[ClipFailure, ...] = ()
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Figures of merit by capture; those of a run that has ended are read when they are asked for."""
+    notes: tuple[str, ...] = ()
+    """What was assumed of the footage and its calibration, and what of it was left out."""
+    plan_digest: str = ""
+    """Of the plan that this came of."""
+
+    @property
+    def failed_share(self) -> float:
+        """Failed clips (a capture that could not be planned counts as one) over all."""
+        unplanned = sum(f.stage == "catalogue" for f in self.failures)
+        return len(self.failures) / max(1, self.clips + unplanned)
+
+    def exit_code(self, max_failed_share: float) -> int:
+        """0 complete, 3 complete with few enough failures, 4 with more."""
+        if not self.failures:
+            return 0
+        return 3 if self.failed_share <= max_failed_share else 4
 
 
 @dataclass(frozen=True)

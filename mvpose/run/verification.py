@@ -24,7 +24,7 @@ from mvpose.errors import ConfigError, ResultsError
 from mvpose.footage.catalogue_table import Problem, read_captures
 from mvpose.footage.rig_table import figures_from_table
 from mvpose.records import Capture, CaptureTasks, Clip, Kind, Task
-from mvpose.run.figure_table import FigureTable
+from mvpose.run.capture_tables import FigureTable
 from mvpose.run.plan_table import plan_digest
 from mvpose.run.pose_tables import table_info
 from mvpose.run.run_end import unknown_files
@@ -47,7 +47,7 @@ ROW_KEYS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """Something that is not as it should be: where, and what."""
 
     where: str
@@ -65,7 +65,7 @@ class Verification:
     """Of all kinds, failures included."""
     rows: int = 0
     """Of poses."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Discrepancy, ...] = ()
     notes: tuple[str, ...] = ()
     """What is there that mvpose did not write."""
 
@@ -84,8 +84,8 @@ class _Seen:
     captures: set[str] = field(default_factory=set)
     folders: list[str] = field(default_factory=list)
     """In folders of captures: not looked into."""
-    findings: list[Finding] = field(default_factory=list)
-    open: list[Finding] = field(default_factory=list)
+    findings: list[Discrepancy] = field(default_factory=list)
+    open: list[Discrepancy] = field(default_factory=list)
     """Tasks without a commit, and leftovers: the end of a run makes and removes them."""
     unknown: list[str] = field(default_factory=list)
 
@@ -110,9 +110,9 @@ def verify_run(uri: str) -> Verification:
     try:
         captures, problems, findings = _planned(run, settings)
     except (ConfigError, ResultsError) as error:
-        return Verification(findings=(Finding("plan", str(error)),))
+        return Verification(findings=(Discrepancy("plan", str(error)),))
     if "adjust_extrinsics" not in settings.values:
-        return Verification(findings=(Finding("run.json", "lacks settings: it is damaged"),))
+        return Verification(findings=(Discrepancy("run.json", "lacks settings: it is damaged"),))
     kinds = [kind for kind in Kind if kind != Kind.RIGS or settings.values["adjust_extrinsics"]]
     seen, upcoming = _Seen(), run.tasks()
     with ThreadPoolExecutor(READERS) as pool:
@@ -125,7 +125,7 @@ def verify_run(uri: str) -> Verification:
     if _has_ended(run):
         findings += [*seen.open, *_account(run, problems, seen), *_figures(run, seen.figures)]
     else:
-        findings.append(Finding(uri, "is not finished: run the same `mvpose reconstruct` again to resume it"))
+        findings.append(Discrepancy(uri, "is not finished: run the same `mvpose reconstruct` again to resume it"))
     return Verification(
         captures=captures,
         clips=seen.clips,
@@ -145,9 +145,9 @@ def _has_ended(run: RunFolder) -> bool:
         return True
 
 
-def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], list[Finding]]:
+def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], list[Discrepancy]]:
     """Captures and problems; clips tile every capture, and the plan is the one that run.json names."""
-    plans, problems, findings = run.tasks(), list[Problem](), list[Finding]()
+    plans, problems, findings = run.tasks(), list[Problem](), list[Discrepancy]()
     captures, plan = 0, next(plans, None)
     for found in read_captures(join(run.uri, "catalogue.parquet")):
         if isinstance(found, Problem):
@@ -160,17 +160,19 @@ def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], li
     if plan is not None:
         raise ResultsError(f"plan.parquet and catalogue.parquet disagree from {plan.capture_id} on.")
     if plan_digest(run.tasks(), problems) != settings.plan_digest:
-        findings.insert(0, Finding("plan.parquet", "is not the plan that run.json was begun with (its digest differs)"))
+        findings.insert(
+            0, Discrepancy("plan.parquet", "is not the plan that run.json was begun with (its digest differs)")
+        )
     return captures, problems, findings
 
 
-def _tiling(capture: Capture, clips: Sequence[Clip]) -> Iterator[Finding]:
+def _tiling(capture: Capture, clips: Sequence[Clip]) -> Iterator[Discrepancy]:
     edges = [(0, 0), *((clip.start, clip.stop) for clip in sorted(clips)), (capture.num_frames, capture.num_frames)]
     for (_, stop), (start, _) in pairwise(edges):
         if stop < start:
-            yield Finding(capture.capture_id, f"no clip has the frames {stop} to {start}")
+            yield Discrepancy(capture.capture_id, f"no clip has the frames {stop} to {start}")
         if stop > start:
-            yield Finding(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
+            yield Discrepancy(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
 
 
 def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
@@ -183,7 +185,7 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             commits += [commit] if commit else []
             seen.findings += found
             if commit is None and not found:
-                seen.open.append(Finding(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
+                seen.open.append(Discrepancy(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
         beside = leftovers(run_uri, plan, kind, commits)
         seen.add(_beside(beside))
         seen.folders += beside.folders
@@ -199,12 +201,12 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
 
 
 def _beside(found: Leftovers) -> _Seen:
-    strange = [Finding(path, "commits a clip that is not in the plan") for path in found.commits]
-    unnamed = [Finding(path, "no commit names this file") for path in found.data]
+    strange = [Discrepancy(path, "commits a clip that is not in the plan") for path in found.commits]
+    unnamed = [Discrepancy(path, "no commit names this file") for path in found.data]
     return _Seen(open=[*strange, *unnamed], unknown=list(found.unknown))
 
 
-def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, list[Finding]]:
+def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, list[Discrepancy]]:
     where = f"{kind} of {task.clip.clip_id}"
     commit = None
     try:
@@ -213,13 +215,13 @@ def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, l
             return None, []
         if (commit.clip, commit.fingerprint) != (task.clip, task.fingerprint):
             said = f"says {commit.clip.clip_id}.{commit.fingerprint}, its name says otherwise"
-            return commit, [Finding(where, f"its commit {said}")]
+            return commit, [Discrepancy(where, f"its commit {said}")]
         if commit.failure:
             return commit, []
         table = store.read(commit)
     except ResultsError as error:
-        return commit, [Finding(where, str(error))]
-    return commit, [Finding(where, what) for what in _wrong_rows(kind, task, commit, table)]
+        return commit, [Discrepancy(where, str(error))]
+    return commit, [Discrepancy(where, what) for what in _wrong_rows(kind, task, commit, table)]
 
 
 def _wrong_rows(kind: Kind, task: Task, commit: Commit, table: pa.Table) -> Iterator[str]:
@@ -240,36 +242,38 @@ def _wrong_rows(kind: Kind, task: Task, commit: Commit, table: pa.Table) -> Iter
         yield f"{repeated} rows repeat the {', '.join(keys.column_names)} of another"
 
 
-def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterator[Finding]:
+def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterator[Discrepancy]:
     """Failures and results together are the plan, and the summary says the same."""
     try:
         summary, rows = run.summary(), run.failures()
     except ResultsError as error:
-        yield Finding("summary", str(error))
+        yield Discrepancy("summary", str(error))
         return
     expected = seen.failed + Counter((p.capture_id, 0, 0, str(p.reason)) for p in problems)
     told: Counter[tuple[object, ...]] = Counter(
         (row["capture"], row["start"], row["stop"], row["reason"]) for row in rows
     )
     for capture_id, start, stop, reason in sorted(expected - told):
-        yield Finding("failures", f"{capture_id}/{start}-{stop} failed ({reason}) and has no row")
+        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} failed ({reason}) and has no row")
     for capture_id, start, stop, reason in sorted(told - expected):
-        yield Finding("failures", f"{capture_id}/{start}-{stop} has a row ({reason}) too many")
+        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} has a row ({reason}) too many")
     if (summary.clips, len(summary.failures)) != (seen.clips, expected.total()):
         counted = f"{seen.clips} clips and {expected.total()} failures"
-        yield Finding("summary.json", f"says {summary.clips} clips and {len(summary.failures)} failures, not {counted}")
+        yield Discrepancy(
+            "summary.json", f"says {summary.clips} clips and {len(summary.failures)} failures, not {counted}"
+        )
 
 
-def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Finding]:
+def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Discrepancy]:
     """The figures of merit that the run tells of all captures are those of the tables they were taken from."""
     try:
         told = {capture_id: _told_apart(figures) for capture_id, figures in FigureTable(run.figures_uri).each()}
     except ResultsError as error:
-        yield Finding("figures.parquet", str(error))
+        yield Discrepancy("figures.parquet", str(error))
         return
     for capture_id in sorted({*made, *told}):
         if made.get(capture_id) != told.get(capture_id):
-            yield Finding("figures.parquet", f"the figures of {capture_id} are not those of its table in quality/")
+            yield Discrepancy("figures.parquet", f"the figures of {capture_id} are not those of its table in quality/")
 
 
 def _told_apart(figures: dict[str, float]) -> str:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import stat as file_modes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,7 @@ import fsspec
 from botocore.exceptions import BotoCoreError
 from fsspec import AbstractFileSystem
 
-from mvpose.errors import ConfigError
-from mvpose.redaction import redacted
+from mvpose.errors import ConfigError, redacted
 
 MAX_TEXT_BYTES = 1 << 30
 """Of a text that is read whole, where its reader states no limit of its own. A summary of a million failed clips has
@@ -285,3 +284,18 @@ def _named_errors(uri: str) -> Iterator[None]:
         if error.errno is None:
             raise type(error)(f"{uri}: {error}") from error
         raise
+
+
+MAX_LENGTH = 100
+
+
+def safe_path(names: Sequence[str]) -> str:
+    """Folder names as one relative path. A name that has to be changed carries a digest, so that no two become one."""
+    return "/".join(_safe(n) for n in names)
+
+
+def _safe(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")[:MAX_LENGTH]
+    if plain == name and plain:
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}".lstrip("-")

@@ -22,7 +22,7 @@ from mvpose.skeleton import Skeleton
 from mvpose.temporal.bone_lengths import Bones, bone_norms, limb_bones, with_constant_bones
 from mvpose.temporal.gaps import Run, gap_reach, gaps_filled, present, unbroken_runs
 from mvpose.temporal.kalman import kalman, kalman_memory
-from mvpose.temporal.medians import Spool, medians
+from mvpose.temporal.medians import NumberSpool, medians
 from mvpose.temporal.smoothing import (
     butterworth,
     butterworth_memory,
@@ -95,7 +95,7 @@ class FilteredPoses:
 
 
 @dataclass(frozen=True)
-class Block:
+class FilterBlock:
     """Frames [start, stop) that are filtered at a time, by a look at the frames [first, last) about them."""
 
     start: int
@@ -104,7 +104,7 @@ class Block:
     last: int
 
 
-def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = ()) -> list[Block]:
+def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = ()) -> list[FilterBlock]:
     """The blocks of a capture, none of which looks across a break in time.
 
     A spline, which is of one smoothness from end to end of a run, has a single block between two breaks.
@@ -115,11 +115,11 @@ def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = (
     reach = smoothing.reach if smoothing else 0
     stretches = segments(0, num_frames, breaks)
     if reach is None:
-        return [Block(start, stop, start, stop) for start, stop in stretches]
+        return [FilterBlock(start, stop, start, stop) for start, stop in stretches]
     reach += gap_reach(config.gap_frames) + (2 * config.window_frames if config.hampel_threshold else 0)
     size = max(BLOCK_FRAMES, 2 * reach)
     return [
-        Block(a, min(a + size, stop), max(start, a - reach), min(stop, a + size + reach))
+        FilterBlock(a, min(a + size, stop), max(start, a - reach), min(stop, a + size + reach))
         for start, stop in stretches
         for a in range(start, stop, size)
     ]
@@ -133,7 +133,9 @@ def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:
     return _filtered(poses, fps, config, bone_lengths([poses], config))
 
 
-def filtered_block(poses: Poses3D, block: Block, fps: float, config: FilterConfig, lengths: Lengths) -> FilteredPoses:
+def filtered_block(
+    poses: Poses3D, block: FilterBlock, fps: float, config: FilterConfig, lengths: Lengths
+) -> FilteredPoses:
     """What `filtered` makes of the frames of a block, from the poses of `block.first` to `block.last`.
 
     `lengths` is what `bone_lengths` says of the whole capture.
@@ -148,11 +150,11 @@ def bone_lengths(parts: Iterable[Poses3D], config: FilterConfig) -> Lengths:
     """The median length of the bones that are to be constant, over the frames of all parts that show both ends."""
     if config.constant_bones == "none":
         return {}
-    spools: dict[int, Spool] = {}
+    spools: dict[int, NumberSpool] = {}
     for poses in parts:
         bones = _constant_bones(poses.skeleton, config)
         for p, track in enumerate(poses.track_id.tolist()):
-            spool = spools.setdefault(track, Spool(len(bones), np.float64))
+            spool = spools.setdefault(track, NumberSpool(len(bones), np.float64))
             spool.add(bone_norms(poses.xyz[:, p].astype(np.float64), bones))
     return {track: medians(spool) for track, spool in spools.items()}
 

@@ -16,7 +16,7 @@ _BITS = 8
 _PIECE = 500_000
 
 
-class Spool:
+class NumberSpool:
     """Rows of numbers on the disk of this machine, in a file without a name that is gone with the process."""
 
     def __init__(self, columns: int, dtype: type[np.floating]) -> None:
@@ -43,7 +43,7 @@ class Spool:
             yield np.frombuffer(data, self.dtype).reshape(-1, self.columns)
 
 
-def medians(spool: Spool, groups: Sequence[Int[np.ndarray, "_"]] | None = None) -> Float[np.ndarray, "G"]:
+def medians(spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]] | None = None) -> Float[np.ndarray, "G"]:
     """What `np.median` says of all numbers in each group of columns (default: of each column), NaN left out.
 
     The numbers are finite, NaN, and not negative. NaN for a group without any. By radix selection (Knuth, TAOCP 3,
@@ -71,7 +71,7 @@ def medians(spool: Spool, groups: Sequence[Int[np.ndarray, "_"]] | None = None) 
 
 
 def _counts(
-    spool: Spool, groups: Sequence[Int[np.ndarray, "_"]], bits: UInt[np.ndarray, "G"], shift: int
+    spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]], bits: UInt[np.ndarray, "G"], shift: int
 ) -> Int[np.ndarray, "G values"]:
     """How often each value of the `_BITS` bits above `shift` follows the bits that are settled."""
     counts = np.zeros((len(groups), 2**_BITS), np.int64)
@@ -87,7 +87,9 @@ def _counts(
     return counts
 
 
-def _above(spool: Spool, groups: Sequence[Int[np.ndarray, "_"]], low: Float[np.ndarray, "G"]) -> Float[np.ndarray, "G"]:
+def _above(
+    spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]], low: Float[np.ndarray, "G"]
+) -> Float[np.ndarray, "G"]:
     """The least number of each group that is more than `low`; `low` where none is."""
     least = np.full_like(low, np.inf)
     for rows in spool:

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mvpose.errors import MvposeError
-from mvpose.redaction import redacted
+from mvpose.errors import MvposeError, redacted
 from mvpose.tracking.spool import Arrived, Record, Spool
 from mvpose.tracking.tracking_config import TrackingConfig, connection, tracking_uri
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from mvpose.errors import ConfigError, ResultsError
-from mvpose.redaction import redacted
+from mvpose.errors import ConfigError, ResultsError, redacted
 from mvpose.storage.commits import create_once
 from mvpose.storage.locations import exists, join, read_text
 from mvpose.tracking.spool import check_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from mvpose.config import home_folder
-from mvpose.redaction import redacted
+from mvpose.errors import redacted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.image_folder import read_picture
 from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import pinhole_boxes, pinhole_crop
@@ -144,7 +144,7 @@ def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | Non
     return sample if tuple(names) == sample.rig.names else sample.select(names)
 
 
-def _decoded(picture: Picture, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+def _decoded(picture: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     if picture.crop is None:
         if picture.frame >= 0:
             raise DatasetError(

@@ -52,7 +52,7 @@ class Length:
     per_epoch: int
 
 
-class Judged(nn.Module):
+class NetworkWithLoss(nn.Module):
     """A network with its objective: batch and progress (0..1) to the loss's terms. One module, so that gradients of all
     that the loss touches, and of nothing else, are exchanged between processes."""
 
@@ -84,7 +84,7 @@ def train_loop(
     trained = begin(config, process.device)
     position = checkpoints.latest()
     checkpoints.load(trained, position)
-    judged = _joined(Judged(trained.network, config), process)
+    judged = _joined(NetworkWithLoss(trained.network, config), process)
     first = position.step
     upcoming, meter, skipped = batches(first), Meter(), 0
     for step in range(first, length.total):
@@ -229,7 +229,7 @@ def _kept(
     return position
 
 
-def _joined(judged: Judged, process: Process) -> nn.Module:
+def _joined(judged: NetworkWithLoss, process: Process) -> nn.Module:
     """The module whose gradients are means over all processes."""
     if process.workers == 1:
         return judged

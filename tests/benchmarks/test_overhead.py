@@ -1,6 +1,6 @@
 import pytest
 
-from mvpose.benchmarks.overhead import OverheadBenchmark, Stamp, Turn, run
+from mvpose.benchmarks.overhead import OverheadBenchmark, Round, Stamp, run
 
 
 def test_what_workers_wait_between_clips_is_apart_from_the_clips_and_from_the_start():
@@ -12,7 +12,7 @@ def test_what_workers_wait_between_clips_is_apart_from_the_clips_and_from_the_st
     ]
     clips += [Stamp(9.0, 20.0, 29.0, 9.0), Stamp(9.0, 29.5, 31.5, 1.5)]  # its first clip counts as start alone
     shorter = [Stamp(c.worker, c.started / 2, c.ended / 2, 0.5) for c in clips]
-    turn = Turn({"keypoints": 10.0, "poses": 5.0}, {"keypoints": clips[::-1], "poses": shorter})
+    turn = Round({"keypoints": 10.0, "poses": 5.0}, {"keypoints": clips[::-1], "poses": shorter})
     assert (turn.clip_s(["keypoints"]), turn.between_s(["keypoints"]), turn.start_s(["keypoints"])) == (2.0, 0.5, 7.0)
     both = ["keypoints", "poses"]
     assert turn.processor_s(both) == 2.0

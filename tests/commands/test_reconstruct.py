@@ -4,8 +4,8 @@ import pytest
 
 from mvpose.commands.reconstruct import MAX_LINES, Reconstruct, recorded_figures, told
 from mvpose.footage.rig_table import figures_to_table
-from mvpose.run.figure_table import FigureTable, figure_rows, figure_writer
-from mvpose.run.run_summary import Summary
+from mvpose.run.capture_tables import FigureTable, figure_rows, figure_writer
+from mvpose.run.run_folder import Summary
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mvpose.commands import dataset as command
 from mvpose.datasets.conversion import convert_shard
 from mvpose.datasets.crops import CropConfig, VideoReader, cropped_samples
 from mvpose.datasets.panoptic import Panoptic
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.statistics import measured
 from mvpose.errors import ConfigError, ResultsError
@@ -98,7 +98,7 @@ def painted(sample: Sample, tmp_path, joint: int) -> Sample:
         far = (x - float(pixels[view, joint, 0])) ** 2 + (y - float(pixels[view, joint, 1])) ** 2
         uri = str(tmp_path / f"{view}.png")
         cv2.imwrite(uri, (250 * np.exp(-far / (2 * 6.0**2))).astype(np.uint8))
-        pictures.append(Picture(uri))
+        pictures.append(SampleImage(uri))
     return replace(sample, pictures=tuple(pictures))
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.datasets.files import DatasetError
-from mvpose.datasets.pickled_labels import read_npy_dict, read_pickle
+from mvpose.datasets.files import DatasetError, read_npy_dict, read_pickle
 
 TABLE = np.dtype([("frame", np.int16), ("keypoints", np.float32, (17, 3)), ("name", "U5")])
 
@@ -99,7 +98,7 @@ class ForgesObjects:
         pickle.dumps(ForgesObjects()),
         pickle.dumps(OrderedDict(a=1)),
         b"cbuiltins\neval\n(S'1+1'\ntR.",
-        b"cmvpose.storage.plain_pickle\nload_plain\n.",
+        b"cmvpose.storage.plain_data\nload_plain\n.",
         # an array of objects whose content is bytes
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\ntcnumpy\ndtype\n(S'O8'\nI0\nI1\ntR"
         b"(I3\nS'|'\nNNNI-1\nI-1\nI63\ntbI00\nS'AAAAAAAA'\ntb.",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mvpose.commands import dataset, evaluate
-from mvpose.datasets.pose_clusters import clusters_of
 from mvpose.datasets.sample_table import write_samples
+from mvpose.datasets.statistics import clusters_of
 from mvpose.errors import ConfigError
 from mvpose.skeleton import HUMAN36M17
 from tests.benchmarks.test_detector_recall import sample

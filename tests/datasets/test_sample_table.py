@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.sample import Labels, Picture, Sample, Scene, observed, scene_samples
+from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, observed, scene_samples
 from mvpose.datasets.sample_table import (
     SCHEMA_VERSION,
     read_samples,
@@ -34,7 +34,7 @@ def rig() -> CameraRig:
 
 def some_samples(count: int = 5, seed: int = 0) -> list[Sample]:
     rng = np.random.default_rng(seed)
-    scene = Scene(capture_id="a/b", subject="a", action="walk", split="train", rig=rig(), skeleton=THREE)
+    scene = SampleScene(capture_id="a/b", subject="a", action="walk", split="train", rig=rig(), skeleton=THREE)
     xyz = rng.uniform([-0.5, -0.5, 0.1], [0.5, 0.5, 1.8], (count, 3, 3)).astype(np.float32).astype(np.float64)
     xyz[1, 1] = np.nan
     recorded = np.ones((count, 4), bool)
@@ -42,7 +42,7 @@ def some_samples(count: int = 5, seed: int = 0) -> list[Sample]:
     labels = Labels(
         frame=np.arange(count) * 5, position=np.arange(count), xyz=xyz, person=np.arange(count) % 2, recorded=recorded
     )
-    return list(scene_samples(scene, labels, lambda f: {n: Picture(f"s3://x/{n}.mp4", f) for n in scene.rig.names}))
+    return list(scene_samples(scene, labels, lambda f: {n: SampleImage(f"s3://x/{n}.mp4", f) for n in scene.rig.names}))
 
 
 def assert_same(a: Sample, b: Sample) -> None:
@@ -182,10 +182,10 @@ def test_selecting_cameras_takes_their_pictures_boxes_and_visibility_along():
 
 
 def test_people_without_any_joint_have_no_row():
-    scene = Scene(capture_id="c", subject="", action="", split="", rig=rig(), skeleton=THREE)
+    scene = SampleScene(capture_id="c", subject="", action="", split="", rig=rig(), skeleton=THREE)
     xyz = np.full((2, 3, 3), np.nan)
     xyz[1] = 0.5
     labels = Labels(frame=np.array([0, 1]), position=np.array([0, 1]), xyz=xyz)
-    (only,) = scene_samples(scene, labels, lambda f: dict.fromkeys(rig().names, Picture("a.png")))
+    (only,) = scene_samples(scene, labels, lambda f: dict.fromkeys(rig().names, SampleImage("a.png")))
     assert only.frame == 1
     assert replace(only, xyz=xyz[0]).valid.tolist() == [False] * 3

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.datasets.sample_table import write_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.algebraic import AlgebraicConfig
@@ -32,14 +32,14 @@ def some_samples(frames: int = 6, captures: tuple[str, ...] = ("a", "b", "c")) -
     rig, found = small_rig(), []
     for number, name in enumerate(captures):
         scene = ring4(num_frames=frames, seed=number)
-        whole = Scene(
+        whole = SampleScene(
             capture_id=name, subject=f"S{number}", action="walk" if number % 2 else "sit", split="test", rig=rig,
             skeleton=HALPE26, damaged=name == "c",
         )  # fmt: skip
         labels = Labels(frame=np.arange(frames), position=np.arange(frames), xyz=scene.joints[:, 0])
-        for sample in scene_samples(whole, labels, lambda f: dict.fromkeys(rig.names, Picture())):
+        for sample in scene_samples(whole, labels, lambda f: dict.fromkeys(rig.names, SampleImage())):
             pictures = [rng.integers(0, 255, (int(h), int(w), 3), np.uint8) for w, h in rig.size.tolist()]
-            crops = tuple(Picture(crop=cv2.imencode(".jpg", p)[1].tobytes()) for p in pictures)
+            crops = tuple(SampleImage(crop=cv2.imencode(".jpg", p)[1].tobytes()) for p in pictures)
             found.append(replace(sample, pictures=crops))
     return found
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvpose.evaluation.network import NetworkConfig, needed_views, network_answers
-from mvpose.evaluation.view_subsets import chosen_cameras
+from mvpose.evaluation.network import NetworkConfig, chosen_cameras, needed_views, network_answers
 from mvpose.models.saved import load_model
 from mvpose.training.batches import CropView, sample_arrays, stacked
 from tests.evaluation.small import SIDE, small_method, some_samples, write_model

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.evaluation.paired_frames import paired_frames
 from mvpose.records import Capture, Video
@@ -25,11 +25,13 @@ def capture(num_frames: int = 100, fps: float = 30.0, first: tuple[int, ...] = (
 
 
 def truth(frames: range, fps: float = float("nan"), videos: bool = False) -> list[Sample]:
-    scene = Scene(capture_id="a", subject="s", action="walk", split="test", rig=SHOWN.rig, skeleton=HALPE26, fps=fps)
+    scene = SampleScene(
+        capture_id="a", subject="s", action="walk", split="test", rig=SHOWN.rig, skeleton=HALPE26, fps=fps
+    )
     at = np.array(frames)
     labels = Labels(frame=at, position=np.arange(len(at)), xyz=np.repeat(SHOWN.joints[:1, 0], len(at), axis=0))
     names = SHOWN.rig.names
-    return list(scene_samples(scene, labels, lambda f: {n: Picture("v.mp4", f if videos else -1) for n in names}))
+    return list(scene_samples(scene, labels, lambda f: {n: SampleImage("v.mp4", f if videos else -1) for n in names}))
 
 
 def test_equal_rates_pair_equal_frames_and_say_nothing():
@@ -47,7 +49,8 @@ def test_footage_that_begins_later_than_the_recording_is_paired_by_its_first_fra
 def test_cameras_that_begin_each_elsewhere_are_paired_by_the_frames_of_their_own_videos():
     own = (3, 0, 5, 2)
     samples = [
-        replace(s, pictures=tuple(Picture("v.mp4", s.frame + f) for f in own)) for s in truth(range(100), videos=True)
+        replace(s, pictures=tuple(SampleImage("v.mp4", s.frame + f) for f in own))
+        for s in truth(range(100), videos=True)
     ]
     assert paired_frames(capture(first=own), samples).frames == list(range(100))
     with pytest.raises(ConfigError, match=r"by one camera and frame .* by another.*first_frame"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
+from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Judgement, rows_of
 from mvpose.evaluation.run_poses import matched, run_answers
@@ -38,7 +38,7 @@ def truth_of(run: RunFolder, shift: np.ndarray, capture: str = "one") -> list[Sa
     poses = run.poses(plan)
     assert poses is not None
     frames, people = poses.xyz.shape[:2]
-    scene = Scene(
+    scene = SampleScene(
         capture_id=capture, subject="s", action="walk", split="test", rig=plan.capture.rig, skeleton=poses.skeleton
     )
     order = np.arange(people)[::-1]
@@ -49,7 +49,7 @@ def truth_of(run: RunFolder, shift: np.ndarray, capture: str = "one") -> list[Sa
         xyz=moved.astype(np.float64),
         person=np.tile(np.arange(people), frames),
     )
-    return list(scene_samples(scene, labels, lambda f: dict.fromkeys(plan.capture.rig.names, Picture())))
+    return list(scene_samples(scene, labels, lambda f: dict.fromkeys(plan.capture.rig.names, SampleImage())))
 
 
 def test_a_run_judged_equals_the_distance_computed_by_hand(run):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mvpose.datasets.sample import Labels, Picture, Sample, Scene, scene_samples
-from mvpose.evaluation.view_subsets import chosen_cameras, view_counts
+from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
+from mvpose.evaluation.network import chosen_cameras, view_counts
 from mvpose.scenes import ring4
 from mvpose.skeleton import HALPE26
 
@@ -18,9 +18,9 @@ from mvpose.skeleton import HALPE26
 def samples() -> list[Sample]:
     scene = ring4(num_frames=400)
     rig = scene.rig.to(torch.float64)
-    whole = Scene(capture_id="a", subject="s", action="walk", split="test", rig=rig, skeleton=HALPE26)
+    whole = SampleScene(capture_id="a", subject="s", action="walk", split="test", rig=rig, skeleton=HALPE26)
     labels = Labels(frame=np.arange(400), position=np.arange(400), xyz=scene.joints[:, 0])
-    return list(scene_samples(whole, labels, lambda f: dict.fromkeys(rig.names, Picture())))
+    return list(scene_samples(whole, labels, lambda f: dict.fromkeys(rig.names, SampleImage())))
 
 
 def test_the_choice_is_the_same_in_every_run_and_whatever_other_cameras_there_are(samples):

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from tests.footage.calibration import rig_files
 
-from mvpose.datasets.sample import Picture, Sample
+from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.datasets.sample_table import read_samples, write_samples
 from mvpose.exchange.keypoints.contents import read_table
 from mvpose.exchange.keypoints.openpose import numbered_files, read_openpose
@@ -30,6 +29,7 @@ from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
 from mvpose.skeleton import Skeleton
 from tests.footage import archives, numbered_video
+from tests.footage.calibration import rig_files
 from tests.fuzz.mutations import CUT
 from tests.fuzz.own_files import own_files_door
 from tests.pipeline import coded_footage
@@ -215,7 +215,8 @@ def _samples(uri: str) -> Door:
     samples = [
         Sample(
             capture_id="capture", frame=i, position=i, person=0, subject="s", action="a", split="train", damaged=False,
-            rig=rig, pictures=tuple(Picture("", -1, rng.bytes(200)) for _ in rig.names), xyz=rng.normal(size=(2, 3)),
+            rig=rig, pictures=tuple(SampleImage("", -1, rng.bytes(200)) for _ in rig.names),
+            xyz=rng.normal(size=(2, 3)),
             visible=np.ones((len(rig), 2), bool), box=rng.uniform(0, 50, (len(rig), 4)), skeleton=skeleton,
         )
         for i in range(20)

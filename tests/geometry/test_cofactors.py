@@ -1,6 +1,6 @@
 import torch
 
-from mvpose.geometry.cofactors import adjugate, inverse_3x3
+from mvpose.geometry.conditioning import adjugate, inverse_3x3
 
 
 def test_the_inverse_is_the_inverse():

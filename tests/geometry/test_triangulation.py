@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.geometry.triangulation import DltMethod, Engine, chosen_engine, explain, reprojection_errors, triangulate
+from mvpose.geometry.triangulation import DltMethod, Kernel, chosen_engine, explain, reprojection_errors, triangulate
 from tests.geometry.rigs import h36m, ideal_pixels, noisy, people_points, ring
 
 seeds = st.integers(0, 2**31 - 1)
 methods = pytest.mark.parametrize("method", list(DltMethod))
 ways = pytest.mark.parametrize(
     ("method", "engine"),
-    [(m, Engine.TORCH) for m in DltMethod] + [(m, Engine.FUSED) for m in (DltMethod.NORMAL, DltMethod.SII)],
+    [(m, Kernel.TORCH) for m in DltMethod] + [(m, Kernel.FUSED) for m in (DltMethod.NORMAL, DltMethod.SII)],
 )
 
 
@@ -256,7 +256,7 @@ def test_the_fused_kernel_is_the_torch_version_gradients_included(method, num, d
     weights = torch.where(torch.rand(num, 5, generator=generator) < 0.4, 0.0, weights)
     direction = torch.randn(num, 3, generator=generator, dtype=torch.float64).to(dtype)
     results = []
-    for engine in Engine:
+    for engine in Kernel:
         p, w = pixels.to(dtype).requires_grad_(), weights.to(dtype).requires_grad_()
         found = triangulate(p, projections, w, method=method, engine=engine)
         (found.points * direction).sum().backward()
@@ -291,12 +291,12 @@ def test_no_points_at_all_are_no_trouble(method, engine):
 
 def test_the_engine_is_picked_by_what_it_can_do_and_says_so():
     _, pixels, projections = _scene(3, 2, 1)
-    assert chosen_engine(pixels, projections, DltMethod.NORMAL) == Engine.FUSED
-    assert chosen_engine(pixels, projections, DltMethod.SVD) == Engine.TORCH
-    assert chosen_engine(pixels, projections.clone().requires_grad_(), DltMethod.SII) == Engine.TORCH
+    assert chosen_engine(pixels, projections, DltMethod.NORMAL) == Kernel.FUSED
+    assert chosen_engine(pixels, projections, DltMethod.SVD) == Kernel.TORCH
+    assert chosen_engine(pixels, projections.clone().requires_grad_(), DltMethod.SII) == Kernel.TORCH
     assert "numba" in explain(pixels, projections) and "torch" in explain(pixels, projections, DltMethod.EIGH)
     with pytest.raises(ValueError, match="fused"):
-        triangulate(pixels, projections, method=DltMethod.SVD, engine=Engine.FUSED)
+        triangulate(pixels, projections, method=DltMethod.SVD, engine=Kernel.FUSED)
 
 
 def test_reprojection_errors_are_the_distances_in_pixels():

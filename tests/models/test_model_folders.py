@@ -3,7 +3,7 @@
 import pytest
 
 from mvpose.errors import WeightsError
-from mvpose.models.model_folders import require_model
+from mvpose.models.saved import require_model
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvpose.errors import ConfigError
-from mvpose.pipeline.capacity import Need, Node, pool_limits
+from mvpose.pipeline.capacity import ClusterNode, Need, pool_limits
 from mvpose.pipeline.engine import EngineConfig
 
-HEAD = Node({"CPU": 1.0})
-GPU_NODE = Node({"CPU": 8.0, "GPU": 1.0}, {"kind": "gpu"})
-CPU_NODE = Node({"CPU": 16.0}, {"kind": "cpu"})
+HEAD = ClusterNode({"CPU": 1.0})
+GPU_NODE = ClusterNode({"CPU": 8.0, "GPU": 1.0}, {"kind": "gpu"})
+CPU_NODE = ClusterNode({"CPU": 16.0}, {"kind": "cpu"})
 MIXED = [HEAD, GPU_NODE, GPU_NODE, CPU_NODE]
 
 
@@ -20,7 +20,7 @@ MIXED = [HEAD, GPU_NODE, GPU_NODE, CPU_NODE]
     most=st.none() | st.integers(1, 12),
 )
 def test_a_pool_that_is_granted_fits_node_by_node_and_leaves_a_cpu(cpus, per_worker, most):
-    nodes = [Node({"CPU": float(c)}) for c in cpus]
+    nodes = [ClusterNode({"CPU": float(c)}) for c in cpus]
     try:
         least, largest = pool_limits(nodes, Need({"CPU": per_worker}), None, most)
     except ConfigError:
@@ -52,14 +52,14 @@ def test_a_custom_resource_that_no_node_has_is_named():
 
 def test_a_worker_larger_than_every_node_is_refused_though_the_cluster_has_the_cpus():
     with pytest.raises(ConfigError, match="no node"):
-        pool_limits([Node({"CPU": 4.0})] * 4, Need({"CPU": 8.0}), None, 1)
+        pool_limits([ClusterNode({"CPU": 4.0})] * 4, Need({"CPU": 8.0}), None, 1)
 
 
 def test_a_growing_pool_needs_room_for_its_least_size_only():
     need = Need({"CPU": 2.0})
-    assert pool_limits([HEAD, Node({"CPU": 4.0})], need, 2, 50) == (2, 50)
+    assert pool_limits([HEAD, ClusterNode({"CPU": 4.0})], need, 2, 50) == (2, 50)
     with pytest.raises(ConfigError, match="room for 2"):
-        pool_limits([HEAD, Node({"CPU": 4.0})], need, 3, 50)
+        pool_limits([HEAD, ClusterNode({"CPU": 4.0})], need, 3, 50)
 
 
 def test_a_pool_may_begin_before_any_node_is_there():
@@ -68,7 +68,7 @@ def test_a_pool_may_begin_before_any_node_is_there():
 
 def test_a_pool_that_would_grow_over_every_cpu_is_refused():
     with pytest.raises(ConfigError, match="would take every CPU"):
-        pool_limits([Node({"CPU": 4.0})] * 2, Need({"CPU": 1.0}), 1, 50)
+        pool_limits([ClusterNode({"CPU": 4.0})] * 2, Need({"CPU": 1.0}), 1, 50)
 
 
 @pytest.mark.parametrize(

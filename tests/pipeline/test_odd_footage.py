@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mvpose.cli import run
-from mvpose.datasets.sample import Labels, Picture, Scene, scene_samples
+from mvpose.datasets.sample import Labels, SampleImage, SampleScene, scene_samples
 from mvpose.evaluation.answers import Judgement, rows_of
 from mvpose.evaluation.run_poses import run_answers
 from mvpose.run.run_folder import RunFolder
@@ -73,12 +73,12 @@ def test_a_run_without_people_can_be_viewed_exported_and_evaluated(reconstructed
     assert run(["export", output, "--format", *FORMATS, "--filtered"]) == 0
     (plan,) = RunFolder(output).plans()
     truth = coded_footage.scene(FRAMES)
-    scene = Scene(
+    scene = SampleScene(
         capture_id="odd", subject="s", action="walk", split="test", rig=plan.capture.rig, skeleton=truth.skeleton
     )
     frames = np.arange(FRAMES)
     labels = Labels(frame=frames, position=frames, xyz=truth.joints[:, 0])
-    samples = scene_samples(scene, labels, lambda _: dict.fromkeys(scene.rig.names, Picture()))
+    samples = scene_samples(scene, labels, lambda _: dict.fromkeys(scene.rig.names, SampleImage()))
     rows = rows_of(run_answers(RunFolder(output), samples), Judgement())
     assert len(rows) == FRAMES and (rows.found == 0).all() and rows.mpjpe_m.isna().all()
 

@@ -6,13 +6,13 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.verification import verify_run
 from mvpose.storage.locations import filesystem, join
+from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 from tests.pipeline import coded_footage
 from tests.storage.test_faulty_storage import stumbling  # noqa: F401
 

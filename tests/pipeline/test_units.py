@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.calibration.unit import confirm_unit
+from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive

@@ -11,7 +11,7 @@ from mvpose.commands.check import sampled_keypoints
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.models.detection.detector import DetectorConfig, load_detector
-from mvpose.quality.findings import Check, Preflight, Status
+from mvpose.quality.findings import CheckKind, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.quality.swapped_names import exchanged
 from mvpose.quality.synchronisation import CameraTiming
@@ -30,18 +30,18 @@ def checked(keypoints, rig, fps=scenes.FPS, frames=None) -> Preflight:
     return preflight(keypoints, np.arange(keypoints.xy.shape[1]) if frames is None else frames, rig, fps, CONFIG)
 
 
-def bad(found: Preflight, check: Check) -> list[tuple[str, ...]]:
+def bad(found: Preflight, check: CheckKind) -> list[tuple[str, ...]]:
     """The cameras of what does not pass."""
     return [f.cameras for f in found.of(check) if f.status != Status.PASS]
 
 
-def reason(found: Preflight, check: Check) -> str:
+def reason(found: Preflight, check: CheckKind) -> str:
     return " ".join(f.reason for f in found.of(check) if f.status != Status.PASS)
 
 
-def only(found: Preflight, *checks: Check) -> bool:
+def only(found: Preflight, *checks: CheckKind) -> bool:
     """Whether nothing else does not pass; the residuals of pairs follow from any fault and are let be."""
-    return {f.check for f in found.findings if f.status != Status.PASS} <= {*checks, Check.EPIPOLAR}
+    return {f.check for f in found.findings if f.status != Status.PASS} <= {*checks, CheckKind.EPIPOLAR}
 
 
 @pytest.fixture(scope="module")
@@ -62,75 +62,75 @@ def test_a_capture_without_fault_passes(name):
 def test_a_camera_turned_by_two_degrees_is_named_and_no_other(walk, view, axis):
     keypoints, rig = walk
     found = checked(keypoints, turned_by(rig, view, axis, 2.0))
-    assert bad(found, Check.CAMERA) == [(rig.names[view],)]
-    assert "turn of 2.0 degrees" in reason(found, Check.CAMERA)
-    assert found.status == Status.FAIL and only(found, Check.CAMERA)
+    assert bad(found, CheckKind.CAMERA) == [(rig.names[view],)]
+    assert "turn of 2.0 degrees" in reason(found, CheckKind.CAMERA)
+    assert found.status == Status.FAIL and only(found, CheckKind.CAMERA)
 
 
 def test_the_pairs_that_do_not_fit_are_those_of_the_turned_camera(walk):
     keypoints, rig = walk
     found = checked(keypoints, turned_by(rig, 2, 0, 2.0))
-    assert bad(found, Check.EPIPOLAR) and all(rig.names[2] in pair for pair in bad(found, Check.EPIPOLAR))
+    assert bad(found, CheckKind.EPIPOLAR) and all(rig.names[2] in pair for pair in bad(found, CheckKind.EPIPOLAR))
 
 
 @pytest.mark.parametrize(("view", "frames"), [(0, 5), (2, -5)])
 def test_a_camera_out_of_step_is_named_with_the_frames_to_add(walk, view, frames):
     keypoints, rig = walk
     found = checked(late(keypoints, view, frames), rig)
-    assert bad(found, Check.SYNCHRONISATION) == [(rig.names[view],)]
-    assert only(found, Check.SYNCHRONISATION)
-    offsets = [f.figures["offset_frames"] for f in found.of(Check.SYNCHRONISATION)]
+    assert bad(found, CheckKind.SYNCHRONISATION) == [(rig.names[view],)]
+    assert only(found, CheckKind.SYNCHRONISATION)
+    offsets = [f.figures["offset_frames"] for f in found.of(CheckKind.SYNCHRONISATION)]
     assert np.abs(np.array(offsets) - np.eye(4)[view] * frames).max() < 0.15
     whose = "its" if frames > 0 else "every other camera's"
-    assert f"add {abs(frames)} to {whose} first_frame" in reason(found, Check.SYNCHRONISATION)
+    assert f"add {abs(frames)} to {whose} first_frame" in reason(found, CheckKind.SYNCHRONISATION)
 
 
 def test_a_camera_that_is_late_and_another_that_is_turned_are_both_named(walk):
     keypoints, rig = walk
     found = checked(late(keypoints, 1, 4), turned_by(rig, 2, 1, 2.0))
-    assert bad(found, Check.SYNCHRONISATION) == [(rig.names[1],)]
-    assert bad(found, Check.CAMERA) == [(rig.names[2],)]
+    assert bad(found, CheckKind.SYNCHRONISATION) == [(rig.names[1],)]
+    assert bad(found, CheckKind.CAMERA) == [(rig.names[2],)]
 
 
 @pytest.mark.parametrize(("name", "pair"), [("ring4", (0, 2)), ("ring4", (1, 2)), ("narrow_baseline", (0, 1))])
 def test_swapped_names_are_told_and_everything_else_is_judged_with_them_exchanged(name, pair):
     scene = getattr(scenes, name)(num_frames=FRAMES)
     found = checked(scene.keypoints(), exchanged(scene.rig, *pair))
-    assert bad(found, Check.NAMES) == [tuple(scene.rig.names[v] for v in pair)]
-    assert found.status == Status.FAIL and only(found, Check.NAMES)
+    assert bad(found, CheckKind.NAMES) == [tuple(scene.rig.names[v] for v in pair)]
+    assert found.status == Status.FAIL and only(found, CheckKind.NAMES)
 
 
 def test_swapped_names_of_a_rig_of_two_are_told(walk):
     keypoints, rig = walk
     pair = rig.select(rig.names[:2])
-    assert bad(checked(of_views(keypoints, [0, 1]), exchanged(pair, 0, 1)), Check.NAMES) == [pair.names]
+    assert bad(checked(of_views(keypoints, [0, 1]), exchanged(pair, 0, 1)), CheckKind.NAMES) == [pair.names]
 
 
 def test_a_mirrored_floor_is_told(walk):
     keypoints, rig = walk
     found = checked(keypoints, with_up(rig, "-z"))
-    assert "floor is mirrored" in reason(found, Check.UPRIGHT) and "up=-z" in reason(found, Check.UPRIGHT)
-    assert bad(found, Check.CAMERA_HEIGHT) == [rig.names]
+    assert "floor is mirrored" in reason(found, CheckKind.UPRIGHT) and "up=-z" in reason(found, CheckKind.UPRIGHT)
+    assert bad(found, CheckKind.CAMERA_HEIGHT) == [rig.names]
     assert found.status == Status.FAIL
 
 
 def test_a_world_with_another_axis_up_is_told(walk):
     keypoints, rig = walk
-    assert "--catalogue.up=-y " in reason(checked(keypoints, with_up(rig, "-y")), Check.UPRIGHT)
+    assert "--catalogue.up=-y " in reason(checked(keypoints, with_up(rig, "-y")), CheckKind.UPRIGHT)
 
 
 @pytest.mark.parametrize("factor", [0.1, 3.0])
 def test_a_wrong_unit_is_told(walk, factor):
     keypoints, rig = walk
     found = checked(keypoints, scaled(rig, factor))
-    assert f"factor of about {factor:.2g}" in reason(found, Check.SCALE)
+    assert f"factor of about {factor:.2g}" in reason(found, CheckKind.SCALE)
 
 
 def test_people_who_stand_still_tell_nothing_of_time(walk):
     keypoints, rig = walk
     found = checked(seen_at(keypoints, [np.full(FRAMES, 7)] * 4), rig)
-    assert len(bad(found, Check.SYNCHRONISATION)) == 4 and "too little" in reason(found, Check.SYNCHRONISATION)
-    assert only(found, Check.SYNCHRONISATION)
+    assert len(bad(found, CheckKind.SYNCHRONISATION)) == 4 and "too little" in reason(found, CheckKind.SYNCHRONISATION)
+    assert only(found, CheckKind.SYNCHRONISATION)
 
 
 def seeds(few, many: int):
@@ -144,7 +144,7 @@ def test_someone_who_stands_still_for_a_while_is_not_taken_for_a_camera_out_of_s
     scene = standing(drifting_walk(seed), range(101, 152))
     keypoints, frames = sampled_take(scene)
     found = preflight(keypoints, frames, scene.rig, 25.0, PreflightConfig())
-    assert not bad(found, Check.SYNCHRONISATION), reason(found, Check.SYNCHRONISATION)
+    assert not bad(found, CheckKind.SYNCHRONISATION), reason(found, CheckKind.SYNCHRONISATION)
 
 
 @pytest.mark.parametrize("seed", seeds((18,), 100))
@@ -153,8 +153,8 @@ def test_a_camera_out_of_step_by_2_to_20_frames_is_named_before_a_detector_that_
     scene = drifting_walk(seed, abs(late))
     keypoints, frames = sampled_take(scene, view, late)
     found = preflight(keypoints, frames, scene.rig, 25.0, PreflightConfig())
-    assert bad(found, Check.SYNCHRONISATION) == [(scene.rig.names[view],)]
-    offset = found.of(Check.SYNCHRONISATION)[view].figures["offset_frames"]
+    assert bad(found, CheckKind.SYNCHRONISATION) == [(scene.rig.names[view],)]
+    offset = found.of(CheckKind.SYNCHRONISATION)[view].figures["offset_frames"]
     assert offset == pytest.approx(late, abs=1.0)
 
 
@@ -164,10 +164,10 @@ def test_somebody_who_stands_still_before_a_detector_that_drifts_is_not_measurab
     scene = standing(drifting_walk(seed), range(TAKE))
     keypoints, frames = sampled_take(scene)
     found = preflight(keypoints, frames, scene.rig, 25.0, PreflightConfig())
-    told = found.of(Check.SYNCHRONISATION)
+    told = found.of(CheckKind.SYNCHRONISATION)
     assert {f.status for f in told} == {Status.WARN} and all("not measurable here" in f.reason for f in told)
     assert all(np.isnan(f.figures["offset_frames"]) for f in told)
-    assert only(found, Check.SYNCHRONISATION)
+    assert only(found, CheckKind.SYNCHRONISATION)
 
 
 def test_frames_dropped_between_two_stretches_are_told_of_their_camera():
@@ -175,21 +175,21 @@ def test_frames_dropped_between_two_stretches_are_told_of_their_camera():
     shown = [np.r_[0:45, 50:95]] * 4
     shown[1] = np.r_[0:45, 54:99]
     found = checked(seen_at(scene.keypoints(), shown), scene.rig, frames=np.r_[0:45, 1000:1045])
-    assert bad(found, Check.SYNCHRONISATION) == [("cam02",)]
-    assert "frames were dropped" in reason(found, Check.SYNCHRONISATION)
+    assert bad(found, CheckKind.SYNCHRONISATION) == [("cam02",)]
+    assert "frames were dropped" in reason(found, CheckKind.SYNCHRONISATION)
 
 
 def test_a_single_instant_is_not_judged_on_its_timing(walk):
     keypoints, rig = walk
     found = checked(seen_at(keypoints, [np.array([20])] * 4), rig)
-    (told,) = found.of(Check.SYNCHRONISATION)
+    (told,) = found.of(CheckKind.SYNCHRONISATION)
     assert told.status == Status.PASS and "single instants" in told.reason and not told.figures
 
 
 def test_a_take_shorter_than_the_longest_shift_needs_is_looked_at_over_a_third_of_it(walk):
     keypoints, rig = walk
     found = preflight(late(keypoints, 1, 5), np.arange(FRAMES - 5), rig, scenes.FPS, PreflightConfig())
-    assert bad(found, Check.SYNCHRONISATION) == [(rig.names[1],)]
+    assert bad(found, CheckKind.SYNCHRONISATION) == [(rig.names[1],)]
 
 
 def test_one_odd_stretch_of_four_warns_and_two_fail():
@@ -208,9 +208,9 @@ def test_two_cameras_are_judged_by_their_lines():
     pair = scene.rig.select(scene.rig.names[:2])
     keypoints = of_views(scene.keypoints(), [0, 1])
     assert checked(keypoints, pair).status == Status.PASS
-    assert bad(checked(late(keypoints, 0, 5), pair), Check.SYNCHRONISATION) == [("cam02",)]
+    assert bad(checked(late(keypoints, 0, 5), pair), CheckKind.SYNCHRONISATION) == [("cam02",)]
     found = checked(keypoints, turned_by(pair, 0, 0, 2.0))
-    assert "nobody can say which" in reason(found, Check.CAMERA) and not bad(found, Check.NAMES)
+    assert "nobody can say which" in reason(found, CheckKind.CAMERA) and not bad(found, CheckKind.NAMES)
 
 
 def test_a_capture_without_anybody_fails_with_a_reason(walk):
@@ -218,7 +218,7 @@ def test_a_capture_without_anybody_fails_with_a_reason(walk):
     nobody = seen_at(of_views(keypoints, [0, 1, 2, 3]), [np.arange(4)] * 4)
     nobody.confidence[1:] = 0.0
     found = checked(nobody, rig)
-    assert found.status == Status.FAIL and "people were found by cam01 of 4" in reason(found, Check.PEOPLE)
+    assert found.status == Status.FAIL and "people were found by cam01 of 4" in reason(found, CheckKind.PEOPLE)
 
 
 def test_frames_and_joints_that_do_not_fit_are_refused(walk):
@@ -265,8 +265,8 @@ def test_the_calibration_that_is_known_to_be_off_warns_and_names_the_camera(athl
     config = CatalogueConfig(calibration="Calib.qca.txt")
     rig = find_captures(os.path.join(footage, "Demo_SinglePerson"), config).captures[0].rig
     found = checked(athlete[0], rig, athlete[1].fps)
-    assert bad(found, Check.CAMERA) == [("cam03",)] and found.status == Status.WARN
-    assert only(found, Check.CAMERA)
+    assert bad(found, CheckKind.CAMERA) == [("cam03",)] and found.status == Status.WARN
+    assert only(found, CheckKind.CAMERA)
 
 
 @pytest.mark.footage
@@ -274,7 +274,7 @@ def test_the_calibration_that_is_known_to_be_off_warns_and_names_the_camera(athl
 def test_a_camera_of_real_footage_turned_by_two_degrees_is_named(athlete, view, axis):
     keypoints, capture = athlete
     found = checked(keypoints, turned_by(capture.rig, view, axis, 2.0), capture.fps)
-    assert bad(found, Check.CAMERA) == [(capture.rig.names[view],)] and found.status == Status.FAIL
+    assert bad(found, CheckKind.CAMERA) == [(capture.rig.names[view],)] and found.status == Status.FAIL
 
 
 @pytest.mark.footage
@@ -282,14 +282,14 @@ def test_a_camera_of_real_footage_turned_by_two_degrees_is_named(athlete, view, 
 def test_a_camera_of_real_footage_five_frames_late_is_named(athlete, view):
     keypoints, capture = athlete
     found = checked(late(keypoints, view, 5), capture.rig, capture.fps)
-    assert bad(found, Check.SYNCHRONISATION) == [(capture.rig.names[view],)] and found.status == Status.FAIL
+    assert bad(found, CheckKind.SYNCHRONISATION) == [(capture.rig.names[view],)] and found.status == Status.FAIL
 
 
 @pytest.mark.footage
 def test_a_mirrored_floor_under_real_footage_is_told(athlete):
     keypoints, capture = athlete
     found = checked(keypoints, with_up(capture.rig, "-z"), capture.fps)
-    assert "floor is mirrored" in reason(found, Check.UPRIGHT) and found.status == Status.FAIL
+    assert "floor is mirrored" in reason(found, CheckKind.UPRIGHT) and found.status == Status.FAIL
 
 
 @pytest.mark.footage
@@ -297,4 +297,4 @@ def test_a_mirrored_floor_under_real_footage_is_told(athlete):
 def test_swapped_names_of_real_footage_are_told(athlete, pair):
     keypoints, capture = athlete
     found = checked(keypoints, exchanged(capture.rig, *pair), capture.fps)
-    assert bad(found, Check.NAMES) == [tuple(capture.rig.names[v] for v in pair)] and found.status == Status.FAIL
+    assert bad(found, CheckKind.NAMES) == [tuple(capture.rig.names[v] for v in pair)] and found.status == Status.FAIL

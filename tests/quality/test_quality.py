@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mvpose import scenes
-from mvpose.quality.quality import Part, quality, quality_of_parts
+from mvpose.quality.quality import CaptureFrames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
@@ -117,7 +117,7 @@ def test_an_error_in_millimetres_is_the_one_in_pixels_at_the_depth_of_the_joint(
     assert found.camera_used_mm[0] == pytest.approx(found.camera_used[0].mean_px * pixel_mm, rel=0.3)
 
 
-def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[Part]:
+def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[CaptureFrames]:
     """The frames between edges, each with its own people and places alone."""
     parts = []
     for start, stop in pairwise(edges):
@@ -126,7 +126,7 @@ def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[Par
         by_person = {
             name: getattr(own, name)[:, people] for name in ("xyz", "confidence", "error_px", "num_views", "views_used")
         }
-        parts.append(Part(start, replace(own, **by_person, track_id=own.track_id[people]), seen))
+        parts.append(CaptureFrames(start, replace(own, **by_person, track_id=own.track_id[people]), seen))
     return parts
 
 

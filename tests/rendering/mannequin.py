@@ -3,7 +3,7 @@
 import numpy as np
 
 from mvpose import scenes
-from mvpose.rendering.mesh import Part, PosedPerson
+from mvpose.rendering.mesh import MeshPart, PosedPerson
 from mvpose.skeleton import HALPE26, Skeleton
 
 
@@ -22,7 +22,7 @@ def person_of(balls: list[tuple[np.ndarray, np.ndarray, np.ndarray]], joints, co
     starts = np.cumsum([0, *(len(v) for v, _, _ in balls)])[:-1]
     vertices, normals = (np.concatenate([b[i] for b in balls]).astype(np.float32) for i in (0, 1))
     faces = np.concatenate([f + start for (_, _, f), start in zip(balls, starts, strict=True)]).astype(np.int32)
-    part = Part("body", faces, np.zeros((len(vertices), 2), np.float32), "", colour, False)
+    part = MeshPart("body", faces, np.zeros((len(vertices), 2), np.float32), "", colour, False)
     return PosedPerson((part,), (vertices,), (normals,), np.asarray(joints, np.float32))
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mvpose.datasets.detector_noise import measured_noise
-from mvpose.rendering.keypoint_source import KeypointSource, in_cameras, keypoint_clip, lifting_samples
 from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.errors import ConfigError
 from mvpose.metrics.joint_errors import mpjpe
 from mvpose.models.single_view.lifting import ResidualLifter, TemporalLifter
+from mvpose.rendering.keypoint_source import KeypointSource, in_cameras, keypoint_clip, lifting_samples
 from tests.rendering.conftest import assets  # noqa: F401
 
 NOISELESS = replace(

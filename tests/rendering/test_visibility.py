@@ -5,7 +5,7 @@ import torch
 
 from mvpose.rendering.renderer import renderer
 from mvpose.rendering.surfaces import box, joined
-from mvpose.rendering.visibility import DEPTH_IN_LIMB_M, unhidden
+from mvpose.rendering.views import DEPTH_IN_LIMB_M, unhidden
 from mvpose.skeleton import HALPE26, SKELETONS, Skeleton
 from tests.rendering.mannequin import mannequin
 from tests.rendering.test_renderer import BLACK, EXPOSURE, FLOOR, camera, lights, no_image, plain

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mvpose.report.figures import FOOTAGE, REJECTED, UNRELATED, sides
 from mvpose.report.mosaic import Mosaic, Region, lay_out
 from mvpose.report.overlay import BACKGROUND, marks_of_row, overlay_frame
-from mvpose.report.palette import FOOTAGE, REJECTED, UNRELATED, sides
 from mvpose.report.reprojection import reproject
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty, four_cameras, without_joint

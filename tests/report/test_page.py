@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from mvpose.errors import FailureReason
 from mvpose.records import Clip, ClipFailure
-from mvpose.report.page import Film, Picture, Section, render_page
+from mvpose.report.page import Film, PageImage, Section, render_page
 from mvpose.report.subject import CaptureReport
 from mvpose.report.viewer import viewer_data
 from tests.report.walkers import capture_report, empty
@@ -46,7 +46,7 @@ def _read(page: str) -> _Reader:
 
 
 def _section(subject: CaptureReport) -> Section:
-    picture = Picture("A plot", "what it shows", "image/png", b"\x89PNG")
+    picture = PageImage("A plot", "what it shows", "image/png", b"\x89PNG")
     film = Film("walk/overlay.mp4", b"\xff\xd8")
     return Section(subject, [picture], [picture], viewer_data(subject, 100), film)
 

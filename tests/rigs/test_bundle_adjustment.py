@@ -4,8 +4,8 @@ import torch
 from scipy.optimize import least_squares
 
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.rigid import Rigid
-from mvpose.geometry.robust_loss import RobustLoss
 from mvpose.rigs.bundle_adjustment import bundle_adjust
 from mvpose.scenes import ring4
 

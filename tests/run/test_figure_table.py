@@ -6,7 +6,7 @@ import pytest
 
 from mvpose.errors import ResultsError
 from mvpose.footage.rig_table import figures_to_table
-from mvpose.run.figure_table import FigureTable, figure_rows, figure_writer
+from mvpose.run.capture_tables import FigureTable, figure_rows, figure_writer
 
 FIGURES = {f"take{i}": {"error": float(i), "share": math.nan if i == 2 else 0.1 * i} for i in range(5)}
 

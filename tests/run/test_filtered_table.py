@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.records import Poses3D
-from mvpose.run.filtered_table import FLAGS, filtered_from_table, filtered_to_table
+from mvpose.run.capture_tables import FLAGS, filtered_from_table, filtered_to_table
 from mvpose.run.pose_tables import TableInfo, poses_from_table, poses_to_table
 from mvpose.run.sequences import pose_windows
 from mvpose.run.store import table_file

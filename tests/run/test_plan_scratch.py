@@ -11,7 +11,7 @@ from mvpose import scenes
 from mvpose.config import digest
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.footage.catalogue_table import Listed, Problem, listed, read_captures, read_catalogue
-from mvpose.footage.digests import rig_digest
+from mvpose.footage.rig_table import rig_digest
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Capture, CaptureTasks, Video

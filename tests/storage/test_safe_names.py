@@ -3,7 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.storage.safe_names import MAX_LENGTH, safe_path
+from mvpose.storage.locations import MAX_LENGTH, safe_path
 
 
 @given(st.lists(st.text(min_size=1, max_size=150), min_size=1, max_size=4))

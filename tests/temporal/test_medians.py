@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.temporal import medians as module
-from mvpose.temporal.medians import Spool, medians
+from mvpose.temporal.medians import NumberSpool, medians
 
 
-def spooled(rows: np.ndarray, pieces: int = 1) -> Spool:
-    spool = Spool(rows.shape[1], rows.dtype.type)
+def spooled(rows: np.ndarray, pieces: int = 1) -> NumberSpool:
+    spool = NumberSpool(rows.shape[1], rows.dtype.type)
     for part in np.array_split(rows, pieces):
         spool.add(part)
     return spool

@@ -11,7 +11,7 @@ import pytest
 
 from mlflow import MlflowClient
 from mvpose import tracking
-from mvpose.commands.track import Track
+from mvpose.commands.track import TrackSync
 from mvpose.commands.track import run as track
 from mvpose.tracking import TrackingConfig, UnreachableError, delivery
 from mvpose.tracking.delivery import remote_run
@@ -35,7 +35,7 @@ def test_what_a_server_missed_while_it_was_down_is_there_exactly_once_after_sync
     for step in range(10):
         tracking.log_metrics(config, trial, {"loss": float(step)}, step)
     with pytest.raises(UnreachableError):
-        track(Track(folder=config.folder, tracking=TrackingConfig(uri=server.uri)))
+        track(TrackSync(folder=config.folder, tracking=TrackingConfig(uri=server.uri)))
 
     server.start()
     tracking.log_figures(config, trial, {"mpjpe_m": 0.03})
@@ -51,8 +51,8 @@ def test_what_a_server_missed_while_it_was_down_is_there_exactly_once_after_sync
     tracking.end_run(config, sweep, succeeded=True)
 
     server.start()
-    assert track(Track(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
-    assert track(Track(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
+    assert track(TrackSync(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
+    assert track(TrackSync(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Nothing to do: everything has arrived."
     client = MlflowClient(server.uri)
     assert curve(client, trial) == [(step, float(step)) for step in range(30)]

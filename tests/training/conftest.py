@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
-from mvpose.datasets.sample import TRAIN, VALIDATION, Picture, Sample, observed
+from mvpose.datasets.sample import TRAIN, VALIDATION, Sample, SampleImage, observed
 from mvpose.datasets.sample_table import write_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.scenes import ring4
 from mvpose.skeleton import HUMAN36M17
+from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 SIDE, FOCAL, DISTANCE = 128, 260.0, 4.5
 LENS = [-0.2, 0.08, 0.001, -0.002]
@@ -59,7 +59,7 @@ def drawn_sample(rig: CameraRig, xyz: np.ndarray, frame: int = 0, split: str = T
     encoded = [cv2.imencode(".jpg", p[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for p in drawn(rig, xyz)]
     return Sample(
         capture_id="walk", frame=frame, position=frame, person=0, subject="s", action="walk", split=split,
-        damaged=False, rig=rig, pictures=tuple(Picture(crop=crop) for crop in encoded), xyz=xyz,
+        damaged=False, rig=rig, pictures=tuple(SampleImage(crop=crop) for crop in encoded), xyz=xyz,
         visible=visible[0], box=box[0], skeleton=HUMAN36M17,
     )  # fmt: skip
 

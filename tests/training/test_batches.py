@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.sample import Picture
+from mvpose.datasets.sample import SampleImage
 from mvpose.geometry.triangulation import triangulate
 from mvpose.skeleton import COCO17, HUMAN36M17
 from mvpose.training.augmentation import AugmentationConfig
@@ -52,7 +52,7 @@ def test_what_is_drawn_lies_where_the_camera_says(lens, size):
     nose = HUMAN36M17.index("nose")
     places = rig.project(torch.from_numpy(PERSON[nose : nose + 1]))[0][:, 0].numpy()
     dots = [spot(place) for place in places]
-    sample = replace(sample, pictures=tuple(Picture(crop=png(dot)) for dot in dots))
+    sample = replace(sample, pictures=tuple(SampleImage(crop=png(dot)) for dot in dots))
     found = sample_arrays(sample, replace(VIEW, size=size), rng(5), HEAVY)
     for v in range(4):
         grey = found["crops"][v].astype(float).mean(axis=0)
@@ -151,9 +151,9 @@ def test_a_probability_of_zero_draws_nothing_and_one_of_a_half_mirrors_half():
 def test_damaged_pictures_and_videos_are_refused_by_name():
     sample = drawn_sample(ring(), PERSON, frame=7)
     with pytest.raises(DatasetError, match="walk frame 7"):
-        sample_arrays(replace(sample, pictures=(Picture(crop=b"no"),) * 4), VIEW, rng())
+        sample_arrays(replace(sample, pictures=(SampleImage(crop=b"no"),) * 4), VIEW, rng())
     with pytest.raises(DatasetError, match=r"--crops\.side"):
-        sample_arrays(replace(sample, pictures=(Picture("a.mp4", 3),) * 4), VIEW, rng())
+        sample_arrays(replace(sample, pictures=(SampleImage("a.mp4", 3),) * 4), VIEW, rng())
 
 
 def test_a_batch_in_parts_is_the_batch():

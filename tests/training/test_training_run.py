@@ -24,7 +24,7 @@ from mvpose.storage.locations import read_bytes, read_text
 from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
-from mvpose.training.loop import Judged, begin, one_step
+from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
 from mvpose.training.training_config import CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
@@ -166,7 +166,7 @@ def test_a_batch_in_parts_moves_weights_as_the_whole_does(table):
         state = begin(config, torch.device("cpu"))
         batch = next(Feed.open(config).batches(0))
         state.network.eval()
-        one_step(Judged(state.network, config), state, batch, config, 0, 1.0, 0.0)
+        one_step(NetworkWithLoss(state.network, config), state, batch, config, 0, 1.0, 0.0)
         moved.append(torch.cat([p.flatten() for p in state.network.parameters()]))
     torch.testing.assert_close(moved[0], moved[1], atol=1e-6, rtol=1e-5)
 
@@ -178,7 +178,7 @@ def test_a_frozen_backbone_keeps_no_activations_and_no_statistics(table):
     before = weights_bytes(state.network.get_submodule("backbone"))
     features = state.network.get_submodule("backbone")(torch.rand(2, 3, 64, 64))
     assert features.grad_fn is None
-    one_step(Judged(state.network, config), state, next(Feed.open(config).batches(0)), config, 0, 1.0, 0.0)
+    one_step(NetworkWithLoss(state.network, config), state, next(Feed.open(config).batches(0)), config, 0, 1.0, 0.0)
     assert weights_bytes(state.network.get_submodule("backbone")) == before
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from mvpose.errors import ConfigError
 from mvpose.exchange.export.bvh_rotations import euler_degrees, world_rotations
-from mvpose.exchange.export.bvh_skeleton import Node, nodes_of, rest_direction, rooted
+from mvpose.exchange.export.bvh_skeleton import BvhNode, nodes_of, rest_direction, rooted
 from mvpose.exchange.export.recording import File, Recording, y_up
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.bone_lengths import measured_lengths, with_constant_bones
@@ -64,7 +64,7 @@ def _kept(skeleton: Skeleton, xyz: Float[np.ndarray, "T J 3"]) -> set[str]:
 
 
 def _bvh(
-    skeleton: Skeleton, nodes: Sequence[Node], lengths: dict[int, float], xyz: Float[np.ndarray, "T J 3"], fps: float
+    skeleton: Skeleton, nodes: Sequence[BvhNode], lengths: dict[int, float], xyz: Float[np.ndarray, "T J 3"], fps: float
 ) -> str:
     """The text of a file; `xyz` is Y-up with bones of exactly `lengths`, by the joint they lead to."""
     rest = np.stack([rest_direction(j) if j != "hip" else np.zeros(3) for j in skeleton.joints])
@@ -77,7 +77,7 @@ def _bvh(
 
 
 def _joint_lines(
-    at: int, nodes: Sequence[Node], lengths: dict[int, float], rest: Float[np.ndarray, "J 3"], depth: int
+    at: int, nodes: Sequence[BvhNode], lengths: dict[int, float], rest: Float[np.ndarray, "J 3"], depth: int
 ) -> Iterator[str]:
     node, tab = nodes[at], "\t" * depth
     offset = lengths[node.reaches] * rest[node.reaches] if node.reaches >= 0 else np.zeros(3)

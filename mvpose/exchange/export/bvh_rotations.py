@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from mvpose.exchange.export.bvh_skeleton import Node
+from mvpose.exchange.export.bvh_skeleton import BvhNode
 
 Turns = Float[np.ndarray, "T 3 3"]
 Directions = Float[np.ndarray, "T 3"]
@@ -25,7 +25,7 @@ _OPPOSITE = 1e-14
 
 
 def world_rotations(
-    nodes: Sequence[Node], xyz: Float[np.ndarray, "T J 3"], rest: Float[np.ndarray, "J 3"]
+    nodes: Sequence[BvhNode], xyz: Float[np.ndarray, "T J 3"], rest: Float[np.ndarray, "J 3"]
 ) -> Float[np.ndarray, "N T 3 3"]:
     """Of each node, told in the world of `xyz`; `rest` is the unit direction of the bone to each joint at rest."""
     turned = np.empty((len(nodes), len(xyz), 3, 3))
@@ -64,7 +64,7 @@ def _common_turn(rest: Float[np.ndarray, "c 3"], directions: Float[np.ndarray, "
     return np.where((singular[:, 1] < _NO_PLANE)[:, None, None], along, fitted)
 
 
-def euler_degrees(turned: Float[np.ndarray, "N T 3 3"], nodes: Sequence[Node]) -> Float[np.ndarray, "T N 3"]:
+def euler_degrees(turned: Float[np.ndarray, "N T 3 3"], nodes: Sequence[BvhNode]) -> Float[np.ndarray, "T N 3"]:
     """Z, X, Y angles of each node against its parent, intrinsic, in degrees, without jumps of whole turns."""
     angles = np.empty((turned.shape[1], len(nodes), 3))
     for n, node in enumerate(nodes):

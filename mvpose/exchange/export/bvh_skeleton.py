@@ -32,7 +32,7 @@ _HALFWAY = {"hip": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_s
 
 
 @dataclass(frozen=True)
-class Node:
+class BvhNode:
     """One joint of the BVH file; parents come before children."""
 
     name: str
@@ -82,24 +82,24 @@ def _part(joint: str) -> str:
     return part if side in ("left", "right") else joint
 
 
-def nodes_of(skeleton: Skeleton, kept: set[str]) -> list[Node]:
+def nodes_of(skeleton: Skeleton, kept: set[str]) -> list[BvhNode]:
     """The joints of the file, depth first from the hip; a joint that is not kept takes with it all behind it."""
     children: dict[str, list[str]] = {joint: [] for joint in skeleton.joints}
     for parent, child in skeleton.bones:
         if child in kept:
             children[parent].append(child)
-    nodes: list[Node] = []
+    nodes: list[BvhNode] = []
 
     def add(joint: str, parent: int, reaches: int) -> None:
         here, at = len(nodes), skeleton.index(joint)
         below = children[joint]
-        nodes.append(Node(joint, parent, at, tuple(skeleton.indices(*below)), reaches))
+        nodes.append(BvhNode(joint, parent, at, tuple(skeleton.indices(*below)), reaches))
         for child in below:
             if len(below) == 1:
                 add(child, here, skeleton.index(child))
                 continue
             turning = len(nodes)
-            nodes.append(Node(f"{joint}_to_{child}", here, at, (skeleton.index(child),), -1))
+            nodes.append(BvhNode(f"{joint}_to_{child}", here, at, (skeleton.index(child),), -1))
             add(child, turning, skeleton.index(child))
 
     add("hip", -1, -1)

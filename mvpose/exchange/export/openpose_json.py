@@ -2,6 +2,15 @@
 
 Joints come in the order of the skeleton they were found in: only BODY_25's is OpenPose's own. A joint that was not
 found is 0, 0, 0, as OpenPose has it. Persons are in no order, and `person_id` -1 says so.
+
+A Pose2Sim project is built from the same files, where Pose2Sim looks for them:
+
+    calibration/Calib.toml              metres, Z up
+    pose/<camera>_json/...              OpenPose JSON, in the order of the skeleton
+    pose-3d/<name>_person<track>.trc    metres, Y up
+
+Its `Config.toml` is left to the user: copy one of Pose2Sim's, set `frame_rate` and `pose_model`, and continue with any
+stage after pose estimation.
 """
 
 from __future__ import annotations
@@ -11,9 +20,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mvpose.exchange.export.recording import File
+from mvpose.exchange.calibration_export import pose2sim_toml
+from mvpose.exchange.export.recording import File, Recording
+from mvpose.exchange.export.trc import trc_files
+from mvpose.geometry.camera import CameraRig
 from mvpose.records import Keypoints2D
-from mvpose.storage.safe_names import safe_path
+from mvpose.storage.locations import safe_path
 
 _EMPTY = {
     f"{part}_keypoints_{d}d": [] for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right")
@@ -37,3 +49,12 @@ def _frame(keypoints: Keypoints2D, view: int, frame: int) -> dict:
     triples = np.where(found, np.concatenate([xy, confidence], axis=-1), 0.0)
     rows = triples.round(5).reshape(len(here), 3 * xy.shape[1]).tolist()
     return {"version": 1.3, "people": [{"person_id": [-1], **_EMPTY, "pose_keypoints_2d": row} for row in rows]}
+
+
+def pose2sim_files(recording: Recording, keypoints: Keypoints2D, rig: CameraRig) -> Iterator[File]:
+    """The files of a project, below its folder."""
+    yield "calibration/Calib.toml", pose2sim_toml(rig).encode()
+    for name, content in openpose_files(keypoints, rig.names):
+        yield f"pose/{name}", content
+    for name, content in trc_files(recording):
+        yield f"pose-3d/{name}", content

@@ -6,18 +6,19 @@ A file of joints is named by its location and its stamp, so that what is kept in
 from __future__ import annotations
 
 import io
+import multiprocessing
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import h5py
 import numpy as np
 from jaxtyping import Int
 
-from mvpose.errors import ConfigError
+from mvpose.errors import ConfigError, MvposeError
 from mvpose.exchange.keypoints.deeplabcut import read_deeplabcut, read_deeplabcut_csv
-from mvpose.exchange.keypoints.guarded import guarded
 from mvpose.exchange.keypoints.import_config import KeypointImport
 from mvpose.exchange.keypoints.openpose import joint_count, numbered_files, read_openpose, skeleton_of
 from mvpose.exchange.keypoints.sleap import read_sleap
@@ -25,6 +26,43 @@ from mvpose.exchange.keypoints.view_joints import ViewKeypoints, stacked
 from mvpose.records import Keypoints2D
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.storage.locations import read_bytes
+
+T = TypeVar("T")
+
+SECONDS = 10.0
+SECONDS_A_MEGABYTE = 1.0
+"""Far above what a disk or a decompressor takes."""
+
+
+def guarded(read: Callable[[bytes], T], data: bytes) -> T:
+    """`read(data)` in a forked process. ConfigError if it takes too long or its process dies; errors are passed on."""
+    patience = SECONDS + SECONDS_A_MEGABYTE * len(data) / 1e6
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(read, data, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        if not ours.poll(patience):
+            raise ConfigError(f"it is damaged: reading it does not end (given up after {patience:.0f} s).")
+        answer, error = ours.recv()
+    except EOFError as error:
+        raise ConfigError("it is damaged: the process that read it died.") from error
+    finally:
+        child.kill()
+        child.join()
+    if error is not None:
+        raise error
+    return answer
+
+
+def _answer(read: Callable[[bytes], T], data: bytes, answers: Connection) -> None:
+    try:
+        answers.send((read(data), None))
+    except (MvposeError, OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        # An error of h5py's may not survive the way; its sentence does.
+        answers.send((None, error if isinstance(error, MvposeError) else ConfigError(f"it cannot be read: {error}")))
+
 
 T = TypeVar("T")
 

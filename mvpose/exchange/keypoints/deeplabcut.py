@@ -19,8 +19,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from mvpose.errors import ConfigError
-from mvpose.exchange.keypoints.hdf5 import dataset, strings
 from mvpose.exchange.keypoints.view_joints import ViewKeypoints, view_of
+from mvpose.storage.plain_data import dataset, strings
 
 _COORDS = ("x", "y", "likelihood")
 _HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
@@ -126,7 +126,7 @@ def _frame(row: str) -> int:
     return int(numbers[-1])
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PandasUnpickler(pickle.Unpickler):
     """Refuses everything that is not a plain value: without a class or a function nothing can run."""
 
     def find_class(self, module: str, name: str) -> object:
@@ -135,6 +135,6 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _plain(data: bytes) -> object:
     try:
-        return _PlainUnpickler(io.BytesIO(data)).load()
+        return _PandasUnpickler(io.BytesIO(data)).load()
     except (pickle.UnpicklingError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError) as error:
         raise ConfigError(f"its column names cannot be read: {error}") from error

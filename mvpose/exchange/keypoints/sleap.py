@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from mvpose.errors import ConfigError
-from mvpose.exchange.keypoints.hdf5 import dataset, strings
 from mvpose.exchange.keypoints.view_joints import ViewKeypoints, view_of
+from mvpose.storage.plain_data import dataset, strings
 
 _POINTS = ("track", "xy", "node", "frame")
 _SCORES = ("track", "node", "frame")

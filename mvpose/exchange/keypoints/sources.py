@@ -24,8 +24,7 @@ from mvpose.footage.capture_files import (
     videos_in,
 )
 from mvpose.footage.capture_toml import CaptureSettings, VideoEntry
-from mvpose.storage.locations import Entry, inputs, is_folder, join, name
-from mvpose.storage.safe_names import safe_path
+from mvpose.storage.locations import Entry, inputs, is_folder, join, name, safe_path
 
 POSE2SIM_FOLDERS = ("pose-associated", "pose-sync", "pose")
 _SUFFIXES = {"deeplabcut": (".h5", ".csv"), "sleap": (".h5",)}

@@ -6,7 +6,7 @@
 `x_camera = rotation x_board + translation`. The world is the checkerboard's: X along its rows, Y down its columns, Z
 into it. So it is Y-down for a board that stands upright, as OpenCap asks for; for one on the floor, set `up`.
 
-A pickle can run any code when it is loaded. This one is read as data (`mvpose.storage.plain_pickle`): plain containers
+A pickle can run any code when it is loaded. This one is read as data (`mvpose.storage.plain_data`): plain containers
 and numpy arrays are built, anything else that it asks for is refused by name.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, coefficients, numbers, picture_size
-from mvpose.storage.plain_pickle import load_plain
+from mvpose.storage.plain_data import load_plain
 
 UPRIGHT = "the board is taken to stand upright (-y is up): set `up` if it lay on the floor"
 

@@ -33,7 +33,7 @@ class ConvSiLU(nn.Conv2d):
         return nn.functional.silu(super().forward(input))
 
 
-class Block(nn.Module):
+class CspBlock(nn.Module):
     """3x3 convolution, then 5x5 by channel and 1x1, with a skip where asked for."""
 
     def __init__(self, width: int, skip: bool) -> None:
@@ -56,7 +56,7 @@ class CrossStage(nn.Module):
         super().__init__()
         self.short = ConvSiLU(channels, width // 2, 1)
         self.main = ConvSiLU(channels, width // 2, 1)
-        self.blocks = nn.Sequential(*(Block(width // 2, skip) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(CspBlock(width // 2, skip) for _ in range(depth)))
         self.attention = nn.Conv2d(width, width, 1)
         self.final = ConvSiLU(width, width, 1)
 

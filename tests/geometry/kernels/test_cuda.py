@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mvpose.geometry.triangulation import DltMethod, Engine, triangulate
+from mvpose.geometry.triangulation import DltMethod, Kernel, triangulate
 from tests.geometry.rigs import ideal_pixels, noisy, people_points, ring
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -81,7 +81,7 @@ def test_on_the_device_the_triton_kernel_is_the_torch_version_gradients_included
     pixels = noisy(ideal_pixels(points, ring(views).projections), 2.0).to(dtype).cuda()
     weights = (torch.rand(5000, views, generator=torch.Generator().manual_seed(1)) + 0.1).to(dtype).cuda()
     results = []
-    for engine in Engine:
+    for engine in Kernel:
         p, w = pixels.clone().requires_grad_(), weights.clone().requires_grad_()
         found = triangulate(p, projections, w, method=method, engine=engine)
         found.points.sum().backward()

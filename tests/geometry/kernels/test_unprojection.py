@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.geometry.kernels.unprojection import KINDS
-from mvpose.geometry.triangulation import Engine
+from mvpose.geometry.triangulation import Kernel
 from mvpose.models.fusion.canonical_frame import picture_units
 from mvpose.models.multiview import Views, open_views
 from mvpose.models.volumes.cube import Cube, about_vertical
@@ -56,8 +56,8 @@ def both_ways(features, weights, views, cube, kind, grad):
     """Volume and gradients of features and weights by the fused kernel, and by torch in double precision."""
     found = []
     for engine, dtype, where in (
-        (Engine.FUSED, torch.float32, (views, cube)),
-        (Engine.TORCH, torch.float64, in_double(views, cube)),
+        (Kernel.FUSED, torch.float32, (views, cube)),
+        (Kernel.TORCH, torch.float64, in_double(views, cube)),
     ):
         leaves = [t.detach().to(dtype).requires_grad_() for t in (features, weights) if t is not None]
         volume = unproject(leaves[0], *where, kind, *leaves[1:], engine=engine)
@@ -113,8 +113,8 @@ def test_what_is_no_number_in_a_picture_stays_so_in_every_voxel_that_shows_it_an
     for view in range(3):
         broken = features.clone()
         broken[0, view, 1, 3, 4] = torch.nan
-        fused = unproject(broken, views, cube, kind, weights, engine=Engine.FUSED)
-        plain = unproject(broken, views, cube, kind, weights, engine=Engine.TORCH)
+        fused = unproject(broken, views, cube, kind, weights, engine=Kernel.FUSED)
+        plain = unproject(broken, views, cube, kind, weights, engine=Kernel.TORCH)
         assert plain.isnan().any()
         assert torch.equal(fused.isnan(), plain.isnan())
 
@@ -167,13 +167,13 @@ def test_the_volume_lies_channels_last_in_memory_and_follows_low_precision_featu
 def test_no_gradient_is_lost_cameras_and_cube_that_want_one_go_through_torch():
     views, cube = scene()
     features, _ = random_features(2, 3, 4, 7, 9, "sum")
-    assert chosen_engine(features, views, cube) == Engine.FUSED
-    assert chosen_engine(features.double(), views, cube) == Engine.TORCH
+    assert chosen_engine(features, views, cube) == Kernel.FUSED
+    assert chosen_engine(features.double(), views, cube) == Kernel.TORCH
     moving = replace(cube, centre=cube.centre.clone().requires_grad_())
     unproject(features, views, moving, "softmax").square().sum().backward()
     assert moving.centre.grad.abs().min() > 0
     with torch.no_grad():
-        assert chosen_engine(features, views, moving) == Engine.FUSED
+        assert chosen_engine(features, views, moving) == Kernel.FUSED
     aimed = replace(views, projections=views.projections.clone().requires_grad_())
     unproject(features, aimed, cube, "softmax").square().sum().backward()
     assert aimed.projections.grad.abs().sum() > 0

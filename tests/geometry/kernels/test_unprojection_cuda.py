@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mvpose.geometry.kernels.unprojection import KINDS
-from mvpose.geometry.triangulation import Engine
+from mvpose.geometry.triangulation import Kernel
 from mvpose.models.multiview import open_views
 from mvpose.models.volumes.cube import Cube
 from mvpose.models.volumes.volumetric import unproject
@@ -105,7 +105,7 @@ def test_on_the_device_the_triton_kernel_is_the_torch_version_gradients_included
     weights = torch.rand(2, 4, channels, device="cuda") if kind.startswith("conf") else None
     grad = torch.randn(2, channels, 32, 32, 32, device="cuda")
     results = []
-    for engine in Engine:
+    for engine in Kernel:
         leaves = [t.clone().requires_grad_() for t in (features, weights) if t is not None]
         volume = unproject(leaves[0], views, cube, kind, *leaves[1:], engine=engine)
         volume.backward(grad)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose.models.fusion.canonical_frame import canonical_frame
-from mvpose.models.fusion.feature_transform import feature_transform, right_inverse
+from mvpose.models.fusion.canonical_fusion import feature_transform, right_inverse
 
 
 def features(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -33,8 +33,7 @@ from mvpose.rendering.photograph import draw_sensor, photograph
 from mvpose.rendering.renderer import renderer
 from mvpose.rendering.room import draw_room
 from mvpose.rendering.scene import _Placed
-from mvpose.rendering.views import FINER
-from mvpose.rendering.visibility import unhidden
+from mvpose.rendering.views import FINER, unhidden
 from mvpose.skeleton import BODY_JOINTS, HUMAN36M17, RENDERED
 from tests.rendering.conftest import assets  # noqa: F401
 

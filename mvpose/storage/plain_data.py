@@ -11,7 +11,10 @@ import io
 import pickle
 from typing import Any
 
+import h5py
 import numpy as np
+
+from mvpose.errors import ConfigError
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
@@ -131,3 +134,25 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     **{(module, "scalar"): _Call(_scalar) for module in _ARRAY_MODULES},
     **{(module, "_frombuffer"): _Call(_from_buffer) for module in _NUMERIC_MODULES},
 }
+
+
+MAX_BYTES = 2 << 30
+"""Of one array. What a file says of an array's size needs no room in it."""
+
+
+def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """The dataset of that name; ConfigError if there is none, if it is kept in other files, and above MAX_BYTES."""
+    found = group.get(name) if isinstance(group.get(name, getlink=True), (h5py.HardLink, h5py.SoftLink)) else None
+    if not isinstance(found, h5py.Dataset):
+        raise ConfigError(f"it has no dataset `{name}`.")
+    if found.external or found.is_virtual:
+        raise ConfigError(f"its `{name}` is kept in other files, which are never opened: write it into this one.")
+    if found.size is None or found.size * found.dtype.itemsize > MAX_BYTES:
+        raise ConfigError(f"its `{name}` has more than {MAX_BYTES >> 30} GiB, or no size.")
+    return found
+
+
+def strings(group: h5py.Group, name: str) -> list[str]:
+    """A dataset of text."""
+    values = np.asarray(dataset(group, name))
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
