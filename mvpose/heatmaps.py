@@ -100,7 +100,7 @@ def concentration_3d(
 def resized_points(
     points: Float[Tensor, "*batch 2"], size: tuple[int, int], new_size: tuple[int, int]
 ) -> Float[Tensor, "*batch 2"]:
-    """Where pixels of a picture of (width, height) `size` lie once it is resized: c goes to (c + 0.5) s - 0.5."""
+    """Where pixels of an image of (width, height) `size` lie once it is resized: c goes to (c + 0.5) s - 0.5."""
     scale = points.new_tensor([new_size[0] / size[0], new_size[1] / size[1]])
     return (points + 0.5) * scale - 0.5
 

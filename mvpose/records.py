@@ -22,7 +22,7 @@ Unit = Literal["m", "cm", "mm", "in"]
 class ClockKind(StrEnum):
     """What identifies a frame."""
 
-    NUMBER = "picture number"
+    NUMBER = "image number"
     TIME = "presentation time"
     VARYING = "presentation time at a varying rate"
     WALL = "wall time"
@@ -30,7 +30,7 @@ class ClockKind(StrEnum):
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When the frames of a video were taken, in whole ticks: picture numbers, or frame periods."""
+    """When the frames of a video were taken, in whole ticks: image numbers, or frame periods."""
 
     kind: ClockKind
     runs: tuple[tuple[int, int, int], ...]
@@ -53,7 +53,7 @@ class Video:
     stamp: str = ""
     """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
     stated_fps: float | None = None
-    """The rate in the file's header, which `fps` may overrule; None for pictures, and where it cannot be trusted."""
+    """The rate in the file's header, which `fps` may overrule; None for images, and where it cannot be trusted."""
     clock: FrameClock | None = None
     """What its frames are identified by; None: nobody asked."""
     shown: tuple[tuple[int, int, int], ...] = ()
@@ -89,7 +89,7 @@ class Video:
 
 Breaks = tuple[tuple[int, int], ...]
 """(frame, position on the clock in frame periods) of each frame that does not follow the one before it in time: the
-cameras were stopped between, or the pictures are single instants. What is between two breaks is one segment."""
+cameras were stopped between, or the images are single instants. What is between two breaks is one segment."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Scene:
     def keypoints(self, noise_px: float = 2.0) -> Keypoints2D:
         """What a detector would say: Gaussian noise of `noise_px` a coordinate on average, confidence falling with it.
 
-        The places of people are shuffled in every view and frame. A joint off the picture is missing.
+        The places of people are shuffled in every view and frame. A joint off the image is missing.
         """
         rng = np.random.default_rng([self.seed, 2])
         projected, before = self.rig.project(torch.from_numpy(self.joints))

@@ -83,7 +83,7 @@ _TRUNK_BONES = (
     ("neck", "right_shoulder"),
 )
 
-# The twelve joints that pictures agree on: no face (often blurred for privacy), no feet, nothing derived.
+# The twelve joints that images agree on: no face (often blurred for privacy), no feet, nothing derived.
 BODY_JOINTS = _LIMBS
 
 COCO17 = Skeleton("coco17", _FACE + _LIMBS, _LIMB_BONES + _FACE_BONES)

@@ -87,7 +87,7 @@ def test_guarded_no_gradient_reaches_the_second_view():
 def _spread_and_error_after_training(guarded, steps=400):
     """Two linear networks make poses of ever new noisy ones; unguarded, view 2's joints are its own pose's projection.
 
-    Returned: how far view 2's joints lie from its root in the picture, and how far view 1's pose falls from the true
+    Returned: how far view 2's joints lie from its root in the image, and how far view 1's pose falls from the true
     pixels of view 2, each over what it was before.
     """
     torch.manual_seed(0)

@@ -78,7 +78,7 @@ def test_gradients_of_soft_argmax_are_right():
 
 
 @pytest.mark.parametrize("new", [(16, 16), (256, 128), (64, 64)])
-def test_resizing_points_keeps_the_corners_of_the_picture(new):
+def test_resizing_points_keeps_the_corners_of_the_image(new):
     corners = torch.tensor([[-0.5, -0.5], [63.5, 63.5]])
     expected = torch.tensor([[-0.5, -0.5], [new[0] - 0.5, new[1] - 0.5]])
     assert torch.allclose(heatmaps.resized_points(corners, (64, 64), new), expected)

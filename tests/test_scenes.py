@@ -51,7 +51,7 @@ def test_left_is_left_of_where_the_person_goes():
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_people_are_within_the_pictures_most_of_the_time(make):
+def test_people_are_within_the_images_most_of_the_time(make):
     scene = make()
     _, seen = scene.rig.project(torch.from_numpy(scene.joints))
     pixels, _ = scene.rig.project(torch.from_numpy(scene.joints))

@@ -28,7 +28,7 @@ from mvpose.training.batches import CropView, sample_arrays, stacked
 RTMPOSE = "rtmpose"
 SURE, LEAST_CONFIDENCE = 0.5, 0.3
 THRESHOLD_SHARE = 6 / 256
-"""Of a crop's longer side: a view further from the point is an outlier. 15 px of the demo's 1080p pictures."""
+"""Of a crop's longer side: a view further from the point is an outlier. 15 px of the demo's 1080p images."""
 GREY = 128
 LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 

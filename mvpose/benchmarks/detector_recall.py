@@ -94,14 +94,14 @@ def found_in(sample: Sample, detector: Detector) -> Iterator[Found]:
     """What the detector makes of each view that shows most of the person."""
     own, theirs = sample.skeleton.indices(*BODY_JOINTS), detector.skeleton.indices(*BODY_JOINTS)
     pixels, _ = sample.rig.project(torch.from_numpy(np.nan_to_num(sample.xyz)))
-    for view, picture in enumerate(sample.pictures):
+    for view, image in enumerate(sample.images):
         visible = sample.visible[view, own] & sample.valid[own]
-        if picture.crop is None:
+        if image.crop is None:
             raise ConfigError(f"{sample.capture_id}: it has no crops; convert with --crops.side 256.")
         if visible.sum() >= MIN_SEEN:
             box = float((sample.box[view, 2:] - sample.box[view, :2]).max())
-            image = np.asarray(cv2.imdecode(np.frombuffer(picture.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
-            people = detector([image[None]])[0][0]
+            crop = np.asarray(cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
+            people = detector([crop[None]])[0][0]
             yield _nearest(people, theirs, pixels[view, own].numpy(), visible, box)
 
 

@@ -56,7 +56,7 @@ def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]
 
     def decode() -> list[list]:
         views = [view_frames(v, 0, frames, detector.chunk_frames) for v in capture.videos]
-        return [[view.pictures for view in chunk] for chunk in zip(*views, strict=True)]
+        return [[view.images for view in chunk] for chunk in zip(*views, strict=True)]
 
     chunks, decode_s = _timed(decode)
     found, detect_s = _timed(lambda: [detector(chunk) for chunk in chunks])

@@ -25,7 +25,7 @@ CAPTURES_A_FILE = 10_000
 
 
 class StandIn:
-    """Finds the same person, standing still, in every picture of the camera of its place among `ring4`'s four."""
+    """Finds the same person, standing still, in every image of the camera of its place among `ring4`'s four."""
 
     def __init__(self, config: DetectorConfig) -> None:
         scene = scenes.ring4(num_frames=1)
@@ -34,7 +34,7 @@ class StandIn:
         self.digest = digest("stand-in")
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """The person as the camera sees her, in the pixels of the pictures given."""
+        """The person as the camera sees her, in the pixels of the images given."""
         return [[self._person(v, frames.shape[2::-1][:2])] * len(frames) for v, frames in enumerate(views)]
 
     def _person(self, view: int, size: Sequence[int]) -> People:
@@ -78,6 +78,6 @@ def _moving_pattern(frames: int, size: tuple[int, int]) -> Iterator[UInt8[np.nda
     """A smoothed texture that moves a pixel a frame: it costs a decoder about what footage does."""
     width, height = size
     texture = np.random.default_rng(0).integers(0, 255, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
-    picture = texture.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
+    image = texture.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
     for frame in range(frames):
-        yield np.roll(picture, frame, axis=1)
+        yield np.roll(image, frame, axis=1)

@@ -76,7 +76,7 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Draw samples with their joints, every so many, into one picture."""
+    """Draw samples with their joints, every so many, into one image."""
 
     table: tyro.conf.Positional[str]
     """File, folder or s3:// URI of a table of samples."""

@@ -173,7 +173,7 @@ def _page(label: str, found: Evaluation, tables: list[TruthTable], count: int) -
     try:
         return evaluation_page(label, found, worst_samples(found, tables, count))
     except (VideoError, DatasetError, OSError) as error:
-        return evaluation_page(label, found, [], f"Their pictures cannot be read again: {error}")
+        return evaluation_page(label, found, [], f"Their images cannot be read again: {error}")
 
 
 def _centroids(uri: str | None) -> np.ndarray | None:

@@ -85,7 +85,7 @@ def run(command: Tune) -> int:
         _search(command, sweep_id)
     trials = ended_trials(output)
     print(trials_markdown(trials, command.space), end="")
-    print(f"Table and pictures: {join(output, TABLE)}, parallel.png, importance.png")
+    print(f"Table and images: {join(output, TABLE)}, parallel.png, importance.png")
     if command.retrain_epochs or command.register:
         model = _best_model(command, trials[0], sweep_id)
         print(f"Best network: {join(model, 'model')}")
@@ -96,7 +96,7 @@ def run(command: Tune) -> int:
 
 
 def _search(command: Tune, sweep_id: str) -> None:
-    """The sweep within its run, of which each trial's run is a child; then its table and pictures."""
+    """The sweep within its run, of which each trial's run is a child; then its table and images."""
     config, store = command.training(), command.tracking
     settings = flatten(config) | flatten(command.space, "space.") | flatten(command.sweep, "sweep.")
     tracking.start_run(

@@ -37,7 +37,7 @@ class View:
     run: tyro.conf.Positional[tuple[str, ...]] = ()
     """Outputs of `mvpose reconstruct`, one or several."""
     output: str | None = None
-    """Where the pictures and the index go; without it the folder `view` (or `view_filtered`) of the run. The pages of
+    """Where the images and the index go; without it the folder `view` (or `view_filtered`) of the run. The pages of
     several runs go to their own folders, and the index of all goes here."""
     filtered: bool = False
     """Show the filtered poses, not the raw ones."""
@@ -46,7 +46,7 @@ class View:
 
 
 def run(command: View) -> int:
-    """Print where the pages and the pictures are; they are made anew only when the run has changed."""
+    """Print where the pages and the images are; they are made anew only when the run has changed."""
     if not command.run:
         raise ConfigError("say which run: mvpose view RUN")
     several = len(command.run) > 1

@@ -1,4 +1,4 @@
-"""Cutting the person out of each picture of a sample, so that training reads no full frames."""
+"""Cutting the person out of each image of a sample, so that training reads no full frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.frames import probe, read_frames
-from mvpose.footage.video.image_folder import read_picture
+from mvpose.footage.video.image_folder import read_image
 
 # Reading on costs less than seeking up to about a key-frame interval of common footage.
 READ_ON_FRAMES = 64
@@ -21,10 +21,10 @@ READ_ON_FRAMES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How people are cut out of the pictures."""
+    """How people are cut out of the images."""
 
     side: int = 0
-    """Pixels of a crop's side; 0 keeps the pictures where they are and stores but their locations."""
+    """Pixels of a crop's side; 0 keeps the images where they are and stores but their locations."""
     margin: float = 1.5
     """Side of the square cut out, in sides of the box about the joints."""
     quality: int = 90
@@ -35,7 +35,7 @@ def cropped_samples(samples: Iterable[Sample], config: CropConfig) -> Iterator[S
     """The samples with encoded square crops, and cameras and boxes told in their pixels; the lens stays in them.
 
     Views without a box are dropped, and samples that lose all views with them. Reads videos forwards, so that samples
-    should come in the order of their frames. VideoError where a picture cannot be read.
+    should come in the order of their frames. VideoError where an image cannot be read.
     """
     with ExitStack() as stack:
         readers: dict[str, VideoReader] = {}
@@ -45,9 +45,9 @@ def cropped_samples(samples: Iterable[Sample], config: CropConfig) -> Iterator[S
             )
             if not len(boxed.rig):
                 continue
-            for picture in boxed.pictures:
-                if picture.frame >= 0 and picture.uri not in readers:
-                    readers[picture.uri] = stack.enter_context(closing(VideoReader(picture.uri)))
+            for image in boxed.images:
+                if image.frame >= 0 and image.uri not in readers:
+                    readers[image.uri] = stack.enter_context(closing(VideoReader(image.uri)))
             yield _cropped(boxed, readers, config)
 
 
@@ -82,21 +82,21 @@ class VideoReader:
 
 def _cropped(sample: Sample, readers: dict[str, VideoReader], config: CropConfig) -> Sample:
     origin, extent = _squares(sample.box, config.margin)
-    pictures = []
-    for picture, (left, top), side in zip(sample.pictures, origin, extent, strict=True):
-        whole = read_picture(picture.uri) if picture.frame < 0 else readers[picture.uri].frame(picture.frame)
+    images = []
+    for image, (left, top), side in zip(sample.images, origin, extent, strict=True):
+        whole = read_image(image.uri) if image.frame < 0 else readers[image.uri].frame(image.frame)
         part = _cut(whole, int(left), int(top), int(side))
         # Both keep pixel areas: a pixel centre c goes to (c + 0.5) s - 0.5, as `CameraRig.resized` has it.
         method = cv2.INTER_AREA if side > config.side else cv2.INTER_LINEAR
         small = cv2.resize(part, (config.side, config.side), interpolation=method)
         _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, config.quality])
-        pictures.append(SampleImage(picture.uri, picture.frame, data.tobytes()))
+        images.append(SampleImage(image.uri, image.frame, data.tobytes()))
     scale = config.side / extent
     size = torch.full((len(extent), 2), config.side)
     rig = sample.rig.cropped(torch.from_numpy(origin).to(sample.rig.centre), size)
     rig = rig.resized(torch.from_numpy(np.stack([scale, scale], axis=-1)).to(rig.focal), size)
     corners = (sample.box.reshape(-1, 2, 2) - origin[:, None] + 0.5) * scale[:, None, None] - 0.5
-    return replace(sample, rig=rig, pictures=tuple(pictures), box=corners.reshape(-1, 4))
+    return replace(sample, rig=rig, images=tuple(images), box=corners.reshape(-1, 4))
 
 
 def _squares(box: Float[np.ndarray, "V 4"], margin: float) -> tuple[Float[np.ndarray, "V 2"], Float[np.ndarray, " V"]]:
@@ -107,7 +107,7 @@ def _squares(box: Float[np.ndarray, "V 4"], margin: float) -> tuple[Float[np.nda
 
 
 def _cut(image: UInt8[np.ndarray, "H W 3"], left: int, top: int, side: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A square of a picture, black where the picture ends."""
+    """A square of an image, black where the image ends."""
     out = np.zeros((side, side, 3), np.uint8)
     part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     down, right = max(-top, 0), max(-left, 0)

@@ -142,7 +142,7 @@ def draw_detections(
 ) -> Detections:
     """What the detector would say of n views of a person whose joints are at `pixels` (of any scale).
 
-    A joint is missed where the person is, where it is not `inside` the picture, where its confidence falls below
+    A joint is missed where the person is, where it is not `inside` the image, where its confidence falls below
     `least_confidence` (0.3 is what reconstruction asks for), and where the detector has no such joint.
     """
     measured = np.array([part_of(joint) in noise.parts for joint in skeleton.joints])
@@ -174,7 +174,7 @@ def draw_detections(
 
 
 def box_side(pixels: Float[np.ndarray, "n J 2"], inside: Bool[np.ndarray, "n J"]) -> Float[np.ndarray, " n"]:
-    """The longer side of the box about the joints on the picture; 0 where there are none."""
+    """The longer side of the box about the joints on the image; 0 where there are none."""
     low = np.where(inside[..., None], pixels, np.inf).min(axis=1)
     high = np.where(inside[..., None], pixels, -np.inf).max(axis=1)
     return np.maximum((high - low).max(axis=-1), 0.0)

@@ -34,7 +34,7 @@ class Human36M:
     stride: int = 5
     """Of the original: take every n-th frame (5 is what the other layouts hold)."""
     undistorted: bool = False
-    """Of labels: use the pictures in `imageSequence-undistorted`."""
+    """Of labels: use the images in `imageSequence-undistorted`."""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
-"""Human3.6M as pictures and two pickled lists, the form of H36M-Toolbox that cross-view fusion made common.
+"""Human3.6M as images and two pickled lists, the form of H36M-Toolbox that cross-view fusion made common.
 
     images/s_09_act_05_subact_02_ca_01/s_09_act_05_subact_02_ca_01_000001.jpg       (frame + 1)
-    annot/h36m_train.pkl, annot/h36m_validation.pkl     a list of dicts, one a picture:
+    annot/h36m_train.pkl, annot/h36m_validation.pkl     a list of dicts, one an image:
         image, subject (9), action (5), subaction (2), camera_id (0..3), image_id (frame + 1), box (l t r b)
         camera: R, T (the camera *centre*, mm: x_camera = R (x - T)), fx, fy, cx, cy, k (k1 k2 k3), p (p1 p2)
         joints_3d_camera (17 3): D3_Positions_mono, in mm, in the camera's axes
@@ -42,37 +42,37 @@ def shards(folder: str) -> list[str]:
 def read(folder: str, shard: str) -> Iterator[Sample]:
     """Samples of one file, capture by capture."""
     uri = join(folder, "annot", f"{shard}.pkl")
-    pictures = read_pickle(uri)
+    entries = read_pickle(uri)
     with told_with(uri):
-        if not isinstance(pictures, list):
-            raise DatasetError("it holds no list of pictures.")
-        pictures.sort(key=_order)
-        for (subject, action, trial), some in itertools.groupby(pictures, key=lambda p: _order(p)[:3]):
+        if not isinstance(entries, list):
+            raise DatasetError("it holds no list of images.")
+        entries.sort(key=_order)
+        for (subject, action, trial), some in itertools.groupby(entries, key=lambda p: _order(p)[:3]):
             yield from _capture(join(folder, "images"), subject, action, trial, list(some))
 
 
-def _order(picture: dict[str, Any]) -> tuple[int, int, int, int, int]:
+def _order(entry: dict[str, Any]) -> tuple[int, int, int, int, int]:
     keys = ("subject", "action", "subaction", "image_id", "camera_id")
-    subject, action, trial, image, camera = (int(picture[key]) for key in keys)
+    subject, action, trial, image, camera = (int(entry[key]) for key in keys)
     return subject, action, trial, image, camera
 
 
-def _capture(images: str, subject: int, action: int, trial: int, pictures: list[dict[str, Any]]) -> Iterator[Sample]:
+def _capture(images: str, subject: int, action: int, trial: int, entries: list[dict[str, Any]]) -> Iterator[Sample]:
     if action not in facts.ACTIONS:
         raise DatasetError(f"it has action {action}; Human3.6M's are 2 to 16.")
-    rig = _rig(pictures)
+    rig = _rig(entries)
     views = {name: i for i, name in enumerate(rig.names)}
-    by_frame = [list(p) for _, p in itertools.groupby(pictures, key=lambda p: int(p["image_id"]))]
+    by_frame = [list(p) for _, p in itertools.groupby(entries, key=lambda p: int(p["image_id"]))]
     count = len(by_frame)
     box, recorded = np.full((count, len(views), 4), np.nan), np.zeros((count, len(views)), bool)
     xyz, where = np.empty((count, 17, 3)), {}
     for i, some in enumerate(by_frame):
         xyz[i] = _agreed([_world_mm(p) for p in some], some[0]["image"]) * facts.METRES
-        for picture in some:
-            view = views[_camera_name(picture)]
+        for entry in some:
+            view = views[_camera_name(entry)]
             recorded[i, view] = True
-            box[i, view] = array(picture["box"], (4,), "box")
-            where[int(picture["image_id"]) - 1, rig.names[view]] = SampleImage(join(images, str(picture["image"])))
+            box[i, view] = array(entry["box"], (4,), "box")
+            where[int(entry["image_id"]) - 1, rig.names[view]] = SampleImage(join(images, str(entry["image"])))
     labels = Labels(
         frame=np.array([int(some[0]["image_id"]) - 1 for some in by_frame]),
         position=np.arange(count),
@@ -85,15 +85,15 @@ def _capture(images: str, subject: int, action: int, trial: int, pictures: list[
     yield from scene_samples(scene, labels, lambda f: {name: where.get((f, name), nowhere) for name in views})
 
 
-def _camera_name(picture: dict[str, Any]) -> str:
-    camera = int(picture["camera_id"])
+def _camera_name(entry: dict[str, Any]) -> str:
+    camera = int(entry["camera_id"])
     if not 0 <= camera < len(facts.CAMERAS):
         raise DatasetError(f"it has camera_id {camera}; they go from 0 to 3.")
     return facts.CAMERAS[camera]
 
 
-def _rig(pictures: list[dict[str, Any]]) -> CameraRig:
-    first = {_camera_name(p): p["camera"] for p in reversed(pictures)}
+def _rig(entries: list[dict[str, Any]]) -> CameraRig:
+    first = {_camera_name(p): p["camera"] for p in reversed(entries)}
     cameras = []
     for name in sorted(first, key=facts.CAMERAS.index):
         camera = first[name]
@@ -109,17 +109,17 @@ def _rig(pictures: list[dict[str, Any]]) -> CameraRig:
     return facts.rig_of(cameras)
 
 
-def _world_mm(picture: dict[str, Any]) -> Float[np.ndarray, "17 3"]:
-    joints = array(picture["joints_3d_camera" if "joints_3d_camera" in picture else "joints_3d"], (17, 3), "joints_3d")
-    camera = picture["camera"]
+def _world_mm(entry: dict[str, Any]) -> Float[np.ndarray, "17 3"]:
+    joints = array(entry["joints_3d_camera" if "joints_3d_camera" in entry else "joints_3d"], (17, 3), "joints_3d")
+    camera = entry["camera"]
     return joints @ array(camera["R"], (3, 3), "R") + array(camera["T"], (3,), "T")
 
 
-def _agreed(seen: list[Float[np.ndarray, "17 3"]], picture: str) -> Float[np.ndarray, "17 3"]:
+def _agreed(seen: list[Float[np.ndarray, "17 3"]], entry: str) -> Float[np.ndarray, "17 3"]:
     apart = max(np.linalg.norm(joints - seen[0], axis=-1).max() for joints in seen)
     if apart > AGREEMENT_MM:
         raise DatasetError(
-            f"the cameras of {picture} put a joint {apart:.0f} mm apart: its joints are those of the universal "
+            f"the cameras of {entry} put a joint {apart:.0f} mm apart: its joints are those of the universal "
             "skeleton (D3_Positions_mono_universal), wrong in scale. Make the file again from D3_Positions_mono."
         )
     return seen[0]

@@ -23,12 +23,12 @@ ACTIONS = {
     9: "Sitting", 10: "SittingDown", 11: "Smoking", 12: "TakingPhoto", 13: "Waiting", 14: "Walking", 15: "WalkingDog",
     16: "WalkingTogether",
 }  # fmt: skip
-"""By the number in `metadata.xml` and in picture names (`act_07`). 1 is `_ALL`, a calibration take."""
+"""By the number in `metadata.xml` and in image names (`act_07`). 1 is `_ALL`, a calibration take."""
 ACTION_ALIASES = {"WalkTogether": "WalkingTogether", "WalkDog": "WalkingDog", "Photo": "TakingPhoto"}
 """The delivered files name some actions of some subjects differently."""
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
-"""Ground truth shifted against the pictures (absolute errors suffer, relative ones do not)."""
+"""Ground truth shifted against the images (absolute errors suffer, relative ones do not)."""
 NO_VIDEO = {"S11/Directions-2": ("54138969",)}
 """Videos that are damaged as delivered."""
 

@@ -1,4 +1,4 @@
-"""Human3.6M as `processed/` pictures and one labels file, the form that learnable triangulation made common.
+"""Human3.6M as `processed/` images and one labels file, the form that learnable triangulation made common.
 
     processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg        (frame + 1; every fifth frame is there)
     extra/human36m-multiview-labels-GTbboxes.npy                        a pickled dict:
@@ -6,7 +6,7 @@
         cameras[subject, camera]: R, t (mm; x_camera = R x + t), K, dist (k1 k2 p1 p2 k3)
         table: subject_idx, action_idx, frame_idx, keypoints (17 3) in mm, bbox_by_camera_tlbr (4 4)
 
-A box of height 0 stands for a view that is not there. The pictures are distorted by Human3.6M's tangential form, unless
+A box of height 0 stands for a view that is not there. The images are distorted by Human3.6M's tangential form, unless
 they were undistorted to `imageSequence-undistorted`, with the same K.
 """
 
@@ -64,10 +64,10 @@ def read(folder: str, shard: str, undistorted: bool) -> Iterator[Sample]:
         found = _labels_of(rows)
     images = join(folder, "processed", subject, action_trial, "imageSequence" + "-undistorted" * undistorted)
 
-    def pictures(frame: int) -> dict[str, SampleImage]:
+    def frame_images(frame: int) -> dict[str, SampleImage]:
         return {camera: SampleImage(join(images, camera, f"img_{frame + 1:06d}.jpg")) for camera in rig.names}
 
-    yield from scene_samples(facts.scene_of(subject, action, trial, rig), found, pictures)
+    yield from scene_samples(facts.scene_of(subject, action, trial, rig), found, frame_images)
 
 
 def labels_file(folder: str) -> str:

@@ -96,7 +96,7 @@ class MpiInf3dhp:
         )
         unpacked = is_folder(join(place, "imageFrames"))
 
-        def pictures(frame: int) -> dict[str, SampleImage]:
+        def images(frame: int) -> dict[str, SampleImage]:
             if unpacked:
                 return {
                     c: SampleImage(join(place, "imageFrames", f"video_{c}", f"frame_{frame + 1:06d}.jpg"))
@@ -105,7 +105,7 @@ class MpiInf3dhp:
             return {c: SampleImage(join(place, "imageSequence", f"video_{c}.avi"), frame) for c in names}
 
         labels = Labels(frame=frames, position=frames, xyz=xyz[frames])
-        yield from scene_samples(scene, labels, pictures)
+        yield from scene_samples(scene, labels, images)
 
 
 def _rig(uri: str, names: tuple[str, ...]) -> CameraRig:

@@ -82,8 +82,8 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
             skeleton=MPI_INF_3DHP17,
         )
         labels = Labels(frame=np.array([frame]), position=np.array([position]), xyz=xyz[frame][None])
-        picture = SampleImage(join(place, "imageSequence", f"img_{frame + 1:06d}.jpg"))
-        yield from scene_samples(scene, labels, lambda _, picture=picture: {"0": picture})
+        image = SampleImage(join(place, "imageSequence", f"img_{frame + 1:06d}.jpg"))
+        yield from scene_samples(scene, labels, lambda _, image=image: {"0": image})
 
 
 def _joints(file: h5py.File, name: str, width: int) -> Float[np.ndarray, "T 17 w"]:

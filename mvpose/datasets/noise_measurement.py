@@ -146,11 +146,11 @@ def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
     inside = (before & sample.rig.inside(pixels)).numpy()
     in_camera = sample.rig.camera_from_world.apply(xyz[None].expand(len(sample.rig), -1, -1)).numpy()
     angle, side = view_angle(in_camera, skeleton), (sample.box[:, 2:] - sample.box[:, :2]).max(axis=1)
-    for view, picture in enumerate(sample.pictures):
-        if picture.crop is None:
+    for view, image in enumerate(sample.images):
+        if image.crop is None:
             raise ConfigError(f"{sample.capture_id}: it has no crops; convert with --crops.side 256.")
-        image = np.asarray(cv2.imdecode(np.frombuffer(picture.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
-        people = detector([image[None]])[0][0]
+        crop = np.asarray(cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
+        people = detector([crop[None]])[0][0]
         truth, here = pixels[view].numpy(), inside[view]
         found, confidence, swapped, apart = _matched(
             people.xy[:, theirs].astype(np.float64), people.confidence[:, theirs], truth, here, side[view], skeleton

@@ -87,17 +87,17 @@ class Panoptic:
             skeleton=PANOPTIC19,
             fps=30000 / 1001,
         )
-        as_pictures = is_folder(join(place, "hdImgs"))
+        as_images = is_folder(join(place, "hdImgs"))
 
-        def pictures(frame: int) -> dict[str, SampleImage]:
-            if as_pictures:
+        def images(frame: int) -> dict[str, SampleImage]:
+            if as_images:
                 return {c: SampleImage(join(place, "hdImgs", c, f"{c}_{frame:08d}.jpg")) for c in rig.names}
             return {c: SampleImage(join(place, "hdVideos", f"hd_{c}.mp4"), frame) for c in rig.names}
 
         for position, (frame, uri) in enumerate(_annotations(place)):
             if position % self.interval == 0:
                 labels = _bodies(uri, frame, position)
-                yield from scene_samples(scene, labels, pictures)
+                yield from scene_samples(scene, labels, images)
 
 
 def split_of(sequence: str) -> str:

@@ -138,7 +138,7 @@ MISLABELLED_ACTIONS = {
     "Smoke": "TakingPhoto", "Wait": "Waiting", "WalkDog": "Walking", "Walk": "WalkingDog", "WalkTwo": "WalkingTogether",
 }  # fmt: skip
 """What the per-action columns printed by the code of cross-view fusion and AdaFuse really are: their table of names
-goes by another order than `metadata.xml`, whose numbers the pictures carry."""
+goes by another order than `metadata.xml`, whose numbers the images carry."""
 
 
 def protocol_named(name: str) -> Protocol:

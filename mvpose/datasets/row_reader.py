@@ -34,7 +34,7 @@ class RowReader:
     """Rows of a table numbered from 0, file by file. Opening reads the files' footers alone."""
 
     def __init__(self, uri: str, kept_groups: int = 16) -> None:
-        """`kept_groups` bounds memory: a group is some hundred rows with their pictures.
+        """`kept_groups` bounds memory: a group is some hundred rows with their images.
 
         DatasetError where there is no table, or its files have different joint sets.
         """
@@ -78,7 +78,7 @@ class RowReader:
     def digest(self) -> str:
         """SHA-256 (hex) of the files' names and footers: sizes, offsets and extremes of every column.
 
-        A table that was copied has the same, one whose content changed another, and no picture is read for it.
+        A table that was copied has the same, one whose content changed another, and no image is read for it.
         """
         root = absolute(self.uri)
         parts = [(absolute(f.uri).removeprefix(root), f.footer.to_dict()) for f in self._files]

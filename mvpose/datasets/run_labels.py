@@ -34,7 +34,7 @@ class FinishedRun:
     min_joints: int = 12
     """Poses with fewer such joints are left out."""
     every: int = 1
-    """Every so many frames of a capture: neighbours are nearly the same picture."""
+    """Every so many frames of a capture: neighbours are nearly the same image."""
     split: str = TRAIN
 
     def __post_init__(self) -> None:
@@ -75,11 +75,11 @@ class FinishedRun:
         if blind := [video.camera for video in videos if not video.uri]:
             raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
 
-        def pictures(frame: int) -> dict[str, SampleImage]:
+        def images(frame: int) -> dict[str, SampleImage]:
             own = [int(v.frames_of(np.array([frame]))[0]) for v in videos]
             return {v.camera: SampleImage(v.uri, number) for v, number in zip(videos, own, strict=True)}
 
-        return scene_samples(scene, self._labels(poses, videos), pictures)
+        return scene_samples(scene, self._labels(poses, videos), images)
 
     def _labels(self, poses: Poses3D, videos: Sequence[Video]) -> Labels:
         sure = (poses.num_views >= self.min_views) & (np.nan_to_num(poses.error_px, nan=np.inf) <= self.max_error_px)

@@ -19,12 +19,12 @@ TRAIN, VALIDATION, TEST, NEITHER = "train", "validation", "test", ""
 
 @dataclass(frozen=True)
 class SampleImage:
-    """One camera's picture: where it is, or the person cut out of it."""
+    """One camera's image: where it is, or the person cut out of it."""
 
     uri: str = ""
-    """A picture, or a video of which `frame` is meant; empty where there is but the crop."""
+    """An image, or a video of which `frame` is meant; empty where there is but the crop."""
     frame: int = -1
-    """Frame of the video; -1 where `uri` is a picture."""
+    """Frame of the video; -1 where `uri` is an image."""
     crop: bytes | None = None
     """JPEG or PNG. Where there is one, the sample's camera and box are told in its pixels."""
 
@@ -46,14 +46,14 @@ class Sample:
     damaged: bool
     """Ground truth known to be wrong."""
     rig: CameraRig
-    """Cameras of the pictures as they are stored, distortion included."""
-    pictures: tuple[SampleImage, ...]
+    """Cameras of the images as they are stored, distortion included."""
+    images: tuple[SampleImage, ...]
     xyz: Float[np.ndarray, "J 3"]
     """World, metres, Z up; NaN where the dataset has no joint."""
     visible: Bool[np.ndarray, "V J"]
-    """Known to be in the picture. Datasets without annotated occlusion count a hidden joint as visible."""
+    """Known to be in the image. Datasets without annotated occlusion count a hidden joint as visible."""
     box: Float[np.ndarray, "V 4"]
-    """left, top, right, bottom in pixels; NaN where the person is not in the picture."""
+    """left, top, right, bottom in pixels; NaN where the person is not in the image."""
     skeleton: Skeleton
     fps: float = math.nan
     """Frames per second of the full-rate recording; NaN where nobody said."""
@@ -70,7 +70,7 @@ class Sample:
         return replace(
             self,
             rig=self.rig.select(tuple(cameras)),
-            pictures=tuple(self.pictures[i] for i in chosen),
+            images=tuple(self.images[i] for i in chosen),
             visible=self.visible[chosen],
             box=self.box[chosen],
         )
@@ -102,15 +102,15 @@ class Labels:
     person: Int[np.ndarray, " N"] | None = None
     """None where the scene has one person."""
     box: Float[np.ndarray, "N V 4"] | None = None
-    """None where the dataset has no boxes: then those about the joints in the picture are taken."""
+    """None where the dataset has no boxes: then those about the joints in the image are taken."""
     recorded: Bool[np.ndarray, "N V"] | None = None
     """Which cameras recorded the frame; None where all did."""
 
 
 def scene_samples(
-    scene: SampleScene, labels: Labels, pictures: Callable[[int], Mapping[str, SampleImage]]
+    scene: SampleScene, labels: Labels, images: Callable[[int], Mapping[str, SampleImage]]
 ) -> Iterator[Sample]:
-    """Samples of a scene in the order of its labels. `pictures(frame)` names the picture of each camera.
+    """Samples of a scene in the order of its labels. `images(frame)` names the image of each camera.
 
     Annotations without any joint, and those that fewer than one camera recorded, are left out.
     """
@@ -126,7 +126,7 @@ def scene_samples(
             continue
         if present not in rigs:
             rigs[present] = scene.rig.select(present)
-        by_camera = pictures(int(labels.frame[i]))
+        by_camera = images(int(labels.frame[i]))
         yield Sample(
             capture_id=scene.capture_id,
             frame=int(labels.frame[i]),
@@ -137,7 +137,7 @@ def scene_samples(
             split=scene.split,
             damaged=scene.damaged,
             rig=rigs[present],
-            pictures=tuple(by_camera[name] for name in present),
+            images=tuple(by_camera[name] for name in present),
             xyz=labels.xyz[i],
             visible=visible[i, views],
             box=box[i, views],
@@ -149,7 +149,7 @@ def scene_samples(
 def observed(
     rig: CameraRig, xyz: Float[np.ndarray, "N J 3"]
 ) -> tuple[Bool[np.ndarray, "N V J"], Float[np.ndarray, "N V 4"]]:
-    """Which joints fall into each picture, in front of its camera, and the box about those (NaN without any)."""
+    """Which joints fall into each image, in front of its camera, and the box about those (NaN without any)."""
     valid = np.all(np.isfinite(xyz), axis=-1)
     pixels, seen = rig.project(torch.from_numpy(np.where(valid[..., None], xyz, 0.0)))
     visible = (seen & rig.inside(pixels)).numpy().swapaxes(0, 1) & valid[:, None]

@@ -7,15 +7,15 @@
 | person | int32 | lasts throughout a capture |
 | damaged | bool | ground truth known to be wrong |
 | camera | list<string> | names of the V cameras of the row; all lists over views have this order |
-| uri, uri_frame, crop | list<string>, list<int64>, list<binary> | picture, or video and its frame; or crop |
-| focal, centre | list<double[2]> | pixels of the picture stored (of the crop, where there is one) |
+| uri, uri_frame, crop | list<string>, list<int64>, list<binary> | image, or video and its frame; or crop |
+| focal, centre | list<double[2]> | pixels of the image stored (of the crop, where there is one) |
 | size | list<int32[2]> | width, height |
 | lens_model, lens_coefficients | list<string>, list<double[12]> | as in mvpose.geometry.lens |
 | rotation, translation | list<double[9]>, list<double[3]> | camera_from_world, row by row; metres |
 | x, y, z | float[J] | world, metres, Z up; NaN where the dataset has no joint |
 | valid | bool[J] | which joints it has |
-| visible | list<bool[J]> | by view: known to be in the picture |
-| box | list<float[4]> | by view: left, top, right, bottom in pixels; NaN where the person is not in the picture |
+| visible | list<bool[J]> | by view: known to be in the image |
+| box | list<float[4]> | by view: left, top, right, bottom in pixels; NaN where the person is not in the image |
 
 Pixel centres are whole numbers, the top-left one (0, 0). File metadata (JSON under the key `mvpose`): schema, schema
 version, dataset, unit, up axis, skeleton, joints, bones; fps, of the full-rate recording, where it is known.
@@ -107,9 +107,9 @@ def samples_to_table(samples: Sequence[Sample], skeleton: Skeleton, dataset: str
     }
     arrays = {
         **{name: [_key(s, name) for s in samples] for name in KEY_COLUMNS},
-        "uri": [[p.uri for p in s.pictures] for s in samples],
-        "uri_frame": [[p.frame for p in s.pictures] for s in samples],
-        "crop": [[p.crop for p in s.pictures] for s in samples],
+        "uri": [[p.uri for p in s.images] for s in samples],
+        "uri_frame": [[p.frame for p in s.images] for s in samples],
+        "crop": [[p.crop for p in s.images] for s in samples],
         "lens_model": [[str(m) for m in s.rig.lens.models] for s in samples],
         **{name: _lists_over_views(schema.field(name).type, rows, ends) for name, rows in views.items()},
         **{axis: _fixed(schema.field(axis).type, xyz[..., i]) for i, axis in enumerate("xyz")},
@@ -144,7 +144,7 @@ def samples_from_table(table: pa.Table) -> Iterator[Sample]:
             capture_id=texts["capture"][i],
             **{name: texts[name][i] for name in KEY_COLUMNS if name not in ("capture", "camera")},
             rig=_rig(texts["camera"][i], texts["lens_model"][i], {n: v[views] for n, v in flat.items()}, rigs),
-            pictures=tuple(
+            images=tuple(
                 SampleImage(*p) for p in zip(texts["uri"][i], texts["uri_frame"][i], texts["crop"][i], strict=True)
             ),
             xyz=xyz[i].astype(np.float64),

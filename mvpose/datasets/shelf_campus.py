@@ -6,7 +6,7 @@
     CampusSeq1/calibration_campus.json  the same
     CampusSeq1/Camera0/campus4-c0-00350.png     360 x 288
 
-Frame i of the pictures is entry i of the cells, counted from 0. Z is up.
+Frame i of the images is entry i of the cells, counted from 0. Z is up.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SHELF14 = Skeleton(
 class _Facts:
     cameras: int
     size: tuple[int, int]
-    picture: str
+    image: str
     test_frames: tuple[range, ...]
 
 
@@ -87,9 +87,9 @@ class ShelfCampus:
         position = np.unique(frames, return_inverse=True)[1]
         tested = np.isin(frames, np.concatenate([np.array(r) for r in facts.test_frames]))
 
-        def pictures(frame: int) -> dict[str, SampleImage]:
+        def images(frame: int) -> dict[str, SampleImage]:
             return {
-                c: SampleImage(join(self.folder, f"Camera{c}", facts.picture.format(camera=c, frame=frame)))
+                c: SampleImage(join(self.folder, f"Camera{c}", facts.image.format(camera=c, frame=frame)))
                 for c in rig.names
             }
 
@@ -107,7 +107,7 @@ class ShelfCampus:
             )
             part = slice(start, stop)
             labels = Labels(frame=frames[part], position=position[part], person=people[part], xyz=xyz[part])
-            yield from scene_samples(scene, labels, pictures)
+            yield from scene_samples(scene, labels, images)
 
 
 def _actors(uri: str) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "N 14 3"]]:

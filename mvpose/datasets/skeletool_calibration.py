@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mvpose.datasets.files import DatasetError, array
-from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, picture_size
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, image_size
 
 HEADER = "Skeletool Camera Calibration File V1.0"
 _KEYS = ("name", "sensor", "size", "animated", "intrinsic", "extrinsic", "radial")
@@ -39,7 +39,7 @@ def _camera(block: list[list[str]]) -> FileCamera:
     pose = array(values["extrinsic"], (4, 4), f"the extrinsic of camera {name}")
     return FileCamera(
         name=name,
-        size=picture_size(values["size"], f"the size of camera {name}"),
+        size=image_size(values["size"], f"the size of camera {name}"),
         matrix=array(values["intrinsic"], (4, 4), f"the intrinsic of camera {name}")[:3, :3],
         distortion=(),
         rotation=pose[:3, :3],

@@ -30,7 +30,7 @@ class Statistics:
     valid_share: float
     """Of joints, those that the dataset has."""
     visible_share: float
-    """Of views of valid joints, those in the picture."""
+    """Of views of valid joints, those in the image."""
     extent_m: tuple[float, float]
     """5th and 95th percentile of a person's largest side: near 2 m, or units are wrong."""
     height_m: tuple[float, float]

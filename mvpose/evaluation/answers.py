@@ -35,7 +35,7 @@ class Answers:
     """N samples as one method answered them."""
 
     samples: list[Sample]
-    """Without their pictures."""
+    """Without their images."""
     joints: Float[np.ndarray, "N K 3"]
     """World, metres; NaN for a joint without an answer."""
     skeleton: Skeleton
@@ -45,14 +45,14 @@ class Answers:
     most: Bool[np.ndarray, " N"]
     """Whether these are the most views that the method was asked to use of the sample."""
     jdr: Float[np.ndarray, " N"]
-    """Joint detection rate in the pictures; NaN where the method tells nothing in 2D."""
+    """Joint detection rate in the images; NaN where the method tells nothing in 2D."""
     notes: tuple[str, ...] = ()
     """What of the truth could not be asked for."""
 
 
-def without_pictures(sample: Sample) -> Sample:
+def without_images(sample: Sample) -> Sample:
     """What is kept of a sample once it is answered: megabytes less."""
-    return replace(sample, pictures=())
+    return replace(sample, images=())
 
 
 def rows_of(

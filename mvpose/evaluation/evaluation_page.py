@@ -33,7 +33,7 @@ MEANINGS = (
     ),
     (
         "JDR, PSS",
-        "Share of 2D joints within half a head (a tenth of the crop) in the pictures. PSS: whether prediction and "
+        "Share of 2D joints within half a head (a tenth of the crop) in the images. PSS: whether prediction and "
         "truth fall into the same cluster of poses.",
     ),
     (
@@ -51,7 +51,7 @@ MEANINGS = (
 
 
 def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], trouble: str = "") -> str:
-    """The page as HTML, pictures within. `trouble` says why the worst samples cannot be shown."""
+    """The page as HTML, images within. `trouble` says why the worst samples cannot be shown."""
     estimates, subject = evaluation.estimates, evaluation.subject
     head = {"MPJPE_mm": 1000 * estimates["mpjpe_m"].mean if "mpjpe_m" in estimates else float("nan")}
     for label, name in (("relative_mm", "mpjpe_relative_m"), ("procrustes_mm", "pa_mpjpe_m")):
@@ -66,7 +66,7 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
         f"<section><h2>Figures</h2>{_metric_table(estimates)}{_views_table(evaluation)}"
         f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
         "<section><h2>Where the error is</h2>",
-        *(shown(picture) for picture in plots(evaluation)),
+        *(shown(image) for image in plots(evaluation)),
         "</section>",
         _worst_section(worst, trouble),
         meanings(MEANINGS),

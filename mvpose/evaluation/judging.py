@@ -118,7 +118,7 @@ def detection_rate(
     inside: Bool[np.ndarray, "N V J"],
     size: tuple[int, int],
 ) -> Float[np.ndarray, " N"]:
-    """JDR of each row over all its views, in pixels of crops of `size`; NaN where no joint is `inside` a picture."""
+    """JDR of each row over all its views, in pixels of crops of `size`; NaN where no joint is `inside` an image."""
     p, g = (torch.from_numpy(x).double().flatten(1, 2) for x in (predicted_px, truth_px))
     head = torch.full((len(p),), HEAD_SHARE * max(size), dtype=p.dtype)
     return metrics.joint_detection_rate(p, g, head, torch.from_numpy(inside).flatten(1)).numpy()

@@ -1,4 +1,4 @@
-"""A network's answers to a table of samples, by several numbers of views from one decoding of the pictures."""
+"""A network's answers to a table of samples, by several numbers of views from one decoding of the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from mvpose.datasets.sample import Sample
-from mvpose.evaluation.answers import Answers, without_pictures
+from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.judging import detection_rate
 from mvpose.models.method import MethodConfig
 from mvpose.models.saved import SavedModel
@@ -123,7 +123,7 @@ def _questions(
         skeleton=SKELETONS[method.skeleton], size=method.size, views=len(sample.rig), margin=config.margin
     )
     arrays = sample_arrays(sample, crop_view, np.random.default_rng(0))
-    bare = without_pictures(sample)
+    bare = without_images(sample)
     for count in counts:
         yield _ViewRequest(bare, arrays, chosen_cameras(sample, count, config.subset_seed), count == counts[0])
 

@@ -65,9 +65,9 @@ def _frames_of_run_a_frame(capture: Capture, fps: float) -> float:
         return 1.0
     if any(video.stated_fps is None for video in capture.videos):
         raise ConfigError(
-            f"{capture.capture_id}: the truth is told at {fps:g} frames/s, and the run took its pictures to be of "
-            f"{capture.fps:g}. Either every so many pictures are left out, or that rate is wrong: give the rate of the "
-            "pictures as fps in capture.toml, and run again."
+            f"{capture.capture_id}: the truth is told at {fps:g} frames/s, and the run took its images to be of "
+            f"{capture.fps:g}. Either every so many images are left out, or that rate is wrong: give the rate of the "
+            "images as fps in capture.toml, and run again."
         )
     return ratio
 
@@ -75,8 +75,8 @@ def _frames_of_run_a_frame(capture: Capture, fps: float) -> float:
 def _exact(capture: Capture, videos: dict[str, Video], sample: Sample, ratio: float) -> float:
     """The place of a sample's instant among the run's frames; ConfigError where its cameras disagree."""
     own = {
-        name: videos[name].place_of((sample.frame if picture.frame < 0 else picture.frame) * ratio)
-        for name, picture in zip(sample.rig.names, sample.pictures, strict=True)
+        name: videos[name].place_of((sample.frame if image.frame < 0 else image.frame) * ratio)
+        for name, image in zip(sample.rig.names, sample.images, strict=True)
         if name in videos
     }
     places = set(own.values()) or {video.place_of(sample.frame * ratio) for video in capture.videos}

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.errors import ConfigError
-from mvpose.evaluation.answers import Answers, without_pictures
+from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.paired_frames import paired_frames
 from mvpose.records import CapturePlan, Poses3D
 from mvpose.run.run_folder import RunFolder
@@ -35,8 +35,8 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     for sample in samples:
         wanted.add(sample.capture_id)
         if sample.capture_id in plans:
-            numbers = tuple(SampleImage(frame=picture.frame) for picture in sample.pictures)
-            by_capture[sample.capture_id].append(replace(sample, pictures=numbers))
+            numbers = tuple(SampleImage(frame=image.frame) for image in sample.images)
+            by_capture[sample.capture_id].append(replace(sample, images=numbers))
     if not by_capture:
         raise ConfigError(
             f"{run.uri} has none of the captures of the ground truth: it has {', '.join(sorted(plans)[:5])}; "
@@ -47,7 +47,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     kept: dict[str, list[tuple[Sample, int]]] = {}
     for name, own in by_capture.items():
         paired = paired_frames(plans[name].capture, own)
-        kept[name] = [(without_pictures(s), f) for s, f in zip(own, paired.frames, strict=True) if f is not None]
+        kept[name] = [(without_images(s), f) for s, f in zip(own, paired.frames, strict=True) if f is not None]
         notes += paired.notes
     found = {name: _capture_joints(run.poses(plans[name]), own) for name, own in kept.items()}
     skeletons = [skeleton for _, skeleton in found.values() if skeleton is not None]

@@ -1,4 +1,4 @@
-"""The samples with the largest error, as pictures."""
+"""The samples with the largest error, as images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SIDE = 256
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """A row of an evaluation with its picture."""
+    """A row of an evaluation with its image."""
 
     row: int
     drawn: Drawn
 
 
 def worst_samples(evaluation: Evaluation, tables: Sequence[TruthTable], count: int) -> list[Worst]:
-    """At most `count` rows with the largest MPJPE, largest first. Reads the tables once more, for their pictures.
+    """At most `count` rows with the largest MPJPE, largest first. Reads the tables once more, for their images.
 
-    VideoError, DatasetError or OSError where pictures cannot be read again.
+    VideoError, DatasetError or OSError where images cannot be read again.
     """
     rows = evaluation.rows
     errors = np.where(most_views(rows), rows.mpjpe_m.to_numpy(np.float64), np.nan)
@@ -48,7 +48,7 @@ def worst_samples(evaluation: Evaluation, tables: Sequence[TruthTable], count: i
 def _drawn(sample: Sample, evaluation: Evaluation, row: int) -> Drawn:
     rows = evaluation.rows
     chosen = sample.select(tuple(rows.cameras[row])[:VIEWS_DRAWN])
-    if any(picture.crop is None and picture.frame >= 0 for picture in chosen.pictures):
+    if any(image.crop is None and image.frame >= 0 for image in chosen.images):
         chosen = next(cropped_samples([chosen], CropConfig(side=SIDE)), chosen)
     view = CropView(skeleton=sample.skeleton, size=(SIDE, SIDE), views=len(chosen.rig))
     arrays = sample_arrays(chosen, view, np.random.default_rng(0))

@@ -1,12 +1,12 @@
 """Which files of an archive make a capture, found by convention or named in a `capture.toml`.
 
 A folder is a capture if footage stands in it: one folder of `FOOTAGE_FOLDERS` with videos in it, or with a folder of
-pictures for each camera, or with a folder of videos for each trial or each camera (each trial a capture then).
+images for each camera, or with a folder of videos for each trial or each camera (each trial a capture then).
 
     Pose2Sim    calibration/*.toml|*.qca.txt  videos/cam01.mp4 ...     (Vicon: *.xcp)
     Anipose     calibration/calibration.toml  videos-raw/vid1-camA.avi ...       (several trials in one folder)
     Panoptic    calibration_<sequence>.json   hdVideos/hd_00_00.mp4 ...  or  hdImgs/00_00/*.jpg
-    (in mmpose) camera_parameters.json        00_03/*.jpg ...                    (folders of pictures beside it)
+    (in mmpose) camera_parameters.json        00_03/*.jpg ...                    (folders of images beside it)
     FreeMoCap   *_camera_calibration.toml     synchronized_videos/*.mp4
     caliscope   camera_array.toml             recordings/walk/cam_0.mp4 ...
     EasyMocap   intri.yml extri.yml           videos/01.mp4 ...  or  images/01/*.jpg
@@ -32,13 +32,13 @@ from mvpose.storage.locations import Entry, inputs, is_text, name, safe_path
 MAX_DEPTH = 8
 FOLDERS_AT_ONCE = 64
 VIDEO_FOLDERS = ("videos", "videos-raw", "synchronized_videos", "recordings", "hdvideos")
-PICTURE_FOLDERS = ("images", "hdimgs")
-FOOTAGE_FOLDERS = (*VIDEO_FOLDERS, *PICTURE_FOLDERS)
+IMAGE_FOLDERS = ("images", "hdimgs")
+FOOTAGE_FOLDERS = (*VIDEO_FOLDERS, *IMAGE_FOLDERS)
 PANOPTIC_HD_FPS = 29.97
-"""Panoptic's HD pictures are numbered at this rate; the files do not state it."""
+"""Panoptic's HD images are numbered at this rate; the files do not state it."""
 
 _VIDEO = re.compile(r".*\.(mp4|m4v|mov|avi|mkv|webm|mpe?g|mts|m2ts|ts|wmv)", re.IGNORECASE)
-_PICTURE = re.compile(r".*\.(jpe?g|png)", re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(jpe?g|png)", re.IGNORECASE)
 _CALIBRATION = re.compile(r".+\.(toml|json|ya?ml|qca\.txt|xcp)", re.IGNORECASE)
 _CALIBRATION_ANYWHERE = re.compile(
     r".*calib.*\.(toml|json|ya?ml)|camera_parameters\.json|camera_array.*\.toml|(in|ex)tri\.ya?ml|.*\.(qca\.txt|xcp)",
@@ -62,7 +62,7 @@ class CaptureFiles:
     below that folder, without suffix. Those of a capture.toml are by camera, and their folder is empty."""
     settings: CaptureSettings
     stamps: Mapping[str, str]
-    """What the listing told of the content of video files and tables of wall times, by URI; folders of pictures are not
+    """What the listing told of the content of video files and tables of wall times, by URI; folders of images are not
     listed yet."""
     notes: tuple[str, ...] = ()
 
@@ -227,16 +227,16 @@ def _footage(listing: Sequence[Entry]) -> _Footage:
             raise ConfigError(f"{entry.uri} is {entry.dead_link}.")
         if entry.is_folder:
             inside = inputs(entry.uri)
-            videos = _pictures(kind, inside) if kind in PICTURE_FOLDERS else _videos(inside, found)
+            videos = _images(kind, inside) if kind in IMAGE_FOLDERS else _videos(inside, found)
             if videos:
                 found.folders[name(entry.uri)] = videos
     if not found.folders and any(name(e.uri) == _MMPOSE_CALIBRATION for e in listing):
-        found.folders = {"": cameras} if (cameras := _pictures("", listing)) else {}
+        found.folders = {"": cameras} if (cameras := _images("", listing)) else {}
     return found
 
 
-def _pictures(kind: str, inside: Sequence[Entry]) -> dict[str, VideoEntry]:
-    """A folder a camera; these are not listed here, since they may hold 10^5 pictures each."""
+def _images(kind: str, inside: Sequence[Entry]) -> dict[str, VideoEntry]:
+    """A folder a camera; these are not listed here, since they may hold 10^5 images each."""
     fps = PANOPTIC_HD_FPS if kind == "hdimgs" else None
     return {name(e.uri): VideoEntry(uri=e.uri, fps=fps) for e in _folders(inside)}
 
@@ -264,7 +264,7 @@ def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
             found.calibrations.append(calibration)
         if own := videos_in(content, found.stamps):
             videos |= {f"{folder}/{stem}": video for stem, video in own.items()}
-        elif any(not e.is_folder and _PICTURE.fullmatch(name(e.uri)) for e in content):
+        elif any(not e.is_folder and _IMAGE.fullmatch(name(e.uri)) for e in content):
             videos[folder] = VideoEntry(uri=entry.uri)
         for media in content:
             if media.is_folder and name(media.uri) == "InputMedia":

@@ -12,7 +12,7 @@ from mvpose.footage.calibration import Calibration, Unit, UpAxis
 from mvpose.footage.camera_names import Matching, match_cameras
 from mvpose.footage.capture_files import CaptureFiles
 from mvpose.footage.capture_toml import CAPTURE_TOML, VideoEntry
-from mvpose.footage.picture_fit import PictureFit
+from mvpose.footage.image_fit import ImageFit
 from mvpose.footage.trial_folders import Trials, all_trials
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.footage.video.wall_times import wall_times_of
@@ -42,9 +42,9 @@ class CatalogueConfig:
     up: UpAxis | None = None
     """Axis of the calibrations' world that points up, over what they state."""
     fps: float | None = None
-    """Frames per second of all footage, over what the videos state; needed for folders of pictures."""
-    picture_fit: PictureFit = PictureFit.AUTO
-    """What was done to pictures whose size is not their calibration's."""
+    """Frames per second of all footage, over what the videos state; needed for folders of images."""
+    image_fit: ImageFit = ImageFit.AUTO
+    """What was done to images whose size is not their calibration's."""
     outside_archive: bool = False
     """Whether a capture.toml may name locations outside the archive."""
 
@@ -56,7 +56,7 @@ class Matched:
     capture_id: str
     calibration: Calibration
     videos: dict[str, VideoEntry]
-    """By camera of the calibration, in its order; rate and picture fit as they hold for this capture."""
+    """By camera of the calibration, in its order; rate and image fit as they hold for this capture."""
     pairing: Pairing | None
     wall_times: str
     stamps: Mapping[str, str]
@@ -130,7 +130,7 @@ def _settled(video: VideoEntry, files: CaptureFiles, config: CatalogueConfig) ->
     settings = files.settings
     # What a capture.toml says of one video goes first; the rate that a convention knows goes last.
     fps = (video.fps if settings.videos else None) or settings.fps or config.fps or video.fps
-    return replace(video, fps=fps, picture_fit=video.picture_fit or settings.picture_fit or config.picture_fit)
+    return replace(video, fps=fps, image_fit=video.image_fit or settings.image_fit or config.image_fit)
 
 
 def _matched(

@@ -5,13 +5,13 @@
     footage = "videos"                     the folder of footage that is meant, where several hold some
     unit = "mm"                            m, cm, mm or in; what the calibration states, or its size tells
     up = "-y"                              axis of the calibration's world that points up: x, -x, y, -y, z, -z
-    fps = 50.0                             frames per second, over what the videos state; needed for folders of pictures
+    fps = 50.0                             frames per second, over what the videos state; needed for folders of images
     pairing = "clock"                      how frames are paired, where that is not certain: see frame_pairing.py
-    picture_fit = "auto"                   for videos whose size is not the calibration's: see picture_fit.py
+    image_fit = "auto"                   for videos whose size is not the calibration's: see image_fit.py
 
     [videos]                               camera = location; those found by convention
     cam01 = "videos/cam01.mp4"
-    cam02 = { uri = "videos/b.mp4", first_frame = 12, picture_fit = "crop" }
+    cam02 = { uri = "videos/b.mp4", first_frame = 12, image_fit = "crop" }
 
 `first_frame` is the video's frame that is frame 0 of the capture, whatever its number or time says. Locations are
 relative to the file's folder and stay in the archive, unless the job allows others (`outside_archive`).
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from mvpose.config import MAX_TOML_BYTES, parse_toml, structure
 from mvpose.errors import ConfigError
 from mvpose.footage.calibration import Unit, UpAxis
-from mvpose.footage.picture_fit import PictureFit
+from mvpose.footage.image_fit import ImageFit
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.storage.locations import join, read_text
 
@@ -35,11 +35,11 @@ CAPTURE_TOML = "capture.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoEntry:
-    """A video or folder of pictures."""
+    """A video or folder of images."""
 
     uri: str
     first_frame: int = 0
-    picture_fit: PictureFit | None = None
+    image_fit: ImageFit | None = None
     fps: float | None = None
 
 
@@ -54,7 +54,7 @@ class CaptureSettings:
     up: UpAxis | None = None
     fps: float | None = None
     pairing: Pairing | None = None
-    picture_fit: PictureFit | None = None
+    image_fit: ImageFit | None = None
     videos: dict[str, VideoEntry] = field(default_factory=dict)
 
 

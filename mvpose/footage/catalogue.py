@@ -26,7 +26,7 @@ from mvpose.footage.catalogue_table import (
     read_catalogue,
     write_catalogue,
 )
-from mvpose.footage.picture_fit import PictureFit, fit_rig
+from mvpose.footage.image_fit import ImageFit, fit_rig
 from mvpose.footage.rig_table import footage_identity, rig_digest
 from mvpose.footage.video.frame_pairing import paired
 from mvpose.footage.video.frames import probe
@@ -162,7 +162,7 @@ def _assembled(
         return next(video for video in probed if isinstance(video, MvposeError))
     calibration, names = matched.calibration, tuple(matched.videos)
     turns = dict(zip(calibration.rig.names, calibration.turns, strict=True))
-    fits = tuple(video.picture_fit or PictureFit.AUTO for video in matched.videos.values())
+    fits = tuple(video.image_fit or ImageFit.AUTO for video in matched.videos.values())
     try:
         if matched.wall_times:
             stated = any(video.fps for video in matched.videos.values())

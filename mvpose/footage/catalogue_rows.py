@@ -8,7 +8,7 @@ one row with `reason` and `detail` and no camera; a note is one row with `detail
 | capture, camera | string | rows of a capture stand together, in the order of its cameras |
 | lens_model, focal, centre, lens_coefficients, rotation, translation, size | | the camera, as in `rigs/` |
 | uri, fps, num_frames, width, height, first_frame | | its video |
-| stated_fps | double | the rate in the file's header; null for pictures, and where it cannot be trusted |
+| stated_fps | double | the rate in the file's header; null for images, and where it cannot be trusted |
 | shown_turns | int64 | clockwise quarter turns by which the file says that it is to be shown |
 | clock | string | what its frames are identified by; null in version 2 |
 | ticks | list<int64> | frame, tick, ticks a frame of each even stretch: `FrameClock.runs` |

@@ -19,7 +19,7 @@ WHEEL = Package(
 )
 VIDEOS = tuple(f"videos/cam{i:02d}.mp4" for i in range(1, 5))
 # The scene calibration is the better one of the wheel: 9.4 px mean reprojection error against 12-14 px of the other.
-# The multi-person pictures fit neither: each camera's are the single person's, scaled by 0.992 to 1.004 and shifted by
+# The multi-person images fit neither: each camera's are the single person's, scaled by 0.992 to 1.004 and shifted by
 # up to 12 px (by the background, to 0.45 px rms), and one of the two people is rendered into them, by yet other cameras
 # and before people who stand nearer. Left-out camera, rendered person / real one: 30.6 / 29.2 px as calibrated, 28.4 /
 # 21.3 by the scene calibration, 13.7 / 18.8 by either with cameras adjusted (turned by 0.8 to 2.8 degrees).

@@ -75,7 +75,7 @@ def _vectors(values: np.ndarray) -> pa.Array:
 
 
 def footage_identity(video: Video) -> str:
-    """Size with modification time (local) or ETag (S3) of the file, or a digest of those of all pictures of a folder.
+    """Size with modification time (local) or ETag (S3) of the file, or a digest of those of all images of a folder.
 
     As the listing told it by which the video was found, else asked for now. Nothing is read, and it does not depend on
     where the file lies. VideoError if it is not there.

@@ -53,7 +53,7 @@ class CameraRig:
         """World points to distorted pixels of every camera, and whether the camera can see there.
 
         A point is not seen when it lies behind the camera or beyond the region where the lens is one-to-one; its pixel
-        is then finite and meaningless. Whether it falls inside the picture is `inside`.
+        is then finite and meaningless. Whether it falls inside the image is `inside`.
         """
         shape = points_world.shape[:-1]
         points = self.camera_from_world.apply(points_world.reshape(1, -1, 3))
@@ -67,12 +67,12 @@ class CameraRig:
         return pixels.reshape(len(self), *shape, 2), seen.reshape(len(self), *shape)
 
     def inside(self, pixels: Float[Tensor, "V *n 2"]) -> Bool[Tensor, "V *n"]:
-        """Whether pixels lie on the picture (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
+        """Whether pixels lie on the image (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
         size = self.size.to(pixels).reshape(len(self), *[1] * (pixels.ndim - 2), 2)
         return ((pixels >= -0.5) & (pixels <= size - 0.5)).all(dim=-1)
 
     def undistorted(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
-        """Pixels of the pictures to pixels of the ideal cameras (`projections`), and where the lens has an inverse."""
+        """Pixels of the images to pixels of the ideal cameras (`projections`), and where the lens has an inverse."""
         flat = pixels.reshape(len(self), -1, 2)
         plane = (flat - self.centre[:, None]) / self.focal[:, None]
         ideal, valid = self.lens.undistort(plane)
@@ -88,11 +88,11 @@ class CameraRig:
         return unit.reshape(*pixels.shape[:-1], 3), valid
 
     def cropped(self, origin: Float[Tensor, "V 2"], size: Int[Tensor, "V 2"]) -> CameraRig:
-        """The rig of pictures cut out at `origin` (the pixel, possibly fractional, that becomes (0, 0))."""
+        """The rig of images cut out at `origin` (the pixel, possibly fractional, that becomes (0, 0))."""
         return replace(self, centre=self.centre - origin, size=size)
 
     def resized(self, scale: Float[Tensor, "V 2"], size: Int[Tensor, "V 2"]) -> CameraRig:
-        """The rig of pictures scaled by (sx, sy): a pixel c goes to (c + 0.5) s - 0.5."""
+        """The rig of images scaled by (sx, sy): a pixel c goes to (c + 0.5) s - 0.5."""
         return replace(self, focal=self.focal * scale, centre=(self.centre + 0.5) * scale - 0.5, size=size)
 
     def select(self, names: tuple[str, ...]) -> CameraRig:

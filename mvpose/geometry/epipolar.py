@@ -167,7 +167,7 @@ def _hartley_normalised(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 
 
 def _lines(left: Tensor, right: Tensor, fundamental: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """right^T F left, and the epipolar lines of left in the right picture and of right in the left one."""
+    """right^T F left, and the epipolar lines of left in the right image and of right in the left one."""
     a = torch.cat([left, torch.ones_like(left[..., :1])], dim=-1)
     b = torch.cat([right, torch.ones_like(right[..., :1])], dim=-1)
     to_right = (fundamental * a[..., None, :]).sum(dim=-1)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 NUM_COEFFICIENTS = 12
 NEWTON_STEPS = 60
-# tan(88 degrees): no pinhole picture sees further, and the plane z = 1 ends at 90 degrees.
+# tan(88 degrees): no pinhole image sees further, and the plane z = 1 ends at 90 degrees.
 WIDEST_RADIUS = math.tan(math.radians(88.0))
 
 

@@ -52,7 +52,7 @@ class AlgebraicTriangulation(nn.Module):
     ) -> MultiViewPrediction:
         """See `mvpose.models.multiview`."""
         views = open_views(crops, projections, present, self.config.extent)
-        return self.from_features(self.backbone(views.pictures.flatten(0, 1)), views, keep_maps)[0]
+        return self.from_features(self.backbone(views.images.flatten(0, 1)), views, keep_maps)[0]
 
     def from_features(
         self, features: Float[Tensor, "BV C h w"], views: Views, keep_maps: bool
@@ -60,7 +60,7 @@ class AlgebraicTriangulation(nn.Module):
         """The prediction from a backbone's features, and the finer features that its heatmaps were made of."""
         if min(features.shape[-2:]) < 4:
             raise ValueError(f"the algebraic method's confidences need crops of 128 pixels or more, not {views.size}")
-        batch = views.pictures.shape[:2]
+        batch = views.images.shape[:2]
         fine, heatmaps = self.head(features)
         weights = view_weights(self.confidence(features).unflatten(0, batch), views.present)
         prediction = triangulated(
@@ -145,7 +145,7 @@ def consensus(
 
 
 def confidence_head(channels: int, outputs: int, widths: tuple[int, int]) -> nn.Sequential:
-    """A number in 0..1 per output and picture from features of at least 4 x 4."""
+    """A number in 0..1 per output and image from features of at least 4 x 4."""
     wide, narrow = widths
     return nn.Sequential(
         nn.Conv2d(channels, wide, 3, padding=1),

@@ -41,7 +41,7 @@ class BackboneConfig:
     """Order of the joints in the maps of such weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
     of joints that they lack start from random weights."""
     colours: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the pictures that the weights were trained on. The published pose_resnet files: bgr."""
+    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
     frozen: bool = False
     """Keep the backbone as it is loaded."""
 

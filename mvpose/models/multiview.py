@@ -2,7 +2,7 @@
 
     method(crops, projections, present=None, keep_maps=False) -> MultiViewPrediction
 
-`crops` are RGB pictures of one person by V views, uint8 or floats in 0..1, with lens distortion removed; `projections`
+`crops` are RGB images of one person by V views, uint8 or floats in 0..1, with lens distortion removed; `projections`
 map world metres to their pixels (half-pixel rule); `present` says which views there are. A view whose crop or matrix
 is not finite counts as absent.
 """
@@ -54,9 +54,9 @@ torch.export.register_dataclass(MultiViewPrediction, serialized_type_name="mvpos
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Inputs made ready: normalised pictures, and finite numbers everywhere. An absent view repeats a present one."""
+    """Inputs made ready: normalised images, and finite numbers everywhere. An absent view repeats a present one."""
 
-    pictures: Float[Tensor, "B V 3 H W"]
+    images: Float[Tensor, "B V 3 H W"]
     projections: Float[Tensor, "B V 3 4"]
     present: Bool[Tensor, "B V"]
     frame: CanonicalFrame
@@ -65,7 +65,7 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How heatmaps become points, in the picture and in the world."""
+    """How heatmaps become points, in the image and in the world."""
 
     kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
     sharpness: float = 1.0
@@ -84,25 +84,25 @@ def open_views(
 ) -> Views:
     """Check the inputs, set aside what is not finite, normalise, and find the canonical frame.
 
-    ValueError where shapes contradict each other or a side is no multiple of 32. An absent view is given the picture
-    and camera of the sample's first present one: then batch statistics in training never see a blank picture, and
+    ValueError where shapes contradict each other or a side is no multiple of 32. An absent view is given the image
+    and camera of the sample's first present one: then batch statistics in training never see a blank image, and
     nothing that is multiplied by its weight 0 is NaN.
     """
     _check(crops, projections, present)
-    pictures = crops.float() / 255 if crops.dtype == torch.uint8 else crops
-    finite = torch.isfinite(pictures).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
+    images = crops.float() / 255 if crops.dtype == torch.uint8 else crops
+    finite = torch.isfinite(images).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
     present = finite if present is None else present & finite
     views = torch.arange(present.shape[1], device=present.device)
     source = torch.where(present, views, present.int().argmax(dim=1, keepdim=True))
     sample = torch.arange(present.shape[0], device=present.device)[:, None]
     some = present.any(dim=1)[:, None, None, None]
     somewhere = torch.eye(3, 4).to(projections)
-    pictures = torch.where(some[..., None], pictures[sample, source], torch.zeros_like(pictures))
+    images = torch.where(some[..., None], images[sample, source], torch.zeros_like(images))
     projections = torch.where(some, projections[sample, source], somewhere)
-    mean, deviation = (pictures.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
+    mean, deviation = (images.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
     size = crops.shape[-1], crops.shape[-2]
     frame = canonical_frame(projections, present, size, extent)
-    return Views((pictures - mean) / deviation, projections, present, frame, size)
+    return Views((images - mean) / deviation, projections, present, frame, size)
 
 
 def read_heatmaps(

@@ -20,7 +20,7 @@ def crop_about(
     zoom: float = 1.0,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Float[np.ndarray, "3 3"]:
-    """The map of pixels of a picture to those of a crop of (width, height) `size`; the camera becomes `map @ K`.
+    """The map of pixels of an image to those of a crop of (width, height) `size`; the camera becomes `map @ K`.
 
     The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, but for a `shift` (right, down) in sides of the crop. The
     crop shows `margin` times the box along the side that needs it, `zoom` times as large, turned about the box's centre
@@ -38,7 +38,7 @@ def crop_about(
 
 
 def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.ndarray, "V 4"]:
-    """Boxes in pictures to boxes about the same corners once the lens is undone; NaN stays NaN."""
+    """Boxes in images to boxes about the same corners once the lens is undone; NaN stays NaN."""
     if all(is_pinhole(rig, v) for v in range(len(rig))):
         return box
     corners = torch.from_numpy(np.nan_to_num(box)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
@@ -53,37 +53,37 @@ def is_pinhole(rig: CameraRig, v: int) -> bool:
 
 
 def pinhole_crop(
-    picture: UInt8[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "h w 3"],
     rig: CameraRig,
     v: int,
     change: Float[np.ndarray, "3 3"],
     size: tuple[int, int],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The crop of (width, height) `size` that `change` maps undistorted pixels of view v to; black beyond the picture.
+    """The crop of (width, height) `size` that `change` maps undistorted pixels of view v to; black beyond the image.
 
     `change` is affine. The lens is undone in the same resampling, bilinear, after averaging where much is shrunk.
     """
     back = np.linalg.inv(change)
-    # Pixels of the picture along one of the crop: from two on, sampling alone would lose thin limbs.
+    # Pixels of the image along one of the crop: from two on, sampling alone would lose thin limbs.
     shrunk = max(int(np.sqrt(abs(np.linalg.det(back[:2, :2]))) + 1e-6), 1)
     if shrunk > 1:
-        h, w = (max(side // shrunk, 1) for side in picture.shape[:2])
-        picture = cv2.resize(picture[: h * shrunk, : w * shrunk], (w, h), interpolation=cv2.INTER_AREA)
-    # A pixel c of the picture is (c + 0.5) / shrunk - 0.5 of the shrunk one.
+        h, w = (max(side // shrunk, 1) for side in image.shape[:2])
+        image = cv2.resize(image[: h * shrunk, : w * shrunk], (w, h), interpolation=cv2.INTER_AREA)
+    # A pixel c of the image is (c + 0.5) / shrunk - 0.5 of the shrunk one.
     smaller = np.array([[1 / shrunk, 0, 0.5 / shrunk - 0.5], [0, 1 / shrunk, 0.5 / shrunk - 0.5], [0, 0, 1]])
     if is_pinhole(rig, v):
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(picture, (smaller @ back)[:2], size, flags=flags)
+        return cv2.warpAffine(image, (smaller @ back)[:2], size, flags=flags)
     places = _distorted_places(rig, v, back, size) * np.float32(smaller[0, 0]) + np.float32(smaller[0, 2])
-    return cv2.remap(picture, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+    return cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
 
 
 def _distorted_places(
-    rig: CameraRig, v: int, picture_from_crop: Float[np.ndarray, "3 3"], size: tuple[int, int]
+    rig: CameraRig, v: int, image_from_crop: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> Float[np.ndarray, "H W 2"]:
-    """Where in the distorted picture each pixel of the crop lies; far outside where the lens shows nothing."""
+    """Where in the distorted image each pixel of the crop lies; far outside where the lens shows nothing."""
     u, w = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
-    flat = np.stack([u.ravel(), w.ravel()], axis=-1) @ picture_from_crop[:2, :2].T + picture_from_crop[:2, 2]
+    flat = np.stack([u.ravel(), w.ravel()], axis=-1) @ image_from_crop[:2, :2].T + image_from_crop[:2, 2]
     focal, centre = rig.focal[v], rig.centre[v]
     ideal = ((torch.from_numpy(flat) - centre) / focal).float()
     lens = rig.lens.select([v])

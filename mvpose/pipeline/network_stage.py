@@ -38,7 +38,7 @@ MARGIN = 1.4
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """A person in a frame: what the network is shown, and how its answer goes back to the pictures."""
+    """A person in a frame: what the network is shown, and how its answer goes back to the images."""
 
     crops: UInt8[np.ndarray, "V 3 H W"]
     projections: Float[np.ndarray, "V 3 4"]
@@ -119,9 +119,9 @@ def _asked(
     box = np.where((member >= 0)[:, None], _joint_boxes(seen, t, place), np.nan)
     pinhole, cameras = pinhole_boxes(rig, box), rig.projections.double().numpy()
     for v in np.flatnonzero(member >= 0):
-        change, picture = crop_about(pinhole[v], method.size, MARGIN), chunk[int(v)].picture(t)
-        assert picture is not None  # nobody is found in a frame that a view lacks
-        crops[v] = pinhole_crop(picture, rig, int(v), change, method.size).transpose(2, 0, 1)
+        change, image = crop_about(pinhole[v], method.size, MARGIN), chunk[int(v)].image(t)
+        assert image is not None  # nobody is found in a frame that a view lacks
+        crops[v] = pinhole_crop(image, rig, int(v), change, method.size).transpose(2, 0, 1)
         projections[v], back[v] = change @ cameras[v], np.linalg.inv(change)
     row = np.arange(views)
     return _Question(crops, projections, member >= 0, back, seen.box[row, t, place], seen.box_score[row, t, place])
@@ -150,16 +150,16 @@ def _answers(model: SavedModel, questions: list[_Question], rig: CameraRig) -> l
     points = found.joints_2d.double().cpu().numpy()
     answers = []
     for question, xy, sure in zip(questions, points, confidence, strict=True):
-        pixels = _in_pictures(xy, question.pinhole_from_crop, rig).astype(np.float32)
+        pixels = _in_images(xy, question.pinhole_from_crop, rig).astype(np.float32)
         views = zip(question.box, question.score, pixels, sure, strict=True)
         answers.append([People(*(part[None] for part in view)) for view in views])
     return answers
 
 
-def _in_pictures(
+def _in_images(
     xy: Float[np.ndarray, "V J 2"], pinhole_from_crop: Float[np.ndarray, "V 3 3"], rig: CameraRig
 ) -> Float[np.ndarray, "V J 2"]:
-    """Pixels of crops to pixels of the decoded pictures, lens and all."""
+    """Pixels of crops to pixels of the decoded images, lens and all."""
     ideal = torch.from_numpy(xy @ pinhole_from_crop[:, :2, :2].swapaxes(1, 2) + pinhole_from_crop[:, None, :2, 2])
     rig = rig.to(torch.float64)
     plane = (ideal - rig.centre[:, None]) / rig.focal[:, None]
@@ -167,7 +167,7 @@ def _in_pictures(
 
 
 def _together(people: list[People], num_joints: int) -> People:
-    """Everybody in one picture."""
+    """Everybody in one image."""
     if people:
         parts = ("box", "score", "xy", "confidence")
         return People(*(np.concatenate([getattr(p, part) for p in people]) for part in parts))

@@ -20,7 +20,7 @@ from mvpose.run.store import ClipStore, Commit
 
 @dataclass(frozen=True)
 class Footage:
-    """The pictures, which 2D joints are made of. Their rate is not known here: a corrected rate keeps the 2D joints."""
+    """The images, which 2D joints are made of. Their rate is not known here: a corrected rate keeps the 2D joints."""
 
     videos: tuple[Video, ...]
 
@@ -62,7 +62,7 @@ class PlanSource:
     """Tells plans of one folder apart in a worker that outlives a replan."""
 
     def footage(self, task: Task) -> Footage:
-        """The pictures of a task's capture."""
+        """The images of a task's capture."""
         videos = self._plan_of(task).capture.videos
         return Footage(tuple(replace(video, fps=math.nan, stated_fps=None, clock=None) for video in videos))
 

@@ -25,7 +25,7 @@ class Turn:
     rotation: Float[Tensor, "3 3"]
     """`mended camera_from_world = rotation camera_from_world`."""
     moved_px: float
-    """Median distance by which it moves the people in the picture."""
+    """Median distance by which it moves the people in the image."""
     degrees: float
     """Median angle by which it turns the rays to them: a turn about the optical axis itself counts for little."""
     misfit_px: float
@@ -37,7 +37,7 @@ class Turn:
 def mended(sightings: Sightings, rig: CameraRig, least_share: float) -> tuple[tuple[Turn, ...], CameraRig]:
     """The cameras that are off, worst first, and the rig with them turned back. None of a rig of two: either may be.
 
-    A turn counts if it moves people by at least `least_share` of their height in the picture. Two cameras of a rig are
+    A turn counts if it moves people by at least `least_share` of their height in the image. Two cameras of a rig are
     always left as they are, for the others to be measured by.
     """
     turns: list[Turn] = []

@@ -29,7 +29,7 @@ class Quality:
     body_left_out: Errors
     """Of views against what the others reconstruct without them, on up to `quality.LEFT_OUT_FRAMES` frames."""
     body_used_mm: float
-    """As `body_used`, mean, at the depth of each joint: an error in the pictures of any camera as one in the room."""
+    """As `body_used`, mean, at the depth of each joint: an error in the images of any camera as one in the room."""
     body_left_out_mm: float
     used: Errors
     all_views: Errors

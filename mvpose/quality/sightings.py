@@ -41,12 +41,12 @@ class Sightings:
     run: Int[Tensor, " T"]
     """From 0. Frames of one run are consecutive; person k of one run is not person k of another."""
     person_px: Float[Tensor, " V"]
-    """Median of the larger side of these people's boxes: how big they are in each view's pictures. NaN without any."""
+    """Median of the larger side of these people's boxes: how big they are in each view's images. NaN without any."""
     skeleton: Skeleton
 
     @property
     def body(self) -> Sightings:
-        """Of the joints that pictures agree on alone (all, where the skeleton has none of them)."""
+        """Of the joints that images agree on alone (all, where the skeleton has none of them)."""
         names = tuple(joint for joint in self.skeleton.joints if joint in BODY_JOINTS) or self.skeleton.joints
         kept = self.skeleton.indices(*names)
         return replace(

@@ -16,7 +16,7 @@ from mvpose.quality.swapped_names import Exchange
 from mvpose.quality.synchronisation import CameraTiming
 from mvpose.quality.world_frame import WorldFrame, degrees_from_up, nearest_axis
 
-# Shares of a person's height in the picture, so that limits hold for any resolution and distance. On the demo footage
+# Shares of a person's height in the image, so that limits hold for any resolution and distance. On the demo footage
 # the turn of a camera is up to 1.3 % with the two good calibrations, 3.4 to 4.2 % with the one that is known to be 12
 # to 14 px off, and 6.3 % and more for a camera turned by 2 degrees on purpose.
 TURN_WARN, TURN_FAIL = 0.02, 0.05
@@ -215,7 +215,7 @@ def _of_misfit(misfit_px: float, person_px: float, camera: str, num_views: int) 
         reason = "shows nobody whom the others show"
     elif status != Status.PASS:
         alone = "; with two cameras nobody can say which is off" if num_views == 2 else ", and no turn of it mends that"
-        reason += f"{alone}: check the calibration, lenses and the size of the pictures"
+        reason += f"{alone}: check the calibration, lenses and the size of the images"
     figures = {"misfit_px": misfit_px, "misfit_share": share}
     return Finding(check=CheckKind.CAMERA, status=status, reason=reason, cameras=(camera,), figures=figures)
 

@@ -37,7 +37,7 @@ class WorldFrame:
     body_up: tuple[float, float, float]
     """Mean unit vector from ankles to shoulders; shorter than 1 where it varies."""
     cameras_up: tuple[float, float, float]
-    """Mean of the directions that are up in the cameras' pictures."""
+    """Mean of the directions that are up in the cameras' images."""
     camera_heights_m: tuple[float, ...]
     """Over the feet, along z."""
 

@@ -138,7 +138,7 @@ def _poses(
     rig: CameraRig,
     skeleton: Skeleton,
 ) -> Poses3D:
-    """Points with what they rest on; errors are told in pixels of the pictures, through the lenses."""
+    """Points with what they rest on; errors are told in pixels of the images, through the lenses."""
     used = found.used
     num_views = used.sum(dim=-1)
     share = used / num_views.clamp_min(1)[..., None]

@@ -1,4 +1,4 @@
-"""How far what each view shows is from the poses, in pixels of the pictures: of all views, and of views left out."""
+"""How far what each view shows is from the poses, in pixels of the images: of all views, and of views left out."""
 
 from __future__ import annotations
 

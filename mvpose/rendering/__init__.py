@@ -1,1 +1,1 @@
-"""Pictures of people who never were, by any rig, with what is true of them: joints, cameras, visibility."""
+"""Images of people who never were, by any rig, with what is true of them: joints, cameras, visibility."""

@@ -11,7 +11,7 @@ it: it moves with the mesh in every shape and pose. Defined anatomically:
 
 Against COCO, whose annotators see outlines: RTMPose, trained on it and others, put knees 13 mm, elbows 26 mm, wrists
 28 mm and hips 45 mm from joints like these (medians over 40 renders of a first trial). Against Human3.6M: not measured,
-its pictures are not at hand. By its definitions hips, knees, ankles, shoulders, elbows and wrists are centres of joints
+its images are not at hand. By its definitions hips, knees, ankles, shoulders, elbows and wrists are centres of joints
 as here; its `spine` is 0.48 of the way from hip to thorax (0.233 m and 0.257 m on subject S1), about 25 mm higher; its
 `nose` is the middle of the head's front and not the tip, so do not compare noses across the two.
 """

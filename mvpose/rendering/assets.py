@@ -1,4 +1,4 @@
-"""Where the people are made from: meshes, pictures and motion capture, named by a card and checked by digest.
+"""Where the people are made from: meshes, images and motion capture, named by a card and checked by digest.
 
 The files are not part of mvpose. `card.toml` beside this module names each one by its path, its SHA-256 and the
 upstream project it comes from; here they are read from a folder or an S3 prefix that holds them under these paths.
@@ -113,8 +113,8 @@ class Assets:
         return self.parsed(key, _mesh)
 
     def texture(self, key: str) -> UInt8[np.ndarray, "H W 4"]:
-        """A picture as RGBA, sRGB colours, opaque where the file has no alpha."""
-        return self.parsed(key, _picture)
+        """An image as RGBA, sRGB colours, opaque where the file has no alpha."""
+        return self.parsed(key, _image)
 
     def _places(self, key: str) -> tuple[str, ...]:
         """Where a file may lie. Motion capture may also lie beside the folder: it is no asset of MakeHuman's."""
@@ -127,9 +127,9 @@ def _mesh(content: bytes) -> Mesh:
     return read_obj(content.decode("utf-8-sig"))
 
 
-def _picture(content: bytes) -> UInt8[np.ndarray, "H W 4"]:
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert picture is not None  # its digest was that of a picture
-    if picture.ndim == 2:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGBA)
-    return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
+def _image(content: bytes) -> UInt8[np.ndarray, "H W 4"]:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image is not None  # its digest was that of an image
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGBA)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA)

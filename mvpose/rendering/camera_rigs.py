@@ -45,8 +45,8 @@ def random_rig(rng: np.random.Generator, num_views: int) -> CameraRig:
     """Cameras around the middle, each somewhere else: a ring or an arc of half a turn or more, jittered.
 
     Heights and distances as in `HEIGHT_M` and `DISTANCE_M`. Lens, field of view (a person of 1.7 m fills 0.4 to 0.8 of
-    the shorter side of the picture), roll (2 degrees) and where it looks (0.2 m) are drawn for each camera, the size of
-    the pictures for the rig.
+    the shorter side of the image), roll (2 degrees) and where it looks (0.2 m) are drawn for each camera, the size of
+    the images for the rig.
     """
     span = 2 * np.pi if rng.uniform() < 0.7 else rng.uniform(np.pi, 2 * np.pi)
     step = span / num_views
@@ -58,7 +58,7 @@ def random_rig(rng: np.random.Generator, num_views: int) -> CameraRig:
     target = np.array([0.0, 0.0, 0.9]) + rng.normal(0.0, [0.2, 0.2, 0.1], (num_views, 3))
     size = np.tile(_SIZES[rng.integers(len(_SIZES))], (num_views, 1))
     focal = rng.uniform(0.4, 0.8, num_views) * size.min(axis=1) * distance / 1.7
-    # Wide lenses bend more; what a lens of this focal length does at the corner of its picture stays plausible.
+    # Wide lenses bend more; what a lens of this focal length does at the corner of its image stays plausible.
     wide = np.clip(size.max(axis=1) / focal, 0.3, 1.6)
     lens = rng.normal(0.0, [0.10, 0.04, 0.0008, 0.0008], (num_views, 4)) - [0.10, -0.04, 0.0, 0.0]
     lens[:, :2] *= (wide / 1.6)[:, None]
@@ -119,7 +119,7 @@ def squares(
 
 
 def finer(rig: CameraRig, times: int) -> CameraRig:
-    """The rig of the same pictures with `times` the pixels along each side."""
+    """The rig of the same images with `times` the pixels along each side."""
     return rig.resized(torch.full_like(rig.focal, times), rig.size * times)
 
 

@@ -19,7 +19,7 @@ from mvpose.footage.calibration import read_calibration
 from mvpose.geometry.camera import CameraRig
 from mvpose.rendering.camera_rigs import RANDOM, static_rig
 from mvpose.rendering.cast import troupe
-from mvpose.rendering.scene import SPLITS, PictureConfig, scene_sample
+from mvpose.rendering.scene import SPLITS, ImageConfig, scene_sample
 from mvpose.skeleton import RENDERED, Skeleton
 
 BLOCK = 50
@@ -33,7 +33,7 @@ class Rendered:
     """People of MakeHuman moved by motion capture, rendered for a rig: a dataset that needs nothing but its assets."""
 
     assets: str | None = None
-    """Folder or s3:// URI of the meshes, pictures and motion capture; without it the one in MVPOSE_ASSETS."""
+    """Folder or s3:// URI of the meshes, images and motion capture; without it the one in MVPOSE_ASSETS."""
     rig: Literal["ring4", "ring8", "ring31", "random"] = "ring4"
     """`random` is another one for each sample."""
     calibration: str | None = None
@@ -48,10 +48,10 @@ class Rendered:
     """How many there are to draw from; one in five is in the test alone."""
     shard_samples: int = 50
     seed: int = 0
-    pictures: PictureConfig = field(default_factory=PictureConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
 
     def __post_init__(self) -> None:
-        if min(self.train, self.test) < 0 or self.shard_samples < 1 or self.pictures.side < 16:
+        if min(self.train, self.test) < 0 or self.shard_samples < 1 or self.images.side < 16:
             raise ConfigError(
                 "a corpus has no negative number of samples, shards of 1 or more, crops of 16 pixels or more."
             )
@@ -79,7 +79,7 @@ class Rendered:
         first = int(number) * self.shard_samples
         for index in range(first, min(first + self.shard_samples, getattr(self, split))):
             cast = troupe(self.assets, self.seed, split, index // BLOCK, self.people)
-            yield scene_sample(self.seed, split, index, cast, self._rig(split, index), self.pictures)
+            yield scene_sample(self.seed, split, index, cast, self._rig(split, index), self.images)
 
     def _rig(self, split: str, index: int) -> CameraRig | int:
         if self.calibration is not None:

@@ -19,11 +19,11 @@ class MeshPart:
     faces: Int[np.ndarray, "F 3"]
     """int32, counter-clockwise seen from outside."""
     uv: Float[np.ndarray, "n 2"]
-    """float32, v upwards, (0, 0) the picture's lower left corner; vertices are split where seams demand it."""
+    """float32, v upwards, (0, 0) the image's lower left corner; vertices are split where seams demand it."""
     texture: str
-    """Asset key of a diffuse picture, which may have alpha; empty for plain `colour`."""
+    """Asset key of a diffuse image, which may have alpha; empty for plain `colour`."""
     colour: tuple[float, float, float]
-    """Linear, multiplies the texture (or is the colour without one); above 1 for hair fairer than its picture."""
+    """Linear, multiplies the texture (or is the colour without one); above 1 for hair fairer than its image."""
     two_sided: bool
 
 

@@ -1,4 +1,4 @@
-"""From rendered pictures to what a camera would have written: exposure, blur, noise, JPEG."""
+"""From rendered images to what a camera would have written: exposure, blur, noise, JPEG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvpose.rendering.renderer import Exposure
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sensor:
-    """What one camera does to its pictures beside its lens."""
+    """What one camera does to its images beside its lens."""
 
     exposure: Exposure
     softness_px: float
@@ -42,17 +42,17 @@ def draw_sensor(rng: np.random.Generator, brightness: Float[np.ndarray, " 3"]) -
 
 def photograph(
     rng: np.random.Generator,
-    pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
+    images: Sequence[UInt8[np.ndarray, "H W 3"]],
     side: int,
     sensor: Sensor,
     frame: Float[np.ndarray, " 4"],
 ) -> bytes:
-    """A JPEG of `side` pixels from finer pictures of one exposure, which are averaged.
+    """A JPEG of `side` pixels from finer images of one exposure, which are averaged.
 
-    `frame` is where the camera's whole picture lies in the crop (left, top, right, bottom; pixel areas): what is beyond
+    `frame` is where the camera's whole image lies in the crop (left, top, right, bottom; pixel areas): what is beyond
     is black, as in crops from footage.
     """
-    light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in pictures]
+    light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in images]
     image = np.asarray(np.mean(light, axis=0, dtype=np.float32))
     if sensor.softness_px > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sensor.softness_px)

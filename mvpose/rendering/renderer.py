@@ -40,7 +40,7 @@ _MISSING = (
 
 
 class RenderingError(MvposeError):
-    """Pictures cannot be rendered on this machine."""
+    """Images cannot be rendered on this machine."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ class Lights:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exposure:
-    """How a camera turns light into a picture."""
+    """How a camera turns light into an image."""
 
     gain: Float[np.ndarray, " 3"]
     """Of the three channels: exposure times white balance."""
@@ -96,7 +96,7 @@ class Renderer:
         start: Any = moderngl.create_context
         self._gl: moderngl.Context = start(standalone=True, backend="egl", require=330)
         self._gl.gc_mode = "auto"
-        # Pictures are drawn with row 0 at the bottom, which mirrors every triangle.
+        # Images are drawn with row 0 at the bottom, which mirrors every triangle.
         self._gl.front_face = "cw"
         program = self._gl.program
         self._person = program(vertex_shader=shaders.PERSON_VERTEX, fragment_shader=shaders.PERSON_FRAGMENT)
@@ -122,18 +122,18 @@ class Renderer:
         surfaces: Surfaces,
         people: Sequence[PosedPerson],
         lights: Lights,
-        image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
+        pixels_of: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
     ) -> None:
         """Take a scene: its geometry goes over once for all views, and what the light reaches is worked out once.
 
-        `image(key)` gives the RGBA picture of a `Part.texture`; it stays on the device under its key.
+        `pixels_of(key)` gives the RGBA image of a `Part.texture`; it stays on the device under its key.
         """
         columns = (surfaces.vertices, surfaces.normals, surfaces.uv, surfaces.first, surfaces.second, surfaces.pattern)
         names = ("in_position", "in_normal", "in_uv", "in_first", "in_second", "in_pattern")
         buffer, index = self._uploaded(columns, surfaces.faces)
         self._surfaces = self._gl.vertex_array(self._surface, [(buffer, "3f 3f 2f 3f 3f 2f", *names)], index)
         self._people = [
-            [self._part(*part, image) for part in zip(p.parts, p.vertices, p.normals, strict=True)] for p in people
+            [self._part(*part, pixels_of) for part in zip(p.parts, p.vertices, p.normals, strict=True)] for p in people
         ]
         caster = self._gl.vertex_array(self._shadow, [(buffer, "3f 52x", "in_position")], index)
         shadow_from_world = _shadow_from_world(lights.key_direction, people)
@@ -154,12 +154,12 @@ class Renderer:
         _give(self._person, image=0)
         _give(self._surface, patterns=2)
 
-    def picture(
+    def image(
         self, rig: CameraRig, view: int, exposure: Exposure, people: Sequence[int], background: Float[np.ndarray, " 3"]
     ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
         """What one camera of a rig sees of the scene staged: RGB, and metres along its axis (inf where nothing is).
 
-        `people` are those to be drawn, by their position: the others are known to be out of the picture. `background`
+        `people` are those to be drawn, by their position: the others are known to be out of the image. `background`
         is the colour, 0 .. 1, of where there is nothing.
         """
         width, height = rig.size[view].tolist()
@@ -204,7 +204,7 @@ class Renderer:
         part: MeshPart,
         vertices: np.ndarray,
         normals: np.ndarray,
-        image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
+        pixels_of: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
     ) -> _Drawn:
         buffer, index = self._uploaded((vertices, normals, part.uv), part.faces)
         layout = (buffer, "3f 3f 2f", "in_position", "in_normal", "in_uv")
@@ -212,17 +212,17 @@ class Renderer:
             part,
             self._gl.vertex_array(self._person, [layout], index),
             self._gl.vertex_array(self._shadow, [(buffer, "3f 20x", "in_position")], index),
-            self._texture(part.texture, image) if part.texture else self._white,
+            self._texture(part.texture, pixels_of) if part.texture else self._white,
         )
 
     def _uploaded(self, columns: Sequence[np.ndarray], faces: np.ndarray) -> tuple[moderngl.Buffer, moderngl.Buffer]:
         rows = np.concatenate(columns, axis=1, dtype=np.float32)
         return self._gl.buffer(rows), self._gl.buffer(np.ascontiguousarray(faces, np.int32))
 
-    def _texture(self, key: str, image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]]) -> moderngl.Texture:
+    def _texture(self, key: str, pixels_of: Callable[[str], UInt8[np.ndarray, "_ _ 4"]]) -> moderngl.Texture:
         texture = self._textures.pop(key, None)
         if texture is None:
-            pixels = np.ascontiguousarray(image(key)[::-1])
+            pixels = np.ascontiguousarray(pixels_of(key)[::-1])
             texture = self._gl.texture(pixels.shape[1::-1], 4, pixels)
             texture.build_mipmaps()
             texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)

@@ -13,7 +13,7 @@ from mvpose.rendering.surfaces import Paint, Surfaces, box, joined, quad
 
 NUM_PATTERNS = 24
 BOOKS, BLOBS = 22, 23
-"""Layers of `patterns()` that look like shelves and like pictures."""
+"""Layers of `patterns()` that look like shelves and like images."""
 CHEST_M = 1.1
 CLEAR_OF_PEOPLE_M, CLEAR_OF_CAMERAS_M = 0.15, 0.5
 
@@ -25,7 +25,7 @@ class Room:
     surfaces: Surfaces
     lights: Lights
     background: Float[np.ndarray, " 3"]
-    """Of where there is no surface, as the picture shows it: 0 .. 1."""
+    """Of where there is no surface, as the image shows it: 0 .. 1."""
     brightness: Float[np.ndarray, " 3"]
     """Light that a grey wall sends back, about: what a camera sets its exposure and white balance by."""
 
@@ -146,7 +146,7 @@ def _far_boxes(
 
 
 def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw: float) -> Surfaces:
-    """A picture, a door, a board or a bright window, a centimetre or two before one of the four walls."""
+    """An image, a door, a board or a bright window, a centimetre or two before one of the four walls."""
     turn = yaw + rng.integers(4) * np.pi / 2
     depth, width = (size[0], size[1]) if round((turn - yaw) / (np.pi / 2)) % 2 == 0 else (size[1], size[0])
     outward, along = np.array([np.cos(turn), np.sin(turn), 0]), np.array([-np.sin(turn), np.cos(turn), 0])
@@ -164,7 +164,7 @@ def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw
         paint = Paint(
             first=(0.8, 0.9, 1.0), second=(0.7, 0.75, 0.8), layer=BLOBS, period_m=3.0, glow=rng.uniform(0.3, 2)
         )
-    # `along` turns to "up" about `outward`: swapped, the picture faces the room.
+    # `along` turns to "up" about `outward`: swapped, the image faces the room.
     return quad(start - along * extent[0] / 2 + [0, 0, low], (0.0, 0.0, float(extent[1])), along * extent[0], paint)
 
 

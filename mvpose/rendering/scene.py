@@ -1,4 +1,4 @@
-"""One sample: actors put on a floor, furniture and light about them, cameras, pictures."""
+"""One sample: actors put on a floor, furniture and light about them, cameras, images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Cast(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureConfig:
+class ImageConfig:
     """What the stored crops are."""
 
     side: int = 256
@@ -74,7 +74,7 @@ class PictureConfig:
     """Side of the square cut out, in sides of the box about the joints."""
 
 
-def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig | int, config: PictureConfig) -> Sample:
+def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig | int, config: ImageConfig) -> Sample:
     """Sample `index` of a split; `rig` is one, or how many cameras a random one has.
 
     It follows from the arguments alone. A scene that fewer than two cameras see well is drawn anew.
@@ -105,7 +105,7 @@ def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig |
             split=split,
             damaged=False,
             rig=views.rig,
-            pictures=tuple(SampleImage(crop=crop) for crop in views.crops),
+            images=tuple(SampleImage(crop=crop) for crop in views.crops),
             xyz=labelled[0].joints.astype(np.float64),
             visible=views.visible,
             box=views.box,

@@ -1,6 +1,6 @@
 """The three shaders of the renderer, GLSL 3.30.
 
-The lens bends vertices, not pixels: a vertex is put where `mvpose.geometry.lens` would put it, so that no picture is
+The lens bends vertices, not pixels: a vertex is put where `mvpose.geometry.lens` would put it, so that no image is
 resampled and the stored camera is exact at every vertex. Triangles stay straight between their corners, which is why
 large surfaces come finely divided (see `surfaces.py`). Beyond the radius up to which a lens is one-to-one it goes on
 linearly, and what lies there is not drawn.
@@ -8,7 +8,7 @@ linearly, and what lies there is not drawn.
 
 LENS = """
 uniform mat4x3 camera_from_world;   // columns: three axes, then the translation
-uniform vec2 focal, centre, size;   // of the picture that is drawn, in its own pixels
+uniform vec2 focal, centre, size;   // of the image that is drawn, in its own pixels
 uniform int lens_model;             // 0 Brown-Conrady, 1 Kannala-Brandt, 2 Human3.6M
 uniform float lens[12];
 uniform float lens_limit;
@@ -40,7 +40,7 @@ vec4 projected(vec3 world) {
     vec2 pixel = focal * at + (centre + 0.5) * p.z;         // times the depth
     vec2 clip = vec2(2 * pixel.x / size.x - p.z, 2 * pixel.y / size.y - p.z);
     float n = near_far.x, f = near_far.y;
-    // Row 0 of the buffer is the top row of the picture: nothing is flipped on the way back.
+    // Row 0 of the buffer is the top row of the image: nothing is flipped on the way back.
     return vec4(clip, ((f + n) * p.z - 2 * f * n) / (f - n), p.z);
 }
 """

@@ -1,4 +1,4 @@
-"""What stands in a rendered room beside people: floor, walls, furniture, pictures on the walls, as coloured quads."""
+"""What stands in a rendered room beside people: floor, walls, furniture, images on the walls, as coloured quads."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _shelf(rng: np.random.Generator) -> Float[np.ndarray, "S S"]:
 
 
 def _blobs(rng: np.random.Generator) -> Float[np.ndarray, "S S"]:
-    """Ellipses over one another, like a picture out of focus."""
+    """Ellipses over one another, like an image out of focus."""
     out = np.full((PATTERN_SIDE, PATTERN_SIDE), 0.3)
     for _ in range(40):
         middle, axes = rng.integers(0, PATTERN_SIDE, 2), rng.integers(8, 60, 2)

@@ -37,9 +37,9 @@ def unhidden(
     depth: Float[np.ndarray, "H W"],
     skeleton: Skeleton,
 ) -> Bool[np.ndarray, " J"]:
-    """Which joints nothing is before. Pixels of the depth picture; metres along the camera's axis.
+    """Which joints nothing is before. Pixels of the depth image; metres along the camera's axis.
 
-    A joint off the picture or behind the camera is not visible.
+    A joint off the image or behind the camera is not visible.
     """
     known = np.isfinite(pixels).all(axis=-1) & (joint_depth > 0)
     column, row = np.round(np.where(known[:, None], pixels, -1)).astype(int).T
@@ -58,21 +58,21 @@ def _part(joint: str) -> str:
 # Multisampling takes 5 s a view on llvmpipe; twice the pixels along each side take 20 ms.
 FINER = 2
 MIN_JOINTS = 4
-"""Views with fewer joints on the picture are left out: the person is not in it."""
+"""Views with fewer joints on the image are left out: the person is not in it."""
 BODY_MARGIN_PX = 80
-"""Of a picture twice as fine: a person whose joints are further beyond its edges than this is not drawn."""
+"""Of an image twice as fine: a person whose joints are further beyond its edges than this is not drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class RenderedViews:
-    """Crops about one person by the cameras that have it on their picture."""
+    """Crops about one person by the cameras that have it on their image."""
 
     rig: CameraRig
     """Of the crops, lens included."""
     crops: tuple[bytes, ...]
     visible: Bool[np.ndarray, "V J"]
     box: Float[np.ndarray, "V 4"]
-    """About the joints on the picture, in pixels of the crop."""
+    """About the joints on the image, in pixels of the crop."""
 
 
 def photographed(
@@ -81,7 +81,7 @@ def photographed(
     rig: CameraRig,
     moments: Sequence[Sequence[PosedPerson]],
     room: Room,
-    image: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
+    pixels_of: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
     skeleton: Skeleton,
     side: int,
     margin: float,
@@ -95,25 +95,25 @@ def photographed(
     crop, crop_box = squares(whole, box[kept], margin, side)
     fine = finer(crop, FINER)
     sensors = [draw_sensor(rng, room.brightness) for _ in chosen]
-    pictures: list[list[np.ndarray]] = [[] for _ in chosen]
+    images: list[list[np.ndarray]] = [[] for _ in chosen]
     visible = inside[kept]
     pixels, _ = fine.project(torch.from_numpy(joints))
     for moment, people in enumerate(moments):
-        renderer.stage(room.surfaces, people, room.lights, image)
+        renderer.stage(room.surfaces, people, room.lights, pixels_of)
         present = _present(fine, people)
         for view, sensor in enumerate(sensors):
-            picture, depth = renderer.picture(fine, view, sensor.exposure, present[view], room.background)
-            pictures[view].append(picture)
+            image, depth = renderer.image(fine, view, sensor.exposure, present[view], room.background)
+            images[view].append(image)
             if moment == len(moments) // 2:
                 along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
                 visible[view] &= unhidden(pixels[view].numpy(), along_axis, depth, skeleton)
     frames = _frames(whole, crop)
-    crops = tuple(photograph(rng, *v) for v in zip(pictures, [side] * len(chosen), sensors, frames, strict=True))
+    crops = tuple(photograph(rng, *v) for v in zip(images, [side] * len(chosen), sensors, frames, strict=True))
     return RenderedViews(crop, crops, visible, crop_box)
 
 
 def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
-    """For each view the people who may be on its picture, judged by their joints."""
+    """For each view the people who may be on its image, judged by their joints."""
     joints = torch.from_numpy(np.stack([p.joints for p in people]).astype(np.float64))
     pixels, seen = rig.project(joints)
     low = torch.where(seen[..., None], pixels, torch.inf).amin(dim=2) - BODY_MARGIN_PX
@@ -123,9 +123,9 @@ def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
 
 
 def _frames(whole: CameraRig, crop: CameraRig) -> Float[np.ndarray, "V 4"]:
-    """Where the edges of the cameras' whole pictures lie in the crops."""
+    """Where the edges of the cameras' whole images lie in the crops."""
     scale = (crop.focal / whole.focal).numpy()
-    # A pixel c of the whole picture goes to (c + 0.5) s - 0.5 + shift.
+    # A pixel c of the whole image goes to (c + 0.5) s - 0.5 + shift.
     shift = crop.centre.numpy() - ((whole.centre.numpy() + 0.5) * scale - 0.5)
     edges = np.stack([np.full((len(whole), 2), -0.5), whole.size.numpy() - 0.5], axis=1)
     return ((edges + 0.5) * scale[:, None] - 0.5 + shift[:, None]).reshape(-1, 4)

@@ -17,7 +17,7 @@ _UNDER_HAT = "short04"
 _SILVER = "bob02"
 _SKIRTS = ("female_elegantsuit01",)
 _PLAIN = {"male_worksuit01": (0.05, 0.16, 0.42)}
-"""Outfits in one colour: their picture was made for an older mesh and does not fit the texture coordinates."""
+"""Outfits in one colour: their image was made for an older mesh and does not fit the texture coordinates."""
 _IRISES: tuple[Colour, ...] = ((0.05, 0.025, 0.01), (0.12, 0.06, 0.02), (0.08, 0.14, 0.25), (0.09, 0.14, 0.07))
 _LIGHT_EYES = 0.4
 """Share of blue and green eyes among people mostly caucasian; others have brown ones."""
@@ -82,7 +82,7 @@ def draw_shoes(rng: np.random.Generator, assets: Assets) -> Garment:
 
 
 def hat(rng: np.random.Generator) -> Garment:
-    """A fedora, straight or cocked; it comes without a picture, so it has one colour."""
+    """A fedora, straight or cocked; it comes without an image, so it has one colour."""
     file = _one_of(rng, ["fedora", "fedora_cocked"])
     red, green, blue = colorsys.hsv_to_rgb(float(rng.random()), 0.4, float(rng.uniform(0.02, 0.4)))
     path = f"makehuman/clothes/fedora01/{file}"
@@ -125,7 +125,7 @@ def _draw_style(rng: np.random.Generator, sex: str, origin: str, assets: Assets)
 
 
 def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) -> Garment:
-    """Pictures of hair are brown: tints below 1 darken them, above 1 bleach or grey them. One is silver as it is."""
+    """Images of hair are brown: tints below 1 darken them, above 1 bleach or grey them. One is silver as it is."""
     grey = rng.random() < 1.2 * shape.old - 0.3
     fair = shape.origin["caucasian"] > 0.5 and rng.random() < 0.35
     if grey:
@@ -143,7 +143,7 @@ def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) ->
 
 
 def _cloth_colour(rng: np.random.Generator) -> Colour:
-    """As the picture has it for two in five, else dyed and darkened."""
+    """As the image has it for two in five, else dyed and darkened."""
     if rng.random() < 0.4:
         return _WHITE
     return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.0, 0.7)), float(rng.uniform(0.3, 1.0)))

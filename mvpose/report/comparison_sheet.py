@@ -46,10 +46,10 @@ def _row(row: Drawn) -> UInt8[np.ndarray, "h w 3"]:
         for points, colour in ((truth, TRUTH), (predicted, PREDICTED)):
             _draw(tile, (points + 0.5) * scale - 0.5, row.skeleton, colour)
         tiles.append(tile)
-    picture = np.concatenate(tiles, axis=1)
-    band = np.full((CAPTION, picture.shape[1], 3), 24, np.uint8)
+    image = np.concatenate(tiles, axis=1)
+    band = np.full((CAPTION, image.shape[1], 3), 24, np.uint8)
     write_text(band, row.caption, 8, CAPTION // 2, 15, (242, 245, 248))
-    return np.concatenate([band, picture])
+    return np.concatenate([band, image])
 
 
 def _draw(tile: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "J 2"], skeleton: Skeleton, colour: RGB) -> None:

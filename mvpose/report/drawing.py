@@ -1,4 +1,4 @@
-"""Anti-aliased strokes, rings and text on RGB pictures, at fractions of a pixel."""
+"""Anti-aliased strokes, rings and text on RGB images, at fractions of a pixel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mvpose.report.figures import CASING, RGB
 
 # OpenCV takes fixed-point coordinates: 4 binary places are 1/16 px.
 PLACES = 4
-# A point so many picture sizes away is not drawn: fixed-point coordinates end at 2^31 and such a line shows nothing.
-FARTHEST_PICTURES = 10
+# A point so many image sizes away is not drawn: fixed-point coordinates end at 2^31 and such a line shows nothing.
+FARTHEST_IMAGES = 10
 
 
 def stroke(
@@ -51,7 +51,7 @@ def text_width(text: str, size: int) -> int:
 
 
 def write_text(image: UInt8[np.ndarray, "H W 3"], text: str, left: int, middle: int, size: int, colour: RGB) -> int:
-    """One line of text, centred on the row `middle`, shortened where the picture ends; returns where it stops."""
+    """One line of text, centred on the row `middle`, shortened where the image ends; returns where it stops."""
     line = _one_line(text)
     while line and left + text_width(line, size) > image.shape[1]:
         line = line[:-2].rstrip() + "…" if len(line) > 2 else ""
@@ -63,7 +63,7 @@ def write_text(image: UInt8[np.ndarray, "H W 3"], text: str, left: int, middle: 
 
 
 def shade(image: UInt8[np.ndarray, "H W 3"], colour: RGB, opacity: float) -> None:
-    """Blend a part of a picture towards a colour, in place."""
+    """Blend a part of an image towards a colour, in place."""
     image[:] = np.rint(image * (1.0 - opacity) + np.array(colour) * opacity).astype(np.uint8)
 
 
@@ -77,7 +77,7 @@ def _font() -> cv2.FontFace:
 
 
 def _drawable(image: UInt8[np.ndarray, "H W 3"], point: Float[np.ndarray, 2]) -> bool:
-    return bool(np.isfinite(point).all() and np.abs(point).max() < FARTHEST_PICTURES * max(image.shape))
+    return bool(np.isfinite(point).all() and np.abs(point).max() < FARTHEST_IMAGES * max(image.shape))
 
 
 def _fixed(point: Float[np.ndarray, 2]) -> tuple[int, int]:

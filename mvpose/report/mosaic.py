@@ -1,4 +1,4 @@
-"""Where each camera's picture goes when all are shown together."""
+"""Where each camera's image goes when all are shown together."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Region:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """`shown[v]` of camera v's picture goes to `tiles[v]` of a canvas of `size` (width, height)."""
+    """`shown[v]` of camera v's image goes to `tiles[v]` of a canvas of `size` (width, height)."""
 
     size: tuple[int, int]
     shown: tuple[Region, ...]
     tiles: tuple[Region, ...]
 
     def to_tile(self, view: int, pixels: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Pixels of a camera's picture to pixels of its tile; pixel centres are whole numbers in both."""
+        """Pixels of a camera's image to pixels of its tile; pixel centres are whole numbers in both."""
         shown, tile = self.shown[view], self.tiles[view]
         scale = np.array([tile.width / shown.width, tile.height / shown.height])
         return (pixels - np.array([shown.left, shown.top]) + 0.5) * scale - 0.5
 
     def paste(self, canvas: UInt8[np.ndarray, "H W 3"], view: int, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Scale a camera's picture into its tile of the canvas."""
+        """Scale a camera's image into its tile of the canvas."""
         tile = self.tiles[view]
         part = self.shown[view].cut(image)
         shrinks = tile.width <= part.shape[1]
@@ -51,9 +51,9 @@ class Mosaic:
 def lay_out(
     shown: Sequence[Region], limit: tuple[int, int], header: int = 0, largest_scale: float = 1.0, gap: int = 4
 ) -> Mosaic:
-    """The grid that shows the parts `shown` of all pictures largest within `limit` (width, height).
+    """The grid that shows the parts `shown` of all images largest within `limit` (width, height).
 
-    Cells are equal; a picture of another shape is centred in its cell. `header` rows are left free at the top. The
+    Cells are equal; an image of another shape is centred in its cell. `header` rows are left free at the top. The
     canvas is even in both directions (H.264 halves the colours) and no larger than needed.
     """
     columns, _ = max(
@@ -73,7 +73,7 @@ def lay_out(
 
 
 def _scale_of_grid(shown: Sequence[Region], limit: tuple[int, int], header: int, columns: int, gap: int) -> float:
-    """Smallest scale that any picture gets in a grid of so many columns."""
+    """Smallest scale that any image gets in a grid of so many columns."""
     rows = math.ceil(len(shown) / columns)
     width = (limit[0] - gap * (columns - 1)) / columns
     height = (limit[1] - header - gap * (rows - 1)) / rows

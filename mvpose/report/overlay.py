@@ -1,4 +1,4 @@
-"""The reconstructed skeleton drawn back into the pictures of all cameras."""
+"""The reconstructed skeleton drawn back into the images of all cameras."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL: RGB = (240, 243, 246)
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What is drawn over the picture of one camera, in its pixels; NaN is not drawn."""
+    """What is drawn over the image of one camera, in its pixels; NaN is not drawn."""
 
     projected: Float[np.ndarray, "P J 2"]
     detected: Float[np.ndarray, "P J 2"]
@@ -93,7 +93,7 @@ def _in_tile(marks: Marks, mosaic: Mosaic, view: int) -> Marks:
 
 
 def _draw_marks(tile: UInt8[np.ndarray, "H W 3"], marks: Marks) -> None:
-    # A body fills a third to a half of most pictures: 1/260 of the diagonal is about the width of its wrist.
+    # A body fills a third to a half of most images: 1/260 of the diagonal is about the width of its wrist.
     width = max(2, round(float(np.hypot(*tile.shape[:2])) / 260))
     for joint in marks.unrelated.reshape(-1, 2):
         ring(tile, joint, max(1.5, 0.6 * width), UNRELATED)

@@ -35,7 +35,7 @@ def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
 def overlay_frames(subject: CaptureReport, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Mosaics of all cameras for frames [start, stop) of the capture."""
     capture = subject.capture
-    mosaic = _whole_pictures(capture, LARGEST_FRAME)
+    mosaic = _whole_images(capture, LARGEST_FRAME)
     row_of = {int(frame): row for row, frame in enumerate(subject.frames)}
     for frame, images in enumerate(frames_of_views(capture, start, stop), start):
         row = row_of.get(frame)
@@ -51,8 +51,8 @@ def contact_sheet(subject: CaptureReport, rows: list[int]) -> UInt8[np.ndarray, 
 
 
 def film_poster(subject: CaptureReport, row: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One picture of the film, smaller, to stand for it. VideoError as `write_overlay`."""
-    return _moment(subject, row, _whole_pictures(subject.capture, POSTER_SIZE))
+    """One image of the film, smaller, to stand for it. VideoError as `write_overlay`."""
+    return _moment(subject, row, _whole_images(subject.capture, POSTER_SIZE))
 
 
 def sheet_rows(subject: CaptureReport, count: int) -> list[int]:
@@ -62,7 +62,7 @@ def sheet_rows(subject: CaptureReport, count: int) -> list[int]:
     return [*(row for row in subject.moments(count - 1) if row not in worst), *worst]
 
 
-def _whole_pictures(capture: Capture, limit: tuple[int, int]) -> Mosaic:
+def _whole_images(capture: Capture, limit: tuple[int, int]) -> Mosaic:
     return lay_out([Region(0, 0, *video.size) for video in capture.videos], limit, HEADER_ROWS, largest_scale=2.0)
 
 
@@ -74,7 +74,7 @@ def _moment(subject: CaptureReport, row: int, mosaic: Mosaic) -> UInt8[np.ndarra
 
 
 def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
-    """The part of each camera's picture that holds all people in all these rows, with room around; one shape for all.
+    """The part of each camera's image that holds all people in all these rows, with room around; one shape for all.
 
     A camera that sees nobody is shown about its middle.
     """
@@ -93,7 +93,7 @@ def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
 
 
 def _region(centre: Float[np.ndarray, 2], extent: Float[np.ndarray, 2], size: tuple[int, int]) -> Region:
-    """A rectangle of `extent` about a centre, moved and then cut to lie within a picture."""
+    """A rectangle of `extent` about a centre, moved and then cut to lie within an image."""
     width, height = (min(full, max(32, round(float(part)))) for full, part in zip(size, extent, strict=True))
     left = min(max(0, round(float(centre[0]) - width / 2)), size[0] - width)
     top = min(max(0, round(float(centre[1]) - height / 2)), size[1] - height)

@@ -1,6 +1,6 @@
 """One HTML page that opens anywhere: styles, script, plots and 3D data stand in the file itself.
 
-Pictures are data URIs, because the page must survive being mailed, opened from a disk, or shown in the sandbox of an
+Images are data URIs, because the page must survive being mailed, opened from a disk, or shown in the sandbox of an
 artefact store, where no file beside it can be reached. Overlay films alone are files beside the page: they are tens of
 megabytes. Every text of an archive goes through `escape`, and a content security policy names the one script and the
 one style by their digests, so that a text that slipped through would still not run.
@@ -27,7 +27,7 @@ MOST_FAILURES_LISTED = 200
 
 @dataclass(frozen=True, eq=False)
 class PageImage:
-    """A picture in the page."""
+    """An image in the page."""
 
     title: str
     note: str
@@ -174,9 +174,9 @@ def _section(section: Section) -> str:
             f'<section id="{anchor(subject.capture.capture_id)}"><h2>{escape(subject.capture.capture_id)}</h2>',
             f'<p class="note">{_outline(subject)}</p><div class="figures">{told}</div>{trouble}',
             _film(section.film) if section.film else "",
-            *(shown(picture) for picture in section.sheet),
+            *(shown(image) for image in section.sheet),
             _viewer(section.viewer),
-            *(shown(picture) for picture in section.plots),
+            *(shown(image) for image in section.plots),
             "</section>",
         ]
     )
@@ -184,7 +184,7 @@ def _section(section: Section) -> str:
 
 def _film(film: Film) -> str:
     return (
-        f'<h3>Overlay</h3><p class="note">The 3D joints projected into every picture. '
+        f'<h3>Overlay</h3><p class="note">The 3D joints projected into every image. '
         f'The film is the file <a href="{film.path}">{film.path}</a> beside this page.</p>'
         f'<video controls muted loop playsinline preload="none" poster="{_data_uri("image/jpeg", film.poster)}" '
         f'src="{film.path}"></video>'
@@ -216,12 +216,12 @@ def _viewer(data: Mapping[str, Any]) -> str:
     )
 
 
-def shown(picture: PageImage) -> str:
-    """A picture with its title and note."""
-    kind = "plot" if picture.mime == "image/png" else "photo"
+def shown(image: PageImage) -> str:
+    """An image with its title and note."""
+    kind = "plot" if image.mime == "image/png" else "photo"
     return (
-        f'<h3>{escape(picture.title)}</h3><p class="note">{escape(picture.note)}</p>'
-        f'<img class="{kind}" alt="{escape(picture.title)}" src="{_data_uri(picture.mime, picture.data)}">'
+        f'<h3>{escape(image.title)}</h3><p class="note">{escape(image.note)}</p>'
+        f'<img class="{kind}" alt="{escape(image.title)}" src="{_data_uri(image.mime, image.data)}">'
     )
 
 

@@ -148,16 +148,16 @@ def _heat_map(
     """Cells with their numbers; a cell without a value is grey."""
     known = values[np.isfinite(values)]
     top = largest if largest is not None else float(known.max()) if known.size else 1.0
-    picture = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=top, aspect="auto")
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=top, aspect="auto")
     axes.set_facecolor(GRID_INK)
-    axes.figure.colorbar(picture, ax=axes, label=unit, fraction=0.03, pad=0.01)
+    axes.figure.colorbar(image, ax=axes, label=unit, fraction=0.03, pad=0.01)
     axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
     axes.grid(visible=False)
     axes.tick_params(length=0)
     if values.size > MOST_NUMBERED_CELLS:
         return
     for v, j in np.argwhere(np.isfinite(values)):
-        red, green, blue, _ = picture.cmap(picture.norm(values[v, j]))
+        red, green, blue, _ = image.cmap(image.norm(values[v, j]))
         ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else TEXT_INK
         axes.text(j, v, told.format(values[v, j]), ha="center", va="center", fontsize=8, color=ink)
 

@@ -16,13 +16,13 @@ from mvpose.report.subject import CaptureReport
 # projection. Overlays colour a detection by it; a neighbour stands about a body's width, 0.3 heights, away.
 MATCH_SHARE = 0.2
 ROWS_AT_ONCE = 512
-# Pixels; farther than anything in a picture.
+# Pixels; farther than anything in an image.
 FARTHER = 1e6
 
 
 @dataclass(frozen=True, eq=False)
 class Reprojection:
-    """Some rows of a capture in the pictures of all cameras; distorted pixels of the decoded videos."""
+    """Some rows of a capture in the images of all cameras; distorted pixels of the decoded videos."""
 
     projected: Float[np.ndarray, "V T P J 2"]
     """The 3D joints; NaN where a joint is missing or the camera cannot see there."""

@@ -1,6 +1,6 @@
-"""A capture as a Rerun recording (.rrd): cameras, undistorted pictures, 2D detections and 3D people on one timeline.
+"""A capture as a Rerun recording (.rrd): cameras, undistorted images, 2D detections and 3D people on one timeline.
 
-Needs `rerun-sdk` (the extra `viz`). Rerun's pinhole has no lens distortion: pictures and detections are told without
+Needs `rerun-sdk` (the extra `viz`). Rerun's pinhole has no lens distortion: images and detections are told without
 it, so that 3D people lie on them. Its pixel (0, 0) is the corner of the top-left pixel, ours its centre.
 """
 
@@ -39,10 +39,10 @@ class RecordingConfig:
     """Frames recorded at most; four cameras of full HD at the settings here take 0.3 MB a frame."""
     every: int = 1
     """Only every so many-th frame is recorded."""
-    pictures: bool = True
-    """With pictures; without them the file is some 30 times smaller."""
+    images: bool = True
+    """With images; without them the file is some 30 times smaller."""
     largest_side: int = 960
-    """Pictures are made smaller to have no side longer than this."""
+    """Images are made smaller to have no side longer than this."""
     jpeg_quality: int = 75
 
     def __post_init__(self) -> None:
@@ -67,13 +67,13 @@ def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -
     with tempfile.NamedTemporaryFile(suffix=".rrd") as file:
         stream.save(file.name, default_blueprint=_blueprint(rig))
         _log_scene(rr, stream, rig, subject.poses.skeleton)
-        pictures = _pictures(subject, rows, rig, config) if config.pictures else ([] for _ in rows)
-        for row, images in zip(rows, pictures, strict=True):
+        images = _images(subject, rows, rig, config) if config.images else ([] for _ in rows)
+        for row, shown in zip(rows, images, strict=True):
             frame = int(subject.frames[row])
             stream.set_time("frame", sequence=frame)
             stream.set_time("time", duration=float(subject.times_s[row]))
-            for camera, image in zip(rig.names, images, strict=False):
-                stream.log([*_camera(camera), "picture"], rr.EncodedImage(contents=image, media_type="image/jpeg"))
+            for camera, image in zip(rig.names, shown, strict=False):
+                stream.log([*_camera(camera), "image"], rr.EncodedImage(contents=image, media_type="image/jpeg"))
             _log_people(rr, stream, subject, row)
             _log_detections(rr, stream, subject, row, rig)
         stream.flush()
@@ -83,14 +83,14 @@ def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -
 
 
 def ideal_rig(rig: CameraRig, largest_side: int) -> CameraRig:
-    """The rig of the recorded pictures: smaller where they are; its lenses do not apply to them any more."""
+    """The rig of the recorded images: smaller where they are; its lenses do not apply to them any more."""
     size = rig.size.double()
     smaller = (size * (largest_side / size.amax(dim=-1, keepdim=True)).clamp_max(1.0)).round()
     return rig.resized((smaller / size).to(rig.focal), smaller.to(rig.size))
 
 
 def undistortion_maps(rig: CameraRig, ideal: CameraRig) -> list[Float[np.ndarray, "h w 2"]]:
-    """For every pixel of the recorded pictures where in the video it is looked up; far outside where the lens ends."""
+    """For every pixel of the recorded images where in the video it is looked up; far outside where the lens ends."""
     maps = []
     for v in range(len(rig)):
         width, height = ideal.size[v].tolist()
@@ -202,16 +202,16 @@ def _log_detections(rr: ModuleType, stream: Any, subject: CaptureReport, row: in
             stream.log([*_camera(name), "detections", str(p)], points)
 
 
-def _pictures(
+def _images(
     subject: CaptureReport, rows: list[int], ideal: CameraRig, config: RecordingConfig
 ) -> Iterator[list[bytes]]:
     """JPEG of every camera for each of the rows, without lens distortion."""
     maps = undistortion_maps(subject.capture.rig, ideal)
     wanted = set(subject.frames[rows].tolist())
     start, stop = int(subject.frames[rows[0]]), int(subject.frames[rows[-1]]) + 1
-    for frame, images in enumerate(frames_of_views(subject.capture, start, stop), start):
+    for frame, shown in enumerate(frames_of_views(subject.capture, start, stop), start):
         if frame in wanted:
-            yield [_jpeg(image, where, config.jpeg_quality) for image, where in zip(images, maps, strict=True)]
+            yield [_jpeg(image, where, config.jpeg_quality) for image, where in zip(shown, maps, strict=True)]
 
 
 def _jpeg(image: UInt8[np.ndarray, "H W 3"], where: Float[np.ndarray, "h w 2"], quality: int) -> bytes:

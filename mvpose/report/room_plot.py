@@ -15,12 +15,12 @@ from mvpose.report.figures import INK, MIDDLE_INK, new_figure, sides
 from mvpose.report.subject import CaptureReport, mean_known
 
 MOMENTS = 6
-# The corners of a frustum, walked round; 0 is the camera's centre, 1 to 4 the picture's corners from the top left.
+# The corners of a frustum, walked round; 0 is the camera's centre, 1 to 4 the image's corners from the top left.
 FRUSTUM_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
 
 
 def frusta(rig: CameraRig, depth_m: float) -> Float[np.ndarray, "V 5 3"]:
-    """Centre and picture corners of each camera, `depth_m` metres before it, in the world; the lens is left out."""
+    """Centre and image corners of each camera, `depth_m` metres before it, in the world; the lens is left out."""
     rig = rig.to(torch.float64)
     right, bottom = (rig.size.double() - 0.5).unbind(-1)
     zero = torch.full_like(right, -0.5)

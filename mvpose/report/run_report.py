@@ -48,7 +48,7 @@ def write_report(
     config: ReportConfig | None = None,
     title: str = "mvpose report",
 ) -> dict[str, str]:
-    """Write the page, and for each capture shown in full a folder of pictures and an overlay film.
+    """Write the page, and for each capture shown in full a folder of images and an overlay film.
 
     Returns the URI of each file by its path below `output_uri`; the page is `report.html`. Footage that cannot be read
     again costs its overlays and the page says why. ResultsError where the output cannot be written.
@@ -67,8 +67,8 @@ def _capture_section(subject: CaptureReport, output_uri: str, config: ReportConf
     folder = folder_name(subject.capture.capture_id)
     film, sheet, trouble = _overlays(subject, folder, output_uri, config, files)
     plots = _plots(subject)
-    for name, picture in plots.items():
-        _write(f"{folder}/{name}.png", picture.data, output_uri, files)
+    for name, image in plots.items():
+        _write(f"{folder}/{name}.png", image.data, output_uri, files)
     return Section(subject, sheet, list(plots.values()), viewer_data(subject, config.max_viewer_frames), film, trouble)
 
 

@@ -1,4 +1,4 @@
-"""Samples of a table as one picture: a row a sample, a tile a view, joints drawn through the stored cameras."""
+"""Samples of a table as one image: a row a sample, a tile a view, joints drawn through the stored cameras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _MIDDLE = (255, 140, 0), (0, 190, 255), (230, 230, 230)
 
 
 def sample_sheet(samples: Sequence[Sample], views: int = 6) -> UInt8[np.ndarray, "H W 3"]:
-    """The first `views` views of each sample, cut out where the table has full pictures. ConfigError for no samples."""
+    """The first `views` views of each sample, cut out where the table has full images. ConfigError for no samples."""
     rows = [_row(s, views) for s in samples if len(s.rig)]
     if not rows:
         raise ConfigError("there are no samples to show.")
@@ -28,7 +28,7 @@ def sample_sheet(samples: Sequence[Sample], views: int = 6) -> UInt8[np.ndarray,
 
 
 def _row(sample: Sample, views: int) -> UInt8[np.ndarray, "h w 3"]:
-    if any(picture.crop is None for picture in sample.pictures):
+    if any(image.crop is None for image in sample.images):
         found = next(cropped_samples([sample], CropConfig(side=TILE)), None)
         if found is None:
             return np.zeros((TILE, TILE, 3), np.uint8)
@@ -38,10 +38,10 @@ def _row(sample: Sample, views: int) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _tile(sample: Sample, view: int, pixels: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    data = np.frombuffer(sample.pictures[view].crop or b"", np.uint8)
+    data = np.frombuffer(sample.images[view].crop or b"", np.uint8)
     crop = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     if crop is None:
-        raise VideoError(f"the crop of {sample.capture_id}, frame {sample.frame}, is not a picture.")
+        raise VideoError(f"the crop of {sample.capture_id}, frame {sample.frame}, is not an image.")
     scale = TILE / max(crop.shape[:2])
     size = (round(crop.shape[1] * scale), round(crop.shape[0] * scale))
     tile = np.zeros((TILE, TILE, 3), np.uint8)

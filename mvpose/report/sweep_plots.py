@@ -1,4 +1,4 @@
-"""A sweep as pictures: each trial a line across its settings, and how much each setting matters."""
+"""A sweep as images: each trial a line across its settings, and how much each setting matters."""
 
 from __future__ import annotations
 

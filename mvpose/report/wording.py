@@ -36,7 +36,7 @@ REASONS = {
 MEANINGS = (
     (
         "Reprojection error, px",
-        "The 3D joint is projected back into a picture; the error is its distance from the joint that was "
+        "The 3D joint is projected back into an image; the error is its distance from the joint that was "
         "detected there. Means are over the views that the triangulation used, and over the twelve body "
         "joints: shoulders, elbows, wrists, hips, knees, ankles. The size of a pixel on the person depends on "
         "the camera: with a focal length of 1700 px and the person 4 m away, 1 px is 2.4 mm. A low error "

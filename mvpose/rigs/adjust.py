@@ -93,7 +93,7 @@ def adjust_extrinsics(
     """The rig with corrected camera poses, and what that did; intrinsics, lenses, scale and world frame stay.
 
     Robust bundle adjustment over the body joints (all joints, where the skeleton lacks them) of well-spread poses. Of
-    the world frame only what pictures can tell is learned: the cameras as a whole stay where they were. Raises
+    the world frame only what images can tell is learned: the cameras as a whole stay where they were. Raises
     NoPersonError when too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
     """
     frames = frames_to_see(keypoints.xy.shape[1], config)
@@ -151,7 +151,7 @@ class _Poses:
     """People of single frames, in the order of time."""
 
     pixels: Float[Tensor, "N J V 2"]
-    """Of the pictures."""
+    """Of the images."""
     weights: Float[Tensor, "N J V"]
     points: Float[Tensor, "N J 3"]
     held_out: Bool[np.ndarray, " N"]
@@ -195,7 +195,7 @@ def _most_different(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: int) 
 
 
 def _mean_error(pixels: Float[Tensor, "N J V 2"], weights: Float[Tensor, "N J V"], rig: CameraRig) -> float:
-    """Mean distance of the weighted DLT of all views, rejecting none, in pixels of the pictures."""
+    """Mean distance of the weighted DLT of all views, rejecting none, in pixels of the images."""
     found = triangulate(_ideal(pixels, rig), rig.projections, weights, check=False)
     projected, before = rig.project(found.points)
     error = (projected - pixels.movedim(2, 0)).norm(dim=-1)

@@ -60,7 +60,7 @@ def bundle_adjust(
 ) -> tuple[CameraRig, Float[Tensor, "N 3"], BundleReport]:
     """Camera poses and world points minimising the robust reprojection error; intrinsics and lenses stay.
 
-    `pixels` are those of the pictures (distorted); a weight multiplies the residual of its observation, 0 means absent
+    `pixels` are those of the images (distorted); a weight multiplies the residual of its observation, 0 means absent
     (the pixel may then be anything). Points seen by fewer than two cameras take no part and come back as they were.
 
     The frame that images cannot tell is settled so: the cameras named in `fixed` do not move; with one of them, the

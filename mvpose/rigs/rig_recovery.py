@@ -60,7 +60,7 @@ def recover_rig(
 ) -> RigRecovery:
     """Poses of V static cameras of known focal length, centre and lens from N joints pooled over frames and people.
 
-    The poses in `rig` are not read. `pixels` are those of the pictures; weight 0 means not seen. Column n is one joint
+    The poses in `rig` are not read. `pixels` are those of the images; weight 0 means not seen. Column n is one joint
     of one person at one time in every view. Raises CalibrationError when the cameras do not hang together: some camera
     shares fewer than 30 agreeing joints with any other.
     """

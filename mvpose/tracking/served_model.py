@@ -4,7 +4,7 @@ One row of the input is one person in one frame, as V cameras see it:
 
 | column | |
 | --- | --- |
-| crops | V texts: JPEG or PNG in base64, upright RGB pictures of the network's size, lens distortion removed |
+| crops | V texts: JPEG or PNG in base64, upright RGB images of the network's size, lens distortion removed |
 | projections | V matrices 3 x 4: world metres to pixels of the crop (top-left pixel centre is (0, 0)) |
 | present | V flags, may be left out: false for a view whose crop is to be ignored |
 
@@ -88,7 +88,7 @@ class ServedModel(PythonModel):
 def _views(row: dict[str, Any], i: int) -> int:
     crops = row.get("crops")
     if not isinstance(crops, (list, tuple, np.ndarray)) or not len(crops):
-        raise ValueError(f"row {i}: `crops` is {type(crops).__name__}, and a list of pictures is needed")
+        raise ValueError(f"row {i}: `crops` is {type(crops).__name__}, and a list of images is needed")
     return len(crops)
 
 
@@ -98,14 +98,14 @@ def _decoded(text: str, size: tuple[int, int], row: int) -> np.ndarray:
     except (binascii.Error, TypeError, ValueError) as error:
         raise ValueError(f"row {row}: a crop is not base64 text ({error})") from error
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error as error:  # above OpenCV's limit of pixels
         raise ValueError(f"row {row}: a crop cannot be decoded ({error.err})") from error
-    if picture is None:
+    if image is None:
         raise ValueError(f"row {row}: a crop is neither JPEG nor PNG")
-    if picture.shape[1::-1] != tuple(size):
-        raise ValueError(f"row {row}: a crop is {picture.shape[1]}x{picture.shape[0]}, the network takes {size}")
-    return picture[..., ::-1].copy()
+    if image.shape[1::-1] != tuple(size):
+        raise ValueError(f"row {row}: a crop is {image.shape[1]}x{image.shape[0]}, the network takes {size}")
+    return image[..., ::-1].copy()
 
 
 def _matrices(row: dict[str, Any], i: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def mirrored(
     """The sample's mirror image at the world's plane x = 0, with `twins` (`Skeleton.mirror`) for left and right.
 
     With M = diag(-1, 1, 1) and x' = W - 1 - x in the crop, K [R | t] becomes F K [R | t] diag(M, 1) =
-    (F K M) [M R M | M t]: the camera's own x turns with the picture's, so that the rotation stays proper, the focal
+    (F K M) [M R M | M t]: the camera's own x turns with the image's, so that the rotation stays proper, the focal
     length positive and every depth what it was. Twice is nothing.
     """
     flip = np.diag([-1.0, 1.0, 1.0])

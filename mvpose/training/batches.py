@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Sample, SampleImage
-from mvpose.footage.video.image_folder import read_picture
+from mvpose.footage.video.image_folder import read_image
 from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import pinhole_boxes, pinhole_crop
 from mvpose.skeleton import Skeleton
@@ -89,7 +89,7 @@ def sample_arrays(
     known (J), joints_2d (V J 2) in pixels of the crops, inside (V J); floats are float32.
 
     Absent views are black with a camera of zeros. A joint that the table's skeleton lacks is not known. Without
-    `config` nothing is drawn: of too many views the first are taken. DatasetError where a picture cannot be read.
+    `config` nothing is drawn: of too many views the first are taken. DatasetError where an image cannot be read.
     """
     seen = _chosen_views(sample, view, rng if config else None)
     (width, height), places = view.size, view.views
@@ -101,7 +101,7 @@ def sample_arrays(
     pinholes, boxes = seen.rig.projections.double().numpy(), pinhole_boxes(seen.rig, seen.box)
     for v in np.flatnonzero(present):
         change = drawn_crop(boxes[v], view.size, view.margin, config or NONE, rng)
-        crop = pinhole_crop(_decoded(seen.pictures[v], seen), seen.rig, int(v), change, view.size)
+        crop = pinhole_crop(_decoded(seen.images[v], seen), seen.rig, int(v), change, view.size)
         if config:
             crop = covered(recoloured(crop, config, rng), config, rng)
         crops[v], projections[v] = crop.transpose(2, 0, 1), change @ pinholes[v]
@@ -112,7 +112,7 @@ def sample_arrays(
     # No draw without a probability: samples of the recipes that came before stay what they were, to the bit.
     if config and config.mirror and rng.random() < config.mirror:
         crops, projections, joints, known = mirrored(crops, projections, joints, known, view.skeleton.mirror)
-    joints_2d, in_picture = projected(projections, joints, view.size)
+    joints_2d, in_image = projected(projections, joints, view.size)
     return {
         "crops": crops,
         "projections": projections.astype(np.float32),
@@ -120,7 +120,7 @@ def sample_arrays(
         "joints": joints.astype(np.float32),
         "known": known,
         "joints_2d": joints_2d.astype(np.float32),
-        "inside": in_picture & known & present[:, None],
+        "inside": in_image & known & present[:, None],
     }
 
 
@@ -144,15 +144,15 @@ def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | Non
     return sample if tuple(names) == sample.rig.names else sample.select(names)
 
 
-def _decoded(picture: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
-    if picture.crop is None:
-        if picture.frame >= 0:
+def _decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+    if image.crop is None:
+        if image.frame >= 0:
             raise DatasetError(
                 f"{sample.capture_id} frame {sample.frame} names a frame of a video: convert the dataset with "
                 "--crops.side 384, so that training reads no videos."
             )
-        return read_picture(picture.uri)
-    image = cv2.imdecode(np.frombuffer(picture.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
+        return read_image(image.uri)
+    pixels = cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
         raise DatasetError(f"a crop of {sample.capture_id} frame {sample.frame} is no JPEG or PNG: convert it again.")
-    return image
+    return pixels

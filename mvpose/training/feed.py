@@ -27,7 +27,7 @@ READ_AHEAD = 4
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The samples of a training and of its validation, chosen; nothing of their pictures is read yet."""
+    """The samples of a training and of its validation, chosen; nothing of their images is read yet."""
 
     config: TrainConfig
     table: RowReader

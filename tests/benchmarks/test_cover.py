@@ -12,7 +12,7 @@ MM_A_PIXEL = 1000 * 4.5 / 260
 
 
 class Oracle(torch.nn.Module):
-    """Says where the joints are, shifted by `shift_px` in the first camera; a covered picture makes it lie."""
+    """Says where the joints are, shifted by `shift_px` in the first camera; a covered image makes it lie."""
 
     def __init__(self, shift_px: float) -> None:
         super().__init__()

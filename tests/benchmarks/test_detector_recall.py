@@ -17,7 +17,7 @@ from tests.rendering.test_scene import SMALL, Mannequins
 
 @dataclass
 class Told:
-    """Says of each picture in turn what it was told to."""
+    """Says of each image in turn what it was told to."""
 
     people: list[People]
     skeleton: Skeleton = COCO17
@@ -25,7 +25,7 @@ class Told:
     chunk_frames: int = 1
 
     def __call__(self, views) -> list[list[People]]:
-        """One picture at a time."""
+        """One image at a time."""
         return [[self.people.pop(0)] for _ in views]
 
 
@@ -70,7 +70,7 @@ def test_joints_that_are_not_to_be_seen_are_no_errors_and_views_of_little_are_no
 
 def test_a_table_without_crops_or_without_people_says_so():
     of = sample()
-    bare = replace(of, pictures=tuple(replace(p, crop=None) for p in of.pictures))
+    bare = replace(of, images=tuple(replace(p, crop=None) for p in of.images))
     with pytest.raises(ConfigError, match=r"no crops; convert with --crops\.side 256"):
         list(found_in(bare, Told([])))
     with pytest.raises(ConfigError, match="no view shows"):

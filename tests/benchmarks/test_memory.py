@@ -5,12 +5,12 @@ from mvpose.benchmarks.scale_footage import write_archive
 from mvpose.footage.video.frames import probe, read_frames
 
 
-def test_footage_that_is_repeated_decodes_to_the_same_pictures_again(tmp_path):
+def test_footage_that_is_repeated_decodes_to_the_same_images_again(tmp_path):
     write_archive(str(tmp_path / "footage"), 1, 5, (64, 48), repeats=3)
     video = probe(str(tmp_path / "footage" / "repeated.mp4"), "camera")
     assert (video.num_frames, video.fps) == (15, 30.0)
-    pictures = [picture.tobytes() for chunk in read_frames(video, 0, 15) for picture in chunk]
-    assert pictures[:5] == pictures[5:10] == pictures[10:] and len(set(pictures)) == 5
+    images = [image.tobytes() for chunk in read_frames(video, 0, 15) for image in chunk]
+    assert images[:5] == images[5:10] == images[10:] and len(set(images)) == 5
 
 
 @pytest.mark.slow

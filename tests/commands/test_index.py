@@ -11,7 +11,7 @@ from mvpose.errors import ConfigError
 from mvpose.footage import catalogue as catalogue_module
 from mvpose.footage.catalogue import CatalogueConfig, find_captures, rig_digest
 from mvpose.footage.catalogue_table import known_videos, read_capture, read_catalogue
-from tests.footage.archives import pose2sim, write, write_pictures, write_video
+from tests.footage.archives import pose2sim, write, write_images, write_video
 
 CAMERAS = ["cam01", "cam02", "cam03"]
 
@@ -84,12 +84,12 @@ def test_another_rate_or_calibration_holds_without_a_video_being_opened(archive,
     assert rig_digest(after.rig) != rig_digest(before.rig)
 
 
-def test_pictures_whose_rate_is_told_no_more_are_a_problem_though_they_are_known(tmp_path):
+def test_images_whose_rate_is_told_no_more_are_a_problem_though_they_are_known(tmp_path):
     archive = str(tmp_path / "archive")
     pose2sim(f"{archive}/one")
     for camera in CAMERAS:
         os.remove(f"{archive}/one/videos/{camera}.mp4")
-        write_pictures(f"{archive}/one/videos/{camera}")
+        write_images(f"{archive}/one/videos/{camera}")
     known = known_videos(indexed(archive, catalogue=CatalogueConfig(fps=25.0)))
     assert len(known) == 3
     assert find_captures(archive, CatalogueConfig(), known).problems

@@ -90,7 +90,7 @@ def test_names_in_the_tables_of_a_run_lead_nowhere_else(finished, tmp_path, fiel
     FIELDS[field](output, planted)
     with_all = Export(run=output, format=ALL, output=str(tmp_path / "deep" / "down" / "export"))
     commands = [lambda: export(with_all), lambda: record(Record(run=output))]
-    if field == "camera":  # its pictures and pages take seconds
+    if field == "camera":  # its images and pages take seconds
         commands.append(lambda: view(View(run=(output,))))
     for command in commands:
         # What names no file may be any text; what does is refused in a sentence.

@@ -46,7 +46,7 @@ def test_a_run_is_recorded_capture_by_capture_and_lost_footage_is_told(finished,
 
 def test_filtered_poses_are_recorded_beside_the_raw_ones_and_a_run_without_them_says_so(finished, capsys):
     """The job's own tables say what must be in each file."""
-    few = RecordingConfig(pictures=False)
+    few = RecordingConfig(images=False)
     assert run(Record(run=finished, recording=few, captures=("one",))) == 0
     assert run(Record(run=finished, recording=few, captures=("one",), filtered=True)) == 0
     raw, after = (people(f"{finished}/{folder}/one.rrd") for folder in ("recordings", "recordings_filtered"))

@@ -90,29 +90,29 @@ def test_a_disk_that_cannot_be_written_stops_the_conversion(folder, tmp_path):
 
 
 def painted(sample: Sample, tmp_path, joint: int) -> Sample:
-    """The sample with pictures in which one joint is a soft white spot."""
+    """The sample with images in which one joint is a soft white spot."""
     pixels, _ = sample.rig.project(torch.from_numpy(sample.xyz))
-    pictures = []
+    images = []
     for view, (width, height) in enumerate(sample.rig.size.tolist()):
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         far = (x - float(pixels[view, joint, 0])) ** 2 + (y - float(pixels[view, joint, 1])) ** 2
         uri = str(tmp_path / f"{view}.png")
         cv2.imwrite(uri, (250 * np.exp(-far / (2 * 6.0**2))).astype(np.uint8))
-        pictures.append(SampleImage(uri))
-    return replace(sample, pictures=tuple(pictures))
+        images.append(SampleImage(uri))
+    return replace(sample, images=tuple(images))
 
 
 @pytest.mark.parametrize("side", [64, 256])
-def test_joints_stay_where_they_were_in_the_picture_when_the_person_is_cut_out(folder, tmp_path, side):
+def test_joints_stay_where_they_were_in_the_image_when_the_person_is_cut_out(folder, tmp_path, side):
     """Through a distorting lens, shrunk and enlarged, half-pixel rule included."""
     sample = painted(next(dataset(folder).read("160906_ian3")), tmp_path, joint=5)
     (cut,) = cropped_samples([sample], CropConfig(side=side, quality=95))
     projected, _ = cut.rig.project(torch.from_numpy(cut.xyz))
     assert cut.rig.lens.coefficients.any() and cut.rig.size.tolist() == [[side, side]] * 3
-    for view, picture in enumerate(cut.pictures):
-        image = cv2.imdecode(np.frombuffer(picture.crop or b"", np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert image is not None
-        mass = np.where(image > 40, image, 0).astype(float)
+    for view, image in enumerate(cut.images):
+        pixels = cv2.imdecode(np.frombuffer(image.crop or b"", np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert pixels is not None
+        mass = np.where(pixels > 40, pixels, 0).astype(float)
         y, x = np.mgrid[:side, :side]
         centre = np.array([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
         assert np.abs(centre - projected[view, 5].numpy()).max() < 0.15
@@ -128,8 +128,8 @@ def test_a_person_at_the_edge_is_cut_out_with_black_beyond(folder, tmp_path):
     box[0], box[1] = [-300.0, -300.0, 40.0, 40.0], np.nan
     (cut,) = cropped_samples([replace(sample, box=box)], CropConfig(side=64))
     assert cut.rig.names == ("00_03", "00_12")
-    image = cv2.imdecode(np.frombuffer(cut.pictures[0].crop or b"", np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert image is not None and image[:30].max() == 0
+    pixels = cv2.imdecode(np.frombuffer(cut.images[0].crop or b"", np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None and pixels[:30].max() == 0
 
 
 def test_frames_of_a_video_are_the_ones_asked_for_in_any_order(tmp_path):
@@ -145,7 +145,7 @@ def test_a_video_that_is_missing_is_the_problem_of_its_shard_alone(folder, tmp_p
     assert not os.path.exists(tmp_path / "out" / "samples")
 
 
-# ---- figures and pictures
+# ---- figures and images
 
 
 def test_figures_tell_right_units_from_wrong_ones(folder):

@@ -95,8 +95,8 @@ def test_the_original_files_give_the_joints_in_metres_at_the_pixels_where_the_da
     for sample in samples:
         check(sample, recorded_mm(12)[sample.frame])
         assert sample.capture_id == "S9/Greeting-2" and sample.split == TEST and sample.damaged
-        assert sample.pictures[2].frame == sample.frame
-        assert sample.pictures[2].uri == f"{original}/S9/Videos/Greeting.58860488.mp4"
+        assert sample.images[2].frame == sample.frame
+        assert sample.images[2].uri == f"{original}/S9/Videos/Greeting.58860488.mp4"
 
 
 def check(sample: Sample, joints_mm: np.ndarray, tolerance_px: float = 1e-3) -> None:
@@ -173,7 +173,7 @@ def test_poses_of_another_shape_are_refused(original):
         list(Human36M(folder=original, layout="original").read("S9/Greeting-2"))
 
 
-# ---- pictures and labels
+# ---- images and labels
 
 
 def labels(frames: np.ndarray) -> dict[str, Any]:
@@ -226,24 +226,24 @@ def test_labels_give_the_same_joints_cameras_and_pixels(labelled):
     check(samples[1], recorded_mm(6)[5], tolerance_px=1e-2)
     assert samples[1].box[0].tolist() == [200.0, 100.0, 800.0, 700.0]
     folder = f"{labelled}/processed/S9/Greeting-2/imageSequence"
-    assert samples[1].pictures[1].uri == f"{folder}/55011271/img_000006.jpg"
+    assert samples[1].images[1].uri == f"{folder}/55011271/img_000006.jpg"
     assert samples[1].damaged and samples[1].split == TEST
 
 
 def test_an_empty_box_is_a_view_that_is_not_there(labelled):
     sample = next(Human36M(folder=labelled, layout="labels").read("S11/Directions-2"))
-    assert sample.rig.names == truth.NAMES[1:] and len(sample.pictures) == 3 and len(sample.visible) == 3
+    assert sample.rig.names == truth.NAMES[1:] and len(sample.images) == 3 and len(sample.visible) == 3
 
 
 def test_names_of_actions_that_vary_from_file_to_file_become_one(labelled):
     sample = next(Human36M(folder=labelled, layout="labels").read("S1/WalkTogether-1"))
     assert (sample.action, sample.capture_id) == ("WalkingTogether", "S1/WalkingTogether-1")
-    assert "/processed/S1/WalkTogether-1/" in sample.pictures[0].uri
+    assert "/processed/S1/WalkTogether-1/" in sample.images[0].uri
 
 
-def test_undistorted_pictures_come_with_cameras_without_a_lens(labelled):
+def test_undistorted_images_come_with_cameras_without_a_lens(labelled):
     sample = next(Human36M(folder=labelled, layout="labels", undistorted=True).read("S9/Greeting-2"))
-    assert "/imageSequence-undistorted/" in sample.pictures[0].uri
+    assert "/imageSequence-undistorted/" in sample.images[0].uri
     assert not sample.rig.lens.coefficients.any()
 
 
@@ -260,7 +260,7 @@ def test_labels_without_their_table_are_refused(tmp_path):
         Human36M(folder=str(tmp_path), layout="labels").shards()
 
 
-# ---- pictures and annotations
+# ---- images and annotations
 
 
 def annotations(frames: list[int], joints: str = "joints_3d_camera", **changes: Any) -> list[dict[str, Any]]:
@@ -289,9 +289,9 @@ def annotations(frames: list[int], joints: str = "joints_3d_camera", **changes: 
     return found
 
 
-def annotated(folder, pictures: Any, name: str = "h36m_validation") -> Human36M:
+def annotated(folder, images: Any, name: str = "h36m_validation") -> Human36M:
     os.makedirs(folder / "annot", exist_ok=True)
-    (folder / "annot" / f"{name}.pkl").write_bytes(pickle.dumps(pictures))
+    (folder / "annot" / f"{name}.pkl").write_bytes(pickle.dumps(images))
     return Human36M(folder=str(folder), layout="annotations")
 
 
@@ -305,22 +305,22 @@ def test_annotations_give_the_same_joints_cameras_and_pixels(tmp_path):
     check(samples[2], recorded_mm(8)[7])
     assert samples[2].damaged and samples[2].box[3].tolist() == [100.0, 50.0, 900.0, 850.0]
     name = "s_09_act_05_subact_02_ca_02"
-    assert samples[2].pictures[1].uri == f"{tmp_path}/images/{name}/{name}_000008.jpg"
+    assert samples[2].images[1].uri == f"{tmp_path}/images/{name}/{name}_000008.jpg"
 
 
-def test_a_picture_that_is_missing_is_a_view_less(tmp_path):
-    pictures = [p for p in annotations([0, 1]) if not (p["camera_id"] == 2 and p["image_id"] == 2)]
-    first, second = annotated(tmp_path, pictures).read("h36m_validation")
+def test_a_image_that_is_missing_is_a_view_less(tmp_path):
+    images = [p for p in annotations([0, 1]) if not (p["camera_id"] == 2 and p["image_id"] == 2)]
+    first, second = annotated(tmp_path, images).read("h36m_validation")
     assert len(first.rig) == 4 and second.rig.names == (truth.NAMES[0], truth.NAMES[1], truth.NAMES[3])
 
 
 def test_joints_of_the_universal_skeleton_are_refused(tmp_path):
     """Under `joints_3d` the toolbox stores them; told in the world, cameras disagree by decimetres."""
-    pictures = annotations([0])
-    for picture in pictures:
-        del picture["joints_3d_camera"]
+    images = annotations([0])
+    for image in images:
+        del image["joints_3d_camera"]
     with pytest.raises(DatasetError, match=r"h36m_validation\.pkl: .* mm apart: .* universal"):
-        list(annotated(tmp_path, pictures).read("h36m_validation"))
+        list(annotated(tmp_path, images).read("h36m_validation"))
 
 
 def test_joints_3d_are_taken_where_they_are_the_cameras_own(tmp_path):
@@ -329,24 +329,24 @@ def test_joints_3d_are_taken_where_they_are_the_cameras_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "said"),
+    ("images", "said"),
     [
-        ({"a": 1}, "no list of pictures"),
+        ({"a": 1}, "no list of images"),
         ([{"subject": 1}], "no 'action'"),
         (annotations([0], action=17), "action 17"),
         (annotations([0], camera_id=4), "camera_id 4"),
         (annotations([0], box=np.zeros(3)), "box is not 4 numbers"),
     ],
 )
-def test_bad_annotations_are_told_with_path_and_reason(pictures, said, tmp_path):
+def test_bad_annotations_are_told_with_path_and_reason(images, said, tmp_path):
     with pytest.raises(DatasetError, match=said) as error:
-        list(annotated(tmp_path, pictures).read("h36m_validation"))
+        list(annotated(tmp_path, images).read("h36m_validation"))
     assert "annot/h36m_validation.pkl" in str(error.value)
 
 
 def test_a_camera_that_is_none_is_a_calibration_error_with_its_path(tmp_path):
-    pictures = annotations([0])
-    for picture in pictures:
-        picture["camera"] |= {"R": np.ones((3, 3))}
+    images = annotations([0])
+    for image in images:
+        image["camera"] |= {"R": np.ones((3, 3))}
     with pytest.raises((CalibrationError, DatasetError), match=r"h36m_validation\.pkl"):
-        list(annotated(tmp_path, pictures).read("h36m_validation"))
+        list(annotated(tmp_path, images).read("h36m_validation"))

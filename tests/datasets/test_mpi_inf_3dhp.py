@@ -132,13 +132,13 @@ def test_the_joints_of_training_and_test_are_the_same_by_name():
     assert tuple(alias.get(n, n) for n in [NAMES17.split()[i] for i in JOINTS_OF_17]) == MPI_INF_3DHP17.joints
 
 
-def test_pictures_are_frames_of_videos_or_unpacked_files(folder, tmp_path):
+def test_images_are_frames_of_videos_or_unpacked_files(folder, tmp_path):
     dataset = MpiInf3dhp(folder=folder, cameras="chest_height", stride=3)
-    picture = list(dataset.read("S1/Seq1"))[1].pictures[1]
-    assert (picture.uri, picture.frame) == (f"{folder}/S1/Seq1/imageSequence/video_2.avi", 3)
+    image = list(dataset.read("S1/Seq1"))[1].images[1]
+    assert (image.uri, image.frame) == (f"{folder}/S1/Seq1/imageSequence/video_2.avi", 3)
     (tmp_path / "S1" / "Seq1" / "imageFrames").mkdir()
-    picture = list(dataset.read("S1/Seq1"))[1].pictures[1]
-    assert (picture.uri, picture.frame) == (f"{folder}/S1/Seq1/imageFrames/video_2/frame_000004.jpg", -1)
+    image = list(dataset.read("S1/Seq1"))[1].images[1]
+    assert (image.uri, image.frame) == (f"{folder}/S1/Seq1/imageFrames/video_2/frame_000004.jpg", -1)
 
 
 def test_joints_scaled_to_one_height_are_refused(folder, tmp_path):
@@ -209,7 +209,7 @@ def test_valid_frames_of_the_test_set_have_the_camera_their_pixels_imply(tmp_pat
     assert visible.all() and samples[3].split == TEST
     # Z up: what the camera has further down is lower.
     assert np.corrcoef(samples[3].xyz[:, 2], seen[:, 1])[0, 1] == pytest.approx(-1.0)
-    assert samples[3].pictures[0].uri.endswith("mpi_inf_3dhp_test_set/TS1/imageSequence/img_000006.jpg")
+    assert samples[3].images[0].uri.endswith("mpi_inf_3dhp_test_set/TS1/imageSequence/img_000006.jpg")
 
 
 def test_a_test_sequence_whose_pixels_no_camera_explains_is_refused(tmp_path):

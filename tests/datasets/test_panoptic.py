@@ -111,13 +111,13 @@ def test_every_third_counts_annotated_frames_even_those_without_anybody(folder):
     assert [s.position for s in samples] == [0, 0, 3, 3, 6, 6]
 
 
-def test_pictures_are_files_where_they_were_unpacked_and_frames_of_videos_elsewhere(folder, tmp_path):
+def test_images_are_files_where_they_were_unpacked_and_frames_of_videos_elsewhere(folder, tmp_path):
     dataset = Panoptic(folder=folder, cameras="3,6")
-    picture = next(dataset.read(SEQUENCE)).pictures[1]
-    assert (picture.uri, picture.frame) == (f"{folder}/{SEQUENCE}/hdVideos/hd_00_06.mp4", 100)
+    image = next(dataset.read(SEQUENCE)).images[1]
+    assert (image.uri, image.frame) == (f"{folder}/{SEQUENCE}/hdVideos/hd_00_06.mp4", 100)
     (tmp_path / SEQUENCE / "hdImgs").mkdir()
-    picture = next(dataset.read(SEQUENCE)).pictures[1]
-    assert (picture.uri, picture.frame) == (f"{folder}/{SEQUENCE}/hdImgs/00_06/00_06_00000100.jpg", -1)
+    image = next(dataset.read(SEQUENCE)).images[1]
+    assert (image.uri, image.frame) == (f"{folder}/{SEQUENCE}/hdImgs/00_06/00_06_00000100.jpg", -1)
 
 
 def test_camera_subsets_are_the_published_ones():

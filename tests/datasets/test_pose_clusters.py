@@ -15,9 +15,7 @@ from tests.models.moving_people import people
 
 ONE = sample()
 SAMPLES = [
-    replace(
-        ONE, xyz=xyz, skeleton=HUMAN36M17, position=i, pictures=ONE.pictures, visible=np.ones((len(ONE.rig), 17), bool)
-    )
+    replace(ONE, xyz=xyz, skeleton=HUMAN36M17, position=i, images=ONE.images, visible=np.ones((len(ONE.rig), 17), bool))
     for i, xyz in enumerate(people(60).numpy())
 ]
 

@@ -30,7 +30,7 @@ def test_rows_are_those_of_a_pass_over_the_table(folder):
     for row in np.random.default_rng(0).permutation(20):
         found = reader.sample(int(row))
         assert found.frame == expected[row].frame
-        assert found.pictures == expected[row].pictures
+        assert found.images == expected[row].images
         np.testing.assert_array_equal(found.xyz, expected[row].xyz)
 
 

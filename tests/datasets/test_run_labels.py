@@ -38,7 +38,7 @@ def test_labels_are_where_the_people_were_and_name_the_frame_of_each_video(run: 
     for sample in samples:
         error = np.linalg.norm(sample.xyz[None] - truth[sample.frame], axis=-1)
         assert np.nanmin(np.nanmean(error, axis=-1)) < 0.02
-        assert [p.frame for p in sample.pictures] == [sample.frame] * len(sample.rig)
+        assert [p.frame for p in sample.images] == [sample.frame] * len(sample.rig)
         assert len(sample.rig) == 4 and np.isfinite(sample.box).all()
 
 

@@ -46,7 +46,7 @@ def some_samples(count: int = 5, seed: int = 0) -> list[Sample]:
 
 
 def assert_same(a: Sample, b: Sample) -> None:
-    for name in ("capture_id", "frame", "position", "person", "subject", "action", "split", "damaged", "pictures"):
+    for name in ("capture_id", "frame", "position", "person", "subject", "action", "split", "damaged", "images"):
         assert getattr(a, name) == getattr(b, name), name
     np.testing.assert_array_equal(a.xyz, b.xyz)
     np.testing.assert_array_equal(a.visible, b.visible)
@@ -145,8 +145,8 @@ def test_another_file_is_refused_with_its_path(content, said, tmp_path):
 
 
 def test_a_folder_without_tables_says_what_it_has(tmp_path):
-    (tmp_path / "picture.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"no Parquet files; it has .*picture\.png"):
+    (tmp_path / "image.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"no Parquet files; it has .*image\.png"):
         list(read_samples(str(tmp_path)))
 
 
@@ -160,7 +160,7 @@ def test_a_table_of_another_version_says_to_convert_again(tmp_path):
         list(read_samples(str(tmp_path)))
 
 
-def test_what_is_seen_is_in_the_picture_and_in_front_of_the_camera():
+def test_what_is_seen_is_in_the_image_and_in_front_of_the_camera():
     cameras = rig()
     centre = np.array([[[0.0, 0.0, 1.0]]])
     visible, box = observed(cameras, centre)
@@ -171,11 +171,11 @@ def test_what_is_seen_is_in_the_picture_and_in_front_of_the_camera():
     assert not missing.any() and np.isnan(box).all()
 
 
-def test_selecting_cameras_takes_their_pictures_boxes_and_visibility_along():
+def test_selecting_cameras_takes_their_images_boxes_and_visibility_along():
     sample = some_samples()[0]
     names = (sample.rig.names[2], sample.rig.names[0])
     chosen = sample.select(names)
-    assert chosen.rig.names == names and chosen.pictures == (sample.pictures[2], sample.pictures[0])
+    assert chosen.rig.names == names and chosen.images == (sample.images[2], sample.images[0])
     np.testing.assert_array_equal(chosen.box, sample.box[[2, 0]])
     with pytest.raises(KeyError):
         sample.select(("nobody",))

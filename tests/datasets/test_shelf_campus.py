@@ -77,7 +77,7 @@ def test_poses_in_metres_meet_cameras_in_millimetres(shelf):
     pixels, _ = samples[3].rig.project(torch.from_numpy(samples[3].xyz))
     for camera in range(5):
         np.testing.assert_allclose(pixels[camera].numpy(), project(pose_m(2), camera), atol=1e-6)
-    assert samples[3].pictures[4].uri == f"{shelf}/Camera4/img_000300.png"
+    assert samples[3].images[4].uri == f"{shelf}/Camera4/img_000300.png"
     assert samples[3].rig.size.tolist() == [[1032, 776]] * 5
 
 
@@ -94,12 +94,12 @@ def test_projection_matrices_of_any_scale_and_sign_give_the_same_cameras(shelf, 
     np.testing.assert_allclose(found.projections.numpy(), expected.projections.numpy(), atol=1e-6)
 
 
-def test_campus_has_its_own_pictures_frames_and_cameras(tmp_path):
+def test_campus_has_its_own_images_frames_and_cameras(tmp_path):
     savemat(tmp_path / "actorsGT.mat", {"actor3D": actors(752, {349: (0,), 470: (0,), 471: (0,), 750: (1,)}, people=3)})
     (tmp_path / "calibration_campus.json").write_text(json.dumps(calibration(3)))
     samples = list(ShelfCampus(folder=str(tmp_path), scene="campus").read("campus"))
     assert [(s.frame, s.split) for s in samples] == [(349, NEITHER), (470, TEST), (471, NEITHER), (750, TEST)]
-    assert samples[1].pictures[2].uri == f"{tmp_path}/Camera2/campus4-c2-00470.png"
+    assert samples[1].images[2].uri == f"{tmp_path}/Camera2/campus4-c2-00470.png"
     assert samples[1].rig.size.tolist() == [[360, 288]] * 3
 
 

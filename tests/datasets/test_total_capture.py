@@ -78,8 +78,8 @@ def test_inches_become_metres_z_up_at_the_pixels_where_the_toolbox_projects_them
     for camera in range(4):
         np.testing.assert_allclose(pixels[camera].numpy(), project(chosen, camera), atol=1e-2)
     assert samples[3].rig.size.tolist() == [[1920, 1080]] * 4
-    assert samples[3].pictures[3].uri.endswith("s1/walking2/TC_S1_walking2_cam4.mp4")
-    assert samples[3].pictures[3].frame == 6 and samples[3].split == TEST and samples[3].action == "walking"
+    assert samples[3].images[3].uri.endswith("s1/walking2/TC_S1_walking2_cam4.mp4")
+    assert samples[3].images[3].frame == 6 and samples[3].split == TEST and samples[3].action == "walking"
 
 
 def test_people_stand_upright_and_have_the_size_of_people(folder):

@@ -27,7 +27,7 @@ def small_rig() -> CameraRig:
 
 
 def some_samples(frames: int = 6, captures: tuple[str, ...] = ("a", "b", "c")) -> list[Sample]:
-    """Pictures are noise; capture c is damaged."""
+    """Images are noise; capture c is damaged."""
     rng = np.random.default_rng(0)
     rig, found = small_rig(), []
     for number, name in enumerate(captures):
@@ -38,9 +38,9 @@ def some_samples(frames: int = 6, captures: tuple[str, ...] = ("a", "b", "c")) -
         )  # fmt: skip
         labels = Labels(frame=np.arange(frames), position=np.arange(frames), xyz=scene.joints[:, 0])
         for sample in scene_samples(whole, labels, lambda f: dict.fromkeys(rig.names, SampleImage())):
-            pictures = [rng.integers(0, 255, (int(h), int(w), 3), np.uint8) for w, h in rig.size.tolist()]
-            crops = tuple(SampleImage(crop=cv2.imencode(".jpg", p)[1].tobytes()) for p in pictures)
-            found.append(replace(sample, pictures=crops))
+            images = [rng.integers(0, 255, (int(h), int(w), 3), np.uint8) for w, h in rig.size.tolist()]
+            crops = tuple(SampleImage(crop=cv2.imencode(".jpg", p)[1].tobytes()) for p in images)
+            found.append(replace(sample, images=crops))
     return found
 
 

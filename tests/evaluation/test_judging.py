@@ -99,7 +99,7 @@ def test_velocity_is_judged_between_neighbours_of_one_track_whatever_their_order
     np.testing.assert_allclose(found, [0.2, np.nan, 0.1, np.nan, np.nan])
 
 
-def test_the_detection_rate_counts_joints_within_half_a_head_in_all_pictures():
+def test_the_detection_rate_counts_joints_within_half_a_head_in_all_images():
     truth = np.zeros((1, 2, 4, 2))
     predicted = truth.copy()
     predicted[0, 0, 0, 0] = 12.9

@@ -34,7 +34,7 @@ def test_each_number_of_views_is_answered_as_by_those_cameras_alone(model, sampl
                 alone = model.network(*(torch.from_numpy(batch[n]) for n in ("crops", "projections", "present")))
             expected = torch.where(alone.valid[..., None], alone.joints, torch.nan)[0].numpy()
             np.testing.assert_allclose(found.joints[i], expected, atol=1e-3)
-            assert found.samples[i].pictures == () and found.samples[i].frame == sample.frame
+            assert found.samples[i].images == () and found.samples[i].frame == sample.frame
 
 
 def test_a_network_that_concatenates_is_asked_for_its_own_number_of_views_alone(samples, tmp_path):

@@ -49,8 +49,7 @@ def test_footage_that_begins_later_than_the_recording_is_paired_by_its_first_fra
 def test_cameras_that_begin_each_elsewhere_are_paired_by_the_frames_of_their_own_videos():
     own = (3, 0, 5, 2)
     samples = [
-        replace(s, pictures=tuple(SampleImage("v.mp4", s.frame + f) for f in own))
-        for s in truth(range(100), videos=True)
+        replace(s, images=tuple(SampleImage("v.mp4", s.frame + f) for f in own)) for s in truth(range(100), videos=True)
     ]
     assert paired_frames(capture(first=own), samples).frames == list(range(100))
     with pytest.raises(ConfigError, match=r"by one camera and frame .* by another.*first_frame"):
@@ -68,7 +67,7 @@ def test_truth_of_a_lower_rate_is_paired_with_the_nearest_frame():
     assert found.frames == [round(f * 2.4) for f in range(40)]
 
 
-def test_pictures_at_another_rate_than_the_truths_leave_two_readings_and_are_refused():
+def test_images_at_another_rate_than_the_truths_leave_two_readings_and_are_refused():
     with pytest.raises(ConfigError, match=r"25 frames/s.*of 30.*fps in capture\.toml"):
         paired_frames(capture(stated_fps=None), truth(range(100), fps=25.0))
 

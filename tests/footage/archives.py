@@ -27,7 +27,7 @@ def only_problem(archive, **config):
 
 
 def small_ring(names: list[str]) -> list[Camera]:
-    """`ring` with pictures of 128 x 96."""
+    """`ring` with images of 128 x 96."""
     cameras = ring(names)
     for camera in cameras:
         camera.size, camera.distortion = SIZE, camera.distortion
@@ -50,14 +50,14 @@ def write_video(path: str, num_frames: int = 4, rate: int = 30, size: tuple[int,
         if rotation:
             stream.set_display_rotation(rotation)
         for _ in range(num_frames):
-            picture = np.random.default_rng(0).integers(90, 200, (size[1], size[0], 3)).astype(np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            image = np.random.default_rng(0).integers(90, 200, (size[1], size[0], 3)).astype(np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
         container.mux(stream.encode(None))
     return path
 
 
-def write_pictures(folder: str, num_frames: int = 3) -> str:
+def write_images(folder: str, num_frames: int = 3) -> str:
     os.makedirs(folder, exist_ok=True)
     for i in range(num_frames):
         cv2.imwrite(

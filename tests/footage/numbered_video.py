@@ -13,28 +13,28 @@ WIDTH, HEIGHT = 128, 96
 BITS, BLOCK = 12, 32
 
 
-def numbered_picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+def numbered_image(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     """Bit i is the i-th block of 32 x 32, row by row, dark or light; the tint differs from frame to frame."""
     bits = (number >> np.arange(BITS)) & 1
-    picture = np.full((height, width), 40, int)
-    picture[:HEIGHT, :WIDTH] += 170 * np.kron(bits.reshape(3, 4), np.ones((BLOCK, BLOCK), int))
+    image = np.full((height, width), 40, int)
+    image[:HEIGHT, :WIDTH] += 170 * np.kron(bits.reshape(3, 4), np.ones((BLOCK, BLOCK), int))
     tint = np.array([number % 7, -(number % 5), number % 3])
-    return (picture[..., None] + 4 * tint).clip(0, 255).astype(np.uint8)
+    return (image[..., None] + 4 * tint).clip(0, 255).astype(np.uint8)
 
 
-def number_of(picture: np.ndarray) -> int:
-    """The number that a picture carries."""
-    middle = picture[BLOCK // 2 : HEIGHT : BLOCK, BLOCK // 2 : WIDTH : BLOCK].mean(axis=-1)
+def number_of(image: np.ndarray) -> int:
+    """The number that an image carries."""
+    middle = image[BLOCK // 2 : HEIGHT : BLOCK, BLOCK // 2 : WIDTH : BLOCK].mean(axis=-1)
     return int(((middle.ravel() > 125) << np.arange(BITS)).sum())
 
 
 def numbers_of(chunks: Iterable[np.ndarray]) -> list[int]:
-    """The numbers of all pictures in chunks of frames."""
-    return [number_of(picture) for chunk in chunks for picture in chunk]
+    """The numbers of all images in chunks of frames."""
+    return [number_of(image) for chunk in chunks for image in chunk]
 
 
-def opencv_pictures(uri: str) -> Iterable[np.ndarray]:
-    """All pictures of a file as OpenCV reads them from the first to the last, in RGB."""
+def opencv_images(uri: str) -> Iterable[np.ndarray]:
+    """All images of a file as OpenCV reads them from the first to the last, in RGB."""
     capture = cv2.VideoCapture(uri)
     while (read := capture.read())[0]:
         yield read[1][..., ::-1]
@@ -58,7 +58,7 @@ def write_numbered(
         if rotation:
             stream.set_display_rotation(rotation[0], hflip=rotation[1])
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
             frame.time_base, frame.pts = stream.codec_context.time_base, ticks[number] if ticks else number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

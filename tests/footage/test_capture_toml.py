@@ -3,7 +3,7 @@ import pytest
 from mvpose.errors import ConfigError
 from mvpose.footage.capture_toml import read_capture_toml
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
-from tests.footage.archives import pose2sim, small_ring, write, write_pictures, write_video
+from tests.footage.archives import pose2sim, small_ring, write, write_images, write_video
 from tests.footage.calibration.rig_files import toml_text
 
 
@@ -12,7 +12,7 @@ def test_everything_can_be_told_explicitly(tmp_path):
     write(str(tmp_path / "rigs" / "monday.toml"), toml_text(cameras, scale=1 / 0.0254))
     write_video(str(tmp_path / "raw" / "x1.mp4"), num_frames=6)
     write_video(str(tmp_path / "raw" / "x2.mp4"), num_frames=8, size=(112, 96))
-    write_pictures(str(tmp_path / "walk" / "c_frames"), num_frames=5)
+    write_images(str(tmp_path / "walk" / "c_frames"), num_frames=5)
     write(
         str(tmp_path / "walk" / "capture.toml"),
         """
@@ -22,7 +22,7 @@ def test_everything_can_be_told_explicitly(tmp_path):
         up = "z"
         fps = 50.0
         [videos]
-        b = { uri = "../raw/x2.mp4", first_frame = 3, picture_fit = "scale" }
+        b = { uri = "../raw/x2.mp4", first_frame = 3, image_fit = "scale" }
         a = "../raw/x1.mp4"
         c = "c_frames"
         """,
@@ -70,7 +70,7 @@ def test_absolute_locations_are_taken_where_the_job_allows_them(tmp_path):
         ("[videos]\na = { uri = 'x', first_frame = -2 }", "first_frame of a"),
         ("[videos]\na = { uri = 'x', first_frame = 1.5 }", "first_frame of a is 1.5"),
         ("[videos]\na = { url = 'x' }", "url"),
-        ("[videos]\na = { uri = 'x', picture_fit = 'squeeze' }", "picture_fit"),
+        ("[videos]\na = { uri = 'x', image_fit = 'squeeze' }", "image_fit"),
         ("a = " + "[" * 5000, "capture.toml"),
         ("colour = 'red'", "colour"),
         ("pairing = 'time'", "pairing: 'time' is not one of clock, order$"),

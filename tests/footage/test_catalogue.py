@@ -14,7 +14,7 @@ from mvpose.footage.catalogue import (
     rig_digest,
     write_catalogue,
 )
-from mvpose.footage.picture_fit import PictureFit
+from mvpose.footage.image_fit import ImageFit
 from mvpose.storage.locations import filesystem, join
 from tests.footage.archives import (
     CAMERAS,
@@ -23,7 +23,7 @@ from tests.footage.archives import (
     pose2sim,
     small_ring,
     write,
-    write_pictures,
+    write_images,
     write_video,
 )
 from tests.footage.calibration.rig_files import easymocap_texts, panoptic_text, toml_text
@@ -108,7 +108,7 @@ def test_a_panoptic_folder(kind, tmp_path):
         if kind == "hdVideos":
             write_video(str(sequence / kind / f"hd_{camera}.mp4"))
         else:
-            write_pictures(str(sequence / kind / camera))
+            write_images(str(sequence / kind / camera))
     catalogue = found(tmp_path)
     (capture,) = catalogue.captures
     assert capture.rig.names == ("00_00", "00_01")
@@ -116,13 +116,13 @@ def test_a_panoptic_folder(kind, tmp_path):
     assert any("without footage: 01_05" in note for note in catalogue.notes)
 
 
-def test_easymocap_pictures_need_a_rate_and_take_the_video_s_size(tmp_path):
+def test_easymocap_images_need_a_rate_and_take_the_video_s_size(tmp_path):
     for name, text in zip(
         ("intri.yml", "extri.yml"), easymocap_texts(small_ring(["01", "02"]), sized=False), strict=True
     ):
         write(str(tmp_path / "e" / name), text)
     for camera in ("01", "02"):
-        write_pictures(str(tmp_path / "e" / "images" / camera))
+        write_images(str(tmp_path / "e" / "images" / camera))
     problem = only_problem(tmp_path)
     assert problem.reason == FailureReason.VIDEO_UNREADABLE and "fps" in problem.detail
     (capture,) = found(tmp_path, fps=50.0).captures
@@ -212,8 +212,8 @@ def test_a_video_of_another_size_is_fitted_noted_and_can_be_told(tmp_path):
     assert rig.focal[1, 0] == 55.0 and rig.centre[2, 0] == 55.0
     assert any("cam02" in note and "scaled by 0.5" in note for note in catalogue.notes)
     assert any("cam03" in note and "cut at the centre" in note for note in catalogue.notes)
-    assert found(tmp_path, picture_fit=PictureFit.SCALE).captures[0].rig.focal[2, 0] == pytest.approx(110 * 112 / 128)
-    assert only_problem(tmp_path, picture_fit=PictureFit.TURN_90).reason == FailureReason.CALIBRATION
+    assert found(tmp_path, image_fit=ImageFit.SCALE).captures[0].rig.focal[2, 0] == pytest.approx(110 * 112 / 128)
+    assert only_problem(tmp_path, image_fit=ImageFit.TURN_90).reason == FailureReason.CALIBRATION
 
 
 @pytest.mark.parametrize("where", ["missing", "empty", "file"])

@@ -10,7 +10,7 @@ import pytest
 
 from mvpose.errors import FailureReason
 from mvpose.footage.catalogue import CatalogueConfig, find_captures, read_catalogue, write_catalogue
-from mvpose.footage.picture_fit import PictureFit
+from mvpose.footage.image_fit import ImageFit
 from tests.footage.archives import (
     CAMERAS,
     SIZE,
@@ -19,7 +19,7 @@ from tests.footage.archives import (
     pose2sim,
     small_ring,
     write,
-    write_pictures,
+    write_images,
     write_video,
 )
 from tests.footage.calibration.rig_files import panoptic_text, toml_text
@@ -64,7 +64,7 @@ def test_two_folders_of_footage_of_the_same_cameras_are_asked_about(second, tmp_
     folder = pose2sim(str(tmp_path / "w"))
     if second == "images":
         for camera in CAMERAS:
-            write_pictures(f"{folder}/images/{camera}")
+            write_images(f"{folder}/images/{camera}")
     else:
         shutil.copytree(f"{folder}/videos", f"{folder}/{second}")
     problem = only_problem(tmp_path)
@@ -93,7 +93,7 @@ def test_hidden_files_and_what_systems_leave_are_no_inputs(tmp_path):
     pose2sim(str(tmp_path / "__MACOSX" / "w"))
     assert files(tmp_path) == plain
     for camera in CAMERAS[:2]:
-        write_pictures(str(tmp_path / "p" / "images" / camera))
+        write_images(str(tmp_path / "p" / "images" / camera))
     shutil.copytree(f"{folder}/calibration", tmp_path / "p" / "calibration")
     before = {c.capture_id: [v.stamp for v in c.videos] for c in found(tmp_path, fps=30.0).captures}
     write(str(tmp_path / "p" / "images" / "cam01" / "._cam01_00000000.png"), b"Mac OS X")
@@ -197,11 +197,11 @@ def test_a_folder_a_camera_has_a_capture_for_each_trial(tmp_path):
     assert files(tmp_path) == {f"s/{t}": [f"s/videos/{c}/{t}.mp4" for c in CAMERAS] for t in ("run", "walk")}
 
 
-def test_panoptic_pictures_as_mmpose_keeps_them(tmp_path):
+def test_panoptic_images_as_mmpose_keeps_them(tmp_path):
     cameras = ["00_03", "00_06", "00_12"]
     write(str(tmp_path / "demo" / "camera_parameters.json"), panoptic_text(small_ring(cameras)))
     for camera in cameras:
-        write_pictures(str(tmp_path / "demo" / camera))
+        write_images(str(tmp_path / "demo" / camera))
     assert files(tmp_path, fps=29.97) == {"demo": [f"demo/{camera}" for camera in cameras]}
 
 
@@ -211,12 +211,12 @@ def test_footage_marked_as_upside_down_is_asked_about_and_both_answers_hold(tmp_
     problem = only_problem(tmp_path)
     assert problem.reason == FailureReason.CALIBRATION
     assert all(word in problem.detail for word in ("cam02", "180", "turn_0", "turn_180"))
-    (as_shown,) = found(tmp_path, picture_fit=PictureFit.TURN_0).captures
+    (as_shown,) = found(tmp_path, image_fit=ImageFit.TURN_0).captures
     assert as_shown.rig.centre[1].tolist() == [63.0, 48.0]
     write(
         str(tmp_path / "w" / "capture.toml"),
         "[videos]\n" + "".join(f'{c} = "videos/{c}.mp4"\n' for c in ("cam01", "cam03"))
-        + 'cam02 = { uri = "videos/cam02.mp4", picture_fit = "turn_180" }\n',
+        + 'cam02 = { uri = "videos/cam02.mp4", image_fit = "turn_180" }\n',
     )  # fmt: skip
     (stored,) = found(tmp_path).captures
     assert stored.rig.centre[1].tolist() == [127 - 63.0, 95 - 48.0] and stored.rig.centre[0].tolist() == [63.0, 48.0]

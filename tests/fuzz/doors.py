@@ -101,7 +101,7 @@ def _videos(folder: str) -> Iterator[Door]:
     for suffix in ("png", "jpg"):
         os.makedirs(f"{folder}/{suffix}")
         for i in range(4):
-            cv2.imwrite(f"{folder}/{suffix}/{i:04d}.{suffix}", numbered_video.numbered_picture(i))
+            cv2.imwrite(f"{folder}/{suffix}/{i:04d}.{suffix}", numbered_video.numbered_image(i))
     for name in ("h264.mp4", "mpeg4.avi", "mpeg4.mkv", "mpeg4.ts", "mpeg4.mov"):
         yield Door("video", [f"{folder}/{name}"], _video_door(f"{folder}/{name}", checksums=False))
     for suffix in ("png", "jpg"):
@@ -215,7 +215,7 @@ def _samples(uri: str) -> Door:
     samples = [
         Sample(
             capture_id="capture", frame=i, position=i, person=0, subject="s", action="a", split="train", damaged=False,
-            rig=rig, pictures=tuple(SampleImage("", -1, rng.bytes(200)) for _ in rig.names),
+            rig=rig, images=tuple(SampleImage("", -1, rng.bytes(200)) for _ in rig.names),
             xyz=rng.normal(size=(2, 3)),
             visible=np.ones((len(rig), 2), bool), box=rng.uniform(0, 50, (len(rig), 4)), skeleton=skeleton,
         )
@@ -225,7 +225,7 @@ def _samples(uri: str) -> Door:
 
     def values() -> list:
         return [
-            (s.capture_id, s.frame, s.split, s.xyz.tobytes(), rig_digest(s.rig), s.pictures) for s in read_samples(uri)
+            (s.capture_id, s.frame, s.split, s.xyz.tobytes(), rig_digest(s.rig), s.images) for s in read_samples(uri)
         ]
 
     was = values()

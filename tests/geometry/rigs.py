@@ -20,7 +20,7 @@ H36M_CENTRES = [[1.76, -5.08, 1.60], [2.10, 4.88, 1.56], [-1.97, -4.58, 1.40], [
 
 
 def looking_at(centres: torch.Tensor, target: torch.Tensor) -> Rigid:
-    """Poses of cameras at `centres` (V 3), upright, with the target in the middle of their pictures."""
+    """Poses of cameras at `centres` (V 3), upright, with the target in the middle of their images."""
     z = torch.nn.functional.normalize(target - centres, dim=-1)
     x = torch.nn.functional.normalize(torch.linalg.cross(z, torch.tensor([0.0, 0.0, 1.0]).to(z).expand_as(z)), dim=-1)
     rotation = torch.stack([x, torch.linalg.cross(z, x), z], dim=-2)

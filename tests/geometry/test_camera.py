@@ -86,7 +86,7 @@ def test_cropping_and_resizing_move_pixels_as_the_pixel_centres_move():
     torch.testing.assert_close(cropped.project(points)[0], pixels - origin[:, None])
     resized = rig.resized(scale, size)
     torch.testing.assert_close(resized.project(points)[0], (pixels + 0.5) * scale[:, None] - 0.5)
-    # The corners of the picture's area, half a pixel outside its pixel centres, map onto each other.
+    # The corners of the image's area, half a pixel outside its pixel centres, map onto each other.
     corner = torch.tensor([[[-0.5, -0.5]], [[-0.5, -0.5]]], dtype=torch.float64)
     torch.testing.assert_close((corner + 0.5) * scale[:, None] - 0.5, corner)
     torch.testing.assert_close(cropped.cropped(-origin, rig.size).centre, rig.centre)

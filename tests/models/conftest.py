@@ -1,4 +1,4 @@
-"""Rings of cameras about a person, and pictures in which every joint is a blob of a colour of its own."""
+"""Rings of cameras about a person, and images in which every joint is a blob of a colour of its own."""
 
 import math
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ def smooth_people(count: int, frames: int, seed: int = 0, bend: float = 0.5) -> 
 
 
 def ring(views: int, size: int, distance: float = 4.5, span: float = 2.4, turn: float = 0.4) -> Tensor:
-    """(V 3 4): cameras on a ring that look at (0, 0, 0.95) m; a picture of size^2 pixels spans `span` metres there."""
+    """(V 3 4): cameras on a ring that look at (0, 0, 0.95) m; an image of size^2 pixels spans `span` metres there."""
     angle = turn + torch.arange(views, dtype=torch.float64) * 2 * math.pi / views
     height = 1.6 + 0.4 * torch.arange(views).remainder(2)
     middle = torch.tensor([0.0, 0.0, 0.95], dtype=torch.float64)

@@ -32,7 +32,7 @@ def test_points_do_not_depend_on_the_maps_resolution(blobs):
 
 def test_uint8_crops_are_the_same_crops(blobs):
     crops = (blobs().crops * 255).round()
-    views = [open_views(c, blobs().projections, None, 2.0).pictures for c in (crops.to(torch.uint8), crops / 255)]
+    views = [open_views(c, blobs().projections, None, 2.0).images for c in (crops.to(torch.uint8), crops / 255)]
     assert torch.allclose(*views, atol=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_views_that_are_not_finite_count_as_absent_and_nothing_is_nan(blobs, kin
     samples.crops[2, :3] = float("nan")
     views = open_views(samples.crops, samples.projections, None, 2.0)
     assert views.present.tolist() == [[True, False, True, True], [True, True, False, True], [False] * 3 + [True]]
-    assert views.pictures.isfinite().all()
+    assert views.images.isfinite().all()
     found = triangulated(drawn(samples), views, Decoding(kind=kind, sharpness=15.0))
     assert found.valid.tolist() == [[True] * 3, [True] * 3, [False] * 3]
     for answer in (found.joints, found.confidence, found.joints_2d, found.confidence_2d):

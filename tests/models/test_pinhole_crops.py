@@ -28,7 +28,7 @@ def test_a_crop_turns_zooms_and_shifts_about_the_centre_of_the_box(turn, zoom, r
     np.testing.assert_allclose(place, factor * turned, atol=1e-9)
 
 
-def test_a_crop_of_the_whole_picture_is_a_resize_by_the_half_pixel_rule():
+def test_a_crop_of_the_whole_image_is_a_resize_by_the_half_pixel_rule():
     whole = np.array([-0.5, -0.5, 127.5, 127.5])
     change = crop_about(whole, (64, 64), 1.0)
     np.testing.assert_allclose(change, [[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]], atol=1e-12)
@@ -39,23 +39,23 @@ def test_a_tall_box_fits_into_a_wide_crop():
     assert (change @ (5.0, 0.0, 1.0))[1] == pytest.approx(95.5 - 96)
 
 
-def test_a_crop_that_changes_nothing_is_the_picture():
-    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(pinhole_crop(picture, ring(), 0, np.eye(3), (SIDE, SIDE)), picture)
+def test_a_crop_that_changes_nothing_is_the_image():
+    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(pinhole_crop(image, ring(), 0, np.eye(3), (SIDE, SIDE)), image)
 
 
 def test_a_fisheye_without_coefficients_is_not_taken_for_a_pinhole():
     rig = ring()
     rig = replace(rig, lens=Lens.of(LensModel.KANNALA_BRANDT, [[]] * 4))
-    picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    assert (pinhole_crop(picture, rig, 0, np.eye(3), (SIDE, SIDE)) != picture).any()
+    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    assert (pinhole_crop(image, rig, 0, np.eye(3), (SIDE, SIDE)) != image).any()
 
 
 def test_much_smaller_crops_are_averages_not_samples():
     """A checkerboard of single pixels is grey from afar."""
     board = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 255
-    picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
+    image = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
     change = np.diag([0.25, 0.25, 1.0])
     change[:2, 2] = 0.5 * 0.25 - 0.5
-    small = pinhole_crop(picture, ring(), 0, change, (32, 32))
+    small = pinhole_crop(image, ring(), 0, change, (32, 32))
     assert np.abs(small.astype(int) - 127).max() <= 2

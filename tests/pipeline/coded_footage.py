@@ -17,21 +17,21 @@ from mvpose.config import digest
 from mvpose.errors import VideoError
 from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.scenes import Scene
-from tests.footage.numbered_video import HEIGHT, WIDTH, number_of, numbered_picture
+from tests.footage.numbered_video import HEIGHT, WIDTH, number_of, numbered_image
 
 FRAMES_A_CAMERA = 512
 DETECTOR = "tests.pipeline.coded_footage:CodedDetector"
 
 
 def scene(num_frames: int) -> Scene:
-    """`ring4` seen in small pictures."""
+    """`ring4` seen in small images."""
     plain = scenes.ring4(num_frames=num_frames)
     size = torch.tensor([[WIDTH, HEIGHT]] * len(plain.rig))
     return replace(plain, rig=plain.rig.resized(size / plain.rig.size.to(torch.float64), size))
 
 
 class CodedDetector:
-    """Reads camera and frame off the picture and answers with what the scene shows there."""
+    """Reads camera and frame off the image and answers with what the scene shows there."""
 
     def __init__(self, config: DetectorConfig) -> None:
         self.keypoints = scene(int(os.environ.get("CODED_FRAMES", "40"))).keypoints(noise_px=0.1)
@@ -50,11 +50,11 @@ class CodedDetector:
         return digest("coded", config.max_people)
 
     def __call__(self, views) -> list[list[People]]:
-        return [[self.people(picture) for picture in frames] for frames in views]
+        return [[self.people(image) for image in frames] for frames in views]
 
-    def people(self, picture: np.ndarray) -> People:
+    def people(self, image: np.ndarray) -> People:
         time.sleep(self.seconds_a_frame)
-        camera, frame = divmod(number_of(picture), FRAMES_A_CAMERA)
+        camera, frame = divmod(number_of(image), FRAMES_A_CAMERA)
         if frame == self.fails_at:
             raise VideoError("the storage was away")
         if frame == self.hangs_at:
@@ -83,15 +83,15 @@ def write_capture(folder: str, num_frames: int, scene_frames: int = 40) -> str:
     return folder
 
 
-def write_picture_capture(folder: str, num_frames: int) -> str:
-    """The same capture as folders of pictures: images/cam0/0000.png ..."""
+def write_image_capture(folder: str, num_frames: int) -> str:
+    """The same capture as folders of images: images/cam0/0000.png ..."""
     os.makedirs(os.path.join(folder, "calibration"))
     write_calibration(os.path.join(folder, "calibration", "Calib.toml"), scene(40))
     for camera in range(4):
         os.makedirs(os.path.join(folder, "images", f"cam{camera}"))
         for frame in range(num_frames):
-            picture = numbered_picture(camera * FRAMES_A_CAMERA + frame)
-            cv2.imwrite(os.path.join(folder, "images", f"cam{camera}", f"{frame:04d}.png"), picture[..., ::-1])
+            image = numbered_image(camera * FRAMES_A_CAMERA + frame)
+            cv2.imwrite(os.path.join(folder, "images", f"cam{camera}", f"{frame:04d}.png"), image[..., ::-1])
     return folder
 
 
@@ -100,8 +100,8 @@ def write_video(path: str, camera: int, num_frames: int) -> None:
         stream = container.add_stream("libx264", rate=30, options={"g": "12"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in range(num_frames):
-            picture = numbered_picture(camera * FRAMES_A_CAMERA + frame)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = numbered_image(camera * FRAMES_A_CAMERA + frame)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
 
 

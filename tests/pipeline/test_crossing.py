@@ -27,15 +27,15 @@ def crossing() -> Scene:
 
 
 class CrossingDetector(CodedDetector):
-    """Sees the two in any order, and only the one in front where they overlap in a picture."""
+    """Sees the two in any order, and only the one in front where they overlap in an image."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__(config)
         self.keypoints = crossing().keypoints(noise_px=0.1)
 
-    def people(self, picture):
-        found = super().people(picture)
-        number = number_of(picture)
+    def people(self, image):
+        found = super().people(image)
+        number = number_of(image)
         order = np.random.default_rng(number).permutation(len(found.score))
         if len(order) == 2 and overlap(found.box) > HIDDEN_FROM_OVERLAP:
             order = [int(np.argmax(found.box[:, 3] - found.box[:, 1]))]

@@ -16,7 +16,7 @@ from mvpose.pipeline import defects
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
-from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_picture
+from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_image
 from tests.pipeline import coded_footage
 from tests.pipeline.test_job import REPOSITORY, contents, job, start_driver
 
@@ -69,15 +69,15 @@ def overwritten(path: str) -> None:
 
 
 def encrypted(path: str) -> None:
-    """Common Encryption as streaming services use it: the container is whole, the pictures are ciphered."""
+    """Common Encryption as streaming services use it: the container is whole, the images are ciphered."""
     secret = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb"}
     options = secret | {"encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
     with av.open(path, "w", format="mp4", options=options) as container:
         stream = container.add_stream("libx264", rate=30, options={"g": "12"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in range(FRAMES):
-            picture = av.VideoFrame.from_ndarray(numbered_picture(frame), format="rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(numbered_image(frame), format="rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
 
 
@@ -100,8 +100,8 @@ def write_avi(path: str, camera: int) -> None:
         stream = container.add_stream("mpeg4", rate=30, options={"g": "6", "qscale": "2"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in range(FRAMES):
-            picture = numbered_picture(camera * coded_footage.FRAMES_A_CAMERA + frame)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = numbered_image(camera * coded_footage.FRAMES_A_CAMERA + frame)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
 
 
@@ -189,7 +189,7 @@ def said_by(driver: subprocess.Popen) -> str:
 
 def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     archive, output, undisturbed = (str(tmp_path / name) for name in ("archive", "run", "undisturbed"))
-    coded_footage.write_picture_capture(os.path.join(archive, "hit"), FRAMES)
+    coded_footage.write_image_capture(os.path.join(archive, "hit"), FRAMES)
     plain = ["--catalogue.fps", "30"]
     driver = driver_of(archive, undisturbed, *plain)
     said = said_by(driver)
@@ -209,12 +209,12 @@ def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     sound(output, contents(undisturbed))
 
 
-def test_a_picture_that_is_a_pipe_costs_its_clip_and_is_never_waited_for(tmp_path):
+def test_a_image_that_is_a_pipe_costs_its_clip_and_is_never_waited_for(tmp_path):
     archive, output = str(tmp_path / "archive"), str(tmp_path / "run")
-    coded_footage.write_picture_capture(os.path.join(archive, "hit"), FRAMES)
-    picture = os.path.join(archive, "hit", "images", "cam2", "0014.png")
-    os.remove(picture)
-    os.mkfifo(picture)
+    coded_footage.write_image_capture(os.path.join(archive, "hit"), FRAMES)
+    image = os.path.join(archive, "hit", "images", "cam2", "0014.png")
+    os.remove(image)
+    os.mkfifo(image)
     driver = driver_of(archive, output, "--catalogue.fps", "30")
     said = said_by(driver)
     assert driver.returncode == 4, said

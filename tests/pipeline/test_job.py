@@ -81,7 +81,7 @@ def test_poses_are_where_the_people_were(undisturbed):
         poses = run_folder.poses(plan)
         error = np.linalg.norm(poses.xyz - truth(), axis=-1)
         assert np.isfinite(error).mean() > 0.95
-        # 0.1 px of noise in pictures of 128 x 96 pixels is about 1 cm at the person.
+        # 0.1 px of noise in images of 128 x 96 pixels is about 1 cm at the person.
         assert np.nanmedian(error) < 0.02
     summary = run_folder.summary()
     assert (summary.captures, summary.clips, summary.frames, summary.failures) == (2, 8, 80, ())

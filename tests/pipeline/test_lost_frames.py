@@ -11,14 +11,14 @@ from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
-from tests.pipeline.coded_footage import DETECTOR, scene, write_picture_capture
+from tests.pipeline.coded_footage import DETECTOR, scene, write_image_capture
 
 FRAMES = 24
 
 
 def worst_error_m(tmp_path, name: str, lost: dict[int, set[int]], apart: int = 1) -> tuple[float, np.ndarray]:
-    """Largest error of the raw poses, and the times of their rows; pictures are numbered `apart` from frame 12 on."""
-    folder = write_picture_capture(f"{tmp_path}/{name}/trial", FRAMES)
+    """Largest error of the raw poses, and the times of their rows; images are numbered `apart` from frame 12 on."""
+    folder = write_image_capture(f"{tmp_path}/{name}/trial", FRAMES)
     for camera in range(4):
         for frame in range(FRAMES):
             path = f"{folder}/images/cam{camera}/{frame:04d}.png"

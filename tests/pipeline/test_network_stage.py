@@ -70,7 +70,7 @@ def _people(found, camera: int, frame: int):
     )  # fmt: skip
 
 
-def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
+def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
     scene = ring4(num_frames=2)
     assert scene.rig.lens.coefficients.any(), "a scene without distortion would prove less"
     detector = SceneDetector(scene)
@@ -79,8 +79,8 @@ def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
     for v, (width, height) in enumerate(scene.rig.size.tolist()):
         rows, columns = np.mgrid[:height, :width]
         spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2)) for x, y in truth[v]]
-        pictures = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
-        views.append(ViewFrames(pictures, np.ones(2, bool)))
+        images = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
+        views.append(ViewFrames(images, np.ones(2, bool)))
     stage = NetworkStage.__new__(NetworkStage)
     stage.detector, stage.config = detector, ReconstructionConfig()
     config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))

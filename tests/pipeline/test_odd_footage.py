@@ -22,9 +22,9 @@ FRAMES = 6
 class Partial(coded_footage.CodedDetector):
     """Sees people where `ODD_CAMERAS` and `ODD_FRAMES` say (comma between them), or boxes without a joint."""
 
-    def people(self, picture):
-        found = super().people(picture)
-        camera, frame = divmod(number_of(picture), coded_footage.FRAMES_A_CAMERA)
+    def people(self, image):
+        found = super().people(image)
+        camera, frame = divmod(number_of(image), coded_footage.FRAMES_A_CAMERA)
         if str(camera) not in os.environ["ODD_CAMERAS"] or str(frame) not in os.environ["ODD_FRAMES"]:
             found = type(found)(found.box[:0], found.score[:0], found.xy[:0], found.confidence[:0])
         return replace(found, confidence=found.confidence * 0) if os.environ.get("ODD_JOINTS") == "none" else found

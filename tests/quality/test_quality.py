@@ -108,7 +108,7 @@ def test_a_skeleton_without_some_body_joints_and_people_never_seen_give_nan_not_
 
 
 def test_an_error_in_millimetres_is_the_one_in_pixels_at_the_depth_of_the_joint():
-    """All cameras of the ring stand equally far from its middle: a shift of the pictures is one length in the room."""
+    """All cameras of the ring stand equally far from its middle: a shift of the images is one length in the room."""
     scene = scenes.ring4(num_frames=5)
     found = quality_of(scene)
     depth_m = float(np.linalg.norm(scene.rig.centres_world.numpy() - scene.joints.mean(axis=(0, 1, 2)), axis=-1).mean())

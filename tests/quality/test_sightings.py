@@ -62,7 +62,7 @@ def test_no_shift_reaches_into_another_run():
     assert there.tolist() == [True, False, True, False] and source[there].tolist() == [1, 3]
 
 
-def test_the_body_is_the_joints_that_pictures_agree_on(scene):
+def test_the_body_is_the_joints_that_images_agree_on(scene):
     body = everybody(scene.keypoints(), scene.rig).body
     assert set(body.skeleton.joints) == set(BODY_JOINTS) and body.ideal.shape[2] == len(BODY_JOINTS)
 

@@ -22,16 +22,16 @@ from mvpose.pipeline.engine import EngineConfig
 from mvpose.rendering.camera_rigs import static_rig
 from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.motion import person_split
-from mvpose.rendering.scene import PictureConfig
+from mvpose.rendering.scene import ImageConfig
 from mvpose.skeleton import RENDERED
 from tests.conftest import REPOSITORY
 
-SMALL = PictureConfig(side=64)
+SMALL = ImageConfig(side=64)
 LOCAL = EngineConfig(local=True)
 
 
 def corpus(assets: str, **changes) -> Rendered:
-    return replace(Rendered(assets=assets, train=3, test=1, shard_samples=2, people=40, pictures=SMALL), **changes)
+    return replace(Rendered(assets=assets, train=3, test=1, shard_samples=2, people=40, images=SMALL), **changes)
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -64,7 +64,7 @@ def test_the_same_shard_is_the_same_bytes_in_another_process_whatever_else_is_ma
     list(convert(corpus(assets, train=2, **settings), CropConfig(), str(tmp_path / "here"), LOCAL))
     run = [sys.executable, "-m", "mvpose", "dataset", "render", "--output", str(tmp_path / "there"), "--assets", assets]
     run += ["--rig", "random", "--train", "1", "--test", "0", "--shard-samples", "1", "--people", "40"]
-    subprocess.run([*run, "--pictures.side", "64", "--local"], check=True, capture_output=True)
+    subprocess.run([*run, "--images.side", "64", "--local"], check=True, capture_output=True)
     here, there = files(str(tmp_path / "here")), files(str(tmp_path / "there"))
     (name,) = there
     assert len(here) == 2 and here[name] == there[name]
@@ -95,13 +95,13 @@ def test_a_corpus_is_rendered_for_the_cameras_of_a_users_file(assets, tmp_path):
 
 
 def test_the_verb_renders_and_says_with_what(assets, tmp_path, capsys):
-    arguments = ["render", "--assets", assets, "--train", "1", "--test", "0", "--pictures.side", "48", "--local"]
+    arguments = ["render", "--assets", assets, "--train", "1", "--test", "0", "--images.side", "48", "--local"]
     parsed = tyro.cli(command.Dataset, args=[*arguments, "--output", str(tmp_path / "out")])
     assert command.run(parsed) == command.COMPLETE
     said = capsys.readouterr().out
     assert "rendered by " in said and "train/00000: 1 samples" in said
     (sample,) = read_samples(str(tmp_path / "out"))
-    image = cv2.imdecode(np.frombuffer(sample.pictures[0].crop or b"", np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(sample.images[0].crop or b"", np.uint8), cv2.IMREAD_COLOR)
     assert image is not None and image.shape == (48, 48, 3) and image.std() > 10
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what is known: a ball where it must be, a lens that bends as the stored camera says."""
+"""Images of what is known: a ball where it must be, a lens that bends as the stored camera says."""
 
 import numpy as np
 import pytest
@@ -52,11 +52,11 @@ def test_a_ball_is_where_the_camera_projects_it_and_as_far_as_it_is():
     gl = renderer()
     gl.stage(FLOOR, [person_of([ball((0.0, 0.3, 1.2), 0.1)], np.zeros((1, 3)))], lights(), no_image)
     rig = camera()
-    picture, depth = gl.picture(rig, 0, EXPOSURE, [0], BLACK)
+    image, depth = gl.image(rig, 0, EXPOSURE, [0], BLACK)
     (pixel,), _ = rig.project(torch.tensor([0.0, 0.3, 1.2], dtype=torch.float64))
     column, row = pixel.round().long().tolist()
     assert depth[row, column] == pytest.approx(2.9, abs=0.01)
-    assert picture[row, column, 0] > picture[row, column, 2] + 20
+    assert image[row, column, 0] > image[row, column, 2] + 20
     assert np.isinf(depth[0, 0])
 
 
@@ -68,7 +68,7 @@ def test_a_ball_is_where_the_camera_projects_it_and_as_far_as_it_is():
         (LensModel.HUMAN36M, [-0.25, 0.2, 0.004, -0.003, -0.01]),
     ],
 )
-def test_every_lens_bends_the_picture_as_the_camera_says_to_a_tenth_of_a_pixel(model, coefficients):
+def test_every_lens_bends_the_image_as_the_camera_says_to_a_tenth_of_a_pixel(model, coefficients):
     gl, rig = renderer(), with_lens(camera(side=400, focal=330.0), model, coefficients)
     points = np.array([(0.0, y, z) for y in (-1.2, -0.4, 0.9, 1.4) for z in (0.0, 0.6, 1.9)])
     gl.stage(
@@ -81,7 +81,7 @@ def test_every_lens_bends_the_picture_as_the_camera_says_to_a_tenth_of_a_pixel(m
     assert seen.all() and rig.inside(pixels).all()
     for i in range(len(points)):
         # A tenth of a pixel is told by pixels a quarter as wide.
-        _, depth = gl.picture(finer(rig, 4), 0, EXPOSURE, [i], BLACK)
+        _, depth = gl.image(finer(rig, 4), 0, EXPOSURE, [i], BLACK)
         rows, columns = np.nonzero(np.isfinite(depth))
         found = (np.array([columns.mean(), rows.mean()]) + 0.5) / 4 - 0.5
         # A ball's outline is no circle off the axis: its middle is off by (radius / distance)^2, far below a tenth.
@@ -91,10 +91,10 @@ def test_every_lens_bends_the_picture_as_the_camera_says_to_a_tenth_of_a_pixel(m
 def test_a_person_casts_a_shadow_on_the_floor_away_from_the_light():
     gl = renderer()
     gl.stage(FLOOR, [person_of([ball((0.0, 0.0, 1.0), 0.3)], np.zeros((1, 3)))], lights((0.0, 1.0, 1.0)), no_image)
-    picture, _ = gl.picture(camera(place=(0.1, 0.0, 6.0), target=(0.0, 0.0, 0.0)), 0, EXPOSURE, [], BLACK)
+    image, _ = gl.image(camera(place=(0.1, 0.0, 6.0), target=(0.0, 0.0, 0.0)), 0, EXPOSURE, [], BLACK)
     rig = camera(place=(0.1, 0.0, 6.0), target=(0.0, 0.0, 0.0))
     spots = torch.tensor([[0.0, -1.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
-    (shaded, lit) = (int(picture[r, c, 0]) for c, r in rig.project(spots)[0][0].round().long().tolist())
+    (shaded, lit) = (int(image[r, c, 0]) for c, r in rig.project(spots)[0][0].round().long().tolist())
     assert shaded < 0.75 * lit
 
 
@@ -103,24 +103,24 @@ def test_a_room_is_seen_from_within_and_through_its_walls_from_without():
     white = plain(0.9)
     gl.stage(box((0.0, 0.0, 0.0), (4.0, 4.0, 3.0), 0.3, white, inward=True), [_nobody()], lights(), no_image)
     for distance in (1.0, 8.0):
-        _, depth = gl.picture(camera(place=(distance, 0.0, 1.0)), 0, EXPOSURE, [], BLACK)
+        _, depth = gl.image(camera(place=(distance, 0.0, 1.0)), 0, EXPOSURE, [], BLACK)
         assert depth[128, 128] == pytest.approx(distance + 2.0 / np.cos(0.3), abs=0.02)
 
 
-def test_pictures_of_one_scene_are_the_same_bits_twice():
+def test_images_of_one_scene_are_the_same_bits_twice():
     gl, rig = renderer(), random_rig(np.random.default_rng(3), 2)
     rig = rig.resized(torch.full((2, 2), 0.1, dtype=torch.float64), torch.tensor([[192, 108]] * 2))
     made = []
     for _ in range(2):
         gl.stage(FLOOR, [person_of([ball((0.0, 0.0, 1.0), 0.3)], np.zeros((1, 3)))], lights(), no_image)
-        made.append(gl.picture(rig, 1, EXPOSURE, [0], BLACK)[0].copy())
+        made.append(gl.image(rig, 1, EXPOSURE, [0], BLACK)[0].copy())
     assert made[0].std() > 5 and np.array_equal(*made)
 
 
 def test_textures_lie_the_right_way_up():
     gl = renderer()
-    image = np.zeros((4, 4, 4), np.uint8)
-    image[:2, :, 0] = image[2:, :, 2] = image[..., 3] = 255
+    texture = np.zeros((4, 4, 4), np.uint8)
+    texture[:2, :, 0] = texture[2:, :, 2] = texture[..., 3] = 255
     vertices = np.array([[0, 0.5, 0.5], [0, -0.5, 0.5], [0, -0.5, 1.5], [0, 0.5, 1.5]], np.float32)
     person = person_of([(vertices, np.tile([1.0, 0, 0], (4, 1)), np.array([[0, 2, 1], [0, 3, 2]]))], np.zeros((1, 3)))
     part = person.parts[0]
@@ -131,9 +131,9 @@ def test_textures_lie_the_right_way_up():
         person.normals,
         person.joints,
     )
-    gl.stage(FLOOR, [textured], lights(), lambda key: image)
-    picture, _ = gl.picture(camera(), 0, EXPOSURE, [0], BLACK)
-    above, below = picture[100, 128].astype(int), picture[156, 128].astype(int)
+    gl.stage(FLOOR, [textured], lights(), lambda key: texture)
+    image, _ = gl.image(camera(), 0, EXPOSURE, [0], BLACK)
+    above, below = image[100, 128].astype(int), image[156, 128].astype(int)
     assert above[0] > above[2] + 50 and below[2] > below[0] + 50
 
 

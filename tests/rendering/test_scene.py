@@ -16,12 +16,12 @@ from mvpose.rendering.camera_rigs import finer, static_rig
 from mvpose.rendering.mesh import PosedPerson
 from mvpose.rendering.renderer import Exposure, renderer
 from mvpose.rendering.room import draw_room
-from mvpose.rendering.scene import PictureConfig, scene_sample
+from mvpose.rendering.scene import ImageConfig, scene_sample
 from mvpose.skeleton import HALPE26
 from tests.rendering.mannequin import mannequin, markers
 from tests.rendering.test_renderer import lights, no_image
 
-SMALL = PictureConfig(side=96)
+SMALL = ImageConfig(side=96)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Mannequins:
         return no_image(key)
 
 
-def pictures(sample) -> list[np.ndarray]:
-    return [np.array(cv2.imdecode(np.frombuffer(p.crop, np.uint8), cv2.IMREAD_COLOR_RGB)) for p in sample.pictures]
+def images(sample) -> list[np.ndarray]:
+    return [np.array(cv2.imdecode(np.frombuffer(p.crop, np.uint8), cv2.IMREAD_COLOR_RGB)) for p in sample.images]
 
 
 def test_a_sample_follows_from_its_number_and_no_two_are_alike():
@@ -62,10 +62,10 @@ def test_a_sample_follows_from_its_number_and_no_two_are_alike():
         scene_sample(5, split, i, Mannequins(), 3, SMALL)
         for split, i in ((TRAIN, 7), (TRAIN, 7), (TRAIN, 8), (TEST, 7))
     )
-    assert first.pictures == again.pictures and np.array_equal(first.xyz, again.xyz)
+    assert first.images == again.images and np.array_equal(first.xyz, again.xyz)
     assert torch.equal(first.rig.projections, again.rig.projections)
     for sample in (other, tested):
-        assert not np.array_equal(first.xyz, sample.xyz) and first.pictures[0].crop != sample.pictures[0].crop
+        assert not np.array_equal(first.xyz, sample.xyz) and first.images[0].crop != sample.images[0].crop
 
 
 def test_crops_hold_their_person_and_boxes_their_joints():
@@ -73,9 +73,7 @@ def test_crops_hold_their_person_and_boxes_their_joints():
         sample = scene_sample(1, TRAIN, index, Mannequins(), 4, SMALL)
         pixels, seen = sample.rig.project(torch.from_numpy(sample.xyz))
         assert seen.all() and len(sample.rig) >= 2
-        for image, box, points, visible in zip(
-            pictures(sample), sample.box, pixels.numpy(), sample.visible, strict=True
-        ):
+        for image, box, points, visible in zip(images(sample), sample.box, pixels.numpy(), sample.visible, strict=True):
             assert image.shape == (96, 96, 3)
             assert (points[visible] >= box[:2] - 1e-6).all() and (points[visible] <= box[2:] + 1e-6).all()
             np.testing.assert_allclose((box[2:] - box[:2]).max(), 64.0, atol=1e-6)
@@ -93,7 +91,7 @@ def test_joints_reproject_onto_rendered_markers_to_a_tenth_of_a_pixel():
     errors = []
     for view in range(len(sample.rig)):
         for joint in np.flatnonzero(sample.visible[view]):
-            _, depth = gl.picture(finer(sample.rig, 8), view, Exposure(gain=np.ones(3)), [int(joint)], np.zeros(3))
+            _, depth = gl.image(finer(sample.rig, 8), view, Exposure(gain=np.ones(3)), [int(joint)], np.zeros(3))
             rows, columns = np.nonzero(np.isfinite(depth))
             found = (np.array([columns.mean(), rows.mean()]) + 0.5) / 8 - 0.5
             errors.append(np.abs(found - pixels[view, joint].numpy()).max())
@@ -107,7 +105,7 @@ def test_motion_is_blurred_about_the_moment_that_the_labels_tell(monkeypatch):
     monkeypatch.setattr(module, "_shutter", lambda rng: (rng.uniform(), [0.0])[1])
     sharp = scene_sample(1, TRAIN, 0, Mannequins(), 2, SMALL)
     assert np.array_equal(blurred.xyz, sharp.xyz) and np.array_equal(still.xyz, sharp.xyz)
-    edges = [np.abs(np.diff(pictures(s)[0].astype(float), axis=1)).mean() for s in (blurred, sharp)]
+    edges = [np.abs(np.diff(images(s)[0].astype(float), axis=1)).mean() for s in (blurred, sharp)]
     assert edges[0] < edges[1]
 
 
@@ -137,10 +135,10 @@ def test_a_room_has_nothing_in_its_people_nor_before_its_lenses():
         assert np.hypot(*(corners[low, :2] - person.joints[:, :2].mean(axis=0)).T).min() > 0.3
         gl.stage(room.surfaces, [person], room.lights, no_image)
         for view in range(0, 8, 3):
-            _, depth = gl.picture(rig, view, Exposure(gain=np.ones(3)), [], room.background)
+            _, depth = gl.image(rig, view, Exposure(gain=np.ones(3)), [], room.background)
             assert depth.min() > 0.3
 
 
 def test_crops_are_jpeg():
     sample = scene_sample(1, TRAIN, 0, Mannequins(), 2, SMALL)
-    assert all(io.BytesIO(p.crop or b"").read(2) == b"\xff\xd8" for p in sample.pictures)
+    assert all(io.BytesIO(p.crop or b"").read(2) == b"\xff\xd8" for p in sample.images)

@@ -24,7 +24,7 @@ def test_a_joint_is_seen_through_its_own_limb_and_through_nothing_thicker():
     assert not seen(3.0 - limb - 0.01) and not seen(0.5)
 
 
-def test_a_joint_off_the_picture_or_behind_the_camera_is_not_seen():
+def test_a_joint_off_the_image_or_behind_the_camera_is_not_seen():
     for pixels in ([[-0.6, 5.0]], [[5.0, 10.6]], [[np.nan, 5.0]], [[1e9, 0.0]]):
         assert not seen(3.0, pixels=np.array(pixels))
     assert not seen(np.inf, joint_m=-3.0)
@@ -45,7 +45,7 @@ def test_a_box_before_the_shins_hides_them_and_nothing_else():
     told = []
     for surfaces in (FLOOR, joined([FLOOR, crate])):
         gl.stage(surfaces, [person], lights(), no_image)
-        _, depth = gl.picture(rig, 0, EXPOSURE, [0], BLACK)
+        _, depth = gl.image(rig, 0, EXPOSURE, [0], BLACK)
         pixels, _ = rig.project(torch.from_numpy(joints))
         along = rig.camera_from_world.apply(torch.from_numpy(joints)[None])[0, :, 2].numpy()
         told.append(unhidden(pixels[0].numpy(), along, depth, HALPE26))

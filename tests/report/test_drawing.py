@@ -57,7 +57,7 @@ def test_a_ring_is_hollow():
     assert (image[30, 30] == 90).all() and image[30, 38].min() > 180
 
 
-def test_text_of_any_length_ends_inside_the_picture():
+def test_text_of_any_length_ends_inside_the_image():
     image = np.zeros((40, 200, 3), dtype=np.uint8)
     stop = write_text(image, "a camera's name that nobody would give " * 50, 10, 20, 18, WHITE)
     assert 150 < stop <= 200 and image.any()

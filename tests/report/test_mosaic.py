@@ -8,13 +8,13 @@ from mvpose.report.mosaic import Region, lay_out
 sizes = st.lists(st.tuples(st.integers(16, 4096), st.integers(16, 4096)), min_size=1, max_size=31)
 
 
-def _whole(pictures: list[tuple[int, int]]) -> list[Region]:
-    return [Region(0, 0, width, height) for width, height in pictures]
+def _whole(images: list[tuple[int, int]]) -> list[Region]:
+    return [Region(0, 0, width, height) for width, height in images]
 
 
 @given(sizes, st.sampled_from([0, 40]))
-def test_tiles_lie_apart_inside_a_canvas_of_even_size_within_the_limit(pictures, header):
-    mosaic = lay_out(_whole(pictures), (1920, 1080), header)
+def test_tiles_lie_apart_inside_a_canvas_of_even_size_within_the_limit(images, header):
+    mosaic = lay_out(_whole(images), (1920, 1080), header)
     assert mosaic.size[0] <= 1920 and mosaic.size[1] <= 1080
     assert mosaic.size[0] % 2 == 0 and mosaic.size[1] % 2 == 0
     taken = np.zeros((*mosaic.size[::-1], 3), dtype=np.uint8)
@@ -26,9 +26,9 @@ def test_tiles_lie_apart_inside_a_canvas_of_even_size_within_the_limit(pictures,
 
 
 @given(sizes)
-def test_pictures_keep_their_shape_and_are_never_enlarged(pictures):
-    mosaic = lay_out(_whole(pictures), (1920, 1080))
-    for (width, height), tile in zip(pictures, mosaic.tiles, strict=True):
+def test_images_keep_their_shape_and_are_never_enlarged(images):
+    mosaic = lay_out(_whole(images), (1920, 1080))
+    for (width, height), tile in zip(images, mosaic.tiles, strict=True):
         # The longer side tells the scale best: both are whole numbers.
         scale = tile.width / width if width > height else tile.height / height
         assert scale <= 1.0
@@ -36,10 +36,10 @@ def test_pictures_keep_their_shape_and_are_never_enlarged(pictures):
 
 
 @pytest.mark.parametrize(
-    ("picture", "columns"), [((1088, 1920), 4), ((1920, 1080), 2)], ids=["portrait in a row", "landscape in a square"]
+    ("image", "columns"), [((1088, 1920), 4), ((1920, 1080), 2)], ids=["portrait in a row", "landscape in a square"]
 )
-def test_four_cameras_fill_the_canvas(picture, columns):
-    mosaic = lay_out(_whole([picture] * 4), (1920, 1080), header=40)
+def test_four_cameras_fill_the_canvas(image, columns):
+    mosaic = lay_out(_whole([image] * 4), (1920, 1080), header=40)
     assert len({tile.left for tile in mosaic.tiles}) == columns
     assert sum(tile.width * tile.height for tile in mosaic.tiles) > 0.75 * 1920 * 1040
 

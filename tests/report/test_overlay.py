@@ -95,7 +95,7 @@ def test_each_camera_tells_its_own_error():
     assert all(np.isnan(m.error_px) for m in marks_of_row(reproject(empty(subject), slice(None)), 5, subject.poses))
 
 
-def test_a_frame_without_result_shows_the_bare_pictures():
+def test_a_frame_without_result_shows_the_bare_images():
     mosaic = lay_out([Region(0, 0, 320, 240)] * 2, (1920, 1080), header=40)
     images = [np.full((240, 320, 3), tint, dtype=np.uint8) for tint in (60, 200)]
     canvas = overlay_frame(images, ("a", "b"), mosaic, None, "no result")
@@ -104,7 +104,7 @@ def test_a_frame_without_result_shows_the_bare_pictures():
     assert (canvas[:40] != BACKGROUND).any()
 
 
-def test_the_pictures_given_are_left_as_they_were():
+def test_the_images_given_are_left_as_they_were():
     subject = capture_report()
     images = [np.full((240, 320, 3), GREY, dtype=np.uint8) for _ in range(4)]
     mosaic = lay_out([Region(0, 0, 320, 240)] * 4, (1920, 1080))

@@ -24,20 +24,20 @@ def filmed(tmp_path_factory) -> CaptureReport:
     return capture_report(NUM_FRAMES, noise_px=2.0, uris=uris, first_frame=FIRST_FRAME)
 
 
-def _level(picture: np.ndarray) -> float:
-    """Grey level of the tiles: most of the picture."""
-    return float(np.median(picture[60:].max(axis=-1)))
+def _level(image: np.ndarray) -> float:
+    """Grey level of the tiles: most of the image."""
+    return float(np.median(image[60:].max(axis=-1)))
 
 
-def test_the_film_has_the_captures_frames_speed_and_pictures(filmed, tmp_path):
+def test_the_film_has_the_captures_frames_speed_and_images(filmed, tmp_path):
     uri = str(tmp_path / "overlay.mp4")
     assert write_overlay(filmed, uri, max_frames=1000) == NUM_FRAMES
     video = probe(uri, "overlay")
     assert (video.num_frames, video.fps) == (NUM_FRAMES, 30.0)
     assert video.size[0] <= 1920 and video.size[1] <= 1080
-    pictures = np.concatenate(list(read_frames(video, 0, NUM_FRAMES)))
-    for frame, picture in enumerate(pictures):
-        assert _level(picture) == pytest.approx(40 + 10 * (frame + FIRST_FRAME), abs=4)
+    images = np.concatenate(list(read_frames(video, 0, NUM_FRAMES)))
+    for frame, image in enumerate(images):
+        assert _level(image) == pytest.approx(40 + 10 * (frame + FIRST_FRAME), abs=4)
 
 
 def test_a_long_film_is_cut_and_a_gap_is_shown_bare(filmed, tmp_path):
@@ -56,8 +56,8 @@ def test_a_long_film_is_cut_and_a_gap_is_shown_bare(filmed, tmp_path):
     assert write_overlay(gap, uri, max_frames=1000) == 9
     assert write_overlay(gap, uri, max_frames=5) == 5
     assert probe(uri, "overlay").num_frames == 5
-    pictures = list(overlay_frames(gap, 0, 9))
-    colourful = [int((np.ptp(p[60:].astype(int), axis=-1) > 60).sum()) for p in pictures]
+    images = list(overlay_frames(gap, 0, 9))
+    colourful = [int((np.ptp(p[60:].astype(int), axis=-1) > 60).sum()) for p in images]
     assert all((colourful[frame] > 100) == (frame in kept) for frame in range(9))
 
 
@@ -79,10 +79,10 @@ def test_the_sheet_stacks_its_moments_and_shows_each_in_its_own_frame(filmed):
 
 
 def test_the_sheet_is_cut_to_the_people(filmed):
-    """The person spans about a third of these pictures: cut out and enlarged, more of each picture is drawn on."""
+    """The person spans about a third of these images: cut out and enlarged, more of each image is drawn on."""
     share = [
-        (np.ptp(picture[60:].astype(int), axis=-1) > 60).mean()
-        for picture in (contact_sheet(filmed, [4]), film_poster(filmed, 4))
+        (np.ptp(image[60:].astype(int), axis=-1) > 60).mean()
+        for image in (contact_sheet(filmed, [4]), film_poster(filmed, 4))
     ]
     assert share[0] > 1.5 * share[1]
 

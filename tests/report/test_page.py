@@ -46,9 +46,9 @@ def _read(page: str) -> _Reader:
 
 
 def _section(subject: CaptureReport) -> Section:
-    picture = PageImage("A plot", "what it shows", "image/png", b"\x89PNG")
+    image = PageImage("A plot", "what it shows", "image/png", b"\x89PNG")
     film = Film("walk/overlay.mp4", b"\xff\xd8")
-    return Section(subject, [picture], [picture], viewer_data(subject, 100), film)
+    return Section(subject, [image], [image], viewer_data(subject, 100), film)
 
 
 def _hostile_page() -> str:
@@ -94,7 +94,7 @@ def test_only_the_pages_own_script_and_style_may_run():
         assert f"{element}-src 'sha256-{digest}'" in policy
 
 
-def test_pictures_are_in_the_page_whole():
+def test_images_are_in_the_page_whole():
     reader = _read(render_page("t", [capture_report()], [_section(capture_report())], [], {}))
     data = [a["src"] or "" for tag, a in reader.tags if tag == "img"]
     assert [base64.b64decode(uri.partition("base64,")[2]) for uri in data] == [b"\x89PNG"] * 2

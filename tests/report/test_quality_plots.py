@@ -41,8 +41,8 @@ SUBJECTS = {
 @pytest.mark.filterwarnings("error")
 def test_every_capture_can_be_plotted_1600_pixels_wide(make):
     for figure in _plots(make()):
-        picture = cv2.imdecode(np.frombuffer(to_png(figure), dtype=np.uint8), cv2.IMREAD_COLOR)
-        assert picture.shape[1] == 1600 and np.median(picture) >= 220 and picture.min() < 80
+        image = cv2.imdecode(np.frombuffer(to_png(figure), dtype=np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape[1] == 1600 and np.median(image) >= 220 and image.min() < 80
 
 
 def test_the_maps_show_the_mean_error_and_the_share_of_frames():

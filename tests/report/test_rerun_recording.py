@@ -80,27 +80,27 @@ def test_recorded_cameras_see_recorded_people_where_detections_are_recorded(film
         assert apart.min(axis=1).max() < 2.0
 
 
-def test_pictures_are_those_of_their_frames(filmed, tmp_path):
+def test_images_are_those_of_their_frames(filmed, tmp_path):
     found, count = recorded(filmed, tmp_path, replace(SMALL, start=1, every=3, max_frames=2))
     assert count == 2
     for name in filmed.capture.rig.names:
-        pictures = found[f"/world/cameras/{name}/picture", "EncodedImage:blob"]
-        assert found[f"/world/cameras/{name}/picture", "frame"] == [1, 4]
-        for frame, blob in zip((1, 4), pictures, strict=True):
-            picture = cv2.imdecode(np.array(blob, np.uint8).ravel(), cv2.IMREAD_COLOR)
-            assert picture is not None and picture.shape == (120, 160, 3)
-            assert picture[60, 80].mean() == pytest.approx(40 + 10 * (frame + FIRST_FRAME), abs=4)
+        images = found[f"/world/cameras/{name}/image", "EncodedImage:blob"]
+        assert found[f"/world/cameras/{name}/image", "frame"] == [1, 4]
+        for frame, blob in zip((1, 4), images, strict=True):
+            image = cv2.imdecode(np.array(blob, np.uint8).ravel(), cv2.IMREAD_COLOR)
+            assert image is not None and image.shape == (120, 160, 3)
+            assert image[60, 80].mean() == pytest.approx(40 + 10 * (frame + FIRST_FRAME), abs=4)
 
 
-def test_pictures_may_be_left_out(filmed, tmp_path):
+def test_images_may_be_left_out(filmed, tmp_path):
     bare = replace(filmed, keypoints=None)
-    found, _ = recorded(bare, tmp_path, replace(SMALL, pictures=False))
+    found, _ = recorded(bare, tmp_path, replace(SMALL, images=False))
     assert ("/world/people/0", "frame") in found
-    assert not [entity for entity, _ in found if "picture" in entity or "detections" in entity]
+    assert not [entity for entity, _ in found if "image" in entity or "detections" in entity]
 
 
 def test_bones_and_joints_have_their_names(filmed, tmp_path):
-    found, _ = recorded(filmed, tmp_path, replace(SMALL, pictures=False))
+    found, _ = recorded(filmed, tmp_path, replace(SMALL, images=False))
     told = str(found["/", "AnnotationContext:context"])
     assert all(joint in told for joint in filmed.poses.skeleton.joints)
 
@@ -112,7 +112,7 @@ def test_any_name_of_a_camera_will_do(filmed, tmp_path):
     assert len({entity for entity, name in found if name == "Pinhole:resolution"}) == 4
 
 
-def test_a_straight_picture_shows_a_point_where_the_ideal_camera_sees_it(filmed):
+def test_a_straight_image_shows_a_point_where_the_ideal_camera_sees_it(filmed):
     rig = filmed.capture.rig
     ideal = ideal_rig(rig, 160)
     points = torch.from_numpy(filmed.poses.xyz[0].reshape(-1, 3))

@@ -6,7 +6,7 @@ from mvpose.report.room_plot import frusta, room_plot, widest_azimuth
 from tests.report.walkers import capture_report, empty, four_cameras
 
 
-def test_a_frustum_starts_at_its_camera_and_ends_at_the_corners_of_its_picture():
+def test_a_frustum_starts_at_its_camera_and_ends_at_the_corners_of_its_image():
     rig = four_cameras()
     corners = frusta(rig, 0.5)
     np.testing.assert_allclose(corners[:, 0], rig.centres_world.numpy(), atol=1e-12)

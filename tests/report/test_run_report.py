@@ -33,11 +33,11 @@ def test_every_file_named_is_there_and_opens(uris, tmp_path):
     subject = capture_report(noise_px=1.0, uris=uris, capture_id="day 1/walk")
     files = write_report([subject], [], {"captures": 1}, str(tmp_path))
     folder = folder_name("day 1/walk")
-    pictures = ("overlay", "error_by_joint", "error_over_time", "limb_lengths", "room")
-    assert set(files) == {"report.html", f"{folder}/overlay.mp4", *(f"{folder}/{name}.png" for name in pictures)}
+    images = ("overlay", "error_by_joint", "error_over_time", "limb_lengths", "room")
+    assert set(files) == {"report.html", f"{folder}/overlay.mp4", *(f"{folder}/{name}.png" for name in images)}
     for path, uri in files.items():
         assert uri == f"{tmp_path}/{path}" and os.path.getsize(uri) > 1000
-    for name in pictures:
+    for name in images:
         assert cv2.imread(files[f"{folder}/{name}.png"]).shape[1] >= 1000
     assert probe(files[f"{folder}/overlay.mp4"], "overlay").num_frames == 12
     with open(files["report.html"], encoding="utf-8") as page:

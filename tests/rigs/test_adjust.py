@@ -28,7 +28,7 @@ def knocked(rig: CameraRig, degrees: float, metres: float, seed: int = 0) -> Cam
 
 
 def mean_error_m(scene: Scene, rig: CameraRig) -> float:
-    """Of poses after the best rigid motion is taken out: the frame as a whole is not what pictures tell."""
+    """Of poses after the best rigid motion is taken out: the frame as a whole is not what images tell."""
     poses = reconstruct(scene.keypoints(), rig, ReconstructionConfig(), scene.fps)
     return float(np.nanmean(np.linalg.norm(poses.xyz - scene.joints, axis=-1)))
 

@@ -44,7 +44,7 @@ def test_what_a_server_missed_while_it_was_down_is_there_exactly_once_after_sync
     server.kill()
     for step in range(20, 30):
         tracking.log_metrics(config, trial, {"loss": float(step)}, step)
-    (tmp_path / "overlay.png").write_bytes(b"picture")
+    (tmp_path / "overlay.png").write_bytes(b"image")
     tracking.log_files(config, trial, str(tmp_path / "overlay.png"), "overlays")
     (tmp_path / "overlay.png").unlink()
     tracking.end_run(config, trial, succeeded=True)

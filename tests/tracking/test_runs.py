@@ -19,7 +19,7 @@ def found(config: TrackingConfig, run_id: str):
     return client, client.get_run(remote)
 
 
-def test_a_run_holds_settings_circumstances_figures_curves_and_pictures(config, tmp_path):
+def test_a_run_holds_settings_circumstances_figures_curves_and_images(config, tmp_path):
     settings = {"detector.batch_size": 16, "long": "x" * 10_000, "odd (key)": math.inf}
     run_id = tracking.start_run(config, "demo", settings, tags={"data": "sha"})
     tracking.log_figures(config, run_id, {"single person/reprojection_px": 4.5, "odd (name)": 1.0, "none": math.nan})

@@ -21,7 +21,7 @@ LENS = [-0.2, 0.08, 0.001, -0.002]
 
 
 def ring(views: int = 4, *, lens: bool = False, turn: float = 0.3) -> CameraRig:
-    """Cameras that look at (0, 0, 0.9) m from a ring; their pictures of 128 pixels show a person as a crop would."""
+    """Cameras that look at (0, 0, 0.9) m from a ring; their images of 128 pixels show a person as a crop would."""
     angle = torch.arange(views, dtype=torch.float64) * 2 * math.pi / views + turn
     centres = torch.stack([DISTANCE * angle.cos(), DISTANCE * angle.sin(), torch.full_like(angle, 1.6)], dim=-1)
     forward = torch.tensor([0.0, 0.0, 0.9], dtype=torch.float64) - centres
@@ -40,17 +40,17 @@ def ring(views: int = 4, *, lens: bool = False, turn: float = 0.3) -> CameraRig:
 
 
 def drawn(rig: CameraRig, xyz: np.ndarray) -> list[np.ndarray]:
-    """One picture a view, RGB; pixel positions are exact to a sixteenth."""
+    """One image a view, RGB; pixel positions are exact to a sixteenth."""
     pixels = rig.project(torch.from_numpy(xyz))[0].numpy()
     colours = np.random.default_rng(7).integers(60, 256, (len(HUMAN36M17.bones), 3))
-    pictures = []
+    images = []
     for points in pixels:
-        picture = np.full((SIDE, SIDE, 3), 30, np.uint8)
+        image = np.full((SIDE, SIDE, 3), 30, np.uint8)
         for (a, b), colour in zip(HUMAN36M17.bone_indices, colours.tolist(), strict=True):
             start, stop = ((round(float(points[j, 0]) * 16), round(float(points[j, 1]) * 16)) for j in (a, b))
-            cv2.line(picture, start, stop, colour, 3, cv2.LINE_AA, shift=4)
-        pictures.append(picture)
-    return pictures
+            cv2.line(image, start, stop, colour, 3, cv2.LINE_AA, shift=4)
+        images.append(image)
+    return images
 
 
 def drawn_sample(rig: CameraRig, xyz: np.ndarray, frame: int = 0, split: str = TRAIN) -> Sample:
@@ -59,7 +59,7 @@ def drawn_sample(rig: CameraRig, xyz: np.ndarray, frame: int = 0, split: str = T
     encoded = [cv2.imencode(".jpg", p[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for p in drawn(rig, xyz)]
     return Sample(
         capture_id="walk", frame=frame, position=frame, person=0, subject="s", action="walk", split=split,
-        damaged=False, rig=rig, pictures=tuple(SampleImage(crop=crop) for crop in encoded), xyz=xyz,
+        damaged=False, rig=rig, images=tuple(SampleImage(crop=crop) for crop in encoded), xyz=xyz,
         visible=visible[0], box=box[0], skeleton=HUMAN36M17,
     )  # fmt: skip
 

@@ -99,7 +99,7 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(seed=SEEDS)
-def test_mirrored_joints_fall_on_the_mirrored_pictures_of_their_twins(seed):
+def test_mirrored_joints_fall_on_the_mirrored_images_of_their_twins(seed):
     crops, projections, joints, known = scene(seed)
     before, inside = projected(projections, joints, (SIDE, SIDE))
     turned, cameras, image, still_known = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)

@@ -46,13 +46,13 @@ def test_cameras_stay_exact_under_any_augmentation(seed, lens):
 @pytest.mark.parametrize("lens", [False, True])
 @pytest.mark.parametrize("size", [(128, 128), (64, 64), (256, 192)])
 def test_what_is_drawn_lies_where_the_camera_says(lens, size):
-    """A white dot at the nose of a black picture, found again by its centre of mass in every augmented crop."""
+    """A white dot at the nose of a black image, found again by its centre of mass in every augmented crop."""
     rig = ring(lens=lens)
     sample = drawn_sample(rig, PERSON)
     nose = HUMAN36M17.index("nose")
     places = rig.project(torch.from_numpy(PERSON[nose : nose + 1]))[0][:, 0].numpy()
     dots = [spot(place) for place in places]
-    sample = replace(sample, pictures=tuple(SampleImage(crop=png(dot)) for dot in dots))
+    sample = replace(sample, images=tuple(SampleImage(crop=png(dot)) for dot in dots))
     found = sample_arrays(sample, replace(VIEW, size=size), rng(5), HEAVY)
     for v in range(4):
         grey = found["crops"][v].astype(float).mean(axis=0)
@@ -62,14 +62,14 @@ def test_what_is_drawn_lies_where_the_camera_says(lens, size):
 
 
 def spot(place: np.ndarray) -> np.ndarray:
-    """A Gaussian spot of 3 pixels about a place, in a picture of the ring's cameras."""
+    """A Gaussian spot of 3 pixels about a place, in an image of the ring's cameras."""
     y, x = np.mgrid[:SIDE, :SIDE]
     value = 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / 18)
     return np.repeat(value[..., None], 3, axis=-1).round().astype(np.uint8)
 
 
-def png(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def test_missing_views_are_absent_and_spare_ones_are_left_out():
@@ -148,12 +148,12 @@ def test_a_probability_of_zero_draws_nothing_and_one_of_a_half_mirrors_half():
     assert 10 <= sum(bool((joints == plain["joints"]).all()) for joints in half) <= 30
 
 
-def test_damaged_pictures_and_videos_are_refused_by_name():
+def test_damaged_images_and_videos_are_refused_by_name():
     sample = drawn_sample(ring(), PERSON, frame=7)
     with pytest.raises(DatasetError, match="walk frame 7"):
-        sample_arrays(replace(sample, pictures=(SampleImage(crop=b"no"),) * 4), VIEW, rng())
+        sample_arrays(replace(sample, images=(SampleImage(crop=b"no"),) * 4), VIEW, rng())
     with pytest.raises(DatasetError, match=r"--crops\.side"):
-        sample_arrays(replace(sample, pictures=(SampleImage("a.mp4", 3),) * 4), VIEW, rng())
+        sample_arrays(replace(sample, images=(SampleImage("a.mp4", 3),) * 4), VIEW, rng())
 
 
 def test_a_batch_in_parts_is_the_batch():

@@ -15,7 +15,7 @@ from mvpose.models.multiview import Decoding
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.rendering.corpus import Rendered
-from mvpose.rendering.scene import PictureConfig
+from mvpose.rendering.scene import ImageConfig
 from mvpose.skeleton import RENDERED
 from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints
@@ -64,7 +64,7 @@ LIMIT_M = 0.005
 def rendered_people(assets, tmp_path_factory) -> str:
     """A table of rendered people by four cameras."""
     made = Rendered(
-        assets=assets, train=SAMPLES, test=0, shard_samples=SAMPLES, people=40, pictures=PictureConfig(side=128)
+        assets=assets, train=SAMPLES, test=0, shard_samples=SAMPLES, people=40, images=ImageConfig(side=128)
     )
     uri = str(tmp_path_factory.mktemp("people") / "samples.parquet")
     write_samples(uri, made.read("train/00000"), RENDERED, made.name)

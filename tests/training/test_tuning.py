@@ -1,4 +1,4 @@
-"""A sweep: its space, its records, its pictures, and a driver that is killed."""
+"""A sweep: its space, its records, its images, and a driver that is killed."""
 
 import json
 import math
@@ -242,13 +242,13 @@ def test_tables_hold_every_trial_and_say_where_no_joint_was_found():
 
 
 @pytest.mark.parametrize("count", [0, 1, 24])
-def test_pictures_are_drawn_of_any_number_of_trials(count):
+def test_images_are_drawn_of_any_number_of_trials(count):
     trials = [*judged_trials(count), trial(99, 1000.0)]
     lines = parallel_coordinates(scales(SPACE, trials), [t.error_m for t in trials], [True] * len(trials))
     (axes, *_) = lines.axes
     assert len(axes.collections) == count
-    for picture in (to_png(lines), to_png(importance_bars(importance(trials, SPACE), count))):
-        assert picture.startswith(b"\x89PNG") and len(picture) > 5000
+    for image in (to_png(lines), to_png(importance_bars(importance(trials, SPACE), count))):
+        assert image.startswith(b"\x89PNG") and len(image) > 5000
 
 
 TOML = """

@@ -93,7 +93,7 @@ def _captured(
     unsized = [camera for camera, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
     if unsized:
         raise CalibrationError(
-            f"the calibration does not state the picture size of {', '.join(unsized)}, in whose pixels the 2D joints "
+            f"the calibration does not state the image size of {', '.join(unsized)}, in whose pixels the 2D joints "
             "are: add it."
         )
     sources = stamped([video.uri for video in matched.videos.values()])
@@ -185,7 +185,7 @@ def _films(
                     raise CalibrationError(
                         f"{film.uri} has {film.size[0]} x {film.size[1]} pixels, and its calibration is for {size[0]} "
                         f"x {size[1]}: the 2D joints are in pixels of one of the two. Give the calibration of the "
-                        "pictures that the joints were found in."
+                        "images that the joints were found in."
                     )
             return films, ()
     if config.videos:

@@ -47,7 +47,7 @@ def read_deeplabcut_csv(data: bytes) -> ViewKeypoints:
         rows = next((len(names) for names in _HEADERS if levels[: len(names)] == names), 0)
         if not rows:
             raise ConfigError("it is no table of DeepLabCut: its first rows are not scorer, bodyparts and coords.")
-        # Tables of pictures that were labelled by hand have an index of several columns, whose header cells are empty.
+        # Tables of images that were labelled by hand have an index of several columns, whose header cells are empty.
         width = next((i for i, cell in enumerate(header[rows - 1]) if cell in _COORDS), 1)
         table = pd.read_csv(io.StringIO(text), header=None, skiprows=rows, dtype={width - 1: str}, low_memory=False)
         values = table.iloc[:, width:].to_numpy(dtype=np.float64)
@@ -110,19 +110,19 @@ def _levels(group: h5py.Group, axis: str) -> Columns:
 
 
 def _frames(index: list) -> Int[np.ndarray, " T"]:
-    """The frame of each row: its index, or the number in the name of its picture (`img0012.png`)."""
+    """The frame of each row: its index, or the number in the name of its image (`img0012.png`)."""
     frames = [_frame(row.decode(errors="replace") if isinstance(row, bytes) else str(row)) for row in index]
     return np.array(frames, dtype=np.int64)
 
 
 def _frame(row: str) -> int:
-    """Of "12", "12.0" and "labeled-data/walk/img0012.png": a whole number, or the last one in a picture's name."""
+    """Of "12", "12.0" and "labeled-data/walk/img0012.png": a whole number, or the last one in an image's name."""
     if whole := re.fullmatch(r"(-?\d{1,18})(?:\.0)?", row):
         return int(whole[1])
-    picture, _, suffix = re.split(r"[/\\]", row)[-1].rpartition(".")
-    numbers = re.findall(r"\d{1,18}", picture)
+    image, _, suffix = re.split(r"[/\\]", row)[-1].rpartition(".")
+    numbers = re.findall(r"\d{1,18}", image)
     if not numbers or not suffix[:1].isalpha():
-        raise ConfigError(f"its index has {row[:40]!r}, which is neither a frame nor a numbered picture.")
+        raise ConfigError(f"its index has {row[:40]!r}, which is neither a frame nor a numbered image.")
     return int(numbers[-1])
 
 

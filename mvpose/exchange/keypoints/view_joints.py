@@ -50,7 +50,7 @@ def view_of(
         )
     if there.any() and np.abs(xy[there]).max() <= 1.0:
         raise ConfigError(
-            "all coordinates lie between -1 and 1, and pixels of the picture are needed: they are normalised. Write "
+            "all coordinates lie between -1 and 1, and pixels of the image are needed: they are normalised. Write "
             "them again in pixels (OpenPose: --keypoint_scale 0)."
         )
     return ViewKeypoints(

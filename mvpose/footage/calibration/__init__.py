@@ -25,12 +25,12 @@ MAX_BYTES = 8 << 20
 def read_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = None) -> CameraRig:
     """The rig of a calibration file, float64; `unit` and `up` overrule what the file states.
 
-    CalibrationError, naming the file, if it cannot be read, is implausible, or does not state the pictures' sizes.
+    CalibrationError, naming the file, if it cannot be read, is implausible, or does not state the images' sizes.
     """
     rig = load_calibration(uri, unit, up).rig
     unsized = [n for n, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
     if unsized:
-        raise CalibrationError(f"{uri} does not state the picture size of {', '.join(unsized)}: add W_ and H_ to it.")
+        raise CalibrationError(f"{uri} does not state the image size of {', '.join(unsized)}: add W_ and H_ to it.")
     return rig
 
 

@@ -55,7 +55,7 @@ class FileCamera:
     translation: Float[np.ndarray, "3"]
     model: LensModel = LensModel.BROWN_CONRADY
     turns: int = 0
-    """Clockwise quarter turns after which the calibrated picture is upright, where the file states them."""
+    """Clockwise quarter turns after which the calibrated image is upright, where the file states them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Calibration:
     rig: CameraRig
     """In metres, Z up. A camera's size is (0, 0) where the file does not state it."""
     turns: tuple[int, ...]
-    """Clockwise quarter turns after which each camera's calibrated picture is upright."""
+    """Clockwise quarter turns after which each camera's calibrated image is upright."""
     notes: tuple[str, ...]
     assumed_unit: Unit | None = None
     """The unit that the file was read in, by its format or by the size of the rig; None where the caller named it."""
@@ -123,7 +123,7 @@ def rotation_from(value: Any, what: str) -> Float[np.ndarray, "3 3"]:
     return Rotation.from_rotvec(numbers(value, (3,), what)).as_matrix()
 
 
-def picture_size(value: Any, what: str) -> tuple[int, int]:
+def image_size(value: Any, what: str) -> tuple[int, int]:
     """(width, height) in whole pixels."""
     width, height = numbers(value, (2,), what)
     if not (0 < width < MAX_SIZE and 0 < height < MAX_SIZE and width % 1 == 0 and height % 1 == 0):

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, coefficients, numbers, picture_size
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, coefficients, image_size, numbers
 from mvpose.storage.plain_data import load_plain
 
 UPRIGHT = "the board is taken to stand upright (-y is up): set `up` if it lay on the floor"
@@ -42,7 +42,7 @@ def _camera(name: str, data: bytes) -> FileCamera:
     size = numbers(content["imageSize"], (2,), f"imageSize of {name}")
     return FileCamera(
         name=name,
-        size=picture_size(size[::-1], f"imageSize of {name}"),
+        size=image_size(size[::-1], f"imageSize of {name}"),
         matrix=numbers(content["intrinsicMat"], (3, 3), f"intrinsicMat of {name}"),
         distortion=coefficients(np.ravel(content["distortion"]), f"distortion of {name}"),
         rotation=numbers(content["rotation"], (3, 3), f"rotation of {name}"),

@@ -4,7 +4,7 @@
     K_01, dist_01                       matrix 3x3 and distortion in OpenCV's order
     R_01 (rotation vector) or Rot_01    camera from world
     T_01                                translation
-    W_01, H_01                          picture size; often missing, and then the video's is taken
+    W_01, H_01                          image size; often missing, and then the video's is taken
 
 The unit is not stated (EasyMocap means metres): it is told from the size of the rig.
 
@@ -24,8 +24,8 @@ from mvpose.footage.calibration.file_cameras import (
     FileCameras,
     check_names,
     coefficients,
+    image_size,
     numbers,
-    picture_size,
     rotation_from,
 )
 
@@ -107,7 +107,7 @@ def _camera(name: str, content: dict[str, str]) -> FileCamera:
     rotation = f"Rot_{name}" if f"Rot_{name}" in content else f"R_{name}"
     return FileCamera(
         name=name,
-        size=picture_size([_value(content, key) for key in sizes], " and ".join(sizes)) if sizes else (0, 0),
+        size=image_size([_value(content, key) for key in sizes], " and ".join(sizes)) if sizes else (0, 0),
         matrix=numbers(_value(content, f"K_{name}"), (3, 3), f"K_{name}"),
         distortion=coefficients(_value(content, f"dist_{name}"), f"dist_{name}"),
         rotation=rotation_from(_value(content, rotation), rotation),

@@ -15,8 +15,8 @@ from mvpose.footage.calibration.file_cameras import (
     FileCameras,
     check_names,
     coefficients,
+    image_size,
     numbers,
-    picture_size,
     rotation_from,
 )
 
@@ -43,7 +43,7 @@ def _camera(position: int, camera: Any) -> FileCamera:
     name = str(camera["name"])
     return FileCamera(
         name=name,
-        size=picture_size(camera["resolution"], f"`resolution` of camera {name}"),
+        size=image_size(camera["resolution"], f"`resolution` of camera {name}"),
         matrix=numbers(camera["K"], (3, 3), f"`K` of camera {name}"),
         distortion=coefficients(camera["distCoef"], f"`distCoef` of camera {name}"),
         rotation=rotation_from(camera["R"], f"`R` of camera {name}"),

@@ -14,7 +14,7 @@ focal length off centre (670 px), cameras 1 to 4:
     OpenCV, Calib_scene         -3.1  -3.0  -3.2  -3.3
     OpenCV, the one of 2023     -2.1  -2.5  -2.2  -2.7
     divided by 64               -0.04 (all)
-Over the whole picture of cameras 1 and 2 it is 0.8 px (RMS) from Calib_scene as it stands and 2.3 px divided. In the
+Over the whole image of cameras 1 and 2 it is 0.8 px (RMS) from Calib_scene as it stands and 2.3 px divided. In the
 corners of camera 3 it cannot be decided: the two made with OpenCV are 9 px apart there themselves.
 Calib_qualisys.toml is this file divided by 64, digit for digit, and so no evidence of its own.
 """
@@ -28,8 +28,8 @@ from mvpose.footage.calibration.file_cameras import (
     FileCamera,
     FileCameras,
     coefficients,
+    image_size,
     numbers,
-    picture_size,
 )
 from mvpose.footage.calibration.xml_cameras import camera_elements
 
@@ -47,9 +47,7 @@ def read_qualisys(data: bytes) -> FileCameras:
         cameras.append(_camera(name, elements))
         rotation = elements["camera"].get("viewrotation", "0")
         if rotation not in ("0", ""):
-            notes.append(
-                f"camera {name} has viewrotation {rotation}: if its video is turned, state it as `picture_fit`"
-            )
+            notes.append(f"camera {name} has viewrotation {rotation}: if its video is turned, state it as `image_fit`")
     return FileCameras(cameras=tuple(cameras), unit="mm", notes=tuple(notes))
 
 
@@ -74,7 +72,7 @@ def _camera(name: str, elements: Elements) -> FileCamera:
         translation = -rotation @ position
     return FileCamera(
         name=name,
-        size=picture_size([right - left + 1, bottom - top + 1], f"fov_video of camera {name}"),
+        size=image_size([right - left + 1, bottom - top + 1], f"fov_video of camera {name}"),
         matrix=np.array(matrix),
         distortion=coefficients([k1, k2, p1, p2, k3], f"distortion of camera {name}"),
         rotation=rotation,

@@ -24,8 +24,8 @@ from mvpose.footage.calibration.file_cameras import (
     Unit,
     check_names,
     coefficients,
+    image_size,
     numbers,
-    picture_size,
     rotation_from,
 )
 from mvpose.geometry.lens import LensModel
@@ -73,13 +73,13 @@ def _camera(key: str, table: dict[str, Any]) -> FileCamera:
         raise CalibrationError(f"camera {name} has no `size`: add `size = [width, height]` to its table.")
     return FileCamera(
         name=name,
-        size=picture_size(table["size"], f"`size` of camera {name}"),
+        size=image_size(table["size"], f"`size` of camera {name}"),
         matrix=numbers(table["matrix"], (3, 3), f"`matrix` of camera {name}"),
         distortion=lens,
         rotation=rotation_from(table["rotation"], f"`rotation` of camera {name}"),
         translation=numbers(table["translation"], (3,), f"`translation` of camera {name}"),
         model=LensModel.KANNALA_BRANDT if fisheye else LensModel.BROWN_CONRADY,
-        # caliscope turns a copy of the picture for its tracker and turns the points back: matrix and distortions
-        # belong to the picture as recorded. The turn matters only if the footage has been turned since.
+        # caliscope turns a copy of the image for its tracker and turns the points back: matrix and distortions
+        # belong to the image as recorded. The turn matters only if the footage has been turned since.
         turns=turns % 4,
     )

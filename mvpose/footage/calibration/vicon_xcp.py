@@ -12,7 +12,7 @@ POSITION is where the camera stands.
 Vicon's radial terms correct a *distorted* pixel (Vicon, "About calibration data (XCP) files"): with d = (x - xc,
 a (y - yc)), a the pixel aspect ratio, and r = |d| in pixels, the ideal pixel is (xc, a yc) + d (1 + k1 r^2 + k2 r^4 +
 k3 r^6). OpenCV's distort an ideal point on the plane z = 1. So k1 k2 p1 p2 k3 of OpenCV are fitted, by least squares
-over the picture, to give back the distorted pixels; a lens that they cannot tell to `WORST_FIT_PX` is refused.
+over the image, to give back the distorted pixels; a lens that they cannot tell to `WORST_FIT_PX` is refused.
 VICON_RADIAL turns about the principal point, VICON_RADIAL2 about the point that it names.
 """
 
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, numbers, picture_size
+from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, image_size, numbers
 from mvpose.footage.calibration.xml_cameras import Element, camera_elements
 
 WORST_FIT_PX = 0.5
@@ -67,7 +67,7 @@ def _camera(name: str, camera: Mapping[str, str], key: Mapping[str, str]) -> tup
             raise CalibrationError(f"camera {name} has no {attribute}.")
         return numbers(text.split(), (count,), f"{attribute} of camera {name}")
 
-    size = picture_size(row(camera, "SENSOR_SIZE", 2), f"SENSOR_SIZE of camera {name}")
+    size = image_size(row(camera, "SENSOR_SIZE", 2), f"SENSOR_SIZE of camera {name}")
     focal, aspect = row(key, "FOCAL_LENGTH", 1)[0], row(camera, "PIXEL_ASPECT_RATIO", 1, "1")[0]
     if not (focal > 1 and 0.1 < aspect < 10):
         raise CalibrationError(f"camera {name}: a focal length of {focal:g} px, aspect {aspect:g}, is not possible.")
@@ -98,7 +98,7 @@ def _opencv_lens(
     around: Float[np.ndarray, "2"],
     radial: Float[np.ndarray, "3"],
 ) -> tuple[tuple[float, ...], float]:
-    """k1 k2 p1 p2 k3 that distort as Vicon's terms undistort, and the worst distance over the picture in pixels."""
+    """k1 k2 p1 p2 k3 that distort as Vicon's terms undistort, and the worst distance over the image in pixels."""
     if not radial.any():
         return (0.0,) * 5, 0.0
     grid = np.stack(np.meshgrid(*(np.linspace(0, n - 1, _GRID) for n in size)), axis=-1).reshape(-1, 2)
@@ -110,7 +110,7 @@ def _opencv_lens(
         slope = 1 + r2 * (3 * radial[0] + r2 * (5 * radial[1] + r2 * 7 * radial[2]))
     if not (np.isfinite(scale).all() and slope.min() > 0.1 and scale.max() < 3):
         raise CalibrationError(
-            f"camera {name}: its radial terms ({', '.join(f'{k:g}' for k in radial)}) fold its own picture. They are "
+            f"camera {name}: its radial terms ({', '.join(f'{k:g}' for k in radial)}) fold its own image. They are "
             "read as Vicon's, of pixels (about 1e-8 for k1): if they are OpenCV's, write the calibration as TOML."
         )
     focal = matrix[0, 0]

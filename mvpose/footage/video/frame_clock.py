@@ -1,6 +1,6 @@
-"""What identifies the frames of a video: picture numbers, presentation times or wall times, as whole ticks.
+"""What identifies the frames of a video: image numbers, presentation times or wall times, as whole ticks.
 
-A tick is a picture number, or a time in units of the video's own frame period. Cameras drop frames and their time
+A tick is an image number, or a time in units of the video's own frame period. Cameras drop frames and their time
 stamps jitter; both are told apart here, once, so that everything behind pairs frames by whole numbers.
 """
 
@@ -26,7 +26,7 @@ _TRACKING = 0.1
 
 
 def numbered_clock(numbers: Sequence[int]) -> FrameClock:
-    """The clock of pictures with these numbers, rising."""
+    """The clock of images with these numbers, rising."""
     return FrameClock(ClockKind.NUMBER, runs_of(np.array(numbers, np.int64)))
 
 

@@ -244,7 +244,7 @@ def leading_positions(index: FrameIndex, position: int, group: list[Packet]) -> 
 def _hide_undecodable_start(upcoming: Iterator[Packet], stream: VideoStream, index: FrameIndex) -> None:
     """Hide what comes before the first key, and what refers to it.
 
-    A file cut at an open GOP begins with pictures that refer to what was cut away. Whether a leading picture does is
+    A file cut at an open GOP begins with images that refer to what was cut away. Whether a leading image does is
     for the decoder to say (in HEVC some do not), so they are decoded.
     """
     index.is_shown[: index.keys[0]] = False

@@ -1,6 +1,6 @@
 """Which frames of a capture's videos show the same instant.
 
-One rule: frames belong together whose picture numbers are equal, or whose times are nearest within half a frame period.
+One rule: frames belong together whose image numbers are equal, or whose times are nearest within half a frame period.
 A frame that a view lost is missing in that view; nothing is shifted. The capture goes from the first instant that two
 views show to the end of the view that stops first.
 
@@ -81,7 +81,7 @@ def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
 
 
 def _step(ticks: Sequence[Ticks]) -> int:
-    """What picture numbers rise by from frame to frame: their common divisor, if most rise so; else 1."""
+    """What image numbers rise by from frame to frame: their common divisor, if most rise so; else 1."""
     steps = np.concatenate([np.diff(own) for own in ticks])
     apart = [int(own[0] - ticks[0][0]) for own in ticks]
     common = int(np.gcd.reduce(np.concatenate([steps, apart])))

@@ -1,6 +1,6 @@
-"""Footage by frame number: a video file or a folder of numbered pictures, behind the same two calls.
+"""Footage by frame number: a video file or a folder of numbered images, behind the same two calls.
 
-Frame k is the k-th frame in the order of presentation, whatever was asked for before. Pictures are RGB, turned upright
+Frame k is the k-th frame in the order of presentation, whatever was asked for before. Images are RGB, turned upright
 as the file's display matrix says, and in stored pixels: a pixel aspect ratio other than 1 is not applied, since
 calibrations are made on stored pixels and their two focal lengths carry it.
 """
@@ -19,9 +19,9 @@ from jaxtyping import UInt8
 from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.footage.video.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.footage.video.frame_index import frame_index
-from mvpose.footage.video.image_folder import folder_pictures, numbered_pictures, read_picture
+from mvpose.footage.video.image_folder import folder_images, numbered_images, read_image
 from mvpose.footage.video.video_container import unreadable
-from mvpose.footage.video.video_file import decoded_pictures, first_picture
+from mvpose.footage.video.video_file import decoded_images, first_image
 from mvpose.records import Video
 from mvpose.storage.locations import is_folder
 
@@ -30,22 +30,22 @@ _END = object()
 
 
 def probe(uri: str, camera: str, fps: float | None = None) -> Video:
-    """What there is at `uri`: frames, what identifies them, rate and size, from the index and one decoded picture.
+    """What there is at `uri`: frames, what identifies them, rate and size, from the index and one decoded image.
 
     `fps` overrides the file's rate (high-speed footage is often stored to be played slowly) and is needed for a folder
-    of pictures. A file whose data were cut off counts the frames that its header lists: reading those that are not
+    of images. A file whose data were cut off counts the frames that its header lists: reading those that are not
     there raises VideoTooShortError, so that a broken copy does not pass for a short recording.
     VideoError, with file and reason, for what cannot be read; ConfigError where the file's rate cannot be the true one.
     """
     if _is_image_folder(uri):
-        pictures = numbered_pictures(uri)
+        images = numbered_images(uri)
         if fps is None:
             raise VideoError(
-                f"{uri} is a folder of pictures, which state no frame rate: give it as `fps` in a capture.toml, or as "
+                f"{uri} is a folder of images, which state no frame rate: give it as `fps` in a capture.toml, or as "
                 "--catalogue.fps."
             )
-        clock = numbered_clock([number for number, _ in pictures])
-        num_frames, stated, (first, turns) = len(pictures), None, (read_picture(pictures[0][1]), 0)
+        clock = numbered_clock([number for number, _ in images])
+        num_frames, stated, (first, turns) = len(images), None, (read_image(images[0][1]), 0)
     else:
         index = frame_index(uri)
         clock, rate = video_clock(uri, index)
@@ -53,7 +53,7 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
         if wrong and fps is None:
             raise ConfigError(wrong)
         num_frames, stated, fps = index.num_frames, None if wrong else rate, rate if fps is None else fps
-        first, turns = first_picture(uri)
+        first, turns = first_image(uri)
     height, width, _ = first.shape
     size = (width, height)
     return Video(camera, uri, fps, num_frames, size, stated_fps=stated, clock=clock, shown_turns=turns)
@@ -81,31 +81,31 @@ def read_frames(
 
 
 def _chunks(video: Video, start: int, stop: int, chunk: int, threads: int) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-    with closing(_pictures(video, start, stop, threads)) as pictures:
+    with closing(_images(video, start, stop, threads)) as images:
         for first in range(start, stop, chunk):
-            yield _gathered(video, pictures, first, min(first + chunk, stop))
+            yield _gathered(video, images, first, min(first + chunk, stop))
 
 
 def _gathered(
-    video: Video, pictures: Iterator[UInt8[np.ndarray, "_ _ 3"]], first: int, last: int
+    video: Video, images: Iterator[UInt8[np.ndarray, "_ _ 3"]], first: int, last: int
 ) -> UInt8[np.ndarray, "n H W 3"]:
     width, height = video.size
     frames = np.empty((last - first, height, width, 3), np.uint8)
     for i in range(len(frames)):
-        picture = next(pictures)
-        if picture.shape != frames.shape[1:]:
+        image = next(images)
+        if image.shape != frames.shape[1:]:
             raise VideoError(
-                f"{video.uri}: frame {first + i} is {picture.shape[1]} x {picture.shape[0]} pixels and the video "
+                f"{video.uri}: frame {first + i} is {image.shape[1]} x {image.shape[0]} pixels and the video "
                 f"{width} x {height}: one calibration cannot hold for both."
             )
-        frames[i] = picture
+        frames[i] = image
     return frames
 
 
-def _pictures(video: Video, start: int, stop: int, threads: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
+def _images(video: Video, start: int, stop: int, threads: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
     if _is_image_folder(video.uri):
-        return folder_pictures(video.uri, start, stop)
-    return decoded_pictures(video.uri, start, stop, threads)
+        return folder_images(video.uri, start, stop)
+    return decoded_images(video.uri, start, stop, threads)
 
 
 def _is_image_folder(uri: str) -> bool:

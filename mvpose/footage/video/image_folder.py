@@ -1,4 +1,4 @@
-"""A folder of numbered JPEG or PNG pictures as a video."""
+"""A folder of numbered JPEG or PNG images as a video."""
 
 from __future__ import annotations
 
@@ -15,49 +15,48 @@ from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video.video_container import refuse_large, unreadable
 from mvpose.storage.locations import inputs, name, read_bytes
 
-_PICTURE = re.compile(r".*?(\d+)\D*\.(jpe?g|png)", re.IGNORECASE)
+_IMAGE = re.compile(r".*?(\d+)\D*\.(jpe?g|png)", re.IGNORECASE)
 # JPEG markers: SOF0 to SOF15 without DHT, JPG and DAC; TEM and RST0 to EOI.
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
 
 
-def numbered_pictures(uri: str) -> list[tuple[int, str]]:
-    """(number, URI) of the pictures of a folder, by the last number in their names; frame 0 is the least.
+def numbered_images(uri: str) -> list[tuple[int, str]]:
+    """(number, URI) of the images of a folder, by the last number in their names; frame 0 is the least.
 
-    Numbers may have gaps: they say which pictures of several cameras belong together. VideoError for two pictures of
+    Numbers may have gaps: they say which images of several cameras belong together. VideoError for two images of
     one number, for one of more than 18 digits, and for a folder without any.
     """
     try:
-        matches = [(m, e.uri) for e in inputs(uri) if (m := _PICTURE.fullmatch(name(e.uri)))]
+        matches = [(m, e.uri) for e in inputs(uri) if (m := _IMAGE.fullmatch(name(e.uri)))]
     except OSError as error:
         raise unreadable(uri, error) from error
     if not matches:
-        raise VideoError(f"{uri} has no numbered JPEG or PNG pictures.")
+        raise VideoError(f"{uri} has no numbered JPEG or PNG images.")
     long = [name(file) for match, file in matches if len(match[1].lstrip("0")) > 18]
     if long:
-        raise VideoError(f"{uri}: the number of {long[0]} has more than 18 digits: rename the pictures.")
-    pictures = sorted((int(match[1]), file) for match, file in matches)
-    for (number, one), (following, other) in pairwise(pictures):
+        raise VideoError(f"{uri}: the number of {long[0]} has more than 18 digits: rename the images.")
+    images = sorted((int(match[1]), file) for match, file in matches)
+    for (number, one), (following, other) in pairwise(images):
         if number == following:
             raise VideoError(
-                f"{uri} has two pictures numbered {number}, {name(one)} and {name(other)}: keep one sequence in a "
-                "folder."
+                f"{uri} has two images numbered {number}, {name(one)} and {name(other)}: keep one sequence in a folder."
             )
-    return pictures
+    return images
 
 
-def read_picture(uri: str) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture as RGB, turned as its EXIF orientation says. VideoError if it cannot be read."""
+def read_image(uri: str) -> UInt8[np.ndarray, "H W 3"]:
+    """An image as RGB, turned as its EXIF orientation says. VideoError if it cannot be read."""
     try:
         data = read_bytes(uri)
         width, height = stated_size(data)
         refuse_large(width, height, uri)
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if width else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if width else None
     except (OSError, cv2.error) as error:
         raise unreadable(uri, error) from error
-    if picture is None:
-        raise VideoError(f"{uri} is not a picture that can be decoded.")
-    return picture
+    if image is None:
+        raise VideoError(f"{uri} is not an image that can be decoded.")
+    return image
 
 
 def stated_size(data: bytes) -> tuple[int, int]:
@@ -83,12 +82,12 @@ def stated_size(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def folder_pictures(uri: str, start: int, stop: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
-    """Pictures [start, stop) of a folder. VideoTooShortError if it has fewer by now."""
-    files = numbered_pictures(uri)
+def folder_images(uri: str, start: int, stop: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
+    """Images [start, stop) of a folder. VideoTooShortError if it has fewer by now."""
+    files = numbered_images(uri)
     if len(files) < stop:
         raise VideoTooShortError(
-            f"{uri} has {len(files)} pictures left, and frames {start} to {stop - 1} were asked for."
+            f"{uri} has {len(files)} images left, and frames {start} to {stop - 1} were asked for."
         )
     for _, file in files[start:stop]:
-        yield read_picture(file)
+        yield read_image(file)

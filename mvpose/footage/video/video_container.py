@@ -18,7 +18,7 @@ from mvpose.errors import VideoError
 from mvpose.storage.locations import filesystem, is_remote, refuse_irregular
 
 MAX_PIXELS = 64_000_000
-"""A picture above this is refused: as RGB it takes more than 192 MB, and a chunk of eight 1.5 GB."""
+"""An image above this is refused: as RGB it takes more than 192 MB, and a chunk of eight 1.5 GB."""
 
 _REMOTE_READING = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 8}}
 """FFmpeg goes to and fro between the header, the index at the end and the frames. With these blocks kept, probing a
@@ -34,7 +34,7 @@ _ALLOWED = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
 @contextmanager
 def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its picture stream.
+    """A video file and its image stream.
 
     VideoError, naming the file, for whatever FFmpeg or the storage refuses, also while the file is being read.
     """
@@ -44,7 +44,7 @@ def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoSt
         refuse_irregular(uri)
         file = fs.open(path, "rb", **_REMOTE_READING) if is_remote(uri) else path
         with av.open(file, "r", metadata_errors="replace", options=_ALLOWED) as container:
-            yield container, _picture_stream(container, uri, threads)
+            yield container, _image_stream(container, uri, threads)
     except (FFmpegError, OSError, BotoCoreError) as error:
         raise unreadable(uri, error) from error
 
@@ -63,7 +63,7 @@ def unreadable(uri: str, error: Exception) -> VideoError:
     return VideoError(f"{uri} cannot be read as a video: {reason.rstrip('.')}.{advice}")
 
 
-def _picture_stream(container: InputContainer, uri: str, threads: int) -> VideoStream:
+def _image_stream(container: InputContainer, uri: str, threads: int) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise VideoError(f"{uri} has no video stream.")
@@ -79,10 +79,10 @@ def _picture_stream(container: InputContainer, uri: str, threads: int) -> VideoS
 
 
 def refuse_large(width: int, height: int, uri: str) -> None:
-    """VideoError if a picture has more than MAX_PIXELS."""
+    """VideoError if an image has more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise VideoError(
-            f"{uri} has pictures of {width} x {height} pixels, above the limit of {MAX_PIXELS // 10**6} megapixels: "
+            f"{uri} has images of {width} x {height} pixels, above the limit of {MAX_PIXELS // 10**6} megapixels: "
             "scale it down, and its calibration with it."
         )
 
@@ -91,7 +91,7 @@ def packets(container: InputContainer, stream: VideoStream, uri: str, until_cut:
     """The packets from the present place to the end of the file; empty ones stand for frames that a recorder dropped.
 
     With `until_cut` they end at a corrupt one. In MP4 a packet is corrupt only where the file ends within it: FFmpeg
-    would decode what there is of it, and show a picture with a grey lower half. VideoError for a packet without a
+    would decode what there is of it, and show an image with a grey lower half. VideoError for a packet without a
     presentation time.
     """
     for packet in container.demux(stream):

@@ -23,7 +23,7 @@ from mvpose.footage.video.frame_index import Access, FrameIndex, frame_index, ke
 from mvpose.footage.video.video_container import opened, packets, shown_at
 
 
-def decoded_pictures(
+def decoded_images(
     uri: str, start: int, stop: int, threads: int = 1
 ) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
     """Frames [start, stop) as RGB, upright, each valid until the next is asked for. Errors as `_frames`."""
@@ -32,7 +32,7 @@ def decoded_pictures(
         yield _upright(frame, _rgb(frame, reformatter), uri)
 
 
-def first_picture(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+def first_image(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
     """Frame 0 as RGB, upright, and by how many clockwise quarter turns it was turned to be. Errors as `_frames`."""
     with closing(_frames(uri, 0, 1)) as frames:
         frame = next(frames)
@@ -150,20 +150,20 @@ def _rgb(frame: VideoFrame, reformatter: VideoReformatter) -> UInt8[np.ndarray, 
     return rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
-def _upright(frame: VideoFrame, picture: UInt8[np.ndarray, "h w 3"], uri: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn a picture as its display matrix says: (x, y) is shown at (a x + c y, b x + d y), up to a shift.
+def _upright(frame: VideoFrame, image: UInt8[np.ndarray, "h w 3"], uri: str) -> UInt8[np.ndarray, "H W 3"]:
+    """Turn an image as its display matrix says: (x, y) is shown at (a x + c y, b x + d y), up to a shift.
 
     ISO/IEC 14496-12, 6.2.2.
     """
     a, b, c, d = _display_matrix(frame)
     if a == 0:
-        picture, a, d = picture.swapaxes(0, 1), c, b
+        image, a, d = image.swapaxes(0, 1), c, b
     if abs(a) != 1 or abs(d) != 1:
         raise VideoError(
             f"{uri} is marked to be shown turned by {frame.rotation} degrees or scaled: only quarter turns and mirrors "
             "are applied. Re-encode it upright."
         )
-    return picture[:: int(d), :: int(a)]
+    return image[:: int(d), :: int(a)]
 
 
 def _display_matrix(frame: VideoFrame) -> Float[np.ndarray, "4"]:

@@ -1,4 +1,4 @@
-"""Writing pictures as a video that players and browsers show."""
+"""Writing images as a video that players and browsers show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BT709 = 1
 
 
 def write_video(uri: str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
-    """Write RGB pictures of one size as MP4 (H.264, yuv420p, BT.709), replacing what is at `uri`.
+    """Write RGB images of one size as MP4 (H.264, yuv420p, BT.709), replacing what is at `uri`.
 
     An odd width or height is made even by repeating the last column or row. The video is put in place whole.
     ValueError for no frames or frames of several sizes, ResultsError where it cannot be written.
@@ -35,10 +35,10 @@ def write_video(uri: str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: flo
         with av.open(file.name, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "20"})
             _set_format(stream, *first.shape[:2])
-            for picture in chain([first], upcoming):
-                if picture.shape != first.shape:
-                    raise ValueError(f"frames of {first.shape} and of {picture.shape} cannot both be written to {uri}")
-                container.mux(stream.encode(_to_yuv(picture)))
+            for image in chain([first], upcoming):
+                if image.shape != first.shape:
+                    raise ValueError(f"frames of {first.shape} and of {image.shape} cannot both be written to {uri}")
+                container.mux(stream.encode(_to_yuv(image)))
             container.mux(stream.encode(None))
         write_whole(uri, file.read())
 
@@ -67,9 +67,9 @@ def _set_format(stream: VideoStream, height: int, width: int) -> None:
     context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
 
-def _to_yuv(picture: UInt8[np.ndarray, "H W 3"]) -> VideoFrame:
-    height, width, _ = picture.shape
-    even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _to_yuv(image: UInt8[np.ndarray, "H W 3"]) -> VideoFrame:
+    height, width, _ = image.shape
+    even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
     return frame.reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1

@@ -25,7 +25,7 @@ def unproject(
 ) -> Float[Tensor, "B c n n n"]:
     """Volumes of count^3 voxels in float32, channels last in memory; gradients reach features and weights.
 
-    `matrices` map (i, j, k, 1) of a voxel to homogeneous picture coordinates, -1..1 over the picture, with the depth in
+    `matrices` map (i, j, k, 1) of a voxel to homogeneous image coordinates, -1..1 over the image, with the depth in
     metres as the third. Raises ImportError on CUDA where Triton is missing.
     """
     height, width = features.shape[3:]
@@ -67,7 +67,7 @@ class _Unprojection(torch.autograd.Function):
 
 
 def _with_border(features: Float[Tensor, "B V c h w"]) -> Float[Tensor, "B V P c"]:
-    """Channels last in a frame of zeros one pixel wide: no kernel need ask whether a tap is in the picture."""
+    """Channels last in a frame of zeros one pixel wide: no kernel need ask whether a tap is in the image."""
     batch, views, channels, height, width = features.shape
     framed = features.new_empty(batch, views, height + 2, width + 2, channels, dtype=torch.float32)
     framed[:, :, 1:-1, 1:-1] = features.permute(0, 1, 3, 4, 2)

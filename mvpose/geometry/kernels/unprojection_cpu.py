@@ -3,9 +3,9 @@
 Inner loops run over channels, which lie together in memory, and become SIMD; a block's values stay in the L1 cache.
 Compiled code is cached on disk; numba looks at this file's date alone, so touch it after a change to `aggregation.py`.
 
-Compiled from source, hence without annotations. Shapes: features (B V P c), P pixels of pictures of `height` by `width`
+Compiled from source, hence without annotations. Shapes: features (B V P c), P pixels of images of `height` by `width`
 with a border of zeros about them; weights (B V c), read by the weighted kinds only; present (B V); matrices (B V 3 4)
-from voxel indices to pixels from the picture's middle; out and grad (B N c), N = n^3.
+from voxel indices to pixels from the image's middle; out and grad (B N c), N = n^3.
 """
 
 from typing import no_type_check
@@ -148,7 +148,7 @@ def _sample_views(
 @njit(**INLINED)
 @no_type_check
 def _project(m, voxel, height, width, count, place, share, seen):
-    """Where the voxels of a line fall; beyond the picture's edge they are drawn to its border of zeros.
+    """Where the voxels of a line fall; beyond the image's edge they are drawn to its border of zeros.
 
     The line's start is reckoned in double precision, each voxel from there, so that no result depends on its block.
     """
@@ -165,7 +165,7 @@ def _project(m, voxel, height, width, count, place, share, seen):
         depth = depth if before else one
         x = (dx * k + x0) / depth + half * (right - one)
         y = (dy * k + y0) / depth + half * (bottom - one)
-        # Written so that what is no number goes to the border too, and nothing is read outside the picture.
+        # Written so that what is no number goes to the border too, and nothing is read outside the image.
         x, y = x if x > -one else -one, y if y > -one else -one
         x, y = x if x < right else right, y if y < bottom else bottom
         left, upper = np.floor(x), np.floor(y)
@@ -180,15 +180,15 @@ def _project(m, voxel, height, width, count, place, share, seen):
 
 @njit(**INLINED)
 @no_type_check
-def _sample(picture, n, stride, place, share, seen, values):
+def _sample(image, n, stride, place, share, seen, values):
     for s in range(n):
         if seen[s]:
             p, a, b, c, d = place[s], share[0, s], share[1, s], share[2, s], share[3, s]
             upper, upper_right, lower, lower_right = (
-                picture[p],
-                picture[p + 1],
-                picture[p + stride],
-                picture[p + stride + 1],
+                image[p],
+                image[p + 1],
+                image[p + stride],
+                image[p + stride + 1],
             )
             value = values[s]
             for ch in range(len(value)):
@@ -199,12 +199,12 @@ def _sample(picture, n, stride, place, share, seen, values):
 
 @njit(**INLINED)
 @no_type_check
-def _scatter(slopes, n, stride, place, share, seen, picture):
+def _scatter(slopes, n, stride, place, share, seen, image):
     """The transpose of `_sample`."""
     for s in range(n):
         if seen[s]:
             p, slope = place[s], slopes[s]
             for tap in range(4):
-                pixel, part = picture[p + tap % 2 + tap // 2 * stride], share[tap, s]
+                pixel, part = image[p + tap % 2 + tap // 2 * stride], share[tap, s]
                 for ch in range(len(slope)):
                     pixel[ch] += part * slope[ch]

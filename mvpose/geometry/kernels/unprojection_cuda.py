@@ -139,7 +139,7 @@ def _sample(
     depth = tl.where(seen, depth, 1.0)
     x = _along(m, at, count) / depth + 0.5 * (width - 1)
     y = _along(m + 4, at, count) / depth + 0.5 * (height - 1)
-    # Written so that what is no number goes to the border too, and nothing is read outside the picture.
+    # Written so that what is no number goes to the border too, and nothing is read outside the image.
     x, y = tl.where(x > -1, x, -1.0), tl.where(y > -1, y, -1.0)
     x, y = tl.where(x < width, x, width), tl.where(y < height, y, height)
     left, upper = tl.floor(x), tl.floor(y)

@@ -83,7 +83,7 @@ class PyramidPooling(nn.Module):
 
 
 class CSPNeXt(Backbone):
-    """Three stem convolutions and four stages; the defaults are CSPNeXt-s. Pictures' sides are multiples of 32."""
+    """Three stem convolutions and four stages; the defaults are CSPNeXt-s. Images' sides are multiples of 32."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS, depths: tuple[int, ...] = DEPTHS) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class CSPNeXt(Backbone):
         self.stages = nn.Sequential(*stages)
         self.channels = channels
 
-    def forward(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
-        """Normalised pictures to features at 1/32 of their size."""
-        return self.stages(self.stem(pictures))
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
+        """Normalised images to features at 1/32 of their size."""
+        return self.stages(self.stem(images))
 
 
 def cspnext_from_rtmpose(path: str) -> CSPNeXt:

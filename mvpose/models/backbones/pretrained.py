@@ -42,7 +42,7 @@ def load_pretrained(
     """Fill the backbone, and the head where the file at the local `path` has one; otherwise the head stays as it is.
 
     The head's maps are of `joints`; the file's are of `trained_joints`, None for the same. Maps of joints that the file
-    lacks stay as they are. `colours` is the channel order of the pictures that the file was trained on. WeightsError
+    lacks stay as they are. `colours` is the channel order of the images that the file was trained on. WeightsError
     says what did not fit.
     """
     state = _told_plainly(read_state_dict(path))
@@ -106,7 +106,7 @@ def _of_joints(
 
 
 def _for_rgb(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone that was trained on BGR pictures, normalised by the constants in RGB order, for ours.
+    """A backbone that was trained on BGR images, normalised by the constants in RGB order, for ours.
 
     With n the normalised channels, m and d the constants, its k-th input is n[2 - k] d[2 - k] / d[k] plus the constant
     (m[2 - k] - m[k]) / d[k]: a factor of the first convolution's weights, and a shift of what it gives, which the batch

@@ -20,7 +20,7 @@ STAGES = {
 
 
 class Backbone(nn.Module):
-    """Pictures to features at 1/32 of their size. `channels` is the width of the features.
+    """Images to features at 1/32 of their size. `channels` is the width of the features.
 
     A frozen backbone keeps its parameters and its batch statistics whatever `train` is called with.
     """
@@ -106,15 +106,15 @@ class ResNet(Backbone):
             self.channels = width * block.expansion
         return nn.Sequential(*blocks)
 
-    def forward(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
-        """Normalised pictures to features at 1/32 of their size."""
-        x = torch.relu(self.bn1(self.conv1(pictures)))
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
+        """Normalised images to features at 1/32 of their size."""
+        x = torch.relu(self.bn1(self.conv1(images)))
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
 class HeatmapHead(nn.Module):
-    """Three deconvolutions (4x4, stride 2) from 1/32 to 1/4 of the picture, then a 1x1 convolution to J maps."""
+    """Three deconvolutions (4x4, stride 2) from 1/32 to 1/4 of the image, then a 1x1 convolution to J maps."""
 
     def __init__(self, channels: int, num_joints: int, width: int = 256) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class HeatmapHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n width 8*h 8*w"], Float[Tensor, "n J 8*h 8*w"]]:
-        """Features to (features at 1/4 of the picture, one raw map per joint)."""
+        """Features to (features at 1/4 of the image, one raw map per joint)."""
         fine = self.deconv_layers(features)
         return fine, self.final_layer(fine)
 

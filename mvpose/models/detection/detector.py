@@ -1,4 +1,4 @@
-"""The persons in pictures and their 2D joints: what a detector is, and the one that works out of the box.
+"""The persons in images and their 2D joints: what a detector is, and the one that works out of the box.
 
 The joint network answers by SimCC: two classifications per joint, one over columns and one over rows (Li et al.,
 "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022; Jiang et al., "RTMPose:
@@ -28,7 +28,7 @@ PADDING = 1.25
 
 
 def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Float[np.ndarray, "N 2 3"]:
-    """Affine maps from pixels of the picture to pixels of the crop, one a box (left, top, right, bottom).
+    """Affine maps from pixels of the image to pixels of the crop, one a box (left, top, right, bottom).
 
     The box grows by `PADDING` about its centre, then on its shorter side to the aspect ratio of `size` (width, height),
     and is scaled to it; its centre goes to (width, height) / 2. No rotation (RTMPose's rule).
@@ -46,12 +46,12 @@ def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Flo
 def cropped(
     image: UInt8[np.ndarray, "H W 3"], affine: Float[np.ndarray, "2 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture seen through `affine` at `size` (width, height), bilinear; black where the picture ends."""
+    """The image seen through `affine` at `size` (width, height), bilinear; black where the image ends."""
     return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR)
 
 
 def to_image(xy: Float[np.ndarray, "N J 2"], affine: Float[np.ndarray, "N 2 3"]) -> Float[np.ndarray, "N J 2"]:
-    """Positions in crops back to pixels of the pictures they were cut from."""
+    """Positions in crops back to pixels of the images they were cut from."""
     scale = affine[:, None, [0, 1], [0, 1]]
     return (xy - affine[:, None, :, 2]) / scale
 
@@ -86,21 +86,21 @@ def peaks(scores: Float[np.ndarray, "*batch n"]) -> tuple[Float[np.ndarray, "*ba
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """The persons found in one picture, best first. Place p means nothing beyond this picture."""
+    """The persons found in one image, best first. Place p means nothing beyond this image."""
 
     box: Float[np.ndarray, "P 4"]
-    """left, top, right, bottom in pixels; may reach beyond the picture."""
+    """left, top, right, bottom in pixels; may reach beyond the image."""
     score: Float[np.ndarray, " P"]
     """How sure the box is, 0 .. 1."""
     xy: Float[np.ndarray, "P J 2"]
-    """Pixels of the picture; may lie beyond it. The raw answer: finite even where the confidence is low."""
+    """Pixels of the image; may lie beyond it. The raw answer: finite even where the confidence is low."""
     confidence: Float[np.ndarray, "P J"]
     """0 .. 1."""
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Pictures of all views to the persons in them. Stateless between calls: equal input gives equal output.
+    """Images of all views to the persons in them. Stateless between calls: equal input gives equal output.
 
     Any class that is made from a `DetectorConfig` and has these members can be named in `DetectorConfig.detector`.
     """
@@ -134,7 +134,7 @@ class DetectorConfig:
     """Frames that go through together; boxes are looked for in the first and the last of them.
 
     On the single-person demo (60 fps) 4, 8 and 16 reproject alike (8.65, 8.57 and 8.70 px). 16 runs 1.3 times as fast
-    as 8; 8 holds half as many pictures, and persons may move twice as fast before their boxes are lost.
+    as 8; 8 holds half as many images, and persons may move twice as fast before their boxes are lost.
     """
     max_people: int = 4
     """Boxes a view, best first."""
@@ -223,7 +223,7 @@ class TopDownDetector:
         return boxes_between(first, last, len(frames), self._config.max_people)
 
     def _boxes_of(self, image: UInt8[np.ndarray, "H W 3"]) -> PersonBoxes:
-        """What the person network sees in one picture (its graph takes one at a time)."""
+        """What the person network sees in one image (its graph takes one at a time)."""
         canvas, scale = letterboxed(image, self._person_card.input_size)
         found = _run(self._person_network, network_input(canvas[None], self._person_card))[0][0].astype(np.float64)
         boxes = PersonBoxes(from_letterbox(found[:, :4], scale), found[:, 4])
@@ -232,7 +232,7 @@ class TopDownDetector:
     def _joints(
         self, images: list[UInt8[np.ndarray, "_ _ 3"]], box: Float[np.ndarray, "N 4"]
     ) -> tuple[Float[np.ndarray, "N J 2"], Float[np.ndarray, "N J"]]:
-        """Joints in each box of its picture, batch by batch: no more than a batch of crops is held."""
+        """Joints in each box of its image, batch by batch: no more than a batch of crops is held."""
         card, step = self._joint_card, self._config.batch_size
         affine = crop_from_image(box, card.input_size)
         xy = np.zeros((len(box), len(self.skeleton.joints), 2), dtype=np.float32)
@@ -252,7 +252,7 @@ class TopDownDetector:
 
 
 def network_input(images: UInt8[np.ndarray, "N h w 3"], card: ModelCard) -> Float[np.ndarray, "N 3 h w"]:
-    """RGB pictures as the card's network takes them: its colour order, its mean and standard deviation."""
+    """RGB images as the card's network takes them: its colour order, its mean and standard deviation."""
     ordered = images if card.colour_order == "rgb" else images[..., ::-1]
     normalised = (ordered - np.array(card.mean, np.float32)) / np.array(card.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
@@ -292,5 +292,5 @@ def _session(card: ModelCard, config: DetectorConfig) -> onnxruntime.InferenceSe
     return session
 
 
-def _run(session: onnxruntime.InferenceSession, pictures: Float[np.ndarray, "N 3 h w"]) -> list[np.ndarray]:
-    return [np.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: pictures})]
+def _run(session: onnxruntime.InferenceSession, images: Float[np.ndarray, "N 3 h w"]) -> list[np.ndarray]:
+    return [np.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: images})]

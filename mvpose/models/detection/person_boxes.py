@@ -1,4 +1,4 @@
-"""Person boxes: what a box detector sees of a picture, and boxes of the frames between two that were looked at."""
+"""Person boxes: what a box detector sees of an image, and boxes of the frames between two that were looked at."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SAME_PERSON = 0.1
 
 @dataclass(frozen=True, eq=False)
 class PersonBoxes:
-    """Boxes of the persons in one picture, best first."""
+    """Boxes of the persons in one image, best first."""
 
     box: Float[np.ndarray, "P 4"]
-    """left, top, right, bottom in pixels; may reach beyond the picture."""
+    """left, top, right, bottom in pixels; may reach beyond the image."""
     score: Float[np.ndarray, " P"]
 
 
 def letterboxed(
     image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, " 2"]]:
-    """The picture scaled to fit into `size` (width, height), grey to its right or below, and the scales of x, y."""
+    """The image scaled to fit into `size` (width, height), grey to its right or below, and the scales of x, y."""
     height, width = image.shape[:2]
     ratio = min(size[0] / width, size[1] / height)
     fitted = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -40,7 +40,7 @@ def letterboxed(
 
 
 def from_letterbox(box: Float[np.ndarray, "P 4"], scale: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "P 4"]:
-    """Boxes of the letterboxed picture in pixels of the original (a pixel c was scaled to (c + 0.5) s - 0.5)."""
+    """Boxes of the letterboxed image in pixels of the original (a pixel c was scaled to (c + 0.5) s - 0.5)."""
     return (box + 0.5) / np.tile(scale, 2) - 0.5
 
 

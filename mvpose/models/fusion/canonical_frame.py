@@ -27,7 +27,7 @@ class CanonicalFrame:
     centre: Float[Tensor, "B 3"]
     """World, metres."""
     projections: Float[Tensor, "B V 3 4"]
-    """Canonical point to homogeneous picture coordinates in -1..1; the third is 1 at the centre."""
+    """Canonical point to homogeneous image coordinates in -1..1; the third is 1 at the centre."""
 
 
 def canonical_frame(
@@ -39,7 +39,7 @@ def canonical_frame(
     parallel ones) the centre lies as deep as makes the crop's longer side span `extent` metres. Views that are not
     present have no say; they must hold finite matrices all the same.
     """
-    unit = picture_units(projections, size)
+    unit = image_units(projections, size)
     origins, directions, depth = _central_rays(unit)
     guess = origins + directions * (depth * extent / 2)[..., None]
     weight = present.to(unit)[..., None]
@@ -57,7 +57,7 @@ def canonical_frame(
     return CanonicalFrame(centre, moved / last[..., 2].clamp_min(0.1)[..., None, None])
 
 
-def picture_units(projections: Float[Tensor, "B V 3 4"], size: tuple[int, int]) -> Float[Tensor, "B V 3 4"]:
+def image_units(projections: Float[Tensor, "B V 3 4"], size: tuple[int, int]) -> Float[Tensor, "B V 3 4"]:
     """Projections whose pixels are told in -1..1 over the crop, scaled so that the third coordinate is the depth."""
     linear = projections[..., :3]
     handedness = (torch.linalg.cross(linear[..., 0, :], linear[..., 1, :]) * linear[..., 2, :]).sum(dim=-1)

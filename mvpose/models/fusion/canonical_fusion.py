@@ -85,8 +85,8 @@ class Baseline(nn.Module):
 
     def heatmaps(self, views: Views) -> Float[Tensor, "B V J h w"]:
         """Raw heatmaps of every view."""
-        features = self.backbone(views.pictures.flatten(0, 1))
-        return self.head(features)[1].unflatten(0, views.pictures.shape[:2])
+        features = self.backbone(views.images.flatten(0, 1))
+        return self.head(features)[1].unflatten(0, views.images.shape[:2])
 
 
 class _Fusing(nn.Module):
@@ -116,11 +116,11 @@ class _Fusing(nn.Module):
     def heatmaps(self, views: Views) -> tuple[Float[Tensor, "B V J h w"], Bool[Tensor, "B"]]:
         """Raw heatmaps of every view, and which samples the fusion can serve."""
         served = self.serves(views.present)
-        features = self.backbone(views.pictures.flatten(0, 1))
-        reduced = self.reduce(features).unflatten(0, views.pictures.shape[:2])
+        features = self.backbone(views.images.flatten(0, 1))
+        reduced = self.reduce(features).unflatten(0, views.images.shape[:2])
         expanded = self.expand(self.exchange(reduced, views).flatten(0, 1))
         expanded = expanded + features if self.config.keep_own_view else expanded
-        return self.head(expanded)[1].unflatten(0, views.pictures.shape[:2]), served
+        return self.head(expanded)[1].unflatten(0, views.images.shape[:2]), served
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
         """Samples whose views the fusion can use."""

@@ -73,7 +73,7 @@ class CanonicalTokens(nn.Module):
             )
         views = open_views(crops, projections, present, self.config.extent)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone.frozen):
-            own = self.head.tokens(self.backbone(views.pictures.flatten(0, 1)))
+            own = self.head.tokens(self.backbone(views.images.flatten(0, 1)))
         return self.predicted(self.fused(own.unflatten(0, views.present.shape), views), views, keep_maps)
 
     def fused(self, own: Float[Tensor, "B V J d"], views: Views) -> Float[Tensor, "B V J d"]:

@@ -159,7 +159,7 @@ def fusion_loss(
     """Mean squared error before fusion plus after it, over the maps whose weight is above 0.
 
     Both terms are needed: the first keeps each view's own detector honest. Samples whose views show different scenes
-    (single pictures of a 2D data set) must not be fused: pass `fused=raw` for them.
+    (single images of a 2D data set) must not be fused: pass `fused=raw` for them.
     """
     return heatmap_mse(raw, targets, weights) + heatmap_mse(fused, targets, weights)
 

@@ -99,6 +99,6 @@ class Attention(nn.Module):
 
 
 def _places(h: int, w: int) -> Float[Tensor, "2 h w"]:
-    """(x, y) of each pixel's centre in -1..1 over the picture."""
+    """(x, y) of each pixel's centre in -1..1 over the image."""
     y, x = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (h, w))
     return torch.stack([x[None].expand(h, w), y[:, None].expand(h, w)])

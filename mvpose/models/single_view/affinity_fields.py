@@ -1,4 +1,4 @@
-"""Part affinity fields: several people in one picture, bottom-up (Cao et al., CVPR 2017).
+"""Part affinity fields: several people in one image, bottom-up (Cao et al., CVPR 2017).
 
 For each bone a field of unit vectors along the limb tells which elbow belongs to which shoulder. Candidates are the
 local maxima of the joints' heatmaps; a pair is worth the line integral of the field between them; pairs are matched
@@ -48,7 +48,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class GroupedPeople:
-    """People of one picture, the surest first. A joint that was not found is (0, 0) with `found` false."""
+    """People of one image, the surest first. A joint that was not found is (0, 0) with `found` false."""
 
     points: Float[Tensor, "P J 2"]
     found: Bool[Tensor, "P J"]
@@ -104,7 +104,7 @@ def limb_scores(
     stops: Float[Tensor, "m 2"],
     config: GroupingConfig | None = None,
 ) -> Float[Tensor, "n m"]:
-    """How well each pair is joined: mean of the field along the line, less what is longer than half the picture.
+    """How well each pair is joined: mean of the field along the line, less what is longer than half the image.
 
     0 where too few samples lie on the limb, or the mean is not positive.
     """
@@ -146,7 +146,7 @@ def group_people(
     skeleton: Skeleton,
     config: GroupingConfig | None = None,
 ) -> GroupedPeople:
-    """People from the maps of one picture, points in pixels of the maps.
+    """People from the maps of one image, points in pixels of the maps.
 
     Bones are matched in the skeleton's order. Where a bone joins two parts of people that share no joint they become
     one; a bone that would give a person a second elbow is left out. ValueError for maps that do not fit the skeleton.

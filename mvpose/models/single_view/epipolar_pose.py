@@ -47,7 +47,7 @@ def make_labels(
 ) -> PoseLabels:
     """2D joints of V views in F frames to 3D labels: polynomial triangulation of each pair, then the vector median.
 
-    `points` are undistorted pixels of pictures or crops, `intrinsics` theirs; weight 0 means not found.
+    `points` are undistorted pixels of images or crops, `intrinsics` theirs; weight 0 means not found.
     `camera_from_world` holds V poses, in metres or up to scale. A label is valid where two views or more lie within
     `threshold_px` of it. No gradient passes. TooFewViewsError for a single view.
     """
@@ -112,15 +112,15 @@ class IntegralPose(nn.Module):
         self.backbone = backbone
         self.head = IntegralHead(backbone.channels, num_joints, depth, width)
 
-    def forward(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n J 3"]:
-        """Normalised pictures of one person to joints in the normalised volume."""
-        return self.head(self.backbone(pictures))
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n J 3"]:
+        """Normalised images of one person to joints in the normalised volume."""
+        return self.head(self.backbone(images))
 
-    def joints_2d(self, pictures: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
-        """The same joints as pixels of the pictures, and how concentrated each is in them (0..1)."""
-        volumes = self.head.volumes(self.backbone(pictures))
+    def joints_2d(self, images: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
+        """The same joints as pixels of the images, and how concentrated each is in them (0..1)."""
+        volumes = self.head.volumes(self.backbone(images))
         plane = torch.softmax(volumes.flatten(2).float(), dim=-1).unflatten(-1, volumes.shape[2:]).sum(dim=2)
-        size = pictures.new_tensor([pictures.shape[-1], pictures.shape[-2]])
+        size = images.new_tensor([images.shape[-1], images.shape[-2]])
         pixels = (integral_3d(volumes)[..., :2] + 0.5) * size - 0.5
         return pixels, maps.concentration(plane, maps.expectation(plane), PEAK_RADIUS_PX)
 
@@ -145,20 +145,20 @@ class EpipolarPose(nn.Module):
         self.frozen.eval()
         return self
 
-    def forward(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n J 3"]:
-        """Joints in the normalised volume, from single pictures."""
-        return self.pupil(pictures)
+    def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n J 3"]:
+        """Joints in the normalised volume, from single images."""
+        return self.pupil(images)
 
     def loss(
-        self, pictures: Float[Tensor, "F V 3 H W"], intrinsics: Float[Tensor, "F V 3 3"], camera_from_world: Rigid
+        self, images: Float[Tensor, "F V 3 H W"], intrinsics: Float[Tensor, "F V 3 3"], camera_from_world: Rigid
     ) -> Float[Tensor, ""]:
         """Labels from the frozen copy's 2D joints in all views, and how far the pupil is from them in each view.
 
-        `pictures` are undistorted crops and `intrinsics` theirs. A frame whose root has no label teaches nothing.
+        `images` are undistorted crops and `intrinsics` theirs. A frame whose root has no label teaches nothing.
         """
-        frames, views = pictures.shape[:2]
-        size = pictures.shape[-1], pictures.shape[-2]
-        flat = pictures.flatten(0, 1)
+        frames, views = images.shape[:2]
+        size = images.shape[-1], images.shape[-2]
+        flat = images.flatten(0, 1)
         with torch.no_grad():
             points, confidence = self.frozen.joints_2d(flat)
             weights = torch.where(confidence >= self.least_confidence, confidence, torch.zeros_like(confidence))

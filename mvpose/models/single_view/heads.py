@@ -1,6 +1,6 @@
-"""Heads: features of one picture to joints, by regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
+"""Heads: features of one image to joints, by regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
 
-Normalised coordinates run from -0.5 to 0.5 over the picture (over the depth range for z): a pixel x of a map of width w
+Normalised coordinates run from -0.5 to 0.5 over the image (over the depth range for z): a pixel x of a map of width w
 is (x + 0.5) / w - 0.5, so the same point has the same coordinates at every resolution.
 """
 
@@ -15,7 +15,7 @@ from mvpose.models.backbones.simple_baselines import HeatmapHead
 
 
 class RegressionHead(nn.Module):
-    """Mean over the picture, then one linear layer to J x `dims` normalised coordinates (direct regression)."""
+    """Mean over the image, then one linear layer to J x `dims` normalised coordinates (direct regression)."""
 
     def __init__(self, channels: int, num_joints: int, dims: int = 2) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class RegressionHead(nn.Module):
         self.linear = nn.Linear(channels, num_joints * dims)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J d"]:
-        """Joints; nothing keeps them inside the picture."""
+        """Joints; nothing keeps them inside the image."""
         return self.linear(features.mean(dim=(-2, -1))).unflatten(-1, (-1, self.dims))
 
 

@@ -42,12 +42,12 @@ class Cube:
         last = (matrix[..., :3] * corner[:, None, None]).sum(dim=-1) + matrix[..., 3]
         return torch.cat([linear * step, last[..., None]], dim=-1)
 
-    def picture_points(
+    def image_points(
         self, unit_projections: Float[Tensor, "B V 3 4"]
     ) -> tuple[Float[Tensor, "B V N 2"], Bool[Tensor, "B V N"]]:
-        """Where all N = n^3 voxels fall in each picture (-1..1 over it), and whether they lie before the camera.
+        """Where all N = n^3 voxels fall in each image (-1..1 over it), and whether they lie before the camera.
 
-        `unit_projections` as by `picture_units`. A point behind a camera is given (2, 2), outside its picture.
+        `unit_projections` as by `image_units`. A point behind a camera is given (2, 2), outside its image.
         """
         matrix = unit_projections[..., :3] @ self.rotation[:, None]
         at_centre = (unit_projections[..., :3] * self.centre[:, None, None]).sum(dim=-1) + unit_projections[..., 3]

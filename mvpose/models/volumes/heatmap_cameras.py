@@ -1,4 +1,4 @@
-"""How heatmaps see the world: the door between points in metres and pixels of maps cut out of pictures.
+"""How heatmaps see the world: the door between points in metres and pixels of maps cut out of images.
 
 `HeatmapCameras` are V cameras in B samples (frames) told in pixels of the heatmaps: `project` goes from the world to
 the maps, `undistorted` from the maps to pixels of ideal cameras, whose matrices are `projections`.
@@ -50,16 +50,16 @@ class CropCameras:
 
 @dataclass(frozen=True, eq=False)
 class RigCameras:
-    """A rig with its lenses, and for each sample and view the affine map from picture pixels to heatmap pixels."""
+    """A rig with its lenses, and for each sample and view the affine map from image pixels to heatmap pixels."""
 
     rig: CameraRig
-    map_from_picture: Float[Tensor, "B V 2 3"]
+    map_from_image: Float[Tensor, "B V 2 3"]
 
     @property
     def projections(self) -> Float[Tensor, "B V 3 4"]:
         """The affine map after the rig's ideal cameras."""
-        last = torch.tensor([0.0, 0.0, 1.0]).to(self.map_from_picture).expand(*self.map_from_picture.shape[:2], 1, 3)
-        return torch.cat([self.map_from_picture, last], dim=-2) @ self.rig.projections.to(self.map_from_picture)
+        last = torch.tensor([0.0, 0.0, 1.0]).to(self.map_from_image).expand(*self.map_from_image.shape[:2], 1, 3)
+        return torch.cat([self.map_from_image, last], dim=-2) @ self.rig.projections.to(self.map_from_image)
 
     def project(self, points_world: Float[Tensor, "B n 3"]) -> tuple[Float[Tensor, "B V n 2"], Bool[Tensor, "B V n"]]:
         """World points through lens and crop to heatmap pixels."""
@@ -68,13 +68,13 @@ class RigCameras:
 
     def undistorted(self, points: Float[Tensor, "B V n 2"]) -> tuple[Float[Tensor, "B V n 2"], Bool[Tensor, "B V n"]]:
         """Back through crop and lens, then forward through the crop alone."""
-        matrix = self.map_from_picture
+        matrix = self.map_from_image
         pixels = (points - matrix[..., None, :, 2]) @ torch.linalg.inv(matrix[..., :2]).transpose(-1, -2)
         ideal, valid = self.rig.undistorted(pixels.transpose(0, 1))
         return self._to_map(ideal.transpose(0, 1)), valid.transpose(0, 1)
 
     def _to_map(self, pixels: Float[Tensor, "B V n 2"]) -> Float[Tensor, "B V n 2"]:
-        matrix = self.map_from_picture
+        matrix = self.map_from_image
         return pixels @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
 
 

@@ -24,7 +24,7 @@ from mvpose.geometry.kernels.unprojection import Aggregation
 from mvpose.geometry.triangulation import Kernel
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, confidence_head
 from mvpose.models.backbones.simple_baselines import Backbone
-from mvpose.models.fusion.canonical_frame import picture_units
+from mvpose.models.fusion.canonical_frame import image_units
 from mvpose.models.multiview import MultiViewPrediction, Views, open_views
 from mvpose.models.volumes.cube import Cube, Volume, about_vertical
 from mvpose.models.volumes.v2v import V2V
@@ -78,7 +78,7 @@ class VolumetricTriangulation(nn.Module):
     ) -> MultiViewPrediction:
         """See `mvpose.models.multiview`. 2D points are the algebraic stage's; `keep_maps` keeps it and the volume."""
         views = open_views(crops, projections, present, self.config.algebraic.extent)
-        features = self.algebraic.backbone(views.pictures.flatten(0, 1))
+        features = self.algebraic.backbone(views.images.flatten(0, 1))
         coarse, fine = self.algebraic.from_features(features, views, keep_maps)
         cube = self.cube_about(coarse, views)
         narrow = self.narrow(fine.flatten(0, 1)).unflatten(0, fine.shape[:2])
@@ -127,15 +127,15 @@ def unproject(
 ) -> Float[Tensor, "B c n n n"]:
     """Features of all views sampled (bilinearly) where each voxel projects, aggregated over the views that can see it.
 
-    Beyond a picture's edge features are 0, as in the paper; behind a camera, or in an absent view, the view has no say
+    Beyond an image's edge features are 0, as in the paper; behind a camera, or in an absent view, the view has no say
     at all. `weights` are needed by `conf` and `conf_norm`. `engine` is `chosen_engine`'s unless named; the fused
     kernels give float32 and no gradients to cameras and cube, ImportError on CUDA where Triton is missing.
     """
     with torch.autocast(features.device.type, enabled=False):
         if (engine or chosen_engine(features, views, cube)) == Kernel.FUSED:
-            matrices = cube.index_projections(picture_units(views.projections.double(), views.size))
+            matrices = cube.index_projections(image_units(views.projections.double(), views.size))
             return unprojection.unproject(features, matrices, views.present, cube.count, aggregation, weights)
-        points, front = cube.picture_points(picture_units(views.projections, views.size))
+        points, front = cube.image_points(image_units(views.projections, views.size))
     exact = torch.promote_types(features.dtype, torch.float32)  # bfloat16 would place voxels to a few pixels only
     flat, grid = features.flatten(0, 1).to(exact), points.flatten(0, 1)[:, :, None].to(exact)
     seen = (front & views.present[..., None])[:, :, None]

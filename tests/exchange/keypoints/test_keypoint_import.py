@@ -209,7 +209,7 @@ labeled-data,walk2,img0007.png,1.5,2.5,,,4.0,5.0
 """
 
 
-def test_pictures_labelled_by_hand_are_the_frames_of_their_numbers_and_sure(tmp_path):
+def test_images_labelled_by_hand_are_the_frames_of_their_numbers_and_sure(tmp_path):
     folder = written(tmp_path, {"CollectedData_me.csv": b"\xef\xbb\xbf" + CSV.encode()})
     uri = f"{folder}/CollectedData_me.csv"
     read = joints_of([uri], DeepLabCutImport(), range(7, 13))
@@ -222,7 +222,7 @@ def test_pictures_labelled_by_hand_are_the_frames_of_their_numbers_and_sure(tmp_
     ("changed", "said"),
     [
         (("img0007", "img0012"), "frame 12 is there twice"),
-        (("img0007.png", "walk"), "neither a frame nor a numbered picture"),
+        (("img0007.png", "walk"), "neither a frame nor a numbered image"),
         (("img0007.png", "-3"), "frame -3"),
         (("img0007.png", "7.5"), "neither a frame"),
         (("coords", "parts"), "scorer, bodyparts and coords"),

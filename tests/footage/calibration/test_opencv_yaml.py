@@ -25,7 +25,7 @@ def test_a_size_that_is_not_stated_is_never_guessed(tmp_path):
     uri = written(tmp_path, "intri.yml", intri)
     written(tmp_path, "extri.yml", extri)
     assert load_calibration(uri).rig.size.tolist() == [[0, 0], [0, 0]]
-    with pytest.raises(CalibrationError, match="picture size of 01, 02"):
+    with pytest.raises(CalibrationError, match="image size of 01, 02"):
         read_calibration(uri)
 
 
@@ -43,7 +43,7 @@ def test_the_older_layouts_of_the_same_content_are_read(tmp_path):
 
 def test_matrices_of_no_interest_may_be_of_any_type(tmp_path):
     intri, extri = easymocap_texts(ring(["01", "02"]))
-    extra = 'picture: !!opencv-matrix\n   rows: 1\n   cols: 1\n   dt: "3u"\n   data: [ 1, 2, 3 ]\n'
+    extra = 'image: !!opencv-matrix\n   rows: 1\n   cols: 1\n   dt: "3u"\n   data: [ 1, 2, 3 ]\n'
     assert len(read_calibration(written(tmp_path, "c.yml", intri + extri[extri.index("R_") :] + extra))) == 2
 
 

@@ -65,7 +65,7 @@ def test_freemocap_is_in_millimetres_even_where_metres_are_plausible(tmp_path):
         read_calibration(written(tmp_path, "c.toml", toml_text(cameras)))
 
 
-def test_caliscope_s_turns_are_told_and_the_rig_is_the_recorded_picture_s(tmp_path):
+def test_caliscope_s_turns_are_told_and_the_rig_is_the_recorded_image_s(tmp_path):
     cameras = ring(["3", "1"])
     cameras[1].extra = {"rotation_count": -1, "error": 0.4}
     calibration = load_calibration(written(tmp_path, "c.toml", toml_text(cameras, nested=True)))
@@ -88,7 +88,7 @@ def test_skew_is_refused(tmp_path):
         read_calibration(written(tmp_path, "c.toml", toml_text(cameras)))
 
 
-def test_a_picture_without_a_size_is_refused(tmp_path):
+def test_a_image_without_a_size_is_refused(tmp_path):
     with pytest.raises(CalibrationError, match="size"):
         read_calibration(written(tmp_path, "c.toml", toml_text(ring(["a", "b"])).replace("size =", "sise =")))
 

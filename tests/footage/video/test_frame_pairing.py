@@ -20,7 +20,7 @@ from mvpose.footage.video.frames import probe
 from mvpose.records import Capture, ClockKind, FrameClock, Video
 from mvpose.scenes import ring4
 from tests.footage.archives import pose2sim
-from tests.footage.numbered_video import number_of, numbered_picture, write_numbered
+from tests.footage.numbered_video import number_of, numbered_image, write_numbered
 
 RIG = ring4(num_frames=1).rig
 
@@ -128,18 +128,18 @@ def test_first_frame_says_where_a_view_begins_and_its_clock_what_it_lost_after()
 
 
 def numbered_archive(tmp_path, kept: list[list[int]]) -> str:
-    """Pictures that carry their numbers, of two cameras."""
+    """Images that carry their numbers, of two cameras."""
     names = ["cam01", "cam02"]
     pose2sim(f"{tmp_path}/w", names)
     for name, own in zip(names, kept, strict=True):
         os.remove(f"{tmp_path}/w/videos/{name}.mp4")
         os.makedirs(f"{tmp_path}/w/videos/{name}")
         for k in own:
-            cv2.imwrite(f"{tmp_path}/w/videos/{name}/{k:06d}.png", numbered_picture(k)[..., ::-1])
+            cv2.imwrite(f"{tmp_path}/w/videos/{name}/{k:06d}.png", numbered_image(k)[..., ::-1])
     return str(tmp_path)
 
 
-def test_pictures_of_one_frame_carry_one_number_and_what_is_missing_is_black(tmp_path):
+def test_images_of_one_frame_carry_one_number_and_what_is_missing_is_black(tmp_path):
     archive = numbered_archive(tmp_path, [[*range(12)], [0, 1, 2, 5, 6, 9, 10, 11]])
     (capture,) = find_captures(archive, CatalogueConfig(fps=30.0)).captures
     seen = [[number_of(p) if p.any() else -1 for p in views] for views in frames_of_views(capture, 0, 12)]

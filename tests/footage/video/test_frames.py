@@ -19,9 +19,9 @@ from tests.footage.numbered_video import (
     NAMES,
     WIDTH,
     number_of,
-    numbered_picture,
+    numbered_image,
     numbers_of,
-    opencv_pictures,
+    opencv_images,
     write_named,
     write_numbered,
 )
@@ -43,7 +43,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_are_those_that_opencv_reads_from_first_to_last(named: Callable[[str], str], name: str) -> None:
     uri = named(name)
-    expected = [number_of(picture) for picture in opencv_pictures(uri)]
+    expected = [number_of(image) for image in opencv_images(uri)]
     video = probe(uri, "cam01")
     assert video.num_frames == len(expected) > 30
     assert video.size == (WIDTH, HEIGHT)
@@ -115,9 +115,9 @@ def test_rotation_and_mirror_flags_are_applied(
     frames = np.concatenate(list(read_frames(video, 0, 10)))
     assert video.size == (frames.shape[2], frames.shape[1])
     for number, frame in enumerate(frames):
-        np.testing.assert_allclose(frame.astype(int), turned(numbered_picture(number)), atol=40)
+        np.testing.assert_allclose(frame.astype(int), turned(numbered_image(number)), atol=40)
     if not mirrored:  # OpenCV takes a mirror for half a turn
-        np.testing.assert_array_equal(frames, list(opencv_pictures(uri)))
+        np.testing.assert_array_equal(frames, list(opencv_images(uri)))
 
 
 def test_a_turn_that_is_no_quarter_turn_is_refused(tmp_path) -> None:
@@ -223,7 +223,7 @@ def test_reordered_frames_without_presentation_times_are_refused(tmp_path) -> No
         probe(uri, "cam01")
 
 
-def test_pictures_above_the_limit_are_refused(named: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_above_the_limit_are_refused(named: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_container, "MAX_PIXELS", WIDTH * HEIGHT - 1)
     with pytest.raises(VideoError, match="128 x 96 pixels, above the limit"):
         probe(named("vp9.mp4"), "cam01")
@@ -273,8 +273,8 @@ def test_a_video_on_s3_is_not_read_whole(s3: str, tmp_path, monkeypatch: pytest.
 def test_real_footage_is_read_as_opencv_reads_it(footage: str, name: str) -> None:
     video = probe(f"{footage}/{name}", "cam01")
     assert (video.num_frames, video.fps) == (100, 60.0)
-    ours = (picture for frames in read_frames(video, 0, 100) for picture in frames)
-    assert all(np.array_equal(a, b) for a, b in zip(ours, opencv_pictures(video.uri), strict=True))
+    ours = (image for frames in read_frames(video, 0, 100) for image in frames)
+    assert all(np.array_equal(a, b) for a, b in zip(ours, opencv_images(video.uri), strict=True))
 
 
 @pytest.mark.footage

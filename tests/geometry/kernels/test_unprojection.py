@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mvpose.geometry.kernels.unprojection import KINDS
 from mvpose.geometry.triangulation import Kernel
-from mvpose.models.fusion.canonical_frame import picture_units
+from mvpose.models.fusion.canonical_frame import image_units
 from mvpose.models.multiview import Views, open_views
 from mvpose.models.volumes.cube import Cube, about_vertical
 from mvpose.models.volumes.volumetric import chosen_engine, unproject
@@ -84,8 +84,8 @@ def test_the_fused_kernel_is_plain_torch_gradients_included(
     present = torch.rand(2, views, generator=torch.Generator().manual_seed(seed)) > 0.3
     opened, cube = scene(2, views, count if channels < 16 else 5, distance, seed, present)
     features, weights = random_features(2, views, channels, height, width, kind, seed)
-    # Within decimetres of a camera's plane float32 does not place a voxel to 1e-5 of a picture; those have no say.
-    depth = (cube.index_projections(picture_units(opened.projections.double(), SIZE)))[..., 2, :]
+    # Within decimetres of a camera's plane float32 does not place a voxel to 1e-5 of an image; those have no say.
+    depth = (cube.index_projections(image_units(opened.projections.double(), SIZE)))[..., 2, :]
     line = torch.arange(cube.count, dtype=torch.float64)
     index = torch.cartesian_prod(line, line, line, torch.ones(1, dtype=torch.float64))
     clear = ((depth @ index.T).abs() > 0.3).all(dim=1).reshape(2, 1, *[cube.count] * 3)
@@ -107,7 +107,7 @@ def test_the_comparison_is_not_of_zeros(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_number_in_a_picture_stays_so_in_every_voxel_that_shows_it_and_nowhere_else(kind):
+def test_what_is_no_number_in_a_image_stays_so_in_every_voxel_that_shows_it_and_nowhere_else(kind):
     views, cube = scene()
     features, weights = random_features(2, 3, 4, 7, 9, kind)
     for view in range(3):

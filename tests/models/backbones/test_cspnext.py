@@ -14,7 +14,7 @@ RTMPOSE = "rtmpose-s_simcc-body7_pt-body7-halpe26_700e-256x192-7f134165_20230605
 LAST_FEATURES = "439"
 
 
-def picture_crops(folder: str) -> np.ndarray:
+def image_crops(folder: str) -> np.ndarray:
     """Two crops (2 3 256 192) of each camera's tenth frame, normalised as RTMPose wants them."""
     crops = []
     videos = os.path.join(folder, "Demo_SinglePerson", "videos")
@@ -34,7 +34,7 @@ def test_cspnext_equals_onnx_runtime_on_real_crops(footage, weights):
     model = onnx.load(path)
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(LAST_FEATURES))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    crops = picture_crops(footage)
+    crops = image_crops(footage)
     expected = session.run([LAST_FEATURES], {"input": crops})[0]
     with torch.no_grad():
         found = cspnext_from_rtmpose(path).eval()(torch.from_numpy(crops)).numpy()

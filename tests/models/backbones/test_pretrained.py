@@ -148,7 +148,7 @@ def test_maps_of_other_joints_go_to_the_joints_of_the_same_name(tmp_path):
     assert {j for j in HUMAN36M17.joints if j not in MPII16.joints} == {"spine", "nose"}
 
 
-def test_weights_for_bgr_pictures_give_the_same_from_rgb(tmp_path):
+def test_weights_for_bgr_images_give_the_same_from_rgb(tmp_path):
     """The published networks see blue first, as OpenCV reads it, normalised by the constants of red first."""
     torch.manual_seed(0)
     source, head = ResNet(18, width=8).eval(), HeatmapHead(64, 17, width=16)

@@ -21,7 +21,7 @@ def test_parameter_counts_are_the_published_ones(depth):
 
 
 @pytest.mark.parametrize(("depth", "channels"), [(18, 64), (50, 256)])
-def test_features_have_a_32nd_of_the_picture_and_maps_a_quarter(depth, channels):
+def test_features_have_a_32nd_of_the_image_and_maps_a_quarter(depth, channels):
     backbone = ResNet(depth, width=8).eval()
     head = HeatmapHead(backbone.channels, 5, width=16).eval()
     features = backbone(torch.randn(2, 3, 64, 96))

@@ -44,7 +44,7 @@ def test_a_dot_is_found_in_the_crop_where_the_map_says(place):
     assert np.abs(middle - expected).max() < 0.1
 
 
-def test_beyond_the_picture_is_black():
+def test_beyond_the_image_is_black():
     image = np.full((100, 100, 3), 255, dtype=np.uint8)
     affine = crop_from_image(np.array([[60.0, 20.0, 140.0, 80.0]]), SIZE)[0]
     crop = cropped(image, affine, SIZE)

@@ -1,7 +1,7 @@
 """The detector around two small networks that are known exactly.
 
 The box network answers with fixed boxes; the joint network puts all its joints on the brightest column and row of the
-first colour channel. So a coloured dot in a picture is a person's joint, and its place is known.
+first colour channel. So a coloured dot in an image is a person's joint, and its place is known.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from mvpose.models.detection.detector import (
 from mvpose.skeleton import COCO17, SKELETONS, Skeleton
 
 NUM_JOINTS = len(COCO17.joints)
-# left, top, right, bottom, score in the letterboxed picture of 64 x 64; pictures below are 128 x 128, so twice this.
+# left, top, right, bottom, score in the letterboxed image of 64 x 64; images below are 128 x 128, so twice this.
 DETECTIONS = np.array(
     [[4, 4, 28, 36, 0.7], [30, 20, 60, 60, 0.9], [0, 40, 20, 63, 0.4], [40, 0, 60, 16, 0.1]], dtype=np.float32
 )
@@ -123,7 +123,7 @@ def edit_card(config) -> Callable[[str, str], None]:
     return edit
 
 
-def picture(dots: Sequence[tuple[int, int]], channel: int = 0) -> np.ndarray:
+def dotted(dots: Sequence[tuple[int, int]], channel: int = 0) -> np.ndarray:
     """128 x 128, black, with 3 x 3 dots of one colour."""
     image = np.zeros((128, 128, 3), dtype=np.uint8)
     for x, y in dots:
@@ -133,7 +133,7 @@ def picture(dots: Sequence[tuple[int, int]], channel: int = 0) -> np.ndarray:
 
 def clip(*dots: tuple[int, int]) -> np.ndarray:
     """One frame a dot."""
-    return np.stack([picture([dot]) for dot in dots])
+    return np.stack([dotted([dot]) for dot in dots])
 
 
 def same(a: list[list[People]], b: list[list[People]]) -> bool:
@@ -161,7 +161,7 @@ def test_a_joint_is_found_in_its_own_view_and_frame_and_place(config):
             assert found.xy.shape == (3, NUM_JOINTS, 2)
 
 
-def test_boxes_are_told_in_pixels_of_the_picture_best_first(config):
+def test_boxes_are_told_in_pixels_of_the_image_best_first(config):
     (people,) = load_detector(config)([clip((80, 70))])[0]
     assert np.allclose(people.score, [0.9, 0.7, 0.4])
     expected = np.array([[60, 40, 120, 120], [8, 8, 56, 72], [0, 80, 40, 126]]) + 0.5
@@ -178,7 +178,7 @@ def test_the_settings_bound_the_number_of_people_and_how_unsure_a_box_may_be(con
 
 
 def test_the_colour_order_of_the_card_decides_which_channel_comes_first(config, edit_card):
-    red, blue = (picture([(80, 70)], channel)[None] for channel in (0, 2))
+    red, blue = (dotted([(80, 70)], channel)[None] for channel in (0, 2))
     as_rgb = load_detector(config)
     edit_card('colour_order = "rgb"', 'colour_order = "bgr"')
     as_bgr = load_detector(config)
@@ -211,7 +211,7 @@ def test_the_batch_size_does_not_change_results_nor_digest(config, views, batch_
     assert usual.digest == other.digest
 
 
-def test_views_may_be_empty_and_pictures_may_show_nobody(config):
+def test_views_may_be_empty_and_images_may_show_nobody(config):
     detector = load_detector(replace(config, min_box_score=0.95))
     nobody = detector([np.zeros((0, 128, 128, 3), dtype=np.uint8), np.zeros((2, 96, 128, 3), dtype=np.uint8)])
     assert [len(frames) for frames in nobody] == [0, 2]

@@ -1,4 +1,4 @@
-"""The detector with its real networks on the single-person demo, against a plain single-picture path written here."""
+"""The detector with its real networks on the single-person demo, against a plain single-image path written here."""
 
 import os
 from itertools import islice
@@ -44,7 +44,7 @@ def people(views, detector) -> list[list[People]]:
 
 
 class PlainPath:
-    """One picture at a time, BGR as OpenCV has it, in the words of the networks' own documentation."""
+    """One image at a time, BGR as OpenCV has it, in the words of the networks' own documentation."""
 
     def __init__(self, folder: str) -> None:
         files = sorted(os.path.join(folder, f) for f in os.listdir(folder) if f.endswith(".onnx"))
@@ -86,7 +86,7 @@ def test_the_bystander_is_found_in_the_first_camera_alone(people):
     assert [{len(frame.score) for frame in view} for view in people] == [{2}, {1}, {1}, {1}]
 
 
-def test_joints_agree_with_a_plain_single_picture_path(views, people, weights):
+def test_joints_agree_with_a_plain_single_image_path(views, people, weights):
     plain = PlainPath(weights)
     for view, frames in zip(people, views, strict=True):
         for index in (0, NUM_FRAMES - 1):

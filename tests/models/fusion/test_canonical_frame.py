@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.models.fusion.canonical_frame import canonical_frame, picture_units
+from mvpose.models.fusion.canonical_frame import canonical_frame, image_units
 
 SIZE = (128, 128)
 
@@ -77,9 +77,9 @@ def test_a_scaled_projection_matrix_is_the_same_camera(ring, factor):
     assert torch.allclose(frame(raw).projections, frame(raw * factor).projections, atol=1e-5)
 
 
-def test_picture_units_do_not_depend_on_the_resolution(ring):
+def test_image_units_do_not_depend_on_the_resolution(ring):
     small, large = ring(2, size=(64, 64)), ring(2, size=(256, 256))
-    assert torch.allclose(picture_units(small[None], (64, 64)), picture_units(large[None], (256, 256)), atol=1e-5)
+    assert torch.allclose(image_units(small[None], (64, 64)), image_units(large[None], (256, 256)), atol=1e-5)
 
 
 def test_no_view_at_all_is_finite(ring):

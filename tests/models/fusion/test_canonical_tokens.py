@@ -56,8 +56,8 @@ def test_an_untrained_fusion_of_rtmpose_is_rtmpose(weights: str) -> None:
     with torch.no_grad():
         found = network(crops, projections)
         mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        pictures = (crops - mean[:, None, None]) / deviation[:, None, None]
-        columns, _ = network.head(network.backbone(pictures.flatten(0, 1)))
+        images = (crops - mean[:, None, None]) / deviation[:, None, None]
+        columns, _ = network.head(network.backbone(images.flatten(0, 1)))
     at = columns.argmax(dim=-1).unflatten(0, (2, 2)) / 2
     assert (found.joints_2d[..., 0] - at).abs().max() <= 0.25 + 1e-5
 

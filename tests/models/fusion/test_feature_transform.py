@@ -60,7 +60,7 @@ def test_a_view_gets_back_what_it_gave(ring_cameras, turn, radius, height):
 
 
 def test_a_canonical_point_comes_back_on_the_same_ray(ring_cameras):
-    """P^+ P x differs from x only along the null space of P, the camera's centre: the picture of x is kept."""
+    """P^+ P x differs from x only along the null space of P, the camera's centre: the image of x is kept."""
     camera = ring_cameras(0.3, 4.0, 2.0)[0].double()
     point = features(4, 1, 1)
     back = feature_transform(feature_transform(point, camera), right_inverse(camera))

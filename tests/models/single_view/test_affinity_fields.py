@@ -20,7 +20,7 @@ SIZE = 256
 
 
 def _crowd(seed, apart_px=6.0):
-    """Five people who overlap in the picture; only joints of one kind keep `apart_px` from each other."""
+    """Five people who overlap in the image; only joints of one kind keep `apart_px` from each other."""
     for attempt in range(1000):
         generator = torch.Generator().manual_seed(1000 * seed + attempt)
         crowd = people(5, 1000 * seed + attempt, bend=0.3)
@@ -98,7 +98,7 @@ def test_a_pair_is_worth_its_field_along_the_way_there_and_nothing_the_wrong_way
     assert limb_scores(field, stops, starts).abs().max() == 0
 
 
-def test_a_line_longer_than_half_the_picture_is_worth_less():
+def test_a_line_longer_than_half_the_image_is_worth_less():
     field = torch.zeros(2, 20, 40)
     field[0] = 1.0
     score = limb_scores(field, torch.tensor([[2.0, 5.0]]), torch.tensor([[10.0, 5.0], [22.0, 5.0]]))

@@ -2,7 +2,7 @@
 
 The detector that works out of the box is real, the maps and fields that are grouped are ideal or off as much as the
 detector is: this measures grouping, and what a network for it would have to deliver, not such a network. With `-s` the
-shares are printed; of 48 pictures (SCENES = 24):
+shares are printed; of 48 images (SCENES = 24):
 
                                    right  another's  elsewhere  missing
     YOLOX + RTMPose                0.845      0.006      0.025    0.124
@@ -40,7 +40,7 @@ from tests.rendering.conftest import assets  # noqa: F401
 SIDE, STRIDE, SCENES, VIEWS = 512, 4, 12, 2
 MAP = (SIDE // STRIDE, SIDE // STRIDE)
 NEAR = 0.1
-"""Of the person's size in the picture: nearer than this to a joint is that joint."""
+"""Of the person's size in the image: nearer than this to a joint is that joint."""
 ERROR = 0.022 / 1.177
 """Of the size, a standard deviation a coordinate: the median distance is the detector's own on renders."""
 
@@ -50,7 +50,7 @@ Answer = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A picture of three people; joints (3 J 2) in its pixels, and which nothing hides."""
+    """An image of three people; joints (3 J 2) in its pixels, and which nothing hides."""
 
     image: np.ndarray
     joints: np.ndarray
@@ -79,10 +79,10 @@ def groups(folder: str) -> Iterator[Group]:
         along = fine.camera_from_world.apply(torch.from_numpy(joints.reshape(1, -1, 3)))[..., 2].numpy()
         for v in range(VIEWS):
             sensor = draw_sensor(rng, room.brightness)
-            picture, depth = renderer().picture(fine, v, sensor.exposure, [0, 1, 2], room.background)
+            drawn, depth = renderer().image(fine, v, sensor.exposure, [0, 1, 2], room.background)
             places, depths = FINER * (pixels[v].numpy() + 0.5) - 0.5, along[v].reshape(3, -1)
             visible = np.stack([unhidden(places[p], depths[p], depth, RENDERED) for p in range(3)])
-            jpeg = photograph(rng, [picture], SIDE, sensor, np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5]))
+            jpeg = photograph(rng, [drawn], SIDE, sensor, np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5]))
             image = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB))
             yield Group(image, pixels[v].numpy(), visible)
 

@@ -143,9 +143,9 @@ def _small_network(joints=2):
 
 def test_pixels_of_the_integral_network_are_its_volume_s_x_and_y():
     network = _small_network().eval()
-    pictures = torch.randn(3, 3, 64, 96)
-    pixels, confidence = network.joints_2d(pictures)
-    volume = network(pictures)
+    images = torch.randn(3, 3, 64, 96)
+    pixels, confidence = network.joints_2d(images)
+    volume = network(images)
     assert torch.allclose(pixels, (volume[..., :2] + 0.5) * torch.tensor([96.0, 64.0]) - 0.5, atol=1e-4)
     assert ((confidence >= 0) & (confidence <= 1)).all()
 
@@ -168,27 +168,27 @@ def test_the_frozen_copy_neither_learns_nor_counts_batches():
 class _SeesBlobs(IntegralPose):
     """A detector that needs no training: the channel of each joint is its heatmap."""
 
-    def joints_2d(self, pictures):
-        mass = pictures / pictures.sum(dim=(-2, -1), keepdim=True)
-        index = torch.arange(SIZE).to(pictures)
+    def joints_2d(self, images):
+        mass = images / images.sum(dim=(-2, -1), keepdim=True)
+        index = torch.arange(SIZE).to(images)
         points = torch.stack([(mass.sum(dim=-2) * index).sum(-1), (mass.sum(dim=-1) * index).sum(-1)], dim=-1)
         return points, torch.ones_like(points[..., 0])
 
 
-def test_a_network_learns_depth_from_unlabelled_pictures_of_several_views():
+def test_a_network_learns_depth_from_unlabelled_images_of_several_views():
     torch.manual_seed(0)
     frames = 6
     truth, cameras, k, points = _scene(frames, seed=3)
     chosen = [0, 10, 6]
-    pictures = gaussian_targets(points[:, :, chosen], (SIZE, SIZE), 3.0).float()
+    images = gaussian_targets(points[:, :, chosen], (SIZE, SIZE), 3.0).float()
     network = EpipolarPose(_SeesBlobs(ResNet(18, width=8), 3, depth=8, width=16), root=0)
     target = to_volume(cameras.apply(truth[:, None])[:, :, chosen].flatten(0, 1), k.flatten(0, 1), (SIZE, SIZE), 0)
     optimiser = torch.optim.Adam(network.pupil.parameters(), lr=1e-2)
     network.train()
-    first = (network(pictures.flatten(0, 1)) - target).abs().mean(dim=(0, 1))
+    first = (network(images.flatten(0, 1)) - target).abs().mean(dim=(0, 1))
     for _ in range(45):
         optimiser.zero_grad()
-        network.loss(pictures, k.float(), cameras).backward()
+        network.loss(images, k.float(), cameras).backward()
         optimiser.step()
-    last = (network(pictures.flatten(0, 1)) - target).abs().mean(dim=(0, 1))
+    last = (network(images.flatten(0, 1)) - target).abs().mean(dim=(0, 1))
     assert (last < 0.5 * first).all()

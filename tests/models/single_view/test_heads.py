@@ -39,7 +39,7 @@ def _error_after_training(module, predict, truth, steps=30):
     return loss.item() / first
 
 
-def test_regression_learns_a_mean_over_the_picture():
+def test_regression_learns_a_mean_over_the_image():
     torch.manual_seed(0)
     features = torch.randn(16, 6, 4, 4)
     head = RegressionHead(6, 2, dims=3)

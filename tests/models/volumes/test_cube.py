@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from mvpose.models.fusion.canonical_frame import picture_units
+from mvpose.models.fusion.canonical_frame import image_units
 from mvpose.models.volumes.cube import Cube, Volume, about_vertical
 
 SIZE = (128, 128)
@@ -42,14 +42,14 @@ def test_every_voxel_is_projected_as_its_world_point(ring):
     homogeneous = torch.cat([world, torch.ones_like(world[..., :1])], dim=-1)
     x = torch.einsum("bvij,bnj->bvni", raw, homogeneous)
     expected = (x[..., :2] / x[..., 2:] + 0.5) * 2 / 128 - 1
-    points, front = cube().picture_points(picture_units(raw, SIZE))
+    points, front = cube().image_points(image_units(raw, SIZE))
     assert front.all()
     assert torch.allclose(points, expected, atol=1e-9)
 
 
 def test_voxels_behind_a_camera_are_told(ring):
     raw = ring(1, radius=0.4, height=1.0)[None].expand(2, -1, -1, -1).double()
-    points, front = cube().picture_points(picture_units(raw, SIZE))
+    points, front = cube().image_points(image_units(raw, SIZE))
     assert front.any()
     assert not front.all()
     assert points.isfinite().all()
@@ -83,11 +83,11 @@ def test_between_voxels_it_is_interpolated_and_beyond_the_outer_ones_half_a_voxe
     assert value[0, 0] == pytest.approx(log_probability[0, 0, 4, 1, 1].item())
 
 
-def test_projections_of_indices_place_voxels_where_picture_points_does(ring):
-    raw = picture_units(ring(3)[None].expand(2, -1, -1, -1).double(), SIZE)
+def test_projections_of_indices_place_voxels_where_image_points_does(ring):
+    raw = image_units(ring(3)[None].expand(2, -1, -1, -1).double(), SIZE)
     axis = torch.arange(5, dtype=torch.float64)
     index = torch.cartesian_prod(axis, axis, axis, torch.ones(1, dtype=torch.float64))
     x = torch.einsum("bvij,nj->bvni", cube().index_projections(raw), index)
-    points, front = cube().picture_points(raw)
+    points, front = cube().image_points(raw)
     assert front.all()
     assert torch.allclose(x[..., :2] / x[..., 2:], points, atol=1e-12)

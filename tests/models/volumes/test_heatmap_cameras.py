@@ -30,9 +30,9 @@ def test_a_rig_s_heatmaps_see_the_world_through_lens_and_crop():
     points = people(2)
     cameras = RigCameras(_rig(), _crops(2))
     pixels, seen = cameras.project(points)
-    picture, _ = _rig().project(points)
+    image, _ = _rig().project(points)
     assert seen.all()
-    assert torch.allclose(pixels[1, 1], picture[1, 1] * torch.tensor([0.2, 0.25]) + torch.tensor([-47.0, -7.0]))
+    assert torch.allclose(pixels[1, 1], image[1, 1] * torch.tensor([0.2, 0.25]) + torch.tensor([-47.0, -7.0]))
 
 
 def test_taking_the_lens_away_leaves_what_the_matrices_say():

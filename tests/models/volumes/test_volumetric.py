@@ -5,7 +5,7 @@ import torch
 
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.backbones.simple_baselines import ResNet
-from mvpose.models.fusion.canonical_frame import picture_units
+from mvpose.models.fusion.canonical_frame import image_units
 from mvpose.models.multiview import open_views
 from mvpose.models.volumes.cube import Cube, about_vertical
 from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation, aggregate, unproject
@@ -47,7 +47,7 @@ def test_a_voxel_holds_what_the_map_shows_where_it_projects(blobs):
     axis = (torch.arange(64) + 0.5) * 2 / 64 - 1
     coordinates = torch.stack([axis.expand(64, 64), axis[:, None].expand(64, 64)])
     volume = unproject(coordinates.expand(2, 4, 2, 64, 64).contiguous(), views, cube, "sum")
-    points, _ = cube.picture_points(picture_units(views.projections, views.size))
+    points, _ = cube.image_points(image_units(views.projections, views.size))
     inside = (points.abs() < 0.95).all(dim=-1).all(dim=1)
     assert inside.float().mean() > 0.9
     summed = points.sum(dim=1).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""A video whose size is not its calibration's: what was done to the picture, and the rig in the video's pixels.
+"""A video whose size is not its calibration's: what was done to the image, and the rig in the video's pixels.
 
-A file may say that its pictures are to be shown turned, and they are read so. Where it says so in a way that the size
-does not tell (by a half, or a square picture by a quarter), the calibration may be for the pictures as they are stored
+A file may say that its images are to be shown turned, and they are read so. Where it says so in a way that the size
+does not tell (by a half, or a square image by a quarter), the calibration may be for the images as they are stored
 or as they are shown: the user says which, by `turn_0` or `turn_180`, unless the calibration states that turn.
 
 The rule (`auto`), in this order, w x h being the video's size and W x H the calibration's:
@@ -10,10 +10,10 @@ The rule (`auto`), in this order, w x h being the video's size and W x H the cal
 3. the same aspect, to one pixel of rounding: scaled;
 4. scaled to fit and padded to w x h (letterbox), if bars of the width that this makes are measured in the frames;
 5. no bars, and the video is no larger either way: cut at the centre, after scaling if both sides are smaller, as long
-   as two thirds of the calibrated picture are left;
+   as two thirds of the calibrated image are left;
 6. anything else is a CalibrationError.
 `scale`, `letterbox` and `crop` state what was done instead, and nothing is measured then; `turn_0`, `turn_90`,
-`turn_180` and `turn_270` (clockwise, from the calibrated picture to the video's) state a turn, after which the rule
+`turn_180` and `turn_270` (clockwise, from the calibrated image to the video's) state a turn, after which the rule
 goes on.
 
 Pixels go by areas: scaling by s maps a pixel c to (c + 0.5) s - 0.5.
@@ -38,13 +38,13 @@ from mvpose.records import Video
 SMALLEST_PART_LEFT = 2 / 3
 BLACK = 24
 """Mean of a row's brightest channel under which it is black: bars of the demo videos are at 0 to 17 of 255, except for
-the one row that the picture reaches into (22 to 33)."""
+the one row that the image reaches into (22 to 33)."""
 BAR_TOLERANCE_PX = 1.5
 SAMPLED_FRAMES = 3
 
 
-class PictureFit(StrEnum):
-    """What was done to the calibrated picture to make the video's."""
+class ImageFit(StrEnum):
+    """What was done to the calibrated image to make the video's."""
 
     AUTO = "auto"
     SCALE = "scale"
@@ -56,12 +56,12 @@ class PictureFit(StrEnum):
     TURN_270 = "turn_270"
 
 
-_TURNS = {PictureFit.TURN_0: 0, PictureFit.TURN_90: 1, PictureFit.TURN_180: 2, PictureFit.TURN_270: 3}
+_TURNS = {ImageFit.TURN_0: 0, ImageFit.TURN_90: 1, ImageFit.TURN_180: 2, ImageFit.TURN_270: 3}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the calibrated picture lies in the video's: a pixel c is at (c + 0.5) scale - 0.5 + offset."""
+    """Where the calibrated image lies in the video's: a pixel c is at (c + 0.5) scale - 0.5 + offset."""
 
     scale: tuple[float, float]
     offset: tuple[float, float]
@@ -70,11 +70,11 @@ class Placement:
 
 
 def fit_rig(
-    rig: CameraRig, videos: tuple[Video, ...], fits: tuple[PictureFit, ...], turns: tuple[int, ...]
+    rig: CameraRig, videos: tuple[Video, ...], fits: tuple[ImageFit, ...], turns: tuple[int, ...]
 ) -> tuple[CameraRig, tuple[str, ...]]:
     """The rig in the pixels of its videos (one a camera, in its order), and a sentence for each that was not as is.
 
-    `turns` are the clockwise quarter turns that make each calibrated picture upright, where the calibration states
+    `turns` are the clockwise quarter turns that make each calibrated image upright, where the calibration states
     them. Reads a few frames of videos for which bars decide. CalibrationError where no rule holds.
     """
     sentences = []
@@ -83,14 +83,14 @@ def fit_rig(
         quarter_turns = _quarter_turns(size, video, fit, turns[i] % 4)
         if quarter_turns:
             rig = turned(rig, i, quarter_turns)
-            sentences.append(f"{video.camera}: the picture was turned by {90 * quarter_turns} degrees clockwise")
+            sentences.append(f"{video.camera}: the image was turned by {90 * quarter_turns} degrees clockwise")
     placements = []
     for i, (video, fit) in enumerate(zip(videos, fits, strict=True)):
         size = (int(rig.size[i, 0]), int(rig.size[i, 1]))
         if size == (0, 0):
             sentences.append(_check_unstated_size(rig, i, video))
             size = video.size
-        placements.append(place_picture(size, video, PictureFit.AUTO if fit in _TURNS else fit))
+        placements.append(place_image(size, video, ImageFit.AUTO if fit in _TURNS else fit))
     scale = torch.tensor([p.scale for p in placements], dtype=rig.focal.dtype)
     offset = torch.tensor([p.offset for p in placements], dtype=rig.focal.dtype)
     sizes = torch.tensor([v.size for v in videos])
@@ -98,14 +98,14 @@ def fit_rig(
     return fitted, (*sentences, *(p.sentence for p in placements if p.sentence))
 
 
-def _quarter_turns(size: tuple[int, int], video: Video, fit: PictureFit, stated: int) -> int:
-    """Clockwise quarter turns from the calibrated picture to the video's; `stated` by the calibration.
+def _quarter_turns(size: tuple[int, int], video: Video, fit: ImageFit, stated: int) -> int:
+    """Clockwise quarter turns from the calibrated image to the video's; `stated` by the calibration.
 
     CalibrationError where the file states a turn that may be in the calibration or not.
     """
     if fit in _TURNS:
         return _TURNS[fit]
-    if fit == PictureFit.AUTO and _is_turned(size, video):
+    if fit == ImageFit.AUTO and _is_turned(size, video):
         return stated
     is_square = video.size[0] == video.size[1]
     if video.shown_turns == 0 or (video.shown_turns != 2 and not is_square):
@@ -115,28 +115,28 @@ def _quarter_turns(size: tuple[int, int], video: Video, fit: PictureFit, stated:
     degrees = 90 * video.shown_turns
     raise CalibrationError(
         f"{video.camera}: {video.uri} is marked as shown turned by {degrees} degrees, and its calibration may be for "
-        f"the picture as shown or as stored. Say which under [videos] in a capture.toml: {video.camera} = "
-        f'{{ uri = "...", picture_fit = "turn_0" }} if it is for the picture as shown, "turn_{degrees}" if for the '
-        "one as stored. `picture_fit` of a whole capture turns all of its videos."
+        f"the image as shown or as stored. Say which under [videos] in a capture.toml: {video.camera} = "
+        f'{{ uri = "...", image_fit = "turn_0" }} if it is for the image as shown, "turn_{degrees}" if for the '
+        "one as stored. `image_fit` of a whole capture turns all of its videos."
     )
 
 
-def place_picture(size: tuple[int, int], video: Video, fit: PictureFit) -> Placement:
-    """Where the calibrated picture of a size lies in a video's, by the rule at the top of this module."""
+def place_image(size: tuple[int, int], video: Video, fit: ImageFit) -> Placement:
+    """Where the calibrated image of a size lies in a video's, by the rule at the top of this module."""
     if size == video.size:
         return Placement((1.0, 1.0), (0.0, 0.0), "")
     ratios = (video.size[0] / size[0], video.size[1] / size[1])
     said = f"{video.camera}: the video is {_by(video.size)} and its calibration for {_by(size)}"
-    if fit == PictureFit.SCALE or (fit == PictureFit.AUTO and _same_aspect(size, video.size)):
+    if fit == ImageFit.SCALE or (fit == ImageFit.AUTO and _same_aspect(size, video.size)):
         return Placement(ratios, (0.0, 0.0), f"{said}: scaled by {ratios[0]:.4g} and {ratios[1]:.4g}")
-    if fit == PictureFit.AUTO:
+    if fit == ImageFit.AUTO:
         if _is_turned(size, video):
             raise CalibrationError(
-                f"{said}: it was turned by a quarter, and the calibration does not say which way. Set `picture_fit` of "
-                "this video to turn_90 or turn_270 (clockwise, from the calibrated picture to the video's)."
+                f"{said}: it was turned by a quarter, and the calibration does not say which way. Set `image_fit` of "
+                "this video to turn_90 or turn_270 (clockwise, from the calibrated image to the video's)."
             )
         return _place_by_bars(size, video, said)
-    scale = min(ratios) if fit == PictureFit.LETTERBOX else max(ratios)
+    scale = min(ratios) if fit == ImageFit.LETTERBOX else max(ratios)
     return Placement((scale, scale), _offset(size, video.size, scale), f"{said}: scaled by {scale:.4g}, {fit} as set")
 
 
@@ -156,8 +156,8 @@ def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
         sentence = f"{said}: scaled by {cut:.4g} and cut at the centre, {part:.0%} left ({found})"
         return Placement((cut, cut), _offset(size, video.size, cut), sentence)
     raise CalibrationError(
-        f"{said}, which is neither a scaled picture, nor one with bars of {expected:.1f} px ({found}), nor one cut at "
-        "the centre. Set `picture_fit` of this video to scale, letterbox or crop, or give a calibration for its size."
+        f"{said}, which is neither a scaled image, nor one with bars of {expected:.1f} px ({found}), nor one cut at "
+        "the centre. Set `image_fit` of this video to scale, letterbox or crop, or give a calibration for its size."
     )
 
 
@@ -177,9 +177,9 @@ def measured_bars(video: Video, axis: int, expected: float) -> tuple[int, int]:
     return before, after
 
 
-def _black_edges(picture: UInt8[np.ndarray, "H W 3"], axis: int) -> tuple[int, int]:
-    lit = np.flatnonzero(picture.max(axis=2).mean(axis=axis) >= BLACK)
-    length = picture.shape[1 - axis]
+def _black_edges(image: UInt8[np.ndarray, "H W 3"], axis: int) -> tuple[int, int]:
+    lit = np.flatnonzero(image.max(axis=2).mean(axis=axis) >= BLACK)
+    length = image.shape[1 - axis]
     return (int(lit[0]), int(length - 1 - lit[-1])) if len(lit) else (length, length)
 
 
@@ -198,7 +198,7 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def _offset(size: tuple[int, int], target: tuple[int, int], scale: float) -> tuple[float, float]:
-    """Of a picture scaled and put in the middle: positive with bars, negative where it is cut."""
+    """Of an image scaled and put in the middle: positive with bars, negative where it is cut."""
     return (target[0] - size[0] * scale) / 2, (target[1] - size[1] * scale) / 2
 
 
@@ -208,14 +208,14 @@ def _check_unstated_size(rig: CameraRig, camera: int, video: Video) -> str:
     w, h = video.size
     if not (0.25 * w < x < 0.75 * w and 0.25 * h < y < 0.75 * h):
         raise CalibrationError(
-            f"{video.camera}: the calibration states no picture size, and its principal point ({x:.0f}, {y:.0f}) is "
+            f"{video.camera}: the calibration states no image size, and its principal point ({x:.0f}, {y:.0f}) is "
             f"far from the middle of the video ({w}x{h}): it is for another size. Add W_ and H_ to it."
         )
-    return f"{video.camera}: the calibration states no picture size; it is taken as the video's, {w}x{h}"
+    return f"{video.camera}: the calibration states no image size; it is taken as the video's, {w}x{h}"
 
 
 def turned(rig: CameraRig, camera: int, quarter_turns: int) -> CameraRig:
-    """The rig with one camera's picture turned clockwise: once, the pixel (x, y) goes to (height - 1 - y, x)."""
+    """The rig with one camera's image turned clockwise: once, the pixel (x, y) goes to (height - 1 - y, x)."""
     for _ in range(quarter_turns % 4):
         rig = _turned_once(rig, camera)
     return rig
