@@ -61,9 +61,11 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
     try:
         return _CONVERTER.structure(values, cls)
     except ClassValidationError as error:
-        problems = [problem.rpartition(" @ ") for problem in transform_error(error, path="", format_exception=_told)]
-        told = "; ".join(f"{key.lstrip('.')}: {what}" if key else what for what, _, key in problems)
-        raise ConfigError(f"{where}: {told}") from error
+        problems = [
+            problem.rpartition(" @ ") for problem in transform_error(error, path="", format_exception=_problem_text)
+        ]
+        problems_text = "; ".join(f"{key.lstrip('.')}: {what}" if key else what for what, _, key in problems)
+        raise ConfigError(f"{where}: {problems_text}") from error
 
 
 def home_folder() -> str:
@@ -78,7 +80,7 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
-def _told(error: BaseException, kind: Any) -> str:
+def _problem_text(error: BaseException, kind: Any) -> str:
     """What is wrong with a value, for `transform_error`, which says where."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]

@@ -24,11 +24,11 @@ Solved = torch.Tensor | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to triangulate, and where it applies; slow ones are timed on the first `most_points` only."""
+    """One way to triangulate, and where it applies; slow ones are timed on the first `max_points` only."""
 
     name: str
     prepare: Callable[[DrawnObservations], Callable[[], Solved]]
-    most_points: int = 10**9
+    max_points: int = 10**9
     """On a CPU; a GPU gets 50 times as many."""
     cuda: bool = False
     two_views: bool = False
@@ -157,38 +157,38 @@ CONTENDERS = (
     ),
     Contender(name="mvpose sii, fused", prepare=_ours(DltMethod.SII, Kernel.FUSED), cuda=True, fused=DltMethod.SII),
     Contender(
-        name="mvpose normal, torch", prepare=_ours(DltMethod.NORMAL, Kernel.TORCH), most_points=200_000, cuda=True
+        name="mvpose normal, torch", prepare=_ours(DltMethod.NORMAL, Kernel.TORCH), max_points=200_000, cuda=True
     ),
-    Contender(name="mvpose sii, torch", prepare=_ours(DltMethod.SII, Kernel.TORCH), most_points=200_000, cuda=True),
-    Contender(name="mvpose eigh, torch", prepare=_ours(DltMethod.EIGH, Kernel.TORCH), most_points=100_000, cuda=True),
-    Contender(name="mvpose svd, torch", prepare=_ours(DltMethod.SVD, Kernel.TORCH), most_points=100_000, cuda=True),
-    Contender(name="mvpose robust", prepare=_robust, most_points=200_000, cuda=True),
-    Contender(name="mvpose irls", prepare=_irls, most_points=200_000, cuda=True),
+    Contender(name="mvpose sii, torch", prepare=_ours(DltMethod.SII, Kernel.TORCH), max_points=200_000, cuda=True),
+    Contender(name="mvpose eigh, torch", prepare=_ours(DltMethod.EIGH, Kernel.TORCH), max_points=100_000, cuda=True),
+    Contender(name="mvpose svd, torch", prepare=_ours(DltMethod.SVD, Kernel.TORCH), max_points=100_000, cuda=True),
+    Contender(name="mvpose robust", prepare=_robust, max_points=200_000, cuda=True),
+    Contender(name="mvpose irls", prepare=_irls, max_points=200_000, cuda=True),
     Contender(
         name="torch.linalg.svd",
         prepare=_torch_decomposition(lambda a: torch.linalg.svd(a, full_matrices=False).Vh[:, -1]),
-        most_points=200_000,
+        max_points=200_000,
         cuda=True,
     ),
     Contender(
         name="torch.linalg.eigh",
         prepare=_torch_decomposition(lambda a: torch.linalg.eigh(a.mT @ a).eigenvectors[..., 0]),
-        most_points=200_000,
+        max_points=200_000,
         cuda=True,
     ),
-    Contender(name="numpy 3x3 normal equations", prepare=_numpy_normal_equations, most_points=1_000_000),
-    Contender(name="cv2.triangulatePoints, 2 views", prepare=_opencv, most_points=1_000_000, two_views=True),
+    Contender(name="numpy 3x3 normal equations", prepare=_numpy_normal_equations, max_points=1_000_000),
+    Contender(name="cv2.triangulatePoints, 2 views", prepare=_opencv, max_points=1_000_000, two_views=True),
     Contender(
         name="aniposelib triangulate",
         prepare=lambda seen: _aniposelib(seen, robust=False),
-        most_points=100_000,
+        max_points=100_000,
         module="aniposelib",
     ),
     Contender(
         name="aniposelib ransac",
         prepare=lambda seen: _aniposelib(seen, robust=True),
-        most_points=100,
+        max_points=100,
         module="aniposelib",
     ),
-    Contender(name="Pose2Sim best cameras", prepare=_pose2sim, most_points=200, module="Pose2Sim"),
+    Contender(name="Pose2Sim best cameras", prepare=_pose2sim, max_points=200, module="Pose2Sim"),
 )

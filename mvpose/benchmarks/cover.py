@@ -26,7 +26,7 @@ from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
 
 RTMPOSE = "rtmpose"
-SURE, LEAST_CONFIDENCE = 0.5, 0.3
+SURE, MIN_CONFIDENCE = 0.5, 0.3
 THRESHOLD_SHARE = 6 / 256
 """Of a crop's longer side: a view further from the point is an outlier. 15 px of the demo's 1080p images."""
 GREY = 128
@@ -170,7 +170,7 @@ def _judged(network: nn.Module, views: _Views, skeleton: Skeleton, reference: tu
 
 
 def _solved(points: Tensor, confidence: Tensor, views: _Views) -> RobustTriangulation:
-    weights = torch.where((confidence > LEAST_CONFIDENCE) & views.present[..., None], confidence, 0.0)
+    weights = torch.where((confidence > MIN_CONFIDENCE) & views.present[..., None], confidence, 0.0)
     threshold = THRESHOLD_SHARE * max(views.crops.shape[-2:])
     return triangulate_robust(
         points.transpose(1, 2).double(),

@@ -129,12 +129,12 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
                 for name in sorted(turns, reverse=bool(number % 2)):
                     job = _job(config, archive, os.path.join(scratch, f"{name}{number}"))
                     turns[name].append(_turn(job, run_stage[name]))
-                for line in _told({name: own[-1:] for name, own in turns.items()}):
+                for line in _lines({name: own[-1:] for name, own in turns.items()}):
                     print(f"round {number + 1}: {line}", flush=True)
         finally:
             engine.close()
     figures = {"machine": machine("cpu"), **dict(_figures(turns))}
-    print("\n".join(["all rounds:", *(f"  {line}" for line in _told(turns))]))
+    print("\n".join(["all rounds:", *(f"  {line}" for line in _lines(turns))]))
     if config.json:
         with open(config.json, "w") as file:
             json.dump(figures, file, indent=1)
@@ -163,7 +163,7 @@ def _figures(turns: dict[str, list[Round]]) -> Iterator[tuple[str, object]]:
         yield f"Ray over loop, in all, {part}", [ray / loop - 1 for ray, loop in period]
 
 
-def _told(turns: dict[str, list[Round]]) -> Iterator[str]:
+def _lines(turns: dict[str, list[Round]]) -> Iterator[str]:
     for name, values in _figures(turns):
         assert isinstance(values, list)
         unit, form = (100, "{:+.1f} %") if "over" in name else (1, "{:.3f}")

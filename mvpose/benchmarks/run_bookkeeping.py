@@ -46,7 +46,7 @@ class Claimed(Mapping[str, Video]):
 
 def planning_costs(folder: str, clips: int) -> Iterator[tuple[str, float]]:
     """Seconds and peak memory of a fresh process that plans, ends, or resumes a job of so many clips."""
-    job = begun_job(folder, clips // CLIPS_EACH)
+    job = started_job(folder, clips // CLIPS_EACH)
     finish(job)
     for what, work in (("plan", plan_job), ("end", reconstruct_archive), ("resume", reconstruct_archive)):
         # "end": everything is committed, and no summary is there.
@@ -62,7 +62,7 @@ def _cost(work: Callable[[ReconstructJob], object], job: ReconstructJob) -> tupl
     return time.perf_counter() - started, peak_mib()
 
 
-def begun_job(folder: str, captures: int) -> ReconstructJob:
+def started_job(folder: str, captures: int) -> ReconstructJob:
     """A job whose output has a catalogue: of videos of two frames each that are said to have 50 clips."""
     archive, output = write_archive(folder, captures, 2, SIZE), join(folder, "run")
     job = ReconstructJob(

@@ -25,7 +25,7 @@ from mvpose.records import Kind
 from mvpose.run.run_folder import RunFolder
 
 CAMERAS = 4
-LEAST_CLIPS = 10
+MIN_CLIPS = 10
 """Of each length in a round; a shorter archive is done several times."""
 
 
@@ -89,7 +89,7 @@ def _lengths(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]
     for number in range(config.rounds):
         for length, own in cost.items():
             # A shared machine is a third faster in one second than in the next: one clip alone says nothing.
-            runs = range(-(-LEAST_CLIPS // length))
+            runs = range(-(-MIN_CLIPS // length))
             costs = [_cost(config, os.path.join(scratch, f"length{length}-{number}-{run}"), length) for run in runs]
             own.append(statistics.fmean(costs))
     for length, own in cost.items():

@@ -120,8 +120,8 @@ def _entered(config: TriangulationBenchmark) -> Iterator[Contender]:
 def _measured(
     contender: Contender, seen: DrawnObservations, config: TriangulationBenchmark, dtype: str, share: float, copy: float
 ) -> Measurement:
-    most = contender.most_points * (1 if config.device == "cpu" else 50)
-    part = seen.first(min(most, len(seen.points_world)))
+    maximum = contender.max_points * (1 if config.device == "cpu" else 50)
+    part = seen.first(min(maximum, len(seen.points_world)))
     solve = contender.prepare(part)
     seconds, solved = _timed(solve, config)
     median, p95, found = _accuracy(solved, part.points_world)

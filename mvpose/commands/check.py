@@ -24,7 +24,7 @@ from mvpose.storage.commits import write_whole
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}
 # Pairs of cameras told in full; a rig of 31 has 465, and one camera that is off spoils 30 of them.
-PAIRS_TOLD = 5
+MAX_PAIRS_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def run(command: Check) -> int:
     found = {}
     for capture_id, result in checked_captures(catalogue, command):
         found[capture_id] = result
-        print("\n".join(_told(capture_id, result, command.verbose)), flush=True)
+        print("\n".join(_text(capture_id, result, command.verbose)), flush=True)
     if command.output:
         write_whole(command.output, json.dumps({c: _record(r) for c, r in found.items()}, indent=1).encode())
         print(f"findings: {command.output}")
@@ -120,15 +120,15 @@ def _record(result: Preflight) -> dict[str, Any]:
     return {"status": result.status, "findings": findings}
 
 
-def _told(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:
+def _text(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:
     """The verdict, then what is wrong, worst first; of pairs of cameras only the worst."""
-    told = [f for f in result.findings if verbose or f.status != Status.PASS]
-    told.sort(key=lambda f: -list(Status).index(f.status))
+    listed = [f for f in result.findings if verbose or f.status != Status.PASS]
+    listed.sort(key=lambda f: -list(Status).index(f.status))
     yield f"{capture_id}: {result.status}, {len(result.findings)} checks"
-    pairs = [f for f in told if f.check == CheckKind.EPIPOLAR]
+    pairs = [f for f in listed if f.check == CheckKind.EPIPOLAR]
     pairs.sort(key=lambda f: -np.nan_to_num(f.figures["residual_share"], nan=np.inf))
-    left_out = set() if verbose else set(map(id, pairs[PAIRS_TOLD:]))
-    for finding in told:
+    left_out = set() if verbose else set(map(id, pairs[MAX_PAIRS_LISTED:]))
+    for finding in listed:
         if id(finding) not in left_out:
             cameras = f" {', '.join(finding.cameras)}" if finding.cameras else ""
             yield f"  {finding.status}  {finding.check}{cameras}: {finding.reason}"

@@ -42,7 +42,7 @@ def run(command: Index) -> int:
         found = written(command.output, found)
     captures = problems = opened = 0
     for item in found:
-        print(_told(item))
+        print(_line(item))
         problems += isinstance(item, Problem)
         if isinstance(item, Capture):
             captures += 1
@@ -58,7 +58,7 @@ def _is_known(video: Video, known: Mapping[str, Video]) -> bool:
     return before is not None and before.stamp == video.stamp
 
 
-def _told(found: Found) -> str:
+def _line(found: Found) -> str:
     if isinstance(found, Capture):
         cameras = ", ".join(found.rig.names)
         return f"{found.capture_id}: {found.num_frames} frames at {found.fps:g} Hz, {cameras}"

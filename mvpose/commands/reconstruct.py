@@ -77,7 +77,7 @@ def run_job(command: Reconstruct, doing: str, by: str) -> int:
         recorded = None if unrecordable else _record(command, summary, anew=anew)
     except (MvposeError, OSError, ValueError, KeyError) as error:  # the work is done, and its exit code is its own
         recorded = f"this run is not recorded in MLflow: {error}"
-    print(told(command, summary, recorded, anew))
+    print(outcome_text(command, summary, recorded, anew))
     return summary.exit_code(command.max_failed_share)
 
 
@@ -109,7 +109,7 @@ def recorded_figures(summary: Summary) -> dict[str, float]:
     return {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
 
 
-def told(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
+def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
     """What came of the job, in lines of which there are no more than a page shows, however long the job was."""
     done = "" if anew else "Nothing to do. "
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""

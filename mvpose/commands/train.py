@@ -15,7 +15,7 @@ from mvpose.storage.output_folder import require_output
 from mvpose.tracking import TrackingConfig
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
-from mvpose.training.metrics_log import Report, told
+from mvpose.training.metrics_log import Report, progress_line
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.training_run import begin_training, finished, run_id_of, train
 
@@ -92,8 +92,8 @@ def _summary(output: str, figures: dict[str, float]) -> str:
 def _teller(total: int, run_id: str, store: TrackingConfig) -> Report:
     """Prints figures and hands them to MLflow."""
 
-    def tell(step: int, figures: dict[str, float]) -> None:
-        print(told(step, total, figures), flush=True)
+    def report_line(step: int, figures: dict[str, float]) -> None:
+        print(progress_line(step, total, figures), flush=True)
         tracking.log_metrics(store, run_id, figures | tracking.system_figures(), step)
 
-    return tell
+    return report_line

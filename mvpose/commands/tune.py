@@ -23,7 +23,7 @@ from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
-from mvpose.training.metrics_log import told
+from mvpose.training.metrics_log import progress_line
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.training_run import finished, train
 from mvpose.training.tuning import SweepConfig, begin_sweep, check_sweep, sweep, training_of
@@ -167,13 +167,13 @@ def _best_model(command: Tune, best: Trial, sweep_id: str) -> str:
         store, run_id = command.tracking, f"{sweep_id}best"
         tracking.start_run(store, "best, anew", flatten(config), parent=sweep_id, run_id=run_id)
 
-        def tell(step: int, figures: dict[str, float]) -> None:
-            print(told(step, total, figures), flush=True)
+        def report_line(step: int, figures: dict[str, float]) -> None:
+            print(progress_line(step, total, figures), flush=True)
             tracking.log_metrics(store, run_id, figures, step)
 
         succeeded = False
         try:
-            train(config, output, tell)
+            train(config, output, report_line)
             succeeded = True
         finally:
             tracking.end_run(store, run_id, succeeded=succeeded)
@@ -200,7 +200,7 @@ class Recorder:
         )
         print(f"{trial.id}  {', '.join(f'{path} {value}' for path, value in trial.settings.items())}", flush=True)
 
-    def told(self, trial: Trial, figures: dict[str, float]) -> None:
+    def on_figures(self, trial: Trial, figures: dict[str, float]) -> None:
         """One point of each curve."""
         tracking.log_metrics(self.store, self._run(trial), figures, trial.step)
         print(f"{trial.id}  step {trial.step}  lowest MPJPE {1000 * trial.error_m:.1f} mm", flush=True)

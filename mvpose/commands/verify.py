@@ -10,7 +10,7 @@ from mvpose.errors import ConfigError
 from mvpose.run.verification import verify_run
 
 SOUND, UNSOUND = 0, 4
-TOLD = 50
+LABELS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,10 @@ def run(command: Verify) -> int:
     if not command.run:
         raise ConfigError("say which run: mvpose verify RUN")
     seen = verify_run(command.run)
-    for finding in seen.findings[:TOLD]:
+    for finding in seen.findings[:LABELS]:
         print(f"{finding.where}: {finding.what}")
-    if len(seen.findings) > TOLD:
-        print(f"... and {len(seen.findings) - TOLD} findings more")
+    if len(seen.findings) > LABELS:
+        print(f"... and {len(seen.findings) - LABELS} findings more")
     for note in seen.notes:
         print(f"note: {note}")
     print(

@@ -85,9 +85,9 @@ def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
 
 def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> dict[str, str]:
     captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary.figures, command.filtered))]
-    told = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
+    counts = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
-    files = write_report(captures, summary.failures, told, output, command.report, title=title)
+    files = write_report(captures, summary.failures, counts, output, command.report, title=title)
     store = command.tracking
     if store.enabled and not is_remote(output) and (known := tracking.output_record(folder.uri)):
         if known.is_elsewhere(store):

@@ -65,18 +65,18 @@ class DetectorNoise:
 
     def to_json(self) -> str:
         """One field a line."""
-        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         lines = (
-            f' "{k}": {json.dumps(v.round(4).tolist() if isinstance(v, np.ndarray) else v)}' for k, v in told.items()
+            f' "{k}": {json.dumps(v.round(4).tolist() if isinstance(v, np.ndarray) else v)}' for k, v in values.items()
         )
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> DetectorNoise:
         """What `to_json` wrote, to its four decimals."""
-        told: dict[str, Any] = json.loads(text)
-        source, parts = told.pop("source"), tuple(told.pop("parts"))
-        return cls(source=source, parts=parts, **{name: np.array(value, np.float64) for name, value in told.items()})
+        values: dict[str, Any] = json.loads(text)
+        source, parts = values.pop("source"), tuple(values.pop("parts"))
+        return cls(source=source, parts=parts, **{name: np.array(value, np.float64) for name, value in values.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +138,12 @@ def draw_detections(
     inside: Bool[np.ndarray, "n J"],
     skeleton: Skeleton,
     rng: np.random.Generator,
-    least_confidence: float = 0.3,
+    min_confidence: float = 0.3,
 ) -> Detections:
     """What the detector would say of n views of a person whose joints are at `pixels` (of any scale).
 
     A joint is missed where the person is, where it is not `inside` the image, where its confidence falls below
-    `least_confidence` (0.3 is what reconstruction asks for), and where the detector has no such joint.
+    `min_confidence` (0.3 is what reconstruction asks for), and where the detector has no such joint.
     """
     measured = np.array([part_of(joint) in noise.parts for joint in skeleton.joints])
     part = np.array([noise.parts.index(part_of(j)) if m else 0 for j, m in zip(skeleton.joints, measured, strict=True)])
@@ -169,8 +169,8 @@ def draw_detections(
 
     share = ((state == SEEN) & inside & measured).sum(axis=1) / max(measured.sum(), 1)
     lost = rng.random(len(aspect)) < noise.lost[person, np.digitize(share, SEEN_BINS)]
-    told = ~lost[:, None] & inside & measured & (confidence >= least_confidence)
-    return Detections(np.where(told[..., None], xy, np.nan), np.where(told, confidence, 0.0))
+    values = ~lost[:, None] & inside & measured & (confidence >= min_confidence)
+    return Detections(np.where(values[..., None], xy, np.nan), np.where(values, confidence, 0.0))
 
 
 def box_side(pixels: Float[np.ndarray, "n J 2"], inside: Bool[np.ndarray, "n J"]) -> Float[np.ndarray, " n"]:

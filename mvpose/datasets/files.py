@@ -24,7 +24,7 @@ class DatasetError(MvposeError):
 
 
 @contextmanager
-def told_with(uri: str) -> Iterator[None]:
+def errors_naming(uri: str) -> Iterator[None]:
     """Errors met inside name the file; what reading a malformed file raises becomes a DatasetError."""
     try:
         yield
@@ -40,20 +40,20 @@ def told_with(uri: str) -> Iterator[None]:
 
 def read_bytes(uri: str) -> bytes:
     """The content of a file; DatasetError where it cannot be read."""
-    with told_with(uri):
+    with errors_naming(uri):
         return locations.read_bytes(uri)
 
 
 def read_text(uri: str) -> str:
     """The content of a UTF-8 file; DatasetError where it cannot be read."""
-    with told_with(uri):
+    with errors_naming(uri):
         return locations.read_text(uri)
 
 
 def read_matlab(uri: str, names: tuple[str, ...]) -> dict[str, Any]:
     """Some variables of a MATLAB file up to version 7.2; DatasetError where it is none or lacks one."""
     content = read_bytes(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         try:
             found = loadmat(io.BytesIO(content), variable_names=names)
         except (MatReadError, NotImplementedError, zlib.error) as error:
@@ -63,13 +63,13 @@ def read_matlab(uri: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 def folders(uri: str) -> list[str]:
     """Names of the folders in a folder, sorted; DatasetError where it cannot be listed."""
-    with told_with(uri):
+    with errors_naming(uri):
         return [locations.name(entry.uri) for entry in locations.inputs(uri) if entry.is_folder]
 
 
 def file_names(uri: str) -> list[str]:
     """Names of the files in a folder, sorted; DatasetError where it cannot be listed."""
-    with told_with(uri):
+    with errors_naming(uri):
         return [locations.name(entry.uri) for entry in locations.inputs(uri) if not entry.is_folder]
 
 
@@ -83,7 +83,7 @@ def array(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, ".
 
 
 # Cameras that hang upright and look down by 45 degrees still have 71 % of their up along the world's.
-LEAST_UPRIGHT = 0.7
+MIN_UPRIGHT = 0.7
 
 
 def to_world(points: Float[np.ndarray, "*n 3"], unit: Unit, up: UpAxis) -> Float[np.ndarray, "*n 3"]:
@@ -95,7 +95,7 @@ def up_of(cameras: tuple[FileCamera, ...]) -> UpAxis:
     """Which axis of the file points up, told from cameras that are mounted upright; DatasetError where none does."""
     mean = -np.mean([camera.rotation[1] for camera in cameras], axis=0)
     axis = int(np.abs(mean).argmax())
-    if np.abs(mean[axis]) < LEAST_UPRIGHT:
+    if np.abs(mean[axis]) < MIN_UPRIGHT:
         raise DatasetError("its cameras do not agree on an axis that points up.")
     axes: tuple[UpAxis, UpAxis, UpAxis] = ("x", "y", "z") if mean[axis] > 0 else ("-x", "-y", "-z")
     return axes[axis]
@@ -103,14 +103,14 @@ def up_of(cameras: tuple[FileCamera, ...]) -> UpAxis:
 
 def read_pickle(uri: str) -> Any:
     """What a pickle holds; DatasetError where it cannot be read or asks for anything but data."""
-    with told_with(uri):
+    with errors_naming(uri):
         return load_plain(io.BytesIO(read_bytes(uri)))
 
 
 def read_npy_dict(uri: str) -> dict[str, Any]:
     """The dict that `numpy.save` pickled into a .npy file; DatasetError as for `read_pickle`."""
     file = io.BytesIO(read_bytes(uri))
-    with told_with(uri):
+    with errors_naming(uri):
         major, _ = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.datasets import human36m_facts as facts
-from mvpose.datasets.files import DatasetError, array, read_pickle, told_with
+from mvpose.datasets.files import DatasetError, array, errors_naming, read_pickle
 from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.storage.locations import exists, join
@@ -43,7 +43,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
     """Samples of one file, capture by capture."""
     uri = join(folder, "annot", f"{shard}.pkl")
     entries = read_pickle(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         if not isinstance(entries, list):
             raise DatasetError("it holds no list of images.")
         entries.sort(key=_order)

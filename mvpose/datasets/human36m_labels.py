@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvpose.datasets import human36m_facts as facts
-from mvpose.datasets.files import DatasetError, array, file_names, read_npy_dict, told_with
+from mvpose.datasets.files import DatasetError, array, errors_naming, file_names, read_npy_dict
 from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import HUMAN36M17, Skeleton
@@ -41,7 +41,7 @@ def shards(folder: str) -> list[str]:
     """The captures that the labels file has."""
     uri = labels_file(folder)
     labels = _labels(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         table = labels["table"]
         pairs = np.unique(np.stack([table["subject_idx"], table["action_idx"]], axis=-1), axis=0)
         return [f"{labels['subject_names'][s]}/{labels['action_names'][a]}" for s, a in pairs.astype(int)]
@@ -52,7 +52,7 @@ def read(folder: str, shard: str, undistorted: bool) -> Iterator[Sample]:
     uri = labels_file(folder)
     labels = _labels(uri)
     subject, _, action_trial = shard.partition("/")
-    with told_with(uri):
+    with errors_naming(uri):
         subject_index = labels["subject_names"].index(subject)
         table = labels["table"]
         mine = (table["subject_idx"] == subject_index) & (

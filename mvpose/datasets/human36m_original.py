@@ -23,7 +23,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mvpose.datasets import human36m_facts as facts
-from mvpose.datasets.files import DatasetError, read_bytes, read_text, told_with
+from mvpose.datasets.files import DatasetError, errors_naming, read_bytes, read_text
 from mvpose.datasets.sample import Labels, Sample, SampleImage, scene_samples
 from mvpose.footage.video.frame_index import frame_index
 from mvpose.geometry.camera import CameraRig
@@ -62,7 +62,7 @@ def read(folder: str, shard: str, stride: int) -> Iterator[Sample]:
     uri = join(folder, "metadata.xml")
     metadata = _metadata(uri)
     number = {name: n for n, name in facts.ACTIONS.items()}[action]
-    with told_with(uri):
+    with errors_naming(uri):
         files = metadata.trials[subject, number, trial]
         rig = _rig(metadata, subject, [c for c in facts.CAMERAS if c not in facts.NO_VIDEO.get(shard, ())])
     poses = _poses_mm(_pose_file(folder, subject, files))
@@ -88,7 +88,7 @@ def _pose_file(folder: str, subject: str, files: str) -> str:
 def _poses_mm(uri: str) -> Float[np.ndarray, "T 32 3"]:
     """All joints of a CDF file, in mm as it has them."""
     content = read_bytes(uri)
-    with told_with(uri), tempfile.NamedTemporaryFile(suffix=".cdf") as file:
+    with errors_naming(uri), tempfile.NamedTemporaryFile(suffix=".cdf") as file:
         if len(content) < _SMALLEST_FLOAT_CDF:
             raise DatasetError("it is empty.")
         file.write(content)
@@ -118,7 +118,7 @@ def _camera(numbers: Float[np.ndarray, "300"], camera: int, subject: int):
 @functools.lru_cache(maxsize=1)
 def _metadata(uri: str) -> Metadata:
     text = read_text(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         try:
             root = ElementTree.fromstring(text)
         except ElementTree.ParseError as error:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 
 from mvpose.datasets import mpi_inf_3dhp_test as test_set
-from mvpose.datasets.files import DatasetError, folders, read_matlab, read_text, told_with
+from mvpose.datasets.files import DatasetError, errors_naming, folders, read_matlab, read_text
 from mvpose.datasets.mpi_inf_3dhp_test import MPI_INF_3DHP17
 from mvpose.datasets.sample import TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.datasets.skeletool_calibration import read_skeletool
@@ -87,7 +87,7 @@ class MpiInf3dhp:
         rig = _rig(join(place, "camera.calibration"), names)
         uri = join(place, "annot.mat")
         pixels, points = _annotations(uri, names)
-        with told_with(uri):
+        with errors_naming(uri):
             xyz = _world(rig, points)
             _check_pixels(rig, xyz, pixels)
         frames = np.arange(0, len(xyz), self.stride)
@@ -110,7 +110,7 @@ class MpiInf3dhp:
 
 def _rig(uri: str, names: tuple[str, ...]) -> CameraRig:
     text = read_text(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         rig = calibrated(read_skeletool(text), None, None).rig
         missing = [name for name in names if name not in rig.names]
         if missing:
@@ -123,7 +123,7 @@ def _annotations(
 ) -> tuple[Float[np.ndarray, "V T 17 2"], Float[np.ndarray, "V T 17 3"]]:
     """Pixels, and points in mm in each camera's axes."""
     found = read_matlab(uri, ("annot2", "annot3"))
-    with told_with(uri):
+    with errors_naming(uri):
         return _by_camera(found["annot2"], names, 2), _by_camera(found["annot3"], names, 3)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvpose.datasets.files import DatasetError, folders, read_bytes, to_world, told_with
+from mvpose.datasets.files import DatasetError, errors_naming, folders, read_bytes, to_world
 from mvpose.datasets.sample import TEST, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FILE_FROM_WORLD
 from mvpose.geometry.camera import CameraRig
@@ -32,7 +32,7 @@ ACTIVITIES = {
 }  # fmt: skip
 JOINTS_OF_17 = (14, 11, 12, 13, 8, 9, 10, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
 """Of the test files, to the order of MPI_INF_3DHP17."""
-FARTHEST_PX = 5.0
+MAX_RESIDUAL_PX = 5.0
 
 MPI_INF_3DHP17 = Skeleton(
     "mpi_inf_3dhp17",
@@ -63,7 +63,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
     place = join(folder, shard)
     uri = join(place, "annot_data.mat")
     content = read_bytes(uri)
-    with told_with(uri), h5py.File(io.BytesIO(content), "r") as file:
+    with errors_naming(uri), h5py.File(io.BytesIO(content), "r") as file:
         pixels, points = _joints(file, "annot2", 2), _joints(file, "annot3", 3)
         valid = np.ravel(np.asarray(dataset(file, "valid_frame"))).astype(bool)
         activity = np.ravel(np.asarray(dataset(file, "activity_annotation"))).astype(int)
@@ -102,7 +102,7 @@ def _rig(points: Float[np.ndarray, "T 17 3"], pixels: Float[np.ndarray, "T 17 2"
         focal.append(f)
         centre.append(c)
         residuals.append(np.median(np.abs(f * ratio + c - pixel)))
-    if not max(residuals) < FARTHEST_PX or min(focal) <= 0:
+    if not max(residuals) < MAX_RESIDUAL_PX or min(focal) <= 0:
         raise DatasetError(f"annot3 does not explain annot2: a pinhole camera is off by {max(residuals):.0f} px.")
     turn = torch.tensor([FILE_FROM_WORLD["-y"]], dtype=torch.float64)
     return CameraRig(

@@ -181,7 +181,11 @@ def _matched(
     mirror, joints = np.array(skeleton.mirror), len(skeleton.joints)
     apart = (np.linalg.norm(truth - truth[mirror], axis=-1) > APART * side) & inside & inside[mirror]
     middle = [
-        min(np.median(np.linalg.norm(told - truth, axis=-1)[inside]) for told in (person, person[mirror])) / side
+        min(
+            np.median(np.linalg.norm(found_joints - truth, axis=-1)[inside])
+            for found_joints in (person, person[mirror])
+        )
+        / side
         for person in found
         if inside.any()
     ]
@@ -190,7 +194,7 @@ def _matched(
         return np.full((joints, 2), np.nan), np.zeros(joints), nothing, nothing
     best = int(np.argmin(middle))
     person, crossed = found[best], found[best][mirror]
-    straight, across = (np.linalg.norm(told - truth, axis=-1) for told in (person, crossed))
+    straight, across = (np.linalg.norm(found_joints - truth, axis=-1) for found_joints in (person, crossed))
     swapped = apart & (across + across[mirror] < straight + straight[mirror])
     # In a person told the wrong way round, pairs too near to tell are so too.
     turned = apart.sum() >= 2 * TURNED_PAIRS and 2 * swapped.sum() > apart.sum()
@@ -206,8 +210,8 @@ def _matched(
 
 def _turned(seen: JudgedJoints) -> Bool[np.ndarray, " n"]:
     """Most of the pairs that tell are swapped."""
-    told, swapped = seen.apart.sum(axis=1), seen.swapped.sum(axis=1)
-    return (told >= TURNED_PAIRS) & (2 * swapped > told)
+    found_joints, swapped = seen.apart.sum(axis=1), seen.swapped.sum(axis=1)
+    return (found_joints >= TURNED_PAIRS) & (2 * swapped > found_joints)
 
 
 def _case(*conditions: Bool[np.ndarray, "n J"]) -> Bool[np.ndarray, "n J"]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mvpose.datasets.files import DatasetError, array, file_names, folders, read_text, to_world, told_with
+from mvpose.datasets.files import DatasetError, array, errors_naming, file_names, folders, read_text, to_world
 from mvpose.datasets.sample import NEITHER, TRAIN, VALIDATION, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import calibrated
 from mvpose.footage.calibration.panoptic_json import read_panoptic
@@ -24,7 +24,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import PANOPTIC19, Skeleton
 from mvpose.storage.locations import exists, is_folder, join
 
-LEAST_SCORE = 0.1
+MIN_SCORE = 0.1
 TRAIN_SEQUENCES = (
     "160422_ultimatum1", "160224_haggling1", "160226_haggling1", "161202_haggling1", "160906_ian1", "160906_ian2",
     "160906_ian3", "160906_band1", "160906_band2", "160906_band3",
@@ -120,7 +120,7 @@ def camera_names(subset: str) -> tuple[str, ...]:
 
 def _rig(uri: str, names: tuple[str, ...]) -> CameraRig:
     text = read_text(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         read = read_panoptic(text)
         known = {camera.name for camera in read.cameras}
         missing = [name for name in names if name not in known]
@@ -143,7 +143,7 @@ def _annotations(place: str) -> list[tuple[int, str]]:
 
 def _bodies(uri: str, frame: int, position: int) -> Labels:
     text = read_text(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         bodies = json.loads(text)["bodies"]
         joints = [array(body["joints19"], (19, 4), f"joints19 of body {body['id']}") for body in bodies]
         found = np.array(joints).reshape(-1, 19, 4)
@@ -152,5 +152,5 @@ def _bodies(uri: str, frame: int, position: int) -> Labels:
             frame=np.full(len(bodies), frame),
             position=np.full(len(bodies), position),
             person=np.array([int(body["id"]) for body in bodies], np.int64),
-            xyz=np.where(found[..., 3:] > LEAST_SCORE, xyz, np.nan),
+            xyz=np.where(found[..., 3:] > MIN_SCORE, xyz, np.nan),
         )

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from mvpose.datasets.files import DatasetError, told_with
+from mvpose.datasets.files import DatasetError, errors_naming
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
@@ -205,7 +205,7 @@ def read_samples(uri: str) -> Iterator[Sample]:
 
 def read_tables(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows of one file, some at a time; DatasetError, with the path, where it is not a table of samples."""
-    with told_with(file), reading(file) as opened:
+    with errors_naming(file), reading(file) as opened:
         parquet = pq.ParquetFile(opened, page_checksum_verification=True)
         table_subject(parquet.schema_arrow)
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):

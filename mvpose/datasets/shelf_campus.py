@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import rq
 
-from mvpose.datasets.files import DatasetError, array, read_matlab, read_text, told_with
+from mvpose.datasets.files import DatasetError, array, errors_naming, read_matlab, read_text
 from mvpose.datasets.sample import NEITHER, TEST, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, Unit, calibrated
 from mvpose.geometry.camera import CameraRig
@@ -113,7 +113,7 @@ class ShelfCampus:
 def _actors(uri: str) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "N 14 3"]]:
     """Frame, person and joints in metres of every pose, by frame, then person."""
     content = read_matlab(uri, ("actor3D",))
-    with told_with(uri):
+    with errors_naming(uri):
         people = [_unpacked(person) for person in _unpacked(content["actor3D"])]
         if len({len(frames) for frames in people}) != 1:
             raise DatasetError("its actor3D is not as many cells of frames as people.")
@@ -149,7 +149,7 @@ def _rig(folder: str, scene: str, facts: _Facts) -> CameraRig:
     uri = join(folder, f"calibration_{scene}.json")
     if exists(uri):
         text = read_text(uri)
-        with told_with(uri):
+        with errors_naming(uri):
             content = json.loads(text)
             cameras = [_json_camera(str(i), content[str(i)], facts.size) for i in range(facts.cameras)]
             return _calibrated(cameras, "mm")
@@ -159,10 +159,10 @@ def _rig(folder: str, scene: str, facts: _Facts) -> CameraRig:
     cameras = []
     for i, uri in enumerate(matrices):
         text = read_text(uri)
-        with told_with(uri):
+        with errors_naming(uri):
             numbers = text.replace(",", " ").split()
             cameras.append(_matrix_camera(str(i), array(numbers, (3, 4), "the matrix"), facts.size))
-    with told_with(join(folder, "Calibration")):
+    with errors_naming(join(folder, "Calibration")):
         return _calibrated(cameras, "m")
 
 

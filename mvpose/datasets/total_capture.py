@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mvpose.datasets.files import DatasetError, array, folders, read_text, to_world, told_with, up_of
+from mvpose.datasets.files import DatasetError, array, errors_naming, folders, read_text, to_world, up_of
 from mvpose.datasets.sample import NEITHER, TEST, TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, UpAxis, calibrated
 from mvpose.footage.video.frame_index import frame_index
@@ -112,7 +112,7 @@ def split_of(subject: str, take: str) -> str:
 @functools.lru_cache(maxsize=1)
 def _calibration(uri: str) -> tuple[CameraRig, UpAxis]:
     text = read_text(uri)
-    with told_with(uri):
+    with errors_naming(uri):
         lines = [line.split() for line in text.splitlines() if line.strip()]
         count, order = (int(v) for v in lines[0])
         if order != 1:
@@ -139,7 +139,7 @@ def _camera(name: str, lines: list[list[str]]) -> FileCamera:
 
 def _joints_inches(uri: str) -> Float[np.ndarray, "T 16 3"]:
     lines = [line.split() for line in read_text(uri).splitlines() if line.strip()]
-    with told_with(uri):
+    with errors_naming(uri):
         names = lines[0]
         missing = [name for name in FILE_NAMES if name not in names]
         if missing:

@@ -14,7 +14,19 @@ from mvpose.errors import ConfigError
 from mvpose.evaluation.judging import METRICS, Judged, judge, velocity_errors
 from mvpose.skeleton import Skeleton
 
-KEYS = ("benchmark", "capture", "frame", "person", "subject", "action", "damaged", "cameras", "views", "unseen", "most")
+KEYS = (
+    "benchmark",
+    "capture",
+    "frame",
+    "person",
+    "subject",
+    "action",
+    "damaged",
+    "cameras",
+    "views",
+    "unseen",
+    "max_views",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +54,7 @@ class Answers:
     """Of the answers."""
     cameras: list[tuple[str, ...]]
     """Used for each sample."""
-    most: Bool[np.ndarray, " N"]
+    max_views: Bool[np.ndarray, " N"]
     """Whether these are the most views that the method was asked to use of the sample."""
     jdr: Float[np.ndarray, " N"]
     """Joint detection rate in the images; NaN where the method tells nothing in 2D."""
@@ -70,7 +82,7 @@ def rows_of(
     if not judged.counted.any():
         raise ConfigError(f"{answers.skeleton.name} and {skeleton.name} have no joint in common that counts.")
     truth = np.stack([s.xyz for s in answers.samples])
-    predicted = judged.told(answers.joints)
+    predicted = judged.selected(answers.joints)
     columns = judge(predicted, truth, judged, centroids)
     track = [(s.capture_id, s.person, c) for s, c in zip(answers.samples, answers.cameras, strict=True)]
     columns["mpjve_m"] = velocity_errors(predicted, truth, track, np.array([s.position for s in answers.samples]))
@@ -94,5 +106,5 @@ def _keys(answers: Answers, judgement: Judgement) -> dict[str, Sequence]:
         "cameras": [list(c) for c in answers.cameras],
         "views": [len(c) for c in answers.cameras],
         "unseen": [judgement.unseen] * len(samples),
-        "most": answers.most.tolist(),
+        "max_views": answers.max_views.tolist(),
     }

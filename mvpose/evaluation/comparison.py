@@ -56,13 +56,13 @@ def _keys(errors: Mapping[str, Cells]) -> list[Key]:
 
 
 def _table(columns: list[tuple[Key, int]], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
-    heads = ["MPJPE, mm", *(f"{_told(key)}, {n} views" for key, n in columns)]
+    heads = ["MPJPE, mm", *(f"{_text(key)}, {n} views" for key, n in columns)]
     return _lines(heads, [[name, *(_cell(name, key, n, errors, found) for key, n in columns)] for name in errors])
 
 
 def _curve(key: Key, counts: list[int], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
     """Numbers of views as rows, methods as columns: ten numbers of views beside each other are read by nobody."""
-    heads = [f"MPJPE, mm: {_told(key)}", *errors]
+    heads = [f"MPJPE, mm: {_text(key)}", *errors]
     return _lines(heads, [[f"{n} views", *(_cell(name, key, n, errors, found) for name in errors)] for n in counts])
 
 
@@ -71,7 +71,7 @@ def _lines(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join([f"| {' | '.join(heads)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def _told(key: Key) -> str:
+def _text(key: Key) -> str:
     benchmark, unseen = key
     return f"{benchmark or 'samples'} ({'un' * unseen}seen)"
 

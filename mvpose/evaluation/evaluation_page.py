@@ -10,7 +10,7 @@ import numpy as np
 
 from mvpose.evaluation.judging import METRICS
 from mvpose.evaluation.subject_errors import Evaluation
-from mvpose.evaluation.summary import by_action, by_views, most_views
+from mvpose.evaluation.summary import at_max_views, by_action, by_views
 from mvpose.evaluation.worst import Worst
 from mvpose.metrics.intervals import Estimate
 from mvpose.report.comparison_sheet import comparison_sheet
@@ -57,7 +57,7 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
     for label, name in (("relative_mm", "mpjpe_relative_m"), ("procrustes_mm", "pa_mpjpe_m")):
         if name in estimates:
             head[label] = 1000 * estimates[name].mean
-    main = most_views(evaluation.rows)
+    main = at_max_views(evaluation.rows)
     captures = evaluation.rows.capture.to_numpy(str)[main]
     counts = {"samples": int(main.sum()), "sequences": len(set(captures.tolist()))}
     parts = [
@@ -112,12 +112,12 @@ def _metric_table(estimates: dict[str, Estimate]) -> str:
     for metric in METRICS:
         cells = [estimates.get(f"{metric}/{part}" if part else metric) for part in parts]
         if any(cells):
-            told = "".join(f"<td class=n>{_told(metric, cell)}</td>" for cell in cells)
-            rows.append(f"<tr><td>{escape(_label(metric))}</td>{told}</tr>")
+            cells_html = "".join(f"<td class=n>{_cell_text(metric, cell)}</td>" for cell in cells)
+            rows.append(f"<tr><td>{escape(_label(metric))}</td>{cells_html}</tr>")
     mean = estimates.get("mpjpe_m/action_mean")
     if mean:
         empty = "<td></td>" * (len(parts) - 1)
-        rows.append(f"<tr><td>MPJPE, mean of actions</td><td class=n>{_told('mpjpe_m', mean)}</td>{empty}</tr>")
+        rows.append(f"<tr><td>MPJPE, mean of actions</td><td class=n>{_cell_text('mpjpe_m', mean)}</td>{empty}</tr>")
     head = "".join(f"<th class=n>{escape(part or 'all')}</th>" for part in parts)
     return f'<div class="wide"><table><tr><th>with the most views</th>{head}</tr>{"".join(rows)}</table></div>'
 
@@ -129,8 +129,8 @@ def _views_table(evaluation: Evaluation) -> str:
         for count, estimate in counts.items():
             rows.append(
                 f"<tr><td>{escape(_series_name(*key))}{', unseen cameras' if key[1] and key[0] else ''}</td>"
-                f"<td class=n>{count}</td><td class=n>{_told('mpjpe_m', estimate)}</td>"
-                f"<td class=n>{_told('found', found[key][count])}</td></tr>"
+                f"<td class=n>{count}</td><td class=n>{_cell_text('mpjpe_m', estimate)}</td>"
+                f"<td class=n>{_cell_text('found', found[key][count])}</td></tr>"
             )
     head = "<tr><th>by number of views</th><th class=n>views</th><th class=n>MPJPE</th><th class=n>found</th></tr>"
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
@@ -140,7 +140,7 @@ def _label(metric: str) -> str:
     return metric.removesuffix("_m").replace("_", " ").upper() if metric != "found" else "joints found"
 
 
-def _told(metric: str, estimate: Estimate | None) -> str:
+def _cell_text(metric: str, estimate: Estimate | None) -> str:
     if estimate is None or not np.isfinite(estimate.mean):
         return "–"
     scale, unit = (1000, "mm") if metric.endswith("_m") else (100, "%")
@@ -150,8 +150,8 @@ def _told(metric: str, estimate: Estimate | None) -> str:
 
 def _worst_section(worst: Sequence[Worst], trouble: str) -> str:
     if trouble or not worst:
-        told = escape(trouble or "No sample has an answer.")
-        return f'<section><h2>Worst samples</h2><p class="note">{told}</p></section>'
+        cells_html = escape(trouble or "No sample has an answer.")
+        return f'<section><h2>Worst samples</h2><p class="note">{cells_html}</p></section>'
     sheet = comparison_sheet([w.drawn for w in worst])
     _, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     note = "Largest MPJPE with the most views. Blue is the truth, orange the prediction, in up to four of the views."

@@ -48,7 +48,7 @@ class Judged:
         roots = [c for c in ((root,), ("left_hip", "right_hip")) if all(name in names for name in c)]
         return Judged(truth, source, counted, tuple(truth.indices(*roots[0])) if roots else ())
 
-    def told(self, joints: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N J 3"]:
+    def selected(self, joints: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N J 3"]:
         """Predictions in the truth's order, NaN for a joint that the prediction's skeleton lacks."""
         return np.where(self.counted[:, None], joints[:, self.source], np.nan)
 
@@ -75,13 +75,13 @@ def judge(
     columns["pa_mpjpe_m"] = torch.where(enough, metrics.pa_mpjpe(p, g, both), torch.nan)
     if judged.root:
         rooted = known[:, list(judged.root)].all(dim=1)
-        told = rooted & both[:, list(judged.root)].all(dim=1)
+        selected = rooted & both[:, list(judged.root)].all(dim=1)
         relative = {"mpjpe_relative_m": metrics.mpjpe_relative, "n_mpjpe_m": metrics.n_mpjpe}
         shares = {"pck": metrics.pck, "npck": metrics.npck, "auc": metrics.auc}
         for name, metric in relative.items():
-            columns[name] = torch.where(told, metric(p, g, judged.root, both), torch.nan)
+            columns[name] = torch.where(selected, metric(p, g, judged.root, both), torch.nan)
         for name, metric in shares.items():
-            share = torch.where(told, metric(p, g, judged.root, both) * found, 0.0)
+            share = torch.where(selected, metric(p, g, judged.root, both) * found, 0.0)
             columns[name] = torch.where(rooted, share, torch.nan)
         if centroids is not None:
             whole = both.all(dim=1)
@@ -90,8 +90,8 @@ def judge(
             )
             columns["pss"] = torch.where(whole, score, torch.nan)
     columns["pcp"] = pcp(p, g, judged.skeleton.bone_indices, known)
-    told_columns = {name: column.numpy() for name, column in columns.items()}
-    return told_columns | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
+    column_arrays = {name: column.numpy() for name, column in columns.items()}
+    return column_arrays | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
 
 
 def velocity_errors(

@@ -64,7 +64,7 @@ class _Collected:
 
     samples: list[Sample] = field(default_factory=list)
     cameras: list[tuple[str, ...]] = field(default_factory=list)
-    most: list[bool] = field(default_factory=list)
+    max_views: list[bool] = field(default_factory=list)
     joints: list[np.ndarray] = field(default_factory=list)
     jdr: list[np.ndarray] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class _ViewRequest:
     sample: Sample
     arrays: dict[str, np.ndarray]
     cameras: tuple[str, ...]
-    most: bool
+    max_views: bool
 
 
 def network_answers(
@@ -98,7 +98,7 @@ def network_answers(
             _ask(model, questions, config, collected[count])
     skeleton = SKELETONS[model.config.skeleton]
     return [
-        Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.most), np.concatenate(c.jdr))
+        Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.max_views), np.concatenate(c.jdr))
         for _, c in sorted(collected.items(), reverse=True)
     ]
 
@@ -140,7 +140,7 @@ def _ask(model: SavedModel, questions: list[_ViewRequest], config: NetworkConfig
     points: Float[np.ndarray, "B V J 2"] = answer.joints_2d.float().cpu().numpy()
     into.samples += [q.sample for q in questions]
     into.cameras += [q.cameras for q in questions]
-    into.most += [q.most for q in questions]
+    into.max_views += [q.max_views for q in questions]
     into.joints.append(joints)
     into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.config.size))
 

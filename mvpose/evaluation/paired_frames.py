@@ -12,7 +12,7 @@ from mvpose.records import Capture, Video
 
 SAME_RATE = 0.005
 """Rates that differ by less are one: 29.97 and 30 Hz are written for each other, and nobody resamples between them."""
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ def paired_frames(capture: Capture, samples: Sequence[Sample]) -> PairedFrames:
     share = 1 - outside / max(1, len(partners) - between)
     offset = samples[0].frame - exact[0] / ratio  # the truth's number of the run's frame 0
     last = offset + (capture.num_frames - 1) / ratio
-    told = (
+    message = (
         f"{capture.capture_id}: the truth is of frames {min(partners)} to {max(partners)}, and the run's "
         f"{capture.num_frames} frames are {round(offset)} to {round(last)} of those"
     )
-    if between == len(partners) or share < LEAST_OVERLAP:
+    if between == len(partners) or share < MIN_OVERLAP:
         raise ConfigError(
-            f"{told}, so that {share * (between < len(partners)):.1%} of the truth could be judged. Are both of one "
+            f"{message}, so that {share * (between < len(partners)):.1%} of the truth could be judged. Are both of one "
             "recording? If this footage begins later, say so by first_frame in its capture.toml, and run again."
         )
-    notes = [f"{told}: {share:.1%} of the truth is in the run, the rest counts as not found"] if outside else []
+    notes = [f"{message}: {share:.1%} of the truth is in the run, the rest counts as not found"] if outside else []
     notes += [f"{capture.capture_id}: {between} frames of the truth are between frames of the run: left out"] * (
         between > 0
     )

@@ -61,7 +61,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
         joints=np.concatenate(joints),
         skeleton=skeletons[0],
         cameras=[_cameras(plans[s.capture_id]) for s in flat],
-        most=np.ones(len(flat), bool),
+        max_views=np.ones(len(flat), bool),
         jdr=np.full(len(flat), np.nan),
         notes=tuple(notes),
     )

@@ -92,7 +92,7 @@ def evaluate(
         skeleton=skeleton,
     )
     predicted = [
-        Judged.between(a.skeleton, skeleton, j.joints, j.root).told(a.joints).astype(np.float32) for a, j in parts
+        Judged.between(a.skeleton, skeleton, j.joints, j.root).selected(a.joints).astype(np.float32) for a, j in parts
     ]
     notes = tuple(note for answers, _ in parts for note in answers.notes)
     return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted), notes)

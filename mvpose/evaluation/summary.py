@@ -45,7 +45,7 @@ def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
     for part, chosen in _parts(rows):
         estimates = mean_estimates(values[chosen], capture[chosen].tolist())
         found |= {f"{m}/{part}" if part else m: e for m, e in zip(METRICS, estimates, strict=True)}
-    main = most_views(rows)
+    main = at_max_views(rows)
     for metric in ("mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"):
         found[f"{metric}/action_mean"] = group_mean_estimate(
             values[main, METRICS.index(metric)], capture[main].tolist(), _texts(rows, "action")[main].tolist()
@@ -66,8 +66,8 @@ def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estim
         "model_sha256": subject.model_sha256,
         "protocol": subject.protocol,
         "skeleton": subject.skeleton.name,
-        "samples": int(most_views(rows).sum()),
-        "sequences": len(set(_texts(rows, "capture")[most_views(rows)].tolist())),
+        "samples": int(at_max_views(rows).sum()),
+        "sequences": len(set(_texts(rows, "capture")[at_max_views(rows)].tolist())),
         "metrics": {name: e.mean for name, e in estimates.items()},
         "intervals": {name: [e.low, e.high] for name, e in estimates.items() if math.isfinite(e.low)},
     }
@@ -92,15 +92,15 @@ def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[str, boo
 
 def by_action(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[str, Estimate]:
     """A figure of each action, by the most views."""
-    main, actions = most_views(rows), _texts(rows, "action")
+    main, actions = at_max_views(rows), _texts(rows, "action")
     values, capture = rows[[metric]].to_numpy(np.float64), _texts(rows, "capture")
     chosen = {action: main & (actions == action) for action in sorted(set(actions[main].tolist()))}
     return {action: mean_estimates(values[part], capture[part].tolist())[0] for action, part in chosen.items()}
 
 
-def most_views(rows: pd.DataFrame) -> Bool[np.ndarray, " n"]:
+def at_max_views(rows: pd.DataFrame) -> Bool[np.ndarray, " n"]:
     """The rows that plain figures are told of."""
-    return rows.most.to_numpy(bool)
+    return rows.max_views.to_numpy(bool)
 
 
 def _texts(rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -109,7 +109,7 @@ def _texts(rows: pd.DataFrame, column: str) -> np.ndarray:
 
 def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
     """Parts of the rows by name, none of them empty."""
-    main, damaged, unseen = (rows[name].to_numpy(bool) for name in ("most", "damaged", "unseen"))
+    main, damaged, unseen = (rows[name].to_numpy(bool) for name in ("max_views", "damaged", "unseen"))
     views = rows["views"].to_numpy(np.int64)
     named = {"": main, "seen": main & ~unseen, "unseen": main & unseen}
     if (main & damaged).any():

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mvpose.datasets.crops import CropConfig, cropped_samples
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.subject_errors import Evaluation, TruthTable
-from mvpose.evaluation.summary import most_views
+from mvpose.evaluation.summary import at_max_views
 from mvpose.report.comparison_sheet import Drawn
 from mvpose.training.batches import CropView, projected, sample_arrays
 
@@ -33,7 +33,7 @@ def worst_samples(evaluation: Evaluation, tables: Sequence[TruthTable], count: i
     VideoError, DatasetError or OSError where images cannot be read again.
     """
     rows = evaluation.rows
-    errors = np.where(most_views(rows), rows.mpjpe_m.to_numpy(np.float64), np.nan)
+    errors = np.where(at_max_views(rows), rows.mpjpe_m.to_numpy(np.float64), np.nan)
     order = [int(i) for i in np.argsort(-errors, kind="stable") if np.isfinite(errors[i])][:count]
     wanted = {(rows.benchmark[i], rows.capture[i], int(rows.frame[i]), int(rows.person[i])): i for i in order}
     found: dict[int, Worst] = {}

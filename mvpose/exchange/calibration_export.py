@@ -32,14 +32,14 @@ _YAML_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 def pose2sim_toml(rig: CameraRig) -> str:
     """Pose2Sim's `Calib.toml`: a table a camera, by its name."""
-    coefficients = _coefficients(rig, "Pose2Sim", most=12, fisheye=True)
+    coefficients = _coefficients(rig, "Pose2Sim", maximum=12, fisheye=True)
     tables = [_toml_table(rig, view, rig.names[view], coefficients[view]) for view in range(len(rig))]
     return "\n".join([*tables, "[metadata]", "adjusted = false", "error = 0.0", ""])
 
 
 def anipose_toml(rig: CameraRig) -> str:
     """Anipose's `calibration.toml`: tables `cam_0` ..., numbered wide enough that sorting by name keeps the order."""
-    coefficients = _coefficients(rig, "Anipose", most=5, fisheye=True)
+    coefficients = _coefficients(rig, "Anipose", maximum=5, fisheye=True)
     width = len(str(len(rig) - 1))
     tables = [_toml_table(rig, v, f"cam_{v:0{width}d}", coefficients[v]) for v in range(len(rig))]
     return "\n".join([*tables, "[metadata]", "adjusted = false", "error = 0.0", ""])
@@ -47,7 +47,7 @@ def anipose_toml(rig: CameraRig) -> str:
 
 def easymocap_yaml(rig: CameraRig) -> tuple[str, str]:
     """EasyMocap's `intri.yml` and `extri.yml`."""
-    lenses = _coefficients(rig, "EasyMocap", most=5, fisheye=False)
+    lenses = _coefficients(rig, "EasyMocap", maximum=5, fisheye=False)
     _check_yaml_names(rig)
     intri, extri = _yaml(rig), _yaml(rig)
     for view, lens in enumerate(lenses):
@@ -58,7 +58,7 @@ def easymocap_yaml(rig: CameraRig) -> tuple[str, str]:
 
 def opencv_yaml(rig: CameraRig) -> str:
     """One OpenCV FileStorage with the keys of EasyMocap's two."""
-    lenses = _coefficients(rig, "OpenCV YAML", most=12, fisheye=False)
+    lenses = _coefficients(rig, "OpenCV YAML", maximum=12, fisheye=False)
     _check_yaml_names(rig)
     file = _yaml(rig)
     for view, lens in enumerate(lenses):
@@ -69,7 +69,7 @@ def opencv_yaml(rig: CameraRig) -> str:
 
 def panoptic_json(rig: CameraRig) -> str:
     """CMU Panoptic's `calibration_<sequence>.json`; all cameras as of type hd."""
-    lenses = _coefficients(rig, "Panoptic JSON", most=5, fisheye=False)
+    lenses = _coefficients(rig, "Panoptic JSON", maximum=5, fisheye=False)
     rotations, translations = _poses(rig)
     cameras = [
         {
@@ -88,7 +88,7 @@ def panoptic_json(rig: CameraRig) -> str:
     return json.dumps({"calibDataSource": "mvpose", "cameras": cameras}, indent=1)
 
 
-def _coefficients(rig: CameraRig, to: str, *, most: int, fisheye: bool) -> list[list[float]]:
+def _coefficients(rig: CameraRig, to: str, *, maximum: int, fisheye: bool) -> list[list[float]]:
     """Of each lens as many as are needed of 5, 8 or 12 (4 for a fisheye); CalibrationError for what does not fit."""
     rows = []
     for name, model, row in zip(rig.names, rig.lens.models, rig.lens.coefficients.tolist(), strict=True):
@@ -99,9 +99,9 @@ def _coefficients(rig: CameraRig, to: str, *, most: int, fisheye: bool) -> list[
             kind = "fisheye" if model == LensModel.KANNALA_BRANDT else "Human3.6M"
             raise CalibrationError(f"camera {name} has a {kind} lens, which {to} cannot hold: use another format.")
         needed = next(count for count in (5, 8, 12) if not any(row[count:]))
-        if needed > most:
+        if needed > maximum:
             raise CalibrationError(
-                f"camera {name} has {needed} distortion coefficients, and {to} holds {most}: use another format."
+                f"camera {name} has {needed} distortion coefficients, and {to} holds {maximum}: use another format."
             )
         rows.append(row[:needed])
     return rows

@@ -102,5 +102,5 @@ def _telling_numbers(names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     rows = [tuple(int(n) for n in re.findall(r"\d{1,18}", name)) for name in names]
     if len(names) > 1 and len({len(row) for row in rows}) == 1:
         telling = [len(set(column)) > 1 for column in zip(*rows, strict=True)]
-        rows = [tuple(n for n, tells in zip(row, telling, strict=True) if tells) for row in rows]
+        rows = [tuple(n for n, distinguishes in zip(row, telling, strict=True) if distinguishes) for row in rows]
     return dict(zip(names, rows, strict=True))

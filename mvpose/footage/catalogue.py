@@ -180,15 +180,15 @@ def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:
     """Notes on rates; errors where they are too different to pair frames, or where a view has no frame."""
     notes = []
     rates = [video.fps for video in videos]
-    told = ", ".join(f"{video.camera} {video.fps:g}" for video in videos)
+    rates_text = ", ".join(f"{video.camera} {video.fps:g}" for video in videos)
     varying = any(video.clock and video.clock.kind is ClockKind.VARYING for video in videos)
     if max(rates) - min(rates) > FPS_TOLERANCE * max(rates) and not varying:
         raise ConfigError(
-            f"the videos have different frame rates ({told}), so that they cannot be paired frame by frame. Convert "
-            f"them to one rate, or set `fps` in a {CAPTURE_TOML} if their headers are wrong."
+            f"the videos have different frame rates ({rates_text}) and cannot be paired frame by frame. Convert them "
+            f"to one rate, or set `fps` in a {CAPTURE_TOML} if their headers are wrong."
         )
     if len(set(rates)) > 1 and not varying:
-        notes.append(f"frame rates differ a little ({told}); that of {videos[0].camera} is used for all")
+        notes.append(f"frame rates differ a little ({rates_text}); that of {videos[0].camera} is used for all")
     short = ", ".join(f"{v.camera} ({v.num_frames})" for v in videos if v.num_frames <= v.first_frame)
     if short:
         raise VideoTooShortError(f"no frame is left after `first_frame` in {short}.")

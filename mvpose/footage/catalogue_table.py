@@ -194,8 +194,8 @@ def _found(uri: str, table: pa.Table) -> Iterator[Found]:
         captures = list(captures_of(table.filter(table["camera"].is_valid())))
         yield from (replace(capture, capture_id=inside(capture.capture_id, uri)) for capture in captures)
         for row in about_none:
-            told = row["detail"]
-            yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told
+            note = row["detail"]
+            yield Problem(row["capture"], FailureReason(row["reason"]), note) if row["reason"] else note
     except (ValueError, TypeError) as error:
         raise _damaged(uri, str(error)) from error
 
@@ -243,8 +243,8 @@ def catalogue_rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
     identities = iter(list(pool.map(footage_identity, [v for c in captures for v in c.videos])))
     for item in some:
         if isinstance(item, Capture):
-            told = replace(item, videos=tuple(replace(v, stamp=next(identities)) for v in item.videos))
-            tables.append(capture_rows(told))
+            identified = replace(item, videos=tuple(replace(v, stamp=next(identities)) for v in item.videos))
+            tables.append(capture_rows(identified))
         elif isinstance(item, Problem):
             others.append({"capture": item.capture_id, "reason": str(item.reason), "detail": item.detail})
         else:

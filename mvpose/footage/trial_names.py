@@ -255,13 +255,13 @@ def _two_ways(one: Reading, other: Reading) -> CalibrationError:
     """The error for two readings, by the first name that they read in two ways."""
     said = [{n: (place.camera, place.trial) for n, place in reading.items()} for reading in (one, other)]
     name = next(n for n in {**one, **other} if said[0].get(n) != said[1].get(n))
-    told = [
+    readings_text = [
         f"camera {r[name].camera} of trial {_plain(r[name].trial) or '(none)'}" if name in r else "no camera's"
         for r in (one, other)
     ]
     return CalibrationError(
-        f"the names of the videos can be read in two ways: {name} is {told[0]}, or {told[1]}. Put `cam` before the "
-        "camera in the names (trial1-cam2), or the videos of each trial in a folder of its own."
+        f"the names of the videos can be read in two ways: {name} is {readings_text[0]}, or {readings_text[1]}. "
+        "Put `cam` before the camera in the names (trial1-cam2), or the videos of each trial in a folder of its own."
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mvpose.geometry.conditioning import adjugate
 
 # In units of the rig: a solution further away than a million rigs is a direction, not a point.
-FARTHEST = 1e6
+MAX_DISTANCE = 1e6
 
 
 class DltMethod(StrEnum):
@@ -43,7 +43,7 @@ def design_rows(
 
 
 def determined(
-    rows: Float[Tensor, "*batch W 4"], weights: Float[Tensor, "*batch V"], least_precision: float
+    rows: Float[Tensor, "*batch W 4"], weights: Float[Tensor, "*batch V"], min_precision: float
 ) -> Bool[Tensor, "*batch"]:
     """Whether two views or more see the point under a sufficient angle.
 
@@ -54,7 +54,7 @@ def determined(
     cofactors, determinant = adjugate(normals.transpose(-1, -2) @ normals)
     total = cofactors.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
     unit = weights.detach().amax(dim=-1) ** 2
-    enough = determinant > least_precision * unit * total
+    enough = determinant > min_precision * unit * total
     return enough & ((weights > 0).sum(dim=-1) >= 2) & rows.detach().isfinite().all(dim=-1).all(dim=-1)
 
 
@@ -76,7 +76,7 @@ def solve(
         x = torch.linalg.eigh(rows.transpose(-1, -2) @ rows).eigenvectors[..., 0]
     else:
         x = _shifted_iterations(rows, start, iterations, shift)
-    finite = ok & (x.detach()[..., 3].abs() * FARTHEST > x.detach()[..., :3].norm(dim=-1))
+    finite = ok & (x.detach()[..., 3].abs() * MAX_DISTANCE > x.detach()[..., :3].norm(dim=-1))
     w = torch.where(finite, x[..., 3], torch.ones_like(x[..., 3]))
     return x[..., :3] / w[..., None], finite
 

@@ -82,21 +82,21 @@ def fundamental_by_consensus(
     generator = torch.Generator().manual_seed(seed)
     samples = torch.rand(hypotheses, len(left), generator=generator).topk(SAMPLE, dim=-1).indices.to(left.device)
     candidates = fundamental_by_eight_points(left[samples], right[samples])
-    best, least = candidates[0], torch.inf
+    best, minimum = candidates[0], torch.inf
     for part in candidates.split(64):
         errors = sampson_errors(left, right, part[:, None])
         costs = errors.clamp_max(threshold_px).square().sum(dim=-1)
-        if costs.min() < least:
-            least, best = float(costs.min()), part[costs.argmin()]
+        if costs.min() < minimum:
+            minimum, best = float(costs.min()), part[costs.argmin()]
     for _ in range(rounds):
         inliers = sampson_errors(left, right, best) <= threshold_px
         if int(inliers.sum()) < SAMPLE:
             break
         refit = fundamental_by_eight_points(left, right, inliers.to(left))
         cost = float(sampson_errors(left, right, refit).clamp_max(threshold_px).square().sum())
-        if cost >= least:
+        if cost >= minimum:
             break
-        least, best = cost, refit
+        minimum, best = cost, refit
     return FundamentalFit(best, sampson_errors(left, right, best) <= threshold_px)
 
 

@@ -13,7 +13,7 @@ from mvpose.geometry.triangulation import checked_weights, reprojection_errors
 
 # In rigs: 0.05 mm for cameras 5 m from their middle.
 STEP_OF_CONVERGED = 1e-5
-FIRST_DAMPING, LEAST_DAMPING, LARGEST_DAMPING = 1e-3, 1e-9, 1e9
+FIRST_DAMPING, MIN_DAMPING, LARGEST_DAMPING = 1e-3, 1e-9, 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def refine(
         jacobian = torch.where(better[..., None, None, None], jacobian_there, jacobian)
         cost = torch.where(better, lower, cost)
         last = torch.where(movable, step.norm(dim=-1), last)
-        damping = torch.where(better, damping / 10, damping * 10).clamp(LEAST_DAMPING, LARGEST_DAMPING)
+        damping = torch.where(better, damping / 10, damping * 10).clamp(MIN_DAMPING, LARGEST_DAMPING)
     world = torch.where(movable[..., None], conditioned.to_world(x), points_world.to(pixels.dtype))
     residuals = reprojection_errors(world, pixels, projections)
     residuals = torch.where(seen, residuals, torch.full_like(residuals, torch.inf))

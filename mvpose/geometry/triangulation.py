@@ -79,15 +79,15 @@ def triangulate(
     engine = chosen_engine(points, projections, method) if engine is None else engine
     conditioned = Conditioned.of(projections, points.dtype)
     start = None if start is None else conditioned.from_world(start.detach().to(points.dtype))
-    least = 1.0 - math.cos(min_angle)
+    minimum = 1.0 - math.cos(min_angle)
     if engine == Kernel.FUSED:
         if method not in FUSED_METHODS or projections.requires_grad:
             raise ValueError(f"the fused kernels solve {[*FUSED_METHODS]} with constant projections; not {method} here")
-        solver = fused.Solver(method == DltMethod.SII, iterations, shift, least)
+        solver = fused.Solver(method == DltMethod.SII, iterations, shift, minimum)
         return Triangulation(*fused.triangulate(points, conditioned, weights, start, solver))
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.clamp_min(0.0)
     rows = design_rows(points, weights, conditioned.projections)
-    x, ok = solve(rows, determined(rows, weights, least), method, start, iterations, shift)
+    x, ok = solve(rows, determined(rows, weights, minimum), method, start, iterations, shift)
     valid = ok & _before_the_cameras(x, weights, conditioned.projections)
     world = conditioned.to_world(x)
     return Triangulation(torch.where(valid[..., None], world, torch.zeros_like(world)), valid)

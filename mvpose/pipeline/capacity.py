@@ -29,15 +29,15 @@ class Need:
         """How many workers one node has room for."""
         if any(node.labels.get(key) != value for key, value in self.labels.items()):
             return 0
-        asked = {name: amount for name, amount in self.resources.items() if amount > 0}
-        return min(math.floor(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items())
+        requested = {name: amount for name, amount in self.resources.items() if amount > 0}
+        return min(math.floor(node.resources.get(name, 0.0) / amount + 1e-9) for name, amount in requested.items())
 
     def __str__(self) -> str:
-        asked = [f"{amount:g} {name}" for name, amount in self.resources.items() if amount > 0]
-        return ", ".join(asked + [f"label {key}={value}" for key, value in self.labels.items()])
+        requested = [f"{amount:g} {name}" for name, amount in self.resources.items() if amount > 0]
+        return ", ".join(requested + [f"label {key}={value}" for key, value in self.labels.items()])
 
 
-def pool_limits(nodes: Sequence[ClusterNode], need: Need, least: int | None, most: int | None) -> tuple[int, int]:
+def pool_limits(nodes: Sequence[ClusterNode], need: Need, minimum: int | None, maximum: int | None) -> tuple[int, int]:
     """Least and largest size of a pool; ConfigError if the cluster cannot give it, or would be left without a CPU.
 
     Without `least` the size is fixed: `most`, or all that there is room for. With it only `least` has to fit now (none
@@ -47,29 +47,30 @@ def pool_limits(nodes: Sequence[ClusterNode], need: Need, least: int | None, mos
     cpus = sum(node.resources.get("CPU", 0.0) for node in nodes)
     room = sum(need.fits(node) for node in nodes)
     beside_one_cpu = min(room, math.floor((cpus - 1) / need.resources["CPU"] + 1e-9))
-    asked = most if least is None else least
-    if room == 0 and asked != 0:
+    requested = maximum if minimum is None else minimum
+    if room == 0 and requested != 0:
         raise ConfigError(
-            f"no node of the cluster has room for a worker, which needs {need}; there are {_told(nodes)}."
+            f"no node of the cluster has room for a worker, which needs {need}; there are {_text(nodes)}."
         )
-    if asked is None:
-        asked = max(1, beside_one_cpu)
-    if asked > max(beside_one_cpu, 0):
+    if requested is None:
+        requested = max(1, beside_one_cpu)
+    if requested > max(beside_one_cpu, 0):
         raise ConfigError(
-            f"{asked} workers of {need} need room for all of them and one CPU beside, and the cluster has room for "
-            f"{max(beside_one_cpu, 0)} ({_told(nodes)}): use fewer workers, or add nodes."
+            f"{requested} workers of {need} need room for all of them and one CPU beside, and the cluster has room for "
+            f"{max(beside_one_cpu, 0)} ({_text(nodes)}): use fewer workers, or add nodes."
         )
-    if least is None or most is None:
-        return asked, asked
-    if most > beside_one_cpu and cpus - room * need.resources["CPU"] < 1:
+    if minimum is None or maximum is None:
+        return requested, requested
+    if maximum > beside_one_cpu and cpus - room * need.resources["CPU"] < 1:
         raise ConfigError(
-            f"a pool that grows to {most} workers of {need} would take every CPU of this cluster ({_told(nodes)}), and "
-            "Ray needs one beside it: keep workers off one node by model_nodes, model_resources, GPUs or CPUs a worker."
+            f"a pool that grows to {maximum} workers of {need} would take every CPU of this cluster ({_text(nodes)}), "
+            "and Ray needs one beside it: keep workers off one node by model_nodes, model_resources, or more "
+            "GPUs or CPUs per worker."
         )
-    return max(1, least), most
+    return max(1, minimum), maximum
 
 
-def _told(nodes: Sequence[ClusterNode]) -> str:
+def _text(nodes: Sequence[ClusterNode]) -> str:
     """The nodes in words, equal ones counted."""
     words = [
         " ".join([*(f"{node.resources[r]:g} {r}" for r in sorted(node.resources)), *_labels(node)]) for node in nodes

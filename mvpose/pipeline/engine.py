@@ -156,8 +156,8 @@ class Engine:
             return _plain_loop(spec, tasks)
         self.start()
         need = self.config.need(with_model=spec.keeps_weights)
-        least, most = self.pool_limits(need)
-        limits = min(least, len(tasks)), min(most, len(tasks))
+        minimum, maximum = self.pool_limits(need)
+        limits = min(minimum, len(tasks)), min(maximum, len(tasks))
         receipts = _ray_data(replace(spec, replaceable=True), task_rows(tasks), need, limits)
         return counted(receipts, spec.kind, len(tasks), limits[1], later)
 
@@ -272,19 +272,19 @@ def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, in
     together = 1 if spec.keeps_weights else tasks_together(rows.num_rows, limits[1])
     dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=together)
     amounts = dict(need.resources)
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "batch_size": together,
         "num_cpus": amounts.pop("CPU"),
         "label_selector": dict(need.labels) or None,
     }
     if spec.keeps_weights:
-        least, most = limits
+        minimum, maximum = limits
         # Of its own accord Ray hands a worker clips ahead, and they wait behind one that is slow while others are idle.
-        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=1)
-        asked |= {"num_gpus": amounts.pop("GPU"), "resources": amounts or None}
-        receipts = dataset.map_batches(ClipWorker, fn_constructor_args=(spec,), compute=pool, **asked)
+        pool = ray.data.ActorPoolStrategy(min_size=minimum, max_size=maximum, max_tasks_in_flight_per_actor=1)
+        requested |= {"num_gpus": amounts.pop("GPU"), "resources": amounts or None}
+        receipts = dataset.map_batches(ClipWorker, fn_constructor_args=(spec,), compute=pool, **requested)
     else:
         pool = ray.data.TaskPoolStrategy(size=limits[1])
         run: Any = partial(run_batch, spec)
-        receipts = dataset.map_batches(run, compute=pool, **asked)
+        receipts = dataset.map_batches(run, compute=pool, **requested)
     yield from receipts.iter_rows()

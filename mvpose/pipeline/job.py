@@ -81,7 +81,7 @@ class ReconstructJob:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
-LEAST_TIMEOUT_S = 600.0
+MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
 """25 times what the default detector takes on one core (10 camera-frames a second on 1080p, measured)."""
 
@@ -193,11 +193,11 @@ def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, flo
     for wave in waves(open_work.captures(work.planned.tasks()), job.engine.wave_clips):
         for spec in stages:
             started = time.perf_counter()
-            told, tasks = progress[spec.kind], [t for capture in wave for t in capture.tasks(Kind(spec.kind))]
+            shown, tasks = progress[spec.kind], [t for capture in wave for t in capture.tasks(Kind(spec.kind))]
             todo = uncommitted(ClipStore(job.output, spec.kind), tasks)
-            told.without(len(tasks) - len(todo), _frames(tasks) - _frames(todo))
-            later = told.clips - told.clips_done - len(todo)
-            for _ in told.told(engine.run(spec, todo, later=later), len(todo)):
+            shown.without(len(tasks) - len(todo), _frames(tasks) - _frames(todo))
+            later = shown.clips - shown.clips_done - len(todo)
+            for _ in shown.counted(engine.run(spec, todo, later=later), len(todo)):
                 pass
             seconds[spec.kind] += time.perf_counter() - started
     return seconds
@@ -208,7 +208,7 @@ def _frames(tasks: Sequence[Task]) -> int:
 
 
 def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
-    return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
+    return job.engine.clip_timeout_s or MIN_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
 def _cameras_of(source: PlanSource, task: Task) -> int:
@@ -218,7 +218,7 @@ def _cameras_of(source: PlanSource, task: Task) -> int:
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     """How workers make each stage, in order."""
     invocation = uuid.uuid4().hex[:12]
-    timeout_s = _clip_timeout_s(job, work.planned.most_cameras)
+    timeout_s = _clip_timeout_s(job, work.planned.max_cameras)
     source = PlanSource(job.output, work.settings.plan_digest)
     for kind, make, arguments in _makers(job, source, work.model):
         yield StageSpec(

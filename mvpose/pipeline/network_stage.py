@@ -75,7 +75,7 @@ class NetworkStage(DetectStage):
         places = _same_people(seen, rig, self.config)
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
-            (t, _asked(chunk, seen, t, member, rig, self.model.config))
+            (t, _request(chunk, seen, t, member, rig, self.model.config))
             for t, members in enumerate(places)
             for member in members
             if (member >= 0).sum() >= 2
@@ -109,7 +109,7 @@ def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
     return associate(observed, rig.projections, config.match_distance_m, threshold).places.numpy()
 
 
-def _asked(
+def _request(
     chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
 ) -> _Question:
     (width, height), views = method.size, len(rig)

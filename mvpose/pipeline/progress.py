@@ -30,7 +30,7 @@ class Progress:
         self.clips -= clips
         self.frames -= frames
 
-    def told(self, receipts: Iterable[dict[str, Any]], clips: int) -> Iterator[dict[str, Any]]:
+    def counted(self, receipts: Iterable[dict[str, Any]], clips: int) -> Iterator[dict[str, Any]]:
         """Pass the receipts of a part of so many clips on, telling clips, failures, frames a second and time left."""
         started = last = time.monotonic()
         live, end_of_part = sys.stderr.isatty(), self.clips_done + clips

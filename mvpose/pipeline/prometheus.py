@@ -54,25 +54,25 @@ def counted(
 
     Ray is running.
     """
-    told = {figure: _of_ray(figure) for figure in FIGURES}
+    gauges = {figure: _of_ray(figure) for figure in FIGURES}
     here = {"stage": stage}
-    told[WORKERS].set(workers, here)
-    told[QUEUE].set(clips + later, here)
+    gauges[WORKERS].set(workers, here)
+    gauges[QUEUE].set(clips + later, here)
     try:
         for done, receipt in enumerate(receipts, start=1):
-            told[QUEUE].set(clips - done + later, here)
-            told[CLIP_SECONDS].observe(float(receipt["wall"]), here)
+            gauges[QUEUE].set(clips - done + later, here)
+            gauges[CLIP_SECONDS].observe(float(receipt["wall"]), here)
             counts = [(FRAMES, receipt["frames"], here), (RETRIED, receipt["attempts"] - 1, here)]
             counts += [(STEPS, s, here | {"step": step}) for step, s in json.loads(receipt["seconds"]).items()]
             reason = str(receipt["reason"])
             counts.append((FAILED, 1, here | {"reason": reason}) if reason else (DONE, 1, here))
             for figure, count, tags in counts:
                 if count > 0:
-                    told[figure].inc(float(count), tags)
+                    gauges[figure].inc(float(count), tags)
             yield receipt
     finally:
-        told[QUEUE].set(later, here)
-        told[WORKERS].set(0, here)
+        gauges[QUEUE].set(later, here)
+        gauges[WORKERS].set(0, here)
 
 
 def _of_ray(figure: Figure) -> Any:

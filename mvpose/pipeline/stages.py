@@ -216,8 +216,8 @@ def _stature_m(poses: Poses3D) -> float:
 def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:
     """What a detector found, by view and frame, as arrays with as many places as the fullest frame needs."""
     num_views, num_frames = len(people), len(people[0])
-    most = max((len(found.score) for view in people for found in view), default=0)
-    shape = (num_views, num_frames, most)
+    maximum = max((len(found.score) for view in people for found in view), default=0)
+    shape = (num_views, num_frames, maximum)
     keypoints = Keypoints2D(
         xy=np.full((*shape, len(skeleton.joints), 2), np.nan, np.float32),
         confidence=np.zeros((*shape, len(skeleton.joints)), np.float32),

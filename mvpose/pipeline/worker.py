@@ -22,7 +22,7 @@ from mvpose.run.store import ClipStore, Commit, TableFile
 CLIPS_TO_KNOW = 3
 SLOWER = 10.0
 """A clip of four people takes four times as long as one of an empty room (default detector)."""
-LEAST_S = 120.0
+MIN_S = 120.0
 """A storage that stalls may take so long to answer again."""
 
 
@@ -47,7 +47,7 @@ class Pace:
         """
         if self.clips < CLIPS_TO_KNOW:
             return float("inf")
-        return max(LEAST_S, SLOWER * max(self.seconds, self.seconds_per_camera_frame * camera_frames))
+        return max(MIN_S, SLOWER * max(self.seconds, self.seconds_per_camera_frame * camera_frames))
 
 
 @dataclass(frozen=True)

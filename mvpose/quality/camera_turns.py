@@ -34,17 +34,17 @@ class Turn:
     """And after."""
 
 
-def mended(sightings: Sightings, rig: CameraRig, least_share: float) -> tuple[tuple[Turn, ...], CameraRig]:
+def mended(sightings: Sightings, rig: CameraRig, min_share: float) -> tuple[tuple[Turn, ...], CameraRig]:
     """The cameras that are off, worst first, and the rig with them turned back. None of a rig of two: either may be.
 
-    A turn counts if it moves people by at least `least_share` of their height in the image. Two cameras of a rig are
+    A turn counts if it moves people by at least `min_share` of their height in the image. Two cameras of a rig are
     always left as they are, for the others to be measured by.
     """
     turns: list[Turn] = []
     while len(turns) < len(rig) - 2:
         turn, turned_rig = worst_turn(sightings, rig)
         share = turn.moved_px / float(sightings.person_px[turn.view])
-        if not share >= least_share or turn.view in {t.view for t in turns}:
+        if not share >= min_share or turn.view in {t.view for t in turns}:
             break
         turns.append(turn)
         rig = turned_rig

@@ -82,8 +82,8 @@ def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Fin
     """Lengths of the videos, and what the catalogue noted when it read them: rules that were used for sizes, units."""
     frames = {video.camera: video.stop for video in videos}
     apart_s = (max(frames.values()) - min(frames.values())) / videos[0].fps
-    told = ", ".join(f"{camera} {count}" for camera, count in frames.items())
-    reason = f"lengths differ by {apart_s:.2f} s ({told}): do all videos start at the same moment?"
+    counts = ", ".join(f"{camera} {count}" for camera, count in frames.items())
+    reason = f"lengths differ by {apart_s:.2f} s ({counts}): do all videos start at the same moment?"
     status = Status.WARN if apart_s > LENGTHS_S else Status.PASS
     lengths = Finding(
         check=CheckKind.FOOTAGE,

@@ -91,8 +91,8 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
     if seen.weight.any():
         people = associate(seen, rig.projections, REACH_M, GATE_PX)
         parts = [_followed(people, torch.from_numpy(np.flatnonzero(run == r)), fps) for r in np.unique(run)]
-        most = max(part.shape[1] for part in parts)
-        places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, most - p.shape[1]), value=-1) for p in parts])
+        maximum = max(part.shape[1] for part in parts)
+        places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, maximum - p.shape[1]), value=-1) for p in parts])
     if not places.shape[1]:
         raise NoPersonError(
             f"no two of the cameras {', '.join(rig.names)} agree on anybody in {len(run)} frames: people and cameras "

@@ -28,11 +28,11 @@ SHARP_ALONE = 2.0
 # offsets of halves of the footage lie up to 0.9 apart.
 INDISTINCT = 1.05
 # A shift that lowers the misfit by less is noise: with all cameras of the demos in step no camera gains by any.
-LEAST_GAIN = 0.05
+MIN_GAIN = 0.05
 # A shift less certain than so many frames is not measured.
 CERTAIN = 2.0
 # Observations that the median of a run is told on at least.
-LEAST_OBSERVED = 100
+MIN_OBSERVED = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def synchronised(
         curves = {view: _curve(moved, rig, view, limit) for view in judged if not shifts[view].any()}
         gains = {view: _gain(curve) for view, curve in curves.items()}
         view = max(gains, key=lambda v: gains[v], default=0)
-        if gains.get(view, 0.0) < LEAST_GAIN:
+        if gains.get(view, 0.0) < MIN_GAIN:
             break
         shifts[view] = _steps(curves[view])
     timings = [CameraTiming(0.0, 0.0, torch.nan, torch.nan, torch.empty(0), torch.nan, False)] * len(rig)
@@ -109,7 +109,7 @@ def _curve(sightings: Sightings, rig: CameraRig, view: int, limit: int) -> _Curv
             moving = (of_run - of_run.nanmedian(dim=0, keepdim=True).values).norm(dim=-1)
             by_run[r, i] = moving.nanmedian()
             count[r, i] = (~moving.isnan()).sum()
-    return _Curve(_together(by_run, count), torch.where(count >= LEAST_OBSERVED, by_run, torch.nan))
+    return _Curve(_together(by_run, count), torch.where(count >= MIN_OBSERVED, by_run, torch.nan))
 
 
 def _together(by_run: Float[Tensor, "R S"], count: Float[Tensor, "R S"]) -> Float[Tensor, " S"]:
@@ -117,7 +117,7 @@ def _together(by_run: Float[Tensor, "R S"], count: Float[Tensor, "R S"]) -> Floa
     there = (count > 0).all(dim=1)
     by_run, count = by_run[there], count[there]
     mean = ((by_run.clamp_min(1e-9).log() * count).sum(dim=0) / count.sum(dim=0)).exp()
-    return torch.where(count.sum(dim=0) >= LEAST_OBSERVED, mean, torch.nan)
+    return torch.where(count.sum(dim=0) >= MIN_OBSERVED, mean, torch.nan)
 
 
 def _best(misfit: Float[Tensor, " S"]) -> int:
@@ -169,18 +169,18 @@ def _minimum(misfit: Float[Tensor, " S"], sharp: float) -> tuple[float, float]:
     """
     limit = len(misfit) // 2
     best = _best(misfit)
-    least = float(misfit[best])
-    walls = misfit > sharp * least
-    alike = (misfit <= INDISTINCT * least).nonzero()[:, 0].tolist()
+    minimum = float(misfit[best])
+    walls = misfit > sharp * minimum
+    alike = (misfit <= INDISTINCT * minimum).nonzero()[:, 0].tolist()
     if not (misfit.isfinite().all() and walls[:best].any() and walls[best:].any()):
         return torch.nan, torch.inf
     left, right = alike[0], alike[-1]
     if left == 0 or right == 2 * limit:
         return torch.nan, torch.inf
     before, _, after = misfit[best - 1 : best + 2].tolist()
-    bend = before - 2 * least + after
+    bend = before - 2 * minimum + after
     offset = best - limit + (0.5 * (before - after) / bend if bend > 0 else 0.0)
-    level = INDISTINCT * least
+    level = INDISTINCT * minimum
     start = left - float((level - misfit[left]) / (misfit[left - 1] - misfit[left]))
     stop = right + float((level - misfit[right]) / (misfit[right + 1] - misfit[right]))
     uncertainty = (stop - start) / 2

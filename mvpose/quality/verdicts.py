@@ -101,12 +101,12 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
     One odd stretch of several warns and does not fail: the whole take and the other stretches decide.
     """
     offset = timing.offset_frames
-    told = timing.run_offsets[timing.run_offsets.isfinite()]
-    spread, spread_of_most = _spread(told), _spread_of_most(told)
+    finite = timing.run_offsets[timing.run_offsets.isfinite()]
+    spread, trimmed_spread = _spread(finite), _trimmed_spread(finite)
     late = "late" if offset > 0 else "early"
     by_stretch = ", ".join("not measurable" if math.isnan(o) else f"{o:+.1f}" for o in timing.run_offsets.tolist())
-    if spread_of_most > SPREAD_WARN:
-        status = status_by(spread_of_most, SPREAD_WARN, SPREAD_FAIL)
+    if trimmed_spread > SPREAD_WARN:
+        status = status_by(trimmed_spread, SPREAD_WARN, SPREAD_FAIL)
         reason = (
             f"out of step by {by_stretch} frames in the stretches looked at: frames were dropped, or its frame rate is "
             "not that of the others"
@@ -139,7 +139,7 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         "offset_s": offset / fps,
         "offset_spread_frames": spread,
         "stretches": float(len(timing.run_offsets)),
-        "stretches_measured": float(len(told)),
+        "stretches_measured": float(len(finite)),
         "drift_frames": timing.drift_frames,
         "misfit_px": timing.misfit_px,
         "unshifted_misfit_px": timing.unshifted_px,
@@ -151,7 +151,7 @@ def _spread(offsets: Float[Tensor, " n"]) -> float:
     return float(offsets.max() - offsets.min()) if len(offsets) else 0.0
 
 
-def _spread_of_most(offsets: Float[Tensor, " n"]) -> float:
+def _trimmed_spread(offsets: Float[Tensor, " n"]) -> float:
     """Without the one that is farthest from the median. Of two nobody can say which that is."""
     if len(offsets) < 3:
         return _spread(offsets)
@@ -164,12 +164,12 @@ def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
     seen = (sightings.weight > 0).any(dim=2)
     by_camera = seen.any(dim=1).double().mean(dim=0).tolist()
     together = float((seen.sum(dim=-1) >= 2).any(dim=1).double().mean())
-    told = ", ".join(f"{name} in {share:.0%}" for name, share in zip(rig.names, by_camera, strict=True))
+    finite = ", ".join(f"{name} in {share:.0%}" for name, share in zip(rig.names, by_camera, strict=True))
     figures = {f"camera/{name}/frames_share": share for name, share in zip(rig.names, by_camera, strict=True)}
     return Finding(
         check=CheckKind.PEOPLE,
         status=Status.PASS if together >= SEEN_WARN and min(by_camera) >= SEEN_WARN else Status.WARN,
-        reason=f"somebody is shown by two cameras or more in {together:.0%} of the frames ({told})",
+        reason=f"somebody is shown by two cameras or more in {together:.0%} of the frames ({finite})",
         cameras=tuple(name for name, share in zip(rig.names, by_camera, strict=True) if share < SEEN_WARN),
         figures={"frames_share": together, **figures},
     )

@@ -63,8 +63,8 @@ def associate(
     per_frame = min(len(pairs), MAX_HYPOTHESES) * num_views * num_places * num_joints
     step = max(1, FRAMES_ELEMENTS // per_frame)
     chosen = [_chosen_hypotheses(_frames(seen, t, t + step), pairs, reach_m) for t in range(0, num_frames, step)]
-    most = max(c.shape[1] for c in chosen)
-    places = torch.cat([torch.nn.functional.pad(c, (0, 0, 0, most - c.shape[1]), value=-1) for c in chosen])
+    maximum = max(c.shape[1] for c in chosen)
+    places = torch.cat([torch.nn.functional.pad(c, (0, 0, 0, maximum - c.shape[1]), value=-1) for c in chosen])
     for _ in range(REFINEMENTS):
         bodies, known, due = _triangulated(seen, places, projections, threshold_px)
         fit, evidence = agreement(seen, bodies, known, due, reach_m)

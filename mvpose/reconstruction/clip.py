@@ -51,12 +51,12 @@ class ReconstructionConfig:
     """Exchange left and right in a view where that makes both joints fit."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_people", 1), ("min_views", 2)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be {least} or more")
+        for name, minimum in (("max_people", 1), ("min_views", 2)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be at least {minimum}")
         for name in ("max_error_px", "match_distance_m"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be above 0")
+                raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be above 0")
 
     def agreement(self, fps: float) -> Agreement:
         """When views agree on a joint, in frames of this clip."""

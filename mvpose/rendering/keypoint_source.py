@@ -46,7 +46,7 @@ class KeypointSource:
     """About; clips keep every n-th frame of their motion."""
     people: int = 400
     """How many there are to draw from; one in five is in the test alone."""
-    least_confidence: float = 0.3
+    min_confidence: float = 0.3
     """A joint less sure than this is missed."""
     seed: int = 0
 
@@ -101,7 +101,7 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
         inside.reshape(flat.shape[:2]),
         skeleton,
         rng,
-        source.least_confidence,
+        source.min_confidence,
     )
     return KeypointClip(
         subject=performer.subject,
@@ -140,8 +140,8 @@ def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> Lifting
         points.append(torch.where((known & valid)[..., None], plane, torch.nan))
         in_camera = torch.from_numpy(in_cameras(clip.rig, clip.joints))
         poses.append(in_camera - in_camera[:, :, [clip.skeleton.index(root)]])
-    told = torch.cat(points).float()
-    return LiftingSamples(told, torch.cat(poses).float(), told.isfinite().all(dim=-1))
+    joints_2d = torch.cat(points).float()
+    return LiftingSamples(joints_2d, torch.cat(poses).float(), joints_2d.isfinite().all(dim=-1))
 
 
 def _long_enough(rng: np.random.Generator, cast: Troupe, split: str, source: KeypointSource) -> tuple[Performer, int]:

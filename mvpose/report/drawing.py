@@ -13,7 +13,7 @@ from mvpose.report.figures import CASING, RGB
 # OpenCV takes fixed-point coordinates: 4 binary places are 1/16 px.
 PLACES = 4
 # A point so many image sizes away is not drawn: fixed-point coordinates end at 2^31 and such a line shows nothing.
-FARTHEST_IMAGES = 10
+MAX_IMAGE_DISTANCE = 10
 
 
 def stroke(
@@ -77,7 +77,7 @@ def _font() -> cv2.FontFace:
 
 
 def _drawable(image: UInt8[np.ndarray, "H W 3"], point: Float[np.ndarray, 2]) -> bool:
-    return bool(np.isfinite(point).all() and np.abs(point).max() < FARTHEST_IMAGES * max(image.shape))
+    return bool(np.isfinite(point).all() and np.abs(point).max() < MAX_IMAGE_DISTANCE * max(image.shape))
 
 
 def _fixed(point: Float[np.ndarray, 2]) -> tuple[int, int]:

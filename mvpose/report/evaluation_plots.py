@@ -18,10 +18,10 @@ LOGARITHMIC_FROM = 8
 """Cameras."""
 
 
-def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = None, most: int = 40) -> Figure:
+def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = None, max_views: int = 40) -> Figure:
     """Mean errors (mm) as bars with their intervals, one a name; the largest `most` in the order given."""
-    if len(estimates) > most:
-        kept = set(sorted(estimates, key=lambda name: -estimates[name].mean)[:most])
+    if len(estimates) > max_views:
+        kept = set(sorted(estimates, key=lambda name: -estimates[name].mean)[:max_views])
         estimates = {name: e for name, e in estimates.items() if name in kept}
         inks = None
     with new_figure(1.0 + 0.27 * max(4, len(estimates))) as figure:

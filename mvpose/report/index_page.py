@@ -29,7 +29,7 @@ LOOK_AT = {
     "too_fast_share": 0.002,  # demo 0.00
     "failed_share": 0.05,
 }
-_TOLD = {
+_LABELS = {
     "body_used_mean_mm": "error, mm",
     "body_left_out_mean_mm": "left-out error, mm",
     "body_missing_share": "joints missing, %",
@@ -41,8 +41,8 @@ _TOLD = {
 
 
 def _limit(name: str) -> str:
-    told, _, unit = _TOLD[name].rpartition(", ")
-    return f"{told} {LOOK_AT[name] * (100 if unit == '%' else 1):g} {unit}"
+    label, _, unit = _LABELS[name].rpartition(", ")
+    return f"{label} {LOOK_AT[name] * (100 if unit == '%' else 1):g} {unit}"
 
 
 _OWN_MEANINGS = (
@@ -83,22 +83,22 @@ class IndexRow:
         return {name: own.get(name, self.figures.get(name, math.nan)) for name in LOOK_AT}
 
     @property
-    def badness(self) -> tuple[float, str]:
+    def severity(self) -> tuple[float, str]:
         """How bad, and the figure that says so."""
         if not self.figures:
             return math.inf, "no result"
         shares = {name: value / LOOK_AT[name] for name, value in self.judged.items() if math.isfinite(value)}
         worst = max(shares, key=lambda name: shares[name])
-        return shares[worst], _TOLD[worst].rpartition(",")[0]
+        return shares[worst], _LABELS[worst].rpartition(",")[0]
 
 
 def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     """The whole page, worst capture first; captures equally bad by name."""
-    ordered = sorted(rows, key=lambda row: (-row.badness[0], row.run, row.capture_id))
+    ordered = sorted(rows, key=lambda row: (-row.severity[0], row.run, row.capture_id))
     runs = len({row.run for row in rows})
-    bad = sum(row.badness[0] >= 1 for row in rows)
+    bad = sum(row.severity[0] >= 1 for row in rows)
     summary = {"runs": runs, "captures": len(rows), "to look at": bad}
-    heads = "".join(f"<th class=n>{escape(told)}</th>" for told in ("badness", *_TOLD.values()))
+    heads = "".join(f"<th class=n>{escape(label)}</th>" for label in ("badness", *_LABELS.values()))
     table = (
         f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>stands out</th>{heads}</tr>"
         f"{''.join(_row(row, several=runs > 1) for row in ordered)}</table>"
@@ -114,17 +114,17 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
 
 
 def _row(row: IndexRow, *, several: bool) -> str:
-    badness, why = row.badness
+    severity, why = row.severity
     name = escape(row.capture_id)
     link = f'<a href="{escape(row.link, quote=True)}">{name}</a>' if row.link else name
     reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
-    told = "∞" if math.isinf(badness) else f"{badness:.2f}"
-    cells = [_cell(told, badness >= 1)]
+    label = "∞" if math.isinf(severity) else f"{severity:.2f}"
+    cells = [_cell(label, severity >= 1)]
     for figure, value in row.judged.items():
         shown = number(100 * value if figure.endswith("_share") else value)
         cells.append(_cell(shown, value >= LOOK_AT[figure]))
     run = f"<td>{escape(row.run)}</td>" if several else ""
-    return f"<tr><td>{link}</td>{run}<td>{escape(why) if badness >= 1 else ''}{reasons}</td>{''.join(cells)}</tr>"
+    return f"<tr><td>{link}</td>{run}<td>{escape(why) if severity >= 1 else ''}{reasons}</td>{''.join(cells)}</tr>"
 
 
 def _cell(text: str, bad: bool) -> str:

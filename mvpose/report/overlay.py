@@ -62,7 +62,7 @@ def overlay_frame(
         tile = mosaic.tiles[view].cut(canvas)
         if marks is not None:
             _draw_marks(tile, _in_tile(marks[view], mosaic, view))
-        _label(tile, names[view], "no result" if marks is None else _told(marks[view]))
+        _label(tile, names[view], "no result" if marks is None else _caption(marks[view]))
     draw_header(canvas[:HEADER_ROWS], title)
     return canvas
 
@@ -133,13 +133,13 @@ def _draw_track_ids(tile: UInt8[np.ndarray, "H W 3"], marks: Marks) -> None:
                 write_text(tile, f"#{track}", left, middle, 18, LABEL)
 
 
-def _label(tile: UInt8[np.ndarray, "H W 3"], name: str, told: str) -> None:
+def _label(tile: UInt8[np.ndarray, "H W 3"], name: str, caption: str) -> None:
     size = min(18, max(10, tile.shape[1] // 18))
     rows = min(2 * size, tile.shape[0])
-    columns = min(text_width(f"{name}  {told}", size) + 2 * size, tile.shape[1])
+    columns = min(text_width(f"{name}  {caption}", size) + 2 * size, tile.shape[1])
     shade(tile[:rows, :columns], CASING, 0.72)
-    write_text(tile, f"{name}  {told}", size // 2 + 2, rows // 2, size, LABEL)
+    write_text(tile, f"{name}  {caption}", size // 2 + 2, rows // 2, size, LABEL)
 
 
-def _told(marks: Marks) -> str:
+def _caption(marks: Marks) -> str:
     return f"{marks.error_px:.1f} px" if np.isfinite(marks.error_px) else "not used"

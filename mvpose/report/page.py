@@ -22,7 +22,7 @@ from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import script_json
 from mvpose.report.wording import MEANINGS, REASONS, label_and_value, number
 
-MOST_FAILURES_LISTED = 200
+MAX_FAILURES_LISTED = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +97,8 @@ def document(title: str, body: str, script: str = "") -> str:
 
 def page_header(title: str, subtitle: str, summary: Mapping[str, int | float | str]) -> str:
     """Title and the few figures that matter, as tiles."""
-    told = (label_and_value(name, value) for name, value in summary.items())
-    tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in told)
+    labelled = (label_and_value(name, value) for name, value in summary.items())
+    tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in labelled)
     return (
         f'<header><div><h1>{escape(title)}</h1><p>{escape(subtitle)}</p><div class="tiles">{tiles}</div></div></header>'
     )
@@ -149,7 +149,7 @@ def _failures(failures: Sequence[ClipFailure]) -> str:
     rows = [
         f"<tr><td>{escape(f.clip.capture_id)}</td><td class=n>{_frames(f.clip)}</td>"
         f"<td class=word>{escape(f.stage)}</td><td>{escape(f.detail)}</td></tr>"
-        for f in failures[:MOST_FAILURES_LISTED]
+        for f in failures[:MAX_FAILURES_LISTED]
     ]
     more = len(failures) - len(rows)
     rest = f'<p class="note">And {number(more)} more, in the table of failures.</p>' if more else ""
@@ -167,12 +167,12 @@ def _frames(clip: Clip) -> str:
 def _section(section: Section) -> str:
     subject = section.subject
     figures = (label_and_value(name, value) for name, value in subject.figures.items())
-    told = "".join(f"<div><span>{escape(label)}</span> <b>{escape(value)}</b></div>" for label, value in figures)
+    labelled = "".join(f"<div><span>{escape(label)}</span> <b>{escape(value)}</b></div>" for label, value in figures)
     trouble = f'<div class="failure"><b>No overlays.</b> {escape(section.trouble)}</div>' if section.trouble else ""
     return "\n".join(
         [
             f'<section id="{anchor(subject.capture.capture_id)}"><h2>{escape(subject.capture.capture_id)}</h2>',
-            f'<p class="note">{_outline(subject)}</p><div class="figures">{told}</div>{trouble}',
+            f'<p class="note">{_outline(subject)}</p><div class="figures">{labelled}</div>{trouble}',
             _film(section.film) if section.film else "",
             *(shown(image) for image in section.sheet),
             _viewer(section.viewer),

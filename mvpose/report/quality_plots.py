@@ -12,8 +12,8 @@ from mvpose.report.subject import CaptureReport, bone_lengths, length_spread, li
 from mvpose.skeleton import Skeleton
 
 # Numbers in the cells of a heat map stay legible at 1200 px width up to about this many.
-MOST_NUMBERED_CELLS = 500
-MOST_PEOPLE_SHOWN = 3
+MAX_NUMBERED_CELLS = 500
+MAX_PEOPLE_SHOWN = 3
 _LIMB_OF_CHILD = {"elbow": "upper arm", "wrist": "forearm", "knee": "thigh", "ankle": "shin"}
 
 
@@ -56,9 +56,9 @@ def error_over_time(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]
 
         found = np.isfinite(poses.xyz[:, :, body, 0])
         views = np.where(found, poses.num_views[:, :, body], np.nan).reshape(len(subject.frames), -1)
-        times, fewest = _on_clock(subject, np.fmin.reduce(views, axis=1, initial=np.nan))
+        times, minimum = _on_clock(subject, np.fmin.reduce(views, axis=1, initial=np.nan))
         middle.fill_between(
-            times, fewest, _on_clock(subject, np.fmax.reduce(views, axis=1, initial=np.nan))[1], color="#c7dff0", lw=0
+            times, minimum, _on_clock(subject, np.fmax.reduce(views, axis=1, initial=np.nan))[1], color="#c7dff0", lw=0
         )
         middle.plot(*_on_clock(subject, mean_known(views, axis=1)), color=INK["left"])
         middle.set_ylim(0, len(names) + 0.3)
@@ -81,7 +81,7 @@ def limb_lengths(subject: CaptureReport) -> Figure:
     bones = limb_bones(poses.skeleton)
     lengths_mm = bone_lengths(poses, bones) * 1000.0
     spread = length_spread(lengths_mm) * 100.0
-    longest = np.argsort(-np.isfinite(lengths_mm).any(axis=2).sum(axis=0), kind="stable")[:MOST_PEOPLE_SHOWN]
+    longest = np.argsort(-np.isfinite(lengths_mm).any(axis=2).sum(axis=0), kind="stable")[:MAX_PEOPLE_SHOWN]
     names = [_bone_name(poses.skeleton, a, b) for a, b in bones]
     with new_figure(0.4 + 3.4 * max(1, len(longest))) as figure:
         if not len(longest) or not bones:
@@ -125,9 +125,9 @@ def _spread_bars(
     inks = [INK[name.split()[0] if name.split()[0] in INK else "middle"] for name in names]
     axes.barh(places, np.nan_to_num(spread), color=inks, height=0.62)
     for place, value, length in zip(places, spread, np.ma.filled(median_mm, np.nan), strict=True):
-        told = f"{value:.1f} %  ({length:.0f} mm)" if np.isfinite(value) else "never seen"
+        length_text = f"{value:.1f} %  ({length:.0f} mm)" if np.isfinite(value) else "never seen"
         axes.annotate(
-            told, (np.nan_to_num(value), place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            length_text, (np.nan_to_num(value), place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
         )
     axes.set_xlim(0, max(5.0, 1.75 * float(np.nanmax(np.nan_to_num(spread)))))
     axes.set_yticks(places, names)
@@ -140,7 +140,7 @@ def _heat_map(
     axes: Axes,
     values: Float[np.ndarray, "V J"],
     names: tuple[str, ...],
-    told: str,
+    length_text: str,
     unit: str,
     colours: str,
     largest: float | None,
@@ -154,12 +154,12 @@ def _heat_map(
     axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
     axes.grid(visible=False)
     axes.tick_params(length=0)
-    if values.size > MOST_NUMBERED_CELLS:
+    if values.size > MAX_NUMBERED_CELLS:
         return
     for v, j in np.argwhere(np.isfinite(values)):
         red, green, blue, _ = image.cmap(image.norm(values[v, j]))
         ink = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else TEXT_INK
-        axes.text(j, v, told.format(values[v, j]), ha="center", va="center", fontsize=8, color=ink)
+        axes.text(j, v, length_text.format(values[v, j]), ha="center", va="center", fontsize=8, color=ink)
 
 
 def _joints_in_order(subject: CaptureReport) -> list[int]:

@@ -46,9 +46,9 @@ class RecordingConfig:
     jpeg_quality: int = 75
 
     def __post_init__(self) -> None:
-        for name, least in (("start", 0), ("max_frames", 1), ("every", 1), ("largest_side", 16), ("jpeg_quality", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} of the recording is {getattr(self, name)}; it must be {least} or more")
+        for name, minimum in (("start", 0), ("max_frames", 1), ("every", 1), ("largest_side", 16), ("jpeg_quality", 1)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} of the recording is {getattr(self, name)}; it must be {minimum} or more")
 
 
 def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -> int:

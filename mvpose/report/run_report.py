@@ -54,7 +54,7 @@ def write_report(
     again costs its overlays and the page says why. ResultsError where the output cannot be written.
     """
     config = config or ReportConfig()
-    captures = sorted(captures, key=_badness, reverse=True)
+    captures = sorted(captures, key=_severity, reverse=True)
     files: dict[str, str] = {}
     shown = [subject for subject in captures if len(subject.frames)][: config.max_captures]
     sections = [_capture_section(subject, output_uri, config, files) for subject in shown]
@@ -125,7 +125,7 @@ def _plots(subject: CaptureReport) -> dict[str, PageImage]:
     return {name: PageImage(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
 
 
-def _badness(subject: CaptureReport) -> float:
+def _severity(subject: CaptureReport) -> float:
     error = subject.mean_error_px
     return error if math.isfinite(error) else math.inf
 

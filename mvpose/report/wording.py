@@ -82,8 +82,8 @@ def label_and_value(name: str, value: int | float | str) -> tuple[str, str]:
     label = (stem if unit else name).replace("_", " ")
     if isinstance(value, str):
         return label, value
-    told = number(100.0 * value if suffix == "share" and stem else value)
-    return label, f"{told} {unit}" if unit and told != "–" else told
+    value_text = number(100.0 * value if suffix == "share" and stem else value)
+    return label, f"{value_text} {unit}" if unit and value_text != "–" else value_text
 
 
 def number(value: int | float) -> str:

@@ -112,7 +112,7 @@ def adjust_on_frames(
     if len(rig) < 2:
         raise TooFewViewsError(f"one camera ({', '.join(rig.names)}) has no extrinsics to adjust; give two or more")
     poses = _seen_poses(keypoints, time, rig, config)
-    learned = _most_different(poses, ~poses.held_out, config.poses)
+    learned = _largest_difference(poses, ~poses.held_out, config.poses)
     judged = torch.from_numpy(np.flatnonzero(poses.held_out))
     if len(learned) < 2 or len(judged) < 1:
         raise NoPersonError(
@@ -179,7 +179,7 @@ def _seen_poses(
     )
 
 
-def _most_different(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: int) -> Int[Tensor, " n"]:
+def _largest_difference(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: int) -> Int[Tensor, " n"]:
     """Farthest-point sampling: the surest pose first, then always the one least like those taken (joint distance)."""
     candidates = torch.from_numpy(np.flatnonzero(allowed))
     if not len(candidates):

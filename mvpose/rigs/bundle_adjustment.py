@@ -19,7 +19,7 @@ from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.rigid import Rigid, cross_matrix
 
 # A step that lowers the cost by less than this share ends the search.
-LEAST_GAIN = 1e-5
+MIN_GAIN = 1e-5
 LARGEST_DAMPING = 1e12
 
 
@@ -141,7 +141,7 @@ def _minimise(
         lower = problem.cost(candidate, loss, scale_px)
         if lower < cost:
             gain, cost, state, damping = cost - lower, lower, candidate, max(damping / 10, 1e-12)
-            if gain <= LEAST_GAIN * cost:
+            if gain <= MIN_GAIN * cost:
                 return state, step, True
             system = _System.of(problem, state, free, loss, scale_px)
         else:

@@ -22,7 +22,7 @@ from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.rigs.bundle_adjustment import BundleReport, bundle_adjust
 
 # Eight points determine F; with fewer than this many agreeing ones it is anyone's guess.
-LEAST_COMMON = 30
+MIN_COMMON = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +83,17 @@ def _related_pairs(rig: CameraRig, ideal: Tensor, seen: Tensor, threshold_px: fl
     pairs = []
     for i, j in itertools.combinations(range(len(rig)), 2):
         common = (seen[i] & seen[j]).nonzero()[:, 0]
-        if len(common) < LEAST_COMMON:
+        if len(common) < MIN_COMMON:
             continue
         fit = fundamental_by_consensus(ideal[i, common], ideal[j, common], threshold_px=threshold_px, seed=seed)
         essential = essential_from_fundamental(fit.fundamental, rig.intrinsics[i], rig.intrinsics[j])
         kept = common[fit.inliers]
-        if len(kept) < LEAST_COMMON:
+        if len(kept) < MIN_COMMON:
             continue
         relative = relative_pose(essential, plane[i, kept], plane[j, kept])
         agreeing = torch.zeros_like(seen[0])
         agreeing[kept[relative.in_front]] = True
-        if int(agreeing.sum()) >= LEAST_COMMON:
+        if int(agreeing.sum()) >= MIN_COMMON:
             pairs.append(_Pair(i, j, relative.right_from_left, agreeing))
     return sorted(pairs, key=lambda pair: -int(pair.agreeing.sum()))
 
@@ -103,7 +103,7 @@ def _chained(
 ) -> tuple[Rigid, tuple[tuple[str, str], ...]]:
     """All cameras in the frame of one of the best pair; the baseline of that pair is the unit."""
     if not pairs:
-        raise CalibrationError(f"no two of the cameras {list(rig.names)} share {LEAST_COMMON} joints that agree")
+        raise CalibrationError(f"no two of the cameras {list(rig.names)} share {MIN_COMMON} joints that agree")
     first = pairs[0]
     poses = {first.left: Rigid.identity(), first.right: first.right_from_left}
     links = []
@@ -112,7 +112,7 @@ def _chained(
         if link is None:
             apart = [name for i, name in enumerate(rig.names) if i not in poses]
             raise CalibrationError(
-                f"cameras {apart} share fewer than {LEAST_COMMON} agreeing joints with each of the others; "
+                f"cameras {apart} share fewer than {MIN_COMMON} agreeing joints with each of the others; "
                 "use more frames, or footage in which a person crosses the view of all cameras"
             )
         if link.left in poses:

@@ -89,8 +89,8 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
             with reading(self.uri) as file:
                 yield file
         except (OSError, ValueError, pa.ArrowException) as error:
-            told = f"{self.uri} cannot be read ({error}): remove summary.json beside it and run the job again."
-            raise ResultsError(told) from error
+            message = f"{self.uri} cannot be read ({error}): remove summary.json beside it and run the job again."
+            raise ResultsError(message) from error
 
 
 def identities_to_table(people: Mapping[tuple[int, int], int]) -> pa.Table:

@@ -50,7 +50,7 @@ class Planned:
 
     scratch: Scratch
     totals: PlanTotals
-    most_cameras: int
+    max_cameras: int
     """Of any capture; 0 where there is none."""
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
@@ -75,16 +75,16 @@ def lay_out(found: Iterable[Found], plan_of: Callable[[Listed], CaptureTasks]) -
     scratch = Scratch()
     folder = scratch.folder
     problems, notes = _write_sorted(join(folder, "catalogue.parquet"), join(folder, "found.arrow"), found)
-    most_cameras = 0
+    max_cameras = 0
 
     def plans() -> Iterator[CaptureTasks]:
-        nonlocal most_cameras
+        nonlocal max_cameras
         for capture in listed(join(folder, "catalogue.parquet")):
-            most_cameras = max(most_cameras, len(capture.footage))
+            max_cameras = max(max_cameras, len(capture.footage))
             yield plan_of(capture)
 
     totals = write_plan(join(folder, "plan.parquet"), plans(), problems)
-    return Planned(scratch, totals, most_cameras, tuple(problems), tuple(notes))
+    return Planned(scratch, totals, max_cameras, tuple(problems), tuple(notes))
 
 
 def _write_sorted(path: str, spool: str, found: Iterable[Found]) -> tuple[list[Problem], list[str]]:

@@ -51,9 +51,9 @@ def write_plan(path: str, plans: Iterable[CaptureTasks], problems: Sequence[Prob
                 writer.write_table(_table(rows))
                 rows = []
         writer.write_table(_table(rows))
-        told = digest.with_problems(problems)
-        writer.add_key_value_metadata({_DIGEST_KEY: told})
-    return PlanTotals(digest=told, captures=captures, clips=clips, frames=frames)
+        plan_digest_hex = digest.with_problems(problems)
+        writer.add_key_value_metadata({_DIGEST_KEY: plan_digest_hex})
+    return PlanTotals(digest=plan_digest_hex, captures=captures, clips=clips, frames=frames)
 
 
 def _table(rows: Sequence[tuple]) -> pa.Table:
@@ -82,8 +82,8 @@ class _PlanDigest:
         self._comma = ", "
 
     def with_problems(self, problems: Sequence[Problem]) -> str:
-        told = json.dumps(sorted((p.capture_id, p.reason, p.detail) for p in problems))
-        self._sha.update(f"], {told}]".encode())
+        plan_digest_hex = json.dumps(sorted((p.capture_id, p.reason, p.detail) for p in problems))
+        self._sha.update(f"], {plan_digest_hex}]".encode())
         return self._sha.hexdigest()
 
 
@@ -141,11 +141,11 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, int, int, str, str, str]
 
 def _captures(rows: Iterable[tuple[str, int, int, str, str, str]]) -> Iterator[CaptureTasks]:
     for capture_id, own in groupby(rows, key=lambda row: row[0]):
-        told = list(own)
+        plan_digest_hex = list(own)
         yield CaptureTasks(
             capture_id=capture_id,
-            clips=tuple(Clip(capture_id, start, stop) for _, start, stop, *_ in told),
-            keypoints=told[0][3],
-            poses=told[0][4],
-            filtered=told[0][5],
+            clips=tuple(Clip(capture_id, start, stop) for _, start, stop, *_ in plan_digest_hex),
+            keypoints=plan_digest_hex[0][3],
+            poses=plan_digest_hex[0][4],
+            filtered=plan_digest_hex[0][5],
         )

@@ -23,7 +23,7 @@ from mvpose.run.plan_scratch import Planned
 from mvpose.run.plan_table import taken_over
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore, Commit, parquet_bytes
-from mvpose.run.unreferenced import Leftovers, leftovers, remove_attempts, strangers, tidy
+from mvpose.run.unreferenced import Unreferenced, remove_attempts, tidy, unplanned_files, unreferenced_files
 from mvpose.storage.commits import remove_file, write_whole, write_whole_file
 from mvpose.storage.locations import join
 
@@ -75,7 +75,7 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
         write_whole_file(run.figures_uri, file.name)
     write_whole(join(run.uri, "failures", "failures.parquet"), parquet_bytes(failure_table(failures)))
     for kind in Kind:
-        others = strangers(run.uri, kind, ids, folders)
+        others = unplanned_files(run.uri, kind, ids, folders)
         _remove(run.uri, others)
         unknown += others.unknown
     unknown += remove_attempts(run.uri)
@@ -88,7 +88,7 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
         notes=(*notes, *unknown_files(run.uri, unknown)),
         plan_digest=planned.totals.digest,
     )
-    write_whole(join(run.uri, "summary.json"), _json(_told(summary)))
+    write_whole(join(run.uri, "summary.json"), _json(_summary_json(summary)))
     write_whole(join(run.uri, "performance.json"), _json(dict(seconds)))
     return summary
 
@@ -141,7 +141,7 @@ def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
     for kind in Kind:
         if whole and kind not in commits and tidy(run_uri, plan, kind):
             continue
-        found = leftovers(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
+        found = unreferenced_files(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
         folders += found.folders
         unknown += found.unknown
         _remove(run_uri, found)
@@ -157,7 +157,7 @@ def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
     )
 
 
-def _remove(run_uri: str, found: Leftovers) -> None:
+def _remove(run_uri: str, found: Unreferenced) -> None:
     """Commits go first: one whose data is gone would keep its clip from ever being made again."""
     for path in (*found.commits, *found.data):
         remove_file(join(run_uri, path))
@@ -193,7 +193,7 @@ def _unplanned(problem: Problem) -> ClipFailure:
     return ClipFailure(Clip(problem.capture_id, 0, 0), "catalogue", problem.reason, problem.detail)
 
 
-def _told(summary: Summary) -> dict[str, object]:
+def _summary_json(summary: Summary) -> dict[str, object]:
     """All but the figures, which have a table of their own."""
     return {field.name: getattr(summary, field.name) for field in fields(summary) if field.name != "figures"}
 

@@ -78,9 +78,9 @@ def sampled_keypoints(tables: Iterable[pa.Table], frames: Int[np.ndarray, " n"])
 
 def _joined_keypoints(parts: Sequence[tuple[Keypoints2D, Int[np.ndarray, " _"]]], num_frames: int) -> Keypoints2D:
     """The parts' frames, each at its place."""
-    most = max(keypoints.box_score.shape[2] for keypoints, _ in parts)
+    maximum = max(keypoints.box_score.shape[2] for keypoints, _ in parts)
     skeleton, views = parts[0][0].skeleton, len(parts[0][0].xy)
-    shape = (views, num_frames, most)
+    shape = (views, num_frames, maximum)
     whole = Keypoints2D(
         xy=np.full((*shape, len(skeleton.joints), 2), np.nan, np.float32),
         confidence=np.zeros((*shape, len(skeleton.joints)), np.float32),

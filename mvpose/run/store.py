@@ -214,8 +214,8 @@ class ClipStore:
         try:
             commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
             own = path == f"{commit.clip.clip_id}.{commit.fingerprint}.json"
-            told = commit.kind == self.kind if commit.failure else self.names_its_file(commit)
-            return commit if own and told else None
+            consistent = commit.kind == self.kind if commit.failure else self.names_its_file(commit)
+            return commit if own and consistent else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 

@@ -20,7 +20,7 @@ from mvpose.storage.locations import filesystem, is_remote, join, name
 
 
 @dataclass(frozen=True)
-class Leftovers:
+class Unreferenced:
     """What the folders of a capture hold beside the results of its tasks; paths relative to the run folder."""
 
     commits: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
     ) == {f"{task.name}.json" for task in tasks}
 
 
-def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Commit]) -> Leftovers:
+def unreferenced_files(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Commit]) -> Unreferenced:
     """What there is beside the commits of a kind and their data, with one listing each."""
     store, capture_id, tasks = ClipStore(run_uri, kind), plan.capture_id, plan.tasks(kind)
     names = _names(run_uri, f"commits/{kind}/{capture_id}") - {f"{task.name}.json" for task in tasks}
@@ -59,7 +59,7 @@ def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Co
     known = {*own, *data}
     others = [path for path in beside if path not in known]
     folders = {path for path in others if _is_folder(run_uri, path)}
-    return Leftovers(
+    return Unreferenced(
         commits=tuple(own),
         data=tuple(data),
         unknown=tuple(path for path in others if path not in folders),
@@ -67,7 +67,7 @@ def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Co
     )
 
 
-def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence[str]) -> Leftovers:
+def unplanned_files(run_uri: str, kind: Kind, planned: Container[str], below: Sequence[str]) -> Unreferenced:
     """What there is in folders of a kind of no planned capture; `below` are folders in those of planned ones."""
     store, commits = ClipStore(run_uri, kind), dict[str, Commit]()
     data: list[str] = []
@@ -83,7 +83,7 @@ def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence
     below_kind = [path.removeprefix(f"{kind}/") for path in _files_of_none(run_uri, str(kind), planned, below)]
     own = _own_data(store, below_kind, commits.values())
     unknown += sorted({f"{kind}/{path}" for path in below_kind} - {*own})
-    return Leftovers(commits=tuple(commits), data=(*data, *own), unknown=tuple(unknown))
+    return Unreferenced(commits=tuple(commits), data=(*data, *own), unknown=tuple(unknown))
 
 
 def _own_data(store: ClipStore, paths: Iterable[str], commits: Iterable[Commit]) -> list[str]:

@@ -30,7 +30,7 @@ from mvpose.run.pose_tables import table_info
 from mvpose.run.run_end import unknown_files
 from mvpose.run.run_folder import RunFolder, Settings
 from mvpose.run.store import ClipStore, Commit
-from mvpose.run.unreferenced import Leftovers, leftovers, strangers
+from mvpose.run.unreferenced import Unreferenced, unplanned_files, unreferenced_files
 from mvpose.storage.locations import join
 
 READERS = 8
@@ -120,7 +120,7 @@ def verify_run(uri: str) -> Verification:
             for each in pool.map(partial(_capture, uri, kinds), some):
                 seen.add(each)
     for kind in kinds:
-        seen.add(_beside(strangers(uri, kind, seen.captures, seen.folders)))
+        seen.add(_beside(unplanned_files(uri, kind, seen.captures, seen.folders)))
     findings += seen.findings
     if _has_ended(run):
         findings += [*seen.open, *_account(run, problems, seen), *_figures(run, seen.figures)]
@@ -186,7 +186,7 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             seen.findings += found
             if commit is None and not found:
                 seen.open.append(Discrepancy(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
-        beside = leftovers(run_uri, plan, kind, commits)
+        beside = unreferenced_files(run_uri, plan, kind, commits)
         seen.add(_beside(beside))
         seen.folders += beside.folders
         seen.commits += len(commits)
@@ -196,11 +196,11 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             seen.failed.update((f.clip.capture_id, f.clip.start, f.clip.stop, str(f.reason)) for f in failures)
         if kind == Kind.QUALITY and commits and not commits[0].failure:
             with contextlib.suppress(ResultsError):  # told already, with the file that is damaged
-                seen.figures[plan.capture_id] = _told_apart(figures_from_table(store.read(commits[0])))
+                seen.figures[plan.capture_id] = _comparable(figures_from_table(store.read(commits[0])))
     return seen
 
 
-def _beside(found: Leftovers) -> _Seen:
+def _beside(found: Unreferenced) -> _Seen:
     strange = [Discrepancy(path, "commits a clip that is not in the plan") for path in found.commits]
     unnamed = [Discrepancy(path, "no commit names this file") for path in found.data]
     return _Seen(open=[*strange, *unnamed], unknown=list(found.unknown))
@@ -250,12 +250,12 @@ def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterat
         yield Discrepancy("summary", str(error))
         return
     expected = seen.failed + Counter((p.capture_id, 0, 0, str(p.reason)) for p in problems)
-    told: Counter[tuple[object, ...]] = Counter(
+    recorded: Counter[tuple[object, ...]] = Counter(
         (row["capture"], row["start"], row["stop"], row["reason"]) for row in rows
     )
-    for capture_id, start, stop, reason in sorted(expected - told):
+    for capture_id, start, stop, reason in sorted(expected - recorded):
         yield Discrepancy("failures", f"{capture_id}/{start}-{stop} failed ({reason}) and has no row")
-    for capture_id, start, stop, reason in sorted(told - expected):
+    for capture_id, start, stop, reason in sorted(recorded - expected):
         yield Discrepancy("failures", f"{capture_id}/{start}-{stop} has a row ({reason}) too many")
     if (summary.clips, len(summary.failures)) != (seen.clips, expected.total()):
         counted = f"{seen.clips} clips and {expected.total()} failures"
@@ -267,15 +267,15 @@ def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterat
 def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Discrepancy]:
     """The figures of merit that the run tells of all captures are those of the tables they were taken from."""
     try:
-        told = {capture_id: _told_apart(figures) for capture_id, figures in FigureTable(run.figures_uri).each()}
+        recorded = {capture_id: _comparable(figures) for capture_id, figures in FigureTable(run.figures_uri).each()}
     except ResultsError as error:
         yield Discrepancy("figures.parquet", str(error))
         return
-    for capture_id in sorted({*made, *told}):
-        if made.get(capture_id) != told.get(capture_id):
+    for capture_id in sorted({*made, *recorded}):
+        if made.get(capture_id) != recorded.get(capture_id):
             yield Discrepancy("figures.parquet", f"the figures of {capture_id} are not those of its table in quality/")
 
 
-def _told_apart(figures: dict[str, float]) -> str:
+def _comparable(figures: dict[str, float]) -> str:
     """A digest; as JSON, where a figure that is NaN equals itself."""
     return digest(figures)

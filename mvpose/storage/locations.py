@@ -122,13 +122,13 @@ def _opened(uri: str) -> Any:
         return open(path, "rb", opener=_regular)
 
 
-def read_bytes(uri: str, most: int | None = None) -> bytes:
+def read_bytes(uri: str, maximum: int | None = None) -> bytes:
     """The content of a file; OSError where it has more than `most` bytes, of which no more than that are read."""
     if is_remote(uri):
         fs, path = filesystem(uri)
         with _named_errors(uri):
             try:
-                content = fs.cat_file(path, end=None if most is None else most + 1)
+                content = fs.cat_file(path, end=None if maximum is None else maximum + 1)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -136,18 +136,18 @@ def read_bytes(uri: str, most: int | None = None) -> bytes:
         assert isinstance(content, bytes)
     else:
         with reading(uri) as file:
-            if most is not None:
-                _check_size(os.fstat(file.fileno()).st_size, most, uri)
-            content = file.read(-1 if most is None else most + 1)
-    if most is not None:
-        _check_size(len(content), most, uri)
+            if maximum is not None:
+                _check_size(os.fstat(file.fileno()).st_size, maximum, uri)
+            content = file.read(-1 if maximum is None else maximum + 1)
+    if maximum is not None:
+        _check_size(len(content), maximum, uri)
     return content
 
 
-def read_text(uri: str, most: int = MAX_TEXT_BYTES) -> str:
+def read_text(uri: str, maximum: int = MAX_TEXT_BYTES) -> str:
     """The content of a UTF-8 file of at most so many bytes, without the byte-order mark that some editors put first."""
     try:
-        return read_bytes(uri, most).decode("utf-8-sig")
+        return read_bytes(uri, maximum).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, f"byte {error.start} is not UTF-8 text: save it as UTF-8", uri) from error
 
@@ -170,9 +170,9 @@ def _regular(path: str, flags: int) -> int:
     return descriptor
 
 
-def _check_size(size: int, most: int, uri: str) -> None:
-    if size > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:g} MiB", uri)
+def _check_size(size: int, maximum: int, uri: str) -> None:
+    if size > maximum:
+        raise OSError(errno.EFBIG, f"it is larger than {maximum / 2**20:g} MiB", uri)
 
 
 def _check_regular(mode: int, path: str) -> None:

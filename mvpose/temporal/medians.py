@@ -91,9 +91,9 @@ def _above(
     spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]], low: Float[np.ndarray, "G"]
 ) -> Float[np.ndarray, "G"]:
     """The least number of each group that is more than `low`; `low` where none is."""
-    least = np.full_like(low, np.inf)
+    minimum = np.full_like(low, np.inf)
     for rows in spool:
         for group, columns in enumerate(groups):
             of = rows[:, columns]
-            least[group] = min(least[group], of.min(where=of > low[group], initial=np.inf))
-    return np.where(np.isfinite(least), least, low)
+            minimum[group] = min(minimum[group], of.min(where=of > low[group], initial=np.inf))
+    return np.where(np.isfinite(minimum), minimum, low)

@@ -30,8 +30,8 @@ def commit() -> str:
 
     An image without git names its commit in `MVPOSE_COMMIT`.
     """
-    if told := os.environ.get("MVPOSE_COMMIT"):
-        return told
+    if stated := os.environ.get("MVPOSE_COMMIT"):
+        return stated
     here = os.path.dirname(os.path.abspath(__file__))
     head, changes = (_git(here, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno")))
     return f"{head}+changes" if head and changes else head

@@ -28,7 +28,7 @@ RUN_TAG = "mvpose.run"
 MAX_PARAMETER_LENGTH = 500
 MAX_TAG_LENGTH = 4000
 # Limits of MLflow's REST interface for one call.
-MOST_METRICS, MOST_PARAMETERS, MOST_TAGS = 1000, 100, 100
+MAX_METRICS, MAX_PARAMETERS, MAX_TAGS = 1000, 100, 100
 # Metrics come often and are sent together.
 SECONDS_BETWEEN_METRICS = 5.0
 # A store that does not answer is asked again after this many times the time that it took not to: it costs a job 5 %.
@@ -131,7 +131,7 @@ def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str,
     from mlflow.entities import Metric
 
     found = (Metric(_allowed(key), value, time_ms, step) for key, value, time_ms, step in points)
-    while some := list(islice(found, MOST_METRICS)):
+    while some := list(islice(found, MAX_METRICS)):
         client.log_batch(remote_id, metrics=some)
 
 
@@ -194,8 +194,8 @@ def _grouped(records: Iterator[tuple[Record, int]]) -> Iterator[tuple[list[Recor
     group: list[Record] = []
     size, last = 0, 0
     for record, end in records:
-        extra = len(record["figures"]) if record["kind"] == "metrics" else MOST_METRICS
-        if group and size + extra > MOST_METRICS:
+        extra = len(record["figures"]) if record["kind"] == "metrics" else MAX_METRICS
+        if group and size + extra > MAX_METRICS:
             yield group, last
             group, size = [], 0
         group.append(record)
@@ -251,7 +251,7 @@ def _send_start(client: MlflowClient, remote_id: str, record: Record) -> None:
     settings = {_allowed(k): str(v)[:MAX_PARAMETER_LENGTH] for k, v in record["settings"].items()}
     # A parameter is written once; a run that is taken up with another value keeps both in its settings files.
     new = iter([Param(key, value) for key, value in settings.items() if key not in known])
-    while some := list(islice(new, MOST_PARAMETERS)):
+    while some := list(islice(new, MAX_PARAMETERS)):
         client.log_batch(remote_id, params=some)
     _send_tags(client, remote_id, record["tags"])
     client.log_dict(remote_id, record["settings"], "settings.json")
@@ -263,7 +263,7 @@ def _send_tags(client: MlflowClient, remote_id: str, tags: dict[str, Any]) -> No
     from mlflow.entities import RunTag
 
     found = iter([RunTag(_allowed(key), str(value)[:MAX_TAG_LENGTH]) for key, value in tags.items()])
-    while some := list(islice(found, MOST_TAGS)):
+    while some := list(islice(found, MAX_TAGS)):
         client.log_batch(remote_id, tags=some)
 
 

@@ -56,10 +56,10 @@ def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     with replacement. Only each sample's rows with the most views count. A sample that a model leaves without an answer
     has no error, so that the candidate may not answer fewer than its rival.
     """
-    told = [_summary(folder) for folder in (candidate, rival)]
+    summaries = [_summary(folder) for folder in (candidate, rival)]
     for key, name in (("data_sha256", "data"), ("protocol", "protocol")):
-        if told[0][key] != told[1][key]:
-            which = f"{told[0][key][:60]} and {told[1][key][:60]}"
+        if summaries[0][key] != summaries[1][key]:
+            which = f"{summaries[0][key][:60]} and {summaries[1][key][:60]}"
             return _refusal(gate, f"evaluated by different {name} ({which}): evaluate both on the same held-out set")
     new, old = (_errors(folder, gate.metric) for folder in (candidate, rival))
     if new.keys() != old.keys():

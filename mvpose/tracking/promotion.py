@@ -80,8 +80,8 @@ def promote(
             verdict = judge_promotion(mine, theirs, gate)
         with open(os.path.join(mine, SUMMARY), encoding="utf-8") as file:
             data = json.load(file)["data_sha256"]
-        told = {"rival": before, "gate": asdict(gate), DATA_TAG: data} | asdict(verdict)
-        _note(client, candidate, alias, "moved" if verdict.passed else "refused", told)
+        decision = {"rival": before, "gate": asdict(gate), DATA_TAG: data} | asdict(verdict)
+        _note(client, candidate, alias, "moved" if verdict.passed else "refused", decision)
         if verdict.passed:
             _move(client, name, alias, str(version), [*_history(client, name, alias, before), str(version)])
         return Decision(moved=verdict.passed, before=before, now=version if verdict.passed else before, verdict=verdict)
@@ -126,9 +126,9 @@ def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | Non
     return local
 
 
-def _note(client: MlflowClient, version: ModelVersion, alias: str, outcome: str, told: dict) -> None:
+def _note(client: MlflowClient, version: ModelVersion, alias: str, outcome: str, decision: dict) -> None:
     who = os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
-    note = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, "outcome": outcome} | told
+    note = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, "outcome": outcome} | decision
     plain = {key: None if value != value else value for key, value in note.items()}
     text = json.dumps(plain, allow_nan=False)[:MAX_TAG_LENGTH]
     client.set_model_version_tag(version.name, str(version.version), f"mvpose.decision.{alias}", text)

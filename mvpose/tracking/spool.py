@@ -171,8 +171,8 @@ def spools(folder: str) -> list[Spool]:
         for file in files
         if file.endswith(".jsonl") and _is_name(file.removesuffix(".jsonl"))
     ]
-    begun = {spool: next((record["time"] for record, _ in spool.records()), 0) for spool in found}
-    return sorted((s for s in found if begun[s]), key=lambda s: (begun[s], s.run_id))
+    started = {spool: next((record["time"] for record, _ in spool.records()), 0) for spool in found}
+    return sorted((s for s in found if started[s]), key=lambda s: (started[s], s.run_id))
 
 
 def _parsed(line: bytes) -> Record | None:

@@ -92,21 +92,21 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
     """Numbers of the rows that count; ConfigError where none does."""
     wanted = set(samples.cameras)
     counts = keys.camera.map(lambda names: len(wanted & set(names)) if wanted else len(names))
-    rows = np.flatnonzero((keys.split == split) & (samples.damaged | ~keys.damaged) & (counts >= samples.least_views))
+    rows = np.flatnonzero((keys.split == split) & (samples.damaged | ~keys.damaged) & (counts >= samples.min_views))
     if not len(rows):
         there = ", ".join(sorted(set(keys.split))) or "no rows"
         raise ConfigError(
-            f"{uri} has no sample of split {split!r} by {samples.least_views} of the cameras that count; "
+            f"{uri} has no sample of split {split!r} by {samples.min_views} of the cameras that count; "
             f"its splits: {there}."
         )
     return rows
 
 
-def thinned(rows: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " m"]:
+def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:
     """At most `most` of the rows, evenly spread; all where it is 0."""
-    if not most or len(rows) <= most:
+    if not maximum or len(rows) <= maximum:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return rows[np.linspace(0, len(rows) - 1, maximum).round().astype(int)]
 
 
 def _read_by_threads(source: TakeReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:

@@ -88,9 +88,9 @@ def train_loop(
     first = position.step
     upcoming, meter, skipped = batches(first), Meter(), 0
     for step in range(first, length.total):
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         batch = next(upcoming).to(process.device)
-        meter.waited += time.perf_counter() - asked
+        meter.waited += time.perf_counter() - requested
         seed_step(config.seed, step, process.rank)
         share = rate_share(config.optimisation, step, length.total)
         figures = one_step(judged, trained, batch, config, step, share, step / length.total)

@@ -76,7 +76,7 @@ class Meter:
         }
 
 
-def told(step: int, total: int, figures: dict[str, float]) -> str:
+def progress_line(step: int, total: int, figures: dict[str, float]) -> str:
     """A line for people."""
     if "validation/mpjpe_m" in figures:
         best = " (best so far)" if figures.get("validation/best") else ""

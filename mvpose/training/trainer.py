@@ -135,7 +135,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     if process.rank == 0:
         journal.rewind(job.checkpoints.latest().step)
 
-    def told(step: int, figures: dict[str, float]) -> None:
+    def on_figures(step: int, figures: dict[str, float]) -> None:
         if process.rank == 0:
             journal.write(step, figures)
         if "validation/mpjpe_m" in figures:
@@ -143,7 +143,7 @@ def train_worker(settings: dict[str, Any]) -> None:
 
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
     validation = partial(feed.validation_batches, process.rank, process.workers)
-    train_loop(config, length, partial(shard_batches, config), validation, process, job.checkpoints, told)
+    train_loop(config, length, partial(shard_batches, config), validation, process, job.checkpoints, on_figures)
 
 
 def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:

@@ -27,7 +27,7 @@ class SamplesConfig:
     """At most so many, spread evenly over the split; 0 for all."""
     views: int = 4
     """Places for views in a sample: rows with more give some of them, at random in training."""
-    least_views: int = 2
+    min_views: int = 2
     """Rows by fewer cameras are left out."""
     cameras: tuple[str, ...] = ()
     """Only these, in this order; empty for all."""

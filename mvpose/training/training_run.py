@@ -39,17 +39,17 @@ def train(config: TrainConfig, output: str, report: Report | None = None) -> dic
     raises stops the training. ConfigError where settings contradict each other or `output` was begun with others,
     TrainingError where no gradient or no joint is ever found.
     """
-    tell: Report = report or (lambda step, figures: None)
+    report_line: Report = report or (lambda step, figures: None)
     feed = Feed.open(config)
     data = begin_training(config, feed, output)
     checkpoints = Checkpoints(join(output, "checkpoints"), config.checkpoints.keep)
     if not exists(join(output, MODEL, DESCRIPTION)):
         if config.compute.local:
-            position = _train_here(feed, checkpoints, output, tell)
+            position = _train_here(feed, checkpoints, output, report_line)
         else:
             from mvpose.training.trainer import train_on_ray
 
-            train_on_ray(config, output, tell)
+            train_on_ray(config, output, report_line)
             position = checkpoints.latest()
         _write_model(config, checkpoints, position, data, output)
     best = checkpoints.latest().best
@@ -67,13 +67,13 @@ def finished(output: str) -> bool:
     return exists(join(output, MODEL, DESCRIPTION))
 
 
-def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, tell: Report) -> Position:
+def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, report_line: Report) -> Position:
     journal = Journal(output)
     journal.rewind(checkpoints.latest().step)
 
     def written(step: int, figures: dict[str, float]) -> None:
         journal.write(step, figures)
-        tell(step, figures)
+        report_line(step, figures)
 
     process = Process(device=torch.device("cuda" if feed.config.compute.gpu else "cpu"))
     length = Length(feed.total_steps, feed.order.steps_per_epoch)

@@ -21,7 +21,7 @@ class Listener(Protocol):
         """A trial starts, or goes on."""
         ...
 
-    def told(self, trial: Trial, figures: dict[str, float]) -> None:
+    def on_figures(self, trial: Trial, figures: dict[str, float]) -> None:
         """A validation of a trial, and what was measured since the one before."""
         ...
 
@@ -62,7 +62,7 @@ class Records(tune.Callback):
             point = (float(result["share"]), float(result["error"]))
             record = replace(record, step=int(result["step"]), curve=(*record.curve, point))
             record = replace(record, seconds=record.seconds + self._spent(trial.trial_id))
-            self._listener.told(record, result["figures"])
+            self._listener.on_figures(record, result["figures"])
             write_record(self._job.output, record)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -20,7 +20,7 @@ from optuna.distributions import (
 from mvpose.training.tuning_space import Choice, Integer, LogUniform, Range, Space, Uniform
 from mvpose.training.tuning_trial import Trial
 
-LEAST_TRIALS = 4
+MIN_TRIALS = 4
 """Fewer say nothing about what matters."""
 
 
@@ -38,7 +38,7 @@ def importance(trials: Sequence[Trial], space: Space) -> dict[str, float]:
     the worst one.
     """
     finite = [t.error_m for t in trials if math.isfinite(t.error_m)]
-    if len(finite) < LEAST_TRIALS or max(finite) - min(finite) < 1e-9:
+    if len(finite) < MIN_TRIALS or max(finite) - min(finite) < 1e-9:
         return {}
     worst = 2 * max(finite)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -126,8 +126,8 @@ def run_trial(job: SweepJob, settings: dict[str, Any], trial_id: str) -> None:
         teller.total = Feed.open(config).total_steps
         # What an earlier life of this trial found out: the scheduler of a restored sweep has not heard of it.
         for line in Journal(output).read():
-            teller.tell(line["step"], line)
-        train(config, output, teller.tell)
+            teller.report_line(line["step"], line)
+        train(config, output, teller.report_line)
     except MvposeError as error:
         # Settings that cannot be trained fail again however often they are tried: Ray is not to retry them.
         tune.report({"error": WORST_M, "share": 0.0, "step": 0, "problem": str(error)})
@@ -145,7 +145,7 @@ class _Teller:
         self._figures: dict[str, float] = {}
         self._result: dict[str, Any] = {}
 
-    def tell(self, step: int, figures: dict[str, Any]) -> None:
+    def report_line(self, step: int, figures: dict[str, Any]) -> None:
         """Keep figures; report them at a validation before the last."""
         self._figures |= {name: value for name, value in figures.items() if name != "step" and value is not None}
         if "validation/mpjpe_m" not in figures:

@@ -34,7 +34,7 @@ def sample() -> Sample:
     return replace(made, visible=np.ones_like(made.visible))
 
 
-def told(of: Sample, *shifts_px: float) -> Told:
+def reported(of: Sample, *shifts_px: float) -> Told:
     """Each view's person with every joint off by so many pixels, behind a stranger who is nowhere near."""
     source, _ = of.skeleton.remap(COCO17)
     pixels, _ = of.rig.project(torch.from_numpy(of.xyz[source]))
@@ -50,7 +50,7 @@ def told(of: Sample, *shifts_px: float) -> Told:
 def test_errors_are_told_in_sides_of_the_box_and_a_person_too_far_off_is_not_found():
     of = sample()
     side = (of.box[:, 2:] - of.box[:, :2]).max(axis=1)
-    figures = summary(list(found_in(of, told(of, 0.0, 0.05 * side[1], 0.6 * side[2]))))
+    figures = summary(list(found_in(of, reported(of, 0.0, 0.05 * side[1], 0.6 * side[2]))))
     assert figures["views"] == 3 and figures["found"] == pytest.approx(2 / 3)
     assert figures["median error"] == pytest.approx(0.025, abs=1e-4)
     assert figures["90th percentile"] == pytest.approx(0.05, abs=1e-4)
@@ -59,7 +59,7 @@ def test_errors_are_told_in_sides_of_the_box_and_a_person_too_far_off_is_not_fou
 
 def test_joints_that_are_not_to_be_seen_are_no_errors_and_views_of_little_are_not_asked_about():
     of = sample()
-    off = told(of, 0.0, 0.0, 0.0)
+    off = reported(of, 0.0, 0.0, 0.0)
     off.people[0].xy[:, COCO17.index("left_wrist")] += 90.0
     hidden = of.visible.copy()
     hidden[:, of.skeleton.index("left_wrist")] = False

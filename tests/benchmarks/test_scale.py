@@ -42,5 +42,5 @@ def test_the_benchmark_prints_costs_and_a_model_with_its_assumptions(capsys):
     figures = run(ScaleBenchmark(**sizes, ray_clips=(0, 0), memory_minutes=()))
     assert figures["cost a frame, longest over shortest archive"] > 0
     assert {"plan of 100 clips: s", "end of 100 clips: s", "resume of 100 clips: peak MiB"} <= figures.keys()
-    told = capsys.readouterr().out
-    assert "A model, not a measurement" in told and "storage 2.5 GB/s" in told
+    reported = capsys.readouterr().out
+    assert "A model, not a measurement" in reported and "storage 2.5 GB/s" in reported

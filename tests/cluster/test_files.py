@@ -171,6 +171,8 @@ def test_the_dashboard_shows_every_figure_of_the_job_and_no_other():
     assert shown <= {name for figure in FIGURES for name in figure.exported}
     assert all(shown & set(figure.exported) for figure in FIGURES)
     tags = {tag for figure in FIGURES for tag in figure.tags} | {"le"}
-    asked = [t["expr"] for p in panels for t in p["targets"]]
-    by = {tag.strip() for expr in asked for group in re.findall(r"by \(([^)]*)\)", expr) for tag in group.split(",")}
+    requested = [t["expr"] for p in panels for t in p["targets"]]
+    by = {
+        tag.strip() for expr in requested for group in re.findall(r"by \(([^)]*)\)", expr) for tag in group.split(",")
+    }
     assert by <= tags

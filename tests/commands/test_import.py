@@ -361,5 +361,5 @@ def test_what_is_missing_is_asked_for_before_anything_is_computed(walk, source, 
         )
     ):
         imported(tmp_path / str(number), *arguments, exit_code=code)
-        told = capsys.readouterr()
-        assert sentence in told.out + told.err, (arguments, told)
+        reported = capsys.readouterr()
+        assert sentence in reported.out + reported.err, (arguments, reported)

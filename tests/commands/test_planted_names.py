@@ -68,8 +68,8 @@ def with_metadata(key: str) -> Callable[[str, str], None]:
             meta = json.loads(table.schema.metadata[b"mvpose"])
             meta[key] = planted if isinstance(meta[key], str) else [planted, *meta[key][1:]]
             store.withdraw(commit)
-            told = table.replace_schema_metadata({b"mvpose": json.dumps(meta).encode()})
-            store.commit_table(task.clip, task.fingerprint, told, {})
+            reported = table.replace_schema_metadata({b"mvpose": json.dumps(meta).encode()})
+            store.commit_table(task.clip, task.fingerprint, reported, {})
 
     return plant
 

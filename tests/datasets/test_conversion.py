@@ -48,8 +48,8 @@ def test_a_plain_loop_and_ray_data_make_the_same_files(folder, tmp_path):
     made = {}
     for name, engine in (("loop", LOCAL), ("ray", EngineConfig(workers=1, object_store_mib=80))):
         receipts = list(convert(dataset(folder), CropConfig(), str(tmp_path / name), engine))
-        told = sorted((r.shard, r.rows, bool(r.problem)) for r in receipts)
-        assert told == [("160906_ian3", 8, False), ("160906_pizza1", 8, False), ("171204_pose5", 0, True)]
+        reported = sorted((r.shard, r.rows, bool(r.problem)) for r in receipts)
+        assert reported == [("160906_ian3", 8, False), ("160906_pizza1", 8, False), ("171204_pose5", 0, True)]
         samples = tmp_path / name / "samples"
         made[name] = {f: (samples / f).read_bytes() for f in os.listdir(samples)}
     assert made["loop"] == made["ray"] and sorted(made["ray"]) == ["160906_ian3.parquet", "160906_pizza1.parquet"]
@@ -150,11 +150,11 @@ def test_a_video_that_is_missing_is_the_problem_of_its_shard_alone(folder, tmp_p
 
 def test_figures_tell_right_units_from_wrong_ones(folder):
     samples = list(dataset(folder).read("160906_ian3"))
-    told = measured(samples)
-    assert (told.samples, told.frames, told.captures, told.views) == (8, 4, 1, (3, 3))
-    assert told.splits == {"train": 8} and told.actions == {"ian": 8} and told.damaged == 0
-    assert told.valid_share == 1.0 and told.visible_share > 0.9 and told.boxed_share == 1.0
-    assert 1.2 < told.extent_m[1] < 2.0 and told.height_m[0] > 0.0
+    reported = measured(samples)
+    assert (reported.samples, reported.frames, reported.captures, reported.views) == (8, 4, 1, (3, 3))
+    assert reported.splits == {"train": 8} and reported.actions == {"ian": 8} and reported.damaged == 0
+    assert reported.valid_share == 1.0 and reported.visible_share > 0.9 and reported.boxed_share == 1.0
+    assert 1.2 < reported.extent_m[1] < 2.0 and reported.height_m[0] > 0.0
     moved = [replace(s, xyz=s.xyz + np.array([0.5, 0.0, 0.0])) for s in samples]
     assert measured(moved).boxed_share < 0.9
     with pytest.raises(ConfigError, match="no samples"):

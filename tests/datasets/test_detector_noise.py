@@ -39,10 +39,10 @@ def people(count: int, angle: float, skeleton: Skeleton = SIDES) -> tuple[np.nda
     return xyz, pixels
 
 
-def drawn(noise: DetectorNoise, angle: float, count: int = 6000, seed: int = 0, least: float = 0.0):
+def drawn(noise: DetectorNoise, angle: float, count: int = 6000, seed: int = 0, minimum: float = 0.0):
     xyz, pixels = people(count, angle)
     inside = np.ones(pixels.shape[:2], bool)
-    return pixels, draw_detections(noise, pixels, xyz, inside, SIDES, np.random.default_rng(seed), least)
+    return pixels, draw_detections(noise, pixels, xyz, inside, SIDES, np.random.default_rng(seed), minimum)
 
 
 def only(**changed) -> DetectorNoise:
@@ -78,8 +78,8 @@ def test_offsets_and_confidence_of_a_seen_joint_are_the_measured_ones(angle, asp
     shape = [np.full(3, values[part, aspect, 0]) for values in (NOISE.scale, NOISE.tail)]
     expected = t_radius(np.array([0.5, 0.9, 0.98]), *shape)
     assert np.quantile(error, (0.5, 0.9, 0.98)) == pytest.approx(expected, rel=0.12)
-    told = np.quantile(found.confidence[:, wrist], LEVELS[1:-1])
-    assert told == pytest.approx(NOISE.confidence[part, aspect, 0, 1:-1], abs=0.02)
+    reported = np.quantile(found.confidence[:, wrist], LEVELS[1:-1])
+    assert reported == pytest.approx(NOISE.confidence[part, aspect, 0, 1:-1], abs=0.02)
     ranks = [values.argsort().argsort() for values in (error, found.confidence[:, wrist])]
     # Spearman's correlation of a Gaussian copula: 6 / pi asin(link / 2).
     assert np.corrcoef(*ranks)[0, 1] == pytest.approx(6 / np.pi * np.arcsin(NOISE.link[0] / 2), abs=0.04)
@@ -117,7 +117,7 @@ def test_a_swapped_pair_changes_places_and_a_turned_person_changes_all():
 
 
 def test_what_is_missed_is_nan_with_confidence_0_and_never_a_point_at_the_corner():
-    pixels, found = drawn(NOISE, 0.0, least=0.3)
+    pixels, found = drawn(NOISE, 0.0, minimum=0.3)
     missed = found.confidence == 0
     assert 0.01 < missed[:, :6].mean() < 0.3
     assert missed[:, 6].all()  # the detector knows no tail

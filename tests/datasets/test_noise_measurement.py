@@ -9,13 +9,13 @@ from mvpose.datasets.detector_noise import aspects, of_person
 from mvpose.datasets.noise_measurement import fitted, sightings
 from mvpose.errors import ConfigError
 from mvpose.skeleton import BODY_JOINTS, COCO17
-from tests.benchmarks.test_detector_recall import Told, sample, told
+from tests.benchmarks.test_detector_recall import Told, reported, sample
 
 
 def test_a_known_shift_is_measured_in_sides_of_the_box_and_a_stranger_is_nobody():
     of = sample()
     side = (of.box[:, 2:] - of.box[:, :2]).max(axis=1)
-    seen = sightings([of], told(of, 0.0, 0.05 * side[1], 0.6 * side[2]))
+    seen = sightings([of], reported(of, 0.0, 0.05 * side[1], 0.6 * side[2]))
     off = (seen.found - seen.truth)[..., 0] / seen.side[:, None]
     assert off[:2] == pytest.approx(np.repeat([[0.0], [0.05]], off.shape[1], axis=1), abs=1e-4)
     assert np.isnan(seen.found[2]).all() and not seen.confidence[2].any()
@@ -24,7 +24,7 @@ def test_a_known_shift_is_measured_in_sides_of_the_box_and_a_stranger_is_nobody(
 
 def test_swapped_arms_and_a_turned_person_are_told_apart_and_put_right():
     of = sample()
-    detector = told(of, 0.0, 0.0, 0.0)
+    detector = reported(of, 0.0, 0.0, 0.0)
     mirror = list(COCO17.mirror)
     arm = COCO17.indices("left_wrist", "right_wrist")
     detector.people[0].xy[1, arm] = detector.people[0].xy[1, arm[::-1]]
@@ -46,7 +46,7 @@ def test_samples_without_crops_none_at_all_and_a_detector_that_finds_nobody_are_
         sightings([bare], Told([]))
     with pytest.raises(ConfigError, match="there are no samples"):
         sightings([], Told([]))
-    away = told(of, 900.0, 900.0, 900.0)
+    away = reported(of, 900.0, 900.0, 900.0)
     with pytest.raises(ConfigError, match="finds nobody in 3 views"):
         fitted(sightings([of], away), "told")
-    assert set(BODY_JOINTS) <= set(sightings([of], told(of, 0.0, 0.0, 0.0)).skeleton.joints)
+    assert set(BODY_JOINTS) <= set(sightings([of], reported(of, 0.0, 0.0, 0.0)).skeleton.joints)

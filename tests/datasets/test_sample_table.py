@@ -92,9 +92,9 @@ def test_a_reader_without_mvpose_finds_unit_axis_joints_and_version(tmp_path):
 
 def test_the_schema_is_the_one_of_version_1():
     """A change of the schema takes a new version: readers of old tables have to be told."""
-    told = [f"{f.name}: {f.type}" for f in sample_schema(THREE, "test")]
+    reported = [f"{f.name}: {f.type}" for f in sample_schema(THREE, "test")]
     assert SCHEMA_VERSION == 1
-    assert told == [
+    assert reported == [
         "capture: string", "subject: string", "action: string", "split: string", "frame: int64", "position: int64",
         "person: int32", "damaged: bool", "camera: list<item: string>", "uri: list<item: string>",
         "uri_frame: list<item: int64>", "crop: list<item: binary>",

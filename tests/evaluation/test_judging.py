@@ -11,12 +11,12 @@ POSE = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.5], [0.0, 0.0, 1.8], [0.6, 0.0, 1
 JUDGED = Judged.between(FOUR, FOUR)
 
 
-def told(predicted: np.ndarray, truth: np.ndarray = POSE, judged: Judged = JUDGED) -> dict[str, float]:
+def reported(predicted: np.ndarray, truth: np.ndarray = POSE, judged: Judged = JUDGED) -> dict[str, float]:
     return {k: v[0] for k, v in judge(predicted[None], truth[None], judged).items() if v.ndim == 1}
 
 
 def test_a_shift_is_an_absolute_error_alone():
-    found = told(POSE + np.array([0.03, 0.04, 0.0]))
+    found = reported(POSE + np.array([0.03, 0.04, 0.0]))
     assert found["mpjpe_m"] == pytest.approx(0.05)
     for name in ("mpjpe_relative_m", "n_mpjpe_m", "pa_mpjpe_m"):
         assert found[name] == pytest.approx(0.0, abs=1e-9)
@@ -26,17 +26,17 @@ def test_a_shift_is_an_absolute_error_alone():
 def test_a_size_is_forgiven_by_scaled_errors_and_a_turn_by_procrustes_alone():
     larger = POSE[0] + 1.1 * (POSE - POSE[0])
     # 0, 50, 80 mm and 0.1 |(0.6, 0.5)| = 78.1 mm
-    assert told(larger)["mpjpe_relative_m"] == pytest.approx(np.mean([0, 0.05, 0.08, 0.1 * np.hypot(0.6, 0.5)]))
-    assert told(larger)["n_mpjpe_m"] == pytest.approx(0.0, abs=1e-9)
+    assert reported(larger)["mpjpe_relative_m"] == pytest.approx(np.mean([0, 0.05, 0.08, 0.1 * np.hypot(0.6, 0.5)]))
+    assert reported(larger)["n_mpjpe_m"] == pytest.approx(0.0, abs=1e-9)
     turned = POSE[:, [1, 0, 2]] * [1.0, -1.0, 1.0]
-    assert told(turned)["n_mpjpe_m"] > 0.05
-    assert told(turned)["pa_mpjpe_m"] == pytest.approx(0.0, abs=1e-9)
+    assert reported(turned)["n_mpjpe_m"] > 0.05
+    assert reported(turned)["pa_mpjpe_m"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_joint_without_an_answer_leaves_metres_alone_and_counts_as_a_miss():
     predicted = POSE.copy()
     predicted[3] = np.nan
-    found = told(predicted)
+    found = reported(predicted)
     assert found["mpjpe_m"] == pytest.approx(0.0) and found["found"] == 0.75
     assert found["pck"] == 0.75 and found["npck"] == 0.75 and found["auc"] == pytest.approx(0.75)
     assert found["pcp"] == pytest.approx(2 / 3)
@@ -45,19 +45,19 @@ def test_a_joint_without_an_answer_leaves_metres_alone_and_counts_as_a_miss():
 def test_without_its_root_a_prediction_has_no_relative_error_and_no_correct_joint():
     predicted = POSE.copy()
     predicted[0] = np.nan
-    found = told(predicted)
+    found = reported(predicted)
     assert np.isnan(found["mpjpe_relative_m"]) and found["pck"] == 0.0 and found["mpjpe_m"] == pytest.approx(0.0)
 
 
 def test_a_joint_without_a_truth_does_not_count():
     truth = POSE.copy()
     truth[3] = np.nan
-    found = told(POSE + 0.01, truth)
+    found = reported(POSE + 0.01, truth)
     assert found["found"] == 1.0 and np.isfinite(found["mpjpe_m"]) and found["pck"] == 1.0
 
 
 def test_nothing_answered_is_nan_in_metres_and_nought_in_shares():
-    found = told(np.full_like(POSE, np.nan))
+    found = reported(np.full_like(POSE, np.nan))
     assert np.isnan(found["mpjpe_m"]) and found["found"] == 0.0 and found["pck"] == 0.0 and found["pcp"] == 0.0
 
 
@@ -73,7 +73,7 @@ def test_joints_are_matched_by_name_and_those_of_one_side_only_do_not_count():
     judged = Judged.between(HALPE26, HUMAN36M17)
     assert {n for n, c in zip(HUMAN36M17.joints, judged.counted, strict=True) if not c} == {"spine", "thorax"}
     poses = np.random.default_rng(0).uniform(size=(2, 26, 3))
-    predicted = judged.told(poses)
+    predicted = judged.selected(poses)
     np.testing.assert_array_equal(predicted[:, HUMAN36M17.index("left_knee")], poses[:, HALPE26.index("left_knee")])
     truth = np.where(np.isfinite(predicted), predicted, 9.0)
     assert judge(predicted, truth, judged)["found"].tolist() == [1.0, 1.0]

@@ -23,7 +23,7 @@ def model(tmp_path_factory):
 def test_each_number_of_views_is_answered_as_by_those_cameras_alone(model, samples):
     answers = network_answers(model, samples, (), NetworkConfig(batch_size=2))
     assert [len(a.cameras[0]) for a in answers] == [4, 3, 2]
-    assert [a.most.tolist() for a in answers] == [[True] * 3, [False] * 3, [False] * 3]
+    assert [a.max_views.tolist() for a in answers] == [[True] * 3, [False] * 3, [False] * 3]
     for found in answers:
         for i, sample in enumerate(samples):
             names = chosen_cameras(sample, len(found.cameras[i]))
@@ -43,7 +43,7 @@ def test_a_network_that_concatenates_is_asked_for_its_own_number_of_views_alone(
     assert needed_views(small_method("algebraic")) is None
     model = load_model(write_model(str(tmp_path), "fusion", views=3))
     answers = network_answers(model, samples, (4, 3, 2), NetworkConfig())
-    assert [len(a.cameras[0]) for a in answers] == [3] and answers[0].most.all()
+    assert [len(a.cameras[0]) for a in answers] == [3] and answers[0].max_views.all()
     assert network_answers(model, samples, (4, 2), NetworkConfig()) == []
 
 
@@ -51,4 +51,8 @@ def test_samples_by_fewer_cameras_are_not_asked_for_more(model, samples):
     mixed = [samples[0], samples[1].select(samples[1].rig.names[:2]), samples[2].select(samples[2].rig.names[1:])]
     answers = {len(a.cameras[0]): a for a in network_answers(model, mixed, (), NetworkConfig())}
     assert {n: [s.frame for s in a.samples] for n, a in answers.items()} == {4: [0], 3: [0, 2], 2: [0, 1, 2]}
-    assert {n: a.most.tolist() for n, a in answers.items()} == {4: [True], 3: [False, True], 2: [False, True, False]}
+    assert {n: a.max_views.tolist() for n, a in answers.items()} == {
+        4: [True],
+        3: [False, True],
+        2: [False, True, False],
+    }

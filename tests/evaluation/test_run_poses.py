@@ -64,7 +64,7 @@ def test_a_run_judged_equals_the_distance_computed_by_hand(run):
     np.testing.assert_allclose(rows.mpjpe_m, expected, atol=1e-6)
     np.testing.assert_allclose(rows.mpjpe_relative_m, 0.0, atol=1e-6)
     np.testing.assert_allclose(rows.mpjve_m[rows.frame > 0], 0.02 / (FRAMES - 1), atol=1e-6)
-    assert (rows["views"] == len(plan.capture.videos)).all() and rows.most.all() and (rows.found == 1).all()
+    assert (rows["views"] == len(plan.capture.videos)).all() and rows.max_views.all() and (rows.found == 1).all()
 
 
 def test_frames_and_captures_that_the_run_lacks_have_no_answer_or_are_refused(run):

@@ -117,8 +117,8 @@ def test_what_is_set_is_done_to_a_image_as_resizing_does_it(fit, size):
         offset = [round(o) for o in place.offset]
         rows, columns = np.mgrid[: inner[1], : inner[0]]
         seen = np.array([(small * columns).sum(), (small * rows).sum()]) / small.sum() + offset
-        told = [(c + 0.5) * place.scale[i] - 0.5 + place.offset[i] for i, c in enumerate((x, y))]
-        assert np.abs(seen - told).max() < 0.6
+        reported = [(c + 0.5) * place.scale[i] - 0.5 + place.offset[i] for i, c in enumerate((x, y))]
+        assert np.abs(seen - reported).max() < 0.6
 
 
 def test_a_turned_image_needs_a_stated_turn(tmp_path):

@@ -62,7 +62,7 @@ def test_one_trial_is_one_capture(cameras, footage):
 
 
 @pytest.mark.parametrize(
-    ("cameras", "footage", "told"),
+    ("cameras", "footage", "reported"),
     [
         (DIGITS, [f"trial{t}-{c}" for t in (1, 2) for c in DIGITS], ["trial-1", "trial1", "`cam`"]),
         (
@@ -78,10 +78,10 @@ def test_one_trial_is_one_capture(cameras, footage):
         (["11", "1a", "1b"], ["111", "1a1", "1b1"], ["111 is camera 11 of trial 1", "or no camera's"]),
     ],
 )
-def test_names_that_can_be_read_in_two_ways_are_refused_with_both(cameras, footage, told):
+def test_names_that_can_be_read_in_two_ways_are_refused_with_both(cameras, footage, reported):
     with pytest.raises(CalibrationError) as error:
         trials(cameras, footage)
-    assert all(word in str(error.value) for word in told), error.value
+    assert all(word in str(error.value) for word in reported), error.value
 
 
 def test_a_folder_a_trial_and_a_folder_a_camera_are_told_apart():

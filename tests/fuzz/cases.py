@@ -48,17 +48,17 @@ def run_case(case: int, open_doors: list[Door]) -> Outcome:
     with open(file, "rb") as opened:
         sound = opened.read()
     damaged, damage = mutated(sound, rng)
-    told = (case, door.family, os.path.basename(file), damage)
+    reported = (case, door.family, os.path.basename(file), damage)
     try:
         _put(file, damaged)
         door.read(damage)
     except (MvposeError, ValueError) as error:
-        return Outcome(*told, "refused", "" if str(error).strip() else f"no sentence: {error!r}")
+        return Outcome(*reported, "refused", "" if str(error).strip() else f"no sentence: {error!r}")
     except Exception:  # noqa: BLE001 whatever else comes out is what is looked for
-        return Outcome(*told, "finding", traceback.format_exc(limit=-6))
+        return Outcome(*reported, "finding", traceback.format_exc(limit=-6))
     finally:
         _put(file, sound)
-    return Outcome(*told, "read")
+    return Outcome(*reported, "read")
 
 
 def _put(file: str, data: bytes) -> None:
@@ -124,14 +124,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--only", type=int)
-    asked = parser.parse_args()
-    if asked.only is not None:
+    requested = parser.parse_args()
+    if requested.only is not None:
         with tempfile.TemporaryDirectory() as folder:
-            print(run_case(asked.only, doors(folder)))
+            print(run_case(requested.only, doors(folder)))
         return 0
     results: Counter[tuple[str, str]] = Counter()
     findings = 0
-    for outcome in run_cases(asked.first, asked.count):
+    for outcome in run_cases(requested.first, requested.count):
         results[outcome.family, outcome.result] += 1
         if outcome.finding:
             findings += 1

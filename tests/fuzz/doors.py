@@ -165,16 +165,16 @@ def _results(output: str) -> list[tuple[str, object]]:
     run = RunFolder(output)
     captures = run.catalogue().captures
     rows = [(f["capture"], f["start"], f["stop"], f["stage"], f["reason"]) for f in run.failures()]
-    told: list[tuple[str, object]] = [("failures", rows), ("captures", _capture_values(captures))]
+    reported: list[tuple[str, object]] = [("failures", rows), ("captures", _capture_values(captures))]
     summary = run.summary()
-    told += [("counts", (summary.captures, summary.clips, summary.frames, len(summary.failures)))]
-    told += [("figures", json.dumps(summary.figures, default=dict, sort_keys=True))]
+    reported += [("counts", (summary.captures, summary.clips, summary.frames, len(summary.failures)))]
+    reported += [("figures", json.dumps(summary.figures, default=dict, sort_keys=True))]
     for plan in run.plans():
         poses, keypoints, rig = run.poses(plan), run.keypoints(plan), run.rig(plan)
         assert poses is not None and keypoints is not None
-        told += [("poses", (poses.xyz.tobytes(), poses.confidence.tobytes(), poses.track_id.tobytes()))]
-        told += [("keypoints", (keypoints.xy.tobytes(), keypoints.confidence.tobytes())), ("rig", rig_digest(rig))]
-    return told
+        reported += [("poses", (poses.xyz.tobytes(), poses.confidence.tobytes(), poses.track_id.tobytes()))]
+        reported += [("keypoints", (keypoints.xy.tobytes(), keypoints.confidence.tobytes())), ("rig", rig_digest(rig))]
+    return reported
 
 
 def _capture_values(captures: list) -> list:

@@ -17,18 +17,18 @@ MIXED = [HEAD, GPU_NODE, GPU_NODE, CPU_NODE]
 @given(
     cpus=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     per_worker=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
-    most=st.none() | st.integers(1, 12),
+    maximum=st.none() | st.integers(1, 12),
 )
-def test_a_pool_that_is_granted_fits_node_by_node_and_leaves_a_cpu(cpus, per_worker, most):
+def test_a_pool_that_is_granted_fits_node_by_node_and_leaves_a_cpu(cpus, per_worker, maximum):
     nodes = [ClusterNode({"CPU": float(c)}) for c in cpus]
     try:
-        least, largest = pool_limits(nodes, Need({"CPU": per_worker}), None, most)
+        minimum, largest = pool_limits(nodes, Need({"CPU": per_worker}), None, maximum)
     except ConfigError:
         room = sum(int(c // per_worker) for c in cpus)
-        wanted = 1 if most is None else most
+        wanted = 1 if maximum is None else maximum
         assert wanted > room or wanted * per_worker + 1 > sum(cpus)
         return
-    assert least == largest == (most or largest) >= 1
+    assert minimum == largest == (maximum or largest) >= 1
     assert largest <= sum(int(c // per_worker) for c in cpus)
     assert largest * per_worker + 1 <= sum(cpus)
 

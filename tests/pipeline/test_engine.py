@@ -137,9 +137,9 @@ def reason(tmp_path, number: int) -> FailureReason | None:
 
 
 def test_a_clip_that_hangs_is_given_up_after_its_time_and_its_worker_replaced(engine, tmp_path, keeps_weights):
-    told = spec(tmp_path, keeps_weights, timeout_s=3.0, hang=2)
+    reported = spec(tmp_path, keeps_weights, timeout_s=3.0, hang=2)
     os.mkfifo(tmp_path / "marks" / "fifo")
-    receipts = list(engine.run(told, TASKS))
+    receipts = list(engine.run(reported, TASKS))
     assert [r["reason"] for r in receipts if r["failure"]] == ["timeout"] == [reason(tmp_path, 2)]
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 2]
     assert os.path.getsize(tmp_path / "marks" / "2") == 1, "a clip that hangs is not tried again"
@@ -164,17 +164,17 @@ def test_a_clip_that_the_memory_does_not_suffice_for_is_a_failure_row(engine, tm
 
 
 def test_a_clip_whose_worker_is_killed_for_its_memory_is_given_up_after_its_attempts(engine, tmp_path):
-    told = spec(tmp_path, greedy=0)
+    reported = spec(tmp_path, greedy=0)
     killed: list[int] = []
     over = threading.Event()
     killer = threading.Thread(target=kill_above, args=(tmp_path / "marks" / "greedy", 2**29, killed, over))
     killer.start()
     try:
-        list(engine.run(told, TASKS))
+        list(engine.run(reported, TASKS))
     finally:
         over.set()
         killer.join()
-    assert len(set(killed)) == told.max_attempts
+    assert len(set(killed)) == reported.max_attempts
     assert reason(tmp_path, 0) == FailureReason.WORKER_DIED
     assert frames(tmp_path) == list(range(10, 60))
 

@@ -12,7 +12,7 @@ import pytest
 
 from mvpose.cli import run
 from mvpose.errors import FailureReason
-from mvpose.pipeline import defects
+from mvpose.pipeline import engine as engine_module
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
@@ -105,8 +105,8 @@ def write_avi(path: str, camera: int) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize("told", [FRAMES // 2, FRAMES * 50])
-def test_a_container_that_lies_about_its_frame_count_is_not_believed(own_archive, tmp_path, told):
+@pytest.mark.parametrize("reported", [FRAMES // 2, FRAMES * 50])
+def test_a_container_that_lies_about_its_frame_count_is_not_believed(own_archive, tmp_path, reported):
     videos = os.path.join(own_archive, "hit", "videos")
     for camera in range(4):
         os.remove(os.path.join(videos, f"cam{camera}.mp4"))
@@ -120,7 +120,7 @@ def test_a_container_that_lies_about_its_frame_count_is_not_believed(own_archive
         for place in (data.index(b"avih") + 8 + 16, data.index(b"strh") + 8 + 32):
             assert int.from_bytes(data[place : place + 4], "little") == FRAMES
             file.seek(place)
-            file.write(told.to_bytes(4, "little"))
+            file.write(reported.to_bytes(4, "little"))
     os.utime(video, ns=(before.st_atime_ns, before.st_mtime_ns))
     reconstruct_archive(job(own_archive, str(tmp_path / "lied")))
     sound(str(tmp_path / "lied"), contents(str(tmp_path / "true")))
@@ -165,7 +165,7 @@ def test_a_detector_that_raises_on_every_clip_stops_the_job_which_is_not_taken_f
 ):
     output = str(tmp_path / "run")
     flags = ["--clip-frames", "10", "--local", "--tracking.no-enabled", "--detector.detector", coded_footage.DETECTOR]
-    monkeypatch.setattr(defects, "ENOUGH", 3)
+    monkeypatch.setattr(engine_module, "ENOUGH", 3)
     monkeypatch.setenv("CODED_RAISES", "all")
     assert run(["reconstruct", archive, "--output", output, *flags]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
@@ -308,8 +308,8 @@ def test_a_dry_run_says_that_the_job_would_be_refused(archive, tmp_path, capsys)
     reconstruct_archive(job(archive, output))
     flags = ["--dry-run", "--clip-frames", "5", "--detector.detector", coded_footage.DETECTOR]
     assert run(["reconstruct", archive, "--output", output, *flags]) == 1
-    told = capsys.readouterr()
-    assert "clip_frames = 5" in told.out and "clip_frames: was 10, now 5" in told.err
+    reported = capsys.readouterr()
+    assert "clip_frames = 5" in reported.out and "clip_frames: was 10, now 5" in reported.err
     assert run(["reconstruct", archive, "--output", output, "--replan", *flags]) == 0
 
 
@@ -317,4 +317,4 @@ def test_the_job_has_a_default_time_that_grows_with_its_clips(archive, tmp_path)
     from mvpose.pipeline.job import _clip_timeout_s, plan_job
 
     plain = ReconstructJob(archive=archive, output=str(tmp_path / "run"), detector=job(archive, "").detector)
-    assert _clip_timeout_s(plain, plan_job(plain).planned.most_cameras) == 600 + 2.5 * 4 * 300
+    assert _clip_timeout_s(plain, plan_job(plain).planned.max_cameras) == 600 + 2.5 * 4 * 300

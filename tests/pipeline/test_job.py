@@ -143,8 +143,8 @@ def test_waves_of_one_capture_end_with_the_same_bytes_and_the_first_is_whole_bef
     summary = reconstruct_archive(job(archive, output, engine=EngineConfig(local=True, wave_clips=1)))
     assert contents(output) == contents(undisturbed) and (summary.captures, summary.clips) == (2, 8)
     assert set(RunFolder(output).performance()) == set(RunFolder(undisturbed).performance())
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keypoints: 8/8 clips, 80/80")]
-    assert len(told) == 1
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keypoints: 8/8 clips, 80/80")]
+    assert len(reported) == 1
     written = {
         capture: [os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{output}/commits") for f in fs
                   if os.path.basename(d) == capture]

@@ -131,8 +131,8 @@ def test_an_alias_is_resolved_once_and_one_that_has_moved_is_not_overlooked(own,
     output, direct = str(tmp_path / "run"), str(tmp_path / "direct")
     reconstruct_archive(job(own, output, **settings))
     with open(os.path.join(output, "run.json")) as file:
-        told = json.load(file)["settings"]
-    assert (told["model"], told["model_sha256"]) == ("models:/net/1", first.weights_sha256)
+        reported = json.load(file)["settings"]
+    assert (reported["model"], reported["model_sha256"]) == ("models:/net/1", first.weights_sha256)
     reconstruct_archive(job(own, direct, model=str(tmp_path / "model0")))
     ours, theirs = (folder.keypoints(folder.plans()[0]) for folder in map(RunFolder, (output, direct)))
     np.testing.assert_array_equal(ours.xy, theirs.xy)

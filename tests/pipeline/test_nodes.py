@@ -82,8 +82,8 @@ def test_a_model_waits_for_its_node_and_every_stage_stays_on_its_own(monkeypatch
     tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(6)]
 
     def kinds_of_nodes(kind: str, with_model: bool) -> set[str]:
-        told = {"kind": kind, "make": make_where, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
-        receipts = list(engine.run(StageSpec(**told, keeps_weights=with_model), tasks))
+        reported = {"kind": kind, "make": make_where, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
+        receipts = list(engine.run(StageSpec(**reported, keeps_weights=with_model), tasks))
         assert len(receipts) == len(tasks) and not any(r["failure"] for r in receipts)
         store = ClipStore(str(tmp_path), kind)
         commits = [store.committed(task.clip, task.fingerprint) for task in tasks]

@@ -14,13 +14,13 @@ def plan(capture_id: str, clips: int, filtered: str = "f" * 16) -> CaptureTasks:
     return CaptureTasks(capture_id=capture_id, clips=tiles, keypoints="k" * 16, poses="p" * 16, filtered=filtered)
 
 
-@given(sizes=st.lists(st.integers(1, 12), max_size=20), most=st.integers(1, 30))
-def test_waves_are_whole_captures_in_order_and_no_longer_than_they_must(sizes, most):
+@given(sizes=st.lists(st.integers(1, 12), max_size=20), maximum=st.integers(1, 30))
+def test_waves_are_whole_captures_in_order_and_no_longer_than_they_must(sizes, maximum):
     plans = [plan(f"{i}", size) for i, size in enumerate(sizes)]
-    made = list(waves(iter(plans), most))
+    made = list(waves(iter(plans), maximum))
     assert [p for wave in made for p in wave] == plans
     clips = [[len(p.clips) for p in wave] for wave in made]
-    assert all(sum(wave[:-1]) < most for wave in clips) and all(sum(wave) >= most for wave in clips[:-1])
+    assert all(sum(wave[:-1]) < maximum for wave in clips) and all(sum(wave) >= maximum for wave in clips[:-1])
 
 
 def test_waves_hold_no_more_of_a_plan_than_they_need():

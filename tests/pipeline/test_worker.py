@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvpose.errors import FailureReason, NoPersonError, ResultsError, StageError
-from mvpose.pipeline import pace
+from mvpose.pipeline import worker as worker_module
 from mvpose.pipeline import worker as worker_module
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec, task_rows, tasks_of
@@ -152,7 +152,7 @@ def test_an_interrupt_is_no_fault_of_the_clip(tmp_path, monkeypatch):
 
 def test_a_clip_that_hangs_is_given_up_by_the_pace_of_those_before_it(tmp_path, monkeypatch):
     """The first time-out allows for any clip; after three clips the worker knows better."""
-    monkeypatch.setattr(pace, "LEAST_S", 0.2)
+    monkeypatch.setattr(worker_module, "LEAST_S", 0.2)
     hung = threading.Event()
     tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(4)]
 
@@ -174,12 +174,12 @@ def test_a_process_remembers_the_pace_of_a_stage_whose_workers_come_and_go(tmp_p
     for i in range(3):
         worker = ClipWorker(spec(tmp_path, frames_of, **settings))
         worker.run(Task(Clip("a", i, i + 1), "f" * 16))
-    assert worker.pace.clips == 3
+    assert worker.worker_module.clips == 3
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.integers(1, 10**6)), min_size=3), st.data())
 def test_no_clip_is_given_up_sooner_than_ten_times_the_slowest_before_it_for_its_frames(done, data):
-    known = pace.Pace()
+    known = worker_module.Pace()
     for seconds, camera_frames in done:
         known.took(seconds, camera_frames)
     seconds, camera_frames = data.draw(st.sampled_from(done))

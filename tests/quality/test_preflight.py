@@ -164,9 +164,9 @@ def test_somebody_who_stands_still_before_a_detector_that_drifts_is_not_measurab
     scene = standing(drifting_walk(seed), range(TAKE))
     keypoints, frames = sampled_take(scene)
     found = preflight(keypoints, frames, scene.rig, 25.0, PreflightConfig())
-    told = found.of(CheckKind.SYNCHRONISATION)
-    assert {f.status for f in told} == {Status.WARN} and all("not measurable here" in f.reason for f in told)
-    assert all(np.isnan(f.figures["offset_frames"]) for f in told)
+    reported = found.of(CheckKind.SYNCHRONISATION)
+    assert {f.status for f in reported} == {Status.WARN} and all("not measurable here" in f.reason for f in reported)
+    assert all(np.isnan(f.figures["offset_frames"]) for f in reported)
     assert only(found, CheckKind.SYNCHRONISATION)
 
 
@@ -182,8 +182,8 @@ def test_frames_dropped_between_two_stretches_are_told_of_their_camera():
 def test_a_single_instant_is_not_judged_on_its_timing(walk):
     keypoints, rig = walk
     found = checked(seen_at(keypoints, [np.array([20])] * 4), rig)
-    (told,) = found.of(CheckKind.SYNCHRONISATION)
-    assert told.status == Status.PASS and "single instants" in told.reason and not told.figures
+    (reported,) = found.of(CheckKind.SYNCHRONISATION)
+    assert reported.status == Status.PASS and "single instants" in reported.reason and not reported.figures
 
 
 def test_a_take_shorter_than_the_longest_shift_needs_is_looked_at_over_a_third_of_it(walk):
@@ -193,14 +193,14 @@ def test_a_take_shorter_than_the_longest_shift_needs_is_looked_at_over_a_third_o
 
 
 def test_one_odd_stretch_of_four_warns_and_two_fail():
-    def told(*offsets: float) -> Status:
+    def reported(*offsets: float) -> Status:
         timing = CameraTiming(0.0, 0.1, 3.0, 3.0, torch.tensor(offsets), drift_frames=0.0, at_limit=False)
         return of_timing(timing, "cam01", 25.0).status
 
     nan = float("nan")
-    assert told(0.0, 0.1, 6.0, -0.1) == told(0.0, nan, 6.0, -0.1) == Status.WARN
-    assert told(0.0, 0.1, 6.0, 6.1) == told(0.0, 2.0, 4.0, 6.0) == told(0.0, nan, nan, 6.0) == Status.FAIL
-    assert told(0.0, nan, nan, nan) == told(0.0, 0.1, -0.2, 0.3) == Status.PASS
+    assert reported(0.0, 0.1, 6.0, -0.1) == reported(0.0, nan, 6.0, -0.1) == Status.WARN
+    assert reported(0.0, 0.1, 6.0, 6.1) == reported(0.0, 2.0, 4.0, 6.0) == reported(0.0, nan, nan, 6.0) == Status.FAIL
+    assert reported(0.0, nan, nan, nan) == reported(0.0, 0.1, -0.2, 0.3) == Status.PASS
 
 
 def test_two_cameras_are_judged_by_their_lines():

@@ -25,7 +25,7 @@ NOISELESS = replace(
 
 @pytest.fixture(scope="module")
 def source(assets) -> KeypointSource:  # noqa: F811
-    return KeypointSource(assets=assets, views=3, frames=5, people=40, least_confidence=0.0)
+    return KeypointSource(assets=assets, views=3, frames=5, people=40, min_confidence=0.0)
 
 
 def test_without_noise_the_joints_are_where_the_cameras_see_them(source):
@@ -62,7 +62,7 @@ def test_the_samples_of_lifting_are_told_on_the_plane_of_each_camera(source):
 
 
 def test_what_the_detector_misses_is_nan_and_not_seen_and_leaves_no_whole_frame(source):
-    clips = [keypoint_clip(replace(source, least_confidence=0.6), TRAIN, index) for index in range(3)]
+    clips = [keypoint_clip(replace(source, min_confidence=0.6), TRAIN, index) for index in range(3)]
     samples = lifting_samples(clips)
     seen = samples.seen
     assert seen is not None and 0.02 < (~seen).float().mean() < 0.6

@@ -42,15 +42,15 @@ def test_a_box_before_the_shins_hides_them_and_nothing_else():
     person, rig, gl = mannequin(), camera(place=(3.5, 0.0, 1.0), focal=350.0), renderer()
     crate = box((1.2, 0.0, 0.0), (0.3, 3.0, 0.45), 0.0, plain(0.5))
     joints = person.joints.astype(np.float64)
-    told = []
+    reported = []
     for surfaces in (FLOOR, joined([FLOOR, crate])):
         gl.stage(surfaces, [person], lights(), no_image)
         _, depth = gl.image(rig, 0, EXPOSURE, [0], BLACK)
         pixels, _ = rig.project(torch.from_numpy(joints))
         along = rig.camera_from_world.apply(torch.from_numpy(joints)[None])[0, :, 2].numpy()
-        told.append(unhidden(pixels[0].numpy(), along, depth, HALPE26))
+        reported.append(unhidden(pixels[0].numpy(), along, depth, HALPE26))
     # The line of sight over the crate's far edge (z 0.45 at x 1.05) comes down on the person's plane at about 0.22.
     low = joints[:, 2] < 0.18
     clear = joints[:, 2] > 0.45
-    assert low.sum() >= 6 and not told[1][low].any()
-    assert np.array_equal(told[0][clear], told[1][clear]) and told[1][clear].sum() > 12
+    assert low.sum() >= 6 and not reported[1][low].any()
+    assert np.array_equal(reported[0][clear], reported[1][clear]) and reported[1][clear].sum() > 12

@@ -64,7 +64,7 @@ def test_the_worst_comes_first_and_what_stands_out_is_named():
 def test_a_low_error_does_not_hide_limbs_that_change_their_length():
     """The batch that peers called good at 0.28 px had heels 59 cm under the floor."""
     silent = row("silent", body_used_mean_mm=0.7, body_bone_spread_share=0.4)
-    assert silent.badness[0] > 1 > row("honest", body_used_mean_mm=25.0).badness[0]
+    assert silent.severity[0] > 1 > row("honest", body_used_mean_mm=25.0).severity[0]
 
 
 @given(st.sampled_from(sorted(LOOK_AT)), st.floats(0, 1), st.floats(0, 1))
@@ -74,16 +74,16 @@ def test_more_of_any_figure_is_never_better(name, low, high):
     def bad(value: float) -> float:
         match name:
             case "failed_share":
-                return row("a", failed_share=value).badness[0]
+                return row("a", failed_share=value).severity[0]
             case "body_missing_share":
-                return row("a", body_reconstructed_share=1 - value).badness[0]
-        return judged("a", {name: value}).badness[0]
+                return row("a", body_reconstructed_share=1 - value).severity[0]
+        return judged("a", {name: value}).severity[0]
 
     assert bad(low) <= bad(high)
 
 
 def test_a_figure_that_could_not_be_measured_counts_for_nothing():
-    assert row("a", body_left_out_mean_mm=math.nan).badness[0] == row("b", body_left_out_mean_mm=0.0).badness[0]
+    assert row("a", body_left_out_mean_mm=math.nan).severity[0] == row("b", body_left_out_mean_mm=0.0).severity[0]
 
 
 def test_the_page_fetches_nothing_and_links_lead_where_they_should():

@@ -90,8 +90,8 @@ def test_people_who_were_not_reconstructed_are_marked_in_grey():
 def test_each_camera_tells_its_own_error():
     subject = capture_report(noise_px=3.0)
     r = reproject(subject, slice(None))
-    told = [m.error_px for m in marks_of_row(r, 5, subject.poses)]
-    np.testing.assert_allclose(told, np.linalg.norm(r.projected - r.detected, axis=-1)[:, 5].mean(axis=(1, 2)))
+    reported = [m.error_px for m in marks_of_row(r, 5, subject.poses)]
+    np.testing.assert_allclose(reported, np.linalg.norm(r.projected - r.detected, axis=-1)[:, 5].mean(axis=(1, 2)))
     assert all(np.isnan(m.error_px) for m in marks_of_row(reproject(empty(subject), slice(None)), 5, subject.poses))
 
 

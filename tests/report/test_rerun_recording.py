@@ -101,8 +101,8 @@ def test_images_may_be_left_out(filmed, tmp_path):
 
 def test_bones_and_joints_have_their_names(filmed, tmp_path):
     found, _ = recorded(filmed, tmp_path, replace(SMALL, images=False))
-    told = str(found["/", "AnnotationContext:context"])
-    assert all(joint in told for joint in filmed.poses.skeleton.joints)
+    reported = str(found["/", "AnnotationContext:context"])
+    assert all(joint in reported for joint in filmed.poses.skeleton.joints)
 
 
 def test_any_name_of_a_camera_will_do(filmed, tmp_path):

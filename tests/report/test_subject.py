@@ -31,8 +31,8 @@ def test_frames_before_and_after_a_persons_stay_are_not_missing_joints_but_gaps_
 
 def test_an_empty_capture_has_no_figures():
     subject = empty(capture_report())
-    told = (subject.mean_error_px, subject.joint_share, subject.mean_views, subject.bone_spread)
-    assert np.isnan(told).all()
+    reported = (subject.mean_error_px, subject.joint_share, subject.mean_views, subject.bone_spread)
+    assert np.isnan(reported).all()
     assert subject.moments(4) == []
 
 

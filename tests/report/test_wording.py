@@ -7,7 +7,7 @@ from mvpose.report.wording import REASONS, label_and_value, number
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "reported"),
     [
         ("mean_error_px", 7.8376, ("mean error", "7.8 px")),
         ("leave_one_camera_out_mm", 0.04321, ("leave one camera out", "0.0432 mm")),
@@ -20,16 +20,17 @@ from mvpose.report.wording import REASONS, label_and_value, number
         ("m", 2.0, ("m", "2.0")),
     ],
 )
-def test_a_figure_is_told_with_its_unit(name, value, told):
-    assert label_and_value(name, value) == told
+def test_a_figure_is_told_with_its_unit(name, value, reported):
+    assert label_and_value(name, value) == reported
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0, "0"), (1234567, "1\u2009234\u2009567"), (1234567.8, "1\u2009234\u2009568"), (0.0, "0.0"),
+    ("value", "reported"), [(0, "0"),
+                        (1234567, "1\u2009234\u2009567"), (1234567.8, "1\u2009234\u2009568"), (0.0, "0.0"),
                         (-3.25, "-3.2"), (math.inf, "–")]
 )  # fmt: skip
-def test_numbers_are_told_briefly(value, told):
-    assert number(value) == told
+def test_numbers_are_told_briefly(value, reported):
+    assert number(value) == reported
 
 
 def test_every_reason_of_failure_has_its_sentence():

@@ -39,8 +39,8 @@ def capture(capture_id: str, num_frames: int = 25) -> Capture:
     return Capture(capture_id, RIG, videos)
 
 
-def plan_of(told: Listed) -> CaptureTasks:
-    return plan_capture(told, SETTINGS)
+def plan_of(reported: Listed) -> CaptureTasks:
+    return plan_capture(reported, SETTINGS)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_is_found_in_any_order_is_planned_in_the_order_of_ids(few_at_once):
     written = read_catalogue(laid.catalogue)
     assert [c.capture_id for c in written.captures] == sorted(names(20))
     assert written.problems == list(laid.problems) and written.notes == list(laid.notes)
-    assert (laid.totals.captures, laid.totals.clips, laid.totals.frames, laid.most_cameras) == (20, 60, 500, 4)
+    assert (laid.totals.captures, laid.totals.clips, laid.totals.frames, laid.max_cameras) == (20, 60, 500, 4)
 
 
 def test_captures_are_the_same_before_and_after(few_at_once):
@@ -78,10 +78,10 @@ def test_captures_are_the_same_before_and_after(few_at_once):
 
 def test_a_plan_needs_no_rig_to_know_a_capture(few_at_once):
     laid = lay_out([capture("one")], plan_of)
-    (told,) = listed(laid.catalogue)
-    assert told.num_frames == capture("one").num_frames == 25 and told.rig_digest == rig_digest(RIG)
-    assert told.footage == tuple((name, v, f"stamp{v}", 25 + v, 640, 480, []) for v, name in enumerate(RIG.names))
-    assert (told.fps, told.breaks, told.assumed_unit) == (30.0, (), None)
+    (reported,) = listed(laid.catalogue)
+    assert reported.num_frames == capture("one").num_frames == 25 and reported.rig_digest == rig_digest(RIG)
+    assert reported.footage == tuple((name, v, f"stamp{v}", 25 + v, 640, 480, []) for v, name in enumerate(RIG.names))
+    assert (reported.fps, reported.breaks, reported.assumed_unit) == (30.0, (), None)
 
 
 def test_the_digest_is_that_of_all_tasks_and_problems_at_once(few_at_once):
@@ -99,11 +99,11 @@ def test_the_digest_is_that_of_all_tasks_and_problems_at_once(few_at_once):
 def test_plans_are_read_as_they_were_made_in_parts_of_any_size(few_at_once, monkeypatch):
     found = [capture("long", 999), *map(capture, names(9))]
     laid = lay_out(found, plan_of)
-    told = sorted((plan_of(t) for t in listed(laid.catalogue)), key=lambda plan: plan.capture_id)
+    reported = sorted((plan_of(t) for t in listed(laid.catalogue)), key=lambda plan: plan.capture_id)
     for size in (1, 7, 10_000):
         monkeypatch.setattr(plan_table, "CLIPS_AT_ONCE", size)
-        assert [vars(plan) for plan in laid.tasks()] == [vars(plan) for plan in told]
-    for plan in told:
+        assert [vars(plan) for plan in laid.tasks()] == [vars(plan) for plan in reported]
+    for plan in reported:
         assert vars(read_plan_of(laid.plan, plan.capture_id, laid.totals.digest)) == vars(plan)
 
 
@@ -138,12 +138,12 @@ def test_the_scratch_folder_goes_with_the_plan_and_with_a_plan_that_fails(tmp_pa
 
 def test_an_archive_of_problems_alone_has_an_empty_plan():
     laid = lay_out([Problem("z", FailureReason.CALIBRATION, "none")], plan_of)
-    assert list(laid.tasks()) == [] and laid.totals.clips == 0 and laid.most_cameras == 0
+    assert list(laid.tasks()) == [] and laid.totals.clips == 0 and laid.max_cameras == 0
     assert read_catalogue(laid.catalogue).problems == list(laid.problems)
 
 
 def test_a_capture_with_more_cameras_than_others_is_counted():
     two = capture("two")
     fewer = replace(two, rig=RIG.select(RIG.names[:2]), videos=two.videos[:2])
-    assert lay_out([fewer], plan_of).most_cameras == 2
-    assert lay_out([fewer, capture("four")], plan_of).most_cameras == 4
+    assert lay_out([fewer], plan_of).max_cameras == 2
+    assert lay_out([fewer, capture("four")], plan_of).max_cameras == 4

@@ -78,9 +78,9 @@ def same(a, b, *names: str) -> None:
 @given(frames=st.integers(1, 7), people=st.integers(1, 3), seed=st.integers(0, 99))
 def test_poses_survive_the_table_missing_joints_included(frames, people, seed):
     poses = some_poses(frames, people, seed)
-    back, told = poses_from_table(poses_to_table(poses, info(40, 40 + frames)))
+    back, reported = poses_from_table(poses_to_table(poses, info(40, 40 + frames)))
     same(back, poses, "xyz", "confidence", "error_px", "num_views", "views_used", "track_id")
-    assert told == info(40, 40 + frames)
+    assert reported == info(40, 40 + frames)
 
 
 @pytest.mark.parametrize("cameras", [32, 33, 64, 65, 300])
@@ -109,10 +109,10 @@ def test_a_file_of_schema_version_1_is_read():
 def test_keypoints_survive_the_table(frames, people, seed):
     keypoints = some_keypoints(frames, people, seed)
     back, _ = keypoints_from_table(keypoints_to_table(keypoints, info(5, 5 + frames, cameras=3)))
-    most = back.box_score.shape[2]
-    assert not (keypoints.box_score[:, :, most:] > 0).any()
+    maximum = back.box_score.shape[2]
+    assert not (keypoints.box_score[:, :, maximum:] > 0).any()
     for name in ("xy", "confidence", "box", "box_score"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(keypoints, name)[:, :, :most], err_msg=name)
+        np.testing.assert_array_equal(getattr(back, name), getattr(keypoints, name)[:, :, :maximum], err_msg=name)
 
 
 def test_a_clip_where_nobody_was_seen_is_an_empty_table():
@@ -120,8 +120,8 @@ def test_a_clip_where_nobody_was_seen_is_an_empty_table():
     nobody = Keypoints2D(
         nobody.xy[:, :, :0], nobody.confidence[:, :, :0], nobody.box[:, :, :0], nobody.box_score[:, :, :0], COCO17
     )
-    back, told = keypoints_from_table(keypoints_to_table(nobody, info(0, 4, cameras=3)))
-    assert back.xy.shape == (3, 4, 0, 17, 2) and told.stop == 4
+    back, reported = keypoints_from_table(keypoints_to_table(nobody, info(0, 4, cameras=3)))
+    assert back.xy.shape == (3, 4, 0, 17, 2) and reported.stop == 4
 
 
 def test_clips_put_together_are_the_whole_and_a_lost_clip_is_empty():

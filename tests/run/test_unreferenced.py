@@ -10,7 +10,7 @@ import pytest
 from mvpose.errors import FailureReason
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 from mvpose.run.store import ClipStore, Commit
-from mvpose.run.unreferenced import Leftovers, leftovers, remove_attempts, strangers, tidy
+from mvpose.run.unreferenced import Unreferenced, remove_attempts, tidy, unplanned_files, unreferenced_files
 from mvpose.storage.commits import remove_file, write_whole
 from mvpose.storage.locations import exists, join, read_bytes
 
@@ -36,9 +36,9 @@ def everything(run_uri: str, plans: list[CaptureTasks]) -> tuple[set[str], set[s
     """What lies beside the results of captures, each of which is made."""
     commits, data, folders = [], [], []
     for own in plans:
-        beside = leftovers(run_uri, own, KIND, made(run_uri, own))
+        beside = unreferenced_files(run_uri, own, KIND, made(run_uri, own))
         commits, data, folders = [*commits, *beside.commits], [*data, *beside.data], [*folders, *beside.folders]
-    others = strangers(run_uri, KIND, {own.capture_id for own in plans}, folders)
+    others = unplanned_files(run_uri, KIND, {own.capture_id for own in plans}, folders)
     found = [*commits, *others.commits], [*data, *others.data]
     assert all(len(set(paths)) == len(paths) for paths in found), "told once"
     return set(found[0]), set(found[1])
@@ -65,7 +65,7 @@ def test_an_old_commit_and_its_data_are_found_and_data_that_none_names_are_not_k
     remove_file(store.commit_uri(orphan.clip, orphan.fingerprint))
     commits, data = everything(run_uri, [own])
     assert commits == {f"commits/poses/a/0000000-0000010.{'0' * 16}.json"} and data == {old.file}
-    assert leftovers(run_uri, own, KIND, made(run_uri, own)).unknown == (orphan.file,)
+    assert unreferenced_files(run_uri, own, KIND, made(run_uri, own)).unknown == (orphan.file,)
     assert not tidy(run_uri, own, KIND)
 
 
@@ -75,7 +75,7 @@ def test_a_result_that_is_withdrawn_or_was_made_twice_leaves_no_data(run_uri):
     assert store.commit_table(first.clip, first.fingerprint, pa.table({"frame": [9]}), {}) == first
     store.withdraw(second)
     assert [exists(join(run_uri, commit.file)) for commit in (first, second)] == [True, False]
-    assert leftovers(run_uri, own, KIND, [first]) == Leftovers()
+    assert unreferenced_files(run_uri, own, KIND, [first]) == Unreferenced()
 
 
 def test_copies_of_results_under_their_own_names_are_the_user_s_in_the_folder_of_another_kind_or_capture(run_uri):
@@ -89,9 +89,9 @@ def test_copies_of_results_under_their_own_names_are_the_user_s_in_the_folder_of
     copies |= {commits[2].file: commits[2].file.replace("/b/", "/a/")}
     for source, copy in copies.items():
         write_whole(join(run_uri, copy), read_bytes(join(run_uri, source)))
-    tracks = leftovers(run_uri, own, Kind.TRACKS, [])
-    assert tracks == Leftovers(unknown=(copies[failed], copies[commits[0].file]))
-    poses = leftovers(run_uri, own, KIND, commits[:2])
+    tracks = unreferenced_files(run_uri, own, Kind.TRACKS, [])
+    assert tracks == Unreferenced(unknown=(copies[failed], copies[commits[0].file]))
+    poses = unreferenced_files(run_uri, own, KIND, commits[:2])
     assert poses.commits == (failed,) and poses.data == ()
     assert poses.unknown in {(), (copies[commits[2].file],)}, "the same bytes are the same result"
 
@@ -101,7 +101,11 @@ def test_data_of_an_old_commit_that_the_user_has_changed_is_the_user_s(run_uri):
     for capture_id in ("a", "gone"):
         old = store.commit_table(Clip(capture_id, 0, 10), "0" * 16, pa.table({"frame": [7]}), {})
         write_whole(join(run_uri, old.file), b"edited")
-        found = leftovers(run_uri, own, KIND, []) if capture_id == "a" else strangers(run_uri, KIND, {"a"}, [])
+        found = (
+            unreferenced_files(run_uri, own, KIND, [])
+            if capture_id == "a"
+            else unplanned_files(run_uri, KIND, {"a"}, [])
+        )
         assert found.data == () and found.unknown == (old.file,) and len(found.commits) == 1
 
 
@@ -123,7 +127,7 @@ def test_failures_have_no_data_and_are_no_leftovers(run_uri):
         store.commit_failure(ClipFailure(clip, "poses", FailureReason.NO_PERSON, "nobody"), own.poses)
         for clip in own.clips
     ]
-    beside = leftovers(run_uri, own, KIND, failed)
+    beside = unreferenced_files(run_uri, own, KIND, failed)
     assert (beside.commits, beside.data) == ((), ())
 
 
@@ -156,8 +160,8 @@ def test_no_file_of_the_user_is_taken_for_one_of_mvpose_however_it_is_named(tmp_
     shutil.copy(tmp_path / record, f"{tmp_path / record}.bak")
     before = snapshot(uri)
     assert everything(uri, [own]) == (set(), set())
-    beside = leftovers(uri, own, KIND, commits)
-    others = strangers(uri, KIND, {"a"}, beside.folders)
+    beside = unreferenced_files(uri, own, KIND, commits)
+    others = unplanned_files(uri, KIND, {"a"}, beside.folders)
     results = {
         *(c.file for c in commits),
         *(f"commits/poses/{t.clip.capture_id}/{t.name}.json" for t in own.tasks(KIND)),
@@ -172,7 +176,7 @@ def test_links_and_folders_that_cannot_be_read_are_not_looked_into(tmp_path):
     os.symlink(tmp_path / "other/poses/b", tmp_path / "run/poses/b")
     os.symlink(tmp_path / "other/commits/poses/b", tmp_path / "run/commits/poses/b")
     os.symlink(".", tmp_path / "run/poses/loop")
-    others = strangers(uri, KIND, {"a"}, leftovers(uri, own, KIND, commits).folders)
+    others = unplanned_files(uri, KIND, {"a"}, unreferenced_files(uri, own, KIND, commits).folders)
     assert (others.commits, others.data) == ((), ())
     assert others.unknown == ("commits/poses/b", "poses/b", "poses/loop")
 

@@ -30,11 +30,11 @@ class Stumbling:
         self.seen: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, environ, start_response):
-        asked = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        self.seen[asked] += self.armed
-        if not self.armed or self.seen[asked] > STUMBLES:
+        requested = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.seen[requested] += self.armed
+        if not self.armed or self.seen[requested] > STUMBLES:
             return self.moto(environ, start_response)
-        if self.fault == "cut short" and asked[0] == "GET":
+        if self.fault == "cut short" and requested[0] == "GET":
             headers = [("Content-Length", "1000"), ("Content-Type", "binary/octet-stream"), ("ETag", '"x"')]
             start_response("200 OK", headers)
             return [b"half of"]

@@ -52,8 +52,8 @@ class Server:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
                     return
             except OSError:
-                told = (self._folder / "server.log").read_text()
-                assert self._process.poll() is None and time.monotonic() < deadline, told[-3000:]
+                reported = (self._folder / "server.log").read_text()
+                assert self._process.poll() is None and time.monotonic() < deadline, reported[-3000:]
                 time.sleep(0.1)
 
     def kill(self) -> None:

@@ -94,9 +94,13 @@ def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_on
 
     assert ask(1) == 0 and resolve(config, "models:/net@champion").weights_sha256 == registered[0]
     assert ask(2) == 4 and resolve(config, "models:/net@champion").version == 1
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("champion of net is version 1: mpjpe_m") and told[0].endswith("and no rival.")
-    assert told[1].startswith("Refused: mpjpe_m") and "-10." in told[1] and told[1].endswith("stays version 1.")
+    reported = capsys.readouterr().out.splitlines()
+    assert reported[0].startswith("champion of net is version 1: mpjpe_m") and reported[0].endswith("and no rival.")
+    assert (
+        reported[1].startswith("Refused: mpjpe_m")
+        and "-10." in reported[1]
+        and reported[1].endswith("stays version 1.")
+    )
     assert ask(3) == 0 and ask(3) == 0 and resolve(config, "models:/net@champion").version == 3
     assert ask(0, rollback=True) == 0 and resolve(config, "models:/net@champion").weights_sha256 == registered[0]
     assert capsys.readouterr().out.splitlines()[-1] == "champion of net is version 1 again; it was version 3."

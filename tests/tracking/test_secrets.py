@@ -35,11 +35,11 @@ class Listener:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
-        told = self.credentials
+        reported = self.credentials
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                told.append(self.headers.get("Authorization"))
+                reported.append(self.headers.get("Authorization"))
                 self.send_error(401)
 
             do_POST = do_GET

@@ -55,20 +55,20 @@ def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_anot
 ):
     sources = []
     output = str(tmp_path / "run")
-    begun = tiny(table)
+    started = tiny(table)
     for seed in (1, 2):
         sources.append(saved(str(tmp_path / f"model{seed}"), seed))
         register(tracking, str(tmp_path / f"model{seed}"), "net")
         placed = with_placed_weights(started_from("models:/net@challenger"), tracking, output)
         assert same_backbone_and_head(build_initial(placed), sources[-1])
-        trained = replace(begun, method=placed)
+        trained = replace(started, method=placed)
         if seed == 1:
             begin_training(trained, Feed.open(trained), output)
             continue
         with pytest.raises(ConfigError, match=r"method\.backbone\.weights: was .*initial/"):
             begin_training(trained, Feed.open(trained), output)
     placed = with_placed_weights(started_from("models:/net/1"), tracking, output)
-    begin_training(replace(begun, method=placed), Feed.open(begun), output)
+    begin_training(replace(started, method=placed), Feed.open(started), output)
 
 
 def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys):  # noqa: F811

@@ -39,11 +39,11 @@ def journal(output: str) -> tuple[list[int], float]:
 def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path):
     shared, alone = str(tmp_path / "shared"), str(tmp_path / "alone")
     config = two_workers(table, steps=9)
-    told = []
-    train(config, shared, lambda step, figures: told.append(step))
+    reported = []
+    train(config, shared, lambda step, figures: reported.append(step))
     train(replace(config, compute=ComputeConfig(local=True)), alone)
     steps, error = journal(shared)
-    assert steps == list(range(1, 10)) and sorted(set(told)) == steps
+    assert steps == list(range(1, 10)) and sorted(set(reported)) == steps
     # The same samples in every step, statistics of batches over halves of them.
     assert error == pytest.approx(journal(alone)[1], rel=0.05)
 

@@ -53,17 +53,17 @@ def tiny(table: str, **changes) -> TrainConfig:
 
 
 def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_path):
-    output, told = str(tmp_path / "run"), []
-    figures = train(tiny(table), output, lambda step, figures: told.append((step, figures)))
+    output, reported = str(tmp_path / "run"), []
+    figures = train(tiny(table), output, lambda step, figures: reported.append((step, figures)))
     model = load_model(f"{output}/model")
     assert model.config == TINY.method
     assert model.lineage["data_digest"] == Feed.open(tiny(table)).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
     lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
-    assert [(line.pop("step"), line) for line in lines] == told
-    assert [step for step, _ in told] == [2, 3, 4, 6, 6]
-    best = min(f["validation/mpjpe_m"] for _, f in told if "validation/mpjpe_m" in f)
+    assert [(line.pop("step"), line) for line in lines] == reported
+    assert [step for step, _ in reported] == [2, 3, 4, 6, 6]
+    best = min(f["validation/mpjpe_m"] for _, f in reported if "validation/mpjpe_m" in f)
     assert figures["validation/mpjpe_m"] == best
 
 

@@ -154,7 +154,7 @@ class Heard:
     def began(self, trial: Trial) -> None:
         self.news.append(("began", trial.step))
 
-    def told(self, trial: Trial, figures: dict[str, float]) -> None:
+    def on_figures(self, trial: Trial, figures: dict[str, float]) -> None:
         self.news.append(("told", trial.step))
 
     def ended(self, trial: Trial) -> None:

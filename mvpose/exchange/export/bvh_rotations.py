@@ -46,10 +46,10 @@ def shortest_turn(start: Directions, end: Directions) -> Turns:
     """The rotation by the smallest angle that takes one unit vector to another (about any normal if opposite)."""
     cosine = (start * end).sum(axis=-1, keepdims=True)
     axis = np.cross(start, end)
-    least = np.eye(3)[np.abs(start).argmin(axis=-1)]
+    minimum = np.eye(3)[np.abs(start).argmin(axis=-1)]
     opposite = 1 + cosine < _OPPOSITE
     quaternion = np.concatenate(
-        [np.where(opposite, np.cross(start, least), axis), np.where(opposite, 0.0, 1 + cosine)], axis=-1
+        [np.where(opposite, np.cross(start, minimum), axis), np.where(opposite, 0.0, 1 + cosine)], axis=-1
     )
     return Rotation.from_quat(quaternion).as_matrix()
 

@@ -200,6 +200,6 @@ def _fps(films: Mapping[str, Video], config: KeypointImport) -> float:
     if not rates:
         raise ConfigError("2D joints state no frame rate, and there is no footage that does: say --fps RATE.")
     if max(rates) - min(rates) > FPS_TOLERANCE * max(rates):
-        told = ", ".join(f"{camera} {film.fps:g}" for camera, film in films.items())
-        raise ConfigError(f"the footage has different frame rates ({told}): say --fps RATE.")
+        rates_text = ", ".join(f"{camera} {film.fps:g}" for camera, film in films.items())
+        raise ConfigError(f"the footage has different frame rates ({rates_text}): say --fps RATE.")
     return rates[0]

@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 Sources = tuple[tuple[str, str], ...]
 """(location, stamp) of the joints of each camera: a folder of JSON files, or a table."""
-LEAST_JOINTS = 3
+MIN_JOINTS = 3
 """Fewer do not tell which detections of two cameras are the same body."""
 
 
@@ -111,10 +111,10 @@ def joint_set(sources: Sources, config: KeypointImport) -> Skeleton:
     joints = tuple(dict.fromkeys(chain.from_iterable(named)))
     skeleton = config.named_skeleton or _skeleton_of(joints, config.format)
     known = [joint for joint in joints if joint in skeleton.joints]
-    if len(known) < LEAST_JOINTS:
+    if len(known) < MIN_JOINTS:
         raise ConfigError(
             f"the files have the joints {', '.join(joints)}, of which {len(known)} are of the skeleton "
-            f"{skeleton.name} ({', '.join(skeleton.joints)}), and {LEAST_JOINTS} are needed to match bodies between "
+            f"{skeleton.name} ({', '.join(skeleton.joints)}), and {MIN_JOINTS} are needed to match bodies between "
             "cameras: name them with --joints FROM=TO, or import more."
         )
     return skeleton

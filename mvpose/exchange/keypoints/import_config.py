@@ -66,9 +66,9 @@ class KeypointImport:
     @property
     def settings(self) -> dict[str, object]:
         """What a run remembers, flat; of the calibration its content counts, which is in the catalogue."""
-        told = flatten(self.located, "imported.")
-        del told["imported.calibration"]
-        return {"imported": self.format, **told}
+        stated = flatten(self.located, "imported.")
+        del stated["imported.calibration"]
+        return {"imported": self.format, **stated}
 
     @property
     def digest(self) -> str:

@@ -67,9 +67,9 @@ def joint_count(files: Iterable[str]) -> tuple[str, int] | None:
     return None
 
 
-def skeleton_of(file: str, joints: int, asked: Skeleton | None) -> Skeleton:
+def skeleton_of(file: str, joints: int, requested: Skeleton | None) -> Skeleton:
     """The joint set that was asked for, or the one of so many joints; ConfigError where the file does not fit it."""
-    skeleton = asked or BY_COUNT.get(joints)
+    skeleton = requested or BY_COUNT.get(joints)
     if skeleton is None:
         counted = ", ".join(f"{count} ({each.name})" for count, each in sorted(BY_COUNT.items()))
         raise ConfigError(

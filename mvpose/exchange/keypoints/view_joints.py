@@ -67,8 +67,8 @@ def stacked(views: Sequence[ViewKeypoints], skeleton: Skeleton, names: Mapping[s
     `names` renames joints of the files to those of the skeleton; joints that it does not have are left out. The box of
     a person is what the joints span, the score their mean confidence.
     """
-    most = max(view.xy.shape[1] for view in views)
-    xy = np.full((len(views), len(frames), most, len(skeleton.joints), 2), np.nan, np.float32)
+    maximum = max(view.xy.shape[1] for view in views)
+    xy = np.full((len(views), len(frames), maximum, len(skeleton.joints), 2), np.nan, np.float32)
     confidence = np.zeros(xy.shape[:-1], np.float32)
     for v, view in enumerate(views):
         renamed = [names.get(joint, joint) for joint in view.joints]

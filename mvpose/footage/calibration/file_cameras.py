@@ -218,8 +218,8 @@ def _unit(
         centres = -np.einsum("vji,vj->vi", rotations, translations)
         spread = np.linalg.norm(centres[:, None] - centres[None], axis=-1).max()
         reach = max(spread, np.linalg.norm(centres, axis=-1).max())
-    told = chosen or stated
-    tried: list[Unit] = [told] if told else ["m", "mm"]
+    known = chosen or stated
+    tried: list[Unit] = [known] if known else ["m", "mm"]
     fitting: list[Unit] = [unit for unit in tried if REACH_M[0] <= reach * METRES[unit] <= REACH_M[1]]
     if not fitting:
         origin = "as you set it" if chosen else "as this format has it" if stated else "the units tried"
@@ -229,7 +229,7 @@ def _unit(
             "to m, cm, mm or in: in capture.toml, as --catalogue.unit, or as --unit of `mvpose import`."
         )
     note = f"unit taken as {fitting[0]}: not stated, and the cameras stand up to {reach:.4g} units apart"
-    return fitting[0], () if told else (note,)
+    return fitting[0], () if known else (note,)
 
 
 def _up_note(rig: CameraRig, chosen: UpAxis | None) -> tuple[str, ...]:

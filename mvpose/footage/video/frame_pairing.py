@@ -30,7 +30,7 @@ LONGEST_GAP_S = 1.0
 # Frames by which the ends of cameras that were stopped together differ by their own clocks.
 ENDS_TOGETHER = 1
 # Share of a view's frames that have a partner; clocks of different recordings agree on fewer, if on any.
-FEWEST_PAIRED = 0.5
+MIN_PAIRED = 0.5
 _ASK = 'Say which: `pairing = "clock"` or `pairing = "order"` in a capture.toml.'
 
 Ticks = Int64[np.ndarray, " _"]
@@ -57,8 +57,8 @@ class Paired:
 def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
     """The videos, paired by what identifies their frames. ConfigError where two readings are possible."""
     clocks = [video.clock or FrameClock(ClockKind.TIME, ((0, 0, 1),)) for video in videos]
-    begun = any(video.first_frame for video in videos)
-    even = {clock.runs if not begun else clock.runs[0][2:] for clock in clocks}
+    started = any(video.first_frame for video in videos)
+    even = {clock.runs if not started else clock.runs[0][2:] for clock in clocks}
     if pairing is Pairing.ORDER or (all(len(clock.runs) == 1 for clock in clocks) and len(even) == 1):
         return Paired(videos)
     kinds = {clock.kind for clock in clocks}
@@ -67,17 +67,17 @@ def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
         rate = videos[0].fps
         ticks = [np.round(own * (rate / video.fps)).astype(np.int64) for own, video in zip(ticks, videos, strict=True)]
         videos = tuple(replace(video, fps=rate) for video in videos)
-    if begun:
+    if started:
         ticks = [own - own[video.first_frame] for own, video in zip(ticks, videos, strict=True)]
     step = _step(ticks) if kinds == {ClockKind.NUMBER} else 1
     ticks = [own // step for own in ticks]
-    told = " and ".join(sorted(kinds))
-    if not begun and pairing is None and kinds != {ClockKind.WALL}:
-        _require_one_reading(videos, ticks, told, kinds == {ClockKind.NUMBER})
-    start = 0 if begun else _first_shared(ticks)
+    kind_names = " and ".join(sorted(kinds))
+    if not started and pairing is None and kinds != {ClockKind.WALL}:
+        _require_one_reading(videos, ticks, kind_names, kinds == {ClockKind.NUMBER})
+    start = 0 if started else _first_shared(ticks)
     stop = min(int(own[-1]) for own in ticks) + 1
-    _require_partners(videos, ticks, start, stop, told)
-    return _placed(videos, ticks, start, stop, told)
+    _require_partners(videos, ticks, start, stop, kind_names)
+    return _placed(videos, ticks, start, stop, kind_names)
 
 
 def _step(ticks: Sequence[Ticks]) -> int:
@@ -88,14 +88,14 @@ def _step(ticks: Sequence[Ticks]) -> int:
     return common if 2 * np.count_nonzero(steps == common) > len(steps) else 1
 
 
-def _require_one_reading(videos: Sequence[Video], ticks: Sequence[Ticks], told: str, numbered: bool) -> None:
+def _require_one_reading(videos: Sequence[Video], ticks: Sequence[Ticks], kind_names: str, numbered: bool) -> None:
     firsts, lasts = (np.array([own[place] for own in ticks]) for place in (0, -1))
     by_clock, by_order = np.ptp(lasts), np.ptp(lasts - firsts)
     if np.ptp(firsts) and not (by_order > 0 if numbered else by_clock <= ENDS_TOGETHER and by_clock < by_order):
         begins = ", ".join(f"{video.camera} {first}" for video, first in zip(videos, firsts.tolist(), strict=True))
         raise ConfigError(
-            f"the views begin at different frames by their {told} ({begins}): either they began to record at different "
-            f"moments, or their first frames belong together. {_ASK}"
+            f"the views begin at different frames by their {kind_names} ({begins}): either recording started at "
+            f"different moments, or their first frames belong together. {_ASK}"
         )
 
 
@@ -105,21 +105,21 @@ def _first_shared(ticks: Sequence[Ticks]) -> int:
     return int(values[np.argmax(counts > 1)])
 
 
-def _require_partners(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, told: str) -> None:
+def _require_partners(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, kind_names: str) -> None:
     """ConfigError where by their clocks most frames of a view have no partner: such clocks are not the same."""
     used = [own[(start <= own) & (own < stop)] for own in ticks]
     values, counts = np.unique(np.concatenate(used), return_counts=True)
     shares = [float(np.isin(own, values[counts > 1]).mean()) if len(own) else 0.0 for own in used]
-    alone = [video.camera for video, share in zip(videos, shares, strict=True) if share < FEWEST_PAIRED]
+    alone = [video.camera for video, share in zip(videos, shares, strict=True) if share < MIN_PAIRED]
     if alone:
         raise ConfigError(
-            f"by their {told}, most frames of {', '.join(alone)} have no partner in another view: either that is not "
-            f"what identifies them, and frame k of all views belongs together, or this footage is of different "
+            f"by their {kind_names}, most frames of {', '.join(alone)} have no partner in another view: either that "
+            f"does not identify them, and frame k of all views belongs together, or this footage is of different "
             f"recordings. {_ASK}"
         )
 
 
-def _placed(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, told: str) -> Paired:
+def _placed(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, kind_names: str) -> Paired:
     """The videos with the frames that the capture has of them."""
     instants = np.unique(np.concatenate([own[(start <= own) & (own < stop)] for own in ticks]))
     steps = np.diff(instants)
@@ -139,7 +139,7 @@ def _placed(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: i
     if not breaks and not any(video.shown for video in placed):
         return Paired(placed)
     missing = ", ".join(f"{camera} {count}" for camera, count in lacks.items() if count) or "none"
-    notes = [f"frames are paired by {told}; of {num_frames} frames the views lack: {missing}"]
+    notes = [f"frames are paired by {kind_names}; of {num_frames} frames the views lack: {missing}"]
     if breaks:
         notes.append(f"{len(breaks) + 1} stretches of frames with more than {LONGEST_GAP_S:g} s between them")
     return Paired(placed, breaks, tuple(notes))

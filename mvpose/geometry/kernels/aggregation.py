@@ -16,7 +16,7 @@ LANES = 32
 INLINED = {"inline": "always", **COMPILED}
 SOFTMAX, MAX, WEIGHTED, NORMALISED = range(4)
 LOWEST = np.float32(-3.4028235e38)
-LEAST_WEIGHT = np.float32(1e-6)
+MIN_WEIGHT = np.float32(1e-6)
 # exp(FADED) is the least that is told from 0. Added to 1.5 2^23 a number loses its fraction, and its integer, here with
 # the exponent's offset of 127, is in the last bits.
 FADED, PER_E, ROUND = np.float32(-87.3), np.float32(1.4426950409), np.float32(1.5 * 2**23 + 127)
@@ -134,7 +134,7 @@ def weighed_sums(values, weights, which, seen, num, n, kind, weighed, total):
                         t[ch] += weight[ch]
         if kind == NORMALISED:
             for ch in range(channels):
-                t[ch] = max(t[ch], LEAST_WEIGHT)
+                t[ch] = max(t[ch], MIN_WEIGHT)
 
 
 @njit(**INLINED)
@@ -152,5 +152,5 @@ def weighed_slopes(values, weights, which, seen, num, n, kind, weighed, total, g
                     share = g[ch] / t[ch]
                     slope[ch] = share * weight[ch]
                     # The mean moves with the weights, unless their sum is too small to divide by.
-                    mean = a[ch] / t[ch] if kind == NORMALISED and t[ch] > LEAST_WEIGHT else np.float32(0)
+                    mean = a[ch] / t[ch] if kind == NORMALISED and t[ch] > MIN_WEIGHT else np.float32(0)
                     into[ch] += share * (x[ch] - mean)

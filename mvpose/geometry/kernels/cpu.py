@@ -33,9 +33,9 @@ POINTS_PER_THREAD = 8192
 
 
 @no_type_check
-def run_threaded(kernel, num_points, num_threads, *arguments, least=POINTS_PER_THREAD):
+def run_threaded(kernel, num_points, num_threads, *arguments, minimum=POINTS_PER_THREAD):
     """Call `kernel(*arguments, first, last)` over shares of at least `least` points; threads live for one call only."""
-    num_threads = max(1, min(num_threads, num_points // least))
+    num_threads = max(1, min(num_threads, num_points // minimum))
     if num_threads == 1:
         kernel(*arguments, 0, num_points)
         return
@@ -48,7 +48,7 @@ def run_threaded(kernel, num_points, num_threads, *arguments, least=POINTS_PER_T
 
 @njit(**COMPILED)
 @no_type_check
-def forward(points, weights, projections, centre, scale, start, sii, iterations, shift, least, out, valid, first, last):
+def forward(points, weights, projections, centre, scale, start, sii, iterations, shift, floor, out, valid, first, last):
     """World points into `out` (N 3) and whether they are determined into `valid` (N), for points first .. last."""
     kind, views = points.dtype.type, points.shape[1]
     per_group = len(points) // len(projections)
@@ -60,7 +60,7 @@ def forward(points, weights, projections, centre, scale, start, sii, iterations,
         group = at // per_group
         n = min(LANES, last - at, (group + 1) * per_group - at)
         _load(points, weights, at, n, w, uv)
-        accumulate(projections[group], w, uv, gram, ok, kind(least))
+        accumulate(projections[group], w, uv, gram, ok, kind(floor))
         if sii:
             _load_start(start, at, n, x[0])
             shifted_iterations(gram, iterations, kind(shift), factor, x, growth)

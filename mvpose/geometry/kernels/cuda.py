@@ -16,10 +16,10 @@ BLOCK, NUM_WARPS = 128, 4
 
 
 @no_type_check
-def forward(points, weights, projections, centre, scale, start, sii, iterations, shift, least, out, valid):
+def forward(points, weights, projections, centre, scale, start, sii, iterations, shift, minimum, out, valid):
     """World points into `out` (N 3) and whether they are determined into `valid` (N), on the current stream."""
     n, views = points.shape[:2]
-    sizes = (n, n // len(projections), int(len(start) > 1), shift, least)
+    sizes = (n, n // len(projections), int(len(start) > 1), shift, minimum)
     _forward[(triton.cdiv(n, BLOCK),)](
         points, weights, projections, centre, scale, start, out, valid, *sizes, views, len(projections) == 1,
         weights.numel() > 0, sii, iterations, BLOCK=BLOCK, num_warps=NUM_WARPS,
@@ -40,7 +40,7 @@ def backward(points, weights, projections, scale, start, sii, iterations, shift,
 @triton.jit
 @no_type_check
 def _forward(
-    points, weights, projections, centre, scale, start, out, valid, n, per_group, start_step, shift, least,
+    points, weights, projections, centre, scale, start, out, valid, n, per_group, start_step, shift, minimum,
     VIEWS: tl.constexpr, SHARED: tl.constexpr, WEIGHTED: tl.constexpr, SII: tl.constexpr, ITERATIONS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -49,7 +49,7 @@ def _forward(
     at = tl.minimum(at, n - 1)
     group = 0 if SHARED else at // per_group
     m, largest, seen = _gram(points, weights, projections + group * (VIEWS * 12), at, VIEWS, WEIGHTED, BLOCK)
-    ok = _determined(m, largest, seen, least)
+    ok = _determined(m, largest, seen, minimum)
     m = _harmless(m, ok)
     if SII:
         factor = _factorise(m, shift)
@@ -155,10 +155,10 @@ def _row(pixel, p, offset: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def _determined(m, largest, seen, least):
+def _determined(m, largest, seen, minimum):
     cxx, cyy, czz = m[4] * m[7] - m[5] * m[5], m[0] * m[7] - m[2] * m[2], m[0] * m[4] - m[1] * m[1]
     determinant = m[0] * cxx + m[1] * (m[2] * m[5] - m[1] * m[7]) + m[2] * (m[1] * m[5] - m[2] * m[4])
-    return (determinant > least * largest * largest * (cxx + cyy + czz)) & (seen > 1.5)
+    return (determinant > minimum * largest * largest * (cxx + cyy + czz)) & (seen > 1.5)
 
 
 @triton.jit

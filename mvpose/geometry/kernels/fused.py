@@ -15,12 +15,12 @@ from mvpose.geometry.conditioning import Conditioned
 
 @dataclass(frozen=True)
 class Solver:
-    """Normal equations, or with `sii` that many shifted iterations; `least_precision` as in `dlt.determined`."""
+    """Normal equations, or with `sii` that many shifted iterations; `min_precision` as in `dlt.determined`."""
 
     sii: bool
     iterations: int
     shift: float
-    least_precision: float
+    min_precision: float
 
 
 def triangulate(
@@ -86,7 +86,7 @@ class _FusedDlt(torch.autograd.Function):
         settings = (solver.sii, solver.iterations, solver.shift)
         if len(points) > 0:
             inputs = (points, weights, projections, centre, scale, start)
-            _run("forward", inputs, (*settings, solver.least_precision), (out, valid))
+            _run("forward", inputs, (*settings, solver.min_precision), (out, valid))
         ctx.save_for_backward(points, weights, projections, scale, start, valid)
         ctx.settings = settings
         ctx.mark_non_differentiable(valid)

@@ -34,7 +34,7 @@ INLINED = {"inline": "always", **COMPILED}
 
 @njit(**INLINED)
 @no_type_check
-def accumulate(projection, w, uv, gram, ok, least):
+def accumulate(projection, w, uv, gram, ok, minimum):
     """A^T A (10 entries, upper triangle by rows), and 1.0 in `ok` where two views see the point at an angle."""
     zero, one = gram.dtype.type(0), gram.dtype.type(1)
     largest, views = np.zeros(LANES, gram.dtype), np.zeros(LANES, gram.dtype)
@@ -64,7 +64,7 @@ def accumulate(projection, w, uv, gram, ok, least):
         xx, xy, xz, yy, yz, zz = gram[0, i], gram[1, i], gram[2, i], gram[4, i], gram[5, i], gram[7, i]
         cxx, cyy, czz = yy * zz - yz * yz, xx * zz - xz * xz, xx * yy - xy * xy
         determinant = xx * cxx + xy * (xz * yz - xy * zz) + xz * (xy * yz - xz * yy)
-        enough = determinant > least * largest[i] * largest[i] * (cxx + cyy + czz)
+        enough = determinant > minimum * largest[i] * largest[i] * (cxx + cyy + czz)
         ok[i] = one if enough and views[i] > one else zero
     make_harmless(gram, ok)
 
@@ -164,9 +164,9 @@ def _solve4(factor, x):
 @no_type_check
 def finish(projection, w, x, ok, centre, scale):
     """Homogeneous to world points; only what lies near enough and before every camera that sees it stays `ok`."""
-    zero, one, farthest = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1e12)
+    zero, one, limit = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1e12)
     for i in range(LANES):
-        near = x[0, i] * x[0, i] + x[1, i] * x[1, i] + x[2, i] * x[2, i] < farthest * x[3, i] * x[3, i]
+        near = x[0, i] * x[0, i] + x[1, i] * x[1, i] + x[2, i] * x[2, i] < limit * x[3, i] * x[3, i]
         ok[i] = ok[i] if near else zero
         x[3, i] = one / x[3, i] if near else zero
     for k in range(3):

@@ -91,9 +91,9 @@ def _run(name: str, inputs: tuple[Tensor, ...], settings: tuple[int, ...], outpu
     # Voxels are shared out, or whole samples where threads would add to the same gradients.
     whole = name == "backward"
     items = len(inputs[0]) if whole else outputs[0].shape[:2].numel()
-    least = 1 if whole else POINTS_PER_THREAD
+    minimum = 1 if whole else POINTS_PER_THREAD
     kernel, threads = getattr(unprojection_cpu, name), torch.get_num_threads()
-    run_threaded(kernel, items, threads, *arrays[0], *settings, *arrays[1], least=least)
+    run_threaded(kernel, items, threads, *arrays[0], *settings, *arrays[1], minimum=minimum)
 
 
 def _cuda_kernels() -> ModuleType:

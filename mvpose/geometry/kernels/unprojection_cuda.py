@@ -14,7 +14,7 @@ import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 BLOCK, NUM_WARPS = 32, 4
 SOFTMAX, MAX, NORMALISED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(3)
-LOWEST, LEAST_WEIGHT, NEAREST = tl.constexpr(-3.4028235e38), tl.constexpr(1e-6), tl.constexpr(1e-3)
+LOWEST, MIN_WEIGHT, NEAREST = tl.constexpr(-3.4028235e38), tl.constexpr(1e-6), tl.constexpr(1e-3)
 
 
 @no_type_check
@@ -77,7 +77,7 @@ def _backward(
             slope = tl.where(x == top, g / total, 0.0)
         else:
             slope = g / total * _weight(weights, ch, b, view, VIEWS, CHANNELS)
-            mean = tl.where(total > LEAST_WEIGHT, sums / total, 0.0) if KIND == NORMALISED else 0.0
+            mean = tl.where(total > MIN_WEIGHT, sums / total, 0.0) if KIND == NORMALISED else 0.0
             by_weight = tl.sum(tl.where(seen, g / total * (x - mean), 0.0), axis=0)
             tl.atomic_add(d_weights + (b * VIEWS + view) * CHANNELS + ch, by_weight, mask=ch < CHANNELS)
         into = d_features + place[:, None] * CHANNELS + ch[None, :]
@@ -115,7 +115,7 @@ def _aggregate(
             weight = tl.where(seen, _weight(weights, ch, b, view, VIEWS, CHANNELS), 0.0)
             total, sums = total + weight, sums + tl.where(seen, weight * x, 0.0)
     if KIND == NORMALISED:
-        total = tl.maximum(total, LEAST_WEIGHT)
+        total = tl.maximum(total, MIN_WEIGHT)
     elif KIND > MAX:
         total = tl.full([BLOCK, WIDE], 1.0, tl.float32)
     return top, total, sums, any_seen

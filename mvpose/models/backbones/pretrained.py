@@ -45,7 +45,7 @@ def load_pretrained(
     lacks stay as they are. `colours` is the channel order of the images that the file was trained on. WeightsError
     says what did not fit.
     """
-    state = _told_plainly(read_state_dict(path))
+    state = _plain_names(read_state_dict(path))
     ours = {name: tensor for name, tensor in state.items() if not name.startswith((*HEAD_NAMES, "fc."))}
     maps = {name: tensor for name, tensor in state.items() if name.startswith(HEAD_NAMES)}
     if maps and trained_joints is not None:
@@ -77,7 +77,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _told_plainly(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without the prefixes of wrappers; of a whole multi-view network its backbone and head alone."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     whole = [name.removesuffix("backbone.conv1.weight") for name in state if name.endswith("backbone.conv1.weight")]

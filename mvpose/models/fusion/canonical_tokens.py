@@ -80,8 +80,8 @@ class CanonicalTokens(nn.Module):
         """Every view's tokens, corrected by what all present views know."""
         tokens = own.transpose(2, 3)[..., None].flatten(0, 1)
         points = self.reduce(tokens).unflatten(0, own.shape[:2])
-        told = canonically_exchanged(points, views, self.fuse).flatten(0, 1)
-        correction = self.correct(torch.cat([tokens, told], dim=1))
+        exchanged = canonically_exchanged(points, views, self.fuse).flatten(0, 1)
+        correction = self.correct(torch.cat([tokens, exchanged], dim=1))
         return own + correction.unflatten(0, own.shape[:2])[..., 0].transpose(2, 3)
 
     def predicted(self, tokens: Float[Tensor, "B V J d"], views: Views, keep_maps: bool) -> MultiViewPrediction:

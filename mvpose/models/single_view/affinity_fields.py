@@ -25,16 +25,16 @@ class GroupingConfig:
     """Settings of the grouping."""
 
     matching: Literal["greedy", "optimal"] = "optimal"
-    least_height: float = 0.1
+    min_height: float = 0.1
     """A lower local maximum of a heatmap is no candidate."""
     samples: int = 10
     """Along the line between two candidates."""
-    least_sample: float = 0.05
+    min_sample: float = 0.05
     """A sample counts as on the limb when the field there points along the line at least this much."""
-    least_share: float = 0.5
+    min_share: float = 0.5
     """Of the samples that must be on the limb. Where limbs of two people lie on each other in opposite directions
     their fields cancel: 0.8, which is in wide use, lost 2 of 1600 limbs of crowds of five for that, 0.5 none."""
-    least_joints: int = 3
+    min_joints: int = 3
     """Of a person; fewer are a false alarm."""
 
 
@@ -82,13 +82,13 @@ def affinity_targets(
     return total / on_limb.sum(dim=0)[:, None].clamp_min(1)
 
 
-def local_maxima(heatmap: Float[Tensor, "h w"], least_height: float) -> Candidates:
-    """Pixels higher than their eight neighbours and than `least_height`, told to a fraction of a pixel; highest first.
+def local_maxima(heatmap: Float[Tensor, "h w"], min_height: float) -> Candidates:
+    """Pixels higher than their eight neighbours and than `min_height`, told to a fraction of a pixel; highest first.
 
     Of a plateau only the first pixel counts.
     """
     top = max_pool2d(heatmap[None, None], 3, 1, 1)[0, 0]
-    rows, columns = ((heatmap >= top) & (heatmap > least_height)).nonzero(as_tuple=True)
+    rows, columns = ((heatmap >= top) & (heatmap > min_height)).nonzero(as_tuple=True)
     order = heatmap[rows, columns].argsort(descending=True, stable=True)
     pixels = torch.stack([columns, rows], dim=-1)[order]
     near = (pixels[:, None] - pixels).abs().amax(dim=-1) <= 1
@@ -119,7 +119,7 @@ def limb_scores(
     flow = grid_sample(field[None], where.reshape(1, -1, config.samples, 2), align_corners=True)[0]
     agreement = (flow.reshape(2, *samples.shape[:-1]).permute(1, 2, 3, 0) * unit[:, :, None]).sum(dim=-1)
     score = agreement.mean(dim=-1) + (0.5 * h / length.clamp_min(1e-6) - 1.0).clamp_max(0.0)
-    on_limb = (agreement > config.least_sample).float().mean(dim=-1) >= config.least_share
+    on_limb = (agreement > config.min_sample).float().mean(dim=-1) >= config.min_share
     return torch.where(on_limb, score, torch.zeros_like(score)).clamp_min(0.0)
 
 
@@ -157,13 +157,13 @@ def group_people(
             f"skeleton {skeleton.name} has {len(skeleton.joints)} joints and {len(skeleton.bones)} bones, but there "
             f"are {len(heatmaps)} heatmaps and {len(fields)} fields"
         )
-    candidates = [local_maxima(heatmap, config.least_height) for heatmap in heatmaps]
+    candidates = [local_maxima(heatmap, config.min_height) for heatmap in heatmaps]
     parts: list[_Part] = []
     for field, (a, b) in zip(fields, skeleton.bone_indices, strict=True):
         scores = limb_scores(field, candidates[a].points, candidates[b].points, config)
         for i, k in match(scores, config.matching):
             _join(parts, (a, i), (b, k), float(scores[i, k]))
-    people = [part for part in parts if len(part.joints) >= config.least_joints]
+    people = [part for part in parts if len(part.joints) >= config.min_joints]
     return _as_people(people, candidates, len(skeleton.joints))
 
 

@@ -128,15 +128,15 @@ class IntegralPose(nn.Module):
 class EpipolarPose(nn.Module):
     """The network that learns, and the frozen copy of it that finds the 2D joints for its labels."""
 
-    def __init__(self, pretrained: IntegralPose, root: int, least_confidence: float = 0.0) -> None:
+    def __init__(self, pretrained: IntegralPose, root: int, min_confidence: float = 0.0) -> None:
         """`pretrained` finds 2D joints already; what it says of depth is not used.
 
-        Joints of less than `least_confidence` are not triangulated. The maps of an integral network can be broad and
+        Joints of less than `min_confidence` are not triangulated. The maps of an integral network can be broad and
         their means right (2 px off at 0.09), so by default all are: agreement between views decides.
         """
         super().__init__()
         self.pupil, self.frozen = pretrained, copy.deepcopy(pretrained).requires_grad_(False)
-        self.root, self.least_confidence = root, least_confidence
+        self.root, self.min_confidence = root, min_confidence
         self.frozen.eval()
 
     def train(self, mode: bool = True) -> EpipolarPose:
@@ -161,7 +161,7 @@ class EpipolarPose(nn.Module):
         flat = images.flatten(0, 1)
         with torch.no_grad():
             points, confidence = self.frozen.joints_2d(flat)
-            weights = torch.where(confidence >= self.least_confidence, confidence, torch.zeros_like(confidence))
+            weights = torch.where(confidence >= self.min_confidence, confidence, torch.zeros_like(confidence))
             found = make_labels(
                 points.unflatten(0, (frames, views)),
                 weights.unflatten(0, (frames, views)),

@@ -51,9 +51,9 @@ def test_keys_and_numbers_that_files_have_are_none_of_many_parts():
 
 
 def test_a_file_above_its_limit_is_not_read(tmp_path):
-    for name, most in (("capture.toml", MAX_TOML_BYTES), ("Calib.toml", MAX_BYTES)):
+    for name, maximum in (("capture.toml", MAX_TOML_BYTES), ("Calib.toml", MAX_BYTES)):
         with open(tmp_path / name, "wb") as file:
-            file.truncate(most + 1)
+            file.truncate(maximum + 1)
     with pytest.raises(ConfigError, match="it is larger than 1 MiB"):
         read_capture_toml(str(tmp_path), (), outside_archive=False)
     with pytest.raises(CalibrationError, match="it is larger than 8 MiB"):

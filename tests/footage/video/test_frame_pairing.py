@@ -86,8 +86,8 @@ def test_jitter_below_half_a_period_is_no_lost_frame():
 def test_ordinary_views_are_left_as_they_are():
     plain = views([[*range(30)], [*range(33)]], ClockKind.TIME)
     assert paired(plain, None).videos == plain
-    begun = (plain[0], replace(plain[1], first_frame=3))
-    assert paired(begun, None).videos == begun
+    started = (plain[0], replace(plain[1], first_frame=3))
+    assert paired(started, None).videos == started
 
 
 def test_uneven_numbers_that_all_views_share_are_instants_with_their_time():

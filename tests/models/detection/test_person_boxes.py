@@ -61,7 +61,7 @@ def test_a_person_seen_at_one_end_alone_is_held():
 def test_no_more_people_are_followed_than_wanted():
     first = persons((0, 0, 100, 200, 0.9), (500, 0, 100, 200, 0.6))
     last = persons((0, 0, 100, 200, 0.9), (900, 0, 100, 200, 0.7))
-    assert [len(boxes_between(first, last, 3, most)[1].score) for most in (1, 2, 3, 4)] == [1, 2, 3, 3]
+    assert [len(boxes_between(first, last, 3, maximum)[1].score) for maximum in (1, 2, 3, 4)] == [1, 2, 3, 3]
     assert boxes_between(first, last, 3, 2)[1].box[:, 0].tolist() == [0, 900]
 
 

@@ -110,7 +110,7 @@ def test_a_line_that_leaves_the_limb_is_no_limb():
     field[0, :, :9] = 1.0
     score = limb_scores(field, torch.tensor([[1.0, 5.0]]), torch.tensor([[8.0, 5.0], [19.0, 5.0]]))
     assert score[0, 0] > 0.9 and score[0, 1] == 0
-    lenient = GroupingConfig(least_share=0.3)
+    lenient = GroupingConfig(min_share=0.3)
     assert limb_scores(field, torch.tensor([[1.0, 5.0]]), torch.tensor([[18.0, 5.0]]), lenient) > 0
 
 
@@ -149,7 +149,7 @@ def test_two_halves_of_a_person_become_one_when_a_later_bone_joins_them():
     assert group_people(maps, fields, chain).found.tolist() == [[True] * 4]
     apart = fields.clone()
     apart[2] = 0
-    assert group_people(maps, apart, chain, GroupingConfig(least_joints=2)).found.sum(dim=1).tolist() == [2, 2]
+    assert group_people(maps, apart, chain, GroupingConfig(min_joints=2)).found.sum(dim=1).tolist() == [2, 2]
     assert len(group_people(maps, apart, chain).scores) == 0
 
 
