@@ -152,7 +152,7 @@ def test_an_interrupt_is_no_fault_of_the_clip(tmp_path, monkeypatch):
 
 def test_a_clip_that_hangs_is_given_up_by_the_pace_of_those_before_it(tmp_path, monkeypatch):
     """The first time-out allows for any clip; after three clips the worker knows better."""
-    monkeypatch.setattr(worker_module, "LEAST_S", 0.2)
+    monkeypatch.setattr(worker_module, "MIN_S", 0.2)
     hung = threading.Event()
     tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(4)]
 
@@ -174,7 +174,7 @@ def test_a_process_remembers_the_pace_of_a_stage_whose_workers_come_and_go(tmp_p
     for i in range(3):
         worker = ClipWorker(spec(tmp_path, frames_of, **settings))
         worker.run(Task(Clip("a", i, i + 1), "f" * 16))
-    assert worker.worker_module.clips == 3
+    assert worker.pace.clips == 3
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.integers(1, 10**6)), min_size=3), st.data())
