@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
+from importlib import import_module
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
@@ -72,6 +73,26 @@ def home_folder() -> str:
     """The user's home. A user who has none gets a folder that is not there, never one of the working directory."""
     home = os.path.expanduser("~")
     return home if os.path.isabs(home) else "/nonexistent"
+
+
+def import_named(reference: str, role: str) -> Any:
+    """The object that `package.module:name` refers to, in the `role` of a "detector", an "export format", ...
+
+    ConfigError, with the nearest name, if the module cannot be imported or does not define it. References come from
+    flags and from the user's own TOML files only, never from an archive, a run or a model: importing runs code.
+    """
+    module_name, _, name = reference.partition(":")
+    try:
+        module = import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"no {role} {reference!r} ({error}). Name it as package.module:name and install the package wherever the "
+            "job runs."
+        ) from error
+    if not hasattr(module, name):
+        own = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        raise ConfigError(f"no {role} {reference!r}: {module_name} does not define it ({nearest(name, own)}).")
+    return getattr(module, name)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import cv2
 import tyro
 
-from mvpose.config import flatten
+from mvpose.config import flatten, import_named
 from mvpose.datasets import conversion
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.human36m import Human36M
@@ -33,6 +33,17 @@ from mvpose.storage.output_folder import require_output
 
 COMPLETE, WITH_PROBLEMS = 0, 3
 
+
+@dataclass(frozen=True, kw_only=True)
+class OwnDataset:
+    """A dataset of your own, made from its folder: a class that follows `mvpose.datasets.conversion.Dataset`."""
+
+    reader: str
+    """`package.module:Class`."""
+    folder: str
+    """Folder or s3:// URI of the dataset."""
+
+
 Source = (
     Annotated[Human36M, tyro.conf.subcommand("human36m")]
     | Annotated[TotalCapture, tyro.conf.subcommand("total-capture")]
@@ -40,6 +51,7 @@ Source = (
     | Annotated[MpiInf3dhp, tyro.conf.subcommand("mpi-inf-3dhp")]
     | Annotated[ShelfCampus, tyro.conf.subcommand("shelf-campus")]
     | Annotated[FinishedRun, tyro.conf.subcommand("run")]
+    | Annotated[OwnDataset, tyro.conf.subcommand("own")]
 )
 
 
@@ -118,7 +130,9 @@ Dataset = (
 def run(command: Convert | Render | Stats | Show | Clusters) -> int:
     """Do what was named. Exit code 3 if some of a dataset could not be read."""
     if isinstance(command, Convert):
-        return _converted(command.source, command.crops, command.output, command.engine)
+        own = command.source
+        source = import_named(own.reader, "dataset")(own.folder) if isinstance(own, OwnDataset) else own
+        return _converted(source, command.crops, command.output, command.engine)
     if isinstance(command, Render):
         print(f"rendered by {renderer().device}")
         return _converted(command.corpus, CropConfig(), command.output, command.engine)

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from mvpose.config import import_named
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
@@ -57,6 +58,9 @@ class Evaluate:
     """Samples with the largest error on the page."""
     centroids: str | None = None
     """Cluster centres for PSS: what `mvpose dataset clusters` wrote, or .npy (k, J, 3) in the truth's order."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of your own next to those of mvpose: `package.module:function`, from predicted and true joints (N, J, 3)
+    to one figure per row."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Where the registry is."""
@@ -68,11 +72,13 @@ def run(command: Evaluate) -> int:
         raise ConfigError("say which model or run: mvpose evaluate MODEL --data TABLE")
     tables = _tables(command)
     centroids = _centroids(command.centroids)
+    metrics = [import_named(reference, "metric") for reference in command.metrics]
     models = tuple(_resolved(uri, command.tracking) for uri in command.models)
     several = len(models) > 1
     evaluations: dict[str, Evaluation] = {}
     for uri, label in zip(models, _labels(models), strict=True):
-        found = evaluate(open_model(uri, command.network.device, command.tracking), tables, command.network, centroids)
+        model = open_model(uri, command.network.device, command.tracking)
+        found = evaluate(model, tables, command.network, centroids, metrics)
         folder = _folder(command.output, uri, label, several=several)
         claim_output(folder, "mvpose evaluate", "made_by.json", SUMMARY)
         write_evaluation(folder, found.rows, found.estimates, found.subject)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Literal
 
 import tyro
 
-from mvpose.config import nearest
+from mvpose.config import import_named, nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.exchange.calibration_export import (
     anipose_toml,
@@ -36,17 +35,7 @@ from mvpose.storage.locations import join
 from mvpose.storage.output_folder import require_output
 from mvpose.temporal.filters import FilteredPoses
 
-PoseFormat = Literal["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "nwb"]
-CameraFormat = Literal[
-    "openpose_json",
-    "calibration_pose2sim",
-    "calibration_anipose",
-    "calibration_easymocap",
-    "calibration_opencv",
-    "calibration_panoptic",
-]
-
-UNITS_AND_AXES: dict[PoseFormat | CameraFormat, str] = {
+UNITS_AND_AXES = {
     "trc": "metres, Y up",
     "c3d": "millimetres, Z up",
     "csv_long": "metres, Z up",
@@ -70,8 +59,10 @@ class Export:
 
     run: tyro.conf.Positional[str] = ""
     """Output of `mvpose reconstruct`."""
-    format: tuple[PoseFormat | CameraFormat, ...] = ("trc",)
-    """One or several; those of poses go to `raw/` (and `filtered/`), those of cameras beside them."""
+    format: tuple[str, ...] = ("trc",)
+    """trc, c3d, csv_long, csv_wide, bvh, nwb, pose2sim, anipose; openpose_json; calibration_pose2sim, _anipose,
+    _easymocap, _opencv, _panoptic. Poses go to `raw/` (and `filtered/`), cameras next to them. `package.module:name` is
+    a format of your own: a function from a Recording to (file name, content)."""
     output: str | None = None
     """Where the files go, a folder a capture; without it the folder `export` of the run."""
     captures: tuple[str, ...] = ()
@@ -108,6 +99,11 @@ def run(command: Export) -> int:
     """Exit code 0, or 3 if a capture has no poses or could not be written in a format; the others are."""
     if not command.run:
         raise ConfigError("say which run: mvpose export RUN --format trc")
+    for name in command.format:
+        if ":" in name:
+            import_named(name, "export format")
+        elif name not in UNITS_AND_AXES:
+            raise ConfigError(f"no format is named {name!r} ({nearest(name, UNITS_AND_AXES)}).")
     folder = RunFolder(command.run)
     # Raises where the run is not finished: half a capture would pass for a whole one.
     folder.summary()
@@ -146,7 +142,7 @@ def _written(folder: str, files: Iterator[File]) -> int:
     return count
 
 
-def _files(command: Export, source: _Source, name: PoseFormat | CameraFormat) -> Iterator[File]:
+def _files(command: Export, source: _Source, name: str) -> Iterator[File]:
     """The files of one format, below the capture's folder."""
     match name:
         case "openpose_json":
@@ -190,7 +186,7 @@ def _recordings(command: Export, source: _Source) -> Iterator[tuple[str, Recordi
         )
 
 
-def _pose_files(recording: Recording, source: _Source, name: PoseFormat) -> Iterator[File]:
+def _pose_files(recording: Recording, source: _Source, name: str) -> Iterator[File]:
     match name:
         case "trc":
             return trc_files(recording)
@@ -212,6 +208,8 @@ def _pose_files(recording: Recording, source: _Source, name: PoseFormat) -> Iter
             return nwb_files(recording)
         case "anipose":
             return ((f"anipose/{file}", data) for file, data in anipose_files(recording, source.rig))
+        case _:
+            return import_named(name, "export format")(recording)
 
 
 def _keypoints(source: _Source) -> Keypoints2D:
@@ -229,7 +227,7 @@ def _about(command: Export, source: _Source) -> bytes:
         "fps": capture.fps,
         "frames": capture.num_frames,
         "joints": source.poses.skeleton.joints if source.poses else [],
-        "formats": {name: UNITS_AND_AXES[name] for name in command.format},
+        "formats": {name: UNITS_AND_AXES.get(name, "its own") for name in command.format},
         "filtering": filtering if command.filtered else None,
         "mvpose": version("mvpose"),
     }

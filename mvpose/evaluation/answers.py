@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,15 +62,29 @@ class Answers:
     """What of the truth could not be asked for."""
 
 
+Metric = Callable[[Float[np.ndarray, "N J 3"], Float[np.ndarray, "N J 3"]], Float[np.ndarray, " N"]]
+"""A user's own metric: predicted and true joints (world, metres, NaN for a joint without an answer or truth) to one
+figure per row. A name that ends in `_m` is in metres, any other is a share of 0..1."""
+
+
+def metric_names(rows: pd.DataFrame) -> list[str]:
+    """The columns of `rows` that are metrics, in order."""
+    return [name for name in rows.columns if name not in (*KEYS, "joint_error_m")]
+
+
 def without_images(sample: Sample) -> Sample:
     """What is kept of a sample once it is answered: megabytes less."""
     return replace(sample, images=())
 
 
 def rows_of(
-    answers: Answers, judgement: Judgement, centroids: Float[np.ndarray, "k J 3"] | None = None
+    answers: Answers,
+    judgement: Judgement,
+    centroids: Float[np.ndarray, "k J 3"] | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> pd.DataFrame:
-    """One row a sample: `KEYS`, `METRICS` and `joint_error_m` (a list in the order of the truth's skeleton).
+    """One row per sample: `KEYS`, `METRICS`, a column per function of `metrics` under its name, and `joint_error_m` (a
+    list in the order of the truth's skeleton).
 
     ConfigError where the two skeletons have no joint in common, or the samples are of several skeletons.
     """
@@ -92,6 +106,7 @@ def rows_of(
         {
             **_keys(answers, judgement),
             **{name: columns.get(name, missing).astype(np.float64) for name in METRICS},
+            **{metric.__name__: np.asarray(metric(predicted, truth), np.float64) for metric in metrics},
             "joint_error_m": list(columns["joint_error_m"].astype(np.float32)),
         }
     )

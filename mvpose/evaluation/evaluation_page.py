@@ -8,7 +8,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from mvpose.evaluation.judging import METRICS
+from mvpose.evaluation.answers import metric_names
 from mvpose.evaluation.subject_errors import Evaluation
 from mvpose.evaluation.summary import at_max_views, by_action, by_views
 from mvpose.evaluation.worst import Worst
@@ -63,7 +63,7 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
     parts = [
         page_header(title, f"Against ground truth: {subject.protocol}", head | counts),
         "<main>",
-        f"<section><h2>Figures</h2>{_metric_table(estimates)}{_views_table(evaluation)}"
+        f"<section><h2>Figures</h2>{_metric_table(estimates, metric_names(evaluation.rows))}{_views_table(evaluation)}"
         f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
         "<section><h2>Where the error is</h2>",
         *(shown(image) for image in plots(evaluation)),
@@ -103,13 +103,13 @@ def _series_name(benchmark: str, unseen: bool) -> str:
     return benchmark or ("unseen cameras" if unseen else "all samples")
 
 
-def _metric_table(estimates: dict[str, Estimate]) -> str:
+def _metric_table(estimates: dict[str, Estimate], metrics: Sequence[str]) -> str:
     """Plain metrics as rows; the parts that a reader compares as columns."""
     parts = [p for p in ("", "filtered", "seen", "unseen") if not p or f"mpjpe_m/{p}" in estimates]
     if parts.count("seen") + parts.count("unseen") == 1:
         parts = [p for p in parts if p not in ("seen", "unseen")]
     rows = []
-    for metric in METRICS:
+    for metric in metrics:
         cells = [estimates.get(f"{metric}/{part}" if part else metric) for part in parts]
         if any(cells):
             cells_html = "".join(f"<td class=n>{_cell_text(metric, cell)}</td>" for cell in cells)

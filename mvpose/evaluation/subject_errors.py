@@ -15,7 +15,7 @@ from mvpose.datasets.protocols import Protocol, read_protocol
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples, sample_files
 from mvpose.errors import ConfigError
-from mvpose.evaluation.answers import Answers, Judgement, rows_of
+from mvpose.evaluation.answers import Answers, Judgement, Metric, rows_of
 from mvpose.evaluation.judging import Judged
 from mvpose.evaluation.network import NetworkConfig, network_answers
 from mvpose.evaluation.run_poses import run_answers
@@ -63,6 +63,7 @@ def evaluate(
     tables: Sequence[TruthTable],
     config: NetworkConfig,
     centroids: Float[np.ndarray, "k J 3"] | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> Evaluation:
     """A network by each number of views of each table, or a run by the views it had.
 
@@ -79,7 +80,7 @@ def evaluate(
         raise ConfigError(
             f"there was no sample with as many cameras as asked for in {', '.join(table.uri for table in tables)}."
         )
-    frames = [rows_of(answers, judgement, centroids) for answers, judgement in parts]
+    frames = [rows_of(answers, judgement, centroids, metrics) for answers, judgement in parts]
     skeletons = {answers.samples[0].skeleton for answers, _ in parts}
     if len(skeletons) > 1:
         raise ConfigError(f"tables of different skeletons ({', '.join(s.name for s in skeletons)}): one at a time.")

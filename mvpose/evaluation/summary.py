@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from mvpose.evaluation.judging import METRICS
+from mvpose.evaluation.answers import metric_names
 from mvpose.metrics.intervals import Estimate, group_mean_estimate, mean_estimates
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import write_whole
@@ -40,15 +40,16 @@ def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
     `views=3`, `views=3/unseen`, `benchmark=NAME`, `benchmark=NAME/views=3`, `action=NAME`, `joint=NAME`;
     `mpjpe_m/action_mean` is the mean of the actions' means.
     """
-    values, capture = rows[list(METRICS)].to_numpy(np.float64), _texts(rows, "capture")
+    names = metric_names(rows)
+    values, capture = rows[names].to_numpy(np.float64), _texts(rows, "capture")
     found = {}
     for part, chosen in _parts(rows):
         estimates = mean_estimates(values[chosen], capture[chosen].tolist())
-        found |= {f"{m}/{part}" if part else m: e for m, e in zip(METRICS, estimates, strict=True)}
+        found |= {f"{m}/{part}" if part else m: e for m, e in zip(names, estimates, strict=True)}
     main = at_max_views(rows)
     for metric in ("mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"):
         found[f"{metric}/action_mean"] = group_mean_estimate(
-            values[main, METRICS.index(metric)], capture[main].tolist(), _texts(rows, "action")[main].tolist()
+            values[main, names.index(metric)], capture[main].tolist(), _texts(rows, "action")[main].tolist()
         )
     errors = np.stack(rows.joint_error_m.tolist()).astype(np.float64)[main]
     for joint, estimate in zip(skeleton.joints, mean_estimates(errors, capture[main].tolist()), strict=True):

@@ -35,6 +35,8 @@ class CatalogueConfig:
     calibration: str = ""
     """File name of the calibration to use where a capture has several; with a `/` in it, the location (absolute, or
     below the archive) of the one for all captures."""
+    calibration_reader: str = ""
+    """`package.module:function` that reads calibrations of another format, from bytes to FileCameras."""
     footage: str = ""
     """Name of the folder of footage to use where a capture has several (`videos` beside `images`)."""
     unit: Unit | None = None

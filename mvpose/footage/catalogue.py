@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 
+from mvpose.config import import_named
 from mvpose.errors import ConfigError, MvposeError, VideoTooShortError
 from mvpose.footage.calibration import load_calibration
 from mvpose.footage.capture_files import FOOTAGE_FOLDERS, CaptureFiles, Unusable, capture_files
@@ -78,7 +79,8 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
     archive = absolute(archive)
     if not is_text(archive):
         raise ConfigError(f"the archive {archive} has a name that is not UTF-8. Rename it.")
-    load = functools.lru_cache(CALIBRATIONS_KEPT)(load_calibration)
+    reader = import_named(config.calibration_reader, "calibration reader") if config.calibration_reader else None
+    load = functools.lru_cache(CALIBRATIONS_KEPT)(functools.partial(load_calibration, reader=reader))
     ids: set[str] = set()
     any_found = False
     with ThreadPoolExecutor(THREADS) as pool:

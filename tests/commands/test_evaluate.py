@@ -31,7 +31,7 @@ def test_a_model_is_judged_in_rows_figures_and_a_page(place, capsys):
     rows, summary = read(place / "baseline" / "evaluation")
     assert rows.groupby("views").size().to_dict() == {4: 9, 3: 9, 2: 9}
     assert {"capture", "frame", "person", "subject", "action", "unseen", "mpjpe_relative_m", "pa_mpjpe_m"} < set(rows)
-    main = rows[rows.maximum]
+    main = rows[rows.max_views]
     assert summary["metrics"]["mpjpe_m"] == pytest.approx(main.mpjpe_m.mean())
     assert summary["metrics"]["mpjpe_m/filtered"] == pytest.approx(main.mpjpe_m[main.capture != "c"].mean())
     assert summary["metrics"]["mpjpe_m/action_mean"] == pytest.approx(main.groupby("action").mpjpe_m.mean().mean())

@@ -6,6 +6,8 @@ OpenCV/EasyMocap YAML, OpenCap's pickles (read as data: loading one would run wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mvpose.errors import CalibrationError
 from mvpose.footage.calibration.file_cameras import Calibration, FileCameras, Unit, UpAxis, calibrated, check_names
 from mvpose.footage.calibration.opencap_pickle import read_opencap
@@ -17,9 +19,11 @@ from mvpose.footage.calibration.vicon_xcp import read_vicon
 from mvpose.geometry.camera import CameraRig
 from mvpose.storage.locations import exists, inputs, join, name, parent, read_bytes
 
-__all__ = ["Calibration", "Unit", "UpAxis", "load_calibration", "read_calibration"]
+__all__ = ["Calibration", "Reader", "Unit", "UpAxis", "load_calibration", "read_calibration"]
 
 MAX_BYTES = 8 << 20
+
+Reader = Callable[[bytes], FileCameras]
 
 
 def read_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = None) -> CameraRig:
@@ -34,10 +38,16 @@ def read_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = Non
     return rig
 
 
-def load_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = None) -> Calibration:
-    """The rig of a calibration file with what is to be said of it; sizes that it does not state are (0, 0)."""
+def load_calibration(
+    uri: str, unit: Unit | None = None, up: UpAxis | None = None, reader: Reader | None = None
+) -> Calibration:
+    """The rig of a calibration file with what is to be said of it; sizes that it does not state are (0, 0).
+
+    `reader` reads a format that mvpose does not know: the content of a file to its cameras. It raises CalibrationError
+    for content that it cannot read.
+    """
     try:
-        return calibrated(_read(uri), unit, up)
+        return calibrated(reader(_bytes(uri)) if reader else _read(uri), unit, up)
     except CalibrationError as error:
         raise CalibrationError(f"calibration {uri}: {error}") from error
 

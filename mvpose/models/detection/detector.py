@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol, runtime_checkable
 
 import cv2
@@ -17,7 +16,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float, UInt8
 
-from mvpose.config import digest, nearest
+from mvpose.config import digest, import_named
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import ModelCard, locate, read_card
 from mvpose.models.detection.person_boxes import PersonBoxes, best, boxes_between, from_letterbox, letterboxed
@@ -156,22 +155,7 @@ class DetectorConfig:
 
 def load_detector(config: DetectorConfig) -> Detector:
     """The detector that `config.detector` names, made from `config`. ConfigError where there is none."""
-    module_name, _, class_name = config.detector.partition(":")
-    try:
-        module = import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"no detector {config.detector!r} ({error}): name a class as package.module:Class, "
-            f"and see that the package is installed where the job runs. The one of mvpose is {DetectorConfig.detector}"
-        ) from error
-    if not hasattr(module, class_name):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        classes = [name for name in own if isinstance(getattr(module, name), type)]
-        raise ConfigError(
-            f"no detector {config.detector!r}: name a class as package.module:Class ({nearest(class_name, classes)})"
-        )
-    detector_class = getattr(module, class_name)
-    detector = detector_class(config)
+    detector = import_named(config.detector, "detector")(config)
     if not isinstance(detector, Detector):
         raise ConfigError(f"{config.detector} lacks one of skeleton, digest, chunk_frames and __call__")
     return detector
