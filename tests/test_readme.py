@@ -12,14 +12,20 @@ from mvpose.footage.capture_toml import CAPTURE_TOML, read_capture_toml
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def _blocks(language: str) -> list[str]:
-    with open(os.path.join(REPOSITORY, "README.md")) as readme:
-        return re.findall(rf"```{language}\n(.*?)```", readme.read(), flags=re.DOTALL)
+PAGES = ("README.md", "jobs/README.md", "mvpose/README.md", "cluster/README.md", "mlflow/README.md")
+
+
+def _blocks(language: str, pages: tuple[str, ...] = PAGES) -> list[str]:
+    found = []
+    for page in pages:
+        with open(os.path.join(REPOSITORY, page)) as file:
+            found += re.findall(rf"```{language}\n(.*?)```", file.read(), flags=re.DOTALL)
+    return found
 
 
 def _commands() -> list[str]:
     lines = [line for block in _blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    return [line.split("#")[0].strip() for line in lines if line.startswith("mvpose ")]
+    return [line.split("#")[0].strip() for line in lines if re.match(r"mvpose [a-z]", line)]
 
 
 def test_readme_shows_code_and_commands():
@@ -52,3 +58,27 @@ def test_make_targets_of_readme_exist():
         targets = set(re.findall(r"^(\w+):", makefile.read(), flags=re.MULTILINE))
     shown = {line.split()[1] for block in _blocks("sh") for line in block.splitlines() if line.startswith("make ")}
     assert {"demo", "test"} <= shown <= targets
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for page in PAGES:
+        folder = os.path.dirname(os.path.join(REPOSITORY, page))
+        with open(os.path.join(REPOSITORY, page)) as file:
+            links = re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", file.read())
+        for target, section in links:
+            if target.startswith("http"):
+                continue
+            path = os.path.join(folder, target)
+            assert os.path.exists(path), (page, target)
+            if section:
+                with open(path) as file:
+                    headings = re.findall(r"^#+ (.*)$", file.read(), flags=re.MULTILINE)
+                assert section in {h.lower().replace(" ", "-") for h in headings}, (page, section)
+
+
+def test_the_map_names_every_room():
+    with open(os.path.join(REPOSITORY, "mvpose", "README.md")) as file:
+        page = file.read()
+    rooms = {e for e in os.listdir(os.path.join(REPOSITORY, "mvpose")) if not e.startswith("_") and e != "README.md"}
+    missing = {room for room in rooms if f"`{room}" not in page}
+    assert not missing
