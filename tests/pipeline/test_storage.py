@@ -12,7 +12,6 @@ from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.verification import verify_run
 from mvpose.storage.locations import filesystem, join
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 from tests.pipeline import coded_footage
 from tests.storage.test_faulty_storage import stumbling  # noqa: F401
 
@@ -54,7 +53,7 @@ def without_identity(data: bytes) -> pa.Table:
 
 
 @pytest.mark.parametrize("engine", [EngineConfig(local=True), EngineConfig(workers=2)], ids=["plain loop", "Ray"])
-def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3, engine, monkeypatch):  # noqa: F811
+def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3, engine, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", REPOSITORY)
     fs, bucket = filesystem(s3)
     fs.put(archive, f"{bucket}/archive", recursive=True)

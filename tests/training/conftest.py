@@ -14,7 +14,6 @@ from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.scenes import ring4
 from mvpose.skeleton import HUMAN36M17
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 SIDE, FOCAL, DISTANCE = 128, 260.0, 4.5
 LENS = [-0.2, 0.08, 0.001, -0.002]
