@@ -18,7 +18,6 @@ from mvpose.training.initial_weights import build_initial, with_placed_weights
 from mvpose.training.training_run import begin_training
 from tests.tracking.conftest import config as tracking  # noqa: F401
 from tests.tracking.conftest import empty_store  # noqa: F401
-from tests.training.conftest import s3, s3_endpoint  # noqa: F401
 from tests.training.test_training_run import TINY, tiny
 
 
