@@ -129,7 +129,7 @@ def test_a_calibration_in_centimetres_is_asked_about_as_for_footage(source, walk
     write(f"{tmp_path}/cm.toml", pose2sim_toml(rig))
     about = ("openpose", source, "--calibration", f"{tmp_path}/cm.toml", "--fps", "30")
     imported(tmp_path / "guessed", *about, exit_code=4)
-    assert "people come out 0.1" in capsys.readouterr().out
+    assert "makes people 0.1" in capsys.readouterr().out
     assert worst_mm(imported(tmp_path / "named", *about, "--unit", "cm"), walk) < 0.05
 
 
