@@ -243,8 +243,8 @@ def test_arrays_kept_in_other_files_are_refused_and_these_not_opened(tmp_path):
     raw, layout = str(tmp_path / "private.bin"), h5py.VirtualLayout((4,), "f8")
     layout[:] = h5py.VirtualSource(str(tmp_path / "private.h5"), "x", (4,))
     for make, said in (
-        (lambda f: f.create_dataset("tracks", (4,), "f8", external=[(raw, 0, 32)]), "kept in other files"),
-        (lambda f: f.create_virtual_dataset("tracks", layout), "kept in other files"),
+        (lambda f: f.create_dataset("tracks", (4,), "f8", external=[(raw, 0, 32)]), "stored in other files"),
+        (lambda f: f.create_virtual_dataset("tracks", layout), "stored in other files"),
         (lambda f: f.__setitem__("tracks", h5py.ExternalLink(str(tmp_path / "private.h5"), "x")), "no dataset"),
         (lambda f: f.create_dataset("tracks", (1 << 40,), "f8", chunks=(1024,)), "more than 2 GiB"),
     ):
