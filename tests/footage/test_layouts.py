@@ -140,7 +140,7 @@ def test_links_that_lead_nowhere_or_back_are_said_and_the_others_run(tmp_path):
     assert [p.capture_id for p in catalogue.problems] == ["lost"]
     assert any(note.startswith("gone was skipped: it is a link that leads nowhere") for note in catalogue.notes)
     assert any(
-        note.startswith("a/to/to was skipped: it is a link to a folder that it is in") for note in catalogue.notes
+        note.startswith("a/to/to was skipped: it is a link to a folder that contains it") for note in catalogue.notes
     )
 
 
