@@ -38,8 +38,8 @@ class Tracklet:
     velocity: Float[np.ndarray, "3"]
     """Velocity at the end, in metres per frame."""
     support: float
-    """Number of views beyond the first, summed over joints and frames. A person seen by all cameras outranks a bystander
-    seen by two, and two views that agree by chance count little."""
+    """Number of views beyond the first, summed over joints and frames. A person seen by all cameras outranks a
+    bystander seen by two, and two views that agree by chance count little."""
 
 
 Identities = Mapping[tuple[int, int], int]
