@@ -93,8 +93,8 @@ def adjust_extrinsics(
     """The rig with corrected camera poses, and a report; intrinsics, lenses, scale and world frame are kept.
 
     Robust bundle adjustment over the body joints (all joints if the skeleton lacks them) of well-spread poses. Only
-    what images can determine is estimated: the cameras as a whole keep their place in the world. Raises NoPersonError if too
-    few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
+    what images can determine is estimated: the cameras as a whole keep their place in the world. Raises
+    NoPersonError if too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
     """
     frames = frames_to_see(keypoints.xy.shape[1], config)
     return adjust_on_frames(keypoints_at(keypoints, frames), frames / keypoints.xy.shape[1], rig, config)

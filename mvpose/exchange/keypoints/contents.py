@@ -30,13 +30,13 @@ from mvpose.storage.locations import read_bytes
 T = TypeVar("T")
 
 SECONDS = 10.0
-SECONDS_A_MEGABYTE = 1.0
+SECONDS_PER_MEGABYTE = 1.0
 """Timeout, far above the time that a disk or a decompressor needs."""
 
 
 def guarded(read: Callable[[bytes], T], data: bytes) -> T:
     """`read(data)` in a forked process. Raises ConfigError if it takes too long or its process dies."""
-    patience = SECONDS + SECONDS_A_MEGABYTE * len(data) / 1e6
+    patience = SECONDS + SECONDS_PER_MEGABYTE * len(data) / 1e6
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(read, data, theirs), daemon=True)
