@@ -94,9 +94,9 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
         load_clusters(foreign)
     with open(broken, "wb") as file:
         file.write(b"no tensors here")
-    with pytest.raises(WeightsError, match="holds weight and no pose clusters"):
+    with pytest.raises(WeightsError, match="contains weight, not pose clusters"):
         load_clusters(other)
-    with pytest.raises(WeightsError, match="no safetensors file"):
+    with pytest.raises(WeightsError, match="not a safetensors file"):
         load_clusters(broken)
     with pytest.raises(WeightsError, match="no pose clusters at"):
         load_clusters(str(tmp_path / "missing.safetensors"))
