@@ -55,9 +55,9 @@ def unreferenced_files(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Se
     own = {f"commits/{kind}/{path}": commit for path in commit_paths if (commit := store.commit_at(path))}
     data = [f"commits/{kind}/{path}" for path in commit_paths if TEMPORARY.fullmatch(path)]
     data += _own_data(store, data_paths, own.values())
-    beside = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
+    found = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
     known = {*own, *data}
-    others = [path for path in beside if path not in known]
+    others = [path for path in found if path not in known]
     folders = {path for path in others if _is_folder(run_uri, path)}
     return Unreferenced(
         commits=tuple(own),

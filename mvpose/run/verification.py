@@ -120,7 +120,7 @@ def verify_run(uri: str) -> Verification:
             for each in pool.map(partial(_capture, uri, kinds), some):
                 seen.add(each)
     for kind in kinds:
-        seen.add(_beside(unplanned_files(uri, kind, seen.captures, seen.folders)))
+        seen.add(_as_findings(unplanned_files(uri, kind, seen.captures, seen.folders)))
     findings += seen.findings
     if _has_ended(run):
         findings += [*seen.open, *_account(run, problems, seen), *_figures(run, seen.figures)]
@@ -184,9 +184,9 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             seen.findings += found
             if commit is None and not found:
                 seen.open.append(Discrepancy(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
-        beside = unreferenced_files(run_uri, plan, kind, commits)
-        seen.add(_beside(beside))
-        seen.folders += beside.folders
+        unreferenced = unreferenced_files(run_uri, plan, kind, commits)
+        seen.add(_as_findings(unreferenced))
+        seen.folders += unreferenced.folders
         seen.commits += len(commits)
         if kind == Kind.POSES:
             seen.rows = sum(commit.rows for commit in commits)
@@ -198,7 +198,7 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
     return seen
 
 
-def _beside(found: Unreferenced) -> _Seen:
+def _as_findings(found: Unreferenced) -> _Seen:
     strange = [Discrepancy(path, "commits a clip that is not in the plan") for path in found.commits]
     unnamed = [Discrepancy(path, "no commit names this file") for path in found.data]
     return _Seen(open=[*strange, *unnamed], unknown=list(found.unknown))

@@ -170,7 +170,7 @@ def _filtered(poses: Poses3D, fps: float, config: FilterConfig, lengths: Lengths
     xyz, filled = gaps_filled(known, config.gap_frames)
     xyz, smoothed = _smoothed(xyz, smoothing)
     confidence = np.where(removed, 0.0, poses.confidence.reshape(raw.shape[:2]))
-    confidence = _beside_gaps(confidence, filled)
+    confidence = _lowered_in_gaps(confidence, filled)
     filled, smoothed, removed, confidence = (a.reshape(shape) for a in (filled, smoothed, removed, confidence))
     xyz = _with_constant_bones(xyz.reshape(*shape, 3), confidence, poses, config, lengths)
     measured = ~filled & ~removed
@@ -262,7 +262,7 @@ def _by_run(there: Bool[np.ndarray, "T K"]) -> dict[Run, list[int]]:
     return runs
 
 
-def _beside_gaps(confidence: Float[np.ndarray, "T K"], filled: Bool[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
+def _lowered_in_gaps(confidence: Float[np.ndarray, "T K"], filled: Bool[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
     out = confidence.copy()
     for (start, stop), tracks in _by_run(filled).items():
         out[start:stop, tracks] = np.minimum(confidence[start - 1, tracks], confidence[stop, tracks])

@@ -125,8 +125,8 @@ def _footage(listing: Sequence[Entry], path: tuple[str, ...], config: KeypointIm
             raise ConfigError(f"there is no folder {folder} with footage.")
         return videos_in(inputs(folder), {})
     if config.format in _SUFFIXES:
-        beside = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
-        if videos := videos_in(beside, {}):
+        footage = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
+        if videos := videos_in(footage, {}):
             return videos
     folders = [entry.uri for entry in listing if entry.is_folder and name(entry.uri).lower() in VIDEO_FOLDERS]
     return videos_in(inputs(folders[0]), {}) if folders else {}
