@@ -223,7 +223,7 @@ def test_a_capture_without_anybody_fails_with_a_reason(walk):
 
 def test_frames_and_joints_that_do_not_fit_are_refused(walk):
     keypoints, rig = walk
-    with pytest.raises(ValueError, match="expected \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"expected \(4, 3\)"):
         checked(keypoints, rig, frames=np.arange(3))
 
 
