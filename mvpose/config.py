@@ -84,7 +84,7 @@ def _problem_text(error: BaseException, kind: Any) -> str:
     """Describe a wrong value, for `transform_error`, which adds the location."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]
-        return ", ".join(f"no key is named {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
+        return ", ".join(f"unknown key {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
     if choices := _choices(kind):
         value = re.split(" not in literal| is not a valid ", str(error))[0].strip("'")
         return f"{value!r} is not one of {', '.join(choices)}"
