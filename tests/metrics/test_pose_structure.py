@@ -75,7 +75,7 @@ def test_poses_that_are_not_normalised_are_refused():
 
 
 def test_poses_of_another_skeleton_are_refused():
-    with pytest.raises(ValueError, match="poses have 16 joints, skeleton human36m17 17"):
+    with pytest.raises(ValueError, match="poses have 16 joints, skeleton human36m17 has 17"):
         cluster_poses(structure(POSES[:, :16], [0]), 10, HUMAN36M17, ("hip",))
 
 
