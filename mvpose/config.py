@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses that live beside the code that reads them, filled from TOML and from flags.
+"""Settings: frozen dataclasses defined next to the code that uses them, filled from TOML and command-line flags.
 
-This module knows how to read, print, compare and digest them; it knows none of them.
+This module reads, prints, compares and digests settings without knowing any of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mvpose.errors import ConfigError, redacted
 T = TypeVar("T")
 
 MAX_TOML_BYTES = 1 << 20
-"""Of any TOML. The standard library takes 4 s for as much in tables of few letters (measured)."""
+"""Maximum size of a TOML file. The standard library takes 4 s for this size in tables with short names (measured)."""
 MAX_KEY_PARTS = 16
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
@@ -34,7 +34,7 @@ _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 def load_toml(uri: str, text: str, cls: type[T]) -> T:
-    """A config of type `cls` from TOML text; ConfigError names the file and every unknown key or wrong value."""
+    """A config of type `cls` from TOML text. ConfigError names the file and every unknown key or wrong value."""
     try:
         values = parse_toml(text)
     except ValueError as error:
@@ -43,9 +43,9 @@ def load_toml(uri: str, text: str, cls: type[T]) -> T:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """TOML as plain values; ValueError where it is not valid, too long or deep, or a key has too many parts.
+    """TOML as plain values. Raises ValueError if it is invalid, too long or deep, or if a key has too many parts.
 
-    The standard library's time grows with the square of a key's parts (24,000 take 8 s), and is linear otherwise.
+    The standard library's time is quadratic in a key's parts (24,000 take 8 s), and linear otherwise.
     """
     if len(text) > MAX_TOML_BYTES:
         raise ValueError(f"it has more than {MAX_TOML_BYTES >> 20} MiB, the limit of TOML")
@@ -70,7 +70,7 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
 
 
 def home_folder() -> str:
-    """The user's home. A user who has none gets a folder that is not there, never one of the working directory."""
+    """The user's home folder. Without one, a folder that does not exist, never one in the working directory."""
     home = os.path.expanduser("~")
     return home if os.path.isabs(home) else "/nonexistent"
 
@@ -96,16 +96,16 @@ def import_named(reference: str, role: str) -> Any:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """What to say about a name that is not known: which one was probably meant, or all there are."""
+    """Suggestion for an unknown name: the most similar known name, or all known names."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
 def _problem_text(error: BaseException, kind: Any) -> str:
-    """What is wrong with a value, for `transform_error`, which says where."""
+    """Describe a wrong value, for `transform_error`, which adds the location."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]
-        return ", ".join(f"no key is named {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
+        return ", ".join(f"unknown key {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
     if choices := _choices(kind):
         value = re.split(" not in literal| is not a valid ", str(error))[0].strip("'")
         return f"{value!r} is not one of {', '.join(choices)}"
@@ -113,7 +113,7 @@ def _problem_text(error: BaseException, kind: Any) -> str:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The values of a Literal or an Enum, also of one that may be None."""
+    """The values of a Literal or an Enum, also if it is optional."""
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -122,7 +122,7 @@ def _choices(kind: Any) -> list[str]:
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings as {"detector.batch_size": 16, ...}, as they may be shown: without credentials."""
+    """Settings as {"detector.batch_size": 16, ...}, safe to print: credentials are removed."""
     values: dict[str, Any] = config if isinstance(config, dict) else asdict(config)
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -149,7 +149,7 @@ def digest(*parts: Any) -> str:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What two flat settings disagree in, one sentence each, as JSON would store them."""
+    """The differences between two flat settings as JSON would store them, one sentence each."""
     old, new = (json.loads(json.dumps(d, default=str)) for d in (before, after))
     keys = sorted(old.keys() | new.keys())
     return [f"{k}: was {old.get(k)!r}, now {new.get(k)!r}" for k in keys if old.get(k) != new.get(k)]

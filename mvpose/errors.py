@@ -1,10 +1,10 @@
-"""What can go wrong for a user. A message says what was wrong, where, and what to do next."""
+"""Errors reported to users. A message states what is wrong, where, and what to do next."""
 
 import re
 from enum import StrEnum
 
-# A password is often not percent-encoded, and S3's secret keys have slashes in them: what follows `user:` is taken up
-# to the `@`, unless it is a port. Lengths are bounded, so that a message of any text is searched in linear time.
+# A password is often not percent-encoded, and S3's secret keys contain slashes, so everything after `user:` up to the
+# `@` is removed, unless it is a port. Lengths are bounded, so any message is searched in linear time.
 _USER_INFO = re.compile(
     r"(?<=://)(?:[^\s/?#@'\"]{0,512}@(?:[^\s/?#@'\"]{0,512}@)*"
     r"|[^\s/?#@:'\"]{1,256}:(?!\d{1,5}(?![^\s/?#'\"]))[^\s@'\"]{0,512}@)"
@@ -13,14 +13,14 @@ _WORD = re.compile(r"[^\s'\"]+")
 
 
 def redacted(text: str) -> str:
-    """The text, without user info and queries in its URIs; `s3://key:secret@bucket/a` becomes `s3://bucket/a`."""
+    """The text without user info and queries in its URIs; `s3://key:secret@bucket/a` becomes `s3://bucket/a`."""
     if "://" not in text:
         return text
     return _WORD.sub(_without_query, _USER_INFO.sub("", text))
 
 
 def _without_query(word: re.Match[str]) -> str:
-    """An S3 key may have a question mark in it; the token of a presigned address is in the query of an https one."""
+    """Remove queries except from S3 keys, which may contain a question mark. An https query may hold a signed token."""
     scheme, separator, rest = word[0].partition("://")
     if not separator or scheme.endswith(("s3", "file")):
         return word[0]
@@ -45,9 +45,9 @@ class FailureReason(StrEnum):
 
 
 class MvposeError(Exception):
-    """Base of every error that a user can mend or that makes one clip fail; anything else is a defect.
+    """Base of all errors that a user can fix or that make one clip fail; any other exception is a bug.
 
-    Credentials in the URIs of its message are left out of it.
+    Credentials in the URIs of its message are removed.
     """
 
     reason = FailureReason.CONFIG
@@ -56,7 +56,7 @@ class MvposeError(Exception):
         super().__init__(redacted(message))
 
     def __str__(self) -> str:
-        """The message, in which bytes of file names that are not UTF-8 are escaped: it is printed and stored."""
+        """The message, printed and stored; bytes of file names that are not UTF-8 are escaped."""
         return super().__str__().encode(errors="backslashreplace").decode()
 
 
@@ -77,7 +77,7 @@ class VideoError(MvposeError):
 
 
 class VideoTooShortError(VideoError):
-    """A video ends before the frame that its container promised."""
+    """A video ends before the frame that its container states."""
 
     reason = FailureReason.VIDEO_TOO_SHORT
 
@@ -95,19 +95,19 @@ class TooFewViewsError(MvposeError):
 
 
 class WeightsError(MvposeError):
-    """Model weights are missing, cannot be fetched, or do not have the digest their card states."""
+    """Model weights are missing, cannot be downloaded, or do not match their card's digest."""
 
     reason = FailureReason.WEIGHTS
 
 
 class ClipTimeoutError(MvposeError):
-    """A clip takes longer than it may: a decoder or a storage that hangs."""
+    """A clip exceeded its time limit, usually because a decoder or the storage hangs."""
 
     reason = FailureReason.TIMEOUT
 
 
 class StageError(MvposeError):
-    """A stage cannot be made, or raises the same on every clip: the fault is its own, not that of the clips."""
+    """A stage cannot be created, or raises the same error on every clip: the stage is at fault, not the clips."""
 
     reason = FailureReason.EXCEPTION
 

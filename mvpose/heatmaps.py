@@ -1,7 +1,7 @@
-"""Heatmaps: Gaussian targets, and the ways back from a map to a point.
+"""Heatmaps: Gaussian targets, and methods to convert a map to a point.
 
-Points are (x, y) in pixels of the map, the centre of the first pixel at (0, 0). Sums are taken by multiply-and-add and
-not by matrix products, because autocast would round the pixel indices of a product to bfloat16 (a quarter of a pixel).
+Points are (x, y) in pixels of the map; the centre of the first pixel is (0, 0). Sums use multiply-and-add instead of
+matrix products, because autocast would round a product's pixel indices to bfloat16 (a quarter of a pixel).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 def gaussian_targets(
     points: Float[Tensor, "*batch 2"], size: tuple[int, int], sigma: float
 ) -> Float[Tensor, "*batch h w"]:
-    """Maps of (width, height) `size` with a Gaussian of height 1 and `sigma` pixels about each point.
+    """Maps of (width, height) `size` with a Gaussian of height 1 and `sigma` pixels around each point.
 
-    A point that is not finite gets an empty map.
+    The map of a point that is not finite is zero.
     """
     width, height = size
     known = torch.isfinite(points).all(dim=-1)
@@ -47,27 +47,27 @@ def expectation(probability: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*bat
 def soft_argmax(heatmaps: Float[Tensor, "*batch h w"], sharpness: float) -> Float[Tensor, "*batch 2"]:
     """Expected (x, y) under the softmax of `sharpness` times the map.
 
-    Iskakov et al. 2019 use 100. On 64 x 64 Gaussian targets of sigma 2 px and height 1 that snaps to whole pixels (up
-    to 0.46 px off), 15 is within 0.05 px, and at 10 the background already pulls by 2 px. Trained end to end,
-    maps adapt.
+    Iskakov et al. 2019 use 100. On 64 x 64 Gaussian targets of sigma 2 px and height 1, that snaps to whole pixels (up
+    to 0.46 px off), 15 is within 0.05 px, and at 10 the background already biases the result by 2 px. In end-to-end
+    training, the maps adapt.
     """
     return expectation(probabilities(heatmaps, sharpness))
 
 
 def centre_of_mass(heatmaps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch 2"]:
-    """Mean (x, y) weighted by the positive part of the map; the middle of the map where there is none."""
+    """Mean (x, y) weighted by the positive part of the map; the centre of the map if there is none."""
     return expectation(masses(heatmaps))
 
 
 def argmax(heatmaps: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch 2"]:
-    """(x, y) of the highest pixel, whole numbers; carries no gradient."""
+    """(x, y) of the highest pixel, as whole numbers, without gradient."""
     best = heatmaps.flatten(-2).argmax(dim=-1)
     width = heatmaps.shape[-1]
     return torch.stack([best % width, torch.div(best, width, rounding_mode="floor")], dim=-1).to(heatmaps.dtype)
 
 
 def soft_argmax_3d(probability: Float[Tensor, "*batch a b c"]) -> Float[Tensor, "*batch 3"]:
-    """Mean index along each of the three axes, in their order, of volumes that sum to 1."""
+    """Mean index along each of the three axes, in order, of volumes that sum to 1."""
     sums = probability.sum(dim=(-2, -1)), probability.sum(dim=(-3, -1)), probability.sum(dim=(-3, -2))
     return torch.stack([_mean_index(s) for s in sums], dim=-1)
 
@@ -75,10 +75,10 @@ def soft_argmax_3d(probability: Float[Tensor, "*batch a b c"]) -> Float[Tensor, 
 def concentration(
     probability: Float[Tensor, "*batch h w"], points: Float[Tensor, "*batch 2"], radius: float
 ) -> Float[Tensor, "*batch"]:
-    """How much of a map that sums to 1 lies about the point, weighted by a Gaussian of `radius` pixels: 0..1.
+    """The fraction of a map that sums to 1 near the point, weighted by a Gaussian of `radius` pixels: 0..1.
 
-    It tells a sharp map from a flat or two-peaked one whatever the map's scale, so it serves as every method's
-    confidence.
+    It distinguishes a sharp map from a flat or two-peaked one at any scale of the map, so it serves as the confidence
+    of all methods.
     """
     x, y = points.unbind(-1)
     height, width = probability.shape[-2:]
@@ -100,7 +100,7 @@ def concentration_3d(
 def resized_points(
     points: Float[Tensor, "*batch 2"], size: tuple[int, int], new_size: tuple[int, int]
 ) -> Float[Tensor, "*batch 2"]:
-    """Where pixels of an image of (width, height) `size` lie once it is resized: c goes to (c + 0.5) s - 0.5."""
+    """Pixel positions after resizing an image of (width, height) `size`: c goes to (c + 0.5) s - 0.5."""
     scale = points.new_tensor([new_size[0] / size[0], new_size[1] / size[1]])
     return (points + 0.5) * scale - 0.5
 

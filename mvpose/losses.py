@@ -1,11 +1,11 @@
-"""Losses of the multi-view methods, in metres and pixels, and the schedule that brings the 3D terms in.
+"""Losses of the multi-view methods, in metres and pixels, and the schedule that introduces the 3D terms.
 
-`weight` (0 or 1, or anything between) says which joints count; where it is 0 the target may be NaN, and no gradient
-comes of it. A loss over nothing is 0.
+`weight` (0, 1 or anything in between) states how much a joint counts. Where it is 0, the target may be NaN and has no
+gradient. A loss over nothing is 0.
 
-Multi-view consistency is weak supervision: the pose of view 1 is rotated into view 2, scaled to the size of view 2's
-own pose, placed at its root and projected; the residual against view 2's 2D joints is the loss. It needs no 3D truth.
-Nothing in the equation holds the poses apart, though: if the 2D joints or the size may follow the poses, a single point
+Multi-view consistency is weak supervision. The pose of view 1 is rotated into view 2, scaled to the size of view 2's
+own pose, moved to its root and projected; the loss is the residual against view 2's 2D joints. It needs no 3D ground
+truth. However, the equation alone allows a collapse: if the 2D joints or the size may follow the poses, a single point
 satisfies it. The guard makes both constants.
 """
 
@@ -34,7 +34,7 @@ def point_distance(
 ) -> Float[Tensor, ""]:
     """Mean Euclidean distance: MPJPE as a loss (Remelli et al. 2020), in the points' unit."""
     offset = torch.where(weight[..., None] > 0, predicted - truth, torch.ones_like(predicted))
-    # At 0 the norm's gradient is taken as 0, so exact points are no trap.
+    # The norm's gradient at 0 is defined as 0, so exact points are safe.
     return weighted_mean(offset.norm(dim=-1), weight)
 
 
@@ -53,11 +53,11 @@ def soft_mse(
 ) -> Float[Tensor, ""]:
     """Squared error per coordinate, flattened beyond `start`: s for s < eps, s^0.1 eps^0.9 above, eps = start^2.
 
-    Equation 15 of Iskakov et al. 2019: a joint that is metres off must not drown the others.
+    Equation 15 of Iskakov et al. 2019: a joint with an error of metres must not dominate the others.
     """
     square = (predicted - _where(weight[..., None], truth)).square()
     limit = start**2
-    # The power's gradient is infinite at 0; the branch that is not taken must not see it.
+    # The power's gradient is infinite at 0, so the unused branch must not see it.
     far = square > limit
     flattened = torch.where(far, square, torch.full_like(square, limit)) ** 0.1 * limit**0.9
     return weighted_mean(torch.where(far, flattened, square).mean(dim=-1), weight)
@@ -69,30 +69,30 @@ def cross_entropy_at(log_probability: Float[Tensor, "*batch"], weight: Float[Ten
 
 
 def weighted_mean(values: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Mean by weight; 0 where all weights are, and blind to what has none."""
+    """Weighted mean; 0 if all weights are 0. Values with weight 0 are ignored, even NaN."""
     total = weight.sum()
     return (torch.where(weight > 0, values, torch.zeros_like(values)) * weight).sum() / total.clamp_min(1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """When a term that goes through triangulation comes in.
+    """When a term that depends on triangulation is introduced.
 
-    Untrained points send the DLT far away, and its gradients with it: both known re-implementations of Canonical Fusion
-    train the 2D term alone first. Progress is the share of training done, 0..1.
+    Untrained points send the DLT, and its gradients, far off. Both known re-implementations of Canonical Fusion
+    therefore train the 2D term alone first. Progress is the completed fraction of training, 0..1.
     """
 
     start: float = 0.4
-    """Before this the term has no weight (20 of 50 epochs)."""
+    """The term has weight 0 until this progress (20 of 50 epochs)."""
     full: float = 0.5
-    """From here on it has its full weight; in between it grows in a straight line."""
+    """The term has its full weight from this progress; in between, the weight grows linearly."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.full:
-            raise ValueError(f"a warm-up starts before it ends, not at {self.start} and {self.full}")
+            raise ValueError(f"a warm-up must start before it ends: start is {self.start}, full is {self.full}")
 
     def share(self, progress: float) -> float:
-        """Share of the term's full weight, 0..1."""
+        """Fraction of the term's full weight, 0..1."""
         if progress >= self.full:
             return 1.0
         return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
@@ -118,23 +118,23 @@ def consistency_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared distance, in pixels, between view 2's joints and the projected pose of view 1.
 
-    Poses are in metres in the axes of their cameras; `pose_2` stands where the person is, `pose_1` may stand anywhere
-    (its root is taken away). The size is the sum of the lengths of `limbs`: with a single limb a network can satisfy
-    the scale by that limb alone. `weights` of 0 leave a joint out, whose 2D point may then be anything.
+    Poses are in metres in the axes of their cameras. `pose_2` is at the person's position; `pose_1` may be anywhere,
+    since its root is subtracted. The size is the sum of the lengths of `limbs`: with a single limb, a network can
+    satisfy the scale by that limb alone. A joint with `weights` 0 is ignored, and its 2D point may be anything.
 
-    Guarded, no gradient reaches `points_2` nor goes through `pose_2`: take the points from a frozen detector, and call
-    twice with the views exchanged. Unguarded it is the bare equation, which collapses (a test shows it).
-    ValueError for fewer than two limbs, and where a pose has collapsed already or stands behind its camera.
+    If guarded, no gradient reaches `points_2` or goes through `pose_2`: take the points from a frozen detector, and
+    call twice with the views exchanged. Unguarded, it is the bare equation, which collapses (a test shows it).
+    Raises ValueError for fewer than two limbs, and if a pose has already collapsed or is behind its camera.
     """
     if len(limbs) < 2:
-        raise ValueError(f"the size of a pose needs at least two limbs, not {len(limbs)}: one alone can cheat it")
+        raise ValueError(f"the size of a pose needs at least two limbs, got {len(limbs)}: a single one can be cheated")
     if guarded:
         pose_2, points_2 = pose_2.detach(), points_2.detach()
     relative = (pose_1 - pose_1[:, root : root + 1]) @ rotation_2_from_1.transpose(-1, -2)
     scale = _size(pose_2, limbs) / _size(relative, limbs)
     placed = relative * scale[:, None, None] + pose_2[:, root : root + 1]
     if bool((placed[..., 2] <= 0).any()):
-        raise ValueError("a joint lies behind camera 2: pose_2 must stand where the person is, in the camera's axes")
+        raise ValueError("a joint is behind camera 2: pose_2 must be at the person's position, in the camera's axes")
     image = placed @ intrinsics_2.transpose(-1, -2)
     seen = weights > 0
     target = torch.where(seen[..., None], points_2, torch.zeros_like(points_2))

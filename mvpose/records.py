@@ -1,4 +1,4 @@
-"""What flows between the stages of a job: values that are frozen and complete."""
+"""Records passed between the stages of a job: frozen, complete values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
 
 Unit = Literal["m", "cm", "mm", "in"]
-"""Length units that calibrations come in."""
+"""Length units of calibrations."""
 
 
 class ClockKind(StrEnum):
@@ -30,20 +30,20 @@ class ClockKind(StrEnum):
 
 @dataclass(frozen=True)
 class FrameClock:
-    """When the frames of a video were taken, in whole ticks: image numbers, or frame periods."""
+    """When the frames of a video were taken, in integer ticks: image numbers, or frame periods."""
 
     kind: ClockKind
     runs: tuple[tuple[int, int, int], ...]
-    """(frame, tick, ticks a frame): from this frame on ticks rise so, up to the next run."""
+    """(frame, tick, ticks per frame) of each stretch: ticks rise evenly from this frame up to the next stretch."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's footage: a video file, or a folder of images; or its 2D joints, with footage or without."""
+    """One camera's footage (a video file or a folder of images), its 2D joints, or both."""
 
     camera: str
     uri: str
-    """Empty where there are 2D joints alone."""
+    """Empty if there are only 2D joints."""
     fps: float
     num_frames: int
     size: tuple[int, int]
@@ -51,26 +51,26 @@ class Video:
     first_frame: int = 0
     """Frame `k` of the capture is frame `k + first_frame` of this video."""
     stamp: str = ""
-    """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
+    """The storage's stamp of the content when the video was found (see `footage_identity`); empty if not looked up."""
     stated_fps: float | None = None
-    """The rate in the file's header, which `fps` may overrule; None for images, and where it cannot be trusted."""
+    """The rate in the file's header, which `fps` may override; None for images, and if it cannot be trusted."""
     clock: FrameClock | None = None
-    """What its frames are identified by; None: nobody asked."""
+    """What identifies its frames; None if not looked up."""
     shown: tuple[tuple[int, int, int], ...] = ()
-    """(frame of the capture, frame of this video, count) of each stretch of frames that the capture has of this video,
-    where they are not all from `first_frame` on. Frames of the capture that are in none are missing in this view."""
+    """(frame of the capture, frame of this video, count) of each stretch of this video's frames in the capture. Empty
+    if all frames from `first_frame` are used. Frames of the capture in no stretch are missing in this view."""
     shown_turns: int = 0
-    """Clockwise quarter turns by which the file says that it is to be shown, and by which decoded frames are turned."""
+    """Clockwise quarter turns that the file's metadata requests for display; decoded frames are turned by them."""
     keypoints: str = ""
-    """Where its 2D joints are imported from, whose content `stamp` is about; empty: they are found in the footage."""
+    """Location from which its 2D joints are imported (then `stamp` is its stamp); empty if they are detected."""
 
     @property
     def stop(self) -> int:
-        """The capture's frame after the last one that this video has."""
+        """The capture's frame after the last frame of this video."""
         return self.shown[-1][0] + self.shown[-1][2] if self.shown else self.num_frames - self.first_frame
 
     def frames_of(self, frames: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """The frames of this video that show `frames` of the capture, -1 where it has none."""
+        """The frames of this video that show `frames` of the capture; -1 where it has none."""
         if not self.shown:
             return frames + self.first_frame
         starts, own, counts = np.array(self.shown).T
@@ -79,7 +79,7 @@ class Video:
         return np.where((place >= 0) & (place < counts[run]), own[run] + place, -1)
 
     def place_of(self, frame: float) -> float:
-        """Where a frame of this video, or a moment between two, is among the frames of the capture."""
+        """Position of a frame of this video, or of a moment between two, among the frames of the capture."""
         if not self.shown:
             return frame - self.first_frame
         run = max(bisect_right([own for _, own, _ in self.shown], frame) - 1, 0)
@@ -88,20 +88,20 @@ class Video:
 
 
 Breaks = tuple[tuple[int, int], ...]
-"""(frame, position on the clock in frame periods) of each frame that does not follow the one before it in time: the
-cameras were stopped between, or the images are single instants. What is between two breaks is one segment."""
+"""(frame, position on the clock in frame periods) of each frame that does not directly follow the previous one in time:
+the cameras were stopped in between, or the images are single instants. A segment is the range between two breaks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """One recording by one rig. The rig is told in the pixels of the videos, one camera a video, in their order."""
+    """One recording by one rig. The rig is in the pixels of the videos, one camera per video, in their order."""
 
     capture_id: str
     rig: CameraRig
     videos: tuple[Video, ...]
     breaks: Breaks = ()
     assumed_unit: Unit | None = None
-    """Unit that the calibration was read in, by its format or the size of the rig; None where the user named it."""
+    """Unit in which the calibration was read, from its format or the size of the rig; None if the user set it."""
 
     @property
     def fps(self) -> float:
@@ -110,15 +110,15 @@ class Capture:
 
     @property
     def num_frames(self) -> int:
-        """Frames up to the end of the camera that stops first."""
+        """Number of frames, up to the end of the camera that stops first."""
         return max(0, min(v.stop for v in self.videos))
 
     def positions(self, frames: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Where frames are on the capture's clock, in frame periods since its frame 0."""
+        """Positions of frames on the capture's clock, in frame periods since its frame 0."""
         return positions(frames, self.breaks)
 
     def times_s(self, frames: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """When frames were taken, in seconds since the capture's frame 0."""
+        """Times of frames, in seconds since the capture's frame 0."""
         return self.positions(frames) / self.fps
 
 
@@ -132,7 +132,7 @@ def positions(frames: Int[np.ndarray, " n"], breaks: Breaks) -> Int[np.ndarray, 
 
 
 def segments(start: int, stop: int, breaks: Breaks) -> list[tuple[int, int]]:
-    """The stretches [a, b) of successive frames that frames [start, stop) of a capture are made of."""
+    """The stretches [a, b) of successive frames within frames [start, stop) of a capture."""
     edges = [start, *(first for first, _ in breaks if start < first < stop), stop]
     return list(pairwise(edges))
 
@@ -153,7 +153,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Task:
-    """One clip to be done by one stage; the fingerprint of all that the result depends on names the result."""
+    """One clip to be processed by one stage. The fingerprint of all inputs of the result names the result."""
 
     clip: Clip
     fingerprint: str
@@ -165,7 +165,7 @@ class Task:
 
 
 class Kind(StrEnum):
-    """What a job makes, in the order in which it does; each has a folder of its own in the output."""
+    """The kinds of results of a job, in processing order; each has a separate folder in the output."""
 
     KEYPOINTS = "keypoints"
     RIGS = "rigs"
@@ -177,23 +177,23 @@ class Kind(StrEnum):
 
     @property
     def of_whole_captures(self) -> bool:
-        """Whether a result of this kind is about a whole capture, not about a clip."""
+        """Whether a result of this kind covers a whole capture, not a clip."""
         return self in (Kind.RIGS, Kind.IDENTITIES, Kind.FILTERED, Kind.QUALITY)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CaptureTasks:
-    """The work on one capture: its clips, which tile it, and the fingerprints of what is made of them."""
+    """The work on one capture: its clips, which tile it, and the fingerprints of their results."""
 
     capture_id: str
     clips: tuple[Clip, ...]
-    """In order; at least one."""
+    """In order; never empty."""
     keypoints: str
     """Fingerprint of the 2D joints."""
     poses: str
-    """Fingerprint of all that is made of the 2D joints and the rig."""
+    """Fingerprint of all results computed from the 2D joints and the rig."""
     filtered: str = ""
-    """Fingerprint of the filtered poses; empty where none are made."""
+    """Fingerprint of the filtered poses; empty if none are requested."""
 
     @property
     def whole(self) -> Clip:
@@ -201,7 +201,7 @@ class CaptureTasks:
         return Clip(self.capture_id, 0, self.clips[-1].stop)
 
     def tasks(self, kind: Kind) -> list[Task]:
-        """The tasks of a kind: one a clip, or one for the whole capture; none of a kind that is not asked for."""
+        """The tasks of a kind: one per clip, or one for the whole capture; empty if the kind is not requested."""
         if kind == Kind.FILTERED and not self.filtered:
             return []
         clips = (self.whole,) if kind.of_whole_captures else self.clips
@@ -211,17 +211,17 @@ class CaptureTasks:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CapturePlan(CaptureTasks):
-    """The work on one capture, with the capture. A job plans by `CaptureTasks` alone: rigs are heavy."""
+    """The work on one capture, with the capture. Jobs plan with `CaptureTasks` alone, since rigs are heavy."""
 
     capture: Capture
 
 
 @dataclass(frozen=True, eq=False)
 class Keypoints2D:
-    """2D joints of every person seen, by view. P is the most people seen in any frame; unused places have score 0.
+    """2D joints of all people seen, by view. P is the maximum number seen in any frame; unused slots have score 0.
 
-    Where a joint was not found its confidence is 0 and its position NaN. Place p means nothing by itself: places of
-    different views and frames are unrelated until association.
+    A joint that was not found has confidence 0 and position NaN. Slot p has no meaning by itself: slots of different
+    views and frames are unrelated until association.
     """
 
     xy: Float[np.ndarray, "V T P J 2"]
@@ -241,7 +241,7 @@ class Poses3D:
     """World, metres, Z up."""
     confidence: Float[np.ndarray, "T P J"]
     error_px: Float[np.ndarray, "T P J"]
-    """Mean reprojection error over the views used; NaN where the joint is."""
+    """Mean reprojection error over the views used; NaN if the joint is missing."""
     num_views: Int[np.ndarray, "T P J"]
     views_used: Bool[np.ndarray, "T P J V"]
     """Which views the triangulation kept."""
@@ -251,7 +251,7 @@ class Poses3D:
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """A clip without a result is a row, never a lost log line."""
+    """A clip without a result: a row in a table, never only a log line."""
 
     clip: Clip
     stage: str

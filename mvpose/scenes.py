@@ -1,6 +1,6 @@
-"""Named synthetic scenes: walking people of constant bone lengths before calibrated cameras, the truth known.
+"""Synthetic scenes with known ground truth: walking people of constant bone lengths in front of calibrated cameras.
 
-For README, tests and benchmarks. Everything follows from the arguments and the seed. A scene is a function:
+For README, tests and benchmarks. Everything is determined by the arguments and the seed. Each scene is a function:
 `ring4()`, `ring31()`, `narrow_baseline()`, `occluded()`, `outlier_view()`, `dropped_frame()`, `two_people_crossing()`.
 """
 
@@ -21,31 +21,31 @@ from mvpose.skeleton import HALPE26, Skeleton
 
 FPS = 30.0
 STRIDES_PER_SECOND = 0.9
-# A detector's guess of a joint that it cannot see: this far from the truth (standard deviation, pixels), and this sure.
+# A detector's guess of a joint that it cannot see: standard deviation of its error in pixels, and its confidence.
 GUESS_PX, GUESS_CONFIDENCE = 30.0, 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """People before cameras."""
+    """People in front of cameras."""
 
     rig: CameraRig
     joints: Float[np.ndarray, "T P J 3"]
-    """The truth: world, metres, Z up."""
+    """Ground truth: world, metres, Z up."""
     skeleton: Skeleton
     fps: float
     seed: int
     seen: Bool[np.ndarray, "V T P J"]
-    """False where something stands before a joint: the detector guesses it, unsure."""
+    """False where a joint is occluded: the detector guesses it with low confidence."""
     detected: Bool[np.ndarray, "V T P"]
-    """False where the detector has nothing of a person."""
+    """False where the detector misses a person."""
     shift_px: Float[np.ndarray, "V 2"]
-    """By how much a view is off as a whole, as after a knock against its camera."""
+    """Shift of a whole view, as after a knock against its camera."""
 
     def keypoints(self, noise_px: float = 2.0) -> Keypoints2D:
-        """What a detector would say: Gaussian noise of `noise_px` a coordinate on average, confidence falling with it.
+        """Simulated detections: Gaussian noise of `noise_px` per coordinate on average; confidence falls with noise.
 
-        The places of people are shuffled in every view and frame. A joint off the image is missing.
+        The slots of people are shuffled in every view and frame. A joint outside the image is missing.
         """
         rng = np.random.default_rng([self.seed, 2])
         projected, before = self.rig.project(torch.from_numpy(self.joints))
@@ -75,17 +75,17 @@ class Scene:
 
 
 def ring4(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE26) -> Scene:
-    """One person walking a circle, four cameras around."""
+    """One person walking in a circle, surrounded by four cameras."""
     return _scene(_ring(4), [_circle(num_frames, seed)], seed, skeleton)
 
 
 def ring31(*, seed: int = 0, num_frames: int = 30, skeleton: Skeleton = HALPE26) -> Scene:
-    """One person walking a circle, 31 cameras around at three heights."""
+    """One person walking in a circle, surrounded by 31 cameras at three heights."""
     return _scene(_ring(31, heights=(1.0, 1.9, 2.8)), [_circle(num_frames, seed)], seed, skeleton)
 
 
 def narrow_baseline(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE26) -> Scene:
-    """One person, three cameras side by side, 12 degrees from the first to the last: depth is hard."""
+    """One person, three cameras side by side within 12 degrees: depth is hard to estimate."""
     return _scene(_ring(3, span=np.radians(12.0)), [_circle(num_frames, seed)], seed, skeleton)
 
 
@@ -100,7 +100,7 @@ def occluded(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE2
 
 
 def outlier_view(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE26) -> Scene:
-    """One person, five cameras, one of which was knocked: all that it sees is 54 px off."""
+    """One person, five cameras, one of which was knocked: its detections are all 54 px off."""
     scene = _scene(_ring(5), [_circle(num_frames, seed)], seed, skeleton)
     shift = np.zeros((5, 2))
     shift[2] = 45.0, -30.0
@@ -108,7 +108,7 @@ def outlier_view(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HA
 
 
 def dropped_frame(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE26) -> Scene:
-    """One person, four cameras: the second loses frames 10 to 19, all of them lose frame 30."""
+    """One person, four cameras: the second loses frames 10 to 19, and all lose frame 30."""
     scene = _scene(_ring(4), [_circle(num_frames, seed)], seed, skeleton)
     detected = scene.detected.copy()
     detected[1, 10:20] = False
@@ -126,7 +126,7 @@ def two_people_crossing(*, seed: int = 0, num_frames: int = 90, skeleton: Skelet
 
 
 Path = Float[np.ndarray, "T 3"]
-"""Where the hip is over the floor (x, y) and where the person looks (yaw, radians)."""
+"""Position of the hip over the floor (x, y) and viewing direction of the person (yaw, radians)."""
 
 
 def _circle(num_frames: int, seed: int) -> Path:
@@ -159,7 +159,7 @@ def _scene(rig: CameraRig, paths: list[Path], seed: int, skeleton: Skeleton) -> 
 def _ring(
     num_cameras: int, *, span: float = 2 * np.pi, radius: float = 4.5, heights: tuple[float, ...] = (1.6,)
 ) -> CameraRig:
-    """Cameras on an arc around the origin that look at a point 0.9 m above it; full HD, mild distortion."""
+    """Cameras on an arc around the origin, looking at a point 0.9 m above it; full HD, mild distortion."""
     step = span / num_cameras if span == 2 * np.pi else span / (num_cameras - 1)
     angle = torch.arange(num_cameras, dtype=torch.float64) * step + 0.3
     height = torch.tensor([heights[i % len(heights)] for i in range(num_cameras)], dtype=torch.float64)
@@ -185,9 +185,9 @@ def _looking_at(centres: Float[Tensor, "V 3"], target: Float[Tensor, 3]) -> Rigi
     return Rigid(rotation, -(rotation @ centres[..., None])[..., 0])
 
 
-# Rigid segments of the body in rest: (segment, its parent, the joint it turns about, the joints that ride on it in
-# metres: x forward, y left, z up). One side is told, the other mirrored. No joint rides on two segments, and the bones
-# of every skeleton in `mvpose.skeleton` join a segment's own joints or its turning point: their lengths are constant.
+# Rigid segments of the body at rest: (segment, its parent, the joint it rotates about, the joints attached to it in
+# metres: x forward, y left, z up). One side is listed, the other is mirrored. No joint is attached to two segments, and
+# the bones of all skeletons in `mvpose.skeleton` connect a segment's joints or its pivot: their lengths are constant.
 _TRUNK = ("trunk", "", "hip", {
     "hip": (0.0, 0.0, 0.0), "spine": (0.0, 0.0, 0.25), "neck": (0.0, 0.0, 0.52), "thorax": (0.0, 0.0, 0.52),
     "left_shoulder": (0.0, 0.18, 0.47), "right_shoulder": (0.0, -0.18, 0.47),
@@ -207,7 +207,7 @@ _LEFT = (
         "big_toe": (0.17, -0.02, -0.07), "small_toe": (0.14, 0.05, -0.07), "heel": (-0.06, 0.0, -0.08),
     }),
 )  # fmt: skip
-# Flexion of a segment against its parent over a stride, radians: mean, swing, phase against the thigh of its side.
+# Flexion of a segment relative to its parent over a stride, radians: mean, swing, phase relative to its side's thigh.
 _GAIT = {
     "trunk": (0.06, 0.02, 0.0),
     "head": (-0.03, 0.05, 1.0),
@@ -221,7 +221,7 @@ _HIP_HEIGHT = 0.93
 
 
 def _walk(path: Path, skeleton: Skeleton, stature: float, phase: float) -> Float[np.ndarray, "T J 3"]:
-    """Forward kinematics of a walk along a path; ValueError for a joint that this body does not have."""
+    """Forward kinematics of a walk along a path. Raises ValueError for a joint that this body does not have."""
     stride = 2 * np.pi * STRIDES_PER_SECOND * np.arange(len(path)) / FPS + phase
     bob = _HIP_HEIGHT * stature + 0.02 * np.sin(2 * stride)
     joints = {"hip": np.column_stack([path[:, :2], bob])}
@@ -239,7 +239,7 @@ def _walk(path: Path, skeleton: Skeleton, stature: float, phase: float) -> Float
 
 
 def _segments() -> list[tuple[str, str, str, dict[str, tuple[float, float, float]]]]:
-    """All segments, parents first, both sides."""
+    """All segments of both sides, parents first."""
     sides = []
     for side, sign in (("left", 1), ("right", -1)):
         for segment, parent, origin, riding in _LEFT:
@@ -256,7 +256,7 @@ def _rotation(angle: Float[np.ndarray, "*t"], axis: int) -> Float[np.ndarray, "*
 
 
 def _boxes(xy: Float[np.ndarray, "*n J 2"]) -> Float[np.ndarray, "*n 4"]:
-    """left, top, right, bottom around the joints that are there, 5 % wider on each side."""
+    """left, top, right, bottom around the available joints, extended by 5 % on each side."""
     missing = np.isnan(xy)
     low = np.where(missing, np.inf, xy).min(axis=-2)
     high = np.where(missing, -np.inf, xy).max(axis=-2)

@@ -17,7 +17,7 @@ class Skeleton:
     bones: tuple[tuple[str, str], ...]
 
     def index(self, joint: str) -> int:
-        """Position of a joint by name; ValueError names the joints there are."""
+        """Position of a joint by name. Raises ValueError, naming the known joints, if it does not exist."""
         if joint not in self.joints:
             raise ValueError(f"skeleton {self.name} has no joint {joint!r}; it has {', '.join(self.joints)}")
         return self.joints.index(joint)
@@ -33,7 +33,7 @@ class Skeleton:
 
     @property
     def mirror(self) -> tuple[int, ...]:
-        """For each joint the position of its mirror image (itself on the mid-line, and without a twin)."""
+        """For each joint, the position of its mirror image (its own position if it has none)."""
         swap = {"left": "right", "right": "left"}
         sides = [joint.partition("_") for joint in self.joints]
         twins = [
@@ -46,12 +46,12 @@ class Skeleton:
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """For each joint the position of its parent along `bones`; -1 for a root."""
+        """For each joint, the position of its parent along `bones`; -1 for a root."""
         parent_of = {child: parent for parent, child in self.bones}
         return tuple(self.index(parent_of[j]) if j in parent_of else -1 for j in self.joints)
 
     def remap(self, to: Skeleton) -> tuple[Int[np.ndarray, "J"], Bool[np.ndarray, "J"]]:
-        """For each joint of `to` its position here (0 where there is none), and a mask of what could be mapped."""
+        """For each joint of `to`, its position in this skeleton (0 if missing), and a mask of the joints found."""
         found = np.array([joint in self.joints for joint in to.joints])
         source = np.array([self.joints.index(j) if j in self.joints else 0 for j in to.joints])
         return source, found
@@ -83,7 +83,7 @@ _TRUNK_BONES = (
     ("neck", "right_shoulder"),
 )
 
-# The twelve joints that images agree on: no face (often blurred for privacy), no feet, nothing derived.
+# The twelve joints on which image data sets agree: no face (often blurred for privacy), no feet, nothing derived.
 BODY_JOINTS = _LIMBS
 
 COCO17 = Skeleton("coco17", _FACE + _LIMBS, _LIMB_BONES + _FACE_BONES)
@@ -145,8 +145,8 @@ PANOPTIC19 = Skeleton(
     (*_TRUNK_BONES, ("neck", "nose"), *_LIMB_BONES, *_FACE_BONES),
 )  # fmt: skip
 
-# The joints of rendered people: `remap` gives COCO17, HUMAN36M17 and PANOPTIC19 whole, and BODY25 but for its feet.
-# Where each one lies, and how far from what other data sets mean by it: mvpose/rendering/anatomy.py.
+# The joints of rendered people. `remap` gives all of COCO17, HUMAN36M17 and PANOPTIC19, and BODY25 without its feet.
+# mvpose/rendering/anatomy.py defines each joint and its distance from the definitions of other data sets.
 RENDERED = Skeleton(
     "rendered22",
     _FACE + _LIMBS + ("hip", "spine", "thorax", "neck", "head"),

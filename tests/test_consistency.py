@@ -135,7 +135,7 @@ def test_without_the_guard_the_joints_collapse_to_a_point_and_with_it_the_poses_
 
 def test_a_single_limb_is_no_scale():
     views = _two_views(1)
-    with pytest.raises(ValueError, match="at least two limbs, not 1"):
+    with pytest.raises(ValueError, match="at least two limbs, got 1"):
         consistency_loss(*views, [(0, 1)], 0)
 
 

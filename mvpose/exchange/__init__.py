@@ -1,1 +1,1 @@
-"""Formats of other tools: poses and calibrations out, 2D joints in."""
+"""Formats of other tools: export of poses and calibrations, import of 2D joints."""

@@ -1,4 +1,4 @@
-"""Camera rigs in the calibration formats of other tools. What a format cannot hold is refused, never dropped.
+"""Write camera rigs in the calibration formats of other tools. What a format cannot represent is refused, not dropped.
 
 format          unit and axes               lenses
 Pose2Sim TOML   metres, Z up                Brown-Conrady with 5, 8 or 12 coefficients; fisheye
@@ -7,7 +7,7 @@ EasyMocap YAML  metres, Z up                Brown-Conrady with 5 coefficients
 OpenCV YAML     metres, Z up                Brown-Conrady with 5, 8 or 12 coefficients
 Panoptic JSON   centimetres, Y down         Brown-Conrady with 5 coefficients
 
-`x_camera = R x_world + t` in all of them; numbers come back exactly (TOML, JSON) or to 16 digits (YAML).
+`x_camera = R x_world + t` in all of them. Numbers are exact (TOML, JSON) or have 16 digits (YAML).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
 
-# Columns are the axes of the Z-up world, told in Panoptic's Y-down one.
+# Columns are the axes of the Z-up world in Panoptic's Y-down coordinates.
 _PANOPTIC_FROM_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 _YAML_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def pose2sim_toml(rig: CameraRig) -> str:
-    """Pose2Sim's `Calib.toml`: a table a camera, by its name."""
+    """Pose2Sim's `Calib.toml`: one table per camera, by its name."""
     coefficients = _coefficients(rig, "Pose2Sim", maximum=12, fisheye=True)
     tables = [_toml_table(rig, view, rig.names[view], coefficients[view]) for view in range(len(rig))]
     return "\n".join([*tables, "[metadata]", "adjusted = false", "error = 0.0", ""])
 
 
 def anipose_toml(rig: CameraRig) -> str:
-    """Anipose's `calibration.toml`: tables `cam_0` ..., numbered wide enough that sorting by name keeps the order."""
+    """Anipose's `calibration.toml`: tables `cam_0` ..., zero-padded so that sorting by name keeps the order."""
     coefficients = _coefficients(rig, "Anipose", maximum=5, fisheye=True)
     width = len(str(len(rig) - 1))
     tables = [_toml_table(rig, v, f"cam_{v:0{width}d}", coefficients[v]) for v in range(len(rig))]
@@ -57,7 +57,7 @@ def easymocap_yaml(rig: CameraRig) -> tuple[str, str]:
 
 
 def opencv_yaml(rig: CameraRig) -> str:
-    """One OpenCV FileStorage with the keys of EasyMocap's two."""
+    """One OpenCV FileStorage file with the keys of EasyMocap's two files."""
     lenses = _coefficients(rig, "OpenCV YAML", maximum=12, fisheye=False)
     _check_yaml_names(rig)
     file = _yaml(rig)
@@ -68,7 +68,7 @@ def opencv_yaml(rig: CameraRig) -> str:
 
 
 def panoptic_json(rig: CameraRig) -> str:
-    """CMU Panoptic's `calibration_<sequence>.json`; all cameras as of type hd."""
+    """CMU Panoptic's `calibration_<sequence>.json`; all cameras have type hd."""
     lenses = _coefficients(rig, "Panoptic JSON", maximum=5, fisheye=False)
     rotations, translations = _poses(rig)
     cameras = [
@@ -89,7 +89,7 @@ def panoptic_json(rig: CameraRig) -> str:
 
 
 def _coefficients(rig: CameraRig, to: str, *, maximum: int, fisheye: bool) -> list[list[float]]:
-    """Of each lens as many as are needed of 5, 8 or 12 (4 for a fisheye); CalibrationError for what does not fit."""
+    """As many coefficients per lens as needed: 5, 8 or 12 (4 for a fisheye). Raises CalibrationError for the rest."""
     rows = []
     for name, model, row in zip(rig.names, rig.lens.models, rig.lens.coefficients.tolist(), strict=True):
         if model == LensModel.KANNALA_BRANDT and fisheye:
@@ -97,11 +97,11 @@ def _coefficients(rig: CameraRig, to: str, *, maximum: int, fisheye: bool) -> li
             continue
         if model != LensModel.BROWN_CONRADY:
             kind = "fisheye" if model == LensModel.KANNALA_BRANDT else "Human3.6M"
-            raise CalibrationError(f"camera {name} has a {kind} lens, which {to} cannot hold: use another format.")
+            raise CalibrationError(f"camera {name} has a {kind} lens, which {to} does not support: use another format.")
         needed = next(count for count in (5, 8, 12) if not any(row[count:]))
         if needed > maximum:
             raise CalibrationError(
-                f"camera {name} has {needed} distortion coefficients, and {to} holds {maximum}: use another format."
+                f"camera {name} has {needed} distortion coefficients, but {to} supports {maximum}: use another format."
             )
         rows.append(row[:needed])
     return rows
@@ -115,7 +115,7 @@ def _poses(rig: CameraRig) -> tuple[Float[np.ndarray, "V 3 3"], Float[np.ndarray
 def _toml_table(rig: CameraRig, view: int, key: str, lens: Sequence[float]) -> str:
     rotations, translations = _poses(rig)
     fisheye = rig.lens.models[view] == LensModel.KANNALA_BRANDT
-    # A JSON string is a TOML string, and JSON's lists of numbers are TOML's.
+    # JSON strings are valid TOML strings, and JSON's lists of numbers are valid TOML lists.
     fields = {
         "name": rig.names[view],
         "size": [float(side) for side in rig.size[view]],
@@ -132,7 +132,7 @@ def _check_yaml_names(rig: CameraRig) -> None:
     wrong = [name for name in rig.names if not _YAML_NAME.fullmatch(name)]
     if wrong:
         raise CalibrationError(
-            f"OpenCV YAML puts camera names into its keys, and {', '.join(map(repr, wrong))} cannot be one: "
+            f"OpenCV YAML uses camera names as keys, and {', '.join(map(repr, wrong))} cannot be one: "
             "use letters, digits, _ and -, or another format."
         )
 

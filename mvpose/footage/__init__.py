@@ -1,4 +1,5 @@
-"""Files to records and back: locations, calibrations, the catalogue of captures, video decoding, results.
+"""Input footage: archive layouts, `capture.toml`, the catalogue of captures, calibrations and video decoding.
 
-Foreign units, axes and pixel rules end here: what leaves this package is in metres, Z up, with OpenCV's camera axes.
+Foreign units, axes and pixel conventions are converted here. Everything outside this package is in metres, Z up, with
+OpenCV camera axes.
 """

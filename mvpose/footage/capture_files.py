@@ -1,19 +1,19 @@
-"""Which files of an archive make a capture, found by convention or named in a `capture.toml`.
+"""Find the files of each capture in an archive, by folder convention or from a `capture.toml`.
 
-A folder is a capture if footage stands in it: one folder of `FOOTAGE_FOLDERS` with videos in it, or with a folder of
-images for each camera, or with a folder of videos for each trial or each camera (each trial a capture then).
+A folder is a capture if it contains footage: one of `FOOTAGE_FOLDERS` with videos, with one folder of images per
+camera, or with one folder of videos per trial or per camera (each trial is then a separate capture).
 
     Pose2Sim    calibration/*.toml|*.qca.txt  videos/cam01.mp4 ...     (Vicon: *.xcp)
     Anipose     calibration/calibration.toml  videos-raw/vid1-camA.avi ...       (several trials in one folder)
     Panoptic    calibration_<sequence>.json   hdVideos/hd_00_00.mp4 ...  or  hdImgs/00_00/*.jpg
-    (in mmpose) camera_parameters.json        00_03/*.jpg ...                    (folders of images beside it)
+    (in mmpose) camera_parameters.json        00_03/*.jpg ...                    (image folders next to it)
     FreeMoCap   *_camera_calibration.toml     synchronized_videos/*.mp4
     caliscope   camera_array.toml             recordings/walk/cam_0.mp4 ...
     EasyMocap   intri.yml extri.yml           videos/01.mp4 ...  or  images/01/*.jpg
     OpenCap     Videos/Cam0/cameraIntrinsicsExtrinsics.pickle  Videos/Cam0/InputMedia/walk/walk_sync.mp4 ...
 
-Calibrations are looked for in the capture's folder and in its folders named `calib...`; where there is none, in the
-folders above it, up to the archive: a calibration may serve all trials below it.
+Calibrations are searched for in the capture's folder and in its `calib...` folders. If there are none, the search
+continues in the parent folders up to the archive, so one calibration can serve all trials below it.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ _SECOND_OF_PAIR = re.compile(r"extri(\.ya?ml)$", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureFiles:
-    """A capture before anything of it is opened."""
+    """The files of a capture, none of them opened yet."""
 
     capture_id: str
     calibrations: tuple[str, ...]
-    """URIs to choose from."""
+    """Candidate URIs."""
     footage: dict[str, dict[str, VideoEntry]]
-    """By folder of footage, of which one is meant, and by the name that stands for the camera and the trial: the path
-    below that folder, without suffix. Those of a capture.toml are by camera, and their folder is empty."""
+    """By footage folder, of which one is used, then by the name that identifies camera and trial: the path below that
+    folder without suffix. Entries from a capture.toml are keyed by camera, under the folder name ''."""
     settings: CaptureSettings
     stamps: Mapping[str, str]
-    """What the listing told of the content of video files and tables of wall times, by URI; folders of images are not
-    listed yet."""
+    """Content stamps of video files and wall-time tables from the listing, by URI. Image folders are not listed at this
+    point."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A folder that was meant to be a capture and cannot be one."""
+    """A folder that is meant to be a capture but cannot be used."""
 
     capture_id: str
     error: ConfigError
@@ -79,16 +79,16 @@ class Unusable:
 class _Folder:
     uri: str
     path: tuple[str, ...]
-    """Names from the archive down to it; empty for the archive."""
+    """Folder names from the archive down to this one; empty for the archive itself."""
     inherited: tuple[str, ...]
-    """Calibrations of the nearest folder above that has any."""
+    """Calibrations of the nearest parent folder that has any."""
 
 
 def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterator[CaptureFiles | Unusable | str]:
-    """All captures below an archive, what was meant to be one, and notes, as they are found.
+    """Yield the captures below an archive, the unusable ones, and notes, as they are found.
 
-    Depth first, with one listing a folder and some folders at a time: what is held is the folders that are known and
-    not looked into yet. ConfigError if the archive is not a folder that can be listed.
+    The search is depth first, with one listing per folder and several folders at a time. Only the folders still to be
+    visited are held in memory. Raises ConfigError if the archive cannot be listed as a folder.
     """
     waiting = [_Folder(archive, (), ())]
     while waiting:
@@ -98,7 +98,7 @@ def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterat
             if isinstance(scan, OSError):
                 if not folder.path:
                     raise ConfigError(f"the archive {archive} cannot be listed: {scan.strerror or scan}.") from scan
-                yield f"{'/'.join(folder.path)} cannot be listed and is left out: {scan.strerror or scan}"
+                yield f"{'/'.join(folder.path)} was skipped because it cannot be listed: {scan.strerror or scan}"
             elif isinstance(scan, Unusable):
                 yield scan
             else:
@@ -108,7 +108,7 @@ def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterat
 
 
 def capture_around(archive: str, folder: str) -> str | None:
-    """The folder of an archive that is a capture and is, or holds, another one; both absolute. None where none is."""
+    """The capture folder of an archive that is, or contains, `folder`; None if there is none. Both paths absolute."""
     if not f"{folder}/".startswith(f"{archive}/"):
         return None
     uri = archive
@@ -126,14 +126,14 @@ def capture_around(archive: str, folder: str) -> str | None:
 def _scanned(
     archive: str, folder: _Folder, outside_archive: bool
 ) -> tuple[list[CaptureFiles | Unusable | str], list[_Folder]] | Unusable | OSError:
-    """The capture that a folder is, or what is said of the folders in it and those to look into."""
+    """The capture in a folder, or notes on its subfolders and the subfolders to visit next."""
     capture_id = safe_path(folder.path or (name(archive) or "capture",))
     try:
         listing = inputs(folder.uri)
     except OSError as error:
         return error
     names = {name(e.uri) for e in listing if not e.is_folder}
-    if "run.json" in names:  # the output of a job, which may stand inside an archive
+    if "run.json" in names:  # a run folder, which may be stored inside an archive
         return [], []
     try:
         calibrations = calibrations_in(listing) or folder.inherited
@@ -144,7 +144,7 @@ def _scanned(
         found = _Footage({"": settings.videos}) if settings.videos else _footage(listing)
         if CAPTURE_TOML in names and not found.folders:
             raise ConfigError(
-                f"{folder.uri}/{CAPTURE_TOML} names no videos, and none stand in {', '.join(VIDEO_FOLDERS)}."
+                f"{folder.uri}/{CAPTURE_TOML} names no videos, and there are none in {', '.join(VIDEO_FOLDERS)}."
             )
     except OSError as error:
         return Unusable(
@@ -173,21 +173,21 @@ def _folders_below(folder: _Folder, listing: Sequence[Entry], calibrations: tupl
 
 
 def _left_out(folder: _Folder, listing: Sequence[Entry]) -> Iterator[Unusable | str]:
-    """What is said of folders that are not looked into, and of links that lead to none."""
+    """Report folders that are not visited and links that lead nowhere."""
     for entry in listing:
         path = (*folder.path, name(entry.uri))
         if entry.dead_link:
-            yield f"{'/'.join(path).encode(errors='backslashreplace').decode()} is left out: it is {entry.dead_link}"
+            yield f"{'/'.join(path).encode(errors='backslashreplace').decode()} was skipped: it is {entry.dead_link}"
         elif entry.is_folder and not is_text(path[-1]):
             yield Unusable(safe_path(path), _not_text(entry.uri))
 
 
 def _not_text(uri: str) -> ConfigError:
-    return ConfigError(f"{uri} has a name that is not UTF-8, which no table can hold. Rename it.")
+    return ConfigError(f"{uri} has a name that is not UTF-8 and cannot be stored in a table. Rename it.")
 
 
 def _of_kind(pattern: re.Pattern[str], listing: Sequence[Entry]) -> list[Entry]:
-    """Files of this kind of name. ConfigError where one is not UTF-8."""
+    """Files whose names match the pattern. Raises ConfigError if a name is not UTF-8."""
     found = [e for e in listing if not e.is_folder and pattern.fullmatch(name(e.uri))]
     for entry in found:
         if not is_text(name(entry.uri)):
@@ -196,24 +196,24 @@ def _of_kind(pattern: re.Pattern[str], listing: Sequence[Entry]) -> list[Entry]:
 
 
 def calibrations_in(listing: Sequence[Entry]) -> tuple[str, ...]:
-    """Calibration files of a folder: any in its `calib...` folders, and those with a telling name in itself."""
+    """Calibration files of a folder: all files in its `calib...` folders, and its own files with a known name."""
     files = [e.uri for e in _of_kind(_CALIBRATION_ANYWHERE, listing)]
     for entry in listing:
         if entry.is_folder and name(entry.uri).lower().startswith("calib"):
             files += [e.uri for e in _of_kind(_CALIBRATION, inputs(entry.uri))]
     files = [f for f in files if not _NO_CALIBRATION.fullmatch(name(f))]
-    # EasyMocap's pair is one calibration, and stands as its first file.
+    # EasyMocap's pair of files is one calibration and is listed as its first file.
     return tuple(f for f in files if (first := _SECOND_OF_PAIR.sub(r"intri\1", f)) == f or first not in files)
 
 
 @dataclass
 class _Footage:
-    """What the folders of footage in a folder hold, as they are looked through."""
+    """Accumulates the content of the footage folders in one folder."""
 
     folders: dict[str, dict[str, VideoEntry]] = field(default_factory=dict)
     stamps: dict[str, str] = field(default_factory=dict)
     calibrations: list[str] = field(default_factory=list)
-    """Those that stand in the folders of cameras."""
+    """Calibrations found inside camera folders."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -236,13 +236,13 @@ def _footage(listing: Sequence[Entry]) -> _Footage:
 
 
 def _images(kind: str, inside: Sequence[Entry]) -> dict[str, VideoEntry]:
-    """A folder a camera; these are not listed here, since they may hold 10^5 images each."""
+    """One image folder per camera. Their content is not listed here: each may hold 10^5 images."""
     fps = PANOPTIC_HD_FPS if kind == "hdimgs" else None
     return {name(e.uri): VideoEntry(uri=e.uri, fps=fps) for e in _folders(inside)}
 
 
 def _folders(listing: Sequence[Entry]) -> list[Entry]:
-    """ConfigError where one's name is not UTF-8, or it is a link that leads to none."""
+    """Subfolders. Raises ConfigError if a name is not UTF-8 or a link leads nowhere."""
     for entry in listing:
         if entry.is_folder and not is_text(name(entry.uri)):
             raise _not_text(entry.uri)
@@ -252,7 +252,7 @@ def _folders(listing: Sequence[Entry]) -> list[Entry]:
 
 
 def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
-    """Videos by their path below the folder: its own, or else those of its folders."""
+    """Videos by their path below the folder: its own videos, or else those of its subfolders."""
     if own := videos_in(inside, found.stamps):
         return own
     videos: dict[str, VideoEntry] = {}
@@ -260,7 +260,7 @@ def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
     for entry in _folders(inside):
         folder, content = name(entry.uri), inputs(entry.uri)
         calibration = next((e.uri for e in content if name(e.uri) == _OPENCAP_CALIBRATION), None)
-        if calibration and not found.calibrations:  # one stands for those of all cameras
+        if calibration and not found.calibrations:  # one of them represents those of all cameras
             found.calibrations.append(calibration)
         if own := videos_in(content, found.stamps):
             videos |= {f"{folder}/{stem}": video for stem, video in own.items()}
@@ -275,26 +275,26 @@ def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
         kinds = {kind for kind, _ in of_camera.values()}
         if kinds == {"raw"}:
             found.notes.append(
-                f"{trial}: OpenCap did not synchronise these videos; `mvpose check` measures by how much"
+                f"{trial}: these OpenCap videos are not synchronised; run `mvpose check` to measure the offsets"
             )
-        # What is not synchronised is kept apart from what is.
+        # Keep unsynchronised videos apart from synchronised ones.
         own = {f"{camera}/{trial}{'/raw' if kind < max(kinds) else ''}": v for camera, (kind, v) in of_camera.items()}
         videos |= own
     return videos
 
 
 def _phone_video(trial: Entry, found: _Footage) -> tuple[str, VideoEntry] | None:
-    """A trial's video of one of OpenCap's phones, with its kind: the synchronised one, where it is there."""
+    """One OpenCap phone's video of a trial and its kind. The synchronised video is preferred."""
     own = videos_in(inputs(trial.uri), found.stamps)
     synchronised = {stem: video for stem, video in own.items() if stem.lower().endswith("_sync")}
     chosen = synchronised or own
     if len(chosen) > 1:
-        raise ConfigError(f"{' and '.join(chosen)} in {trial.uri} are videos of one trial. Keep the one that is meant.")
+        raise ConfigError(f"{' and '.join(chosen)} in {trial.uri} are videos of the same trial. Keep only one.")
     return next((("sync" if synchronised else "raw", video) for video in chosen.values()), None)
 
 
 def _wall_times(listing: Sequence[Entry]) -> dict[str, str]:
-    """Stamps of the tables of times in a folder, and in the folder for them in it."""
+    """Stamps of the wall-time tables in a folder and in its wall-time subfolder."""
     found = {e.uri: e.stamp for e in listing if is_wall_times(name(e.uri))}
     for entry in listing:
         if entry.is_folder and name(entry.uri) == WALL_TIMES_FOLDER:
@@ -303,15 +303,15 @@ def _wall_times(listing: Sequence[Entry]) -> dict[str, str]:
 
 
 def videos_in(listing: Sequence[Entry], stamps: dict[str, str]) -> dict[str, VideoEntry]:
-    """Video files by name without suffix. ConfigError where two differ in the suffix alone, or in upper case."""
+    """Video files by name without suffix. Raises ConfigError if two differ only in suffix or letter case."""
     by_stem: dict[str, list[Entry]] = defaultdict(list)
     for entry in _of_kind(_VIDEO, listing):
         by_stem[name(entry.uri).rpartition(".")[0].casefold()].append(entry)
     for same in by_stem.values():
         if len(same) > 1:
             raise ConfigError(
-                f"{' and '.join(name(e.uri) for e in same)} are two files of one camera. Keep the one that is meant in "
-                f"this folder, or name it in a {CAPTURE_TOML}."
+                f"{' and '.join(name(e.uri) for e in same)} are two files of one camera. Keep only one of them in "
+                f"this folder, or name the right one in a {CAPTURE_TOML}."
             )
     stamps |= {e.uri: e.stamp for (e,) in by_stem.values()} | _wall_times(listing)
     return {name(e.uri).rpartition(".")[0]: VideoEntry(uri=e.uri) for (e,) in by_stem.values()}

@@ -1,4 +1,4 @@
-"""Footage and calibration of a capture brought together, before a video is opened."""
+"""Match a capture's footage with its calibration, before any video is opened."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.storage.locations import name, parent, safe_path
 
 MAX_COMPARED = 16
-"""Calibrations of one capture up to which they are compared."""
+"""Maximum number of calibrations of one capture that are compared."""
 SAME = 1e-5
-"""Relative (absolute: pixels, metres) difference up to which two calibrations state the same: files that round to six
-digits are one, and a camera moved by 0.1 mm is another."""
+"""Relative or absolute (pixels, metres) tolerance below which two calibrations are the same. Files rounded to six
+digits are the same; a camera moved by 0.1 mm is different."""
 NAMED = 8
-"""Cameras named in a note before it says how many more there are."""
+"""Number of cameras listed in a note; the rest are only counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueConfig:
-    """What an archive's own files leave open; a capture.toml goes before it."""
+    """Settings for what an archive's files leave open. A capture.toml takes precedence."""
 
     calibration: str = ""
-    """File name of the calibration to use where a capture has several; with a `/` in it, the location (absolute, or
-    below the archive) of the one for all captures."""
+    """File name of the calibration to use if a capture has several. With a `/` in it: location (absolute, or relative
+    to the archive) of one calibration for all captures."""
     calibration_reader: str = ""
     """`package.module:function` that reads calibrations of another format, from bytes to FileCameras."""
     footage: str = ""
-    """Name of the folder of footage to use where a capture has several (`videos` beside `images`)."""
+    """Footage folder to use if a capture has several (for example `videos` and `images`)."""
     unit: Unit | None = None
-    """Unit of the calibrations, over what they state."""
+    """Override the calibration's unit."""
     up: UpAxis | None = None
-    """Axis of the calibrations' world that points up, over what they state."""
+    """Override the calibration's up axis (in its world frame)."""
     fps: float | None = None
-    """Frames per second of all footage, over what the videos state; needed for folders of images."""
+    """Override the frame rate of all footage (frames per second). Required for image folders."""
     image_fit: ImageFit = ImageFit.AUTO
-    """What was done to images whose size is not their calibration's."""
+    """How images were changed if their size differs from the calibration's."""
     outside_archive: bool = False
-    """Whether a capture.toml may name locations outside the archive."""
+    """Allow a capture.toml to name locations outside the archive."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """A capture of which everything is known but the videos' content."""
+    """A capture with everything resolved except the content of its videos."""
 
     capture_id: str
     calibration: Calibration
     videos: dict[str, VideoEntry]
-    """By camera of the calibration, in its order; rate and image fit as they hold for this capture."""
+    """By camera of the calibration, in its order, with this capture's frame rate and image fit filled in."""
     pairing: Pairing | None
     wall_times: str
     stamps: Mapping[str, str]
@@ -67,7 +67,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A capture that came to nothing before a video was opened."""
+    """A capture that failed before any video was opened."""
 
     capture_id: str
     error: MvposeError
@@ -76,7 +76,7 @@ class Unmatched:
 def matched_trials(
     files: CaptureFiles, archive: str, config: CatalogueConfig, load: Callable[..., Calibration]
 ) -> list[Matched | Unmatched]:
-    """Footage and calibration brought together; several captures where a folder holds several trials."""
+    """Match footage with calibration; returns several captures if the folder holds several trials."""
     try:
         calibration, about_calibration = _calibration(files, archive, config, load)
         found, trials = _meant_footage(files, calibration.rig.names, config)
@@ -87,7 +87,7 @@ def matched_trials(
     placed = {f for m in trials.values() if isinstance(m, Matching) for f in (*m.footage.values(), *m.footage_alone)}
     outside = [footage for footage in videos if footage not in placed]
     if outside and not any(isinstance(matching, CalibrationError) for matching in trials.values()):
-        notes = (*notes, f"footage without a calibration, left out: {some_of(outside)}")
+        notes = (*notes, f"footage without a calibration, ignored: {some_of(outside)}")
     captures: list[Matched | Unmatched] = []
     for trial, matching in trials.items():
         capture_id = f"{files.capture_id}/{safe_path(trial.split('/'))}" if trial else files.capture_id
@@ -103,13 +103,13 @@ def matched_trials(
 def _meant_footage(
     files: CaptureFiles, cameras: Sequence[str], config: CatalogueConfig
 ) -> tuple[dict[str, VideoEntry], Trials]:
-    """The folder of footage that is meant, and its trials. CalibrationError where several could be."""
+    """The footage folder to use and its trials. Raises CalibrationError if several folders qualify."""
     if files.settings.videos:
         return files.settings.videos, {"": match_cameras(cameras, tuple(files.settings.videos))}
     wanted = files.settings.footage or config.footage
     named = {folder: videos for folder, videos in files.footage.items() if folder == wanted}
     if files.settings.footage and not named:
-        raise ConfigError(f"there is no footage in `{wanted}`, which {CAPTURE_TOML} names: {', '.join(files.footage)}.")
+        raise ConfigError(f"{CAPTURE_TOML} names the folder `{wanted}`; footage is only in {', '.join(files.footage)}.")
     read: dict[str, Trials] = {}
     errors: list[CalibrationError] = []
     for folder, videos in (named or files.footage).items():
@@ -121,8 +121,8 @@ def _meant_footage(
         raise errors[0]
     if len(read) > 1:
         raise CalibrationError(
-            f"{' and '.join(read)} both hold footage of these cameras. Say which is meant: `footage = "
-            f'"{next(iter(read))}"` in a {CAPTURE_TOML} here, or --catalogue.footage NAME for all captures.'
+            f"{' and '.join(read)} both hold footage of these cameras. Choose one: set `footage = "
+            f'"{next(iter(read))}"` in a {CAPTURE_TOML} here, or pass --catalogue.footage NAME for all captures.'
         )
     ((folder, trials),) = read.items()
     return files.footage[folder], trials
@@ -130,7 +130,7 @@ def _meant_footage(
 
 def _settled(video: VideoEntry, files: CaptureFiles, config: CatalogueConfig) -> VideoEntry:
     settings = files.settings
-    # What a capture.toml says of one video goes first; the rate that a convention knows goes last.
+    # A capture.toml's entry for one video takes precedence; a rate implied by a folder convention comes last.
     fps = (video.fps if settings.videos else None) or settings.fps or config.fps or video.fps
     return replace(video, fps=fps, image_fit=video.image_fit or settings.image_fit or config.image_fit)
 
@@ -153,12 +153,12 @@ def _matched(
     if without_footage:
         notes = (*notes, f"calibrated cameras without footage: {without_footage}")
     if without_camera:
-        notes = (*notes, f"footage without a calibration, left out: {without_camera}")
+        notes = (*notes, f"footage without a calibration, ignored: {without_camera}")
     renamed = [
         f"{camera} is {footage}" for camera, footage in matching.footage.items() if camera not in footage.split("/")
     ]
     if renamed:
-        notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
+        notes = (*notes, f"cameras matched by part of their names: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
     own = {video.uri: files.stamps[video.uri] for video in of_camera.values() if video.uri in files.stamps}
     folders = {parent(video.uri) for video in of_camera.values()}
@@ -169,9 +169,9 @@ def _matched(
 def _calibration(
     files: CaptureFiles, archive: str, config: CatalogueConfig, load: Callable[..., Calibration]
 ) -> tuple[Calibration, tuple[str, ...]]:
-    """The calibration that is meant, with notes. Several that state the same are one: tools write theirs twice.
+    """The calibration to use, with notes. Duplicates count as one, since some tools write their calibration twice.
 
-    CalibrationError where several differ.
+    Raises CalibrationError if several differ.
     """
     unit, up = files.settings.unit or config.unit, files.settings.up or config.up
     uris = _possible_calibrations(files, archive, config)
@@ -187,11 +187,11 @@ def _calibration(
     if not all(other in read and _states_the_same(read[uri].rig, read[other].rig) for other in others):
         wanted = f"; {config.calibration} is not one of them" if config.calibration else ""
         raise CalibrationError(
-            f"there are several calibrations: {some_of([_below(archive, u) for u in uris])}{wanted}. Say which one: "
-            f'--catalogue.calibration NAME for all captures, or `calibration = "..."` in a {CAPTURE_TOML} here.'
+            f"there are several calibrations: {some_of([_below(archive, u) for u in uris])}{wanted}. Choose one: pass "
+            f'--catalogue.calibration NAME for all captures, or set `calibration = "..."` in a {CAPTURE_TOML} here.'
         )
     notes = tuple(f"calibration {name(uri)}: {note}" for note in read[uri].notes)
-    same = (f"{_below(archive, uri)} and {some_of([_below(archive, o) for o in others])} state the same calibration",)
+    same = (f"{_below(archive, uri)} and {some_of([_below(archive, o) for o in others])} hold the same calibration",)
     return read[uri], (*notes, *(same if others else ()))
 
 
@@ -200,7 +200,7 @@ def _below(archive: str, uri: str) -> str:
 
 
 def _states_the_same(rig: CameraRig, other: CameraRig) -> bool:
-    """Whether all cameras of the second are in the first, with the same numbers to what files round to."""
+    """Whether the first rig contains all cameras of the second with equal parameters, up to rounding in files."""
     try:
         matching = match_cameras(rig.names, other.names)
     except CalibrationError:
@@ -238,6 +238,6 @@ def _possible_calibrations(files: CaptureFiles, archive: str, config: CatalogueC
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -1,20 +1,22 @@
-"""`capture.toml`: a capture told explicitly, or what its folder's convention leaves open. Every key may be left out.
+"""`capture.toml`: describes a capture explicitly, or settles what the folder convention leaves open.
+
+All keys are optional; the right column is the default or a remark.
 
     id = "walk_3"                          the folder's path
     calibration = "../Calib_scene.toml"    the one found by convention
-    footage = "videos"                     the folder of footage that is meant, where several hold some
-    unit = "mm"                            m, cm, mm or in; what the calibration states, or its size tells
-    up = "-y"                              axis of the calibration's world that points up: x, -x, y, -y, z, -z
-    fps = 50.0                             frames per second, over what the videos state; needed for folders of images
-    pairing = "clock"                      how frames are paired, where that is not certain: see frame_pairing.py
-    image_fit = "auto"                   for videos whose size is not the calibration's: see image_fit.py
+    footage = "videos"                     the footage folder to use, if there are several
+    unit = "mm"                            m, cm, mm or in; default: as stated, or guessed from the calibration's size
+    up = "-y"                              up axis of the calibration's world: x, -x, y, -y, z, -z
+    fps = 50.0                             frames per second; overrides the videos; required for image folders
+    pairing = "clock"                      how frames are paired, if that is ambiguous: see frame_pairing.py
+    image_fit = "auto"                     for videos whose size differs from the calibration's: see image_fit.py
 
-    [videos]                               camera = location; those found by convention
+    [videos]                               camera = location; by default those found by convention
     cam01 = "videos/cam01.mp4"
     cam02 = { uri = "videos/b.mp4", first_frame = 12, image_fit = "crop" }
 
-`first_frame` is the video's frame that is frame 0 of the capture, whatever its number or time says. Locations are
-relative to the file's folder and stay in the archive, unless the job allows others (`outside_archive`).
+`first_frame` is the video frame that becomes frame 0 of the capture, regardless of frame numbers or timestamps.
+Locations are relative to the file's folder and must stay inside the archive unless the job sets `outside_archive`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ CAPTURE_TOML = "capture.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoEntry:
-    """A video or folder of images."""
+    """A video or an image folder."""
 
     uri: str
     first_frame: int = 0
@@ -45,7 +47,7 @@ class VideoEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureSettings:
-    """The content of a `capture.toml`; empty and None where nothing is said."""
+    """The content of a `capture.toml`; empty or None where it sets nothing."""
 
     id: str = ""
     calibration: str = ""
@@ -59,9 +61,9 @@ class CaptureSettings:
 
 
 def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) -> CaptureSettings:
-    """The settings of the folder at `path` below the archive, locations made absolute.
+    """Settings of the folder at `path` below the archive, with locations made absolute.
 
-    ConfigError, naming the file, for unknown keys, wrong values and locations outside the archive.
+    Raises ConfigError, naming the file, for unknown keys, wrong values and locations outside the archive.
     """
     uri = join(archive, *path, CAPTURE_TOML)
     try:
@@ -76,7 +78,7 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
         firsts = {camera: v.get("first_frame", 0) for camera, v in videos.items() if isinstance(v, dict)}
         for camera, first in firsts.items():
             if type(first) is not int:  # 1.5 would become 1 on the way into the field
-                raise ConfigError(f"{uri}: first_frame of {camera} is {first!r}, and a whole number is needed.")
+                raise ConfigError(f"{uri}: first_frame of {camera} is {first!r}; it must be an integer.")
     settings = structure(values, CaptureSettings, uri)
     _check(settings, uri)
 
@@ -93,17 +95,17 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
 def _check(settings: CaptureSettings, uri: str) -> None:
     rates = [fps for fps in (settings.fps, *(v.fps for v in settings.videos.values())) if fps is not None]
     if not all(0.0 < fps < 1e6 for fps in rates):
-        raise ConfigError(f"{uri}: fps has to be a positive number of frames per second.")
+        raise ConfigError(f"{uri}: fps must be a positive number.")
     early = [camera for camera, video in settings.videos.items() if video.first_frame < 0]
     if early:
         raise ConfigError(
-            f"{uri}: first_frame of {', '.join(early)} is negative: raise those of all videos by as much."
+            f"{uri}: first_frame of {', '.join(early)} is negative. Increase first_frame of all videos by that amount."
         )
 
 
 def _located(archive: str, path: Sequence[str], location: str, outside_archive: bool, uri: str) -> str:
     if any(ord(character) < 32 for character in location):
-        raise ConfigError(f"{uri}: the location {location!r} has a control character in it.")
+        raise ConfigError(f"{uri}: the location {location!r} contains a control character.")
     if "://" in location or location.startswith("/"):
         if outside_archive:
             return location
@@ -112,6 +114,6 @@ def _located(archive: str, path: Sequence[str], location: str, outside_archive: 
         if inside.split("/")[0] != "..":
             return join(archive, inside)
     raise ConfigError(
-        f"{uri}: {location} lies outside the archive. If that is meant, set `outside_archive` of the job and give an "
+        f"{uri}: {location} is outside the archive. To allow this, set `outside_archive` of the job and give an "
         "absolute path or s3:// URI."
     )

@@ -1,6 +1,7 @@
 """The captures of an archive: found, calibrated, matched camera by camera, and probed.
 
-One bad capture is a `Problem` and never stops the others; what was decided for a good one is a note.
+A capture that cannot be used becomes a `Problem` and never stops the others. Decisions made for a usable capture are
+reported as notes.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ __all__ = [
 ]
 
 FPS_TOLERANCE = 0.005
-"""Rates that differ by less are one rate told differently (29.97 and 30, 59.94 and 60)."""
+"""Rates closer than this are the same rate stated differently (29.97 and 30, 59.94 and 60)."""
 CALIBRATIONS_KEPT = 256
 NOTHING_KNOWN: Mapping[str, Video] = MappingProxyType({})
 
 
 def find_captures(archive: str, config: CatalogueConfig, known: Mapping[str, Video] = NOTHING_KNOWN) -> Catalogue:
-    """All captures below an archive (a folder or s3:// URI), in the order of their ids; otherwise as `look_through`."""
+    """All captures below an archive (a folder or s3:// URI), sorted by id; otherwise like `look_through`."""
     captures: list[Capture] = []
     problems: list[Problem] = []
     notes: list[str] = []
@@ -69,13 +70,13 @@ def find_captures(archive: str, config: CatalogueConfig, known: Mapping[str, Vid
 
 
 def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Video] = NOTHING_KNOWN) -> Iterator[Found]:
-    """What an archive holds, as it is found, with absolute locations; some hundred captures are held at a time.
+    """Yield the content of an archive as it is found, with absolute locations; a few hundred captures in memory.
 
-    A video that is `known` by its location and stamp is not opened again. ConfigError if the archive cannot be listed,
-    or holds nothing that looks like a capture.
+    A video in `known` with the same location and stamp is not opened again. Raises ConfigError if the archive cannot
+    be listed or contains nothing that looks like a capture.
     """
     if not archive.strip():
-        raise ConfigError("the archive has no name: give a folder or an s3:// URI.")
+        raise ConfigError("no archive was given: name a folder or an s3:// URI.")
     archive = absolute(archive)
     if not is_text(archive):
         raise ConfigError(f"the archive {archive} has a name that is not UTF-8. Rename it.")
@@ -95,8 +96,8 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
                 yield _without_twin(found, ids)
     if not any_found:
         raise ConfigError(
-            f"no capture was found in {archive}: a capture is a folder with one of {', '.join(FOOTAGE_FOLDERS)} in "
-            f"it and a calibration, or with a {CAPTURE_TOML}. Give the folder above the captures."
+            f"no capture was found in {archive}. A capture is a folder that contains a calibration and one of "
+            f"{', '.join(FOOTAGE_FOLDERS)}, or a {CAPTURE_TOML}. Give the folder that contains the captures."
         )
 
 
@@ -117,7 +118,7 @@ def _without_twin(found: Found, ids: set[str]) -> Found:
     if not isinstance(found, Capture):
         return found
     if found.capture_id in ids:
-        detail = f"another capture has the id {found.capture_id} too: set another `id` in its {CAPTURE_TOML}."
+        detail = f"another capture has the same id {found.capture_id}: set a different `id` in its {CAPTURE_TOML}."
         return Problem(found.capture_id, ConfigError.reason, detail)
     ids.add(found.capture_id)
     return found
@@ -126,7 +127,7 @@ def _without_twin(found: Found, ids: set[str]) -> Found:
 def _probed(
     matched: Sequence[Matched | Unmatched], known: Mapping[str, Video], pool: Executor
 ) -> Iterator[tuple[Capture, tuple[str, ...]] | MvposeError]:
-    """The captures, in order, each with its notes or with what is wrong with it."""
+    """The captures in order, each with its notes, or the error that makes it unusable."""
     jobs = [
         [pool.submit(_probe, camera, video, m.stamps, known) for camera, video in m.videos.items()]
         if isinstance(m, Matched)
@@ -140,7 +141,7 @@ def _probed(
 def _probe(
     camera: str, video: VideoEntry, stamps: Mapping[str, str], known: Mapping[str, Video]
 ) -> Video | MvposeError:
-    """The video, opened only if nothing is known of its present content."""
+    """The video; it is opened only if its present content is unknown."""
     try:
         content = stamps.get(video.uri) or stamp(video.uri)
         before = known.get(video.uri)
@@ -179,7 +180,7 @@ def _assembled(
 
 
 def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:
-    """Notes on rates; errors where they are too different to pair frames, or where a view has no frame."""
+    """Notes on frame rates. Raises an error if they differ too much to pair frames, or if a view has no frame."""
     notes = []
     rates = [video.fps for video in videos]
     rates_text = ", ".join(f"{video.camera} {video.fps:g}" for video in videos)
@@ -190,10 +191,10 @@ def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:
             f"to one rate, or set `fps` in a {CAPTURE_TOML} if their headers are wrong."
         )
     if len(set(rates)) > 1 and not varying:
-        notes.append(f"frame rates differ a little ({rates_text}); that of {videos[0].camera} is used for all")
+        notes.append(f"frame rates differ slightly ({rates_text}); the rate of {videos[0].camera} is used for all")
     short = ", ".join(f"{v.camera} ({v.num_frames})" for v in videos if v.num_frames <= v.first_frame)
     if short:
-        raise VideoTooShortError(f"no frame is left after `first_frame` in {short}.")
+        raise VideoTooShortError(f"`first_frame` leaves no frames in {short}.")
     return tuple(notes)
 
 
@@ -201,4 +202,4 @@ def _lengths(capture: Capture) -> tuple[str, ...]:
     if len({video.stop for video in capture.videos}) == 1:
         return ()
     lengths = ", ".join(f"{video.camera} {video.stop}" for video in capture.videos)
-    return (f"lengths differ ({lengths}); the {capture.num_frames} frames that all have are used",)
+    return (f"lengths differ ({lengths}); only the {capture.num_frames} frames common to all are used",)

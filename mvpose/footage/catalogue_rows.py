@@ -1,24 +1,24 @@
-"""The rows of a catalogue: captures as columns, and back.
+"""Convert captures to rows of the catalogue and back.
 
-One row a capture and camera, with the camera, its video, and what identifies both. A capture that cannot be used is
-one row with `reason` and `detail` and no camera; a note is one row with `detail` alone.
+One row per capture and camera, with the camera, its video, and what identifies both. A capture that cannot be used is
+one row with `reason` and `detail` and no camera. A note is one row with only `detail`.
 
 | column | type | |
 | --- | --- | --- |
-| capture, camera | string | rows of a capture stand together, in the order of its cameras |
+| capture, camera | string | rows of a capture are contiguous, in the order of its cameras |
 | lens_model, focal, centre, lens_coefficients, rotation, translation, size | | the camera, as in `rigs/` |
 | uri, fps, num_frames, width, height, first_frame | | its video |
 | stated_fps | double | the rate in the file's header; null for images, and where it cannot be trusted |
-| shown_turns | int64 | clockwise quarter turns by which the file says that it is to be shown |
-| clock | string | what its frames are identified by; null in version 2 |
-| ticks | list<int64> | frame, tick, ticks a frame of each even stretch: `FrameClock.runs` |
+| shown_turns | int64 | clockwise quarter turns that the file's metadata requests for display |
+| clock | string | what identifies its frames; null in version 2 |
+| ticks | list<int64> | frame, tick, ticks per frame of each even stretch: `FrameClock.runs` |
 | shown | list<int64> | frame of the capture, of the video, count of each stretch: `Video.shown` |
 | breaks | list<int64> | frame, position of the capture's breaks: `Capture.breaks` |
 | footage_identity | string | size with modification time, or ETag |
 | rig_digest | string | of all cameras of the capture |
-| keypoints | string | where its 2D joints are imported from; empty where they are found in the footage |
-| assumed_unit | string | unit that the calibration was read in; null where the user named it |
-| reason, detail | string | null where the capture can be used |
+| keypoints | string | where its 2D joints are imported from; empty if they are detected in the footage |
+| assumed_unit | string | unit in which the calibration was read; null if the user set it |
+| reason, detail | string | null if the capture can be used |
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mvpose.records import Capture, ClockKind, FrameClock, Video
 KEY, VERSION = b"mvpose.catalogue", b"3"
 _NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()
 _VECTORS = ("focal", "centre", "lens_coefficients", "rotation", "translation")
-# Lists of fixed size would say more, but Parquet does not bring back those that are null.
+# Fixed-size lists would be more precise, but Parquet does not preserve their nulls.
 SCHEMA = pa.schema(
     [
         *[(name, _TEXT) for name in ("capture", "camera", "lens_model")],
@@ -63,7 +63,7 @@ VIDEO_COLUMNS = (
 
 
 def capture_rows(capture: Capture) -> pa.Table:
-    """One row a camera."""
+    """One row per camera."""
     videos = capture.videos
     columns = {
         "capture": [capture.capture_id] * len(videos),
@@ -95,7 +95,7 @@ def capture_rows(capture: Capture) -> pa.Table:
 def captures_of(table: pa.Table) -> Iterator[Capture]:
     """The inverse of `capture_rows`, for the rows of several captures.
 
-    ConfigError where a rig is not the one that was written: Parquet's own sums do not cover its footer.
+    Raises ConfigError if a rig differs from the one written: Parquet's checksums do not cover its footer.
     """
     rows = table.select([*VIDEO_COLUMNS, "capture", "rig_digest", "breaks", "assumed_unit"]).to_pylist()
     start = 0
@@ -104,7 +104,7 @@ def captures_of(table: pa.Table) -> Iterator[Capture]:
         rig = rig_from_table(table.slice(start, len(own)))
         start += len(own)
         if {row["rig_digest"] for row in own} != {rig_digest(rig)}:
-            raise ConfigError(f"the catalogue is damaged: the cameras of {capture_id} are not those it was made with.")
+            raise ConfigError(f"the catalogue is damaged: the cameras of {capture_id} do not match their checksum.")
         breaks, unit = _grouped(own[0]["breaks"], 2), own[0]["assumed_unit"]
         yield Capture(capture_id, rig, tuple(map(video_of, own)), breaks, unit)
 

@@ -1,6 +1,6 @@
-"""A catalogue as Parquet, which any SQL engine can query; written and read some captures at a time.
+"""Read and write a catalogue as Parquet, a few captures at a time. Any SQL engine can query the file.
 
-`catalogue_rows` has the columns.
+The columns are described in `catalogue_rows`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mvpose.storage.commits import write_whole_file
 from mvpose.storage.locations import inside, reading
 
 THREADS = 8
-"""Look-ups at a time: they wait for the storage, not for the processor."""
+"""Concurrent look-ups. They wait for storage, not for the processor."""
 CAPTURES_AT_ONCE = 256
-"""Captures of a row group: a worker reads one group to learn of one capture."""
+"""Captures per row group. A worker reads one group to get one capture."""
 _WITHOUT_CLOCKS = b"2"
 _SINCE_3 = ("clock", "ticks", "shown", "breaks", "shown_turns", "keypoints", "assumed_unit")
 _UNKNOWN = {"shown_turns": 0, "keypoints": ""}
@@ -43,12 +43,12 @@ class Problem:
 
 
 Found = Capture | Problem | str
-"""What an archive is found to hold: a capture, one that cannot be used, a note."""
+"""One item of an archive: a capture, an unusable capture, or a note."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The captures of an archive, by id, what is wrong with others, and what was decided on the way."""
+    """The captures of an archive by id, the problems of unusable ones, and notes on decisions."""
 
     captures: list[Capture]
     problems: list[Problem]
@@ -56,13 +56,13 @@ class Catalogue:
 
 
 def write_catalogue(uri: str, catalogue: Catalogue) -> None:
-    """Write a catalogue as one Parquet file. VideoError if footage is gone, ResultsError if it cannot be written."""
+    """Write a catalogue as one Parquet file. Raises VideoError if footage is gone, ResultsError if writing fails."""
     for _ in written(uri, chain(catalogue.captures, catalogue.problems, catalogue.notes)):
         pass
 
 
 def written(uri: str, found: Iterable[Found]) -> Iterator[Found]:
-    """Pass on what is found and write it as a catalogue, put in place whole once all has passed."""
+    """Pass items through and write them to a catalogue file, which is put in place once all have passed."""
     upcoming = iter(found)
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         with catalogue_writer(file.name) as writer, ThreadPoolExecutor(THREADS) as pool:
@@ -73,12 +73,12 @@ def written(uri: str, found: Iterable[Found]) -> Iterator[Found]:
 
 
 def catalogue_writer(path: str) -> pq.ParquetWriter:
-    """A local file that row groups of a catalogue go to."""
+    """A local Parquet file that takes row groups of a catalogue."""
     return pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True)
 
 
 def read_catalogue(uri: str) -> Catalogue:
-    """The inverse of `write_catalogue`: the same captures, bit for bit. ConfigError for another or a damaged file."""
+    """The inverse of `write_catalogue`, bit for bit. Raises ConfigError for another kind of file or a damaged one."""
     catalogue = Catalogue([], [], [])
     for found in read_captures(uri):
         if isinstance(found, Capture):
@@ -91,7 +91,7 @@ def read_catalogue(uri: str) -> Catalogue:
 
 
 def read_capture(uri: str, capture_id: str) -> Capture:
-    """One capture of a catalogue, by reading the row group that has it; ConfigError where none has."""
+    """One capture of a catalogue; only its row group is read. Raises ConfigError if there is no such capture."""
     with reading(uri) as file:
         table = _read(uri, file, filters=[("capture", "=", capture_id), ("camera", "!=", "")])
     found = list(captures_of(table))
@@ -102,13 +102,13 @@ def read_capture(uri: str, capture_id: str) -> Capture:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a plan needs to know of a capture. No rig is made, which is most of the cost of reading a capture."""
+    """The part of a capture that a plan needs. Building the rig, most of the cost of reading a capture, is skipped."""
 
     capture_id: str
     num_frames: int
     footage: tuple[tuple[object, ...], ...]
-    """(camera, first frame, identity of the content, frames, width, height, stretches shown) of each video: all that
-    reading it needs, but where it is stored."""
+    """(camera, first frame, content identity, frames, width, height, shown stretches) of each video: all that reading
+    it needs except its location."""
     rig_digest: str
     assumed_unit: Unit | None
     fps: float
@@ -117,7 +117,7 @@ class Listed:
 
 
 def listed(uri: str) -> Iterator[Listed]:
-    """The captures of a catalogue, in its order, a row group at a time; ConfigError as `read_catalogue`."""
+    """The captures of a catalogue in its order, one row group at a time. Raises ConfigError like `read_catalogue`."""
     for table in _row_groups(uri, columns=list(_LISTED)):
         rows = zip(*(table[name].to_pylist() for name in _LISTED), strict=True)
         for capture_id, own in groupby((row for row in rows if row[1] is not None), key=lambda row: row[0]):
@@ -140,20 +140,20 @@ def _stop(num_frames: int, first_frame: int, shown: Sequence[int]) -> int:
 
 
 def read_captures(uri: str) -> Iterator[Found]:
-    """What a catalogue holds, in its order, a row group at a time; ConfigError as `read_catalogue`."""
+    """The items of a catalogue in its order, one row group at a time. Raises ConfigError like `read_catalogue`."""
     for table in _row_groups(uri):
         yield from _found(uri, table)
 
 
 def known_videos(uri: str) -> Mapping[str, Video]:
-    """All videos of a catalogue by their location, without a rig being made; ConfigError for another file."""
+    """All videos of a catalogue by location, without building rigs. Raises ConfigError for another kind of file."""
     nothing = pa.schema([SCHEMA.field(name) for name in VIDEO_COLUMNS]).empty_table()
     some = (table.filter(table["uri"].is_valid()) for table in _row_groups(uri, columns=list(VIDEO_COLUMNS)))
     return KnownVideos(pa.concat_tables([nothing, *(table.replace_schema_metadata() for table in some)]))
 
 
 class KnownVideos(Mapping[str, Video]):
-    """The videos of a catalogue's rows, each made when it is asked for: as objects those of a million clips, 80,000,
+    """The videos in a catalogue's rows, each built on access. As objects, those of a million clips (80,000 videos)
     would take 45 MB."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -212,8 +212,8 @@ def _checked(uri: str, table: pa.Table, **what) -> pa.Table:
     version = (table.schema.metadata or {}).get(KEY)
     if version not in (VERSION, _WITHOUT_CLOCKS):
         raise ConfigError(
-            f"{uri} is not a catalogue, or one of another version of mvpose: write one with `mvpose index ARCHIVE "
-            "--full --output FILE`, or begin the job again with --replan."
+            f"{uri} is not a catalogue, or was written by another version of mvpose. Write one with `mvpose index "
+            "ARCHIVE --full --output FILE`, or restart the job with --replan."
         )
     expected = SCHEMA if "columns" not in what else pa.schema([SCHEMA.field(name) for name in what["columns"]])
     if version == _WITHOUT_CLOCKS:
@@ -224,7 +224,7 @@ def _checked(uri: str, table: pa.Table, **what) -> pa.Table:
 
 
 def _with_clocks(table: pa.Table, expected: pa.Schema) -> pa.Table:
-    """A table of version 2, which paired frames in order: all of a capture's are shown from `first_frame` on."""
+    """Upgrade a table of version 2, which paired frames by index: all frames from `first_frame` on are shown."""
     for place, column in enumerate(expected):
         if column.name in _SINCE_3 and column.name not in table.column_names:
             empty = [_UNKNOWN.get(column.name, [] if pa.types.is_list(column.type) else None)] * len(table)
@@ -233,11 +233,11 @@ def _with_clocks(table: pa.Table, expected: pa.Schema) -> pa.Table:
 
 
 def _damaged(uri: str, what: str) -> ConfigError:
-    return ConfigError(f"{uri} is damaged: {what}. Remove it and write it again.")
+    return ConfigError(f"{uri} is damaged: {what}. Delete it and write it again. and write it again.")
 
 
 def catalogue_rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
-    """The rows of captures, in their order, then those of all else; footage without a stamp is asked for it."""
+    """The rows of captures, in order, then those of problems and notes. Missing footage stamps are looked up."""
     tables, others = [], []
     captures = [item for item in some if isinstance(item, Capture)]
     identities = iter(list(pool.map(footage_identity, [v for c in captures for v in c.videos])))

@@ -1,4 +1,4 @@
-"""The demo archive: real footage of two captures (BSD-3, from the pose2sim wheel) and a damaged copy of one."""
+"""The demo archive: real footage of two captures (BSD-3, from the pose2sim wheel) and a damaged copy of one of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ WHEEL = Package(
     licence="BSD-3-Clause",
 )
 VIDEOS = tuple(f"videos/cam{i:02d}.mp4" for i in range(1, 5))
-# The scene calibration is the better one of the wheel: 9.4 px mean reprojection error against 12-14 px of the other.
-# The multi-person images fit neither: each camera's are the single person's, scaled by 0.992 to 1.004 and shifted by
-# up to 12 px (by the background, to 0.45 px rms), and one of the two people is rendered into them, by yet other cameras
-# and before people who stand nearer. Left-out camera, rendered person / real one: 30.6 / 29.2 px as calibrated, 28.4 /
-# 21.3 by the scene calibration, 13.7 / 18.8 by either with cameras adjusted (turned by 0.8 to 2.8 degrees).
+# The wheel's scene calibration is the better one: mean reprojection error 9.4 px, against 12-14 px for the other.
+# The multi-person images match neither. Each camera's images are the single person's, scaled by 0.992 to 1.004 and
+# shifted by up to 12 px (measured on the background, to 0.45 px rms). One of the two people is rendered into them, with
+# yet another camera model and in front of people who are nearer. Left-out-camera error, rendered / real person: 30.6 /
+# 29.2 px as calibrated, 28.4 / 21.3 with the scene calibration, 13.7 / 18.8 with either after adjusting the cameras
+# (rotations of 0.8 to 2.8 degrees).
 CAPTURES = {
     "single_person": ("Demo_SinglePerson", "calibration/Calib_scene.toml"),
     "multi_person": ("Demo_MultiPerson", "calibration/Calib.qca.txt"),
@@ -31,10 +32,10 @@ DAMAGED = "cut_off"
 
 
 def make_demo_archive(folder: str, source: str | None = None) -> str:
-    """Lay out the demo archive in a local folder and return it; what is there already is left alone.
+    """Create the demo archive in a local folder and return its path. Captures that exist are kept.
 
-    `source` is a folder that holds Demo_SinglePerson and Demo_MultiPerson; without it they come from the package
-    registry. VideoError says what to do by hand where that fails.
+    `source` is a folder with Demo_SinglePerson and Demo_MultiPerson; without it they are downloaded from the package
+    registry. If that fails, VideoError explains the manual steps.
     """
     missing = [name for name in (*CAPTURES, DAMAGED) if not os.path.isdir(os.path.join(folder, name))]
     if not missing:
@@ -60,8 +61,8 @@ def _downloaded(scratch: str) -> str:
         wheel = download_wheel(WHEEL, wheel_folder)
     except WeightsError as error:
         raise VideoError(
-            f"cannot fetch the demo footage: {error}. By hand: `pip download --no-deps {WHEEL.requirement}` on a "
-            "machine that reaches the registry, unzip it, and name its folder `Pose2Sim` in MVPOSE_FOOTAGE."
+            f"cannot download the demo footage: {error}. Manual steps: `pip download --no-deps {WHEEL.requirement}` on "
+            "a machine with access to the registry, unzip the wheel, and set MVPOSE_FOOTAGE to its folder `Pose2Sim`."
         ) from error
     with zipfile.ZipFile(wheel) as archive:
         wanted = [
@@ -75,13 +76,13 @@ def _lay_out(demo: str, calibration: str, target: str) -> None:
     for file in (*VIDEOS, calibration):
         source = os.path.join(demo, file)
         if not os.path.isfile(source):
-            raise VideoError(f"the demo footage is not whole: {source} is missing.")
+            raise VideoError(f"the demo footage is incomplete: {source} is missing.")
         os.makedirs(os.path.dirname(os.path.join(target, file)), exist_ok=True)
         shutil.copyfile(source, os.path.join(target, file))
 
 
 def _cut_off(capture: str, target: str) -> None:
-    """A copy of a capture in which the transfer of one video broke off half way."""
+    """Copy a capture and truncate one video half way, as after an interrupted transfer."""
     shutil.copytree(capture, target)
     video = os.path.join(target, VIDEOS[2])
     os.truncate(video, os.path.getsize(video) // 2)

@@ -1,22 +1,21 @@
-"""A video whose size is not its calibration's: what was done to the image, and the rig in the video's pixels.
+"""Fit a rig to videos whose image size differs from the calibration's.
 
-A file may say that its images are to be shown turned, and they are read so. Where it says so in a way that the size
-does not tell (by a half, or a square image by a quarter), the calibration may be for the images as they are stored
-or as they are shown: the user says which, by `turn_0` or `turn_180`, unless the calibration states that turn.
+A file's metadata may request that its images be shown turned, and they are read that way. If the size does not reveal
+the turn (a half turn, or a quarter turn of a square image), the calibration may refer to the stored or to the shown
+images. The user then chooses with `turn_0` or `turn_180`, unless the calibration states that turn.
 
-The rule (`auto`), in this order, w x h being the video's size and W x H the calibration's:
-1. the same size: nothing was done;
-2. the aspect of H x W: turned, by the turn that the calibration states; where it states none, the user names it;
-3. the same aspect, to one pixel of rounding: scaled;
-4. scaled to fit and padded to w x h (letterbox), if bars of the width that this makes are measured in the frames;
-5. no bars, and the video is no larger either way: cut at the centre, after scaling if both sides are smaller, as long
-   as two thirds of the calibrated image are left;
+The rule (`auto`) tries these in order; w x h is the video's size and W x H the calibration's:
+1. same size: nothing was done;
+2. aspect ratio of H x W: turned as the calibration states; if it states nothing, the user must choose;
+3. same aspect ratio, up to one pixel of rounding: scaled;
+4. scaled to fit and padded to w x h (letterbox), if black bars of the resulting width are measured in the frames;
+5. no bars, and the video is no larger in either dimension: cropped at the centre, after scaling if both sides are
+   smaller, provided that two thirds of the calibrated image remain;
 6. anything else is a CalibrationError.
-`scale`, `letterbox` and `crop` state what was done instead, and nothing is measured then; `turn_0`, `turn_90`,
-`turn_180` and `turn_270` (clockwise, from the calibrated image to the video's) state a turn, after which the rule
-goes on.
+`scale`, `letterbox` and `crop` state what was done, and nothing is measured. `turn_0`, `turn_90`, `turn_180` and
+`turn_270` (clockwise, from the calibrated image to the video's) state a turn, after which the rule is applied.
 
-Pixels go by areas: scaling by s maps a pixel c to (c + 0.5) s - 0.5.
+Pixels are areas: scaling by s maps pixel c to (c + 0.5) s - 0.5.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from mvpose.records import Video
 
 SMALLEST_PART_LEFT = 2 / 3
 BLACK = 24
-"""Mean of a row's brightest channel under which it is black: bars of the demo videos are at 0 to 17 of 255, except for
-the one row that the image reaches into (22 to 33)."""
+"""A row is black if the mean of its brightest channel is below this. Bars of the demo videos are at 0 to 17 of 255,
+except for the one row that the image reaches into (22 to 33)."""
 BAR_TOLERANCE_PX = 1.5
 SAMPLED_FRAMES = 3
 
 
 class ImageFit(StrEnum):
-    """What was done to the calibrated image to make the video's."""
+    """How the video's image was made from the calibrated image."""
 
     AUTO = "auto"
     SCALE = "scale"
@@ -61,21 +60,21 @@ _TURNS = {ImageFit.TURN_0: 0, ImageFit.TURN_90: 1, ImageFit.TURN_180: 2, ImageFi
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the calibrated image lies in the video's: a pixel c is at (c + 0.5) scale - 0.5 + offset."""
+    """Position of the calibrated image in the video's: pixel c is at (c + 0.5) scale - 0.5 + offset."""
 
     scale: tuple[float, float]
     offset: tuple[float, float]
     sentence: str
-    """What was decided and why; empty where nothing was done."""
+    """The decision and its reason; empty if nothing was done."""
 
 
 def fit_rig(
     rig: CameraRig, videos: tuple[Video, ...], fits: tuple[ImageFit, ...], turns: tuple[int, ...]
 ) -> tuple[CameraRig, tuple[str, ...]]:
-    """The rig in the pixels of its videos (one a camera, in its order), and a sentence for each that was not as is.
+    """The rig in pixels of its videos (one per camera, in order), and a sentence for each video that was changed.
 
     `turns` are the clockwise quarter turns that make each calibrated image upright, where the calibration states
-    them. Reads a few frames of videos for which bars decide. CalibrationError where no rule holds.
+    them. Reads a few frames of videos for which black bars decide. Raises CalibrationError if no rule applies.
     """
     sentences = []
     for i, (video, fit) in enumerate(zip(videos, fits, strict=True)):
@@ -99,9 +98,9 @@ def fit_rig(
 
 
 def _quarter_turns(size: tuple[int, int], video: Video, fit: ImageFit, stated: int) -> int:
-    """Clockwise quarter turns from the calibrated image to the video's; `stated` by the calibration.
+    """Clockwise quarter turns from the calibrated image to the video's; `stated` is the calibration's own value.
 
-    CalibrationError where the file states a turn that may be in the calibration or not.
+    Raises CalibrationError if the file states a turn and it is unclear whether the calibration includes it.
     """
     if fit in _TURNS:
         return _TURNS[fit]
@@ -114,34 +113,36 @@ def _quarter_turns(size: tuple[int, int], video: Video, fit: ImageFit, stated: i
         return stated
     degrees = 90 * video.shown_turns
     raise CalibrationError(
-        f"{video.camera}: {video.uri} is marked as shown turned by {degrees} degrees, and its calibration may be for "
-        f"the image as shown or as stored. Say which under [videos] in a capture.toml: {video.camera} = "
-        f'{{ uri = "...", image_fit = "turn_0" }} if it is for the image as shown, "turn_{degrees}" if for the '
-        "one as stored. `image_fit` of a whole capture turns all of its videos."
+        f"{video.camera}: {video.uri} is marked to be shown turned by {degrees} degrees. Its calibration may be for "
+        f"the image as shown or as stored. Set it under [videos] in a capture.toml: {video.camera} = "
+        f'{{ uri = "...", image_fit = "turn_0" }} if it is for the image as shown, "turn_{degrees}" if it is for the '
+        "image as stored. `image_fit` of a whole capture applies to all of its videos."
     )
 
 
 def place_image(size: tuple[int, int], video: Video, fit: ImageFit) -> Placement:
-    """Where the calibrated image of a size lies in a video's, by the rule at the top of this module."""
+    """Position of a calibrated image of this size in the video's image, by the rule in the module's docstring."""
     if size == video.size:
         return Placement((1.0, 1.0), (0.0, 0.0), "")
     ratios = (video.size[0] / size[0], video.size[1] / size[1])
-    said = f"{video.camera}: the video is {_by(video.size)} and its calibration for {_by(size)}"
+    said = f"{video.camera}: the video is {_by(video.size)} but its calibration is for {_by(size)}"
     if fit == ImageFit.SCALE or (fit == ImageFit.AUTO and _same_aspect(size, video.size)):
         return Placement(ratios, (0.0, 0.0), f"{said}: scaled by {ratios[0]:.4g} and {ratios[1]:.4g}")
     if fit == ImageFit.AUTO:
         if _is_turned(size, video):
             raise CalibrationError(
-                f"{said}: it was turned by a quarter, and the calibration does not say which way. Set `image_fit` of "
-                "this video to turn_90 or turn_270 (clockwise, from the calibrated image to the video's)."
+                f"{said}: the image was turned by a quarter, and the calibration does not state the direction. Set "
+                "`image_fit` of this video to turn_90 or turn_270 (clockwise, calibrated image to video)."
             )
         return _place_by_bars(size, video, said)
     scale = min(ratios) if fit == ImageFit.LETTERBOX else max(ratios)
-    return Placement((scale, scale), _offset(size, video.size, scale), f"{said}: scaled by {scale:.4g}, {fit} as set")
+    return Placement(
+        (scale, scale), _offset(size, video.size, scale), f"{said}: scaled by {scale:.4g}, {fit} as configured"
+    )
 
 
 def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
-    """Letterbox or centre cut, whichever the measured bars speak for."""
+    """Letterbox or centre crop, whichever matches the measured bars."""
     (width, height), (w, h) = size, video.size
     inside, cut = sorted((w / width, h / height))
     bars = _offset(size, video.size, inside)
@@ -153,19 +154,19 @@ def _place_by_bars(size: tuple[int, int], video: Video, said: str) -> Placement:
         return Placement((inside, inside), bars, sentence)
     part = (w / (width * cut)) * (h / (height * cut))
     if min(measured) <= BAR_TOLERANCE_PX and cut <= 1.0 and part >= SMALLEST_PART_LEFT:
-        sentence = f"{said}: scaled by {cut:.4g} and cut at the centre, {part:.0%} left ({found})"
+        sentence = f"{said}: scaled by {cut:.4g} and cropped at the centre, {part:.0%} left ({found})"
         return Placement((cut, cut), _offset(size, video.size, cut), sentence)
     raise CalibrationError(
-        f"{said}, which is neither a scaled image, nor one with bars of {expected:.1f} px ({found}), nor one cut at "
-        "the centre. Set `image_fit` of this video to scale, letterbox or crop, or give a calibration for its size."
+        f"{said}. It is not a scaled image, has no bars of {expected:.1f} px ({found}), and is not cropped at the "
+        "centre. Set `image_fit` of this video to scale, letterbox or crop, or provide a calibration for its size."
     )
 
 
 def measured_bars(video: Video, axis: int, expected: float) -> tuple[int, int]:
-    """Black columns (axis 0) or rows (axis 1) at the two edges: the fewest over a few frames spread over the video.
+    """Black columns (axis 0) or rows (axis 1) at the two edges: the minimum over a few frames across the video.
 
-    Ends at the first frame without more than the bars that are expected; a dark one is followed by others. VideoError
-    if they cannot be decoded.
+    Stops at the first frame with no more than the expected bars; after a dark frame, further frames are read. Raises
+    VideoError if they cannot be decoded.
     """
     last = video.num_frames - 1
     before, after = video.size[axis], video.size[axis]
@@ -184,7 +185,7 @@ def _black_edges(image: UInt8[np.ndarray, "H W 3"], axis: int) -> tuple[int, int
 
 
 def _same_aspect(size: tuple[int, int], target: tuple[int, int]) -> bool:
-    """To one pixel on one side, which is what rounding to whole pixels can do."""
+    """Whether the aspect ratios agree to one pixel on one side, the error of rounding to whole pixels."""
     across, down = target[0] / size[0], target[1] / size[1]
     return abs(target[0] - size[0] * down) <= 1.0 or abs(target[1] - size[1] * across) <= 1.0
 
@@ -198,24 +199,24 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def _offset(size: tuple[int, int], target: tuple[int, int], scale: float) -> tuple[float, float]:
-    """Of an image scaled and put in the middle: positive with bars, negative where it is cut."""
+    """Offset of a scaled and centred image: positive with bars, negative if cropped."""
     return (target[0] - size[0] * scale) / 2, (target[1] - size[1] * scale) / 2
 
 
 def _check_unstated_size(rig: CameraRig, camera: int, video: Video) -> str:
-    """The video's size is taken for the calibration's, if the principal point lies in the middle half of it."""
+    """Use the video's size as the calibration's, if the principal point is in its middle half."""
     x, y = rig.centre[camera].tolist()
     w, h = video.size
     if not (0.25 * w < x < 0.75 * w and 0.25 * h < y < 0.75 * h):
         raise CalibrationError(
             f"{video.camera}: the calibration states no image size, and its principal point ({x:.0f}, {y:.0f}) is "
-            f"far from the middle of the video ({w}x{h}): it is for another size. Add W_ and H_ to it."
+            f"far from the middle of the video ({w}x{h}). It is for another size: add W_ and H_ to it."
         )
-    return f"{video.camera}: the calibration states no image size; it is taken as the video's, {w}x{h}"
+    return f"{video.camera}: the calibration states no image size; the video's size {w}x{h} is used"
 
 
 def turned(rig: CameraRig, camera: int, quarter_turns: int) -> CameraRig:
-    """The rig with one camera's image turned clockwise: once, the pixel (x, y) goes to (height - 1 - y, x)."""
+    """The rig with one camera's image turned clockwise. One turn moves pixel (x, y) to (height - 1 - y, x)."""
     for _ in range(quarter_turns % 4):
         rig = _turned_once(rig, camera)
     return rig
@@ -230,7 +231,7 @@ def _turned_once(rig: CameraRig, camera: int) -> CameraRig:
     turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=rotation.dtype)
     rotation[camera], translation[camera] = turn @ rotation[camera], turn @ translation[camera]
     if rig.lens.models[camera] != LensModel.KANNALA_BRANDT:
-        # x' = -y, y' = x in the tangential and thin-prism terms; the radial ones are round.
+        # x' = -y, y' = x in the tangential and thin-prism terms; the radial terms are invariant.
         p1, p2 = rig.lens.coefficients[camera, 2:4]
         s1, s2, s3, s4 = rig.lens.coefficients[camera, 8:12]
         lens[camera, 2:4] = torch.stack([p2, -p1])

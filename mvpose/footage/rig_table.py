@@ -1,4 +1,4 @@
-"""A rig and figures of merit as tables: `rigs/` and `quality/`."""
+"""Rigs and figures of merit as tables: the files in `rigs/` and `quality/`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIGURES_KEY = b"mvpose.figures"
 
 
 def rig_to_table(rig: CameraRig, figures: Mapping[str, float]) -> pa.Table:
-    """One row a camera, exact in float64; what is to be said of the rig goes to the metadata."""
+    """One row per camera, exact in float64; figures about the rig go to the table's metadata."""
     vectors = {
         "focal": rig.focal,
         "centre": rig.centre,
@@ -53,12 +53,12 @@ def rig_from_table(table: pa.Table) -> CameraRig:
 
 
 def rig_figures(table: pa.Table) -> dict[str, float]:
-    """What `rig_to_table` was told about the rig."""
+    """The figures that were passed to `rig_to_table`."""
     return json.loads((table.schema.metadata or {})[_FIGURES_KEY])
 
 
 def figures_to_table(capture_id: str, figures: Mapping[str, float]) -> pa.Table:
-    """One row a figure: capture, figure, value."""
+    """One row per figure: capture, figure, value."""
     names = list(figures)
     return pa.table(
         {"capture": [capture_id] * len(names), "figure": names, "value": [float(figures[n]) for n in names]}
@@ -75,15 +75,15 @@ def _vectors(values: np.ndarray) -> pa.Array:
 
 
 def footage_identity(video: Video) -> str:
-    """Size with modification time (local) or ETag (S3) of the file, or a digest of those of all images of a folder.
+    """Content identity of a video: size and modification time (local) or ETag (S3); for a folder, a digest over images.
 
-    As the listing told it by which the video was found, else asked for now. Nothing is read, and it does not depend on
-    where the file lies. VideoError if it is not there.
+    Taken from the listing that found the video, otherwise looked up now. No content is read, and the result does not
+    depend on the location. Raises VideoError if the file does not exist.
     """
     try:
         return video.stamp or stamp(video.uri)
     except OSError as error:
-        raise VideoError(f"{video.uri} cannot be found any more: {error.strerror or error}") from error
+        raise VideoError(f"{video.uri} no longer exists: {error.strerror or error}") from error
 
 
 def rig_digest(rig: CameraRig) -> str:

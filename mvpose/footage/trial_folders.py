@@ -1,10 +1,10 @@
-"""Which videos belong to one trial where a folder of footage has folders of its own: one a trial, or one a camera.
+"""Group videos into trials when a footage folder has subfolders: one per trial, or one per camera.
 
-    t1/cam01 t1/cam02 t2/cam01 ...                  a folder a trial; several trials in it by their names
-    cam01/walk cam01/run cam02/walk ...             a folder a camera
+    t1/cam01 t1/cam02 t2/cam01 ...                  one folder per trial; it may hold several trials, by file name
+    cam01/walk cam01/run cam02/walk ...             one folder per camera
 
-Both are tried by `trial_names`: the names of the folders, and those of the files in each. If both can be cameras, the
-one that names them (`cam01`, not a plain number) holds; if both or neither do, the archive does not tell.
+`trial_names` tries both: the folder names, and the names of the files in each folder. If both can be cameras, the one
+that is labelled as such (`cam01`, not a plain number) wins. If both or neither are labelled, the layout is ambiguous.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from mvpose.footage.trial_names import (
 )
 
 Trials = dict[str, Matching | CalibrationError]
-"""The trials of some footage by a name to show, each with its cameras or with what is wrong with it."""
+"""The trials of some footage by display name, each with its cameras or with the error that makes it unusable."""
 
 
 def all_trials(cameras: Sequence[str], footage: Sequence[str]) -> Trials:
-    """The trials that videos belong to, by their paths below one folder, without suffix.
+    """The trials that videos belong to, from their paths below one folder, without suffix.
 
-    CalibrationError where the paths can be read in two ways or in none.
+    Raises CalibrationError if the paths have two readings or none.
     """
     if len(cameras) * len(footage) > MAX_PAIRS:
         raise CalibrationError(
-            f"{len(footage)} videos in one folder and {len(cameras)} cameras are too many to be told apart by their "
-            "names: give each trial a folder of its own."
+            f"{len(footage)} videos in one folder and {len(cameras)} cameras are too many to match by name. Put each "
+            "trial in a separate folder."
         )
     if not any("/" in path for path in footage):
         return {**trials(cameras, footage).trials}
@@ -52,8 +52,8 @@ def all_trials(cameras: Sequence[str], footage: Sequence[str]) -> Trials:
         return _folder_a_trial(by_file)
     if of_files and (not by_folder.is_named or any(grouping.is_named for grouping in of_files)):
         raise CalibrationError(
-            f"the folders {', '.join(list(inside)[:2])} may be cameras, with a file for each trial, or trials, with a "
-            "file for each camera. Put `cam` before the camera in the names (cam01), or pair them in a capture.toml."
+            f"the folders {', '.join(list(inside)[:2])} may be cameras, with one file per trial, or trials, with one "
+            "file per camera. Put `cam` before the camera in the names (cam01), or list the videos in a capture.toml."
         )
     return _folder_a_camera(cameras, by_folder, inside)
 

@@ -1,17 +1,18 @@
-"""Which videos of a folder belong to one trial, by name: `trial1-cam2` is camera 2 of trial 1.
+"""Group the videos of a folder into trials by name: `trial1-cam2` is camera 2 of trial 1.
 
-A name is runs of digits and of letters, with separators between them. A camera is seen in a name where the part of its
-calibration name that tells it from the other cameras is, numbers by value (`cam01` of `cam01` to `cam04` is seen in
-`view1`): at whole runs, or cut out of a run (`A` in `walkA`). The rest of the name, letter by letter, is its trial.
+A name consists of runs of digits and runs of letters, with separators between them. A camera is seen in a name where
+the distinctive part of its calibration name occurs, with numbers compared by value (`cam01` of `cam01` to `cam04` is
+seen in `view1`): at whole runs, or cut out of a run (`A` in `walkA`). The rest of the name, letter by letter, is its
+trial.
 
 A camera is often seen in several places: 1 and 2 both in `trial1-cam2`. A reading is one rule for all names:
-- where: the camera begins or ends so many characters or runs from the start or the end of the name, or is marked by the
-  name itself, or is the only one at whole runs;
-- how far: as long as whole runs allow, or so many characters in all names.
-A reading counts if it makes a capture, a trial with two cameras, and places every name in which a camera is seen at
-whole runs; one that is of whole runs alone counts even without that. The reading that places the most names holds if
-all others that count agree with it, and if it adds no cut places to one of whole runs alone. If not, the names do not
-tell, and the error names two readings. Names in which no camera is seen are left out.
+- where: the camera starts or ends a fixed number of characters or runs from the start or the end of the name, or is
+  marked by the name itself, or is the only one at whole runs;
+- how far: as long as whole runs allow, or a fixed number of characters in all names.
+A reading counts if it yields a capture (a trial with two cameras) and places every name in which a camera is seen at
+whole runs. A reading of whole runs alone counts even without that. The reading that places the most names wins if all
+other readings that count agree with it, and if it adds no cut places to a reading of whole runs alone. Otherwise the
+names are ambiguous, and the error names two readings. Names in which no camera is seen are ignored.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _CAM_BEFORE_MARK = re.compile(r"(?<![^\W\d_])cam(?:era)?[-_ ]?\0", re.IGNORECASE
 _NUMBER, _SEPARATORS = re.compile(r"\d+"), re.compile(r"[\W_]+")
 CAM = ("cam", "camera")
 MARK = "\0"
-"""Stands in a trial for the camera that was taken out: no file name has it."""
+"""Replaces the camera in a trial's text. It occurs in no file name."""
 NAMED = 4
 WIDEST = 20
-"""Digits of a camera up to which it is cut out of a longer number."""
+"""Maximum number of digits of a camera that is cut out of a longer number."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +45,28 @@ class Place:
     start: int
     stop: int
     trial: str
-    """The rest of the name, with `MARK` for the camera."""
+    """The rest of the name, with `MARK` in place of the camera."""
     first: int | None
-    """The run at whose start it begins; none within a run."""
+    """The run at whose start the camera starts; None inside a run."""
     last: int | None
-    """The run at whose end it ends; none within a run."""
+    """The run at whose end the camera ends; None inside a run."""
     is_marked: bool
-    """Whether the word `cam` is before it, or it is the calibration's full name of several runs."""
+    """Whether the word `cam` precedes it, or it is the calibration's full name with several runs."""
 
     @property
     def edges(self) -> int:
-        """How many of its two ends are ends of runs."""
+        """How many of its two ends coincide with ends of runs."""
         return (self.first is not None) + (self.last is not None)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it begins and ends with runs."""
+        """Whether it starts and ends with runs."""
         return self.edges == 2
 
 
 Rule = tuple[str, int, int]
-"""Where the camera is, counted from there, and its characters: 0 for as many as whole runs allow."""
+"""The kind of place, the position counted from there, and the camera's length: 0 for as many characters as whole runs
+allow."""
 Reading = dict[str, Place]
 """The place of the camera in each name in which a rule sees one."""
 Captures = dict[str, dict[str, str]]
@@ -73,12 +75,12 @@ Captures = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Grouping:
-    """The trials that a folder's names tell of."""
+    """The trials found in a folder's names."""
 
     trials: dict[str, Matching]
-    """By a name to show; that of a folder's only trial is empty."""
+    """By display name; empty for a folder's only trial."""
     is_named: bool
-    """Whether the camera is marked in every name, or is all that the names say."""
+    """Whether the camera is marked in every name, or every name consists of the camera alone."""
 
     @property
     def has_captures(self) -> bool:
@@ -89,14 +91,14 @@ class Grouping:
 def trials(cameras: Sequence[str], footage: Sequence[str]) -> Grouping:
     """The trials that videos of one folder belong to, each with its cameras; names without suffix.
 
-    CalibrationError, naming the readings, where names can be read in two ways, where two files are the same camera
-    of one trial, or where no camera is seen in any name.
+    Raises CalibrationError, naming the readings, if names can be read in two ways, if two files are the same camera
+    of one trial, or if no camera is seen in any name.
     """
     rig = _Rig(cameras)
     places = {f: found for f in footage if (found := rig.places(f))}
     marks = {f: {p.start for p in found if p.is_marked} for f, found in places.items()}
     whole = {f for f, found in places.items() if any(p.is_whole for p in found)}
-    # In `trial1-cam4` of a calibration without camera 4, the 1 is no camera if the others are marked by `cam`.
+    # In `trial1-cam4` of a calibration without camera 4, the 1 is not a camera if the others are marked by `cam`.
     foreign = {f for f in places if not marks[f] and _has_cam(f)}
     if whole - foreign and all(len(marks[f]) == 1 for f in whole - foreign):
         whole -= foreign
@@ -114,14 +116,14 @@ def trials(cameras: Sequence[str], footage: Sequence[str]) -> Grouping:
 
 
 def without_camera(camera: str, footage: str) -> str:
-    """A name without the one place at which this camera is named, by more than a number; else the name itself."""
+    """A name without the only place that names this camera by more than a number; otherwise the name unchanged."""
     places = _Rig([camera]).places(footage)
     named = [p for p in places if p.is_marked or (p.is_whole and not camera.isdecimal())]
     return named[0].trial if len(named) == 1 else footage
 
 
 def _one_trial(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
-    """Names in which no camera is seen, by the rules of `camera_names`, as long as they differ in numbers alone."""
+    """Match names in which no camera is seen by the rules of `camera_names`, if they differ only in numbers."""
     matching = match_cameras(cameras, footage)
     paired = [f for f in matching.footage.values() if not any(f in camera for camera in cameras)]
     numbered = [f for f in matching.footage_alone if paired and re.search(r"\d", f)]
@@ -131,7 +133,7 @@ def _one_trial(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
 
 
 def _readings(places: Mapping[str, Sequence[Place]]) -> Mapping[Rule, Reading]:
-    """What each rule sees; of several cameras that begin or end at one place, the longest."""
+    """The reading of each rule. Of several cameras that start or end at one place, the longest is taken."""
     readings: dict[Rule, Reading] = defaultdict(dict)
     for name, found in places.items():
         for place in sorted(found, key=lambda p: p.start - p.stop):
@@ -144,9 +146,9 @@ def _readings(places: Mapping[str, Sequence[Place]]) -> Mapping[Rule, Reading]:
 
 
 def _rules(place: Place, name: str) -> Iterator[Rule]:
-    """The rules that see a camera at this place."""
+    """The rules under which the camera is seen at this place."""
     width, after, runs = place.stop - place.start, len(name) - place.stop, len(_runs(name))
-    if name[place.stop :][:1].isalnum():  # the trial, which touches it
+    if name[place.stop :][:1].isalnum():  # the trial follows without a separator
         yield "begins", place.start, width
     if name[: place.start][-1:].isalnum():
         yield "ends", after, width
@@ -164,7 +166,7 @@ def _rules(place: Place, name: str) -> Iterator[Rule]:
 
 
 def _only_reading(readings: Mapping[Rule, Reading], whole: Set[str]) -> Reading | None:
-    """The reading with which all that count agree; none if no camera is seen at whole runs, and no reading counts.
+    """The reading on which all that count agree; None if no camera is seen at whole runs and no reading counts.
 
     `whole`: the names in which a camera is seen at whole runs.
     """
@@ -177,7 +179,7 @@ def _only_reading(readings: Mapping[Rule, Reading], whole: Set[str]) -> Reading 
     if not single:
         return _without_captures(counts or list(readings.values()), whole)
     best = max(single, key=lambda r: (whole <= r.keys(), len(r), sum(place.edges for place in r.values())))
-    # `1_11` beside `1_01` and `1_02` may be of camera 11, or of trial 1_1: cut places add nothing to whole ones.
+    # `1_11` next to `1_01` and `1_02` may be camera 11, or of trial 1_1: cut places add nothing to whole ones.
     contrary = [r for r in single if not _is_part(r, best) or (_is_whole(r) and not _is_whole(best))]
     if contrary:
         raise _two_ways(best, max(contrary, key=len))
@@ -207,7 +209,7 @@ def _is_whole(reading: Reading) -> bool:
 
 
 def _twice(reading: Reading) -> tuple[str, str] | None:
-    """Two files that are one camera of one trial, or of trials that differ in upper and lower case alone."""
+    """Two files that are one camera of one trial, or of trials that differ only in letter case."""
     of_cell: dict[tuple[str, str], str] = {}
     spelled: dict[str, str] = {}
     for name, place in reading.items():
@@ -221,7 +223,7 @@ def _twice(reading: Reading) -> tuple[str, str] | None:
 
 
 def _is_part(other: Reading, best: Reading) -> bool:
-    """Whether all that one reading says, the other says as well."""
+    """Whether the best reading contains everything that the other one states."""
     if not all(name in best and best[name].camera == place.camera for name, place in other.items()):
         return False
     both = {(place.trial, best[name].trial) for name, place in other.items()}
@@ -236,37 +238,37 @@ def _captures(reading: Reading) -> Captures:
 
 
 def two_files(one: str, other: str) -> CalibrationError:
-    """The error for two files that are one, or may be."""
+    """The error for two files that are, or may be, the same video."""
     return CalibrationError(
-        f"{one} and {other} may be two files of one camera or of one trial. Keep the one that is meant in this folder, "
-        "or name it in a capture.toml."
+        f"{one} and {other} may be two files of one camera or of one trial. Keep only one of them in this folder, "
+        "or name the right one in a capture.toml."
     )
 
 
 def one_or_several(names: Sequence[str]) -> CalibrationError:
-    """The error for files of which no two are cameras of one trial, by their names."""
+    """The error for files of which no two are, by their names, cameras of one trial."""
     return CalibrationError(
-        f"the videos {_some(names)} may be one trial, or one of each of {len(names)} trials: their names differ in "
-        "more than the camera. Name them alike, or pair them in a capture.toml."
+        f"the videos {_some(names)} may be one trial, or one video each of {len(names)} trials: their names differ in "
+        "more than the camera. Use consistent names, or list the videos in a capture.toml."
     )
 
 
 def _two_ways(one: Reading, other: Reading) -> CalibrationError:
-    """The error for two readings, by the first name that they read in two ways."""
+    """The error for two readings, with the first name on which they differ."""
     said = [{n: (place.camera, place.trial) for n, place in reading.items()} for reading in (one, other)]
     name = next(n for n in {**one, **other} if said[0].get(n) != said[1].get(n))
     readings_text = [
-        f"camera {r[name].camera} of trial {_plain(r[name].trial) or '(none)'}" if name in r else "no camera's"
+        f"camera {r[name].camera} of trial {_plain(r[name].trial) or '(none)'}" if name in r else "not a camera"
         for r in (one, other)
     ]
     return CalibrationError(
         f"the names of the videos can be read in two ways: {name} is {readings_text[0]}, or {readings_text[1]}. "
-        "Put `cam` before the camera in the names (trial1-cam2), or the videos of each trial in a folder of its own."
+        "Put `cam` before the camera in the names (trial1-cam2), or put the videos of each trial in a separate folder."
     )
 
 
 def shown_trials(trials: Sequence[str]) -> list[str]:
-    """Names to show, which tell the trials apart."""
+    """Unique display names for trials."""
     plain = [_plain(trial) for trial in trials]
     return [p if plain.count(p) == 1 else t.replace(MARK, "*") for p, t in zip(plain, trials, strict=True)]
 
@@ -289,14 +291,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 class _Rig:
-    """The names of a calibration, as they are looked for in names of footage."""
+    """The camera names of a calibration, prepared for searching in footage names."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
         rows = [_runs(camera) for camera in cameras]
         texts = [tuple(text for text, _, _ in row) for row in rows]
         before, after = _all_share(texts), _all_share([row[::-1] for row in texts])
         shortest = min(map(len, rows), default=0)
-        if len(rows) < 2 or before + after >= shortest:  # nothing that all share may be left of a name
+        if len(rows) < 2 or before + after >= shortest:  # the common parts may cover a whole name
             before = after = 0
         self._before, self._after = before, after
         self._full = {camera: _value(camera) for camera, row in zip(cameras, rows, strict=True) if len(row) > 1}
@@ -313,7 +315,7 @@ class _Rig:
         self._has_numbers = len(self._of_text) < len(telling)
 
     def places(self, name: str) -> list[Place]:
-        """Everywhere that a camera is seen in a name."""
+        """All places in a name at which a camera is seen."""
         runs = _runs(name)
         starts = {start: i for i, (_, start, _) in enumerate(runs)}
         stops = {stop: i for i, (_, _, stop) in enumerate(runs)}
@@ -326,7 +328,7 @@ class _Rig:
         return [p for p in found if not any(self._is_inside(p, other, name) for other in written)]
 
     def _is_inside(self, place: Place, other: Place, name: str) -> bool:
-        """Whether a camera is but part of another's name: `left` of `left_top`, or 00 (not 0) as the 0 of 10."""
+        """Whether a camera is only part of another's name: `left` of `left_top`, or 00 (not 0) as the 0 of 10."""
         if place == other or place.start < other.start or place.stop > other.stop:
             return False
         return place.is_whole or name[place.start : place.stop] != self._core[place.camera]
@@ -339,7 +341,7 @@ class _Rig:
                     yield start, stop, camera
 
     def _cut(self, name: str) -> Iterator[tuple[int, int, str]]:
-        """Numbers within longer ones, by value, and what else is a camera, letter by letter."""
+        """Numbers inside longer numbers, by value; all other cameras letter by letter."""
         for length in self._lengths:
             for start in range(len(name) - length + 1):
                 if (camera := self._of_text.get(name[start : start + length])) is not None:
@@ -361,7 +363,7 @@ class _Rig:
 
 
 def _has_cam(name: str) -> bool:
-    """Whether the word `cam` is in a name, before something else."""
+    """Whether the word `cam` is in a name, followed by something else."""
     return any(text.lower() in CAM for text, _, _ in _runs(name)[:-1])
 
 
@@ -373,10 +375,10 @@ def _runs(name: str) -> tuple[tuple[str, int, int], ...]:
 
 @functools.lru_cache(maxsize=8192)
 def _value(text: str) -> str:
-    """A text by which names are compared: numbers without leading zeros, one separator like another."""
+    """Normalised text for comparing names: numbers without leading zeros, all separators alike."""
     return _SEPARATORS.sub("_", _NUMBER.sub(lambda match: match[0].lstrip("0") or "0", text))
 
 
 def _all_share(rows: Sequence[tuple[str, ...]]) -> int:
-    """How many first runs are the same in all."""
+    """Number of leading runs that are the same in all rows."""
     return next((i for i, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1), 0)

@@ -1,4 +1,4 @@
-"""Similarity between two point sets that correspond: batched least squares of Umeyama (PAMI 13(4), 1991)."""
+"""Similarity between two corresponding point sets: batched least squares of Umeyama (PAMI 13(4), 1991)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Similarity:
     translation: Float[Tensor, "*batch 3"]
 
     def apply(self, points: Float[Tensor, "*#batch n 3"]) -> Float[Tensor, "*batch n 3"]:
-        """Source points told in the target's frame and unit."""
+        """Source points in the target's frame and unit."""
         turned = points @ self.rotation.transpose(-1, -2)
         return self.scale[..., None, None] * turned + self.translation[..., None, :]
 
@@ -30,10 +30,11 @@ def align(
     *,
     scaled: bool = True,
 ) -> Similarity:
-    """The similarity (or, not `scaled`, the rigid motion) that takes `source` nearest to `target`.
+    """The similarity (or, without `scaled`, the rigid motion) that brings `source` nearest to `target`.
 
-    Minimises the weighted sum of squared distances; the rotation is proper, also where a mirror image would fit better.
-    Points of weight 0 may be anything, NaN too. Where the source points coincide, or all weights are 0, the scale is 1.
+    Minimises the weighted sum of squared distances. The rotation is proper, even if a mirror image would fit better.
+    Points of weight 0 may be anything, including NaN. The scale is 1 if the source points coincide or all weights are
+    0.
     """
     weights = torch.ones_like(source[..., 0]) if weights is None else weights
     used = (weights > 0)[..., None]

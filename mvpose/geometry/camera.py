@@ -46,14 +46,14 @@ class CameraRig:
 
     @property
     def centres_world(self) -> Float[Tensor, "V 3"]:
-        """Where the cameras stand, in metres."""
+        """Positions of the cameras, in metres."""
         return self.camera_from_world.inverse().translation
 
     def project(self, points_world: Float[Tensor, "*n 3"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
-        """World points to distorted pixels of every camera, and whether the camera can see there.
+        """World points to distorted pixels of every camera, and whether the camera can see them.
 
-        A point is not seen when it lies behind the camera or beyond the region where the lens is one-to-one; its pixel
-        is then finite and meaningless. Whether it falls inside the image is `inside`.
+        A point is not visible if it is behind the camera or outside the region where the lens is one-to-one; its pixel
+        is then finite but meaningless. `inside` tells whether it is on the image.
         """
         shape = points_world.shape[:-1]
         points = self.camera_from_world.apply(points_world.reshape(1, -1, 3))
@@ -67,12 +67,12 @@ class CameraRig:
         return pixels.reshape(len(self), *shape, 2), seen.reshape(len(self), *shape)
 
     def inside(self, pixels: Float[Tensor, "V *n 2"]) -> Bool[Tensor, "V *n"]:
-        """Whether pixels lie on the image (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
+        """Whether pixels are on the image (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
         size = self.size.to(pixels).reshape(len(self), *[1] * (pixels.ndim - 2), 2)
         return ((pixels >= -0.5) & (pixels <= size - 0.5)).all(dim=-1)
 
     def undistorted(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
-        """Pixels of the images to pixels of the ideal cameras (`projections`), and where the lens has an inverse."""
+        """Image pixels to pixels of the ideal cameras (`projections`), and where the lens is invertible."""
         flat = pixels.reshape(len(self), -1, 2)
         plane = (flat - self.centre[:, None]) / self.focal[:, None]
         ideal, valid = self.lens.undistort(plane)
@@ -96,7 +96,7 @@ class CameraRig:
         return replace(self, focal=self.focal * scale, centre=(self.centre + 0.5) * scale - 0.5, size=size)
 
     def select(self, names: tuple[str, ...]) -> CameraRig:
-        """The cameras of these names, in this order; KeyError for a name that the rig does not have."""
+        """The cameras of these names, in this order. Raises KeyError for a name that is not in the rig."""
         position = {name: i for i, name in enumerate(self.names)}
         chosen = [position[name] for name in names]
         pose = Rigid(self.camera_from_world.rotation[chosen], self.camera_from_world.translation[chosen])
@@ -110,7 +110,7 @@ class CameraRig:
         )
 
     def moved(self, world_from_new_world: Rigid) -> CameraRig:
-        """The same cameras, told in another world frame."""
+        """The same cameras in another world frame."""
         return replace(self, camera_from_world=self.camera_from_world @ world_from_new_world)
 
     def to(self, target: torch.dtype | torch.device | str) -> CameraRig:

@@ -1,8 +1,8 @@
-"""Projections told in a world in which float32 is enough: origin amid the cameras, unit the size of the rig.
+"""Rescale projections so that float32 is sufficient: origin between the cameras, the size of the rig as unit.
 
-3x3 matrices are inverted by cofactors: without a solver call the code compiles, exports and batches without waiting for
-a GPU. Of 18 ms for 16 samples of 4 cameras and 17 joints on a CPU, LAPACK's batched solver and determinant took 17;
-cofactors take 0.2.
+3x3 matrices are inverted by cofactors. Without a solver call, the code compiles, exports and batches without GPU
+synchronisation. Of 18 ms for 16 samples of 4 cameras and 17 joints on a CPU, LAPACK's batched solver and determinant
+took 17; cofactors take 0.2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def inverse_3x3(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
 
 
 # |det M| of a pinhole camera's left 3x3 block with rows of length 1 is cos(angle to the principal point's ray), near 1;
-# a singular one told in float32 has about 1e-7.
+# for a singular one in float32 it is about 1e-7.
 SINGULAR = 1e-6
 
 
@@ -43,7 +43,7 @@ class Conditioned:
 
     @staticmethod
     def of(projections: Float[Tensor, "*batch V 3 4"], dtype: torch.dtype) -> Conditioned:
-        """Centre on the mean of the camera centres, scale by their mean distance from it; worked out in float64."""
+        """Centre on the mean of the camera centres, scale by their mean distance from it; computed in float64."""
         exact = projections.double()
         left, right = exact[..., :3], exact[..., 3]
         columns, determinant = adjugate(left)
@@ -58,11 +58,11 @@ class Conditioned:
         return Conditioned((shifted * unit[..., None, None]).to(dtype), centre.to(dtype), scale.to(dtype))
 
     def from_world(self, points_world: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*#batch 3"]:
-        """World points told in the conditioned world."""
+        """World points to conditioned coordinates."""
         return (points_world - self.centre) / self.scale[..., None]
 
     def to_world(self, points: Float[Tensor, "*#batch 3"]) -> Float[Tensor, "*#batch 3"]:
-        """Points of the conditioned world told in the world."""
+        """Conditioned coordinates to world points."""
         return points * self.scale[..., None] + self.centre
 
 
@@ -85,7 +85,7 @@ class RobustLoss(StrEnum):
     GEMAN_MCCLURE = "geman_mcclure"
 
     def row_weight(self, residual: Float[Tensor, "*batch"], scale: float) -> Float[Tensor, "*batch"]:
-        """sqrt(cost'(e) / 2 e): what multiplies a row so that least squares has the derivative of this cost."""
+        """sqrt(cost'(e) / 2 e): the row factor with which least squares has the derivative of this cost."""
         if self == RobustLoss.SQUARED:
             return torch.ones_like(residual)
         if self == RobustLoss.HUBER:

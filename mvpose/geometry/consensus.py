@@ -1,6 +1,6 @@
-"""The view pair whose point most views agree with: RANSAC with a fixed list of hypotheses instead of chance.
+"""Find the view pair whose point most views agree with: RANSAC with a fixed list of hypotheses instead of random ones.
 
-Tensors are laid out with the points last, (V, n) and (hypotheses, n): each step then runs over contiguous memory.
+Tensors have the points last, (V, n) and (hypotheses, n), so each step runs over contiguous memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from mvpose.geometry.conditioning import Conditioned
 from mvpose.geometry.triangulation import Triangulation
 
-# Pairs are drawn among this many views, the best weighted: more views do not make ten pairs surer.
+# Pairs are drawn from this many views with the highest weights: more views do not make ten pairs more reliable.
 POOL = 12
-# Elements of one intermediate, views x hypotheses x points: 2 MB in float32 stays in a cache, 256 MB fills a GPU.
+# Elements of one intermediate (views x hypotheses x points): 2 MB in float32 fits a cache, 256 MB fills a GPU.
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**26
 
 
@@ -30,9 +30,9 @@ def best_pair_points(
     hypotheses: int,
     min_angle: float,
 ) -> Triangulation:
-    """The point of the view pair with the least truncated squared reprojection error over all observed views.
+    """The point of the view pair with the minimum truncated squared reprojection error over all observed views.
 
-    Not valid where no pair of observed views sees it under `min_angle` and from before both cameras.
+    Invalid if no pair of observed views sees it in front of both cameras and under at least `min_angle`.
     """
     batch, views = points.shape[:-2], points.shape[-2]
     conditioned = Conditioned.of(projections, points.dtype)
@@ -51,7 +51,7 @@ def best_pair_points(
 
 
 def _chunks(uv: Float[Tensor, "n V 2"], hypotheses: int) -> list[slice]:
-    """Parts of the points; all at once under torch.export, where their number is free and a loop over it cannot be."""
+    """Chunks of points; a single one under torch.export, where their number is symbolic and loops are impossible."""
     if torch.compiler.is_compiling():
         return [slice(None)]
     budget = CPU_ELEMENTS if uv.device.type == "cpu" else GPU_ELEMENTS
@@ -62,7 +62,7 @@ def _chunks(uv: Float[Tensor, "n V 2"], hypotheses: int) -> list[slice]:
 def pair_table(num_views: int, hypotheses: int) -> Int[Tensor, "N H 2"]:
     """For each number n <= V of observed views, H pairs of ranks among them; short lists repeat their first pair.
 
-    All pairs where they are few enough; otherwise pairs a third of the ranks apart, spread evenly, so that pairs share
+    All pairs if they are few enough; otherwise pairs a third of the ranks apart, spread evenly, so that pairs share
     as few views as possible.
     """
     return torch.tensor(_rank_pairs(num_views, hypotheses))
@@ -70,7 +70,7 @@ def pair_table(num_views: int, hypotheses: int) -> Int[Tensor, "N H 2"]:
 
 @functools.cache
 def _rank_pairs(num_views: int, hypotheses: int) -> list[list[tuple[int, int]]]:
-    """The table as plain numbers: a tensor kept from a call under torch.export would be of no use to later calls."""
+    """The table as plain numbers: a tensor cached from a call under torch.export would be useless in later calls."""
     lists = [_pairs(min(n, POOL), hypotheses) for n in range(num_views + 1)]
     width = max(1, *map(len, lists))
     return [(pairs + [(pairs or [(0, 0)])[0]] * width)[:width] for pairs in lists]
@@ -87,7 +87,7 @@ def _pairs(n: int, hypotheses: int) -> list[tuple[int, int]]:
 
 
 def _spread(n: int) -> list[int]:
-    """0 .. n - 1 in an order in which any beginning is spread over the whole range (steps of the golden section)."""
+    """0 .. n - 1 in an order whose every prefix is spread over the whole range (steps of the golden section)."""
     step = next(s for s in range(max(1, round(0.382 * n)), n + 2) if math.gcd(s, n) == 1)
     return [i * step % n for i in range(n)]
 
@@ -95,7 +95,7 @@ def _spread(n: int) -> list[int]:
 def _best_of_chunk(
     uv: Tensor, projections: Tensor, weights: Tensor, table: Tensor, threshold_px: float, min_angle: float
 ) -> tuple[Tensor, Tensor]:
-    """Points (n 3) of the best pairs and whether there is one; `projections` is (1 or n, V, 3, 4)."""
+    """Points (n 3) of the best pairs and whether they exist; `projections` is (1 or n, V, 3, 4)."""
     seen = (weights > 0).T
     u, v = torch.where(seen[None], uv.permute(2, 1, 0), 0.0)
     p = projections.permute(2, 3, 1, 0).contiguous()
@@ -108,7 +108,7 @@ def _best_of_chunk(
 
 
 def _chosen_views(weights: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """View indices of the pairs of each point, (H n) each; views of equal weight are taken spread over the rig."""
+    """View indices of the pairs of each point, (H n) each; views of equal weight are spread over the rig."""
     views = weights.shape[-1]
     order = torch.tensor(_spread(views), device=weights.device)
     ranked = order[torch.argsort(weights[:, order], dim=-1, descending=True, stable=True)]
@@ -129,7 +129,7 @@ def _planes(u: Tensor, v: Tensor, p: Tensor) -> Tensor:
 
 
 def _pair_points(planes: Tensor, left: Tensor, right: Tensor, min_angle: float) -> tuple[Tensor, Tensor]:
-    """Points (3 H n) by 3x3 normal equations of two views each, and whether their rays are apart."""
+    """Points (3 H n) from 3x3 normal equations of two views each, and whether their rays are sufficiently apart."""
     pair = torch.gather(planes, 1, left.expand(9, -1, -1)) + torch.gather(planes, 1, right.expand(9, -1, -1))
     xx, xy, xz, yy, yz, zz, bx, by, bz = pair
     cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
@@ -154,7 +154,7 @@ def _truncated_costs(
     weights: Tensor,
     threshold_px: float,
 ) -> Tensor:
-    """Weighted sum over views of min(error^2, threshold^2), (H n); infinite where the pair gives no point."""
+    """Weighted sum over views of min(error^2, threshold^2), (H n); infinite if the pair gives no point."""
     image = [x[0] * row[0, :, None] + x[1] * row[1, :, None] + x[2] * row[2, :, None] + row[3, :, None] for row in p]
     depth = image[2]
     squared = (image[0] / depth - u[:, None]) ** 2 + (image[1] / depth - v[:, None]) ** 2

@@ -1,4 +1,4 @@
-"""The four ways to solve the DLT, in plain torch: reference of the fused kernels, differentiable to any order.
+"""The four DLT solvers in plain torch: the reference of the fused kernels, differentiable to any order.
 
 One row per image axis: (u p3 - p1) x = 0 and (v p3 - p2) x = 0, each scaled to a unit plane normal, so that a residual
 is the distance of the point from the plane of the ray (Hartley and Zisserman, 12.2, with that normalisation).
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from mvpose.geometry.conditioning import adjugate
 
-# In units of the rig: a solution further away than a million rigs is a direction, not a point.
+# In units of the rig: a solution farther away than a million rigs is a direction, not a point.
 MAX_DISTANCE = 1e6
 
 
 class DltMethod(StrEnum):
-    """How the homogeneous system A x = 0 is solved.
+    """Solver of the homogeneous system A x = 0.
 
-    `NORMAL`: the point minimising the weighted distances to the planes of the rays, by 3x3 normal equations.
+    `NORMAL`: the point that minimises the weighted distances to the planes of the rays, by 3x3 normal equations.
     `SII`: shifted inverse iterations on the 4x4 matrix A^T A (Remelli et al., CVPR 2020, Algorithm 1).
     `EIGH`: eigenvector of the smallest eigenvalue of A^T A. `SVD`: last right singular vector of A.
     """
@@ -45,10 +45,10 @@ def design_rows(
 def determined(
     rows: Float[Tensor, "*batch W 4"], weights: Float[Tensor, "*batch V"], min_precision: float
 ) -> Bool[Tensor, "*batch"]:
-    """Whether two views or more see the point under a sufficient angle.
+    """Whether two or more views see the point under a sufficient angle.
 
     Precision is 1 / trace((sum w^2 n n^T)^-1) with the largest weight as unit: 1 - cos(angle) for two rays of equal
-    weight under a small angle. Works for any number of views and weights, and costs one 3x3 adjugate.
+    weight under a small angle. Works for any number of views and weights, at the cost of one 3x3 adjugate.
     """
     normals = rows.detach()[..., :3]
     cofactors, determinant = adjugate(normals.transpose(-1, -2) @ normals)
@@ -66,7 +66,7 @@ def solve(
     iterations: int,
     shift: float,
 ) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"]]:
-    """The point of each A and whether it is finite; systems that are not `ok` are replaced, so no NaN reaches them."""
+    """The point of each A and whether it is finite; systems that are not `ok` are replaced to avoid NaN."""
     rows = torch.where(ok[..., None, None], rows, _harmless(rows))
     if method == DltMethod.NORMAL:
         return _normal(rows), ok
@@ -82,7 +82,7 @@ def solve(
 
 
 def _harmless(rows: Tensor) -> Tensor:
-    """A system with four distinct singular values, which every method and its derivative can digest."""
+    """A system with four distinct singular values, safe for every method and its derivative."""
     stand_in = torch.zeros_like(rows)
     stand_in[..., torch.arange(4), torch.arange(4)] = torch.tensor([4.0, 3.0, 2.0, 1.0]).to(rows)
     return stand_in

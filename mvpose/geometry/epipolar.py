@@ -1,4 +1,4 @@
-"""Two views: fundamental and essential matrices, what they say of the cameras, and how far pixels are from agreeing.
+"""Two-view geometry: fundamental and essential matrices, relative poses, and distances of pixels from agreement.
 
 Convention: `right^T F left = 0` for homogeneous undistorted pixels, `right_from_left` for the relative pose. Equations
 are those of Hartley and Zisserman, "Multiple View Geometry", 2nd edition, chapters 9 and 11.
@@ -20,7 +20,7 @@ SAMPLE = 8
 
 @dataclass(frozen=True, eq=False)
 class FundamentalFit:
-    """F with the correspondences that agree with it."""
+    """F and the correspondences that agree with it."""
 
     fundamental: Float[Tensor, "3 3"]
     inliers: Bool[Tensor, " n"]
@@ -28,7 +28,7 @@ class FundamentalFit:
 
 @dataclass(frozen=True, eq=False)
 class RelativePose:
-    """Pose up to scale (translation of length 1) and which correspondences lie before both cameras."""
+    """Pose up to scale (translation of length 1), and which correspondences are in front of both cameras."""
 
     right_from_left: Rigid
     in_front: Bool[Tensor, " n"]
@@ -50,7 +50,7 @@ def fundamental_by_eight_points(
 ) -> Float[Tensor, "*batch 3 3"]:
     """F of 8 or more correspondences by the normalised eight-point algorithm (11.1), of rank 2 and norm 1.
 
-    Weights multiply the rows; weight 0 means absent. Points on one plane do not determine F: pool many frames.
+    Weights multiply the rows; weight 0 means absent. Coplanar points do not determine F: pool many frames.
     """
     weights = torch.ones_like(left[..., 0]) if weights is None else weights
     a, from_left = _hartley_normalised(left, weights)
@@ -72,10 +72,10 @@ def fundamental_by_consensus(
     rounds: int = 5,
     seed: int = 0,
 ) -> FundamentalFit:
-    """F by RANSAC: `hypotheses` samples of eight at once, least truncated error, then `rounds` refits on its inliers.
+    """F by RANSAC: `hypotheses` samples of eight at once, minimum truncated error, then `rounds` refits on its inliers.
 
-    The error is Sampson's, in pixels. 500 samples find one without an outlier among 40 % outliers with 99.98 %
-    certainty. Raises ValueError for fewer than eight correspondences.
+    The error is Sampson's, in pixels. With 40 % outliers, 500 samples contain one without an outlier with 99.98 %
+    probability. Raises ValueError for fewer than eight correspondences.
     """
     if len(left) < SAMPLE:
         raise ValueError(f"a fundamental matrix needs {SAMPLE} correspondences; left has shape {tuple(left.shape)}")
@@ -103,7 +103,7 @@ def fundamental_by_consensus(
 def epipolar_distances(
     left: Float[Tensor, "*#batch 2"], right: Float[Tensor, "*#batch 2"], fundamental: Float[Tensor, "*#batch 3 3"]
 ) -> Float[Tensor, "*batch"]:
-    """Mean of the two distances, in pixels, of each pixel from the epipolar line of the other; axes broadcast."""
+    """Mean of the two distances, in pixels, of each pixel from the other's epipolar line; axes broadcast."""
     residual, to_right, to_left = _lines(left, right, fundamental)
     return 0.5 * residual.abs() * (1.0 / _slope(to_right).clamp_min(1e-30) + 1.0 / _slope(to_left).clamp_min(1e-30))
 
@@ -140,7 +140,7 @@ def relative_pose(
     right: Float[Tensor, "n 2"],
     weights: Float[Tensor, " n"] | None = None,
 ) -> RelativePose:
-    """The candidate before whose two cameras most correspondences lie; `left`, `right` are on the plane z = 1."""
+    """The candidate with the most correspondences in front of both cameras; `left`, `right` are on the plane z = 1."""
     candidates = essential_candidates(essential)
     first = torch.eye(3, 4).to(candidates.rotation).expand(4, 3, 4)
     projections = torch.stack([first, candidates.matrix()], dim=1)
@@ -152,7 +152,7 @@ def relative_pose(
 
 
 def _hartley_normalised(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Homogeneous points about their mean at a mean distance of sqrt(2), and the matrix that took them there."""
+    """Homogeneous points centred on their mean at a mean distance of sqrt(2), and the matrix of this mapping."""
     seen = (weights > 0)[..., None]
     points = torch.where(seen, points, torch.zeros_like(points))
     count = seen.sum(dim=-2).clamp_min(1)

@@ -3,8 +3,8 @@
 Coefficients are in OpenCV's order. Brown-Conrady: k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4. Kannala-Brandt (OpenCV's
 `fisheye`): k1 k2 k3 k4, the rest zero. Human3.6M: k1 k2 p1 p2 k3 with the tangential terms *without* OpenCV's factor 2.
 
-A polynomial lens is one-to-one only up to a radius: beyond it the image folds back, and undistortion has no answer or
-several. `Lens.limit` is that radius; points beyond it are reported as invalid, never invented.
+A polynomial lens is one-to-one only up to a radius: beyond it the image folds back, and undistortion has no solution or
+several. `Lens.limit` is that radius; points beyond it are reported as invalid, never made up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 NUM_COEFFICIENTS = 12
 NEWTON_STEPS = 60
-# tan(88 degrees): no pinhole image sees further, and the plane z = 1 ends at 90 degrees.
+# tan(88 degrees): no pinhole image has a wider field, and the plane z = 1 ends at 90 degrees.
 WIDEST_RADIUS = math.tan(math.radians(88.0))
 
 
@@ -35,14 +35,14 @@ class LensModel(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """The lenses of V cameras; each may follow another model."""
+    """The lenses of V cameras; each may have another model."""
 
     models: tuple[LensModel, ...]
     coefficients: Float[Tensor, "V 12"]
 
     @staticmethod
     def of(model: LensModel, coefficients: list[list[float]]) -> Lens:
-        """Lenses of one model from lists of up to 12 coefficients (the rest is zero), one list a camera."""
+        """Lenses of one model from lists of up to 12 coefficients (the rest is zero), one list per camera."""
         rows = [[*row, *[0.0] * (NUM_COEFFICIENTS - len(row))] for row in coefficients]
         return Lens((model,) * len(rows), torch.tensor(rows, dtype=torch.float64))
 
@@ -52,11 +52,11 @@ class Lens:
         return Lens.of(LensModel.BROWN_CONRADY, [[]] * num_cameras)
 
     def distort(self, points: Float[Tensor, "V n 2"]) -> Float[Tensor, "V n 2"]:
-        """Ideal points on the plane z = 1 to where the lens shows them (same plane)."""
+        """Ideal points on the plane z = 1 to their distorted positions (same plane)."""
         return self._each_model(lambda model, k, limit, p: _DISTORT[model](k, p), points)
 
     def undistort(self, points: Float[Tensor, "V n 2"]) -> tuple[Float[Tensor, "V n 2"], Bool[Tensor, "V n"]]:
-        """The inverse of `distort`, and where it has one; where not, the point returned is inside the limit but wrong.
+        """The inverse of `distort`, and where it exists; elsewhere the returned point is inside the limit but wrong.
 
         Newton's method to float precision; differentiable in points and coefficients by the implicit function theorem.
         """
@@ -68,7 +68,7 @@ class Lens:
         return ideal, (residual <= precision * scale) & inside
 
     def limit(self) -> Float[Tensor, " V"]:
-        """Largest radius on the plane z = 1 up to which the lens is one-to-one; worked out once."""
+        """Maximum radius on the plane z = 1 up to which the lens is one-to-one; computed once."""
         return self._limits
 
     @cached_property
@@ -148,7 +148,7 @@ def _undistort(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> T
 
 
 def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> Tensor:
-    """Newton on the plane, each point with its own damping, kept inside the limit where the Jacobian is regular."""
+    """Newton on the plane with separate damping per point, kept inside the limit, where the Jacobian is regular."""
     limit = limits[:, None, None]
 
     def newton_step(p: Tensor, residual: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tenso
             share = torch.where(better, (2.0 * share).clamp_max(1.0), share / 4.0)
             if not bool(better.any()):
                 break
-    # One step outside no_grad: its value changes nothing at the solution, its derivative is the implicit one.
+    # One step outside no_grad: it does not change the value at the solution, and its derivative is the implicit one.
     if points.requires_grad or k.requires_grad:
         return ideal - newton_step(ideal, _DISTORT[model](k, ideal) - points)
     return ideal
@@ -180,7 +180,7 @@ def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tenso
 def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n 2 2"]:
     """d distorted / d ideal at each point, in closed form.
 
-    torch.func would do, at 20 times the time for small batches and seconds of imports at its first use (measured).
+    torch.func would also work, at 20 times the time for small batches and seconds of imports at first use (measured).
     """
     if model == LensModel.KANNALA_BRANDT:
         return _jacobian_kannala_brandt(k, points)
@@ -209,7 +209,7 @@ def _radial_slope(k: Tensor, r2: Tensor) -> Tensor:
 
 
 def _jacobian_kannala_brandt(k: Tensor, points: Tensor) -> Float[Tensor, "V n 2 2"]:
-    """Stretched along the radius by one factor, across it by another."""
+    """Stretched along the radius by one factor, and across it by another."""
     radius = points.norm(dim=-1).clamp_min(torch.finfo(points.dtype).tiny ** 0.5)
     angle, slope = _fisheye_angle(k, torch.atan(radius))
     across, along = angle / radius, slope / (1.0 + radius * radius)
@@ -238,8 +238,8 @@ def _undistort_kannala_brandt(k: Tensor, limits: Tensor, points: Tensor) -> Tens
 def _limit(model: LensModel, coefficients: tuple[float, ...]) -> float:
     """Radius up to which the symmetric part of the Jacobian is positive definite in every direction.
 
-    On a disc that makes a map one-to-one (Gale and Nikaido, 1965); for a radial lens it says that the radial curve
-    rises. The first of 128 angles up to 88 degrees where it fails is looked for, then the first of 64 before that one.
+    On a disc, this makes a map one-to-one (Gale and Nikaido, 1965); for a radial lens it means that the radial curve
+    increases. The search finds the first of 128 angles up to 88 degrees where it fails, then the first of 64 below it.
     """
     k = torch.tensor([coefficients], dtype=torch.float64)
     coarse = torch.linspace(0.0, math.atan(WIDEST_RADIUS), 129, dtype=torch.float64)
@@ -251,10 +251,10 @@ def _limit(model: LensModel, coefficients: tuple[float, ...]) -> float:
 
 
 def _last_regular(model: LensModel, k: Tensor, theta: Tensor) -> int:
-    """The index of the last angle off the axis before the first where the Jacobian fails in one of 16 directions."""
+    """Index of the last off-axis angle before the first at which the Jacobian fails in one of 16 directions."""
     turn = torch.arange(16, dtype=torch.float64) * (2.0 * math.pi / 16)
     points = torch.tan(theta)[:, None, None] * torch.stack([turn.cos(), turn.sin()], dim=-1)
     (a, b), (c, d) = (row.unbind(-1) for row in _jacobian(model, k, points.reshape(1, -1, 2))[0].unbind(-2))
     positive = (a + d > 0) & (4.0 * a * d > (b + c) ** 2)
-    # The first angle is known to be regular; at the centre itself a fisheye's Jacobian is 0 / 0.
+    # The first angle is known to be regular; at the centre itself, a fisheye's Jacobian is 0 / 0.
     return int(positive.reshape(-1, 16).all(dim=-1)[1:].long().cumprod(0).sum())

@@ -1,7 +1,7 @@
 """Two-view triangulation at the global minimum of the reprojection error (Hartley and Sturm, CVIU 68(2), 1997).
 
 Steps and names follow algorithm 12.1 of Hartley and Zisserman, "Multiple View Geometry", 2nd edition. Not
-differentiable: the roots of a polynomial of degree six are chosen among.
+differentiable, since it selects among the roots of a polynomial of degree six.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 from mvpose.geometry.epipolar import fundamental_of
 from mvpose.geometry.triangulation import MIN_ANGLE, Triangulation, checked_weights, triangulate
 
-# The polynomial in t loses its leading coefficient where an epipole lies at infinity. In s, with t the tangent of an
-# angle turned by this much, it does so only for cameras made for it.
+# The polynomial in t loses its leading coefficient if an epipole is at infinity. In s, with t the tangent of an angle
+# rotated by this much, that happens only for specially constructed cameras.
 TURN = 0.7
 
 
@@ -25,9 +25,9 @@ TURN = 0.7
 def corrected_pixels(
     left: Float[Tensor, "*batch 2"], right: Float[Tensor, "*batch 2"], fundamental: Float[Tensor, "*#batch 3 3"]
 ) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch 2"]]:
-    """The nearest pair of pixels that agrees with F exactly; nearest in the sum of squared distances.
+    """The nearest pair of pixels that satisfies F exactly, in the sum of squared distances.
 
-    Worked out in float64. A pixel on its own epipole has no direction to move in; such pairs come back as NaN.
+    Computed in float64. A pixel on its own epipole has no direction to move in; such pairs become NaN.
     """
     dtype = left.dtype
     left, right, f = left.double(), right.double(), fundamental.double()
@@ -54,7 +54,7 @@ def triangulate_polynomial(
     *,
     min_angle: float = MIN_ANGLE,
 ) -> Triangulation:
-    """World points of least squared reprojection error in two views; valid as `triangulate` says."""
+    """World points of minimum squared reprojection error in two views; validity as in `triangulate`."""
     exact = projections.double()
     f = fundamental_of(exact[..., 0, :, :], exact[..., 1, :, :])
     left, right = corrected_pixels(points[..., 0, :], points[..., 1, :], f)
@@ -70,9 +70,9 @@ def triangulate_by_pairs(
     *,
     min_angle: float = MIN_ANGLE,
 ) -> Triangulation:
-    """Every pair of observed views by `triangulate_polynomial`, then the vector median of the pairs.
+    """Triangulate every pair of observed views by `triangulate_polynomial`, then take their vector median.
 
-    As EpipolarPose makes its labels (Kocabas et al., CVPR 2019). Quadratic in views: for offline work.
+    This is how EpipolarPose creates its labels (Kocabas et al., CVPR 2019). Quadratic in views: for offline use.
     """
     seen = checked_weights(points, projections, weights, mask, True) > 0
     pairs = torch.tensor(list(itertools.combinations(range(points.shape[-2]), 2)), device=points.device)
@@ -84,7 +84,7 @@ def triangulate_by_pairs(
 
 
 def vector_median(points: Float[Tensor, "*batch K 3"], mask: Bool[Tensor, "*batch K"]) -> Float[Tensor, "*batch 3"]:
-    """The one of the points with the least sum of distances to the others; (0, 0, 0) where the mask has none."""
+    """The point with the minimum sum of distances to the others; (0, 0, 0) if the mask has none."""
     points = torch.where(mask[..., None], points, torch.zeros_like(points))
     distances = (points[..., :, None, :] - points[..., None, :, :]).norm(dim=-1)
     total = torch.where(mask[..., None, :], distances, torch.zeros_like(distances)).sum(dim=-1)
@@ -93,14 +93,14 @@ def vector_median(points: Float[Tensor, "*batch K 3"], mask: Bool[Tensor, "*batc
 
 
 def _shift(pixel: Tensor) -> Float[Tensor, "*batch 3 3"]:
-    """The translation that takes the origin to the pixel."""
+    """The translation that maps the origin to the pixel."""
     matrix = torch.eye(3).to(pixel).repeat(*pixel.shape[:-1], 1, 1)
     matrix[..., :2, 2] = pixel
     return matrix
 
 
 def _turn(epipole: Tensor) -> tuple[Tensor, Tensor]:
-    """The rotation that takes the epipole to (1, 0, f), and f."""
+    """The rotation that maps the epipole to (1, 0, f), and f."""
     x, y, w = (epipole / epipole[..., :2].norm(dim=-1, keepdim=True)).unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     return torch.stack([x, y, zero, -y, x, zero, zero, zero, one], dim=-1).unflatten(-1, (3, 3)), w
@@ -126,7 +126,7 @@ def _best_line(a: Tensor, b: Tensor, c: Tensor, d: Tensor, f: Tensor, f2: Tensor
 
 
 def _times(p: Tensor, q: Tensor) -> Tensor:
-    """Product of polynomials, coefficients from the highest power down."""
+    """Product of polynomials, coefficients in descending order of power."""
     out = torch.zeros(*p.shape[:-1], p.shape[-1] + q.shape[-1] - 1).to(p)
     for i in range(p.shape[-1]):
         out[..., i : i + q.shape[-1]] += p[..., i : i + 1] * q
@@ -134,7 +134,7 @@ def _times(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _roots(polynomial: Float[Tensor, "*batch 7"]) -> Tensor:
-    """Complex roots as eigenvalues of the companion matrix; of x = 1 where the polynomial cannot be told from zero."""
+    """Complex roots as eigenvalues of the companion matrix; those of x = 1 if the polynomial is numerically zero."""
     lead = polynomial[..., :1]
     known = lead.abs() > 0
     monic = torch.where(known, polynomial[..., 1:] / torch.where(known, lead, torch.ones_like(lead)), -1.0)

@@ -1,4 +1,4 @@
-"""Points moved to the minimum of their robust reprojection error: batched Levenberg-Marquardt, 3 unknowns each."""
+"""Refine points to the minimum of their robust reprojection error: batched Levenberg-Marquardt, 3 unknowns each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from mvpose.geometry.conditioning import Conditioned, RobustLoss, adjugate
 from mvpose.geometry.triangulation import checked_weights, reprojection_errors
 
-# In rigs: 0.05 mm for cameras 5 m from their middle.
+# In units of the rig: 0.05 mm for cameras 5 m from their centre.
 STEP_OF_CONVERGED = 1e-5
 FIRST_DAMPING, MIN_DAMPING, LARGEST_DAMPING = 1e-3, 1e-9, 1e9
 
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """Refined world points, the residuals they leave, and where the last step was too small to matter."""
+    """Refined world points, their residuals, and where the last step was negligible."""
 
     points: Float[Tensor, "*batch 3"]
     residuals_px: Float[Tensor, "*batch V"]
@@ -38,12 +38,11 @@ def refine(
     steps: int = 10,
     check: bool = True,
 ) -> Refinement:
-    """World points minimising the sum over views of weight^2 loss(reprojection error), from where they stand.
+    """World points that minimise the sum over views of weight^2 loss(reprojection error), from initial positions.
 
-    Every point does `steps` steps with its own damping; a step that does not lower its cost is taken back, so that no
-    point ends worse than it began. Points seen by fewer than two views, or behind a camera that sees them, do not move
-    and have not converged. `residuals_px` is infinite for absent views. Not differentiable. Raises what `triangulate`
-    raises.
+    Every point takes `steps` steps with its own damping. A step that does not reduce its cost is reverted, so no point
+    gets worse. Points seen by fewer than two views, or behind a camera that sees them, do not move and are not
+    converged. `residuals_px` is infinite for absent views. Not differentiable. Raises the errors of `triangulate`.
     """
     weights = checked_weights(pixels, projections, weights, mask, check)
     conditioned = Conditioned.of(projections, pixels.dtype)
@@ -73,7 +72,7 @@ def refine(
 
 
 def _linearised(x: Tensor, target: Tensor, projections: Tensor) -> tuple[Tensor, Tensor]:
-    """Projected minus seen (... V 2), infinite behind the camera, and its derivative by x (... V 2 3)."""
+    """Projected minus observed (... V 2), infinite behind the camera, and its derivative by x (... V 2 3)."""
     image = torch.einsum("...vij,...j->...vi", projections[..., :3], x) + projections[..., 3]
     front = image[..., 2:] > 0
     depth = torch.where(front, image[..., 2:], torch.ones_like(image[..., 2:]))
@@ -91,13 +90,13 @@ def _cost(offsets: Tensor, weights: Tensor, loss: RobustLoss, scale_px: float) -
 def _damped_step(
     offsets: Tensor, jacobian: Tensor, weights: Tensor, loss: RobustLoss, scale_px: float, damping: Tensor
 ) -> Float[Tensor, "*batch 3"]:
-    """-(J^T J + damping diag(J^T J))^-1 J^T r with rows weighted by the loss; zero where it is singular."""
+    """-(J^T J + damping diag(J^T J))^-1 J^T r with rows weighted by the loss; zero if it is singular."""
     factor = weights * loss.row_weight(offsets.norm(dim=-1), scale_px)
     residual = torch.where(weights[..., None] > 0, offsets, torch.zeros_like(offsets)) * factor[..., None]
     rows = (jacobian * factor[..., None, None]).flatten(-3, -2)
     normal = rows.transpose(-1, -2) @ rows
     diagonal = normal.diagonal(dim1=-2, dim2=-1)
-    # In units of its own size the matrix has a determinant that float32 can hold.
+    # Scaled by its own size, the matrix has a determinant that float32 can represent.
     size = diagonal.sum(dim=-1).clamp_min(torch.finfo(rows.dtype).tiny)
     damped = (normal + torch.diag_embed(damping[..., None] * diagonal)) / size[..., None, None]
     cofactors, determinant = adjugate(damped)

@@ -18,7 +18,7 @@ class Rigid:
 
     @staticmethod
     def identity(*batch: int, dtype: torch.dtype = torch.float64) -> Rigid:
-        """The transform that changes nothing, of the given batch shape."""
+        """The identity transform, of the given batch shape."""
         return Rigid(torch.eye(3, dtype=dtype).expand(*batch, 3, 3), torch.zeros(*batch, 3, dtype=dtype))
 
     @staticmethod
@@ -37,7 +37,7 @@ class Rigid:
         return Rigid(back, -(back @ self.translation[..., None])[..., 0])
 
     def apply(self, points: Float[Tensor, "*#batch n 3"]) -> Float[Tensor, "*batch n 3"]:
-        """Points of frame b, told in frame a; the batch axes broadcast."""
+        """Points of frame b in frame a; the batch axes broadcast."""
         return points @ self.rotation.transpose(-1, -2) + self.translation[..., None, :]
 
     def matrix(self) -> Float[Tensor, "*batch 3 4"]:

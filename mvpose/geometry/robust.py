@@ -1,6 +1,6 @@
-"""Triangulation with wrong views in it: consensus over view pairs, then iteratively reweighted least squares (IRLS).
+"""Triangulation with outlying views: consensus over view pairs, then iteratively reweighted least squares (IRLS).
 
-The cost is bounded: at most `hypotheses` view pairs a point, each judged on every view, then a fixed number of
+The cost is bounded: at most `hypotheses` view pairs per point, each evaluated on every view, then a fixed number of
 reweighted solutions; linear in the number of views.
 """
 
@@ -26,11 +26,11 @@ from mvpose.geometry.triangulation import (
 
 @dataclass(frozen=True, eq=False)
 class RobustTriangulation:
-    """Points with what each view had to do with them; a point that is not `valid` is (0, 0, 0).
+    """Points with the role of each view; a point that is not `valid` is (0, 0, 0).
 
-    `residuals_px`: reprojection error of every observed view, infinite for a view that is absent or looks away.
-    `inliers`: observed views within the threshold. `weights`: the given weight times the loss's, as used in the last
-    solution; 0 for views that took no part.
+    `residuals_px`: reprojection error of every observed view, infinite for a view that is absent or faces away.
+    `inliers`: observed views within the threshold. `weights`: the given weight times that of the loss, as used in the
+    last solution; 0 for unused views.
     """
 
     points: Float[Tensor, "*batch 3"]
@@ -55,14 +55,15 @@ def triangulate_robust(
     min_angle: float = MIN_ANGLE,
     check: bool = True,
 ) -> RobustTriangulation:
-    """Undistorted pixels to the world points that most views agree on.
+    """Undistorted pixels to the world points on which the views agree most.
 
-    Up to `hypotheses` view pairs are triangulated, spread over the best weighted views (all six pairs of four views);
-    the point with the lowest truncated squared error over all views wins. `rounds` reweighted solutions on the views
-    within `threshold_px` follow, with rows told in pixels, so that they end at the robust reprojection error's minimum.
+    Up to `hypotheses` view pairs are triangulated, spread over the views with the highest weights (all six pairs of
+    four views). The point with the minimum truncated squared error over all views wins. Then follow `rounds` reweighted
+    solutions on the views within `threshold_px`, with rows in pixels, so they converge to the minimum of the robust
+    reprojection error.
 
-    A valid point has `min_views` views or more within the threshold and is determined as `triangulate` says. Nothing is
-    random. Gradients reach points and weights through the last solution. Raises what `triangulate` raises.
+    A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
+    random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
     """
     weights = checked_weights(points, projections, weights, mask, check)
     with torch.no_grad():
@@ -87,9 +88,9 @@ def triangulate_irls(
     min_angle: float = MIN_ANGLE,
     check: bool = True,
 ) -> RobustTriangulation:
-    """As `triangulate_robust` without the consensus: reweighting starts from all views, and none is shut out.
+    """Like `triangulate_robust` without the consensus: reweighting starts from all views, and none is excluded.
 
-    Enough for noise with a long tail; one grossly wrong view of three or four can hold it in a wrong place.
+    Sufficient for noise with a long tail. One grossly wrong view of three or four can keep it at a wrong position.
     """
     weights = checked_weights(points, projections, weights, mask, check)
     with torch.no_grad():
@@ -111,7 +112,7 @@ def _reweighted(
     gate_px: float,
     min_angle: float,
 ) -> tuple[Triangulation, Tensor, Tensor]:
-    """The last solution, the weights it used and the residuals it left; only the last solution is differentiated."""
+    """The last solution, its weights and its residuals; only the last solution is differentiated."""
     current, used = start, weights
     for last in [False] * (rounds - 1) + [True]:
         with torch.no_grad():

@@ -24,13 +24,13 @@ __all__ = [
     "triangulate",
 ]
 
-# At 5 m from the cameras, rays half a degree apart turn 1 mm of error across into 0.1 m along.
+# At 5 m from the cameras, rays half a degree apart turn 1 mm of lateral error into 0.1 m along the ray.
 MIN_ANGLE = math.radians(0.5)
 FUSED_METHODS = (DltMethod.NORMAL, DltMethod.SII)
 
 
 class Kernel(StrEnum):
-    """Which code triangulates: one fused kernel for the device (numba or Triton), or plain torch, its reference."""
+    """The implementation: one fused kernel for the device (numba or Triton), or plain torch, its reference."""
 
     FUSED = "fused"
     TORCH = "torch"
@@ -38,7 +38,7 @@ class Kernel(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Triangulation:
-    """Points and where they are determined; an undetermined point is (0, 0, 0) with `valid` false, never a guess."""
+    """Points and whether they are determined; an undetermined point is (0, 0, 0) with `valid` false, never a guess."""
 
     points: Float[Tensor, "*batch 3"]
     valid: Bool[Tensor, "*batch"]
@@ -60,19 +60,19 @@ def triangulate(
 ) -> Triangulation:
     """Undistorted pixels of V views to world points in metres, in the dtype of `points` (float32 or float64).
 
-    A view whose weight is 0 or whose mask is false is absent: its pixel may be anything, NaN too. Weights multiply the
-    rows of a view. A point is valid when two views or more see it, their rays are as well spread as two rays
-    `min_angle` radians apart, and it lies before every camera that sees it. Gradients reach points, weights and
-    projections; they are zero for points that are not valid.
+    A view with weight 0 or mask false is absent: its pixel may be anything, including NaN. Weights multiply the rows of
+    a view. A point is valid if at least two views see it, their rays are as well spread as two rays `min_angle` radians
+    apart, and it is in front of every camera that sees it. Gradients reach points, weights and projections; they are
+    zero for invalid points.
 
-    `iterations`, `shift` (a share of trace(A^T A)) and `start` (world, a constant; the middle of the rig when None)
-    belong to SII. Inside, rows are normalised and the world is centred on the rig, so that float32 serves at any offset
-    that the projections themselves can hold: give projections in float64 for a rig far from its origin.
+    `iterations`, `shift` (a fraction of trace(A^T A)) and `start` (world, a constant; the centre of the rig if None)
+    belong to SII. Internally, rows are normalised and the world is centred on the rig, so float32 is sufficient at any
+    offset that the projections themselves can represent: pass projections in float64 for a rig far from its origin.
 
-    `engine` None picks as `chosen_engine` does; `explain` says what that is. Raises ValueError for shapes, dtypes or
-    settings that do not fit, ImportError where a fused kernel cannot run. With `check`, ValueError also for negative or
-    NaN weights and cameras without a centre: one pass over weights and projections, and on a GPU one synchronisation.
-    Without it such points come back not valid, and a negative weight counts as 0.
+    `engine` None selects as `chosen_engine` does; `explain` reports the choice. Raises ValueError for inconsistent
+    shapes, dtypes or settings, ImportError if a fused kernel cannot run. With `check`, also ValueError for negative or
+    NaN weights and cameras without a centre: one pass over weights and projections, and one synchronisation on a GPU.
+    Without it, such points are not valid, and a negative weight counts as 0.
     """
     weights = _masked(points, projections, weights, mask, check)
     _check_settings(method, iterations, shift)
@@ -82,7 +82,7 @@ def triangulate(
     minimum = 1.0 - math.cos(min_angle)
     if engine == Kernel.FUSED:
         if method not in FUSED_METHODS or projections.requires_grad:
-            raise ValueError(f"the fused kernels solve {[*FUSED_METHODS]} with constant projections; not {method} here")
+            raise ValueError(f"the fused kernels solve {[*FUSED_METHODS]} with constant projections, not {method} here")
         solver = fused.Solver(method == DltMethod.SII, iterations, shift, minimum)
         return Triangulation(*fused.triangulate(points, conditioned, weights, start, solver))
     weights = torch.ones_like(points[..., 0]) if weights is None else weights.clamp_min(0.0)
@@ -94,17 +94,17 @@ def triangulate(
 
 
 def chosen_engine(points: Tensor, projections: Tensor, method: DltMethod) -> Kernel:
-    """What `triangulate` runs when not told: the fused kernel of the device wherever it can do the work.
+    """The default kernel of `triangulate`: the fused kernel of the device if it supports the arguments.
 
-    That is for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient, or torch.compile or
-    torch.export look on, to which a kernel is opaque.
+    It does for NORMAL and SII on the CPU and on CUDA, unless the projections need a gradient, or torch.compile or
+    torch.export are tracing, to which a kernel is opaque.
     """
     fits = method in FUSED_METHODS and points.device.type in ("cpu", "cuda") and not projections.requires_grad
     return Kernel.FUSED if fits and not torch.compiler.is_compiling() else Kernel.TORCH
 
 
 def explain(points: Tensor, projections: Tensor, method: DltMethod = DltMethod.NORMAL) -> str:
-    """One sentence: which code `triangulate` runs for these arguments, and where."""
+    """One sentence on which implementation `triangulate` runs for these arguments, and where."""
     where = f"{method} in {str(points.dtype).removeprefix('torch.')} on {points.device}"
     if chosen_engine(points, projections, method) == Kernel.TORCH:
         return f"{where}: plain torch operations"
@@ -120,8 +120,8 @@ def reprojection_errors(
 ) -> Float[Tensor, "*batch V"]:
     """Distance in pixels between undistorted pixels and the projected points.
 
-    Infinite, with zero gradient, where there is nothing to compare: the point is behind the camera or the pixel is not
-    finite. Raises ValueError for shapes or dtypes that do not fit.
+    Infinite, with zero gradient, if the point is behind the camera or the pixel is not finite. Raises ValueError for
+    inconsistent shapes or dtypes.
     """
     _check_shapes(pixels, projections, None, None)
     conditioned = Conditioned.of(projections, pixels.dtype)
@@ -131,16 +131,16 @@ def reprojection_errors(
     seen = (depth > 0) & pixels.isfinite().all(dim=-1)
     projected = image[..., :2] / torch.where(seen, depth, torch.ones_like(depth))[..., None]
     offset = torch.where(seen[..., None], projected - pixels, torch.ones_like(pixels))
-    # The norm's derivative at exactly 0 is taken as 0 by torch, so a perfect point is no trap.
+    # torch defines the norm's derivative at exactly 0 as 0, so a perfect point is safe.
     return torch.where(seen, offset.norm(dim=-1), torch.full_like(depth, torch.inf))
 
 
 def pixels_per_metre(
     points_world: Float[Tensor, "*batch 3"], projections: Float[Tensor, "*#batch V 3 4"]
 ) -> Float[Tensor, "*batch V"]:
-    """Focal length over depth at a point, up to one factor for all views: what makes rows of unit normal pixels.
+    """Focal length over depth at a point, up to one factor for all views: converts rows of unit normal to pixels.
 
-    Zero where the point is behind the camera.
+    Zero if the point is behind the camera.
     """
     conditioned = Conditioned.of(projections, points_world.dtype)
     p = conditioned.projections
@@ -152,7 +152,7 @@ def pixels_per_metre(
 def checked_weights(
     points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
 ) -> Float[Tensor, "*batch V"]:
-    """The weight of each view with the mask in it, after the checks that `triangulate` promises."""
+    """The weight of each view including the mask, after the checks documented in `triangulate`."""
     weights = _masked(points, projections, weights, mask, check)
     return torch.ones_like(points[..., 0]) if weights is None else weights
 
@@ -160,7 +160,7 @@ def checked_weights(
 def _masked(
     points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
 ) -> Tensor | None:
-    """Weights with the mask in them, None where every view counts the same; checked."""
+    """Weights including the mask, None if all views count equally; checked."""
     _check_shapes(points, projections, weights, mask)
     if check:
         _check_values(projections, weights)
@@ -180,7 +180,7 @@ def _before_the_cameras(x: Tensor, weights: Tensor, projections: Tensor) -> Tens
 
 
 def _check_shapes(points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None) -> None:
-    """ValueError naming the argument and its shape; reads no value."""
+    """Raises ValueError naming the argument and its shape; reads no values."""
     for name, tensor in (("points", points), ("projections", projections), ("weights", weights)):
         if tensor is not None and tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} of shape {_shape(tensor)} are {tensor.dtype}; give float32 or float64")
@@ -210,7 +210,7 @@ def _check_settings(method: DltMethod, iterations: int, shift: float) -> None:
 
 
 def _check_values(projections: Tensor, weights: Tensor | None) -> None:
-    """ValueError for a camera without a centre or a weight that is negative or NaN."""
+    """Raises ValueError for a camera without a centre or a weight that is negative or NaN."""
     without_centre = singular(projections)
     if bool(without_centre.any()):
         where = without_centre.nonzero()[0].tolist()

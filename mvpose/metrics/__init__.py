@@ -1,1 +1,1 @@
-"""Errors of poses against ground truth, and their intervals."""
+"""Errors of poses against ground truth, with confidence intervals."""

@@ -1,6 +1,6 @@
-"""How sure a mean is: percentile bootstrap over whole sequences, since frames of one sequence are not independent.
+"""Confidence intervals of means: percentile bootstrap over whole sequences, since their frames are not independent.
 
-Everything is vectorised over resamples and over columns, and follows from the seed.
+Everything is vectorised over resamples and over columns, and determined by the seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and the interval that holds it; `low` and `high` are NaN with fewer than two sequences."""
+    """A mean and its confidence interval; `low` and `high` are NaN with fewer than two sequences."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ def mean_estimates(
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[Estimate]:
-    """Frame mean of each of m columns, with its interval by resampling sequences. NaN values do not count.
+    """Frame mean of each of m columns, with its interval from resampling sequences. NaN values are ignored.
 
     A resample draws as many sequences as there are, with replacement, and takes the mean over all their frames.
     """
@@ -50,9 +50,9 @@ def group_mean_estimate(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Estimate:
-    """Mean of the groups' own frame means (of actions, say), with its interval by resampling sequences.
+    """Mean of the groups' own frame means (for example, of actions), with its interval from resampling sequences.
 
-    A resample in which a group does not occur is the mean of the other groups.
+    A resample without a certain group is the mean of the other groups.
     """
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     spread = np.where(group[:, None] == np.arange(len(names)), values[:, None], np.nan)
@@ -65,7 +65,7 @@ def group_mean_estimate(
 def _by_sequence(
     values: Float[np.ndarray, "n m"], sequences: Sequence[str]
 ) -> tuple[Float[np.ndarray, "c m"], Float[np.ndarray, "c m"]]:
-    """Sums and numbers of known values of each sequence; sequences without any are left out."""
+    """Sums and counts of known values per sequence; sequences without any are omitted."""
     names, place = np.unique(np.asarray(sequences, dtype=str), return_inverse=True)
     known = np.isfinite(values)
     sums, counts = np.zeros((2, len(names), values.shape[1]))
@@ -76,7 +76,7 @@ def _by_sequence(
 
 
 def _resampled(sequences: int, resamples: int, seed: int) -> Float[np.ndarray, "r c"]:
-    """How often each resample has each sequence; no resample where there are fewer than two to choose from."""
+    """How often each resample contains each sequence; no resamples if there are fewer than two sequences."""
     if sequences < 2:
         return np.zeros((0, sequences))
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
 """Errors of 3D and 2D poses, batched in torch.
 
-Every metric gives one number per pose (or frame), NaN where it has nothing to judge, so that the caller chooses the
-mean: over frames, over actions, over a filtered set. Positions are in metres, pixels where a name says so, fractions
-in 0..1. `mask` says which joints count; a masked joint may be NaN.
+Every metric gives one number per pose (or frame), NaN if there is nothing to evaluate, so the caller chooses the mean:
+over frames, over actions, over a filtered set. Positions are in metres, or in pixels where a name says so; fractions
+are 0..1. `mask` selects the joints that count; a masked joint may be NaN.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def mpjpe(
 
 
 def root_relative(poses: Float[Tensor, "*batch J d"], root: Sequence[int]) -> Float[Tensor, "*batch J d"]:
-    """Poses told from the mean of their own root joints (one pelvis, or two hips)."""
+    """Poses relative to the mean of their own root joints (one pelvis, or two hips)."""
     return poses - poses[..., list(root), :].mean(dim=-2, keepdim=True)
 
 
@@ -48,7 +48,7 @@ def mpjpe_relative(
     root: Sequence[int],
     mask: Bool[Tensor, "*batch J"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """MPJPE after each pose's own root is taken off, in metres; the root itself stays in the mean."""
+    """MPJPE after subtracting each pose's own root, in metres; the root itself is included in the mean."""
     return mpjpe(root_relative(predicted, root), root_relative(truth, root), mask)
 
 
@@ -70,9 +70,9 @@ def fitted_scale(
     root: Sequence[int],
     mask: Bool[Tensor, "*batch J"] | None = None,
 ) -> tuple[Float[Tensor, "*batch J 3"], Float[Tensor, "*batch J 3"]]:
-    """Root-relative poses, the prediction scaled by the least squares sum<p, g> / sum<p, p> (Rhodin et al. 2018).
+    """Root-relative poses, the prediction scaled by least squares, sum<p, g> / sum<p, p> (Rhodin et al. 2018).
 
-    Not the scale of a full Procrustes fit, which other code reports under the same name.
+    This is not the scale of a full Procrustes fit, which other code reports under the same name.
     """
     p, g = root_relative(predicted, root), root_relative(truth, root)
     used = torch.ones_like(p) if mask is None else mask[..., None].to(p)
@@ -88,7 +88,7 @@ def n_mpjpe(
     root: Sequence[int],
     mask: Bool[Tensor, "*batch J"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Root-relative MPJPE after the best scale, in metres."""
+    """Root-relative MPJPE after the best scaling, in metres."""
     return mpjpe(*fitted_scale(predicted, truth, root, mask), mask)
 
 
@@ -109,7 +109,7 @@ def pck(
     mask: Bool[Tensor, "*batch J"] | None = None,
     threshold: float = PCK_THRESHOLD_M,
 ) -> Float[Tensor, "*batch"]:
-    """Share of joints nearer than `threshold` metres, root-relative."""
+    """Fraction of joints with an error below `threshold` metres, root-relative."""
     return _share_within(root_relative(predicted, root), root_relative(truth, root), mask, (threshold,))
 
 
@@ -120,7 +120,7 @@ def npck(
     mask: Bool[Tensor, "*batch J"] | None = None,
     threshold: float = PCK_THRESHOLD_M,
 ) -> Float[Tensor, "*batch"]:
-    """`pck` after the best scale."""
+    """`pck` after the best scaling."""
     return _share_within(*fitted_scale(predicted, truth, root, mask), mask, (threshold,))
 
 
@@ -141,7 +141,7 @@ def joint_detection_rate(
     head_size_px: Float[Tensor, "*batch"],
     mask: Bool[Tensor, "*batch J"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """JDR: share of 2D joints within half the head's size (Qiu et al. 2019)."""
+    """JDR: fraction of 2D joints with an error below half the head size (Qiu et al. 2019)."""
     return _joint_mean((joint_errors(predicted_px, truth_px) <= head_size_px[..., None] / 2).to(truth_px), mask)
 
 
@@ -151,10 +151,10 @@ def pose_structure_score(
     centroids: Float[Tensor, "k J 3"],
     root: Sequence[int],
 ) -> Float[Tensor, "*batch"]:
-    """PSS: 1 where prediction and truth lie in the same cluster of poses, else 0 (Kocabas et al. 2019).
+    """PSS: 1 if prediction and truth are in the same cluster of poses, else 0 (Kocabas et al. 2019).
 
-    Poses are root-relative and divided by their norm, so that scale does not count; rotation does. `centroids` are the
-    clusters' centres in that form (`structure` gives it); how many there are is part of the metric's name (PSS@50).
+    Poses are root-relative and divided by their norm, so scale is ignored but rotation is not. `centroids` are the
+    clusters' centres in that form (see `structure`); their number is part of the metric's name (PSS@50).
     """
     nearest = [
         (structure(poses, root).unsqueeze(-3) - centroids).square().sum(dim=(-1, -2)).argmin(dim=-1)
@@ -164,22 +164,22 @@ def pose_structure_score(
 
 
 def structure(poses: Float[Tensor, "*batch J 3"], root: Sequence[int]) -> Float[Tensor, "*batch J 3"]:
-    """Poses without place and size: root-relative, of norm 1."""
+    """Poses normalised for position and size: root-relative, of norm 1."""
     relative = root_relative(poses, root)
     return relative / relative.square().sum(dim=(-1, -2), keepdim=True).sqrt().clamp_min(1e-9)
 
 
 @dataclass(frozen=True, eq=False)
 class MultiPersonScore:
-    """Average precision and recall of whole poses over a set of frames."""
+    """Average precision and recall of complete poses over a set of frames."""
 
     thresholds_m: tuple[float, ...]
     average_precision: Float[Tensor, "t"]
     """Per threshold, 0..1."""
     recall: Float[Tensor, "t"]
-    """Per threshold, over the people of the ground truth."""
+    """Per threshold, over the people in the ground truth."""
     matched_mpjpe_m: Float[Tensor, ""]
-    """Of the poses matched at the last threshold; NaN where none is."""
+    """MPJPE of the poses matched at the last threshold; NaN if there are none."""
 
 
 def multi_person_score(
@@ -191,11 +191,11 @@ def multi_person_score(
     mask: Bool[Tensor, "T Q J"] | None = None,
     thresholds_m: Sequence[float] = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.5),
 ) -> MultiPersonScore:
-    """AP of poses by MPJPE, after the protocol of VoxelPose (Tu et al. 2020) on Panoptic; recall@500 mm is the last.
+    """AP of poses by MPJPE, following VoxelPose (Tu et al. 2020) on Panoptic; recall@500 mm is the last value.
 
-    Each predicted pose stands for the true person of its frame that is nearest by MPJPE. In falling order of score it
-    is a hit when that error is below the threshold and the person has not been hit before. AP is the area under the
-    precision-recall curve, precision made non-increasing.
+    Each predicted pose is assigned to the true person of its frame that is nearest by MPJPE. In descending order of
+    score, it is a hit if that error is below the threshold and the person has not been hit before. AP is the area under
+    the precision-recall curve, with precision made non-increasing.
     """
     distances = (predicted[:, :, None] - truth[:, None]).norm(dim=-1)
     errors = _joint_mean(distances, None if mask is None else mask[:, None])
@@ -214,21 +214,21 @@ def multi_person_score(
 
 
 def frame_mean(values: Float[Tensor, "n"], keep: Bool[Tensor, "n"] | None = None) -> float:
-    """Mean over frames (of `keep`, where some scenes are filtered out); frames with nothing to judge do not count."""
+    """Mean over frames (of `keep`, if some scenes are filtered out); frames without a value are ignored."""
     return float((values if keep is None else values[keep]).nanmean())
 
 
 def action_mean(
     values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
 ) -> float:
-    """Mean of the actions' own frame means: each action counts the same, however long."""
+    """Mean of the actions' own frame means: every action counts equally, regardless of its length."""
     return float(torch.tensor(list(by_action(values, actions, keep).values()), dtype=torch.float64).nanmean())
 
 
 def by_action(
     values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
 ) -> dict[Hashable, float]:
-    """Frame mean of each action, in order of first appearance; an action whose frames are all filtered is left out."""
+    """Frame mean of each action, in order of first appearance; an action without remaining frames is omitted."""
     if len(actions) != len(values):
         raise ValueError(f"{len(values)} values need as many actions, not {len(actions)}")
     names = list(dict.fromkeys(actions))
@@ -259,7 +259,7 @@ def _share_within(
 
 
 def _first_hits(error: Tensor, person: Tensor, threshold: float, people: int) -> Bool[Tensor, "n"]:
-    """Predictions, in falling order of score, that are near enough to a person whom none before them hit."""
+    """Predictions, in descending order of score, that are near enough to a person not yet hit by an earlier one."""
     near = error < threshold
     rank = torch.arange(len(error), device=error.device)
     late = torch.full((people,), len(error), device=error.device)

@@ -1,7 +1,7 @@
-"""PCP in 3D, the percentage of correct parts: of single poses over any bones, and of several people by actor and part.
+"""PCP in 3D, the percentage of correct parts: of single poses over any bones, and of several people per actor and part.
 
-The rule is that of Belagiannis et al. (CVPR 2014), written here once: a bone is correct if the mean error of its two
-ends is at most a share (0.5) of its true length. An end that was not predicted (NaN) makes it wrong.
+The rule is that of Belagiannis et al. (CVPR 2014), implemented once here: a bone is correct if the mean error of its
+two ends is at most a fraction (0.5) of its true length. An end that was not predicted (NaN) makes it wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvpose.skeleton import Skeleton
 
-# Each part is one or two bones; an end that names two joints is the point between them.
+# Each part is one or two bones; an end with two joints is the point halfway between them.
 PARTS = {
     "head": ((("neck",), ("head_top",)),),
     "torso": ((("left_hip", "right_hip"), ("neck",)),),
@@ -33,7 +33,7 @@ def pcp(
     mask: Bool[Tensor, "*batch J"] | None = None,
     share: float = 0.5,
 ) -> Float[Tensor, "*batch"]:
-    """Share of correct bones of each pose; of those whose ends both count, NaN where none does."""
+    """Fraction of correct bones per pose, over bones whose ends both count; NaN if there are none."""
     ends = [list(pair) for pair in bones]
     correct = right_bones(predicted[..., ends, :], truth[..., ends, :], share).to(truth)
     counts = torch.ones_like(correct) if mask is None else mask[..., ends].all(dim=-1).to(truth)
@@ -43,14 +43,14 @@ def pcp(
 def right_bones(
     predicted: Float[Tensor, "*batch bones 2 3"], truth: Float[Tensor, "*batch bones 2 3"], share: float
 ) -> Bool[Tensor, "*batch bones"]:
-    """Which bones, told by their two ends, are correct."""
+    """Which bones, given by their two ends, are correct."""
     error = (predicted - truth).norm(dim=-1).mean(dim=-1)
-    return error <= share * (truth[..., 1, :] - truth[..., 0, :]).norm(dim=-1)  # a NaN is no more than nothing
+    return error <= share * (truth[..., 1, :] - truth[..., 0, :]).norm(dim=-1)  # comparing a NaN gives False
 
 
 @dataclass(frozen=True, eq=False)
 class PartScore:
-    """Counts of bones by actor Q and part, over the frames in which an actor is annotated."""
+    """Counts of bones per actor Q and part, over the frames in which the actor is annotated."""
 
     parts: tuple[str, ...]
     correct: Int[Tensor, "Q parts"]
@@ -58,7 +58,7 @@ class PartScore:
 
     @property
     def by_actor(self) -> Float[Tensor, " Q"]:
-        """PCP of each actor, 0..1; NaN for one that is never annotated."""
+        """PCP of each actor, 0..1; NaN for an actor that is never annotated."""
         return self.correct.sum(dim=1) / self.total.sum(dim=1)
 
     @property
@@ -67,7 +67,7 @@ class PartScore:
         return self.correct / self.total
 
     def average(self, actors: Sequence[int]) -> float:
-        """Mean of the actors' PCP, as papers report it: over the first three of Shelf and of Campus."""
+        """Mean of the actors' PCP, as reported in papers: over the first three of Shelf and of Campus."""
         return float(self.by_actor[list(actors)].mean())
 
 
@@ -79,10 +79,10 @@ def part_score(
     skeleton: Skeleton,
     alpha: float = 0.5,
 ) -> PartScore:
-    """PCP of several people as later work counts it (VoxelPose, Tu et al. 2020); `alpha` is the share of a length.
+    """PCP of several people as in later work (VoxelPose, Tu et al. 2020); `alpha` is the fraction of a bone's length.
 
-    In each frame an actor is compared with the predicted pose that is nearest by mean joint distance. An actor for whom
-    nobody was predicted, and a bone with an end that was not, are wrong: they stay in the total. Joints are those of
+    In each frame, an actor is compared with the predicted pose that is nearest by mean joint distance. Actors without
+    a prediction, and bones with an end that was not predicted, are wrong and stay in the total. Joints are those of
     `skeleton` (`datasets.shelf_campus.SHELF14` has all that PARTS needs).
     """
     distance = (predicted[:, None] - truth[:, :, None]).norm(dim=-1).nanmean(dim=-1)

@@ -1,7 +1,8 @@
-"""Clusters of poses behind the pose structure score (PSS; Kocabas et al., CVPR 2019, section 3.4).
+"""Pose clusters for the pose structure score (PSS; Kocabas et al., CVPR 2019, section 3.4).
 
-The score is `metrics.pose_structure_score`; here its clusters are made and kept. k-means with a fixed seed, in double
-precision on the CPU, so that the same poses give the same clusters; a score is comparable only with the same file.
+The score is `metrics.pose_structure_score`; this module creates and stores its clusters. k-means runs with a fixed
+seed, in double precision on the CPU, so the same poses give the same clusters. Scores are comparable only with the same
+file.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from mvpose.errors import WeightsError
 from mvpose.skeleton import SKELETONS, Skeleton
 
 ROUNDS = 300
-"""Of k-means at most; it stops when no pose changes its cluster."""
+"""Maximum number of k-means iterations; it stops when no pose changes its cluster."""
 
 
 @dataclass(frozen=True, eq=False)
 class PoseClusters:
-    """Centres of k clusters of poses, and what they were made of."""
+    """Centres of k clusters of poses, and their origin."""
 
     centroids: Float[Tensor, "k J 3"]
-    """Of poses told as `metrics.structure` does; the largest cluster first."""
+    """Centroids of poses normalised by `metrics.structure`; the largest cluster first."""
     skeleton: Skeleton
     root: tuple[str, ...]
     """Joints whose mean is the origin of a pose."""
@@ -38,18 +39,18 @@ class PoseClusters:
 
     @property
     def name(self) -> str:
-        """Of the score: PSS@k."""
+        """Name of the score: PSS@k."""
         return f"PSS@{len(self.centroids)}"
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits of what scores depend on: to be told with every figure."""
+        """Twelve hex digits that identify everything scores depend on; to be reported with every figure."""
         subject = json.dumps([self.skeleton.name, self.skeleton.joints, self.root]).encode()
         return hashlib.sha256(subject + self.centroids.contiguous().numpy().tobytes()).hexdigest()[:12]
 
     @property
     def root_indices(self) -> list[int]:
-        """Positions of the root joints, as the metrics take them."""
+        """Indices of the root joints, as used by the metrics."""
         return self.skeleton.indices(*self.root)
 
 
@@ -58,11 +59,14 @@ def cluster_poses(
 ) -> PoseClusters:
     """k-means (k = `count`) of ground-truth poses that `metrics.structure` has made root-relative, of norm 1.
 
-    Started by k-means++. ValueError where poses are not so made, do not fit the skeleton, or are fewer than clusters.
+    Initialised by k-means++. Raises ValueError if poses are not normalised, do not match the skeleton, or are fewer
+    than the clusters.
     """
     poses = structures.detach().cpu().double().flatten(1)
     if structures.shape[1] != len(skeleton.joints):
-        raise ValueError(f"poses have {structures.shape[1]} joints, skeleton {skeleton.name} {len(skeleton.joints)}")
+        raise ValueError(
+            f"poses have {structures.shape[1]} joints, skeleton {skeleton.name} has {len(skeleton.joints)}"
+        )
     if not torch.allclose(poses.norm(dim=-1), torch.ones(len(poses), dtype=torch.float64), atol=1e-4):
         raise ValueError("poses must be root-relative and of norm 1: pass metrics.structure(poses, root)")
     distinct = len(torch.unique(poses, dim=0))
@@ -82,7 +86,7 @@ def cluster_poses(
 
 
 def save_clusters(clusters: PoseClusters, path: str) -> None:
-    """Write to a local .safetensors file: the centroids, and as metadata what they were made of."""
+    """Write to a local .safetensors file: the centroids, with their origin as metadata."""
     metadata = {
         "kind": "pose clusters",
         "skeleton": clusters.skeleton.name,
@@ -94,19 +98,19 @@ def save_clusters(clusters: PoseClusters, path: str) -> None:
 
 
 def load_clusters(path: str) -> PoseClusters:
-    """Read what `save_clusters` wrote; WeightsError where the file is missing or is something else."""
+    """Read a file of `save_clusters`. Raises WeightsError if it is missing or of another kind."""
     if not os.path.isfile(path):
-        raise WeightsError(f"no pose clusters at {path}: name a file that save_clusters wrote")
+        raise WeightsError(f"no pose clusters at {path}: give a file written by save_clusters")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != "pose clusters":
-                raise WeightsError(f"{path} holds {', '.join(file.keys())} and no pose clusters")
+                raise WeightsError(f"{path} contains {', '.join(file.keys())}, not pose clusters")
             if metadata["skeleton"] not in SKELETONS:
                 raise WeightsError(f"{path} is for skeleton {metadata['skeleton']}, which this version does not have")
             centroids = file.get_tensor("centroids")
     except SafetensorError as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
     return PoseClusters(
         centroids,
         SKELETONS[metadata["skeleton"]],
@@ -117,7 +121,7 @@ def load_clusters(path: str) -> PoseClusters:
 
 
 def _spread_start(poses: Float[Tensor, "n d"], count: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
-    """k-means++: each next centre is a pose drawn by its squared distance to the centres so far."""
+    """k-means++: each next centre is a pose drawn with the squared distance to the previous centres as weight."""
     chosen = [int(torch.randint(len(poses), (1,), generator=generator))]
     distance = (poses - poses[chosen[0]]).square().sum(dim=-1)
     while len(chosen) < count:
@@ -127,14 +131,14 @@ def _spread_start(poses: Float[Tensor, "n d"], count: int, generator: torch.Gene
 
 
 def _nearest(poses: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, "n"]:
-    # |p|^2 is the same for all centres, so it is left out.
+    # |p|^2 is the same for all centres, so it is omitted.
     return (centroids.square().sum(dim=-1) - 2.0 * poses @ centroids.T).argmin(dim=-1)
 
 
 def _means(
     poses: Float[Tensor, "n d"], nearest: Int[Tensor, "n"], centroids: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k d"]:
-    """Mean of each cluster; one that lost all its poses stays where it was."""
+    """Mean of each cluster; a cluster that lost all its poses keeps its centre."""
     sums = torch.zeros_like(centroids).index_add_(0, nearest, poses)
     sizes = nearest.bincount(minlength=len(centroids))[:, None]
     return torch.where(sizes > 0, sums / sizes.clamp_min(1), centroids)

@@ -1,1 +1,1 @@
-"""Checks of captures and figures of merit of poses; no ground truth is needed."""
+"""Checks of captures and figures of merit of poses, without ground truth."""

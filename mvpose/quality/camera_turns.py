@@ -1,4 +1,4 @@
-"""Which camera is off: the turn that would bring each in line with the others, and the one whose turn mends most."""
+"""Find misaligned cameras: the rotation that aligns each with the others, and the one that improves the rig most."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.rigid import Rigid
 from mvpose.quality.sightings import Sightings, expectation, median_misfits_px
 
-# Turns are worked out for the cameras that fit worst; of a small rig for all.
+# Rotations are estimated for the cameras with the largest misfit; in a small rig, for all.
 SUSPECTS = 6
 ROUNDS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """A camera that is not where its calibration says, told as a turn about its own centre."""
+    """The misalignment of a camera, expressed as a rotation about its own centre."""
 
     view: int
     rotation: Float[Tensor, "3 3"]
-    """`mended camera_from_world = rotation camera_from_world`."""
+    """`corrected camera_from_world = rotation camera_from_world`."""
     moved_px: float
-    """Median distance by which it moves the people in the image."""
+    """Median distance by which it moves people in the image."""
     degrees: float
-    """Median angle by which it turns the rays to them: a turn about the optical axis itself counts for little."""
+    """Median angle by which it rotates the rays to them, so a rotation about the optical axis counts for little."""
     misfit_px: float
-    """Median distance from where the other cameras say, before."""
-    mended_px: float
-    """And after."""
+    """Median distance from the position expected from the other cameras, before."""
+    corrected_px: float
+    """The same, after."""
 
 
-def mended(sightings: Sightings, rig: CameraRig, min_share: float) -> tuple[tuple[Turn, ...], CameraRig]:
-    """The cameras that are off, worst first, and the rig with them turned back. None of a rig of two: either may be.
+def corrected(sightings: Sightings, rig: CameraRig, min_share: float) -> tuple[tuple[Turn, ...], CameraRig]:
+    """The misaligned cameras, worst first, and the corrected rig. Empty for a rig of two, where either may be wrong.
 
-    A turn counts if it moves people by at least `min_share` of their height in the image. Two cameras of a rig are
-    always left as they are, for the others to be measured by.
+    A rotation counts if it moves people by at least `min_share` of their height in the image. Two cameras of a rig are
+    never corrected, as a reference for the others.
     """
     turns: list[Turn] = []
     while len(turns) < len(rig) - 2:
@@ -52,26 +52,26 @@ def mended(sightings: Sightings, rig: CameraRig, min_share: float) -> tuple[tupl
 
 
 def worst_turn(sightings: Sightings, rig: CameraRig) -> tuple[Turn, CameraRig]:
-    """The camera whose turn lowers the misfit of the whole rig most, and the rig with it turned. Needs three views.
+    """The camera whose rotation reduces the misfit of the whole rig most, and the corrected rig. Needs three views.
 
-    A camera that is off spoils what the others are compared with, so that several look off; only the right one, once
-    turned, leaves all of them in line.
+    A misaligned camera spoils the reference of the others, so several look wrong; only correcting the right one aligns
+    all of them.
     """
     before = median_misfits_px(sightings, rig)
     suspects = before.nan_to_num(-1.0).topk(min(SUSPECTS, len(rig))).indices.tolist()
     tried = []
     for view in suspects:
         rotation, moved_px, degrees = _turn(sightings, rig, view)
-        mended = turned(rig, view, rotation)
-        after = median_misfits_px(sightings, mended)
+        corrected = turned(rig, view, rotation)
+        after = median_misfits_px(sightings, corrected)
         turn = Turn(view, rotation, moved_px, degrees, float(before[view]), float(after[view]))
-        tried.append((float(after.nansum()), turn, mended))
-    _, turn, mended = min(tried, key=lambda t: t[0])
-    return turn, mended
+        tried.append((float(after.nansum()), turn, corrected))
+    _, turn, corrected = min(tried, key=lambda t: t[0])
+    return turn, corrected
 
 
 def turned(rig: CameraRig, view: int, rotation: Float[Tensor, "3 3"]) -> CameraRig:
-    """The rig with one camera turned about its own centre."""
+    """The rig with one camera rotated about its own centre."""
     pose = rig.camera_from_world
     turns = torch.eye(3).to(pose.rotation).repeat(len(rig), 1, 1)
     turns[view] = rotation
@@ -79,8 +79,8 @@ def turned(rig: CameraRig, view: int, rotation: Float[Tensor, "3 3"]) -> CameraR
 
 
 def _turn(sightings: Sightings, rig: CameraRig, view: int) -> tuple[Tensor, float, float]:
-    """Rotation of the expected rays onto those observed, least absolute angles (IRLS on Wahba's problem, SIAM Review
-    7(3), 1965); median pixels and degrees by which it moves the rays."""
+    """Rotation of the expected rays onto the observed ones with least absolute angles (IRLS on Wahba's problem, SIAM
+    Review 7(3), 1965), and the median pixels and degrees by which it moves the rays."""
     expected = expectation(sightings, rig, view)
     there = expected.known & (sightings.weight[..., view] > 0)
     rays = [_rays(p[there], rig, view) for p in (expected.point, sightings.ideal[..., view, :])]

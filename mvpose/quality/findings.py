@@ -1,4 +1,4 @@
-"""What a check found: pass, warn or fail, in words and figures."""
+"""Findings of the checks: pass, warn or fail, in words and figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class CheckKind(StrEnum):
-    """What is looked at before a job."""
+    """The checks before a job."""
 
     FOOTAGE = "footage"
     PEOPLE = "people"
@@ -23,7 +23,7 @@ class CheckKind(StrEnum):
 
 
 class Status(StrEnum):
-    """How bad it is; the order of the members is the order of badness."""
+    """Severity, in ascending order of the members."""
 
     PASS = "pass"
     WARN = "warn"
@@ -32,27 +32,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: CheckKind
     status: Status
     reason: str
-    """In words for a person: what was found and, if it is bad, what to do."""
+    """For a person: what was found and, if it is bad, what to do."""
     cameras: tuple[str, ...] = ()
-    """Whom it is about; none where it is about the whole rig."""
+    """The cameras concerned; empty if it concerns the whole rig."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """What it rests on, by name; names end in their unit."""
+    """The figures behind it, by name; names end in their unit."""
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """All that was found of one capture."""
+    """All findings of one capture."""
 
     findings: tuple[Finding, ...]
 
     @property
     def status(self) -> Status:
-        """The worst of all findings."""
+        """The worst status of all findings."""
         return max((f.status for f in self.findings), key=list(Status).index, default=Status.PASS)
 
     def of(self, check: CheckKind) -> tuple[Finding, ...]:
@@ -61,7 +61,7 @@ class Preflight:
 
 
 def status_by(value: float, warn: float, fail: float) -> Status:
-    """Above `fail` it fails, above `warn` it warns; NaN warns, because nothing could be measured."""
+    """Fail above `fail`, warn above `warn`. NaN warns, because nothing could be measured."""
     if value <= warn:
         return Status.PASS
     return Status.FAIL if value > fail else Status.WARN

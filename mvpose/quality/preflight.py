@@ -1,7 +1,7 @@
-"""What a few hundred frames say of a capture before compute is spent on it: read `preflight` from top to bottom.
+"""Check a capture on a few hundred frames before computing on all of it; `preflight` shows the order of the checks.
 
-Every fault is mended before the next is looked for, so that one fault is not reported as several: names are exchanged,
-cameras shifted in time, then turned. The residuals of pairs are those before any shift or turn.
+Every fault is corrected before the next is searched for, so that one fault is not reported as several: names are
+exchanged, then cameras shifted in time, then rotated. Residuals of pairs are from before any shift or rotation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Int
 from mvpose.errors import ConfigError, NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
-from mvpose.quality.camera_turns import mended
+from mvpose.quality.camera_turns import corrected
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
@@ -23,35 +23,35 @@ from mvpose.quality.synchronisation import synchronised
 from mvpose.quality.world_frame import measured_room
 from mvpose.records import Keypoints2D, Video
 
-# To the others a camera turned to the side looks up to 2 frames out of step, because they take people to walk
-# elsewhere; the second pass looks at time with it turned back.
+# A camera rotated to the side looks up to 2 frames out of step, because the others expect people to walk elsewhere. The
+# second pass measures timing with the rotation corrected.
 PASSES = 2
-# Lengths that differ by more say that somebody pressed start or stop at another time.
+# A larger difference in length means that a recording was started or stopped at another time.
 LENGTHS_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreflightConfig:
-    """What is looked at."""
+    """The sample of frames that is checked."""
 
     runs: int = 4
-    """Stretches of time, evenly spread over the capture."""
+    """Number of stretches, spread evenly over the capture."""
     run_frames: int = 72
-    """Consecutive frames of each."""
+    """Consecutive frames per stretch."""
     max_shift: int = 24
-    """Frames by which a camera may be early or late and still be found so; a run must be three times as long. Of a
-    shorter capture it is a third."""
+    """Maximum offset in frames of a camera that can be measured. A stretch must be three times as long. In a shorter
+    capture, the maximum is a third of its length."""
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
             raise ConfigError(
-                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: give at least one "
-                "run and one frame of shift, and runs three times as long as the largest shift"
+                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: at least one run "
+                "and one frame of shift are required, and runs must be three times as long as the largest shift"
             )
 
 
 def sampled_runs(num_frames: int, config: PreflightConfig) -> list[range]:
-    """Frames to look at: runs evenly spread, or the whole capture where it is not longer than all of them."""
+    """The sampled frames: runs spread evenly, or the whole capture if it is not longer than all runs together."""
     if num_frames <= config.runs * config.run_frames:
         return [range(num_frames)]
     starts = np.linspace(0, num_frames - config.run_frames, config.runs).round().astype(int)
@@ -63,12 +63,12 @@ def preflight(
 ) -> Preflight:
     """Findings on people, names, synchronisation, cameras, scale and floor.
 
-    `frames` are the positions on the capture's clock that `keypoints` tells of, rising; where they are consecutive they
-    are one run. The rig is told in pixels of the decoded videos, one camera a view.
+    `frames` are the ascending positions of `keypoints` on the capture's clock; consecutive ones form a run. The rig is
+    in pixels of the decoded videos, one camera per view.
     """
     if len(keypoints.xy) != len(rig) or len(frames) != keypoints.xy.shape[1]:
         raise ValueError(
-            f"2D joints of {keypoints.xy.shape[:2]} views and frames for {len(rig)} cameras and {len(frames)} frames"
+            f"2D joints have shape {keypoints.xy.shape[:2]} (views, frames); expected ({len(rig)}, {len(frames)})"
         )
     run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
     try:
@@ -79,7 +79,7 @@ def preflight(
 
 
 def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Finding, ...]:
-    """Lengths of the videos, and what the catalogue noted when it read them: rules that were used for sizes, units."""
+    """Findings on the lengths of the videos, and the catalogue's notes on them (rules applied for sizes, units)."""
     frames = {video.camera: video.stop for video in videos}
     apart_s = (max(frames.values()) - min(frames.values())) / videos[0].fps
     counts = ", ".join(f"{camera} {count}" for camera, count in frames.items())
@@ -104,19 +104,19 @@ def _findings(
         rig = exchanged(rig, *exchange.views)
     people = sighted(keypoints, run, rig, fps)
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
-    mended_rig, limit = rig, min(config.max_shift, int(np.bincount(run).max()) // 3)
+    corrected_rig, limit = rig, min(config.max_shift, int(np.bincount(run).max()) // 3)
     for _ in range(PASSES):
-        timings, shifts = synchronised(people.body, mended_rig, limit)
+        timings, shifts = synchronised(people.body, corrected_rig, limit)
         in_step = people.shifted(shifts)
-        turns, mended_rig = mended(in_step.body, rig, verdicts.TURN_WARN)
+        turns, corrected_rig = corrected(in_step.body, rig, verdicts.TURN_WARN)
         if not turns:
             break
     if np.bincount(run).max() == 1:
         found.append(verdicts.of_instants())
     else:
         found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
-    found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, mended_rig).tolist(), in_step, rig)
-    return found + verdicts.of_room(measured_room(in_step, mended_rig), rig)
+    found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, corrected_rig).tolist(), in_step, rig)
+    return found + verdicts.of_room(measured_room(in_step, corrected_rig), rig)
 
 
 def _require_people(keypoints: Keypoints2D, rig: CameraRig) -> None:

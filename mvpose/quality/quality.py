@@ -1,8 +1,8 @@
-"""Figures of merit of reconstructed poses, from the poses, the 2D joints and the cameras; no ground truth is needed.
+"""Figures of merit of reconstructed poses, from the poses, the 2D joints and the cameras, without ground truth.
 
-They are gathered part by part, so that a capture may be longer than memory: sums and counts, and medians that are exact
-all the same (`medians`), over distances that wait on the disk of this machine: 100 MB for an hour of 30 Hz footage of a
-person of 26 joints before four cameras.
+They are accumulated part by part, so a capture may be longer than memory: sums, counts, and exact medians (`medians`)
+over distances that are spooled to local disk. An hour of 30 Hz footage of one person of 26 joints in front of four
+cameras takes 100 MB.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mvpose.skeleton import BODY_JOINTS, Skeleton
 from mvpose.temporal.bone_lengths import bone_norms
 from mvpose.temporal.medians import NumberSpool, medians
 
-# Leaving cameras out costs as many reconstructions as there are cameras; so many frames, evenly spread, are enough.
+# Leave-one-camera-out costs as many reconstructions as there are cameras. This many evenly spread frames are enough.
 LEFT_OUT_FRAMES = 300
-# No joint of a person moves faster; a sprinter's foot reaches 20 m/s.
+# No joint of a person moves faster: a sprinter's foot reaches 20 m/s.
 FASTEST_M_S = 25.0
 
 _Numbers = np.ndarray | np.generic | int | float
@@ -32,21 +32,21 @@ _Numbers = np.ndarray | np.generic | int | float
 
 @dataclass(frozen=True, eq=False)
 class CaptureFrames:
-    """Successive frames of a capture, from frame `start` on."""
+    """Successive frames of a capture, starting at frame `start`."""
 
     start: int
     poses: Poses3D
     keypoints: Keypoints2D
     breaks: frozenset[int] = frozenset()
-    """Frames of the capture that do not follow the one before them in time."""
+    """Frames of the capture that do not directly follow the previous one in time."""
 
 
 def quality(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, fps: float, config: ReconstructionConfig | None = None
 ) -> Quality:
-    """The figures of poses of one capture; `keypoints` has the same frames, `config` is the one that made the poses.
+    """The figures for one capture's poses; `keypoints` has the same frames, `config` is the one that made the poses.
 
-    Frames next to each other are taken for successive ones.
+    Adjacent frames are assumed to be successive.
     """
     return quality_of_parts([CaptureFrames(0, poses, keypoints)], (0, len(poses.xyz)), rig, fps, config)
 
@@ -58,10 +58,10 @@ def quality_of_parts(
     fps: float,
     config: ReconstructionConfig | None = None,
 ) -> Quality:
-    """`quality` of a capture of which one part at a time is in memory; at least one, in the order of time.
+    """`quality` of a capture, of which one part at a time is in memory; at least one part, in order of time.
 
-    `frames` are the first of the first part and the one after the last: what no part has of them is frames in which
-    nobody was found. ResultsError where the disk of this machine is full.
+    `frames` are the first frame of the first part and the one after the last. Frames in no part count as frames without
+    people. Raises ResultsError if the local disk is full.
     """
     start, stop = frames
     judged = start + np.unique(np.linspace(0, stop - start - 1, LEFT_OUT_FRAMES).round().astype(int))
@@ -127,7 +127,7 @@ class _Sums:
 
 
 class _Gathered:
-    """What the parts so far say."""
+    """Accumulates the parts."""
 
     def __init__(self, skeleton: Skeleton, rig: CameraRig, fps: float) -> None:
         self.skeleton, self.rig, self.fps = skeleton, rig, fps
@@ -138,7 +138,7 @@ class _Gathered:
         self.seen: dict[int, tuple[int, int]] = {}
         """First and last frame of each track."""
         self.left_out: list[tuple[Float[np.ndarray, "n J V"], Float[np.ndarray, "n J V"]]] = []
-        """Pixels and millimetres."""
+        """Errors in pixels and millimetres."""
         self.sums: _Sums | None = None
         self.steps, self.too_fast = 0, 0
         self.before: CaptureFrames | None = None
@@ -210,7 +210,7 @@ class _Gathered:
 
 
 class _Grouped:
-    """Distances of joints by views, in a spool and summed: over all, over the body, by camera and by joint."""
+    """Errors from spooled and summed distances of joints by views: over all, over the body, per camera, per joint."""
 
     def __init__(
         self, spool: NumberSpool, px: Float[np.ndarray, "J V"], count: Int[np.ndarray, "J V"], body: Sequence[int]
@@ -227,7 +227,7 @@ class _Grouped:
 
 
 def _with_frame_before(part: CaptureFrames, before: CaptureFrames | None) -> Float[np.ndarray, "T P J 3"]:
-    """Joints of the part, with the last frame of the part before where that was the frame before."""
+    """Joints of the part, preceded by the last frame of the previous part if the two are adjacent."""
     xyz = part.poses.xyz
     if before is None or before.start + 1 != part.start:
         return xyz
@@ -238,9 +238,9 @@ def _with_frame_before(part: CaptureFrames, before: CaptureFrames | None) -> Flo
 
 
 def _bones(people: Sequence[NumberSpool], num_bones: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Length in metres and relative spread of each bone, people averaged; NaN for a bone that was never seen."""
+    """Length in metres and relative spread of each bone, averaged over people; NaN for a bone that was never seen."""
     median = np.array([medians(lengths) for lengths in people]).reshape(len(people), num_bones)
-    # Joints that coincide throughout make a bone without length.
+    # Joints that always coincide form a bone without length.
     length = np.where(median > 0, median, np.nan)
     spread = np.array([_deviation(lengths) for lengths in people]).reshape(len(people), num_bones) / length
     return tuple(map(_mean, median.T)), tuple(map(_mean, spread.T))
@@ -268,6 +268,6 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _ratio(some: _Numbers, of: _Numbers) -> float:
-    """Sum over sum; NaN where there is nothing to divide by."""
+    """Sum over sum; NaN if the denominator is 0."""
     total = float(np.sum(of))
     return float(np.sum(some)) / total if total else np.nan

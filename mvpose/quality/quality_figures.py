@@ -1,4 +1,4 @@
-"""What is said of the poses of a capture: figures of merit, and their names in tables."""
+"""The figures of merit of a capture's poses, and their names in tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mvpose.skeleton import BODY_JOINTS, Skeleton
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """Mean and median of distances in pixels; NaN where there are none."""
+    """Mean and median of distances in pixels; NaN if there are none."""
 
     mean_px: float
     median_px: float
@@ -18,42 +18,42 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """How good the poses of a capture are. `body`: over the joints of `skeleton.BODY_JOINTS` that the skeleton has."""
+    """Figures of merit of a capture's poses. `body`: over the joints of `skeleton.BODY_JOINTS` in the skeleton."""
 
     cameras: tuple[str, ...]
     skeleton: Skeleton
     body_used: Errors
-    """Reprojection error of the views that the reconstruction kept."""
+    """Reprojection error of the views that the reconstruction used."""
     body_all_views: Errors
-    """Of every view that shows the person, kept or not."""
+    """Reprojection error of all views that show the person, used or not."""
     body_left_out: Errors
-    """Of views against what the others reconstruct without them, on up to `quality.LEFT_OUT_FRAMES` frames."""
+    """Error of views against the reconstruction without them, on up to `quality.LEFT_OUT_FRAMES` frames."""
     body_used_mm: float
-    """As `body_used`, mean, at the depth of each joint: an error in the images of any camera as one in the room."""
+    """Mean of `body_used`, converted to millimetres at the depth of each joint."""
     body_left_out_mm: float
     used: Errors
     all_views: Errors
     body_views_used: float
-    """Views that a reconstructed joint rests on, mean."""
+    """Mean number of views used for a reconstructed joint."""
     body_views_seen: float
-    """Views that show it."""
+    """Mean number of views that show it."""
     body_reconstructed_share: float
-    """Of the joints of a person between the first and the last frame in which the person was found."""
+    """Fraction of a person's joints, from the first to the last frame in which the person was found."""
     reconstructed_share: float
     frames_share: float
-    """Frames in which anybody was found, of all."""
+    """Fraction of frames with at least one person."""
     swapped_share: float
-    """Observations in which left and right were exchanged, of all that were used."""
+    """Fraction of the used observations in which left and right were exchanged."""
     too_fast_share: float
-    """Steps from frame to frame that no person can make (`quality.FASTEST_M_S`), of all."""
+    """Fraction of steps between frames that are too fast for a person (`quality.FASTEST_M_S`)."""
     camera_used: tuple[Errors, ...]
     camera_used_mm: tuple[float, ...]
     camera_all_views: tuple[Errors, ...]
     camera_left_out: tuple[Errors, ...]
     camera_excluded_share: tuple[float, ...]
-    """Joint by joint, how often a camera that shows a reconstructed joint was left out."""
+    """Fraction of reconstructed joints that a camera shows but that were computed without it."""
     camera_unused_frames_share: tuple[float, ...]
-    """Frames with a pose to which a camera contributes no joint."""
+    """Fraction of poses to which a camera contributes no joint."""
     joint_used: tuple[Errors, ...]
     joint_used_mm: tuple[float, ...]
     joint_all_views: tuple[Errors, ...]
@@ -71,7 +71,7 @@ class Quality:
         return sum(there) / len(there) if there else math.nan
 
     def figures(self) -> dict[str, float]:
-        """Everything as one flat dict; names end in their unit (px, mm, m, share) where they have one."""
+        """All figures as a flat dict; names end in their unit (px, mm, m, share) if they have one."""
         flat = {
             **_errors("body_used", self.body_used),
             **_errors("body_all_views", self.body_all_views),

@@ -1,6 +1,6 @@
-"""2D joints of people followed through runs of frames, and where each camera's joints should be by the others.
+"""Track 2D joints of people through runs of frames, and predict each camera's joints from the other cameras.
 
-What the checks before a job are made of: nothing here decides what is good enough.
+This is the basis of the checks before a job; it contains no thresholds for what is good enough.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from mvpose.records import Keypoints2D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 
 MIN_CONFIDENCE = 0.3
-# Wide enough that a camera turned by 4 degrees, or 20 frames late before a walking person, still meets the others 5 m
-# away: it is to be named, not lost. With half of it, a camera 20 frames late meets them in 55 % of the frames.
+# Wide enough that a camera rotated by 4 degrees, or 20 frames late with a walking person, still agrees with the others
+# at a distance of 5 m, so that it can be reported. With half of it, a camera 20 frames late agrees in 55 % of frames.
 REACH_M, GATE_PX = 1.0, 120.0
 MAX_PEOPLE, MAX_GAP_S = 4, 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Sightings:
-    """The same joints of the same people in all views; K is the most people followed in any run."""
+    """The same joints of the same people in all views; K is the maximum number of people tracked in any run."""
 
     ideal: Float[Tensor, "T K J V 2"]
-    """Undistorted pixels, meaningless where the weight is 0."""
+    """Undistorted pixels; undefined where the weight is 0."""
     weight: Float[Tensor, "T K J V"]
     run: Int[Tensor, " T"]
-    """From 0. Frames of one run are consecutive; person k of one run is not person k of another."""
+    """Run of each frame, from 0. Frames of one run are consecutive; person k differs from run to run."""
     person_px: Float[Tensor, " V"]
-    """Median of the larger side of these people's boxes: how big they are in each view's images. NaN without any."""
+    """Median of the larger side of these people's boxes: their size in each view's images. NaN if there are none."""
     skeleton: Skeleton
 
     @property
     def body(self) -> Sightings:
-        """Of the joints that images agree on alone (all, where the skeleton has none of them)."""
+        """Only the joints on which image data sets agree (all, if the skeleton has none of them)."""
         names = tuple(joint for joint in self.skeleton.joints if joint in BODY_JOINTS) or self.skeleton.joints
         kept = self.skeleton.indices(*names)
         return replace(
@@ -57,9 +57,9 @@ class Sightings:
         )
 
     def shifted(self, frames: Int[Tensor, "V R"]) -> Sightings:
-        """The same with frame t + `frames[v, r]` of view v in the place of its frame t of run r.
+        """The same, with frame t of view v in run r replaced by its frame t + `frames[v, r]`.
 
-        There is nothing where the run has no such frame.
+        The weight is 0 if the run has no such frame.
         """
         ideal, weight = self.ideal.clone(), self.weight.clone()
         for view, by_run in enumerate(frames):
@@ -71,21 +71,21 @@ class Sightings:
 
 @dataclass(frozen=True, eq=False)
 class Expectation:
-    """Where the other views say that the joints of one view are: at a point, or (one other view) on a line."""
+    """Positions of one view's joints expected from the other views: points, or (with one other view) lines."""
 
     point: Float[Tensor, "T K J 2"]
     normal: Float[Tensor, "T K J 2"] | None
-    """Unit normal of the epipolar line through `point`; None where the point itself is known."""
+    """Unit normal of the epipolar line through `point`; None if the point itself is known."""
     known: Bool[Tensor, "T K J"]
 
     def offsets(self, pixels: Float[Tensor, "T K J 2"]) -> Float[Tensor, "T K J 2"]:
-        """From the expected point, or the nearest on its line, to the pixels."""
+        """Offsets of the pixels from the expected point, or from the nearest point on its line."""
         apart = pixels - self.point
         return apart if self.normal is None else (apart * self.normal).sum(dim=-1, keepdim=True) * self.normal
 
 
 def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, fps: float) -> Sightings:
-    """The people whom the views agree on most, run by run. NoPersonError where no two views agree on anybody."""
+    """The people on whom the views agree most, run by run. Raises NoPersonError if no two views agree on anyone."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = torch.full((len(run), 0, len(rig)), -1)
     if seen.weight.any():
@@ -95,15 +95,15 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
         places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, maximum - p.shape[1]), value=-1) for p in parts])
     if not places.shape[1]:
         raise NoPersonError(
-            f"no two of the cameras {', '.join(rig.names)} agree on anybody in {len(run)} frames: people and cameras "
-            "do not fit together, or nobody is there"
+            f"no two of the cameras {', '.join(rig.names)} agree on a person in {len(run)} frames: the calibration "
+            "does not match the footage, or there are no people"
         )
     ideal, weight = seen.of(places)
     return Sightings(ideal, weight, torch.from_numpy(run), _person_px(keypoints, places), keypoints.skeleton)
 
 
-def everybody(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
-    """All whom two views or more agree on, frame by frame, not followed: each frame is a run."""
+def all_people(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
+    """All people on whom two or more views agree, frame by frame, without tracking: each frame is a run."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = associate(seen, rig.projections, REACH_M, GATE_PX).places
     ideal, weight = seen.of(places)
@@ -111,7 +111,7 @@ def everybody(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
 
 
 def expectation(sightings: Sightings, rig: CameraRig, view: int) -> Expectation:
-    """By all other views of the rig together; a rig of two has a line for each joint."""
+    """Expected positions from all other views together; a rig of two gives a line for each joint."""
     if len(rig) == 2:
         other = 1 - view
         fundamental = fundamental_of(rig.projections[other], rig.projections[view])
@@ -130,7 +130,7 @@ def expectation(sightings: Sightings, rig: CameraRig, view: int) -> Expectation:
 
 
 def misfits_px(sightings: Sightings, rig: CameraRig) -> Iterator[Float[Tensor, "T K J"]]:
-    """View by view the distance of its joints from where the others say; NaN where there is nothing to compare."""
+    """For each view, the distance of its joints from their expected positions; NaN if there is none."""
     for view in range(len(rig)):
         expected = expectation(sightings, rig, view)
         known = expected.known & (sightings.weight[..., view] > 0)
@@ -138,7 +138,7 @@ def misfits_px(sightings: Sightings, rig: CameraRig) -> Iterator[Float[Tensor, "
 
 
 def median_misfits_px(sightings: Sightings, rig: CameraRig) -> Float[Tensor, " V"]:
-    """Median of `misfits_px` of each view; NaN for a view with nothing to compare."""
+    """Median of `misfits_px` per view; NaN for a view without any."""
     return torch.stack([misfit.nanmedian() for misfit in misfits_px(sightings, rig)])
 
 
@@ -156,7 +156,7 @@ def pair_residuals_px(sightings: Sightings, rig: CameraRig) -> dict[tuple[int, i
 def shifted_frames(
     run: Int[Tensor, " T"], frames: int | Int[Tensor, " T"]
 ) -> tuple[Int[Tensor, " T"], Bool[Tensor, " T"]]:
-    """The place of frame t + `frames` for each t, and whether it lies in the same run."""
+    """The index of frame t + `frames` for each t, and whether it is in the same run."""
     wanted = torch.arange(len(run)) + frames
     source = wanted.clamp(0, len(run) - 1)
     return source, (source == wanted) & (run[source] == run)

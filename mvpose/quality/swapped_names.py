@@ -1,4 +1,4 @@
-"""Two cameras with each other's names: the exchange under which the cameras agree on far more of what they show."""
+"""Detect two cameras with exchanged names: the exchange after which the cameras agree on far more joints."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mvpose.geometry.camera import CameraRig
-from mvpose.quality.sightings import MIN_CONFIDENCE, everybody, misfits_px
+from mvpose.quality.sightings import MIN_CONFIDENCE, all_people, misfits_px
 from mvpose.reconstruction.view_errors import keypoints_at
 from mvpose.records import Keypoints2D
 from mvpose.skeleton import BODY_JOINTS
 
 FRAMES = 24
 SUSPECTS = 4
-# A joint this far from where the other cameras say, in persons' heights, is not explained by them at all.
+# A joint farther than this from its expected position, in persons' heights, counts as not explained.
 FAR = 0.1
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """Two views whose cameras are exchanged, and how much of the joints the other cameras explain before and after."""
+    """Two exchanged views, and the fraction of joints that the other cameras explain before and after."""
 
     views: tuple[int, int]
     explained: float
@@ -29,7 +29,7 @@ class Exchange:
 
 
 def best_exchange(keypoints: Keypoints2D, rig: CameraRig) -> Exchange:
-    """Of all exchanges of two of the views that fit worst, the one that explains most."""
+    """The best exchange of two of the views with the largest misfit."""
     frames = np.unique(np.linspace(0, keypoints.xy.shape[1] - 1, FRAMES).round().astype(int))
     some = keypoints_at(keypoints, frames)
     as_named = _explained(some, rig)
@@ -44,21 +44,21 @@ def best_exchange(keypoints: Keypoints2D, rig: CameraRig) -> Exchange:
 
 
 def exchanged(rig: CameraRig, one: int, other: int) -> CameraRig:
-    """The rig in which two cameras have each other's calibration; names and their order stay."""
+    """The rig with the calibrations of two cameras exchanged; names and order are kept."""
     names = list(rig.names)
     names[one], names[other] = names[other], names[one]
     return replace(rig.select(tuple(names)), names=rig.names)
 
 
 def _explained(keypoints: Keypoints2D, rig: CameraRig) -> np.ndarray:
-    """By view, how many joints lie where the other views say: 1 for one exactly there, 0 for one that is far."""
-    seen = everybody(keypoints, rig).body
+    """Explained joints per view: 1 for a joint exactly at its expected position, falling to 0 for one that is far."""
+    seen = all_people(keypoints, rig).body
     far = FAR * seen.person_px
     parts = [(1.0 - (m / f) ** 2).clamp_min(0.0).nansum() for m, f in zip(misfits_px(seen, rig), far, strict=True)]
     return np.array([float(part) for part in parts])
 
 
 def _shown(keypoints: Keypoints2D) -> np.ndarray:
-    """By view the joints that could be explained."""
+    """Number of joints per view that could be explained."""
     body = [i for i, joint in enumerate(keypoints.skeleton.joints) if joint in BODY_JOINTS] or slice(None)
     return np.maximum((keypoints.confidence[..., body] >= MIN_CONFIDENCE).sum(axis=(1, 2, 3)), 1).astype(float)

@@ -1,9 +1,8 @@
-"""Whether frame k of one camera is frame k of the others: the shift in time at which its 2D joints move as they say.
+"""Measure synchronisation: the shift in time at which a camera's 2D joints move as the other cameras predict.
 
-A camera's joints are compared with where the others expect them, at every shift. Constant differences are taken away,
-joint by joint and run by run: what remains is motion alone, and a camera that is turned or badly calibrated is not
-mistaken for a late one. A shift is measured only where its minimum is sharp: where nobody moves, noise alone has a
-least value at some shift too.
+A camera's joints are compared with their expected positions at every shift. Constant differences are subtracted, per
+joint and run. Only motion remains, so a rotated or badly calibrated camera is not mistaken for a late one. A shift is
+measured only if its minimum is sharp: without motion, noise alone also has a minimum at some shift.
 """
 
 from __future__ import annotations
@@ -17,62 +16,62 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.sightings import Sightings, expectation, shifted_frames
 
-# From the minimum of the whole take, the misfit must rise on both sides to so many times the least: people must move by
-# as much as the misfit itself (the root of 1 + 1). People who walk give 2.7 within 12 frames on the demos, 5 to 15 in
-# the scenes.
+# On both sides of the minimum over the whole take, the misfit must rise to this multiple of it: people must move by as
+# much as the misfit itself (the root of 1 + 1). Walking people give 2.7 within 12 frames on the demos, 5 to 15 in the
+# scenes.
 SHARP = 2**0.5
-# From that of one stretch alone to so many: before a detector that drifts by 3 px, joint by joint, someone who stands
-# still gives 1.4 at most in 240 stretches; where all joints drift together, 1.9 in 99 % of them.
+# The same for a single stretch. With a detector that drifts by 3 px, joint by joint, a person standing still gives at
+# most 1.4 in 240 stretches; if all joints drift together, 1.9 in 99 % of them.
 SHARP_ALONE = 2.0
-# A misfit this much above the least is not told from it. On the demos these are shifts within 0.3 to 0.6 frames; the
-# offsets of halves of the footage lie up to 0.9 apart.
+# Misfits within this factor of the minimum are indistinguishable from it. On the demos, these are shifts within 0.3 to
+# 0.6 frames; the offsets of halves of the footage differ by up to 0.9.
 INDISTINCT = 1.05
-# A shift that lowers the misfit by less is noise: with all cameras of the demos in step no camera gains by any.
+# A smaller reduction of the misfit is noise: with all demo cameras in step, no shift of any camera reduces it.
 MIN_GAIN = 0.05
-# A shift less certain than so many frames is not measured.
+# An offset with a larger uncertainty, in frames, counts as not measured.
 CERTAIN = 2.0
-# Observations that the median of a run is told on at least.
+# Minimum number of observations for the median of a run.
 MIN_OBSERVED = 100
 
 
 @dataclass(frozen=True, eq=False)
 class CameraTiming:
-    """How a camera's clock stands against the others'."""
+    """Timing of a camera relative to the others."""
 
     offset_frames: float
-    """Frames by which it is late: what it shows in frame k, the others showed in frame k - offset. NaN where it cannot
-    be measured; the largest shift that was tried where the true one is larger."""
+    """Frames by which it is late: it shows in frame k what the others showed in frame k - offset. NaN if it cannot be
+    measured; the largest shift tried if the true one is larger."""
     uncertainty_frames: float
-    """Half the range of shifts that fit about as well; infinite where the offset is not measured."""
+    """Half the range of shifts that fit about as well; infinite if the offset is not measured."""
     misfit_px: float
-    """Of motion alone, at the best shift."""
+    """Misfit of motion alone, at the best shift."""
     unshifted_px: float
     """The same without a shift."""
     run_offsets: Float[Tensor, " R"]
-    """By run; NaN where a run tells nothing."""
+    """Offset per run; NaN for a run without a sharp minimum."""
     drift_frames: float
-    """How much the offset grows from the first to the last frame; NaN where fewer than three runs tell."""
+    """Growth of the offset from the first to the last frame; NaN with fewer than three measured runs."""
     at_limit: bool
-    """Whether the offset is the largest shift that was tried, or more."""
+    """Whether the offset is the largest shift tried, or more."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """Misfit of one camera at each shift from -limit to limit; NaN with too little to compare."""
+    """Misfit of one camera at each shift from -limit to limit; NaN if there is too little to compare."""
 
     misfit_px: Float[Tensor, " S"]
-    """Of all runs together."""
+    """Misfit of all runs together."""
     by_run: Float[Tensor, "R S"]
 
 
 def synchronised(
     sightings: Sightings, rig: CameraRig, limit: int
 ) -> tuple[tuple[CameraTiming, ...], Int[Tensor, "V R"]]:
-    """The timing of every camera against the others, and the whole frames by which to shift each, run by run, to fit.
+    """The timing of every camera relative to the others, and the whole frames by which to shift each camera per run.
 
-    One camera out of step spoils what the others are compared with, so that cameras are shifted one at a time, the one
-    that gains most first, and all are compared again. With two cameras only their difference is known: it is told of
-    the second. Shifts go up to `limit` frames; runs shorter than three times that tell nothing.
+    One camera out of step spoils the reference of the others. Cameras are therefore shifted one at a time, the one with
+    the largest gain first, and all are compared again. With two cameras only their difference is known; it is
+    attributed to the second. Shifts go up to `limit` frames; runs shorter than three times that are not measurable.
     """
     shifts = torch.zeros(len(rig), int(sightings.run.max()) + 1, dtype=torch.long)
     judged = range(1, 2) if len(rig) == 2 else range(len(rig))
@@ -93,7 +92,7 @@ def synchronised(
 
 
 def _curve(sightings: Sightings, rig: CameraRig, view: int, limit: int) -> _Curve:
-    """Every shift is judged on the same frames: those that have neighbours as far as the largest shift."""
+    """All shifts are compared on the same frames: those with neighbours as far as the largest shift."""
     expected = expectation(sightings, rig, view)
     inner = shifted_frames(sightings.run, limit)[1] & shifted_frames(sightings.run, -limit)[1]
     num_runs = int(sightings.run.max()) + 1
@@ -113,7 +112,7 @@ def _curve(sightings: Sightings, rig: CameraRig, view: int, limit: int) -> _Curv
 
 
 def _together(by_run: Float[Tensor, "R S"], count: Float[Tensor, "R S"]) -> Float[Tensor, " S"]:
-    """Geometric mean, weighted by observations: every run has its own noise, and one in which nobody moves is flat."""
+    """Geometric mean weighted by observations, since every run has its own noise and one without motion is flat."""
     there = (count > 0).all(dim=1)
     by_run, count = by_run[there], count[there]
     mean = ((by_run.clamp_min(1e-9).log() * count).sum(dim=0) / count.sum(dim=0)).exp()
@@ -125,14 +124,14 @@ def _best(misfit: Float[Tensor, " S"]) -> int:
 
 
 def _steps(curve: _Curve) -> Int[Tensor, " R"]:
-    """Whole frames by which to shift each run: its own best, or that of all runs where it tells nothing."""
+    """Whole frames by which to shift each run: its own best shift, or that of all runs if it has no sharp minimum."""
     together = torch.tensor(_timing(curve).offset_frames).nan_to_num()
     own = _run_offsets(curve)
     return torch.where(own.isnan(), together, own).round().long()
 
 
 def _gain(curve: _Curve) -> float:
-    """Share of the misfit that the best shifts take away."""
+    """Fraction by which the best shifts reduce the misfit."""
     limit = len(curve.misfit_px) // 2
     steps = _steps(curve)
     now, then = curve.by_run[:, limit], curve.by_run.gather(1, (steps + limit)[:, None])[:, 0]
@@ -141,7 +140,7 @@ def _gain(curve: _Curve) -> float:
 
 
 def _run_offsets(curve: _Curve) -> Float[Tensor, " R"]:
-    """NaN where a run tells nothing."""
+    """Offsets per run; NaN without a sharp minimum."""
     return torch.tensor([_minimum(misfit, SHARP_ALONE)[0] for misfit in curve.by_run])
 
 
@@ -163,9 +162,9 @@ def _timing(curve: _Curve) -> CameraTiming:
 
 
 def _minimum(misfit: Float[Tensor, " S"], sharp: float) -> tuple[float, float]:
-    """Shift of the least misfit, sub-frame by a parabola through three, and half the range that fits about as well.
+    """Shift of minimum misfit, sub-frame by a parabola through three points, and half the range of similar misfits.
 
-    NaN and infinity where it is not sharp: the shift of the least misfit is then that of noise.
+    NaN and infinity if the minimum is not sharp, since it is then due to noise.
     """
     limit = len(misfit) // 2
     best = _best(misfit)
@@ -188,7 +187,7 @@ def _minimum(misfit: Float[Tensor, " S"], sharp: float) -> tuple[float, float]:
 
 
 def _drift(offsets: Float[Tensor, " R"]) -> float:
-    """Median slope over all pairs of runs (Theil and Sen), times the runs between the first and the last."""
+    """Median slope over all pairs of runs (Theil and Sen), times the number of runs between the first and the last."""
     there = offsets.isfinite().nonzero()[:, 0]
     if len(there) < 3:
         return torch.nan

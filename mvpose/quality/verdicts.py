@@ -1,4 +1,4 @@
-"""From what was measured of a capture to what is said of it: the limits, what set each of them, and the words."""
+"""Turn measurements of a capture into findings: the thresholds, the data behind each of them, and the wording."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from mvpose.quality.swapped_names import Exchange
 from mvpose.quality.synchronisation import CameraTiming
 from mvpose.quality.world_frame import WorldFrame, degrees_from_up, nearest_axis
 
-# Shares of a person's height in the image, so that limits hold for any resolution and distance. On the demo footage
-# the turn of a camera is up to 1.3 % with the two good calibrations, 3.4 to 4.2 % with the one that is known to be 12
-# to 14 px off, and 6.3 % and more for a camera turned by 2 degrees on purpose.
+# Fractions of a person's height in the image, so thresholds hold for any resolution and distance. On the demo footage,
+# the rotation of a camera is up to 1.3 % with the two good calibrations, 3.4 to 4.2 % with the one known to be off by
+# 12 to 14 px, and 6.3 % or more for a camera deliberately rotated by 2 degrees.
 TURN_WARN, TURN_FAIL = 0.02, 0.05
-# Misfit of a camera that no turn explains: up to 2.2 % on the demo footage, detector noise included.
+# Misfit of a camera that no rotation explains: up to 2.2 % on the demo footage, including detector noise.
 MISFIT_WARN, MISFIT_FAIL = 0.035, 0.08
-# Epipolar residual of a pair: good calibrations up to 1.6 %, the one that is off 4.9 %; with swapped names at least one
-# pair has 11 %.
+# Epipolar residual of a pair: up to 1.6 % for good calibrations, 4.9 % for the bad one; with exchanged names at least
+# one pair has 11 %.
 PAIR_WARN, PAIR_FAIL = 0.022, 0.08
-# Share of the frames looked at in which somebody is shown.
+# Fraction of the sampled frames that show a person.
 SEEN_WARN = 0.2
-# Frames. The demos' cameras are within 0.3 of each other, a camera 5 frames late is found to 0.3.
+# In frames. The demos' cameras are within 0.3 of each other; the offset of a camera 5 frames late is found to 0.3.
 OFFSET_WARN, OFFSET_FAIL = 0.75, 2.0
-# How far the offsets of parts of a capture lie apart; halves of the demos up to 0.9, thirds of 33 frames up to 1.3.
+# Difference between the offsets of parts of a capture: up to 0.9 for halves of the demos, 1.3 for thirds of 33 frames.
 SPREAD_WARN, SPREAD_FAIL = 1.5, 3.0
-# An exchange of names must explain more joints, by this share of what two cameras show. Where one camera is off or late
-# at most, an exchange that explains most joints gains nothing; the least gain of a true one is 0.06 (the outer two of
-# three cameras side by side), 0.5 otherwise. And it must explain most joints: true ones explain 62 % and more, also
-# with another camera off, and chance ones in a rig with two faulty cameras 59 % at most.
+# An exchange of names must explain more joints, by this fraction of what two cameras show. If at most one camera is off
+# or late, an exchange that explains most joints gains nothing. A true one gains at least 0.06 (the outer two of three
+# cameras side by side), otherwise 0.5. It must also explain most joints: true ones explain at least 62 %, even with
+# another camera off; chance ones, in a rig with two faulty cameras, at most 59 %.
 EXCHANGE_GAIN, EXCHANGE_EXPLAINS = 0.05, 0.6
-# Shortest and tallest that pass, and what a wrong scale is told against.
+# Minimum and maximum stature that pass, and the reference for reporting a wrong scale.
 STATURE_M = (1.0, 2.2, 1.7)
-# The demos have their feet between 0.01 m below and 0.05 m above z = 0, and people point 1 to 13 degrees from +Z.
+# In the demos, feet are between 0.01 m below and 0.05 m above z = 0, and people are 1 to 13 degrees from +Z.
 FLOOR_WARN_M, FLOOR_FAIL_M = 0.1, 0.3
 TILT_WARN, TILT_FAIL = 30.0, 60.0
 UPSIDE_DOWN = 120.0
 
 
 def of_exchange(exchange: Exchange, rig: CameraRig) -> Finding:
-    """Whether two cameras have each other's name."""
+    """Finding on two cameras with exchanged names."""
     one, other = (rig.names[v] for v in exchange.views)
     figures = {"explained_share": exchange.explained, "explained_exchanged_share": exchange.explained_exchanged}
     if not explains_more(exchange, len(rig)):
-        said = "no exchange of two cameras explains more of what they show"
+        said = "no exchange of two cameras explains more of the joints"
         return Finding(check=CheckKind.NAMES, status=Status.PASS, reason=said, figures=figures)
     return Finding(
         check=CheckKind.NAMES,
         status=Status.FAIL,
         reason=(
-            f"{one} and {other} have each other's calibration (or footage): exchanged, the cameras explain "
+            f"{one} and {other} have each other's calibration (or footage): after exchanging them, the cameras explain "
             f"{exchange.explained_exchanged:.0%} of the joints instead of {exchange.explained:.0%}. Exchange their "
-            "names in the calibration, or the names of their videos; the checks below are made with them exchanged"
+            "names in the calibration, or the names of their videos. The checks below assume the exchange"
         ),
         cameras=(one, other),
         figures=figures,
@@ -65,19 +65,19 @@ def of_exchange(exchange: Exchange, rig: CameraRig) -> Finding:
 
 
 def explains_more(exchange: Exchange, num_views: int) -> bool:
-    """Whether exchanging the two cameras is so much better that their names are wrong."""
+    """Whether exchanging the two cameras is so much better that their names must be wrong."""
     fair_share = exchange.explained_exchanged * 2 / num_views
     enough = exchange.explained_exchanged >= EXCHANGE_EXPLAINS
     return enough and exchange.explained_exchanged - exchange.explained > EXCHANGE_GAIN * fair_share
 
 
 def of_pairs(residuals: Mapping[tuple[int, int], float], sightings: Sightings, rig: CameraRig) -> list[Finding]:
-    """One finding for each pair of cameras."""
+    """One finding per pair of cameras."""
     found = []
     for (one, other), residual in residuals.items():
         share = residual / float(sightings.person_px[[one, other]].mean())
         status = status_by(share, PAIR_WARN, PAIR_FAIL)
-        reason = f"{residual:.1f} px in the median, {share:.1%} of a person's height"
+        reason = f"median {residual:.1f} px, {share:.1%} of a person's height"
         if math.isnan(share):
             reason = "they never show the same joint of the same person"
         names = (rig.names[one], rig.names[other])
@@ -87,18 +87,18 @@ def of_pairs(residuals: Mapping[tuple[int, int], float], sightings: Sightings, r
 
 
 def of_instants() -> Finding:
-    """Of a capture without consecutive frames."""
+    """Finding on synchronisation for a capture without consecutive frames."""
     return Finding(
         check=CheckKind.SYNCHRONISATION,
         status=Status.PASS,
-        reason="not measurable here, and not judged: single instants",
+        reason="not measurable: the footage consists of single instants",
     )
 
 
 def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
-    """Whether a camera is in step with the others, and stays so.
+    """Finding on the timing of a camera relative to the others, and on its stability.
 
-    One odd stretch of several warns and does not fail: the whole take and the other stretches decide.
+    One odd stretch of several warns but does not fail: the whole take and the other stretches decide.
     """
     offset = timing.offset_frames
     finite = timing.run_offsets[timing.run_offsets.isfinite()]
@@ -108,29 +108,29 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
     if trimmed_spread > SPREAD_WARN:
         status = status_by(trimmed_spread, SPREAD_WARN, SPREAD_FAIL)
         reason = (
-            f"out of step by {by_stretch} frames in the stretches looked at: frames were dropped, or its frame rate is "
-            "not that of the others"
+            f"out of step by {by_stretch} frames in the sampled stretches: frames were dropped, or its frame rate "
+            "differs from the others"
         )
     elif spread > SPREAD_WARN:
         status = Status.WARN
         reason = (
-            f"one stretch of {len(timing.run_offsets)} does not fit the others, which agree: {by_stretch} frames. Were "
-            "frames dropped there? Look at that part of the videos"
+            f"one of {len(timing.run_offsets)} stretches disagrees with the others, which agree: {by_stretch} frames. "
+            "Check that part of the videos for dropped frames"
         )
     elif timing.at_limit:
-        status, reason = Status.FAIL, f"{abs(offset):.0f} frames {late} or more: the largest shift that was tried"
+        status, reason = Status.FAIL, f"{abs(offset):.0f} frames {late} or more: the largest shift tested"
     elif math.isnan(offset):
         status = Status.WARN
         reason = (
-            "not measurable here: people move too little, or are seen too briefly, to tell whether it is in step. Look "
-            "at a capture of the same cameras in which somebody walks"
+            "not measurable: people move too little, or are visible too briefly, to tell whether it is in step. Check "
+            "a capture of the same cameras in which a person walks"
         )
     elif (status := status_by(abs(offset), OFFSET_WARN, OFFSET_FAIL)) == Status.PASS:
-        reason = f"in step ({offset:+.2f} frames, give or take {timing.uncertainty_frames:.2f})"
+        reason = f"in step ({offset:+.2f} +/- {timing.uncertainty_frames:.2f} frames)"
     else:
         whose = "its" if offset > 0 else "every other camera's"
         reason = (
-            f"{abs(offset):.1f} frames {late} (give or take {timing.uncertainty_frames:.2f}): add {abs(round(offset))} "
+            f"{abs(offset):.1f} +/- {timing.uncertainty_frames:.2f} frames {late}: add {abs(round(offset))} "
             f"to {whose} first_frame in capture.toml"
         )
     figures = {
@@ -152,7 +152,7 @@ def _spread(offsets: Float[Tensor, " n"]) -> float:
 
 
 def _trimmed_spread(offsets: Float[Tensor, " n"]) -> float:
-    """Without the one that is farthest from the median. Of two nobody can say which that is."""
+    """Spread without the offset farthest from the median. Of two offsets, neither can be excluded."""
     if len(offsets) < 3:
         return _spread(offsets)
     nearest = (offsets - offsets.quantile(0.5)).abs().argsort()[:-1]
@@ -160,7 +160,7 @@ def _trimmed_spread(offsets: Float[Tensor, " n"]) -> float:
 
 
 def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
-    """Whether people are seen by enough cameras for long enough."""
+    """Finding on whether enough cameras see people for long enough."""
     seen = (sightings.weight > 0).any(dim=2)
     by_camera = seen.any(dim=1).double().mean(dim=0).tolist()
     together = float((seen.sum(dim=-1) >= 2).any(dim=1).double().mean())
@@ -169,7 +169,7 @@ def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
     return Finding(
         check=CheckKind.PEOPLE,
         status=Status.PASS if together >= SEEN_WARN and min(by_camera) >= SEEN_WARN else Status.WARN,
-        reason=f"somebody is shown by two cameras or more in {together:.0%} of the frames ({finite})",
+        reason=f"two or more cameras show a person in {together:.0%} of the frames ({finite})",
         cameras=tuple(name for name, share in zip(rig.names, by_camera, strict=True) if share < SEEN_WARN),
         figures={"frames_share": together, **figures},
     )
@@ -178,7 +178,7 @@ def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
 def of_cameras(
     turns: Sequence[Turn], misfits_px: Sequence[float], sightings: Sightings, rig: CameraRig
 ) -> list[Finding]:
-    """The cameras that are off by a turn, then the others, measured with those turned back."""
+    """Findings on the misaligned cameras, then on the others, measured with the former corrected."""
     turned = [turn.view for turn in turns]
     others = [view for view in range(len(rig)) if view not in turned]
     return [_of_turn(turn, sightings, rig.names[turn.view]) for turn in turns] + [
@@ -192,9 +192,9 @@ def _of_turn(turn: Turn, sightings: Sightings, camera: str) -> Finding:
         check=CheckKind.CAMERA,
         status=status_by(share, TURN_WARN, TURN_FAIL),
         reason=(
-            f"off by as much as a turn of {turn.degrees:.1f} degrees, {turn.moved_px:.0f} px or {share:.1%} of a "
-            f"person's height: turned back, it is {turn.mended_px:.1f} px from where the others say instead of "
-            f"{turn.misfit_px:.1f}. Calibrate it anew, or use --adjust-extrinsics"
+            f"misaligned, equivalent to a rotation of {turn.degrees:.1f} degrees, {turn.moved_px:.0f} px or "
+            f"{share:.1%} of a person's height. Correcting it reduces the distance from the other cameras' prediction "
+            f"from {turn.misfit_px:.1f} to {turn.corrected_px:.1f} px. Recalibrate it, or use --adjust-extrinsics"
         ),
         cameras=(camera,),
         figures={
@@ -202,7 +202,7 @@ def _of_turn(turn: Turn, sightings: Sightings, camera: str) -> Finding:
             "turn_px": turn.moved_px,
             "turn_share": share,
             "misfit_px": turn.misfit_px,
-            "mended_misfit_px": turn.mended_px,
+            "mended_misfit_px": turn.corrected_px,
         },
     )
 
@@ -210,18 +210,18 @@ def _of_turn(turn: Turn, sightings: Sightings, camera: str) -> Finding:
 def _of_misfit(misfit_px: float, person_px: float, camera: str, num_views: int) -> Finding:
     share = misfit_px / person_px
     status = status_by(share, MISFIT_WARN, MISFIT_FAIL)
-    reason = f"{misfit_px:.1f} px from where the others say, {share:.1%} of a person's height"
+    reason = f"{misfit_px:.1f} px from the other cameras' prediction, {share:.1%} of a person's height"
     if math.isnan(share):
-        reason = "shows nobody whom the others show"
+        reason = "shows none of the people that the others show"
     elif status != Status.PASS:
-        alone = "; with two cameras nobody can say which is off" if num_views == 2 else ", and no turn of it mends that"
-        reason += f"{alone}: check the calibration, lenses and the size of the images"
+        alone = "; with two cameras it is unknown which is wrong" if num_views == 2 else ", and no rotation corrects it"
+        reason += f"{alone}: check the calibration, the lenses and the image size"
     figures = {"misfit_px": misfit_px, "misfit_share": share}
     return Finding(check=CheckKind.CAMERA, status=status, reason=reason, cameras=(camera,), figures=figures)
 
 
 def of_room(room: WorldFrame, rig: CameraRig) -> list[Finding]:
-    """Scale, up, floor and heights of the cameras."""
+    """Findings on scale, up axis, floor and camera heights."""
     return [_of_stature(room.stature_m), _of_up(room), _of_floor(room.floor_m), _of_heights(room, rig)]
 
 
@@ -229,8 +229,8 @@ def _of_stature(stature_m: float) -> Finding:
     figures = {"stature_m": stature_m}
     if math.isnan(stature_m):
         reason = (
-            "nobody could be measured: people, scale and cameras do not fit together. Is this calibration that of this "
-            "footage, and is its unit what it is taken for (--catalogue.unit)?"
+            "no person could be measured: people, scale and cameras are inconsistent. Check that the calibration "
+            "belongs to this footage, and that its unit is right (--catalogue.unit)"
         )
         return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
     if STATURE_M[0] <= stature_m <= STATURE_M[1]:
@@ -238,8 +238,8 @@ def _of_stature(stature_m: float) -> Finding:
             check=CheckKind.SCALE, status=Status.PASS, reason=f"people are {stature_m:.2f} m", figures=figures
         )
     reason = (
-        f"people are {stature_m:.3g} m tall, not {STATURE_M[0]:g} to {STATURE_M[1]:g}: the scale is off by a factor of "
-        f"about {stature_m / STATURE_M[2]:.2g}. Check the unit of the calibration (--catalogue.unit)"
+        f"people are {stature_m:.3g} m tall, outside {STATURE_M[0]:g} to {STATURE_M[1]:g} m: the scale is wrong by "
+        f"a factor of about {stature_m / STATURE_M[2]:.2g}. Check the unit of the calibration (--catalogue.unit)"
     )
     return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
 
@@ -249,22 +249,22 @@ def _of_up(room: WorldFrame) -> Finding:
     figures = {"people_from_up_degrees": people, "cameras_from_up_degrees": cameras}
     axis = nearest_axis(room.body_up)
     if math.isnan(people):
-        status, reason = Status.WARN, "nobody's ankles and shoulders were seen"
+        status, reason = Status.WARN, "no ankles and shoulders were seen"
     elif people <= TILT_WARN:
-        status, reason = Status.PASS, f"people point along +Z, {people:.0f} degrees off"
+        status, reason = Status.PASS, f"people are upright, {people:.0f} degrees from +Z"
     elif cameras <= TILT_FAIL:
         status = Status.WARN
-        reason = f"people are {people:.0f} degrees from +Z while the cameras are upright: do they lie or hang?"
+        reason = f"people are {people:.0f} degrees from +Z but the cameras are upright: are people lying down?"
     elif people > UPSIDE_DOWN:
         status = Status.FAIL
         reason = (
-            f"the floor is mirrored: heads are below feet ({people:.0f} degrees from +Z), and the cameras are upside "
-            f"down in the world too. Its Z axis points down: use --catalogue.up={axis} if it was read with z up"
+            f"the floor is mirrored: heads are below feet ({people:.0f} degrees from +Z), and the cameras are also "
+            f"upside down in the world. Its Z axis points down: use --catalogue.up={axis} if it was read with z up"
         )
     else:
         status = Status.FAIL
         reason = (
-            f"people and cameras point along {axis}, {people:.0f} degrees from +Z: use "
+            f"people and cameras are upright along {axis}, {people:.0f} degrees from +Z: use "
             f"--catalogue.up={axis} if it was read with z up"
         )
     return Finding(check=CheckKind.UPRIGHT, status=status, reason=reason, figures=figures)
@@ -275,23 +275,23 @@ def _of_floor(floor_m: float) -> Finding:
     where = "above" if floor_m > 0 else "below"
     reason = f"feet are {abs(floor_m):.2f} m {where} z = 0 (up to {FLOOR_WARN_M:g} m passes)"
     if status != Status.PASS:
-        reason += "; the calibration's origin is not on the floor, or its Z axis is not up"
+        reason += "; the calibration's origin is not on the floor, or its Z axis does not point up"
     if math.isnan(floor_m):
-        reason = "nobody's feet were seen"
+        reason = "no feet were seen"
     return Finding(check=CheckKind.FLOOR, status=status, reason=reason, figures={"floor_m": floor_m})
 
 
 def _of_heights(room: WorldFrame, rig: CameraRig) -> Finding:
-    """Cameras stand above the feet; half of them or more below is a wrong world, a few may stand in a pit."""
+    """Finding on cameras below the feet: half of them or more means a wrong world; a few may be in a pit."""
     figures = {f"camera/{name}/height_m": h for name, h in zip(rig.names, room.camera_heights_m, strict=True)}
     below = tuple(name for name, h in zip(rig.names, room.camera_heights_m, strict=True) if h <= 0)
     if math.isnan(room.floor_m):
-        reason = "nobody's feet were seen"
+        reason = "no feet were seen"
         return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.WARN, reason=reason, figures=figures)
     if not below:
-        reason = f"cameras stand {min(room.camera_heights_m):.1f} to {max(room.camera_heights_m):.1f} m above the feet"
+        reason = f"cameras are {min(room.camera_heights_m):.1f} to {max(room.camera_heights_m):.1f} m above the feet"
         return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.PASS, reason=reason, figures=figures)
     status = Status.FAIL if 2 * len(below) >= len(rig) else Status.WARN
     lowest = min(room.camera_heights_m)
-    reason = f"{', '.join(below)} stand below the feet, by up to {-lowest:.1f} m: the floor is mirrored or misplaced"
+    reason = f"{', '.join(below)} are below the feet, by up to {-lowest:.1f} m: the floor is mirrored or misplaced"
     return Finding(check=CheckKind.CAMERA_HEIGHT, status=status, reason=reason, cameras=below, figures=figures)

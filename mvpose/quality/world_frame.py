@@ -1,4 +1,4 @@
-"""Whether the world of a calibration can be a room: people of human size who stand on z = 0, cameras above them."""
+"""Check the world frame of a calibration: people of human size on z = 0, cameras above them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.robust import triangulate_robust
 from mvpose.quality.sightings import GATE_PX, Sightings
 
-# Ankle to knee to hip, and hip to shoulder, as a share of stature: 0.246 + 0.245 + 0.288 (Drillis and Contini 1966, as
-# in Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, figure 4.1). It does not ask for anybody
-# to stand straight.
+# Ankle to knee to hip, and hip to shoulder, as fractions of stature: 0.246 + 0.245 + 0.288 (Drillis and Contini 1966,
+# cited in Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, figure 4.1). People need not stand
+# straight.
 SEGMENTS = (("ankle", "knee"), ("knee", "hip"), ("hip", "shoulder"))
 SEGMENTS_OF_STATURE = 0.779
 FEET = ("heel", "big_toe", "small_toe")
-# Height of the ankle over the floor, of the same source.
+# Height of the ankle above the floor, from the same source.
 ANKLE_OF_STATURE = 0.039
-# The lowest joint of a person, at this quantile over time, is on the floor: one frame in ten may be under it by noise,
-# and a person may jump in the others.
+# This quantile over time of a person's lowest joint is the floor: one frame in ten may be below it because of noise,
+# and the person may jump in the others.
 ON_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
 class WorldFrame:
-    """What people and cameras say of the world's scale, floor and up. NaN where the joints it takes were not seen."""
+    """The world's scale, floor and up axis from people and cameras. NaN where the required joints were not seen."""
 
     stature_m: float
     """Median over people and frames, from the lengths of shin, thigh and trunk."""
     floor_m: float
-    """Height at which people put their feet."""
+    """Height of the feet when they are on the floor."""
     body_up: tuple[float, float, float]
-    """Mean unit vector from ankles to shoulders; shorter than 1 where it varies."""
+    """Mean unit vector from ankles to shoulders; shorter than 1 if it varies."""
     cameras_up: tuple[float, float, float]
-    """Mean of the directions that are up in the cameras' images."""
+    """Mean of the up directions of the cameras' images."""
     camera_heights_m: tuple[float, ...]
-    """Over the feet, along z."""
+    """Above the feet, along z."""
 
 
 def measured_room(sightings: Sightings, rig: CameraRig) -> WorldFrame:
-    """The room by these people's joints that three views agree on (two, in a rig of two).
+    """The room from these people's joints on which three views agree (two, in a rig of two).
 
-    On the single-person demo a bystander whom two cameras see, nearly side by side, stands 0.3 m under the floor.
+    In the single-person demo, a bystander seen by two cameras almost side by side is reconstructed 0.3 m below the
+    floor.
     """
     found = triangulate_robust(sightings.ideal, rig.projections, sightings.weight, threshold_px=GATE_PX, check=False)
     sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
@@ -74,15 +75,15 @@ def degrees_from_up(direction: Sequence[float]) -> float:
 
 
 def nearest_axis(direction: Sequence[float]) -> str:
-    """x, -x, y, -y, z or -z."""
+    """The nearest axis: x, -x, y, -y, z or -z."""
     axis = max(range(3), key=lambda i: abs(direction[i]))
     return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
 
 
 def stature_m(joints: dict[str, Float[Tensor, "T K 3"]]) -> float:
-    """Height of people, from the median over people and frames of their shins, thighs and trunks; sides averaged.
+    """Stature from the median over people and frames of shins, thighs and trunks, averaged over both sides.
 
-    `joints` are world points in metres by name, NaN where unknown. NaN where a segment was never seen.
+    `joints` are world points in metres by name, NaN if unknown. The result is NaN if a segment was never seen.
     """
     length = 0.0
     for below, above in SEGMENTS:

@@ -1,4 +1,4 @@
-"""2D joints of all views to the 3D joints of one clip: association, triangulation with rejection, tracks, quality.
+"""Reconstruct 3D joints from the 2D joints of all views: association, triangulation, tracks, identities.
 
-Which steps there are, in order, is read in `reconstruct.reconstruct`. No files, no jobs, no networks.
+`clip.reconstruct` shows the steps in order. This package uses no files, jobs or networks.
 """

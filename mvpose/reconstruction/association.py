@@ -1,14 +1,15 @@
-"""Which 2D people of different views are the same person, frame by frame.
+"""Associate 2D people across views: decide, frame by frame, which detections show the same person.
 
-Every pair of detections of two views is the hypothesis of a body: joints midway between the two rays. A hypothesis is
-worth what all views say for it, and the best is taken, again and again, each detection once (greedy set packing). Then
-bodies and members improve in turns: joints from all members with outlying views rejected; members by an optimal
-assignment of detections to bodies in each view, a step that never lowers the total agreement. Members of one body agree
-with one set of 3D points, so that the result is consistent over any cycle of views, and a view gives a body one
-detection at most. Distances are metres between a joint and a ray: no threshold depends on resolution or distance.
+Every pair of detections in two views is a hypothesis of a body, with joints midway between the two rays. The value of a
+hypothesis is the agreement of all views with it. The best one is taken repeatedly, each detection once (greedy set
+packing). Then bodies and members are refined alternately: joints from all members, with outlying views rejected;
+members by an optimal assignment of detections to bodies in each view, which never lowers the total agreement. Members
+of one body agree with one set of 3D points, so the result is consistent over any cycle of views, and a view gives a
+body at most one detection. Distances are in metres between a joint and a ray, so no threshold depends on resolution or
+distance.
 
-The cost is bounded: at most `PARTNERS` view pairs a view, `MAX_HYPOTHESES` hypotheses a frame, each judged on every
-detection once.
+The cost is bounded: at most `PARTNERS` view pairs per view and `MAX_HYPOTHESES` hypotheses per frame, each evaluated
+once on every detection.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from mvpose.geometry.robust import triangulate_robust
 from mvpose.reconstruction.observations import Observations
 
 PARTNERS = 6
-# With five people before 31 cameras 128 to 512 hypotheses a frame give the same bodies; 64 break some in two.
+# With five people and 31 cameras, 128 to 512 hypotheses per frame give the same bodies; 64 split some into two.
 MAX_HYPOTHESES = 256
-# Of the weight of its joints, this share must agree before a detection is a member.
+# Minimum fraction of the weight of a detection's joints that must agree before it becomes a member.
 MIN_FIT = 0.25
-# Rays closer to parallel than this say nothing of where they meet.
+# Rays closer to parallel than this do not determine where they meet.
 MIN_SINE = 0.05
 MIN_JOINTS = 3
 REFINEMENTS = 2
-# Distances between rays and joints held at a time: 250 k are 2 MB, and some five such arrays live at once. 4 M take 1.2
-# times as long before 4 cameras and 1.7 times before 31, and tear holes of 150 MB into the memory of a process.
+# Distances between rays and joints in memory at a time: 250 k are 2 MB, and about five such arrays exist at once. 4 M
+# take 1.2 times as long with 4 cameras and 1.7 times with 31, and fragment the memory of a process by 150 MB.
 FRAMES_ELEMENTS = 250_000
 
 
 @dataclass(frozen=True, eq=False)
 class Association:
-    """People of each frame, in an order that means nothing from frame to frame; K is the most in any frame."""
+    """The people of each frame, in an arbitrary order that differs between frames; K is the maximum per frame."""
 
     places: Int[Tensor, "T K V"]
-    """Whose detection a view gives: its place, or -1."""
+    """The slot of the detection that a view contributes, or -1."""
     support: Float[Tensor, "T K V"]
-    """Agreement of the view with the body, 0 to 1: confidence of joints that fit, over all joints."""
+    """Agreement of the view with the body, 0 to 1: confidence of joints that fit, divided by all joints."""
     bodies: Float[Tensor, "T K J 3"]
     known: Bool[Tensor, "T K J"]
 
@@ -53,9 +54,9 @@ class Association:
 def associate(
     seen: Observations, projections: Float[Tensor, "V 3 4"], reach_m: float, threshold_px: float
 ) -> Association:
-    """The people of each frame who are seen by two views or more.
+    """The people of each frame who are seen by two or more views.
 
-    `reach_m`: a joint this far from a ray or farther is not what the ray shows. `threshold_px`: of the rejection of
+    `reach_m`: a joint at least this far from a ray is not what the ray shows. `threshold_px`: threshold for rejecting
     views when bodies are triangulated.
     """
     num_frames, num_views, num_places, num_joints = seen.weight.shape
@@ -82,10 +83,10 @@ def agreement(
     due: Bool[Tensor, "T H J"],
     reach_m: float,
 ) -> tuple[Float[Tensor, "T H V P"], Float[Tensor, "T H V P"]]:
-    """How well each detection shows each body: its fit (share of weight that agrees) and evidence (over all joints).
+    """How well each detection matches each body: its fit (agreeing fraction of its weight) and evidence (per joint).
 
-    `due` joints are those that a body should have, because two of its views show them: a due joint that is not `known`
-    agrees with nothing, so that a body of the few joints that happen to meet fits badly.
+    `due` joints are those that two of a body's views show, so the body should have them. A due joint that is not
+    `known` agrees with nothing, so a body consisting of a few joints that meet by chance has a poor fit.
     """
     offset = bodies[:, :, None] - seen.origin[:, None]
     along = torch.einsum("thvjc,tvpjc->thvpj", offset, seen.ray)
@@ -100,9 +101,9 @@ def agreement(
 
 
 def _detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tensor, "N 4"]:
-    """(view, place, other view, other place) of the pairs of detections that become hypotheses.
+    """(view, slot, other view, other slot) of the pairs of detections that become hypotheses.
 
-    A view's partners are spread over all others in order of distance, so that some are near and some look across.
+    A view's partners are spread over all others in order of distance, so some are near and some are on the far side.
     """
     num_views = len(origin)
     order = torch.cdist(origin, origin).argsort(dim=-1, stable=True)[:, 1:]
@@ -121,7 +122,7 @@ def _frames(seen: Observations, start: int, stop: int) -> Observations:
 
 
 def _chosen_hypotheses(seen: Observations, pairs: Int[Tensor, "N 4"], reach_m: float) -> Int[Tensor, "T K V"]:
-    """Members of the bodies that the greedy packing takes."""
+    """Members of the bodies selected by the greedy packing."""
     fit, evidence = agreement(seen, *_hypotheses(seen, pairs, reach_m), reach_m)
     value = torch.where(fit >= MIN_FIT, evidence, torch.zeros_like(evidence))
     frame = torch.arange(len(value))
@@ -145,9 +146,9 @@ def _chosen_hypotheses(seen: Observations, pairs: Int[Tensor, "N 4"], reach_m: f
 def _hypotheses(
     seen: Observations, pairs: Int[Tensor, "N 4"], reach_m: float
 ) -> tuple[Float[Tensor, "T H J 3"], Bool[Tensor, "T H J"], Bool[Tensor, "T H J"]]:
-    """The bodies of the pairs whose rays pass closest to each other, the joints they have and those they should have.
+    """The bodies of the pairs whose rays pass closest to each other, with known and due joints.
 
-    A joint is due where both views have it, and known where the rays pass each other closely before both cameras.
+    A joint is due if both views have it, and known if the rays pass each other closely in front of both cameras.
     """
     one, first, other, second = pairs.T
     a, b = seen.ray[:, one, first], seen.ray[:, other, second]
@@ -171,16 +172,16 @@ def _hypotheses(
 def _triangulated(
     seen: Observations, places: Int[Tensor, "T K V"], projections: Float[Tensor, "V 3 4"], threshold_px: float
 ) -> tuple[Float[Tensor, "T K J 3"], Bool[Tensor, "T K J"], Bool[Tensor, "T K J"]]:
-    """Bodies of the members, the joints they have and those they should have."""
+    """Bodies of the members, with known and due joints."""
     pixels, weights = seen.of(places)
     found = triangulate_robust(pixels, projections, weights, threshold_px=threshold_px, check=False)
     return found.points, found.valid, (weights > 0).sum(dim=-1) >= 2
 
 
 def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
-    """For every view and frame the assignment of detections to bodies of the highest total value; 0 is no match.
+    """For every view and frame, the assignment of detections to bodies with the highest total value; 0 is no match.
 
-    A body that fewer than two views show is given up.
+    A body seen by fewer than two views is dropped.
     """
     matrix = value.movedim(2, 1).numpy()
     places = np.full(matrix.shape[:3], -1)

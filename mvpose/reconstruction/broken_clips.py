@@ -1,4 +1,4 @@
-"""Clips that are broken in time: what is apart is reconstructed apart, since motion says nothing across a break."""
+"""Reconstruct clips with breaks in time: each segment separately, since motion cannot be tracked across a break."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from mvpose.records import Keypoints2D, Poses3D
 def reconstruct_segments(
     keypoints: Keypoints2D, parts: Sequence[slice], rig: CameraRig, config: ReconstructionConfig, fps: float
 ) -> Poses3D:
-    """The people of a clip whose frames follow each other within each of `parts`, which tile it; else `reconstruct`.
+    """`reconstruct` for a clip whose frames are successive only within each of `parts`, which tile it.
 
-    A track is of one part. Raises what `reconstruct` does, NoPersonError where it does so for every part.
+    A track belongs to one part. Raises like `reconstruct`; NoPersonError only if it is raised for every part.
     """
     if len(parts) == 1:
         return reconstruct(keypoints, rig, config, fps)
     found: list[tuple[slice, Poses3D]] = []
-    nobody: list[NoPersonError] = []
+    errors: list[NoPersonError] = []
     for part in parts:
         try:
             found.append((part, reconstruct(keypoints_at(keypoints, part), rig, config, fps)))
         except NoPersonError as error:
-            nobody.append(error)
+            errors.append(error)
     if not found:
-        raise nobody[0]
+        raise errors[0]
     return _side_by_side(found, keypoints.xy.shape[1])
 
 
 def _side_by_side(found: Sequence[tuple[slice, Poses3D]], num_frames: int) -> Poses3D:
-    """The tracks of all parts, each with its frames filled and the others empty."""
+    """The tracks of all parts, each with its own frames filled and the others empty."""
     count = sum(len(poses.track_id) for _, poses in found)
 
     def joined(values: Sequence[np.ndarray], empty: float | int) -> np.ndarray:

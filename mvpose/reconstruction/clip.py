@@ -1,4 +1,4 @@
-"""2D joints of all views of one clip to the 3D joints of its people: read `reconstruct` from top to bottom."""
+"""Reconstruct the 3D joints of a clip's people from the 2D joints of all views; `reconstruct` shows the steps."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from mvpose.skeleton import Skeleton
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
-    """How 2D joints become 3D joints."""
+    """Reconstruction of 3D joints from 2D joints."""
 
     max_people: int = 1
-    """People kept, those whom views and frames agree on most."""
+    """Maximum people to reconstruct."""
     min_confidence: float = 0.3
-    """2D joints less sure than this are not used."""
+    """Ignore 2D joints below this confidence."""
     min_views: int = 2
-    """A joint needs this many views that agree."""
+    """Minimum number of agreeing views per joint."""
     max_error_px: float = 15.0
-    """A view that is farther than this from the joint that the others agree on is left out.
+    """Reject a view that is farther than this from the joint on which the other views agree.
 
-    Measured on the single-person demo, cameras adjusted, 12 body joints: at 15 px the views kept (3.7 of 4) are off by
-    5.9 px on average, at 20 px 6.3 (3.85 of 4), at 40 px 7.2 (all), at 10 px too many views go (3.4 of 4).
+    Measured on the single-person demo with adjusted cameras, 12 body joints: at 15 px, the views kept (3.7 of 4) have a
+    mean error of 5.9 px, at 20 px 6.3 (3.85 of 4), at 40 px 7.2 (all); at 10 px too many are rejected (3.4 of 4 kept).
     """
     match_distance_m: float = 0.2
-    """Rays that pass a body's joints at this distance or farther do not show that body."""
+    """Maximum distance of a ray from a joint of the body that it shows."""
     max_gap_s: float = 1.0
-    """A person may go unseen for so long and is still the same."""
+    """Longest absence before a new ID."""
     undo_swaps: bool = True
-    """Exchange left and right in a view where that makes both joints fit."""
+    """Exchange left and right in a view if both joints then fit."""
 
     def __post_init__(self) -> None:
         for name, minimum in (("max_people", 1), ("min_views", 2)):
@@ -59,30 +59,32 @@ class ReconstructionConfig:
                 raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be above 0")
 
     def agreement(self, fps: float) -> Agreement:
-        """When views agree on a joint, in frames of this clip."""
+        """The rule for agreement of views on a joint, in frames of this clip."""
         window = round(WINDOW_S * fps)
         return Agreement(max_error_px=self.max_error_px, min_views=self.min_views, window=window)
 
 
 def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float) -> Poses3D:
-    """The people of a clip in 3D: world, metres; at most `max_people`, the one most agreed on first.
+    """The people of a clip in 3D: world, metres; at most `max_people`, those with the most agreement first.
 
-    The rig is told in pixels of the decoded videos, one camera a view, in their order. Where no two cameras show
-    anybody at the same time there are no people. Raises TooFewViewsError for a rig of fewer than `min_views` cameras,
-    and NoPersonError when cameras show people and no two of them agree on one.
+    The rig is in pixels of the decoded videos, one camera per view, in their order. The result has no people if no two
+    cameras show a person at the same time. Raises TooFewViewsError for a rig of fewer than `min_views` cameras, and
+    NoPersonError if cameras show people but no two of them agree on one.
     """
     _require_views(keypoints, rig, config.min_views)
     projections = rig.projections
     seen = observe(keypoints, rig, config.min_confidence)
-    if not seen.weight.any() or _showing(keypoints, config).sum(axis=0).max(initial=0) < 2:
-        return _nobody(keypoints, rig)
+    if not seen.weight.any() or _views_with_people(keypoints, config).sum(axis=0).max(initial=0) < 2:
+        return _without_people(keypoints, rig)
     people = associate(seen, projections, config.match_distance_m, WIDEST * config.max_error_px)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
-        names = [name for name, view in zip(rig.names, _showing(keypoints, config), strict=True) if view.any()]
+        names = [
+            name for name, view in zip(rig.names, _views_with_people(keypoints, config), strict=True) if view.any()
+        ]
         raise NoPersonError(
             f"cameras {', '.join(names)} found people, but no two agree on one to {config.match_distance_m} m in any "
-            f"of {keypoints.xy.shape[1]} frames; check that calibration and synchronisation are those of this footage"
+            f"of {keypoints.xy.shape[1]} frames. Check that calibration and synchronisation belong to this footage"
         )
     places = strongest(tracks, people, config.max_people)
     pixels, weights = seen.of(places)
@@ -99,22 +101,22 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
 
 def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> None:
     if len(keypoints.xy) != len(rig):
-        raise ValueError(f"2D joints of {len(keypoints.xy)} views for a rig of {len(rig)} cameras; give one a camera")
+        raise ValueError(f"2D joints of {len(keypoints.xy)} views for a rig of {len(rig)} cameras; they must be equal")
     if len(rig) < min_views:
         raise TooFewViewsError(
-            f"{len(rig)} camera(s) with footage ({', '.join(rig.names)}), and a joint needs {min_views} that agree; "
-            f"add footage of other cameras of the rig"
+            f"{len(rig)} camera(s) with footage ({', '.join(rig.names)}), but a joint needs {min_views} views that "
+            f"agree. Add footage of other cameras of the rig"
         )
 
 
-def _showing(keypoints: Keypoints2D, config: ReconstructionConfig) -> Bool[np.ndarray, "V T"]:
-    """Which view shows anybody in which frame."""
+def _views_with_people(keypoints: Keypoints2D, config: ReconstructionConfig) -> Bool[np.ndarray, "V T"]:
+    """Which views show a person in which frames."""
     sure = (keypoints.confidence >= config.min_confidence) & (keypoints.confidence > 0)
     return np.any(sure, axis=(2, 3))
 
 
-def _nobody(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
-    """The frames, and no people in them."""
+def _without_people(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
+    """The frames without any people."""
     shape = (keypoints.xy.shape[1], 0, keypoints.xy.shape[3])
     return Poses3D(
         xyz=np.empty((*shape, 3), np.float32),
@@ -138,7 +140,7 @@ def _poses(
     rig: CameraRig,
     skeleton: Skeleton,
 ) -> Poses3D:
-    """Points with what they rest on; errors are told in pixels of the images, through the lenses."""
+    """Points with the views they are based on; errors are in pixels of the distorted images."""
     used = found.used
     num_views = used.sum(dim=-1)
     share = used / num_views.clamp_min(1)[..., None]

@@ -1,8 +1,8 @@
-"""Who is who along a whole capture: people of single clips joined across clips, and the choice of whom to keep.
+"""Identify people over a whole capture: join the tracks of clips, and choose the people to keep.
 
-A clip alone cannot choose: of two people seen equally well it may keep the one and the next clip the other, and the
-capture's one person would change from clip to clip (seen on the two-person demo). So clips keep everybody, and the
-choice is made here, on what all clips together say.
+A single clip cannot choose. Of two people seen equally well, it may keep one and the next clip the other, and the
+capture's one person would change from clip to clip (seen on the two-person demo). Clips therefore keep all people, and
+the choice is made here, from all clips together.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from scipy.optimize import linear_sum_assignment
 from mvpose.reconstruction.tracks import DRIFT_M_S, SLACK_M
 from mvpose.records import Breaks, Poses3D
 
-# People that a clip keeps beyond those wanted, so that the wanted ones are among them.
+# Number of people that a clip keeps in addition to those requested, so that the requested ones are among them.
 SPARE_PEOPLE = 4
-# Frames at the end of a track that tell its velocity.
+# Number of frames at the end of a track from which its velocity is estimated.
 VELOCITY_FRAMES = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Tracklet:
-    """One track of one clip, as far as joining it to others needs."""
+    """The data of one track of one clip that are needed for joining it to others."""
 
     clip_start: int
     track: int
     first: int
     last: int
-    """First and last frame of the capture in which it has joints."""
+    """First and last frame of the capture in which the track has joints."""
     first_pose: Float[np.ndarray, "J 3"]
     last_pose: Float[np.ndarray, "J 3"]
     velocity: Float[np.ndarray, "3"]
-    """Metres a frame, at the end."""
+    """Velocity at the end, in metres per frame."""
     support: float
-    """Views beyond the first, summed over joints and frames: a person whom all cameras see beats a bystander whom two
-    see, and two views that agree by chance count least."""
+    """Number of views beyond the first, summed over joints and frames. A person seen by all cameras outranks a
+    bystander seen by two, and two views that agree by chance count little."""
 
 
 Identities = Mapping[tuple[int, int], int]
-"""(first frame of a clip, track in it) -> person, 0 for the strongest; who is not in it is not kept."""
+"""(first frame of a clip, track in it) -> person, 0 for the strongest; people not in it are not kept."""
 
 
 def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
-    """The tracks of a clip that begins at frame `start` of its capture."""
+    """The tracks of a clip that starts at frame `start` of its capture."""
     found = np.isfinite(poses.xyz[..., 0])
     tracklets = []
     for p, track in enumerate(poses.track_id):
@@ -77,10 +77,10 @@ def identify(
 ) -> Identities:
     """Join the tracks of consecutive clips into people and keep the `max_people` with the most support.
 
-    Clips come one by one; of those before, the tracks that may still go on are in memory.
-    A track goes on in another if that begins within `max_gap_s` of its end, near where its velocity leads; pairs are
-    those of the assignment with the least total distance, clip by clip. No track goes on across a break in time: who
-    is who is not known there, and between two breaks people are chosen and numbered anew.
+    Clips are consumed one by one; of earlier clips, only tracks that may still continue are in memory.
+    A track is continued by another one that starts within `max_gap_s` of its end, near the position predicted by its
+    velocity. Pairs are the assignment with the minimum total distance, clip by clip. No track continues across a break
+    in time: identities are unknown there, and people are chosen and numbered separately between two breaks.
     """
     first_frames = [frame for frame, _ in breaks]
     person_of: dict[tuple[int, int], int] = {}
@@ -112,7 +112,7 @@ def identify(
 def _predecessors(
     ends: Sequence[Tracklet], starts: Sequence[Tracklet], fps: float, max_gap_s: float, first_frames: Sequence[int]
 ) -> dict[tuple[int, int], Tracklet]:
-    """By (clip, track) of a track that begins, the track that it goes on from."""
+    """For each starting track, by (clip, track), the track that it continues."""
     if not ends or not starts:
         return {}
     gap = np.array([[b.first - a.last for b in starts] for a in ends])
@@ -127,7 +127,7 @@ def _predecessors(
     allowed = shared.any(axis=-1) & (gap > 0) & (gap <= max_gap_s * fps) & (distance <= reach)
     segment = [np.array([bisect_right(first_frames, t.first) for t in tracklets]) for tracklets in (ends, starts)]
     allowed &= segment[0][:, None] == segment[1][None]
-    # A forbidden pair costs more than all allowed pairs together, so that it never displaces one.
+    # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
     rows, columns = linear_sum_assignment(cost)
     pairs = [(ends[r], starts[c]) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]

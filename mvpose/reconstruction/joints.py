@@ -1,4 +1,4 @@
-"""Joints of known people: triangulation with rejection of outlying views, and left and right put where they belong."""
+"""Triangulate the joints of known people: reject outlying views, and correct exchanged left and right."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.robust import triangulate_robust
 from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors, triangulate
 
-# The search starts from the views that agree within so many times the limit, and narrows to it in as many solutions.
-# Starting at the limit itself takes whichever two views happen to be closest in a frame: on the single-person demo
-# (limit 15 px, adjusted cameras) that gives bones whose length varies by 5.2 % and points that shake by 18.9 mm from
-# frame to frame; narrowing gives 3.7 % and 10.7 mm, with more views kept (3.73 of 4 against 3.44).
+# The search starts from the views that agree within a multiple of the limit, and narrows to the limit in this number of
+# solutions. Starting at the limit itself selects the two views that happen to be closest in a frame. On the
+# single-person demo (limit 15 px, adjusted cameras), bone lengths then vary by 5.2 % and points jitter by 18.9 mm from
+# frame to frame. Narrowing gives 3.7 % and 10.7 mm, with more views kept (3.73 of 4 against 3.44).
 WIDEST, ROUNDS = 3.0, 8
-# Errors up to here count by their square, larger ones linearly (Huber).
+# Errors up to this size count quadratically, larger ones linearly (Huber).
 SCALE_PX = 10.0
-# A view is judged by the median of its errors this far before and after: views do not come and go from frame to frame.
+# A view is judged by the median of its errors this far before and after, so views do not switch from frame to frame.
 WINDOW_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """When views agree on a joint."""
+    """The rule for agreement of views on a joint."""
 
     max_error_px: float
     min_views: int
     window: int
-    """Frames on each side that are judged together."""
+    """Number of frames on each side that are judged together."""
 
 
 @dataclass(frozen=True, eq=False)
 class JointPoints:
-    """Points and the views they rest on; a point that is not `valid` is (0, 0, 0) and rests on none."""
+    """Points and the views used for them; a point that is not `valid` is (0, 0, 0) and uses no views."""
 
     points: Float[Tensor, "T P J 3"]
     valid: Bool[Tensor, "T P J"]
     used: Bool[Tensor, "T P J V"]
     residuals_px: Float[Tensor, "T P J V"]
-    """Undistorted pixels; infinite where a view has nothing."""
+    """Undistorted pixels; infinite where a view has no joint."""
 
 
 def triangulate_joints(
@@ -51,11 +51,11 @@ def triangulate_joints(
     projections: Float[Tensor, "V 3 4"],
     rule: Agreement,
 ) -> JointPoints:
-    """Each joint from the views that agree on it, to `max_error_px` in the median over the window.
+    """Triangulate each joint from the views that agree on it to `max_error_px`, in the median over the window.
 
-    A consensus of views within `WIDEST` times the limit comes first, so that no gross error has a part in what follows:
-    reweighted solutions on the views within a gate that narrows to the limit. A view that is off by more than `WIDEST`
-    times the gate in one frame has no part in that frame. Pixels are undistorted; weights are confidences.
+    A consensus of views within `WIDEST` times the limit excludes gross errors first. Then follow reweighted solutions
+    on the views within a gate that narrows to the limit. A view that is off by more than `WIDEST` times the gate in a
+    frame is not used in that frame. Pixels are undistorted; weights are confidences.
     """
     widest = WIDEST * rule.max_error_px
     start = triangulate_robust(pixels, projections, weights, threshold_px=widest, scale_px=SCALE_PX, check=False)
@@ -81,9 +81,9 @@ def swapped_sides(
     mirror: Sequence[int],
     max_error_px: float,
 ) -> Bool[Tensor, "T P J V"]:
-    """Where a view has taken left for right: both joints of a pair are off as they are, and both fit exchanged.
+    """Detect exchanged left and right in a view: both joints of a pair are off, and both fit after exchanging them.
 
-    Views that are off have no part in the points, so that these are what the other views agree on.
+    Misfitting views were not used for the points, so the points represent the other views.
     """
     twin = torch.tensor(mirror)
     exchanged_px = reprojection_errors(found.points, pixels[:, :, twin], projections)
@@ -101,7 +101,7 @@ def exchanged(
 
 
 def _agreeing(residuals: Tensor, observed: Tensor, gate: float, rule: Agreement) -> Bool[Tensor, "T P J V"]:
-    """Views within the gate; the best `min_views` where fewer are, so that a point is not lost on the way."""
+    """Views within the gate; the best `min_views` if there are fewer, so that a point is not lost prematurely."""
     judged = _judged(residuals, observed, rule.window)
     needed = min(rule.min_views, judged.shape[-1])
     last = judged.sort(dim=-1).values[..., needed - 1 : needed]
@@ -109,7 +109,7 @@ def _agreeing(residuals: Tensor, observed: Tensor, gate: float, rule: Agreement)
 
 
 def _judged(residuals: Tensor, observed: Tensor, window: int) -> Float[Tensor, "T P J V"]:
-    """Median of the errors of a view over the window, of those frames that have one; infinite where it has none."""
+    """Median of a view's errors over the window, over frames that have one; infinite if there are none."""
     ends = torch.full_like(residuals[:1], torch.nan).expand(window, *residuals.shape[1:])
     padded = torch.cat([ends, torch.where(observed, residuals, torch.nan), ends])
     median = padded.unfold(0, 2 * window + 1, 1).nanmedian(dim=-1).values

@@ -1,4 +1,4 @@
-"""What the views saw, told as rays: the form in which association and triangulation read 2D joints."""
+"""Convert 2D joints to rays, the input of association and triangulation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.records import Keypoints2D
 
-# Two poses of one view whose joints lie on average within this share of the box's height are one person found twice.
-# On the demo footage such pairs are 0.01 to 0.03 apart, different people never less than 0.16.
+# Two poses of one view whose joints are on average within this fraction of the box's height are one person found twice.
+# On the demo footage such pairs are 0.01 to 0.03 apart, and different people at least 0.16.
 SAME_POSE = 0.08
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """2D joints, frames first. A joint of weight 0 is not to be used; its pixel and ray are then meaningless."""
+    """2D joints, frames first. A joint of weight 0 must not be used; its pixel and ray are undefined."""
 
     ideal: Float[Tensor, "T V P J 2"]
-    """Undistorted pixels, those of `rig.projections`."""
+    """Undistorted pixels, as used by `rig.projections`."""
     ray: Float[Tensor, "T V P J 3"]
     """Unit directions in the world from `origin`."""
     origin: Float[Tensor, "V 3"]
@@ -30,14 +30,14 @@ class Observations:
     """The detector's confidence."""
 
     def of(self, places: Int[Tensor, "T K V"]) -> tuple[Float[Tensor, "T K J V 2"], Float[Tensor, "T K J V"]]:
-        """Undistorted pixels and weights of the people at these places, views last; weight 0 where a place is -1."""
+        """Undistorted pixels and weights of the people in these slots, views last; weight 0 where a slot is -1."""
         ideal = at_places(self.ideal, places).movedim(2, 3)
         weight = at_places(self.weight, places).movedim(2, 3)
         return ideal, weight * (places >= 0)[:, :, None]
 
 
 def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Observations:
-    """Undistort every joint of at least this confidence; of a person found twice in a view the surer stays."""
+    """Undistort all joints of at least this confidence. Of duplicate detections in a view, the better one is kept."""
     confidence = torch.from_numpy(keypoints.confidence).double()
     usable = (confidence >= min_confidence) & (confidence > 0) & torch.from_numpy(~_found_twice(keypoints))[..., None]
     pixels = torch.from_numpy(np.nan_to_num(keypoints.xy)).double()
@@ -55,14 +55,14 @@ def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Ob
 
 
 def at_places(values: Tensor, places: Int[Tensor, "T K V"]) -> Tensor:
-    """`values` (T V P *rest) of the people at these places, as (T K V *rest); a place of -1 reads place 0."""
+    """`values` (T V P *rest) of the people in these slots, as (T K V *rest); a slot of -1 reads slot 0."""
     frame = torch.arange(places.shape[0])[:, None, None]
     view = torch.arange(places.shape[2])[None, None]
     return values[frame, view, places.clamp_min(0)]
 
 
 def _found_twice(keypoints: Keypoints2D) -> Bool[np.ndarray, "V T P"]:
-    """People whose joints lie on those of a surer person of the same view and frame."""
+    """People whose joints coincide with those of a more confident person in the same view and frame."""
     confidence, xy = keypoints.confidence, np.nan_to_num(keypoints.xy)
     sureness = confidence.mean(axis=-1)
     height = np.maximum(keypoints.box[..., 3] - keypoints.box[..., 1], 1.0)

@@ -1,4 +1,4 @@
-"""People of single frames joined along the clip, and the choice of whom to keep."""
+"""Join the people of single frames into tracks over the clip, and choose the tracks to keep."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from scipy.optimize import linear_sum_assignment
 
 from mvpose.reconstruction.association import Association
 
-# A body may be this far from where it was expected at once (2D noise, joints that come and go), and farther by
-# `DRIFT_M_S` for each second that it went unseen (people change their pace by about that much in a second).
+# Maximum distance of a body from its prediction (2D noise, joints that appear and disappear). It grows by `DRIFT_M_S`
+# per second without observation, about as much as people change their speed in a second.
 SLACK_M, DRIFT_M_S = 0.35, 2.0
-# Share of the newest step in the running estimate of a track's velocity.
+# Weight of the newest step in the running estimate of a track's velocity.
 VELOCITY_GAIN = 0.3
 
 
 @dataclass(eq=False)
 class Track:
-    """One person through the clip, while it is being built."""
+    """One person through the clip, during construction."""
 
     frames: list[int]
     bodies: list[int]
     pose: Float[np.ndarray, "J 3"]
-    """Joints when last seen; NaN where never known."""
+    """Joints when last seen; NaN if never known."""
     velocity: Float[np.ndarray, 3] = field(default_factory=lambda: np.zeros(3))
-    """Metres a frame."""
+    """Metres per frame."""
 
 
 def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
-    """Join bodies frame after frame by the optimal assignment of bodies to tracks, distance against prediction.
+    """Join bodies frame by frame, by optimal assignment of bodies to tracks on the distance from the prediction.
 
-    A track is expected where its velocity takes its last pose, and may go unseen for `max_gap_s`.
+    A track's last pose is extrapolated by its velocity; the track may be unobserved for up to `max_gap_s`.
     """
     bodies = np.where(association.known[..., None].numpy(), association.bodies.numpy(), np.nan)
     present = (association.places >= 0).any(dim=-1).numpy()
@@ -51,10 +51,10 @@ def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
 
 
 def strongest(tracks: list[Track], association: Association, max_people: int) -> Int[torch.Tensor, "T P V"]:
-    """Places (-1: none) of the `max_people` tracks that views and frames together say most for, the strongest first.
+    """Slots (-1: none) of the `max_people` tracks with the most support from views and frames, strongest first.
 
-    A track is worth the sum of its views' agreement over its frames: a person whom all cameras see beats a bystander
-    whom two see, whatever the sizes of their boxes.
+    The support of a track is the sum of its views' agreement over its frames: a person seen by all cameras outranks a
+    bystander seen by two, regardless of the sizes of their boxes.
     """
     support = association.support.sum(dim=-1).numpy()
     worth = [support[track.frames, track.bodies].sum() for track in tracks]
@@ -68,7 +68,7 @@ def strongest(tracks: list[Track], association: Association, max_people: int) ->
 
 
 def _matches(live: list[Track], poses: np.ndarray, frame: int, fps: float) -> list[tuple[int, int]]:
-    """(track, pose) pairs of the assignment with the least total distance that match as many as may be matched."""
+    """(track, pose) pairs of the assignment that matches as many as allowed, with the minimum total distance."""
     if not live or not len(poses):
         return []
     elapsed = np.array([frame - track.frames[-1] for track in live])
@@ -78,7 +78,7 @@ def _matches(live: list[Track], poses: np.ndarray, frame: int, fps: float) -> li
     distance = np.where(shared, apart, 0.0).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
     reach = SLACK_M + DRIFT_M_S * (elapsed - 1)[:, None] / fps
     allowed = shared.any(axis=-1) & (distance <= reach)
-    # A forbidden pair costs more than all allowed pairs together, so that it never displaces one.
+    # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
     rows, columns = linear_sum_assignment(cost)
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]

@@ -1,4 +1,4 @@
-"""How far what each view shows is from the poses, in pixels of the images: of all views, and of views left out."""
+"""Errors of each view's 2D joints against the poses, in image pixels: of all views, and of left-out views."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swap
 from mvpose.reconstruction.observations import Observations, at_places, observe
 from mvpose.records import Keypoints2D, Poses3D
 
-# Frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
+# Number of frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
 CHUNK = 500
 
 
 @dataclass(frozen=True, eq=False)
 class ViewErrors:
-    """Distances between projected joints and the 2D joints of the same person; NaN where there is nothing to compare.
+    """Distances between projected joints and the 2D joints of the same person; NaN if either is missing.
 
-    Left and right are exchanged where the reconstruction did so; `swapped` says where.
+    Left and right are exchanged where the reconstruction did so; `swapped` marks these joints.
     """
 
     error_px: Float[np.ndarray, "T P J V"]
     confidence: Float[np.ndarray, "T P J V"]
-    """Of the 2D joint; 0 where the view has none."""
+    """Confidence of the 2D joint; 0 if the view has none."""
     swapped: Bool[np.ndarray, "T P J V"]
     pixel_mm: Float[np.ndarray, "T P J V"]
-    """What one pixel of the view is at the joint: its depth over the focal length; NaN where the joint is missing."""
+    """Size of one pixel at the joint: its depth divided by the focal length; NaN if the joint is missing."""
 
 
 def view_errors(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
 ) -> ViewErrors:
-    """Errors of every view that shows the person, used or not, however unsure it is.
+    """Errors of every view that shows the person, used or not, at any confidence.
 
-    Which detection shows whom is found from the poses: in every view and frame the optimal assignment.
+    Detections are matched to people by the poses, with the optimal assignment in every view and frame.
     """
     config = config or ReconstructionConfig()
     parts = [_errors_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
@@ -51,10 +51,10 @@ def view_errors(
 def leave_one_camera_out(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
 ) -> Float[np.ndarray, "T P J V"]:
-    """Distance in pixels of each view's joint from the same joint reconstructed by the other views alone.
+    """Distance in pixels of each view's joint from the same joint reconstructed from the other views alone.
 
-    Frames are judged one by one. NaN where the view has no joint of at least `min_confidence`, or the others do not
-    make a point; all NaN for fewer than three views.
+    Frames are evaluated independently. NaN if the view has no joint of at least `min_confidence`, or if the others do
+    not give a point; all NaN for fewer than three views.
     """
     config = config or ReconstructionConfig()
     parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
@@ -63,7 +63,7 @@ def leave_one_camera_out(
 
 @dataclass(frozen=True, eq=False)
 class _Matched:
-    """2D joints of the people of the poses, views last."""
+    """2D joints of the poses' people, views last."""
 
     drawn: Float[Tensor, "T P J V 2"]
     ideal: Float[Tensor, "T P J V 2"]

@@ -1,1 +1,1 @@
-"""Camera poses adjusted or recovered from the people seen."""
+"""Adjust or recover camera poses from the people seen."""

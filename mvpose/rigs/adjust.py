@@ -1,6 +1,6 @@
-"""Camera poses corrected on the people seen: for footage whose calibration is a little off, when the user asks for it.
+"""Adjust camera poses to the people seen, for footage whose calibration is slightly off; only on request.
 
-The correction is learned on some stretches of time and judged on others; it is kept only if it is better there.
+The correction is estimated on some stretches of time and evaluated on others. It is kept only if it improves those.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ from mvpose.records import Keypoints2D
 from mvpose.rigs.bundle_adjustment import bundle_adjust
 from mvpose.skeleton import BODY_JOINTS
 
-# Views farther than this from the consensus take no part: 60 px while the cameras are as given, 30 px once corrected.
+# Views farther than this from the consensus are not used: 60 px with the given cameras, 30 px after correction.
 GATES_PX = (60.0, 30.0)
-# Of 8 stretches of time these are for judging.
+# Of 8 stretches of time, these are held out for evaluation.
 STRETCHES, HELD_OUT = 8, (2, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdjustmentConfig:
-    """How camera poses are corrected on 2D joints."""
+    """Adjustment of camera poses to 2D joints."""
 
     frames: int = 400
-    """Frames looked at, evenly spread over the capture."""
+    """Number of frames used, spread evenly over the capture."""
     poses: int = 150
-    """Poses learned from, chosen so that they differ most from each other in place and posture."""
+    """Number of poses to fit, chosen to differ as much as possible in position and posture."""
     min_confidence: float = 0.5
-    """2D joints less sure than this are not used."""
+    """Ignore 2D joints below this confidence."""
     match_distance_m: float = 0.3
-    """As in the reconstruction; wider, because the cameras are off."""
+    """Maximum distance of a ray from a joint; larger than in the reconstruction, because the cameras are off."""
 
 
 @dataclass(frozen=True, eq=False)
 class AdjustmentReport:
-    """What became of each camera, and the mean reprojection error over all views on frames that were held out."""
+    """The change of each camera, and the mean reprojection error over all views on held-out frames."""
 
     cameras: tuple[str, ...]
     kept: bool
-    """Whether the correction lowered the error on held-out frames; if not, the rig given back is the one given."""
+    """Whether the correction reduced the error on held-out frames; if not, the original rig is returned."""
     moved_m: tuple[float, ...]
     turned_degrees: tuple[float, ...]
     before_px: float
     after_px: float
     learned_before_px: float
-    """On the poses learned from, root mean square, views that took part."""
+    """On the fitted poses: root mean square over the views used."""
     learned_after_px: float
     num_poses: int
     num_held_out: int
 
     def figures(self) -> dict[str, float]:
-        """Everything as one flat dict."""
+        """All figures as one flat dict."""
         flat = {
             "adjustment_kept": float(self.kept),
             "adjustment_held_out_before_px": self.before_px,
@@ -82,7 +82,7 @@ class AdjustmentReport:
             for c, m, t in zip(self.cameras, self.moved_m, self.turned_degrees, strict=True)
         )
         return (
-            f"extrinsics {'adjusted' if self.kept else 'left as they were'}: {self.before_px:.2f} -> "
+            f"extrinsics {'adjusted' if self.kept else 'unchanged'}: {self.before_px:.2f} -> "
             f"{self.after_px:.2f} px on held-out frames; {cameras}"
         )
 
@@ -90,34 +90,36 @@ class AdjustmentReport:
 def adjust_extrinsics(
     keypoints: Keypoints2D, rig: CameraRig, config: AdjustmentConfig
 ) -> tuple[CameraRig, AdjustmentReport]:
-    """The rig with corrected camera poses, and what that did; intrinsics, lenses, scale and world frame stay.
+    """The rig with corrected camera poses, and a report; intrinsics, lenses, scale and world frame are kept.
 
-    Robust bundle adjustment over the body joints (all joints, where the skeleton lacks them) of well-spread poses. Of
-    the world frame only what images can tell is learned: the cameras as a whole stay where they were. Raises
-    NoPersonError when too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
+    Robust bundle adjustment over the body joints (all joints if the skeleton lacks them) of well-spread poses. Only
+    what images can determine is estimated: the cameras as a whole keep their place in the world. Raises
+    NoPersonError if too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
     """
     frames = frames_to_see(keypoints.xy.shape[1], config)
     return adjust_on_frames(keypoints_at(keypoints, frames), frames / keypoints.xy.shape[1], rig, config)
 
 
 def frames_to_see(num_frames: int, config: AdjustmentConfig) -> Int[np.ndarray, " n"]:
-    """The frames of a capture that its cameras are adjusted on, in order."""
+    """The frames of a capture that are used to adjust its cameras, in order."""
     return np.unique(np.linspace(0, num_frames - 1, config.frames).round().astype(int))
 
 
 def adjust_on_frames(
     keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
 ) -> tuple[CameraRig, AdjustmentReport]:
-    """`adjust_extrinsics` on the 2D joints of `frames_to_see`; `time` is the share of the capture before each frame."""
+    """`adjust_extrinsics` on the 2D joints of `frames_to_see`; `time` is each frame's fraction of the capture."""
     if len(rig) < 2:
-        raise TooFewViewsError(f"one camera ({', '.join(rig.names)}) has no extrinsics to adjust; give two or more")
+        raise TooFewViewsError(
+            f"one camera ({', '.join(rig.names)}) has no extrinsics to adjust; at least two are required"
+        )
     poses = _seen_poses(keypoints, time, rig, config)
     learned = _largest_difference(poses, ~poses.held_out, config.poses)
     judged = torch.from_numpy(np.flatnonzero(poses.held_out))
     if len(learned) < 2 or len(judged) < 1:
         raise NoPersonError(
-            f"{len(poses.held_out)} poses are seen by enough of the cameras {', '.join(rig.names)}; "
-            f"too few to adjust the cameras on: leave --adjust-extrinsics out, or give longer footage"
+            f"only {len(poses.held_out)} poses are seen by enough of the cameras {', '.join(rig.names)}, too few to "
+            f"adjust the cameras: omit --adjust-extrinsics, or use longer footage"
         )
     adjusted = rig
     for gate in GATES_PX:
@@ -148,10 +150,10 @@ def adjust_on_frames(
 
 @dataclass(frozen=True, eq=False)
 class _Poses:
-    """People of single frames, in the order of time."""
+    """People of single frames, in order of time."""
 
     pixels: Float[Tensor, "N J V 2"]
-    """Of the images."""
+    """Pixels of the images."""
     weights: Float[Tensor, "N J V"]
     points: Float[Tensor, "N J 3"]
     held_out: Bool[np.ndarray, " N"]
@@ -160,7 +162,7 @@ class _Poses:
 def _seen_poses(
     keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
 ) -> _Poses:
-    """Everyone whom three cameras see (two, in a rig of two)."""
+    """All people seen by three cameras (two, in a rig of two)."""
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
@@ -180,7 +182,7 @@ def _seen_poses(
 
 
 def _largest_difference(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: int) -> Int[Tensor, " n"]:
-    """Farthest-point sampling: the surest pose first, then always the one least like those taken (joint distance)."""
+    """Farthest-point sampling: the most confident pose first, then always the one least similar to those taken."""
     candidates = torch.from_numpy(np.flatnonzero(allowed))
     if not len(candidates):
         return candidates
@@ -195,7 +197,7 @@ def _largest_difference(poses: _Poses, allowed: Bool[np.ndarray, " N"], count: i
 
 
 def _mean_error(pixels: Float[Tensor, "N J V 2"], weights: Float[Tensor, "N J V"], rig: CameraRig) -> float:
-    """Mean distance of the weighted DLT of all views, rejecting none, in pixels of the images."""
+    """Mean error of the weighted DLT from all views, without rejection, in pixels of the images."""
     found = triangulate(_ideal(pixels, rig), rig.projections, weights, check=False)
     projected, before = rig.project(found.points)
     error = (projected - pixels.movedim(2, 0)).norm(dim=-1)

@@ -1,8 +1,8 @@
-"""Bundle adjustment: camera poses and points that agree best with what was seen.
+"""Bundle adjustment: optimise camera poses and points on the observations.
 
 Levenberg-Marquardt on the reprojection error with the points eliminated (Schur complement; Triggs et al., "Bundle
-adjustment: a modern synthesis", 2000): each step costs one dense system of 6 unknowns a camera, whatever the number of
-points.
+adjustment: a modern synthesis", 2000). Each step solves one dense system of 6 unknowns per camera, regardless of the
+number of points.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.rigid import Rigid, cross_matrix
 
-# A step that lowers the cost by less than this share ends the search.
+# The search ends after a step that reduces the cost by less than this fraction.
 MIN_GAIN = 1e-5
 LARGEST_DAMPING = 1e12
 
 
 @dataclass(frozen=True, eq=False)
 class BundleReport:
-    """What an adjustment did. Residuals are distances in undistorted pixels over the `num_observations` used."""
+    """The result of an adjustment. Residuals are distances in undistorted pixels over the `num_observations` used."""
 
     rms_px_before: float
     rms_px_after: float
@@ -58,16 +58,16 @@ def bundle_adjust(
     scale_px: float = 3.0,
     max_steps: int = 100,
 ) -> tuple[CameraRig, Float[Tensor, "N 3"], BundleReport]:
-    """Camera poses and world points minimising the robust reprojection error; intrinsics and lenses stay.
+    """Camera poses and world points that minimise the robust reprojection error; intrinsics and lenses are kept.
 
-    `pixels` are those of the images (distorted); a weight multiplies the residual of its observation, 0 means absent
-    (the pixel may then be anything). Points seen by fewer than two cameras take no part and come back as they were.
+    `pixels` are those of the images (distorted). A weight multiplies the residual of its observation; 0 means absent,
+    and the pixel may be anything. Points seen by fewer than two cameras are not used and are returned unchanged.
 
-    The frame that images cannot tell is settled so: the cameras named in `fixed` do not move; with one of them, the
-    mean distance of the others from it is kept; with none, the whole moves by the similarity that brings the cameras,
-    centres and axes, nearest to where they were.
+    The frame, which images cannot determine, is fixed as follows. Cameras named in `fixed` do not move. With one of
+    them, the mean distance of the others from it is kept. With none, the whole is moved by the similarity that brings
+    the cameras, centres and axes, nearest to their original positions.
 
-    Raises ValueError when a name in `fixed` is not in the rig, and when no point is seen by two cameras.
+    Raises ValueError if a name in `fixed` is not in the rig, or if no point is seen by two cameras.
     """
     unknown = set(fixed) - set(rig.names)
     if unknown:
@@ -91,7 +91,7 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What stays the same: focal lengths, undistorted pixels about the principal point, weights, starting points."""
+    """The constants: focal lengths, undistorted pixels relative to the principal point, weights, starting points."""
 
     focal: Float[Tensor, "V 2"]
     offsets: Float[Tensor, "V N 2"]
@@ -110,12 +110,12 @@ class _Problem:
         used = (weights > 0) & exists & in_front
         used = used & (used.sum(dim=0) >= 2)
         if not bool(used.any()):
-            raise ValueError(f"none of the {len(points)} points is seen by two cameras; there is nothing to adjust")
+            raise ValueError(f"none of the {len(points)} points is seen by two cameras, so there is nothing to adjust")
         offsets = torch.where(used[..., None], ideal - rig.centre[:, None], 0.0)
         return _Problem(rig.focal, offsets, torch.where(used, weights, 0.0), points)
 
     def residuals(self, state: _State) -> tuple[Float[Tensor, "V N 2"], Float[Tensor, "V N 3"], bool]:
-        """Projected minus seen (0 where absent), points in the cameras' frames, and whether all are before them."""
+        """Projected minus observed (0 if absent), points in camera coordinates, and whether all are in front."""
         local = state.pose.apply(state.points[None])
         used = self.weights > 0
         before = bool((local[..., 2] > 0)[used].all())
@@ -124,7 +124,7 @@ class _Problem:
         return torch.where(used[..., None], projected - self.offsets, 0.0), local, before
 
     def cost(self, state: _State, loss: RobustLoss, scale_px: float) -> float:
-        """Half the sum of weight^2 times the loss; infinite when a point went behind a camera that sees it."""
+        """Half the sum of weight^2 times the loss; infinite if a point is behind a camera that sees it."""
         residuals, _, before = self.residuals(state)
         robust = loss.cost(residuals.norm(dim=-1), scale_px)
         return 0.5 * float((self.weights**2 * robust).sum()) if before else float("inf")
@@ -153,7 +153,7 @@ def _minimise(
 
 @dataclass(frozen=True, eq=False)
 class _System:
-    """Normal equations in blocks: cameras (V 6 6), points (N 3 3), between them (V N 6 3), and the gradients."""
+    """Normal equations in blocks: cameras (V 6 6), points (N 3 3), their coupling (V N 6 3), and the gradients."""
 
     cameras: Float[Tensor, "V 6 6"]
     points: Float[Tensor, "N 3 3"]
@@ -213,7 +213,7 @@ def _projection_derivative(focal: Tensor, local: Tensor) -> Float[Tensor, "V N 2
 
 
 def _frame(before: Rigid, after: Rigid, fixed: list[int]) -> Similarity:
-    """From the adjusted world to the one to report."""
+    """The similarity from the adjusted world to the reported one."""
     if len(fixed) >= 2:
         return _scaled_about(after.inverse().translation[fixed[0]], torch.ones(()))
     old, new = before.inverse(), after.inverse()
@@ -237,7 +237,7 @@ def _tripods(world_from_camera: Rigid, reach: Tensor) -> Float[Tensor, "n 3"]:
 
 
 def _in_frame(pose: Rigid, frame: Similarity) -> Rigid:
-    """The same cameras in the world that `frame` leads to; camera coordinates scale with it."""
+    """The same cameras in the world after `frame`; camera coordinates scale with it."""
     rotation = pose.rotation @ frame.rotation.transpose(-1, -2)
     return Rigid(rotation, frame.scale * pose.translation - (rotation @ frame.translation[:, None])[..., 0])
 

@@ -1,8 +1,8 @@
-"""Camera poses from body joints alone: no calibration object, known intrinsics, result up to scale.
+"""Recover camera poses from body joints alone: no calibration object, known intrinsics, result up to scale.
 
-Joints of one frame lie near a plane and are too few for a fundamental matrix; pooled over the frames of a static rig
-they fill the room. Pairwise poses (RANSAC, essential matrix, cheirality) are chained camera by camera, the scale of
-each taken from points already known, then everything is adjusted together.
+The joints of one frame are nearly coplanar and too few for a fundamental matrix. Pooled over the frames of a static
+rig, they fill the room. Pairwise poses (RANSAC, essential matrix, cheirality) are chained camera by camera, with the
+scale of each from points already known; then everything is adjusted together.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mvpose.geometry.rigid import Rigid
 from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.rigs.bundle_adjustment import BundleReport, bundle_adjust
 
-# Eight points determine F; with fewer than this many agreeing ones it is anyone's guess.
+# Eight points determine F; with fewer agreeing points than this, the result is unreliable.
 MIN_COMMON = 30
 
 
 @dataclass(frozen=True, eq=False)
 class RigRecovery:
-    """The rig in the frame of its first camera, with the mean distance of the others from it as unit of length.
+    """The rig in the frame of its first camera; the unit of length is the mean distance of the others from it.
 
-    `points` are zero where not `valid`. `links` names each camera placed after the first two and what it was placed by.
+    `points` are zero where not `valid`. `links` names each camera placed after the first two and its reference camera.
     Lengths in `report` are in units of the first pair's baseline.
     """
 
@@ -42,7 +42,7 @@ class RigRecovery:
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Pose of the right camera relative to the left one, translation of length 1, and who agrees with it."""
+    """Pose of the right camera relative to the left one, translation of length 1, and the agreeing joints."""
 
     left: int
     right: int
@@ -60,9 +60,9 @@ def recover_rig(
 ) -> RigRecovery:
     """Poses of V static cameras of known focal length, centre and lens from N joints pooled over frames and people.
 
-    The poses in `rig` are not read. `pixels` are those of the images; weight 0 means not seen. Column n is one joint
-    of one person at one time in every view. Raises CalibrationError when the cameras do not hang together: some camera
-    shares fewer than 30 agreeing joints with any other.
+    The poses in `rig` are ignored. `pixels` are those of the images; weight 0 means not seen. Column n is one joint of
+    one person at one time in every view. Raises CalibrationError if the cameras are not connected, that is, if a camera
+    shares fewer than 30 agreeing joints with each of the others.
     """
     rig = rig.to(torch.float64)
     seen = weights > 0
@@ -78,7 +78,7 @@ def recover_rig(
 
 
 def _related_pairs(rig: CameraRig, ideal: Tensor, seen: Tensor, threshold_px: float, seed: int) -> list[_Pair]:
-    """The pairs of cameras that share enough agreeing joints, most agreement first."""
+    """The pairs of cameras with enough agreeing joints, most agreement first."""
     plane = (ideal - rig.centre[:, None]) / rig.focal[:, None]
     pairs = []
     for i, j in itertools.combinations(range(len(rig)), 2):
@@ -101,9 +101,9 @@ def _related_pairs(rig: CameraRig, ideal: Tensor, seen: Tensor, threshold_px: fl
 def _chained(
     rig: CameraRig, ideal: Tensor, seen: Tensor, pairs: list[_Pair], threshold_px: float
 ) -> tuple[Rigid, tuple[tuple[str, str], ...]]:
-    """All cameras in the frame of one of the best pair; the baseline of that pair is the unit."""
+    """All cameras in the frame of one camera of the best pair; the baseline of that pair is the unit."""
     if not pairs:
-        raise CalibrationError(f"no two of the cameras {list(rig.names)} share {MIN_COMMON} joints that agree")
+        raise CalibrationError(f"no two of the cameras {list(rig.names)} share {MIN_COMMON} agreeing joints")
     first = pairs[0]
     poses = {first.left: Rigid.identity(), first.right: first.right_from_left}
     links = []
@@ -132,9 +132,9 @@ def _chained(
 
 
 def _baseline(points: Tensor, new_from_old: Rigid, rig: CameraRig, camera: int, ideal: Tensor) -> Tensor:
-    """The length of the translation that carries known points onto their pixels: each point votes, the median wins.
+    """Length of the translation that maps known points onto their pixels: the median over the points' estimates.
 
-    x ~ R X + s t, so x cross (R X) + s (x cross t) = 0, solved for s by each point.
+    x ~ R X + s t, so x cross (R X) + s (x cross t) = 0, solved for s for each point.
     """
     if len(points) == 0:
         raise CalibrationError(f"camera {rig.names[camera]} sees no joint that two placed cameras see; use more frames")

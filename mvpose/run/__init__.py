@@ -1,1 +1,1 @@
-"""What a job makes: its plan, the store of commits, tables, summary, verification."""
+"""A run: the plan, the store of commits, tables, summary and verification of a job's results."""

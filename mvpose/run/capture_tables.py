@@ -1,11 +1,11 @@
 """Tables of whole captures: `identities/`, `filtered/`, `figures.parquet` and `failures/failures.parquet`.
 
 `identities/` has one row per track that is kept. `filtered/` has the columns of `poses/` and three flags per joint:
-`filled` (interpolated; its num_views is 0 and its error_px NaN), `smoothed` (False where a run of frames was too short
-for the filter) and `removed` (measured, but rejected as an outlier). As in `poses/`, a person without any joint in a
-frame has no row. `figures.parquet` has one row per capture and figure of merit, ordered by capture: a capture has some
-two hundred, and those of 20,000 captures would take 500 MB as Python objects. `failures.parquet` has one row per clip
-or capture without a result.
+`filled` (interpolated; its num_views is 0 and its error_px NaN), `smoothed` (False if a run of frames was too short for
+the filter) and `removed` (measured, but rejected as an outlier). As in `poses/`, a person without any joint in a frame
+has no row. `figures.parquet` has one row per capture and figure of merit, ordered by capture. A capture has about two
+hundred; those of 20,000 captures would take 500 MB as Python objects. `failures.parquet` has one row per clip or
+capture without a result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCHEMA = pa.schema([("capture", pa.string()), ("figure", pa.string()), ("value"
 
 
 def figure_writer(path: str) -> pq.ParquetWriter:
-    """A local file that tables of figures (see `figures_to_table`) go to, those of some captures a row group."""
+    """A local Parquet file for tables of figures (see `figures_to_table`), several captures per row group."""
     return pq.ParquetWriter(path, _SCHEMA, compression="zstd", write_page_checksum=True)
 
 
@@ -43,7 +43,7 @@ def figure_rows(tables: list[pa.Table]) -> pa.Table:
 
 @dataclass(frozen=True, repr=False)
 class FigureTable(Mapping[str, Mapping[str, float]]):
-    """Figures by capture, read when they are asked for; ResultsError if they cannot be."""
+    """Figures by capture, read on access. Raises ResultsError if they cannot be read."""
 
     uri: str
 
@@ -62,7 +62,7 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
             return len(pq.read_table(file, columns=["capture"])["capture"].unique())
 
     def each(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """All captures with their figures, in order, a row group at a time."""
+        """All captures with their figures, in order, one row group at a time."""
         with self._opened() as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(parquet.num_row_groups):
@@ -71,7 +71,7 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
                     yield capture_id, {figure: value for _, figure, value in own}
 
     def medians(self) -> dict[str, float]:
-        """The middle of each figure over the captures that have it."""
+        """The median of each figure over the captures that have it."""
         with self._opened() as file:
             table = pq.read_table(file, columns=["figure", "value"], read_dictionary=["figure"])
         known = table.filter(pa.array(np.isfinite(table["value"].to_numpy())))
@@ -79,7 +79,7 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
         return dict(zip(middle["figure"].to_pylist(), middle["value_approximate_median"].to_pylist(), strict=True))
 
     def __repr__(self) -> str:
-        """Tells two contents apart, as a digest of a summary needs it."""
+        """Content digest, as the digest of a summary requires."""
         sums = [digest(capture_id, json.dumps(figures, sort_keys=True)) for capture_id, figures in self.each()]
         return f"figures of {len(sums)} captures, {digest(sums)}"
 
@@ -89,12 +89,12 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
             with reading(self.uri) as file:
                 yield file
         except (OSError, ValueError, pa.ArrowException) as error:
-            message = f"{self.uri} cannot be read ({error}): remove summary.json beside it and run the job again."
+            message = f"{self.uri} cannot be read ({error}): delete summary.json next to it and run the job again."
             raise ResultsError(message) from error
 
 
 def identities_to_table(people: Mapping[tuple[int, int], int]) -> pa.Table:
-    """One row a track that is kept: first frame of its clip, track in the clip, person in the capture."""
+    """One row per track that is kept: first frame of its clip, track in the clip, person in the capture."""
     rows = [(start, track, person) for (start, track), person in sorted(people.items())]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     return pa.table(dict(zip(("clip_start", "track", "person"), columns, strict=True)))
@@ -107,7 +107,7 @@ def identities_from_table(table: pa.Table) -> dict[tuple[int, int], int]:
 
 
 def with_identities(tracks: pa.Table, people: Mapping[tuple[int, int], int]) -> pa.Table:
-    """The rows of a clip's table of poses that are kept, in order, `track` being the person in the capture."""
+    """The rows kept of a clip's pose table, in order; `track` becomes the person in the capture."""
     start = table_info(tracks).start
     person = np.array([people.get((start, track), -1) for track in tracks.column("track").to_pylist()], np.int32)
     at = tracks.schema.get_field_index("track")
@@ -130,7 +130,7 @@ def filtered_to_table(filtered: FilteredPoses, info: TableInfo, first: int | Non
 
 
 def filtered_from_table(table: pa.Table, raw: Poses3D) -> FilteredPoses:
-    """The inverse of `filtered_to_table`, beside the `raw` poses of the same frames, in whose order people come."""
+    """The inverse of `filtered_to_table`; people are in the order of the `raw` poses of the same frames."""
     poses, info = poses_from_table(table)
     place = np.searchsorted(raw.track_id, poses.track_id)
     frame = table.column("frame").to_numpy() - info.start

@@ -1,8 +1,8 @@
-"""The work of a job, laid out in tables before anything is written to its output.
+"""Plan the work of a job in scratch tables, before anything is written to its output.
 
-An archive of a million clips is planned, run and ended some captures at a time: what is found goes to a scratch file,
-is brought into the order of its ids there, and the plan is made of the columns of that table. Of each capture only its
-id and the place of its rows are held.
+An archive of a million clips is planned, run and finished a few captures at a time. Captures go to a scratch file as
+they are found, are sorted there by id, and the plan is built from the columns of that table. Only the id of each
+capture and the position of its rows are held in memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mvpose.storage.locations import join
 
 
 class Scratch:
-    """A folder of this machine that is removed when nobody holds this object any more."""
+    """A local folder that is deleted with the last reference to this object."""
 
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="mvpose-plan-")
@@ -46,18 +46,18 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Planned:
-    """`catalogue.parquet` and `plan.parquet` in a scratch folder, which goes with this object."""
+    """`catalogue.parquet` and `plan.parquet` in a scratch folder that lives as long as this object."""
 
     scratch: Scratch
     totals: PlanTotals
     max_cameras: int
-    """Of any capture; 0 where there is none."""
+    """Maximum number of cameras of a capture; 0 if there is none."""
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
     @property
     def catalogue(self) -> str:
-        """The captures by their ids, then the problems, then the notes."""
+        """The captures by id, then the problems, then the notes."""
         return join(self.scratch.folder, "catalogue.parquet")
 
     @property
@@ -66,12 +66,12 @@ class Planned:
         return join(self.scratch.folder, "plan.parquet")
 
     def tasks(self) -> Iterator[CaptureTasks]:
-        """The work on each capture, in order, read as it is asked for."""
+        """The work on each capture, in order, read lazily."""
         yield from read_plan(self.plan)
 
 
 def lay_out(found: Iterable[Found], plan_of: Callable[[Listed], CaptureTasks]) -> Planned:
-    """Catalogue and plan of what is found. VideoError if footage is gone."""
+    """Catalogue and plan of an archive's items. Raises VideoError if footage is gone."""
     scratch = Scratch()
     folder = scratch.folder
     problems, notes = _write_sorted(join(folder, "catalogue.parquet"), join(folder, "found.arrow"), found)
@@ -88,7 +88,7 @@ def lay_out(found: Iterable[Found], plan_of: Callable[[Listed], CaptureTasks]) -
 
 
 def _write_sorted(path: str, spool: str, found: Iterable[Found]) -> tuple[list[Problem], list[str]]:
-    """Write a catalogue to a local file, in the order of ids; what is found besides captures."""
+    """Write a catalogue to a local file, sorted by id; returns the problems and notes."""
     problems: list[Problem] = []
     notes: list[str] = []
 
@@ -115,7 +115,7 @@ def _write_sorted(path: str, spool: str, found: Iterable[Found]) -> tuple[list[P
 
 
 def _spooled(path: str, captures: Iterator[Capture]) -> np.ndarray:
-    """Write the rows of captures as they are found; where those of each are, by id: (n 3) batch, start, count."""
+    """Write the rows of captures as they are found; returns their positions by id: (n 3) batch, start, count."""
     ids: list[pa.Array] = [pa.array([], pa.string())]
     places: list[np.ndarray] = [np.empty((0, 3), np.int32)]
     with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer, ThreadPoolExecutor(THREADS) as pool:

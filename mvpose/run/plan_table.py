@@ -1,4 +1,4 @@
-"""`plan.parquet`: one row a clip, with the fingerprints of what is to be made of it; written and read in parts."""
+"""`plan.parquet`: one row per clip, with the fingerprints of its results; written and read in parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mvpose.records import CaptureTasks, Clip
 from mvpose.storage.locations import parent, reading
 
 CLIPS_AT_ONCE = 4096
-"""Clips of a row group, or those of one capture if it has more: a worker reads one group to learn of one capture."""
+"""Clips per row group, or those of one capture if it has more. A worker reads one group to get one capture."""
 _DIGEST_KEY = "mvpose_plan"
 _NAMES = ("capture", "start", "stop", "keypoints", "poses", "filtered")
 _SCHEMA = pa.schema(zip(_NAMES, (pa.string(), pa.int64(), pa.int64(), *(pa.string(),) * 3), strict=True))
@@ -27,7 +27,7 @@ _SCHEMA = pa.schema(zip(_NAMES, (pa.string(), pa.int64(), pa.int64(), *(pa.strin
 
 @dataclass(frozen=True, kw_only=True)
 class PlanTotals:
-    """What a plan comes to."""
+    """Totals of a plan."""
 
     digest: str
     """See `plan_digest`."""
@@ -37,11 +37,11 @@ class PlanTotals:
 
 
 def write_plan(path: str, plans: Iterable[CaptureTasks], problems: Sequence[Problem]) -> PlanTotals:
-    """Write a plan to a local file; its digest, by which `run.json` names it, travels in the metadata."""
+    """Write a plan to a local file. The metadata contain its digest, which `run.json` names."""
     digest = _PlanDigest()
     captures = clips = frames = 0
     rows: list[tuple[str, int, int, str, str, str]] = []
-    # Without Arrow's own copy of the schema the metadata that is added at the end is the schema's.
+    # Without Arrow's own copy of the schema, the metadata that are added at the end become the schema's.
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd", store_schema=False) as writer:
         for plan in plans:
             digest.add(plan)
@@ -62,7 +62,7 @@ def _table(rows: Sequence[tuple]) -> pa.Table:
 
 
 def plan_digest(plans: Iterable[CaptureTasks], problems: Sequence[Problem]) -> str:
-    """Digest of all tasks and of what cannot be done: two starts of a job with the same digest have the same work."""
+    """Digest of all tasks and problems: two starts of a job with the same digest have the same work."""
     digest = _PlanDigest()
     for plan in plans:
         digest.add(plan)
@@ -70,7 +70,7 @@ def plan_digest(plans: Iterable[CaptureTasks], problems: Sequence[Problem]) -> s
 
 
 class _PlanDigest:
-    """`mvpose.config.digest` of all tasks and problems, a capture at a time."""
+    """`mvpose.config.digest` of all tasks and problems, one capture at a time."""
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256(b"[[")
@@ -88,14 +88,14 @@ class _PlanDigest:
 
 
 def planned_digest(schema: pa.Schema) -> str:
-    """The digest that a plan was written with; empty in one of a version that wrote none."""
+    """The digest with which a plan was written; empty for an older version that stored none."""
     return (schema.metadata or {}).get(_DIGEST_KEY.encode(), b"").decode()
 
 
 def read_plan(uri: str, digest: str | None = None) -> Iterator[CaptureTasks]:
-    """The inverse of `write_plan`, a row group at a time.
+    """The inverse of `write_plan`, one row group at a time.
 
-    ResultsError if the file cannot be read, or is not the plan of this digest, where one is given.
+    Raises ResultsError if the file cannot be read, or if a `digest` is given and the plan does not have it.
     """
     with _opened(uri) as file:
         parquet = pq.ParquetFile(file)
@@ -105,7 +105,7 @@ def read_plan(uri: str, digest: str | None = None) -> Iterator[CaptureTasks]:
 
 
 def read_plan_of(uri: str, capture_id: str, digest: str) -> CaptureTasks:
-    """The plan of one capture, by reading the row groups that have it; ResultsError as `read_plan`."""
+    """The plan of one capture; only its row groups are read. Raises ResultsError like `read_plan`."""
     with _opened(uri) as file:
         table = pq.read_table(file, filters=[("capture", "=", capture_id)])
         _require_own(uri, table.schema, digest)
@@ -113,11 +113,11 @@ def read_plan_of(uri: str, capture_id: str, digest: str) -> CaptureTasks:
         return plan
 
 
-def taken_over(run_uri: str) -> ResultsError:
-    """The error of a driver that finds another's plan in its output."""
+def replanned_elsewhere(run_uri: str) -> ResultsError:
+    """The error of a driver that finds another driver's plan in its output."""
     return ResultsError(
-        f"{run_uri} was replanned while this job ran: another job is at work on this output. What is committed is "
-        "kept; give each job an output of its own."
+        f"{run_uri} was replanned while this job ran: another job is using this output. Everything committed is "
+        "kept. Give each job a separate output."
     )
 
 
@@ -132,7 +132,7 @@ def _opened(uri: str) -> Iterator[Any]:
 
 def _require_own(uri: str, schema: pa.Schema, digest: str | None) -> None:
     if digest is not None and planned_digest(schema) != digest:
-        raise taken_over(parent(uri))
+        raise replanned_elsewhere(parent(uri))
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[str, int, int, str, str, str]]:

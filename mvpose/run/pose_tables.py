@@ -1,16 +1,16 @@
 """Keypoints2D and Poses3D as tables: the schema of `keypoints/` and `poses/`.
 
-`poses/`: one row a frame and person. Per-joint columns are fixed-size lists in the order of the file's `joints`
-metadata: x, y, z (metres, world, Z up; NaN where the joint is missing), confidence (0 where missing), error_px (mean
+`poses/`: one row per frame and person. Per-joint columns are fixed-size lists in the order of the file's `joints`
+metadata: x, y, z (metres, world, Z up; NaN if the joint is missing), confidence (0 if missing), error_px (mean
 reprojection error over the views used), num_views, and views_used (a list of booleans in the order of the file's
-`cameras`; in files of schema version 1 an integer whose bit v is camera v, which had room for 32 cameras).
+`cameras`; in files of schema version 1 an integer whose bit v is camera v, limited to 32 cameras).
 
-`keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
-(distorted pixels of the decoded video, NaN where missing) and confidence. It has no time and no frame rate, since 2D
+`keypoints/`: one row per frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
+(distorted pixels of the decoded video, NaN if missing) and confidence. It has no time and no frame rate, since 2D
 joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
 
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
-and where the capture has breaks in time those: `time` counts from its frame 0 over them.
+and the capture's breaks in time if it has any: `time` counts from its frame 0 across them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _METADATA_KEY = b"mvpose"
 
 @dataclass(frozen=True, kw_only=True)
 class TableInfo:
-    """What a table of results is about; travels in the file's metadata."""
+    """What a table of results is about; stored in the file's metadata."""
 
     capture_id: str
     start: int
@@ -43,13 +43,13 @@ class TableInfo:
     skeleton: Skeleton
     fingerprint: str
     breaks: Breaks = ()
-    """Of the capture: what its times are told by."""
+    """Breaks of the capture, from which its times are computed."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
-    """Rows ordered by frame, then track; people without any joint in a frame have no row there.
+    """Rows ordered by frame, then track; a person without any joint in a frame has no row there.
 
-    `first` is the frame at which the poses begin where they are a part of what the table is about.
+    `first` is the first frame of the poses, if they are a part of the table's range.
     """
     t, p = np.nonzero((poses.confidence > 0).any(axis=2))
     columns = {
@@ -91,7 +91,7 @@ def poses_from_table(table: pa.Table) -> tuple[Poses3D, TableInfo]:
 
 
 def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
-    """Rows ordered by frame, camera, place; places with box score 0 have no row."""
+    """Rows ordered by frame, camera, slot; slots with box score 0 have no row."""
     by_frame = np.swapaxes(keypoints.box_score, 0, 1)
     t, v, p = np.nonzero(by_frame > 0)
     columns = {
@@ -114,7 +114,7 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
     position = {name: i for i, name in enumerate(info.cameras)}
     names = table.column("camera").to_pylist()
     if unknown := {*names} - position.keys():
-        raise ResultsError(f"it has rows of cameras that its metadata lack: {', '.join(sorted(map(repr, unknown)))}.")
+        raise ResultsError(f"it has rows of cameras not in its metadata: {', '.join(sorted(map(repr, unknown)))}.")
     v = np.array([position[name] for name in names], dtype=np.int64)
     shape = (len(info.cameras), info.stop - info.start, int(p.max()) + 1 if len(p) else 0)
 
@@ -135,7 +135,7 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
 
 
 def table_info(table: pa.Table) -> TableInfo:
-    """The metadata of a table; ResultsError if mvpose did not write it or wrote another schema version."""
+    """The metadata of a table. Raises ResultsError if mvpose did not write it or wrote another schema version."""
     raw = (table.schema.metadata or {}).get(_METADATA_KEY)
     if raw is None:
         raise ResultsError("this Parquet file was not written by mvpose: it has no `mvpose` metadata.")
@@ -148,8 +148,8 @@ def table_info(table: pa.Table) -> TableInfo:
 def _info_of(meta: dict) -> TableInfo:
     if meta["schema_version"] not in _READABLE:
         raise ResultsError(
-            f"this file has schema version {meta['schema_version']}, this mvpose reads {SCHEMA_VERSION} and older: "
-            "read it with the version that wrote it, or run the job again."
+            f"this file has schema version {meta['schema_version']}, but this mvpose reads versions up to "
+            f"{SCHEMA_VERSION}: read it with the version that wrote it, or run the job again."
         )
     return TableInfo(
         capture_id=meta["capture_id"],
@@ -168,7 +168,7 @@ def _skeleton(meta: dict) -> Skeleton:
     if known is not None and list(known.joints) == meta["joints"]:
         return known
     skeleton = Skeleton(meta["skeleton"], tuple(meta["joints"]), tuple((a, b) for a, b in meta["bones"]))
-    skeleton.indices(*(joint for bone in skeleton.bones for joint in bone))  # ValueError for one that it lacks
+    skeleton.indices(*(joint for bone in skeleton.bones for joint in bone))  # ValueError if one is missing
     return skeleton
 
 
@@ -208,7 +208,7 @@ def _per_joint_and_view(values: np.ndarray) -> pa.Array:
 
 
 def _views_column(table: pa.Table, num_views: int) -> np.ndarray:
-    """Rows by joint by view, from the booleans of today or from the bits of schema version 1."""
+    """Rows by joint by view, from booleans or from the bits of schema version 1."""
     column = table.column("views_used").combine_chunks().flatten()
     num_joints = table.schema.field("views_used").type.list_size
     if pa.types.is_integer(column.type):

@@ -1,6 +1,6 @@
-"""How a run ends: failures and figures gathered, leftovers of mvpose removed, the summary written.
+"""End a run: collect failures and figures, remove unreferenced files of mvpose, write the summary.
 
-All of it some captures at a time; only what the summary tells is held.
+Captures are processed a few at a time; only the content of the summary is held in memory.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from mvpose.footage.catalogue_table import Problem
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 from mvpose.run.capture_tables import FigureTable, failure_table, figure_rows, figure_writer
 from mvpose.run.plan_scratch import Planned
-from mvpose.run.plan_table import taken_over
+from mvpose.run.plan_table import replanned_elsewhere
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore, Commit, parquet_bytes
-from mvpose.run.unreferenced import Unreferenced, remove_attempts, tidy, unplanned_files, unreferenced_files
+from mvpose.run.unreferenced import Unreferenced, is_tidy, remove_attempts, unplanned_files, unreferenced_files
 from mvpose.storage.commits import remove_file, write_whole, write_whole_file
 from mvpose.storage.locations import join
 
 READERS = 16
-"""Captures looked at at a time: their commits wait for the storage."""
+"""Number of captures processed at a time, since their commits wait for the storage."""
 CAPTURES_AT_ONCE = 256
 NAMED = 5
-"""Unknown files whose names are in the note on them."""
+"""Maximum number of unknown files that are named in the note on them."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """What came of one capture."""
+class _Outcome:
+    """The results of one capture."""
 
     capture_id: str
     clips: int
@@ -46,23 +46,23 @@ class _Ended:
     notes: tuple[str, ...]
     figures: pa.Table | None
     folders: tuple[str, ...]
-    """Folders in those of the capture: of others, or of nobody."""
+    """Folders inside those of the capture: of other captures, or of none."""
     unknown: tuple[str, ...]
-    """Files in the folders of the capture that mvpose did not write."""
+    """Files in the capture's folders that mvpose did not write."""
 
 
 def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> Summary:
-    """Gather failures and figures, remove leftovers of mvpose, write the summary.
+    """Collect failures and figures, remove unreferenced files of mvpose, write the summary.
 
-    What mvpose did not write stays and is a note. ResultsError if another start has replanned the folder meanwhile: the
-    results of that one are no leftovers.
+    Files that mvpose did not write are kept and reported in a note. Raises ResultsError if another start has replanned
+    the folder in the meantime, since its results are not unreferenced.
     """
     _require_own(run, planned)
     failures = [_unplanned(problem) for problem in planned.problems]
     notes, clips, ids, folders, unknown = list(planned.notes), 0, set[str](), list[str](), list[str]()
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         with figure_writer(file.name) as figures:
-            for some in _in_parallel(partial(_ended, run.uri), planned.tasks()):
+            for some in _in_parallel(partial(_outcome, run.uri), planned.tasks()):
                 for each in some:
                     ids.add(each.capture_id)
                     clips += each.clips
@@ -94,18 +94,18 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
 
 
 def unknown_files(run_uri: str, paths: Sequence[str]) -> Iterator[str]:
-    """One line about files that no commit of mvpose names; none where there are none."""
+    """One line about files that no commit of mvpose names; nothing if there are none."""
     if paths:
         some = ", ".join(map(repr, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
-        yield f"{len(paths)} files in {run_uri} belong to no result of mvpose and were left alone: {some}"
+        yield f"{len(paths)} files in {run_uri} belong to no result of mvpose and were kept: {some}"
 
 
 def withdraw_failures(run: RunFolder, plans: Iterable[CaptureTasks]) -> int:
-    """Make what failed undone again, and all that was made without it; the number of captures concerned.
+    """Withdraw failures, and all results computed without the failed clips; returns the number of captures affected.
 
-    2D joints that were found are kept: they depend on no other clip. Of the later kinds nothing is, since who is
-    who in a capture, and its adjusted rig, were decided without the clips that failed. The summary and the last kinds
-    go first, so that after a crash in here the failures that are left are found again.
+    2D joints that were found are kept, since they depend on no other clip. Nothing is kept of the later kinds, since a
+    capture's identities and adjusted rig were computed without the failed clips. The summary and the last kinds are
+    removed first, so that after a crash in this function the remaining failures are found again.
     """
     return sum(sum(some) for some in _in_parallel(partial(_withdrawn, run.uri), plans))
 
@@ -123,34 +123,34 @@ def _withdrawn(run_uri: str, plan: CaptureTasks) -> bool:
 
 
 def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks]) -> Iterator[list[T]]:
-    """The results of some captures after the other, in order."""
+    """The results of several captures at a time, in order."""
     upcoming = iter(plans)
     with ThreadPoolExecutor(READERS) as pool:
         while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
             yield list(pool.map(work, some))
 
 
-def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
-    """What came of a capture; leftovers of mvpose beside its results are removed."""
+def _outcome(run_uri: str, plan: CaptureTasks) -> _Outcome:
+    """The results of a capture; unreferenced files of mvpose next to them are removed."""
     commits = {kind: _commits(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
     poses = commits[Kind.POSES]
-    # A clip that failed before has no poses either: where all have, two of three commits need not be read.
+    # A clip that failed earlier has no poses either. If all clips have poses, two of three commits need not be read.
     whole = len(poses) == len(plan.clips) and not any(commit.failure for commit in poses)
     folders: list[str] = []
     unknown: list[str] = []
     for kind in Kind:
-        if whole and kind not in commits and tidy(run_uri, plan, kind):
+        if whole and kind not in commits and is_tidy(run_uri, plan, kind):
             continue
         found = unreferenced_files(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
         folders += found.folders
         unknown += found.unknown
         _remove(run_uri, found)
     made = [commit for commit in commits[Kind.QUALITY] if not commit.failure]
-    return _Ended(
+    return _Outcome(
         plan.capture_id,
         clips=len(poses),
         failures=tuple(commit.failure for commit in poses if commit.failure),
-        notes=(*_nobody(plan, poses), *_unfiltered(commits[Kind.FILTERED])),
+        notes=(*_without_people(plan, poses), *_unfiltered(commits[Kind.FILTERED])),
         figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
         folders=tuple(folders),
         unknown=tuple(unknown),
@@ -158,7 +158,7 @@ def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
 
 
 def _remove(run_uri: str, found: Unreferenced) -> None:
-    """Commits go first: one whose data is gone would keep its clip from ever being made again."""
+    """Remove commits first: a commit without its data would prevent its clip from being processed again."""
     for path in (*found.commits, *found.data):
         remove_file(join(run_uri, path))
 
@@ -170,22 +170,22 @@ def _commits(run_uri: str, plan: CaptureTasks, kind: Kind) -> list[Commit]:
 
 def _require_own(run: RunFolder, planned: Planned) -> None:
     if run.settings().plan_digest != planned.totals.digest:
-        raise taken_over(run.uri)
+        raise replanned_elsewhere(run.uri)
 
 
 def _unfiltered(commits: list[Commit]) -> Iterator[str]:
-    """The raw poses are there all the same: filters that cannot be run are told, and are no failures."""
+    """Notes on filters that could not run. The raw poses exist, so this is not a failure."""
     for failure in (commit.failure for commit in commits):
         if failure and failure.stage == Kind.FILTERED:
             yield f"{failure.clip.capture_id}: no filtered poses: {failure.detail}"
 
 
-def _nobody(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:
-    """A capture without people is complete, and its tables are empty: it is to be known, and is no failure."""
+def _without_people(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:
+    """A note on a capture without people. It is complete, with empty tables, so this is not a failure."""
     if not any(commit.rows or commit.failure for commit in poses):
         yield (
-            f"{plan.capture_id}: nobody is in its poses: no two cameras show a person at the same time. If somebody is "
-            "there, look at the 2D joints, or lower --reconstruction.min-confidence"
+            f"{plan.capture_id}: no people were reconstructed: no two cameras show a person at the same time. If there "
+            "are people, inspect the 2D joints, or lower --reconstruction.min-confidence"
         )
 
 
@@ -194,7 +194,7 @@ def _unplanned(problem: Problem) -> ClipFailure:
 
 
 def _summary_json(summary: Summary) -> dict[str, object]:
-    """All but the figures, which have a table of their own."""
+    """All fields except the figures, which have a separate table."""
     return {field.name: getattr(summary, field.name) for field in fields(summary) if field.name != "figures"}
 
 

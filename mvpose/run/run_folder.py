@@ -1,14 +1,14 @@
-"""The output of a job: what was asked for, what was planned, and what came of it.
+"""The run folder, the output of a job: its settings, its plan and its results.
 
 run.json            settings of the job and the digest of its plan, written once
 catalogue.parquet   the captures, with rigs and videos
-plan.parquet        one row a clip, with the fingerprints of its results
+plan.parquet        one row per clip, with the fingerprints of its results
 keypoints/ poses/ filtered/ rigs/ quality/    data files by capture
 commits/ attempts/  which data files count (see store.py)
-failures/failures.parquet           one row a clip or capture without a result
-figures.parquet     figures of merit, one row a capture and figure
+failures/failures.parquet           one row per clip or capture without a result
+figures.parquet     figures of merit, one row per capture and figure
 summary.json        counts, failures and notes
-performance.json    seconds by stage of the last start that had work to do
+performance.json    seconds by stage, of the last start that had work to do
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ from mvpose.run.sequences import concatenated_keypoints, concatenated_poses
 from mvpose.run.store import ClipStore, Commit
 from mvpose.storage.commits import create_once, write_whole, write_whole_file
 from mvpose.storage.locations import exists, join, read_bytes
-from mvpose.storage.output_folder import not_own, require_output
+from mvpose.storage.output_folder import foreign_output, require_output
 from mvpose.temporal.filters import FilteredPoses
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What came of a job."""
+    """The result of a job."""
 
     captures: int
     clips: int
     frames: int
-    """Frames of all planned captures."""
+    """Number of frames of all planned captures."""
     failures: tuple[ClipFailure, ...] = ()
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Figures of merit by capture; those of a run that has ended are read when they are asked for."""
+    """Figures of merit by capture; for a finished run, they are read on access."""
     notes: tuple[str, ...] = ()
-    """What was assumed of the footage and its calibration, and what of it was left out."""
+    """Assumptions about the footage and its calibration, and what was ignored."""
     plan_digest: str = ""
-    """Of the plan that this came of."""
+    """Digest of the plan."""
 
     @property
     def failed_share(self) -> float:
-        """Failed clips (a capture that could not be planned counts as one) over all."""
+        """Failed clips as a fraction of all (a capture that could not be planned counts as one)."""
         unplanned = sum(f.stage == "catalogue" for f in self.failures)
         return len(self.failures) / max(1, self.clips + unplanned)
 
     def exit_code(self, max_failed_share: float) -> int:
-        """0 complete, 3 complete with few enough failures, 4 with more."""
+        """0 complete, 3 complete with an acceptable share of failures, 4 with more."""
         if not self.failures:
             return 0
         return 3 if self.failed_share <= max_failed_share else 4
@@ -72,28 +72,28 @@ class Summary:
 
 @dataclass(frozen=True)
 class Settings:
-    """What makes two starts of a job the same job."""
+    """What two starts of a job must share to be the same job."""
 
     values: Mapping[str, object]
-    """The settings that results depend on, flat."""
+    """Flat settings on which results depend."""
     plan_digest: str
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder by its URI; nothing is read or written before a method is called."""
+    """A run folder by its URI; nothing is read or written until a method is called."""
 
     uri: str
 
     @property
     def figures_uri(self) -> str:
-        """Where the figures of merit of all captures are."""
+        """Location of the figures of merit of all captures."""
         return join(self.uri, "figures.parquet")
 
     def matches(self, settings: Settings) -> bool:
-        """Whether this folder was begun with these settings; False where there is no run yet.
+        """Whether this folder was created with these settings; False if it contains no run yet.
 
-        Raises ConfigError that names the difference if it was begun with others.
+        Raises ConfigError, naming the differences, if it was created with other settings.
         """
         if not exists(join(self.uri, "run.json")):
             return False
@@ -101,18 +101,18 @@ class RunFolder:
         differing = differences(dict(before.values), dict(settings.values))
         if differing:
             raise ConfigError(
-                f"{self.uri} was begun with other settings ({'; '.join(differing)}). Use another output, the same "
-                "settings, or --replan to go on with the new ones (results that still fit are kept)."
+                f"{self.uri} was created with other settings ({'; '.join(differing)}). Use another output, the same "
+                "settings, or --replan to continue with the new ones (results that are still valid are kept)."
             )
         if before.plan_digest != settings.plan_digest:
             raise ConfigError(
-                f"the footage, a calibration or the version of mvpose has changed since {self.uri} was begun. Use "
-                "another output, or --replan to go on with what is there now (results that still fit are kept)."
+                f"the footage, a calibration or the version of mvpose has changed since {self.uri} was created. Use "
+                "another output, or --replan to continue with the present state (results still valid are kept)."
             )
         return True
 
     def require_own(self) -> None:
-        """ConfigError where the folder holds files and is not a run: not even one that lost its `run.json`."""
+        """Raises ConfigError if the folder has files but is not a run folder, not even one without its `run.json`."""
         names = require_output(self.uri, "mvpose reconstruct", "run.json", "plan.parquet", "catalogue.parquet")
         with suppress(ResultsError):
             if "run.json" in names and "plan_digest" in _read_json(join(self.uri, "run.json")):
@@ -121,10 +121,10 @@ class RunFolder:
             if "catalogue.parquet" in names and next(read_captures(join(self.uri, "catalogue.parquet"))):
                 return
         if names and not self._planned():
-            raise not_own(self.uri, "mvpose reconstruct", names)
+            raise foreign_output(self.uri, "mvpose reconstruct", names)
 
     def settings(self) -> Settings:
-        """What `run.json` says; ResultsError if the folder is not a run."""
+        """The content of `run.json`. Raises ResultsError if the folder is not a run folder."""
         uri = join(self.uri, "run.json")
         if not exists(uri):
             raise ResultsError(f"{self.uri} is not the output of `mvpose reconstruct`: it has no run.json.")
@@ -132,10 +132,10 @@ class RunFolder:
         return Settings(record["settings"], record["plan_digest"])
 
     def begin(self, settings: Settings, planned: Planned, *, replan: bool) -> None:
-        """Claim the folder for these settings and write the plan; one begun with other settings is refused.
+        """Claim the folder for these settings and write the plan. A folder with other settings is refused.
 
-        With `replan` the folder is taken over instead. `run.json` comes first: of two first starts one creates it, and
-        the other writes nothing. A start that finds the plan of `run.json` missing (its writer died) writes it.
+        With `replan`, the folder is taken over instead. `run.json` is written first: of two simultaneous first starts,
+        one creates it and the other writes nothing. A start that finds the plan missing (its writer died) writes it.
         """
         record = {"version": version("mvpose"), "settings": settings.values, "plan_digest": settings.plan_digest}
         data = json.dumps(record, indent=1, default=str).encode()
@@ -148,7 +148,7 @@ class RunFolder:
             write_whole_file(join(self.uri, "plan.parquet"), planned.plan)
 
     def _planned(self) -> str:
-        """The digest of the plan that is written; empty where none is, or none that can be read."""
+        """The digest of the stored plan; empty if there is none or it cannot be read."""
         uri = join(self.uri, "plan.parquet")
         try:
             return planned_digest(pq.read_schema(io.BytesIO(read_bytes(uri)))) if exists(uri) else ""
@@ -156,11 +156,11 @@ class RunFolder:
             return ""
 
     def tasks(self, digest: str | None = None) -> Iterator[CaptureTasks]:
-        """The plan as it was written, read as it is asked for; ResultsError if it cannot be, or is not of `digest`."""
+        """The stored plan, read lazily. Raises ResultsError if it cannot be read or does not have this digest."""
         return read_plan(join(self.uri, "plan.parquet"), digest)
 
     def plans(self, digest: str | None = None) -> list[CapturePlan]:
-        """The plan with its captures; ResultsError as `tasks`."""
+        """The plan with its captures. Raises ResultsError like `tasks`."""
         captures = {capture.capture_id: capture for capture in self.catalogue().captures}
         plans = list(self.tasks(digest))
         if unknown := {plan.capture_id for plan in plans} - captures.keys():
@@ -168,12 +168,12 @@ class RunFolder:
         return [_with_capture(plan, captures[plan.capture_id]) for plan in plans]
 
     def plan_of(self, capture_id: str, digest: str) -> CapturePlan:
-        """The plan of one capture, by reading the parts of the tables that have it; ResultsError as `tasks`."""
+        """The plan of one capture; only its parts of the tables are read. Raises ResultsError like `tasks`."""
         plan = read_plan_of(join(self.uri, "plan.parquet"), capture_id, digest)
         return _with_capture(plan, read_capture(join(self.uri, "catalogue.parquet"), capture_id))
 
     def catalogue(self) -> Catalogue:
-        """The captures as they were found, and what was wrong with others."""
+        """The captures as they were found, with the problems of unusable ones."""
         return read_catalogue(join(self.uri, "catalogue.parquet"))
 
     def failures(self) -> list[dict[str, str | int]]:
@@ -181,7 +181,7 @@ class RunFolder:
         return self._table("failures/failures.parquet").to_pylist()
 
     def ended(self) -> Summary | None:
-        """What came of the plan that stands in `run.json`; None where it has not come to its end."""
+        """The result of the plan in `run.json`; None if it has not finished."""
         uri = join(self.uri, "summary.json")
         if not exists(uri):
             return None
@@ -196,18 +196,18 @@ class RunFolder:
             figures = record.pop("figures", FigureTable(self.figures_uri))
             return Summary(failures=failures, notes=tuple(record.pop("notes")), figures=figures, **record)
         except (KeyError, TypeError, ValueError) as error:
-            raise ResultsError(f"{uri} is damaged ({error!r}): remove it and run the job again.") from error
+            raise ResultsError(f"{uri} is damaged ({error!r}): delete it and run the job again.") from error
 
     def summary(self) -> Summary:
-        """The summary of a finished run; ResultsError if the run is not finished, or the folder is not a run."""
+        """The summary of a finished run. Raises ResultsError if it is unfinished, or the folder is not a run folder."""
         self.settings()
         summary = self.ended()
         if summary is None:
-            raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to go on.")
+            raise ResultsError(f"{self.uri} is not finished: run the same `mvpose reconstruct` again to resume.")
         return summary
 
     def performance(self) -> dict[str, float]:
-        """Seconds by stage of the last start that had work to do; nothing where none has ended yet."""
+        """Seconds by stage, of the last start that had work to do; empty if none has finished."""
         if not exists(join(self.uri, "performance.json")):
             return {}
         return _read_json(join(self.uri, "performance.json"))
@@ -218,7 +218,7 @@ class RunFolder:
         return concatenated_poses(tables, plan.whole) if tables else None
 
     def filtered(self, plan: CapturePlan) -> FilteredPoses:
-        """Filtered poses of a capture beside its raw ones; ResultsError says why there are none."""
+        """Filtered poses of a capture together with its raw ones. The ResultsError raised otherwise states why."""
         raw, commits = self.poses(plan), self._commits(Kind.FILTERED, plan)
         if raw is None or not commits:
             why = "it has no poses" if plan.filtered else "run the job again with --filtered --replan"
@@ -233,7 +233,7 @@ class RunFolder:
         return concatenated_keypoints(tables, plan.whole) if tables else None
 
     def rig(self, plan: CapturePlan) -> CameraRig:
-        """The rig that the poses were made with: the adjusted one if there is one."""
+        """The rig with which the poses were computed: the adjusted one if there is one."""
         tables = self._tables(Kind.RIGS, plan)
         return rig_from_table(tables[0]) if tables else plan.capture.rig
 
@@ -242,7 +242,7 @@ class RunFolder:
         return [store.read(c) for c in self._commits(kind, plan) if not c.failure]
 
     def _commits(self, kind: Kind, plan: CapturePlan) -> list[Commit]:
-        """Commits of a kind that belong to a capture; a stage that was not asked for has none."""
+        """Commits of a kind that belong to a capture; empty for a stage that was not requested."""
         store = ClipStore(self.uri, kind)
         return [c for t in plan.tasks(kind) if (c := store.committed(t.clip, t.fingerprint))]
 
@@ -262,7 +262,7 @@ def _read_json(uri: str) -> dict:
     try:
         record = json.loads(read_bytes(uri))
         if not isinstance(record, dict):
-            raise ValueError("no table of names and values")
+            raise ValueError("not a JSON object")
         return record
     except (OSError, ValueError, RecursionError) as error:
-        raise ResultsError(f"{uri} cannot be read ({error}): remove it and run the job again with --replan.") from error
+        raise ResultsError(f"{uri} cannot be read ({error}): delete it and run the job again with --replan.") from error

@@ -1,4 +1,4 @@
-"""Clips of one capture put together: arrays over a range of frames, empty where no clip has a result."""
+"""Join the clips of a capture: arrays over a range of frames, empty where no clip has a result."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mvpose.run.pose_tables import TableInfo, keypoints_from_table, poses_from_t
 
 
 def concatenated_poses(tables: Sequence[pa.Table], frames: Clip | None = None) -> Poses3D:
-    """Poses of several clips over `frames` (default: from the first clip to the last); tracks join by their id."""
+    """Poses of several clips over `frames` (default: from the first clip to the last); tracks are joined by id."""
     parts = [poses_from_table(table) for table in tables]
     start, stop = _range([info for _, info in parts], frames)
     return _joined(parts, start, stop, parts[0][1])
 
 
 def pose_windows(tables: Iterable[pa.Table], windows: Iterable[tuple[int, int]]) -> Iterator[Poses3D]:
-    """Poses over one range of frames [start, stop) after the other, from the tables of clips in the order of time.
+    """Poses over successive ranges of frames [start, stop), from the tables of clips in order of time.
 
-    Ranges may overlap; neither their starts nor their ends go back. Clips that touch a range are in memory, no others.
+    Ranges may overlap; neither their starts nor their ends may decrease. Only clips that touch a range are in memory.
     """
     upcoming = map(poses_from_table, tables)
     held = deque(islice(upcoming, 1))
@@ -39,7 +39,7 @@ def pose_windows(tables: Iterable[pa.Table], windows: Iterable[tuple[int, int]])
 
 
 def _joined(parts: Iterable[tuple[Poses3D, TableInfo]], start: int, stop: int, about: TableInfo) -> Poses3D:
-    """The frames [start, stop), of what the parts have of them."""
+    """The frames [start, stop) of all parts that contain them."""
     parts = [(poses, info) for poses, info in parts if info.start < stop and start < info.stop]
     tracks = np.unique(np.concatenate([np.empty(0, np.int64), *(poses.track_id for poses, _ in parts)]))
     shape = (stop - start, len(tracks), len(about.skeleton.joints))
@@ -68,7 +68,7 @@ def concatenated_keypoints(tables: Sequence[pa.Table], frames: Clip | None = Non
 
 
 def sampled_keypoints(tables: Iterable[pa.Table], frames: Int[np.ndarray, " n"]) -> Keypoints2D:
-    """2D joints of some frames of a capture, from the tables of its clips, of which one at a time is in memory."""
+    """2D joints of some frames of a capture, from the tables of its clips, with one table in memory at a time."""
     parts = []
     for keypoints, info in map(keypoints_from_table, tables):
         place = np.flatnonzero((info.start <= frames) & (frames < info.stop))
@@ -77,7 +77,7 @@ def sampled_keypoints(tables: Iterable[pa.Table], frames: Int[np.ndarray, " n"])
 
 
 def _joined_keypoints(parts: Sequence[tuple[Keypoints2D, Int[np.ndarray, " _"]]], num_frames: int) -> Keypoints2D:
-    """The parts' frames, each at its place."""
+    """The parts' frames, each at its position."""
     maximum = max(keypoints.box_score.shape[2] for keypoints, _ in parts)
     skeleton, views = parts[0][0].skeleton, len(parts[0][0].xy)
     shape = (views, num_frames, maximum)

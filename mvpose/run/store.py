@@ -1,10 +1,10 @@
 """The committed results of one kind (keypoints, poses, quality) in a run folder.
 
     commits/<kind>/<capture>/<start>-<stop>.<fingerprint>.json    the record that counts, created once
-    <kind>/<capture>/<start>-<stop>.<digest>.parquet              the data it names
-    attempts/<invocation>/<kind>/<capture>/<start>-<stop>/<n>     who tried, to find a clip that kills its worker
+    <kind>/<capture>/<start>-<stop>.<digest>.parquet              the data that it names
+    attempts/<invocation>/<kind>/<capture>/<start>-<stop>/<n>     attempts, to find a clip that kills its worker
 
-Readers trust commits alone; a data file without a commit is left over from a worker that died and is not a result.
+Readers trust only commits. A data file without a commit was left by a worker that died and is not a result.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from mvpose.storage.locations import exists, filesystem, join, read_bytes
 FINGERPRINT_LENGTH = 16
 DIGEST_LENGTH = 12
 
-# Names that mvpose makes. Those of captures are by `safe_path`.
+# Names that mvpose creates. Those of captures come from `safe_path`.
 _CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
 _COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
 _DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
 TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet){TEMPORARY_SUFFIX}")
-"""A file below `<kind>/` or `commits/<kind>/` that was being written."""
+"""A file below `<kind>/` or `commits/<kind>/` that is being written."""
 _ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:{TEMPORARY_SUFFIX})?")
 _ATTEMPT_BYTES = 10
-"""At most: the number of a process."""
+"""Maximum size: a process number."""
 
 
 def is_attempt(path: str, size: int) -> bool:
-    """Whether a file below `attempts/` of so many bytes is one that `ClipStore.claim` writes."""
+    """Whether a file of this size below `attempts/` is one that `ClipStore.claim` writes."""
     return size <= _ATTEMPT_BYTES and _ATTEMPT.fullmatch(path) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """The one record of what became of a clip: a data file, or a failure."""
+    """The only record of a clip's outcome: a data file, or a failure."""
 
     kind: str
-    """Empty in one of a version that did not say so."""
+    """Empty in a commit of an older version, which did not store it."""
     clip: Clip
     fingerprint: str
     file: str = ""
@@ -68,23 +68,23 @@ class Commit:
     sha256: str = ""
     failure: ClipFailure | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time by step, in the worker."""
+    """Time by step in the worker."""
     attempt: int = 1
-    """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
+    """Number of this attempt within its start of the job; above 1 if workers died on the clip."""
     traceback: str = ""
-    """Of a failure: where the stage raised, if it raised what no stage is to raise."""
+    """For a failure: where the stage raised an unexpected exception."""
 
 
 @dataclass(frozen=True, eq=False)
 class TableFile:
-    """A table too long for memory, as Parquet in a temporary file, which goes when nobody holds it any more."""
+    """A table too long for memory, as Parquet in a temporary file that is deleted with the last reference."""
 
     file: IO[bytes]
     rows: int
 
 
 def table_file(parts: Iterable[pa.Table]) -> TableFile:
-    """Tables of one schema, at least one, written one after the other: a row group each. ResultsError: no space."""
+    """Write one or more tables of one schema, a row group each. Raises ResultsError if the disk is full."""
     file, rows = tempfile.NamedTemporaryFile(suffix=".parquet"), 0  # noqa: SIM115 (closed with the TableFile)
     parts = iter(parts)
     first = next(parts)
@@ -107,11 +107,11 @@ class ClipStore:
     kind: str
 
     def commit_name(self, clip: Clip, fingerprint: str) -> str:
-        """Where the commit of a clip is, or would be, relative to the run folder."""
+        """Location of a clip's commit, whether it exists or not, relative to the run folder."""
         return f"commits/{self.kind}/{clip.clip_id}.{fingerprint}.json"
 
     def commit_uri(self, clip: Clip, fingerprint: str) -> str:
-        """Where the commit of a clip stands, or would."""
+        """Location of a clip's commit, whether it exists or not."""
         return join(self.run_uri, self.commit_name(clip, fingerprint))
 
     def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
@@ -122,7 +122,7 @@ class ClipStore:
             return None
 
     def commits_of(self, capture_id: str) -> set[str]:
-        """Names `<start>-<stop>.<fingerprint>` of the commits of a capture, by one listing and no read."""
+        """Names `<start>-<stop>.<fingerprint>` of a capture's commits, from one listing without reading any."""
         fs, folder = filesystem(join(self.run_uri, "commits", self.kind, capture_id))
         try:
             names = fs.ls(folder, detail=False)
@@ -131,7 +131,7 @@ class ClipStore:
         return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
 
     def claim(self, clip: Clip, invocation: str, limit: int) -> int:
-        """Number of this attempt of an invocation of the job, from 1 on; 0 once `limit` have died without a commit."""
+        """Number of this attempt within a start of the job, from 1; 0 once `limit` attempts died without a commit."""
         for attempt in range(limit):
             uri = join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
             if create_once(uri, f"{os.getpid()}".encode()):
@@ -141,7 +141,7 @@ class ClipStore:
     def commit_table(
         self, clip: Clip, fingerprint: str, table: pa.Table | TableFile, seconds: dict[str, float], attempt: int = 1
     ) -> Commit:
-        """Write a table and commit it. If another worker has committed this clip meanwhile, its commit stands."""
+        """Write a table and commit it. If another worker has committed this clip in the meantime, its commit wins."""
         if isinstance(table, TableFile):
             with open(table.file.name, "rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -172,7 +172,7 @@ class ClipStore:
         )  # fmt: skip
 
     def withdraw(self, commit: Commit) -> None:
-        """Remove a commit and its data: the clip is to be done again."""
+        """Remove a commit and its data, so that the clip is processed again."""
         remove_file(self._uri_of(commit))
         if self.names_its_file(commit):
             remove_file(join(self.run_uri, commit.file))
@@ -184,18 +184,18 @@ class ClipStore:
         return _read_commit(uri)
 
     def read(self, commit: Commit) -> pa.Table:
-        """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
+        """The data of a commit. Raises ResultsError if the file is missing or differs from the committed one."""
         if not self.names_its_file(commit):
             raise ResultsError(
-                f"{self._uri_of(commit)} names another file than its own: remove it and run the job again."
+                f"{self._uri_of(commit)} names a file that is not its own: delete it and run the job again."
             )
         uri = join(self.run_uri, commit.file)
         if not exists(uri):
-            raise ResultsError(f"{uri} is committed but gone: remove {self._uri_of(commit)} and run the job again.")
+            raise ResultsError(f"{uri} is committed but missing: delete {self._uri_of(commit)} and run the job again.")
         data = read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != commit.sha256:
             raise ResultsError(
-                f"{uri} was changed after it was committed (its digest differs): remove it and "
+                f"{uri} was changed after it was committed (its digest differs): delete it and "
                 f"{self._uri_of(commit)}, then run the job again."
             )
         return pq.read_table(io.BytesIO(data))
@@ -205,9 +205,9 @@ class ClipStore:
         return commit.file == self._file_of(commit.clip, commit.sha256)
 
     def commit_at(self, path: str) -> Commit | None:
-        """The commit in a file below `commits/<kind>/` that mvpose wrote there; None for any other file.
+        """The commit in a file below `commits/<kind>/` that mvpose wrote; None for any other file.
 
-        A copy of a commit in another folder, or under another name, is not mvpose's; nor is one whose kind is not told.
+        A copy of a commit in another folder or under another name does not count; nor does one without a kind.
         """
         if not _COMMIT.fullmatch(path):
             return None
@@ -220,7 +220,7 @@ class ClipStore:
             return None
 
     def is_data(self, path: str) -> bool:
-        """Whether a file below `<kind>/` has the name of a data file, with the digest of its content in it."""
+        """Whether a file below `<kind>/` is named like a data file, with the digest of its content."""
         named = _DATA.fullmatch(path)
         if not named:
             return False
@@ -261,7 +261,7 @@ def _commit_bytes(commit: Commit) -> bytes:
         "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
     }
     if commit.traceback:
-        record["traceback"] = commit.traceback.splitlines()  # a line of the file each, to be read by people
+        record["traceback"] = commit.traceback.splitlines()  # one element per line, for human readers
     return json.dumps(record, indent=1).encode()
 
 
@@ -269,7 +269,7 @@ def _read_commit(uri: str) -> Commit:
     try:
         return _parse_commit(read_bytes(uri))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ResultsError(f"{uri} is not a whole commit: remove it and run the job again.") from error
+        raise ResultsError(f"{uri} is not a complete commit: delete it and run the job again.") from error
 
 
 def _parse_commit(data: bytes) -> Commit:

@@ -1,8 +1,8 @@
-"""Files of a run folder that belong to no result: of plans that were replaced, of workers that died, of the user.
+"""Find files of a run folder that belong to no result: from replaced plans, from workers that died, from the user.
 
-What mvpose wrote is known by its own names and its commits: a data file is mvpose's where a commit names it and its
-content is the one that was committed. Data without a commit may be a copy that the user made (a table of one stage is
-often a table of another, too), so it is listed and never removed, as everything else. Hidden files are not even listed.
+Files of mvpose are recognised by their names and commits: a data file is mvpose's if a commit names it and its content
+is the committed one. Data without a commit may be a copy made by the user (and a table of one stage is often identical
+to one of another), so it is listed and never removed, like all other files. Hidden files are not even listed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from mvpose.storage.locations import filesystem, is_remote, join, name
 
 @dataclass(frozen=True)
 class Unreferenced:
-    """What the folders of a capture hold beside the results of its tasks; paths relative to the run folder."""
+    """Files in a capture's folders other than the results of its tasks; paths relative to the run folder."""
 
     commits: tuple[str, ...] = ()
-    """Of mvpose, and of no task."""
+    """Commits of mvpose that belong to no task."""
     data: tuple[str, ...] = ()
-    """What these commits name, and temporary files of mvpose."""
+    """Data files named by these commits, and temporary files of mvpose."""
     unknown: tuple[str, ...] = ()
-    """Named by no commit of mvpose."""
+    """Files named by no commit of mvpose."""
     folders: tuple[str, ...] = ()
-    """Not looked into: other captures may have theirs below."""
+    """Folders, not searched: other captures may have theirs below."""
 
 
-def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
-    """Whether each task of a kind has a commit and one data file, and there is nothing beside them: by names alone.
+def is_tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
+    """Whether each task of a kind has a commit and one data file, and no other file exists, judged only by names.
 
-    Where no task failed, these files are the committed ones: data is written before its commit, and stays.
+    If no task failed, these files are the committed ones, since data is written before its commit and stays.
     """
     tasks = plan.tasks(kind)
     data = sorted(file.partition(".")[0] for file in _names(run_uri, f"{kind}/{plan.capture_id}"))
@@ -46,7 +46,7 @@ def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
 
 
 def unreferenced_files(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Commit]) -> Unreferenced:
-    """What there is beside the commits of a kind and their data, with one listing each."""
+    """Files other than the commits of a kind and their data, from one listing each."""
     store, capture_id, tasks = ClipStore(run_uri, kind), plan.capture_id, plan.tasks(kind)
     names = _names(run_uri, f"commits/{kind}/{capture_id}") - {f"{task.name}.json" for task in tasks}
     data_names = _names(run_uri, f"{kind}/{capture_id}") - {name(commit.file) for commit in commits if commit.file}
@@ -55,9 +55,9 @@ def unreferenced_files(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Se
     own = {f"commits/{kind}/{path}": commit for path in commit_paths if (commit := store.commit_at(path))}
     data = [f"commits/{kind}/{path}" for path in commit_paths if TEMPORARY.fullmatch(path)]
     data += _own_data(store, data_paths, own.values())
-    beside = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
+    found = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
     known = {*own, *data}
-    others = [path for path in beside if path not in known]
+    others = [path for path in found if path not in known]
     folders = {path for path in others if _is_folder(run_uri, path)}
     return Unreferenced(
         commits=tuple(own),
@@ -68,7 +68,7 @@ def unreferenced_files(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Se
 
 
 def unplanned_files(run_uri: str, kind: Kind, planned: Container[str], below: Sequence[str]) -> Unreferenced:
-    """What there is in folders of a kind of no planned capture; `below` are folders in those of planned ones."""
+    """Files in a kind's folders of no planned capture; `below` are folders inside those of planned captures."""
     store, commits = ClipStore(run_uri, kind), dict[str, Commit]()
     data: list[str] = []
     unknown: list[str] = []
@@ -87,7 +87,7 @@ def unplanned_files(run_uri: str, kind: Kind, planned: Container[str], below: Se
 
 
 def _own_data(store: ClipStore, paths: Iterable[str], commits: Iterable[Commit]) -> list[str]:
-    """Of files below the folder of a kind those that one of these commits names, and temporary files."""
+    """Files below a kind's folder that one of these commits names, and temporary files."""
     named = {commit.file for commit in commits}
     return [
         f"{store.kind}/{path}"
@@ -97,7 +97,7 @@ def _own_data(store: ClipStore, paths: Iterable[str], commits: Iterable[Commit])
 
 
 def remove_attempts(run_uri: str) -> list[str]:
-    """Remove the attempts of a run, and their folders as they become empty; what else is there, which stays."""
+    """Remove the attempts of a run and their folders once empty; returns all other files, which are kept."""
     root = join(run_uri, "attempts")
     fs, path = filesystem(root)
     if is_remote(run_uri):
@@ -120,7 +120,7 @@ def remove_attempts(run_uri: str) -> list[str]:
 
 
 def _size(path: str) -> int:
-    """In bytes; 0 where another driver has removed it."""
+    """Size in bytes; 0 if another driver has removed the file."""
     with suppress(FileNotFoundError):
         return os.lstat(path).st_size
     return 0
@@ -145,12 +145,12 @@ def _files_in(run_uri: str, folder: str, root: str, planned: Container[str]) -> 
 
 
 def _names(run_uri: str, folder: str) -> set[str]:
-    """Of what there is in a folder, without hidden files, by one listing without a look at each."""
+    """Names in a folder except hidden ones, from one listing without looking at each."""
     fs, path = filesystem(_location(run_uri, folder))
     try:
         if not is_remote(run_uri):
             return {each for each in os.listdir(path) if not _is_hidden(each)}
-        # Some tools put an empty object at the folder's own key.
+        # Some tools store an empty object under the folder's own key.
         paths = [each for each in map(str, fs.ls(path, detail=False)) if each.rstrip("/") != path.rstrip("/")]
         return {name(each) for each in paths if not _is_hidden(name(each))}
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -158,7 +158,7 @@ def _names(run_uri: str, folder: str) -> set[str]:
 
 
 def _location(run_uri: str, path: str) -> str:
-    """Of what a listing named: the user's names may be any."""
+    """Location of a listed path, which may contain any name chosen by the user."""
     return f"{run_uri.rstrip('/')}/{path}"
 
 
@@ -167,6 +167,6 @@ def _is_hidden(path: str) -> bool:
 
 
 def _is_folder(run_uri: str, path: str) -> bool:
-    """Whether there is a folder; a link to one is not: what is behind it is elsewhere."""
+    """Whether the path is a folder. A link to one does not count, since its content is elsewhere."""
     fs, there = filesystem(_location(run_uri, path))
     return fs.isdir(there) and (is_remote(run_uri) or not os.path.islink(there))

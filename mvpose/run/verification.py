@@ -1,9 +1,9 @@
-"""Is a run what it says it is? Everything is read, nothing is repaired.
+"""Verify that a run is sound. Everything is read, nothing is repaired.
 
-A run is sound when its clips tile every capture, every planned task of every kind has one commit, every commit names
-a whole data file (SHA-256) of the plan's fingerprint whose rows are its own and unique, failures and results together
-are the plan, and no file of mvpose is beside them that belongs to no result. Files of the user are notes, not findings.
-A run that has not come to its end is one finding, and what it has so far is checked all the same.
+A run is sound if its clips tile every capture, every planned task of every kind has one commit, every commit names a
+complete data file (SHA-256) with the plan's fingerprint whose rows belong to it and are unique, failures and results
+together make up the plan, and no unreferenced file of mvpose exists. Files of the user are notes, not findings. An
+unfinished run is one finding, and its results so far are still checked.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from mvpose.run.unreferenced import Unreferenced, unplanned_files, unreferenced_
 from mvpose.storage.locations import join
 
 READERS = 8
-"""Captures looked at at a time: their files wait for the storage, not for the processor."""
+"""Number of captures processed at a time, since their files wait for the storage, not for the processor."""
 CAPTURES_AT_ONCE = 64
 
-# What no two rows of a clip may share. The tables of whole captures are about no single frame.
+# Columns that identify a row of a clip. Tables of whole captures are not about single frames.
 ROW_KEYS = {
     Kind.KEYPOINTS: ["frame", "camera", "person"],
     Kind.TRACKS: ["frame", "track"],
@@ -56,23 +56,23 @@ class Discrepancy:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What was looked at, and what was found."""
+    """What was checked, and what was found."""
 
     captures: int = 0
     clips: int = 0
     failed_clips: int = 0
     commits: int = 0
-    """Of all kinds, failures included."""
+    """Number of commits of all kinds, including failures."""
     rows: int = 0
-    """Of poses."""
+    """Number of rows of poses."""
     findings: tuple[Discrepancy, ...] = ()
     notes: tuple[str, ...] = ()
-    """What is there that mvpose did not write."""
+    """Files that mvpose did not write."""
 
 
 @dataclass
 class _Seen:
-    """What was seen of one capture, or of all."""
+    """Observations on one capture, or on all."""
 
     commits: int = 0
     clips: int = 0
@@ -80,17 +80,17 @@ class _Seen:
     failed: Counter[tuple[object, ...]] = field(default_factory=Counter)
     """Clips without poses: capture, start, stop, reason."""
     figures: dict[str, str] = field(default_factory=dict)
-    """Digest of the figures of merit by capture, of the table in `quality/`."""
+    """Digest of the figures of merit in `quality/`, by capture."""
     captures: set[str] = field(default_factory=set)
     folders: list[str] = field(default_factory=list)
-    """In folders of captures: not looked into."""
+    """Folders inside those of captures; not searched."""
     findings: list[Discrepancy] = field(default_factory=list)
     open: list[Discrepancy] = field(default_factory=list)
-    """Tasks without a commit, and leftovers: the end of a run makes and removes them."""
+    """Tasks without a commit, and unreferenced files; the end of a run creates and removes them."""
     unknown: list[str] = field(default_factory=list)
 
     def add(self, other: _Seen) -> None:
-        """What was seen of another capture."""
+        """Add the observations on another capture."""
         self.commits, self.clips, self.rows = (
             self.commits + other.commits, self.clips + other.clips, self.rows + other.rows
         )  # fmt: skip
@@ -104,7 +104,7 @@ class _Seen:
 
 
 def verify_run(uri: str) -> Verification:
-    """Read a run from one end to the other, some captures at a time; ResultsError if the folder is not a run."""
+    """Read a whole run, a few captures at a time. Raises ResultsError if the folder is not a run folder."""
     run = RunFolder(uri)
     settings = run.settings()
     try:
@@ -120,7 +120,7 @@ def verify_run(uri: str) -> Verification:
             for each in pool.map(partial(_capture, uri, kinds), some):
                 seen.add(each)
     for kind in kinds:
-        seen.add(_beside(unplanned_files(uri, kind, seen.captures, seen.folders)))
+        seen.add(_as_findings(unplanned_files(uri, kind, seen.captures, seen.folders)))
     findings += seen.findings
     if _has_ended(run):
         findings += [*seen.open, *_account(run, problems, seen), *_figures(run, seen.figures)]
@@ -138,7 +138,7 @@ def verify_run(uri: str) -> Verification:
 
 
 def _has_ended(run: RunFolder) -> bool:
-    """Whether a run has come to its end; a summary that is damaged says that it had."""
+    """Whether a run has finished. A damaged summary counts as finished."""
     try:
         return run.ended() is not None
     except ResultsError:
@@ -146,7 +146,7 @@ def _has_ended(run: RunFolder) -> bool:
 
 
 def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], list[Discrepancy]]:
-    """Captures and problems; clips tile every capture, and the plan is the one that run.json names."""
+    """Captures and problems. Checks that clips tile every capture, and that the plan is the one of run.json."""
     plans, problems, findings = run.tasks(), list[Problem](), list[Discrepancy]()
     captures, plan = 0, next(plans, None)
     for found in read_captures(join(run.uri, "catalogue.parquet")):
@@ -160,9 +160,7 @@ def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], li
     if plan is not None:
         raise ResultsError(f"plan.parquet and catalogue.parquet disagree from {plan.capture_id} on.")
     if plan_digest(run.tasks(), problems) != settings.plan_digest:
-        findings.insert(
-            0, Discrepancy("plan.parquet", "is not the plan that run.json was begun with (its digest differs)")
-        )
+        findings.insert(0, Discrepancy("plan.parquet", "is not the plan that run.json names (its digest differs)"))
     return captures, problems, findings
 
 
@@ -170,13 +168,13 @@ def _tiling(capture: Capture, clips: Sequence[Clip]) -> Iterator[Discrepancy]:
     edges = [(0, 0), *((clip.start, clip.stop) for clip in sorted(clips)), (capture.num_frames, capture.num_frames)]
     for (_, stop), (start, _) in pairwise(edges):
         if stop < start:
-            yield Discrepancy(capture.capture_id, f"no clip has the frames {stop} to {start}")
+            yield Discrepancy(capture.capture_id, f"no clip contains the frames {stop} to {start}")
         if stop > start:
             yield Discrepancy(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
 
 
 def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
-    """The commits of a capture, and what is wrong with them or lies beside them."""
+    """The commits of a capture, their defects, and unreferenced files."""
     seen = _Seen(clips=len(plan.clips), captures={plan.capture_id})
     for kind in kinds:
         store, commits = ClipStore(run_uri, kind), list[Commit]()
@@ -186,21 +184,21 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             seen.findings += found
             if commit is None and not found:
                 seen.open.append(Discrepancy(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
-        beside = unreferenced_files(run_uri, plan, kind, commits)
-        seen.add(_beside(beside))
-        seen.folders += beside.folders
+        unreferenced = unreferenced_files(run_uri, plan, kind, commits)
+        seen.add(_as_findings(unreferenced))
+        seen.folders += unreferenced.folders
         seen.commits += len(commits)
         if kind == Kind.POSES:
             seen.rows = sum(commit.rows for commit in commits)
             failures = [commit.failure for commit in commits if commit.failure]
             seen.failed.update((f.clip.capture_id, f.clip.start, f.clip.stop, str(f.reason)) for f in failures)
         if kind == Kind.QUALITY and commits and not commits[0].failure:
-            with contextlib.suppress(ResultsError):  # told already, with the file that is damaged
+            with contextlib.suppress(ResultsError):  # already reported, with the damaged file
                 seen.figures[plan.capture_id] = _comparable(figures_from_table(store.read(commits[0])))
     return seen
 
 
-def _beside(found: Unreferenced) -> _Seen:
+def _as_findings(found: Unreferenced) -> _Seen:
     strange = [Discrepancy(path, "commits a clip that is not in the plan") for path in found.commits]
     unnamed = [Discrepancy(path, "no commit names this file") for path in found.data]
     return _Seen(open=[*strange, *unnamed], unknown=list(found.unknown))
@@ -214,7 +212,7 @@ def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, l
         if commit is None:
             return None, []
         if (commit.clip, commit.fingerprint) != (task.clip, task.fingerprint):
-            said = f"says {commit.clip.clip_id}.{commit.fingerprint}, its name says otherwise"
+            said = f"says {commit.clip.clip_id}.{commit.fingerprint}, but its name differs"
             return commit, [Discrepancy(where, f"its commit {said}")]
         if commit.failure:
             return commit, []
@@ -226,14 +224,14 @@ def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, l
 
 def _wrong_rows(kind: Kind, task: Task, commit: Commit, table: pa.Table) -> Iterator[str]:
     if table.num_rows != commit.rows:
-        yield f"has {table.num_rows} rows, its commit says {commit.rows}"
+        yield f"has {table.num_rows} rows, but its commit states {commit.rows}"
     if kind not in ROW_KEYS:
         return
     info, clip = table_info(table), task.clip
     if (info.capture_id, info.start, info.stop) != (clip.capture_id, clip.start, clip.stop):
-        yield f"its file is about {info.capture_id}/{info.start}-{info.stop}"
+        yield f"its file is of {info.capture_id}/{info.start}-{info.stop}"
     if info.fingerprint != task.fingerprint:
-        yield f"its file has the fingerprint {info.fingerprint}, the plan {task.fingerprint}"
+        yield f"its file has the fingerprint {info.fingerprint}, but the plan has {task.fingerprint}"
     frame = table["frame"].to_numpy()
     if outside := np.count_nonzero((frame < clip.start) | (frame >= clip.stop)):
         yield f"{outside} rows are of frames outside the clip"
@@ -243,7 +241,7 @@ def _wrong_rows(kind: Kind, task: Task, commit: Commit, table: pa.Table) -> Iter
 
 
 def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterator[Discrepancy]:
-    """Failures and results together are the plan, and the summary says the same."""
+    """Check that failures and results together make up the plan, and that the summary agrees."""
     try:
         summary, rows = run.summary(), run.failures()
     except ResultsError as error:
@@ -254,18 +252,18 @@ def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterat
         (row["capture"], row["start"], row["stop"], row["reason"]) for row in rows
     )
     for capture_id, start, stop, reason in sorted(expected - recorded):
-        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} failed ({reason}) and has no row")
+        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} failed ({reason}) but has no row")
     for capture_id, start, stop, reason in sorted(recorded - expected):
-        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} has a row ({reason}) too many")
+        yield Discrepancy("failures", f"{capture_id}/{start}-{stop} has a surplus row ({reason})")
     if (summary.clips, len(summary.failures)) != (seen.clips, expected.total()):
         counted = f"{seen.clips} clips and {expected.total()} failures"
         yield Discrepancy(
-            "summary.json", f"says {summary.clips} clips and {len(summary.failures)} failures, not {counted}"
+            "summary.json", f"states {summary.clips} clips and {len(summary.failures)} failures, not {counted}"
         )
 
 
 def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Discrepancy]:
-    """The figures of merit that the run tells of all captures are those of the tables they were taken from."""
+    """Check that the run's figures of merit equal those of the captures' own tables."""
     try:
         recorded = {capture_id: _comparable(figures) for capture_id, figures in FigureTable(run.figures_uri).each()}
     except ResultsError as error:
@@ -273,9 +271,9 @@ def _figures(run: RunFolder, made: dict[str, str]) -> Iterator[Discrepancy]:
         return
     for capture_id in sorted({*made, *recorded}):
         if made.get(capture_id) != recorded.get(capture_id):
-            yield Discrepancy("figures.parquet", f"the figures of {capture_id} are not those of its table in quality/")
+            yield Discrepancy("figures.parquet", f"the figures of {capture_id} differ from its table in quality/")
 
 
 def _comparable(figures: dict[str, float]) -> str:
-    """A digest; as JSON, where a figure that is NaN equals itself."""
+    """A digest via JSON, in which a NaN figure equals itself."""
     return digest(figures)

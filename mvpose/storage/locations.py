@@ -1,9 +1,8 @@
-"""Where things are: `str` URIs of a local disk (`/a/b`, `a/b`, `file:///a/b`) or of S3 (`s3://bucket/key`).
+"""Locations: `str` URIs on a local disk (`/a/b`, `a/b`, `file:///a/b`) or on S3 (`s3://bucket/key`).
 
-S3 credentials, region and endpoint come from the environment alone (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
-`AWS_ENDPOINT_URL`, ... or the machine's role), never from a URI or a setting. What goes wrong at a location is an
-`OSError` that names it (FileNotFoundError, PermissionError, ...); a kind of location that is not known is a
-`ConfigError`.
+S3 credentials, region and endpoint come only from the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_ENDPOINT_URL`, ... or the machine's role), never from a URI or a setting. Failures at a location are `OSError`s
+that name it (FileNotFoundError, PermissionError, ...). An unknown kind of location is a `ConfigError`.
 """
 
 from __future__ import annotations
@@ -25,47 +24,47 @@ from fsspec import AbstractFileSystem
 from mvpose.errors import ConfigError, redacted
 
 MAX_TEXT_BYTES = 1 << 30
-"""Of a text that is read whole, where its reader states no limit of its own. A summary of a million failed clips has
-a third of it."""
+"""Maximum size of a text file that is read whole, unless its reader sets a limit. The summary of a million failed clips
+has a third of it."""
 
 _LEADS_OUTSIDE = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x1f]")
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """What stands in a folder."""
+    """An entry of a folder."""
 
     uri: str
     is_folder: bool
     stamp: str
-    """Changes when the content does: size with modification time (local) or ETag (S3); empty for a folder."""
+    """Changes with the content: size and modification time (local) or ETag (S3); empty for a folder."""
     dead_link: str = ""
-    """Why a link cannot be followed; empty for everything else."""
+    """Why a link cannot be followed; empty for all other entries."""
 
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
-"""What operating systems leave in folders, beside files whose name begins with a dot."""
+"""Names that operating systems leave in folders, in addition to names that start with a dot."""
 
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The fsspec file system that holds `uri` and the path there: absolute on a local disk, bucket/key on S3."""
+    """The fsspec file system of `uri` and the path in it: absolute on a local disk, bucket/key on S3."""
     scheme, separator, _ = uri.partition("://")
     if not separator or scheme == "file":
         fs = fsspec.filesystem("file")
     elif scheme == "s3":
         refuse_credentials(uri)
-        # Other machines write to the bucket while this one runs: a listing kept in memory would be out of date.
+        # Other machines write to the bucket at the same time, so a listing kept in memory would be out of date.
         fs = fsspec.filesystem("s3", use_listings_cache=False)
     else:
-        raise ConfigError(f"{uri}: locations of kind {scheme}:// are not known; name a local path or an s3:// URI.")
+        raise ConfigError(f"{uri}: unknown kind of location {scheme}://. Use a local path or an s3:// URI.")
     return fs, str(fs._strip_protocol(uri))
 
 
 def refuse_credentials(uri: str) -> None:
-    """ConfigError, without them, where an S3 location has credentials in it."""
+    """Raises ConfigError, with the credentials redacted, if an S3 location contains any."""
     if is_remote(uri) and redacted(uri) != uri:
         raise ConfigError(
-            f"{uri} was given with credentials, and none are taken from a location: name it without them and set "
+            f"{uri} was given with credentials, which are not accepted in a location. Remove them and set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
 
@@ -76,39 +75,39 @@ def is_remote(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """The same location for every process, wherever it runs: a local path from the root on, without `file://`."""
+    """The same location, valid for every process: a local path becomes absolute and loses `file://`."""
     refuse_credentials(uri)
     return uri.rstrip("/") if is_remote(uri) else os.path.normpath(filesystem(uri)[1])
 
 
 def join(uri: str, *parts: str) -> str:
-    """A location below another. Names may come from files of others: ConfigError for one that leads outside `uri`."""
+    """A location below another. Names may come from foreign files: ConfigError for one that leads outside `uri`."""
     return "/".join([uri.rstrip("/"), *(inside(part, uri).rstrip("/") for part in parts)])
 
 
 def inside(path: str, where: str) -> str:
-    """A relative path as it is; ConfigError if it is absolute, goes up, or has a control character in it."""
+    """A relative path, unchanged. Raises ConfigError if it is absolute, goes up, or contains a control character."""
     if _LEADS_OUTSIDE.search(path):
         raise ConfigError(
-            f"{where}: {path!r} is no name inside a folder: it is absolute, or has `..` or control characters."
+            f"{where}: {path!r} is not a name inside a folder: it is absolute, or contains `..` or control characters."
         )
     return path
 
 
 def name(uri: str) -> str:
-    """The last part of a location."""
+    """The last component of a location."""
     return uri.rstrip("/").rpartition("/")[2]
 
 
 def parent(uri: str) -> str:
-    """The folder that holds a location."""
+    """The folder that contains a location."""
     return uri.rstrip("/").rpartition("/")[0]
 
 
 @contextmanager
 def reading(uri: str) -> Iterator[Any]:
-    """A file opened to be read. OSError, naming it, where it is a pipe, a socket or a device: one may block or never
-    end. A link to a regular file is one."""
+    """Open a file for reading. Raises OSError, naming it, for a pipe, socket or device, which may block or never end. A
+    link to a regular file is accepted."""
     with _opened(uri) as file:
         yield file
 
@@ -118,12 +117,12 @@ def _opened(uri: str) -> Any:
     with _named_errors(uri):
         if is_remote(uri):
             return fs.open(path, "rb")
-        # Not through fsspec: a run of a million clips is ended by reading as many small files, 20 us each, 60 there.
+        # fsspec is avoided: a run of a million clips ends by reading as many small files, at 20 us each instead of 60.
         return open(path, "rb", opener=_regular)
 
 
 def read_bytes(uri: str, maximum: int | None = None) -> bytes:
-    """The content of a file; OSError where it has more than `most` bytes, of which no more than that are read."""
+    """The content of a file. Raises OSError if it has more than `maximum` bytes; no more than that are read."""
     if is_remote(uri):
         fs, path = filesystem(uri)
         with _named_errors(uri):
@@ -132,7 +131,7 @@ def read_bytes(uri: str, maximum: int | None = None) -> bytes:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                content = b""  # S3 has no range in an empty object
+                content = b""  # S3 rejects any range of an empty object
         assert isinstance(content, bytes)
     else:
         with reading(uri) as file:
@@ -145,7 +144,7 @@ def read_bytes(uri: str, maximum: int | None = None) -> bytes:
 
 
 def read_text(uri: str, maximum: int = MAX_TEXT_BYTES) -> str:
-    """The content of a UTF-8 file of at most so many bytes, without the byte-order mark that some editors put first."""
+    """The content of a UTF-8 file of at most `maximum` bytes, without a leading byte-order mark."""
     try:
         return read_bytes(uri, maximum).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -153,7 +152,7 @@ def read_text(uri: str, maximum: int = MAX_TEXT_BYTES) -> str:
 
 
 def refuse_irregular(uri: str) -> None:
-    """OSError where a local file, which another library is about to open by its name, is a pipe, socket or device."""
+    """Raises OSError if a local file that another library will open by name is a pipe, socket or device."""
     if not is_remote(uri):
         path = filesystem(uri)[1]
         _check_regular(os.stat(path).st_mode, path)
@@ -176,58 +175,58 @@ def _check_size(size: int, maximum: int, uri: str) -> None:
 
 
 def _check_regular(mode: int, path: str) -> None:
-    """A folder is left to `open` to refuse in its own words."""
+    """Raises OSError for a pipe, socket or device. Folders pass: `open` reports them itself."""
     if not (file_modes.S_ISREG(mode) or file_modes.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is a pipe, socket or device, and not a regular file", path)
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a regular file", path)
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file or folder."""
+    """Whether a file or folder exists."""
     return _info(uri) is not None
 
 
 def is_folder(uri: str) -> bool:
-    """Whether there is a folder (on S3: anything below this prefix)."""
+    """Whether a folder exists (on S3: any key below this prefix)."""
     info = _info(uri)
     return info is not None and info["type"] == "directory"
 
 
 def list_folder(uri: str) -> list[str]:
-    """The full URIs of what stands in a folder, sorted; FileNotFoundError where there is none."""
+    """The full URIs of a folder's entries, sorted. Raises FileNotFoundError if there is no such folder."""
     return [entry.uri for entry in entries(uri)]
 
 
 def entries(uri: str) -> list[Entry]:
-    """What stands in a folder, sorted by URI, with one listing; FileNotFoundError where there is none."""
+    """A folder's entries sorted by URI, from one listing. Raises FileNotFoundError if there is no such folder."""
     fs, path = filesystem(uri)
     with _named_errors(uri):
         rows = fs.ls(path, detail=True)
     if [row["name"].rstrip("/") for row in rows] == [path.rstrip("/")] and not is_folder(uri):
         raise NotADirectoryError(f"{uri} is a file, not a folder")
-    # Some tools put an empty object at the folder's own key.
+    # Some tools store an empty object under the folder's own key.
     found = [row for row in rows if row["name"].rstrip("/") != path.rstrip("/")]
     folder = uri.rstrip("/")
     return sorted(Entry(f"{folder}/{name(row['name'])}", *_kind(row)) for row in found)
 
 
 def inputs(uri: str) -> list[Entry]:
-    """`entries` that somebody put there: no hidden or AppleDouble files (`._x`), nothing that is `CLUTTER`."""
+    """The `entries` that are real input: no hidden or AppleDouble files (`._x`) and no `CLUTTER`."""
     return [entry for entry in entries(uri) if not is_clutter(name(entry.uri))]
 
 
 def is_clutter(own_name: str) -> bool:
-    """Whether a file or folder of this name is hidden or an operating system's own, and so no input."""
+    """Whether a file or folder of this name is hidden or created by the operating system, hence not input."""
     return own_name.startswith(".") or own_name.lower() in CLUTTER
 
 
 def is_text(own_name: str) -> bool:
-    """Whether a name is UTF-8; Python stands in for other bytes by surrogates, which no table or page can hold."""
+    """Whether a name is UTF-8. Python represents other bytes as surrogates, which no table or page can store."""
     return not any("\ud800" <= character <= "\udfff" for character in own_name)
 
 
 def _kind(row: dict) -> tuple[bool, str, str]:
-    """Whether it is a folder, its stamp, and what is wrong with a link. Links to folders are folders: archives are put
-    together by them."""
+    """Whether it is a folder, its stamp, and the defect of a link. Links to folders count as folders, since
+    archives are often assembled from them."""
     if not row.get("islink"):
         return row["type"] == "directory", _stamp(row), ""
     path = row["name"]
@@ -237,16 +236,16 @@ def _kind(row: dict) -> tuple[bool, str, str]:
         return False, _stamp(row), f"a link that leads nowhere ({error.strerror})"
     if not file_modes.S_ISDIR(mode):
         return False, _stamp(row), ""
-    # The folders above it as they were reached, each of which may have been a link itself.
+    # The parent folders as they were reached; each may be a link itself.
     above = [path[:i] for i, character in enumerate(path) if character == "/" and i]
     target = os.path.join(os.path.realpath(path), "")
     if any(os.path.join(os.path.realpath(folder), "").startswith(target) for folder in above):
-        return False, _stamp(row), "a link to a folder that it is in"
+        return False, _stamp(row), "a link to a folder that contains it"
     return True, _stamp(row), ""
 
 
 def stamp(uri: str) -> str:
-    """Changes when the file's content does, and costs no reading; for a folder, the digest of its files' stamps."""
+    """Changes with the file's content, without reading it; for a folder, a digest of its files' stamps."""
     info = _info(uri)
     if info is None:
         raise FileNotFoundError(f"{uri} does not exist")
@@ -275,7 +274,7 @@ def _info(uri: str) -> dict | None:
 
 @contextmanager
 def _named_errors(uri: str) -> Iterator[None]:
-    """botocore's own errors (no credentials, no connection) as OSErrors, all of them with the location in front."""
+    """Convert botocore's errors (no credentials, no connection) to OSErrors, each with its location in front."""
     try:
         yield
     except BotoCoreError as error:
@@ -290,7 +289,7 @@ MAX_LENGTH = 100
 
 
 def safe_path(names: Sequence[str]) -> str:
-    """Folder names as one relative path. A name that has to be changed carries a digest, so that no two become one."""
+    """Folder names as one relative path. A name that must be changed gets a digest, so that names stay distinct."""
     return "/".join(_safe(n) for n in names)
 
 

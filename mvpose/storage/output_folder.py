@@ -1,4 +1,4 @@
-"""Folders that results go to are their own: nothing that a user keeps there is written over."""
+"""Protect output folders: results go to their own folder, and files of the user are never overwritten."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NAMED = 3
 
 
 def require_output(uri: str, command: str, *marks: str) -> set[str]:
-    """The names in an output folder; none where there is no such folder.
+    """The names in an output folder; empty if it does not exist.
 
-    ConfigError where it holds files and none of the `marks` that an earlier start of the command has left. Hidden
-    files, and temporary files of a start that died at once, do not count.
+    Raises ConfigError if it contains files but none of the `marks` that an earlier start of the command leaves. Hidden
+    files, and temporary files of a start that died immediately, are ignored.
     """
     fs, path = filesystem(uri)
     try:
@@ -28,23 +28,23 @@ def require_output(uri: str, command: str, *marks: str) -> set[str]:
     except OSError as error:
         raise ConfigError(f"the output {uri} cannot be listed: {error.strerror or error}.") from error
     if not paths and not fs.isdir(path) and fs.exists(path):
-        raise ConfigError(f"the output {uri} is a file: name a folder.")
+        raise ConfigError(f"the output {uri} is a file, not a folder.")
     names = {n for n in map(name, paths) if not n.startswith(".") and not _TEMPORARY.fullmatch(n)}
     if names and not names & set(marks):
-        raise not_own(uri, command, names)
+        raise foreign_output(uri, command, names)
     return names
 
 
-def not_own(uri: str, command: str, names: set[str]) -> ConfigError:
-    """The error of an output that is not the command's."""
+def foreign_output(uri: str, command: str, names: set[str]) -> ConfigError:
+    """The error for an output folder that does not belong to the command."""
     some = ", ".join(map(repr, sorted(names)[:_NAMED])) + (", ..." if len(names) > _NAMED else "")
     return ConfigError(
-        f"{uri} is not an output of `{command}`, and there are files in it already ({some}). Results go into a folder "
-        "of their own: name a new or an empty one."
+        f"{uri} is not an output of `{command}`, but it already contains files ({some}). Results need their own "
+        "folder: give a new or an empty one."
     )
 
 
 def claim_output(uri: str, command: str, mark: str, *others: str) -> None:
-    """`require_output`, then leave the `mark`, so that the next start of the command knows the folder again."""
+    """`require_output`, then create the `mark` by which the next start of the command recognises the folder."""
     require_output(uri, command, mark, *others)
     create_once(join(uri, mark), json.dumps({"made_by": command, "version": version("mvpose")}).encode())

@@ -1,8 +1,8 @@
-"""Pickles as data: plain containers, numbers, text and numpy arrays, and nothing else.
+"""Read pickles as data: plain containers, numbers, text and numpy arrays, and nothing else.
 
-The pickle machine may build dicts, lists, tuples, sets, numbers and strings by itself; everything else it has to ask
-for by name. Here it is given stand-ins for the few names that numpy writes, and refused all others, so that no code of
-a file's choosing runs. Not even numpy's own dtype is handed out: a crafted one could pass raw bytes off as objects.
+The pickle machine can build dicts, lists, tuples, sets, numbers and strings by itself; it must look up everything else
+by name. Here it gets stand-ins for the few names that numpy writes, and all others are rejected, so no code chosen by a
+file runs. Even numpy's own dtype is withheld: a crafted one could pass off raw bytes as objects.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 
 
 def load_plain(file: io.BytesIO) -> Any:
-    """What a pickle holds, from where the file stands; ValueError where it is damaged or asks for more than data."""
+    """The content of a pickle. Raises ValueError if it is damaged or contains more than plain data."""
     try:
-        # Strings of Python 2, array contents among them, are bytes that Latin-1 keeps.
+        # Strings of Python 2, including array contents, are bytes; Latin-1 preserves them.
         return _PlainUnpickler(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, AttributeError, MemoryError, TypeError) as error:
-        raise ValueError(f"it is not a whole pickle: {error}") from error
+        raise ValueError(f"it is not a complete pickle: {error}") from error
     except (KeyError, IndexError, OverflowError) as error:
-        raise ValueError(f"it is not a pickle that makes sense: {error!r}") from error
+        raise ValueError(f"it is not a meaningful pickle: {error!r}") from error
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -36,14 +36,14 @@ class _PlainUnpickler(pickle.Unpickler):
         found = _STAND_INS.get((module, name))
         if found is None:
             raise ValueError(
-                f"it is a pickle that asks for {module}.{name}; only plain containers and numpy arrays are read, since "
+                f"it is a pickle that contains {module}.{name}. Only plain containers and numpy arrays are read, since "
                 "loading anything else can run code."
             )
         return found
 
 
 class _Dtype:
-    """A dtype while its pickle is read: `value` is built from its description, with numpy's own checks."""
+    """A dtype while its pickle is read: `value` is built from its description with numpy's own checks."""
 
     def __init__(self, spec: str, *_flags: Any) -> None:
         if not isinstance(spec, str) or not (spec.isalnum() and spec[0] in "biufcSUVO"):
@@ -66,7 +66,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array while its pickle is read; only its state gives it content."""
+    """An array while its pickle is read; only its state provides content."""
 
     def __new__(cls) -> _Array:
         return np.ndarray.__new__(cls, (0,), np.int8)
@@ -78,13 +78,13 @@ class _Array(np.ndarray):
         kind = _value(dtype)
         wanted = list if kind.kind == "O" else bytes
         if not isinstance(content, wanted) or (kind.hasobject and kind.kind != "O"):
-            raise ValueError(f"it has an array of {kind} that is not stored as numpy stores it.")
+            raise ValueError(f"it has an array of {kind} that is not in numpy's format.")
         checked: Any = (1, tuple(shape), kind, bool(fortran), content)
         super().__setstate__(checked)
 
 
 class _Call:
-    """A function of ours that a pickle may call and, having no attributes, cannot alter."""
+    """A function of this module that a pickle may call but, without attributes, cannot alter."""
 
     __slots__ = ("_function",)
 
@@ -92,7 +92,7 @@ class _Call:
         object.__setattr__(self, "_function", function)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise ValueError("it is a pickle that tries to alter what reads it.")
+        raise ValueError("it is a pickle that tries to alter its reader.")
 
     def __call__(self, *arguments: Any) -> Any:
         return self._function(*arguments)
@@ -119,9 +119,9 @@ def _scalar(dtype: Any, content: Any) -> Any:
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """Bytes as Python 3 writes them into a pickle that Python 2 could read."""
+    """Bytes as Python 3 stores them in pickles that Python 2 can read."""
     if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"it has bytes told in {encoding!r}.")
+        raise ValueError(f"it has bytes encoded in {encoding!r}.")
     return text.encode("latin1")
 
 
@@ -137,22 +137,22 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 
 
 MAX_BYTES = 2 << 30
-"""Of one array. What a file says of an array's size needs no room in it."""
+"""Maximum size of one array. The size stated in a file does not prove that the data exist."""
 
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    """The dataset of that name; ConfigError if there is none, if it is kept in other files, and above MAX_BYTES."""
+    """A dataset by name. Raises ConfigError if it is missing, stored in other files, or larger than MAX_BYTES."""
     found = group.get(name) if isinstance(group.get(name, getlink=True), (h5py.HardLink, h5py.SoftLink)) else None
     if not isinstance(found, h5py.Dataset):
         raise ConfigError(f"it has no dataset `{name}`.")
     if found.external or found.is_virtual:
-        raise ConfigError(f"its `{name}` is kept in other files, which are never opened: write it into this one.")
+        raise ConfigError(f"its `{name}` is stored in other files, which are never opened: store it in this file.")
     if found.size is None or found.size * found.dtype.itemsize > MAX_BYTES:
-        raise ConfigError(f"its `{name}` has more than {MAX_BYTES >> 30} GiB, or no size.")
+        raise ConfigError(f"its `{name}` has more than {MAX_BYTES >> 30} GiB, or no defined size.")
     return found
 
 
 def strings(group: h5py.Group, name: str) -> list[str]:
-    """A dataset of text."""
+    """A text dataset as a list of strings."""
     values = np.asarray(dataset(group, name))
     return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]

@@ -1,1 +1,1 @@
-"""Filters over time: outliers, gaps, smoothing, constant bone lengths."""
+"""Temporal filters: outliers, gaps, smoothing, constant bone lengths."""

@@ -1,4 +1,4 @@
-"""Bones of constant length: the nearest poses, in the least-squares sense, whose bones are as long as the person's."""
+"""Constant bone lengths: the nearest poses, in the least-squares sense, whose bones have the person's lengths."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mvpose.skeleton import Skeleton
 from mvpose.temporal.gaps import present
 
 Bones = tuple[tuple[int, int], ...]
-"""(parent, child) by position."""
+"""(parent, child) by index."""
 
-# Segments that hold one rigid bone. Neck, shoulder girdle, spine and face bend, and are left as they are.
+# Segments with one rigid bone. Neck, shoulder girdle, spine and face bend, and are not changed.
 _RIGID = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "big_toe", "small_toe", "heel")
-# With 5 mm of noise all of 1000 frames end within 25 steps, with 20 mm 98 % within 100 (measured, 25 bones).
+# With 5 mm of noise all of 1000 frames converge within 25 steps; with 20 mm, 98 % within 100 (measured, 25 bones).
 MAX_STEPS = 300
 TOLERANCE_M = 1e-9
-# The equations of this many frames are solved at a time: 25 bones of 26 joints take 16 KB a frame.
+# Number of frames solved at a time: 25 bones of 26 joints take 16 KB per frame.
 CHUNK_FRAMES = 1024
 
 
@@ -32,7 +32,7 @@ def limb_bones(skeleton: Skeleton) -> Bones:
 
 
 def measured_lengths(xyz: Float[np.ndarray, "T J 3"], bones: Bones) -> Float[np.ndarray, "B"]:
-    """The median length of each bone over the frames that show both of its ends, in metres; NaN where none does."""
+    """The median length of each bone over the frames that show both ends, in metres; NaN if there are none."""
     lengths = np.full(len(bones), np.nan)
     for i, length in enumerate(bone_norms(xyz, bones).T):
         known = length[np.isfinite(length)]
@@ -42,7 +42,7 @@ def measured_lengths(xyz: Float[np.ndarray, "T J 3"], bones: Bones) -> Float[np.
 
 
 def bone_norms(xyz: Float[np.ndarray, "*n J 3"], bones: Bones) -> Float[np.ndarray, "*n B"]:
-    """The length of each bone in each pose, in metres; NaN where an end is missing."""
+    """The length of each bone in each pose, in metres; NaN if an end is missing."""
     parent, child = np.array(bones, dtype=int).reshape(-1, 2).T
     return np.linalg.norm(xyz[..., child, :] - xyz[..., parent, :], axis=-1)
 
@@ -56,11 +56,11 @@ def with_constant_bones(
     """The poses x that minimise sum_j w_j |x_j - xyz_j|^2 under |x_child - x_parent| = length, frame by frame.
 
     Sequential quadratic programming (Nocedal and Wright, Numerical Optimization, 18.1): each step solves the problem
-    with the constraints taken as straight. A bone that is told r times too long overshoots in its direction by r - 1,
-    so a frame's steps are shortened by its largest r. Steps onto the constraints alone end it, so that lengths are met
-    to `TOLERANCE_M` in every frame.
+    with linearised constraints. A bone that starts r times too long overshoots in its direction by r - 1, so a frame's
+    steps are shortened by its largest r. Final steps go only onto the constraints, so lengths hold to `TOLERANCE_M` in
+    every frame.
 
-    A bone with a missing end or without a length binds nothing; joints that no bone holds, and missing ones, stay.
+    A bone with a missing end or without a length has no effect. Missing joints and joints without such bones are kept.
     """
     chunks = [slice(t, t + CHUNK_FRAMES) for t in range(0, len(xyz), CHUNK_FRAMES)]
     moved = [_chunk_with_constant_bones(xyz[chunk], weights[chunk], bones, lengths) for chunk in chunks]
@@ -110,7 +110,7 @@ def _pull(
     parent, child = ends.T
     bone = x[:, child] - x[:, parent]
     norm = np.linalg.norm(bone, axis=-1, keepdims=True)
-    # A bone of no length has no direction to grow in: it takes the one upwards.
+    # A bone of zero length has no direction: it grows upwards.
     direction = np.where(norm > 1e-9, bone / np.maximum(norm, 1e-9), np.array([0.0, 0.0, 1.0]))
     direction = direction * binds[..., None]
     moved = (start - x)[:, child] - (start - x)[:, parent]

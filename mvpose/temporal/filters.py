@@ -1,8 +1,8 @@
-"""Temporal work on the poses of a capture: outliers, gaps, smoothing, bones of constant length.
+"""Temporal filtering of a capture's poses: outliers, gaps, smoothing, constant bone lengths.
 
-Two doors: `filtered` of all frames at once, and `filtered_block` of one stretch after the other, so that a capture may
-be longer than memory; both give the same. Raw and filtered poses are both kept, every value that was not measured is
-flagged, smoothing runs within unbroken runs only, and what is missing stays NaN.
+There are two entry points: `filtered` for all frames at once, and `filtered_block` for one stretch at a time, so that a
+capture may be longer than memory. Both give the same result. Raw and filtered poses are both kept. Every value that was
+not measured is flagged, smoothing stays within unbroken runs, and missing values stay NaN.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from mvpose.temporal.smoothing import (
     one_euro_memory,
 )
 
-# Frames that are filtered at a time: with two people of 26 joints 30 MB.
+# Number of frames filtered at a time: 30 MB with two people of 26 joints.
 BLOCK_FRAMES = 1800
-# What a filter may still know, at the edge of a block, of frames that it was not shown: 1e-13 of some metres.
+# Remaining influence, at the edge of a block, of frames outside it: 1e-13 of some metres.
 _FORGOTTEN = 1e-14
-# Cut-off of the One-Euro filter's speed.
+# Cut-off for the speed in the One-Euro filter.
 _SPEED_CUTOFF_HZ = 1.0
 
 Lengths = Mapping[int, Float[np.ndarray, "B"]]
@@ -50,53 +50,55 @@ class FilterConfig:
     """Gap filling and smoothing over time."""
 
     hampel_threshold: float = 0.0
-    """Values this many standard deviations off the median of their window are taken for missing; 0: none are."""
+    """Remove values this many standard deviations from their window's median; 0: remove none."""
     window_frames: int = 7
-    """Window of `hampel_threshold` and of the median, odd."""
+    """Window in frames of `hampel_threshold` and of the median filter (odd)."""
     gap_frames: int = 20
-    """Longest gap that is filled; 0 fills none."""
+    """Longest gap in frames to fill; 0: fill none."""
     smoothing: Literal[
         "none", "butterworth", "kalman_velocity", "kalman_acceleration", "spline", "median", "one_euro"
     ] = "butterworth"
     cutoff_hz: float = 6.0
-    """Where Butterworth and Kalman let 1/sqrt(2) of the amplitude through (-3 dB), both passes together."""
+    """-3 dB cut-off (amplitude 1/sqrt(2)) of Butterworth and Kalman, for both passes together."""
     butterworth_order: int = 4
-    """Of both passes together, even."""
+    """Order of both passes together (even)."""
     one_euro_cutoff_hz: float = 1.0
-    """Cut-off of One-Euro at rest; this filter lags."""
+    """Cut-off of One-Euro at rest. This filter lags."""
     one_euro_beta: float = 5.0
-    """By how much its cut-off rises with speed, Hz per m/s."""
+    """Increase of the One-Euro cut-off with speed, in Hz per m/s."""
     constant_bones: Literal["none", "limbs", "all"] = "none"
-    """Bones that are given their median length in every frame, by the smallest change of the pose."""
+    """Bones set to their median length in every frame, by the smallest change of the pose."""
 
     def __post_init__(self) -> None:
         if self.window_frames < 3 or self.window_frames % 2 == 0:
-            raise ConfigError(f"window_frames is {self.window_frames}: an odd number of at least 3 is needed.")
+            raise ConfigError(f"window_frames is {self.window_frames}: it must be odd and at least 3.")
         if self.butterworth_order < 2 or self.butterworth_order % 2:
-            raise ConfigError(f"butterworth_order is {self.butterworth_order}: it is for both passes, so even.")
+            raise ConfigError(
+                f"butterworth_order is {self.butterworth_order}: it must be even, for both passes together."
+            )
         if min(self.cutoff_hz, self.one_euro_cutoff_hz) <= 0:
-            raise ConfigError("cut-off frequencies are above 0 Hz.")
+            raise ConfigError("cut-off frequencies must be above 0 Hz.")
         if min(self.gap_frames, self.hampel_threshold, self.one_euro_beta) < 0:
-            raise ConfigError("gap_frames, hampel_threshold and one_euro_beta are not negative.")
+            raise ConfigError("gap_frames, hampel_threshold and one_euro_beta must not be negative.")
 
 
 @dataclass(frozen=True, eq=False)
 class FilteredPoses:
-    """Poses before and after, and what was done to each value."""
+    """Poses before and after filtering, and the change of each value."""
 
     poses: Poses3D
     filled: Bool[np.ndarray, "T P J"]
-    """Interpolated: no camera saw it (num_views 0, error NaN); its confidence is the lower of those beside its gap."""
+    """Interpolated: not measured (num_views 0, error NaN). The confidence is the lower one at the ends of the gap."""
     smoothed: Bool[np.ndarray, "T P J"]
-    """False where a run was too short for the filter and is passed on as it was."""
+    """False where a run was too short for the filter and was not changed."""
     removed: Bool[np.ndarray, "T P J"]
-    """Measured, and taken for an outlier; missing in `poses` unless it was filled."""
+    """Measured, but rejected as an outlier; missing in `poses` unless filled."""
     raw: Poses3D
 
 
 @dataclass(frozen=True)
 class FilterBlock:
-    """Frames [start, stop) that are filtered at a time, by a look at the frames [first, last) about them."""
+    """Frames [start, stop), filtered together with the surrounding frames [first, last)."""
 
     start: int
     stop: int
@@ -105,9 +107,9 @@ class FilterBlock:
 
 
 def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = ()) -> list[FilterBlock]:
-    """The blocks of a capture, none of which looks across a break in time.
+    """The blocks of a capture. No block extends across a break in time.
 
-    A spline, which is of one smoothness from end to end of a run, has a single block between two breaks.
+    A spline has the same smoothness over its whole run, so it has a single block between two breaks.
 
     ConfigError if the cut-off is not below half the frame rate.
     """
@@ -126,9 +128,9 @@ def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = (
 
 
 def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:
-    """Outliers removed, gaps filled, runs smoothed, bones made constant, in this order; `poses` is a whole capture's.
+    """Remove outliers, fill gaps, smooth runs and fix bone lengths, in this order; `poses` are of a whole capture.
 
-    ConfigError if the cut-off is not below half the frame rate. Bones have their median length over the raw values.
+    Raises ConfigError if the cut-off is not below half the frame rate. Bones get their median length over raw values.
     """
     return _filtered(poses, fps, config, bone_lengths([poses], config))
 
@@ -136,9 +138,9 @@ def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:
 def filtered_block(
     poses: Poses3D, block: FilterBlock, fps: float, config: FilterConfig, lengths: Lengths
 ) -> FilteredPoses:
-    """What `filtered` makes of the frames of a block, from the poses of `block.first` to `block.last`.
+    """The result of `filtered` for the frames of a block, from the poses of `block.first` to `block.last`.
 
-    `lengths` is what `bone_lengths` says of the whole capture.
+    `lengths` are the `bone_lengths` of the whole capture.
     """
     whole, own = _filtered(poses, fps, config, lengths), slice(block.start - block.first, block.stop - block.first)
     return FilteredPoses(
@@ -147,7 +149,7 @@ def filtered_block(
 
 
 def bone_lengths(parts: Iterable[Poses3D], config: FilterConfig) -> Lengths:
-    """The median length of the bones that are to be constant, over the frames of all parts that show both ends."""
+    """The median length of the bones to be kept constant, over the frames of all parts that show both ends."""
     if config.constant_bones == "none":
         return {}
     spools: dict[int, NumberSpool] = {}
@@ -168,7 +170,7 @@ def _filtered(poses: Poses3D, fps: float, config: FilterConfig, lengths: Lengths
     xyz, filled = gaps_filled(known, config.gap_frames)
     xyz, smoothed = _smoothed(xyz, smoothing)
     confidence = np.where(removed, 0.0, poses.confidence.reshape(raw.shape[:2]))
-    confidence = _beside_gaps(confidence, filled)
+    confidence = _lowered_in_gaps(confidence, filled)
     filled, smoothed, removed, confidence = (a.reshape(shape) for a in (filled, smoothed, removed, confidence))
     xyz = _with_constant_bones(xyz.reshape(*shape, 3), confidence, poses, config, lengths)
     measured = ~filled & ~removed
@@ -187,14 +189,14 @@ def _filtered(poses: Poses3D, fps: float, config: FilterConfig, lengths: Lengths
 class _Smoothing:
     smoother: Callable[[Float[np.ndarray, "n K 3"]], Float[np.ndarray, "n K 3"]]
     shortest: int
-    """Fewest frames that it is run on: below, there is nothing that it could tell apart. Butterworth and Kalman need
-    one period of their cut-off, a spline 5 values, a median half of its window."""
+    """Minimum number of frames to smooth; a shorter run cannot be resolved. Butterworth and Kalman need one period of
+    their cut-off, a spline 5 values, a median half of its window."""
     reach: int | None
-    """Frames on either side that a value depends on, at least `shortest`; None: all of its run."""
+    """Number of frames on either side that affect a value, at least `shortest`; None: the whole run."""
 
     @staticmethod
     def forgetting(smoother: Callable[[np.ndarray], np.ndarray], shortest: int, memory: float) -> _Smoothing:
-        """A filter that keeps `memory` of what it knew from frame to frame."""
+        """A filter that keeps the fraction `memory` of its state from frame to frame."""
         return _Smoothing(smoother, shortest, max(shortest, frames_to_forget(memory, _FORGOTTEN)))
 
 
@@ -203,8 +205,8 @@ def _smoothing(config: FilterConfig, fps: float) -> _Smoothing | None:
     if config.smoothing in ("butterworth", "kalman_velocity", "kalman_acceleration"):
         if nyquist_share >= 1:
             raise ConfigError(
-                f"cutoff_hz is {config.cutoff_hz:g}, and footage of {fps:g} frames/s has nothing above {fps / 2:g} Hz: "
-                "lower it, or set smoothing to none."
+                f"cutoff_hz is {config.cutoff_hz:g}, but {fps:g} frames/s cannot represent more than {fps / 2:g} Hz: "
+                "lower cutoff_hz, or set smoothing to none."
             )
         period = max(4, round(fps / config.cutoff_hz))
         if config.smoothing == "butterworth":
@@ -252,7 +254,7 @@ def _smoothed(
 
 
 def _by_run(there: Bool[np.ndarray, "T K"]) -> dict[Run, list[int]]:
-    """Joints with a run over the same frames together, to be filtered in one call."""
+    """Group joints whose runs span the same frames, so that they are filtered in one call."""
     runs: dict[Run, list[int]] = {}
     for k in range(there.shape[1]):
         for run in unbroken_runs(there[:, k]):
@@ -260,7 +262,7 @@ def _by_run(there: Bool[np.ndarray, "T K"]) -> dict[Run, list[int]]:
     return runs
 
 
-def _beside_gaps(confidence: Float[np.ndarray, "T K"], filled: Bool[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
+def _lowered_in_gaps(confidence: Float[np.ndarray, "T K"], filled: Bool[np.ndarray, "T K"]) -> Float[np.ndarray, "T K"]:
     out = confidence.copy()
     for (start, stop), tracks in _by_run(filled).items():
         out[start:stop, tracks] = np.minimum(confidence[start - 1, tracks], confidence[stop, tracks])

@@ -1,4 +1,4 @@
-"""Unbroken runs of a track, and gaps filled between them: every filled value is flagged, none is extrapolated."""
+"""Unbroken runs of a track, and filling the gaps between them. Filled values are flagged; nothing is extrapolated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Run = tuple[int, int]
 
 
 def present(xyz: Float[np.ndarray, "*n 3"]) -> Bool[np.ndarray, "*n"]:
-    """Where a joint is: all of its coordinates are numbers."""
+    """Whether a joint is present: all of its coordinates are finite."""
     return np.asarray(np.isfinite(xyz).all(axis=-1))
 
 
 def unbroken_runs(there: Bool[np.ndarray, "T"]) -> list[Run]:
-    """The longest runs of frames without a gap, in order."""
+    """The maximal runs of frames without a gap, in order."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
@@ -26,12 +26,12 @@ def unbroken_runs(there: Bool[np.ndarray, "T"]) -> list[Run]:
 def gaps_filled(
     xyz: Float[np.ndarray, "T K 3"], limit: int
 ) -> tuple[Float[np.ndarray, "T K 3"], Bool[np.ndarray, "T K"]]:
-    """Gaps of at most `limit` frames between two known values filled, and where.
+    """Fill gaps of at most `limit` frames between two known values; returns the values, and where they were filled.
 
     Piecewise cubic Hermite interpolation (Fritsch and Butland, SIAM J. Sci. Stat. Comput. 1984): constant and linear
     motion is continued exactly, and no filled coordinate overshoots the two at the ends of its gap. Longer gaps, and
-    those at the start and the end of the track, stay NaN, and no curve looks across one. A curve depends on two values
-    on either side of its gap, so that a filled value depends on nothing farther than `gap_reach`.
+    those at the start and the end of the track, stay NaN, and no curve crosses one. A curve depends on two values on
+    either side of its gap, so a filled value depends on nothing farther than `gap_reach`.
     """
     out, filled = xyz.copy(), np.zeros(xyz.shape[:2], dtype=bool)
     there = present(xyz)
@@ -45,12 +45,12 @@ def gaps_filled(
 
 
 def gap_reach(limit: int) -> int:
-    """Frames on either side that decide whether a value is filled, and with what."""
+    """Number of frames on either side that decide whether a value is filled, and with what."""
     return 2 * limit + 2 if limit else 0
 
 
 def _stretches(known: list[Run], limit: int) -> list[list[Run]]:
-    """Runs with gaps of at most `limit` frames between them together; a run that has none beside it is left out."""
+    """Group runs separated by gaps of at most `limit` frames; a run without such a neighbour is omitted."""
     stretches: list[list[Run]] = []
     for run in known:
         if stretches and run[0] - stretches[-1][-1][1] <= limit:

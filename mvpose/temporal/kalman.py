@@ -1,9 +1,9 @@
 """Kalman filter and Rauch-Tung-Striebel smoother of evenly sampled runs, with constant velocity or acceleration.
 
-The state is position and velocity (and acceleration), driven by white noise on the next derivative. Only the ratio q of
-that noise to the measurement's matters to the smoothed curve, and q is told by what the curve lets through: in the
-middle of a run the smoother is the linear filter H(w) = 1 / (1 + S(w) / q) (it is a smoothing spline: Wahba, JRSS B
-1978; S by Unser, Aldroubi, Eden, IEEE T. Signal Processing 1993), so that q follows from the cut-off frequency.
+The state is position and velocity (and acceleration), driven by white noise on the next derivative. The smoothed curve
+depends only on the ratio q of that noise to the measurement noise. q follows from the cut-off frequency: in the middle
+of a run, the smoother is the linear filter H(w) = 1 / (1 + S(w) / q) (a smoothing spline: Wahba, JRSS B 1978; S by
+Unser, Aldroubi, Eden, IEEE T. Signal Processing 1993).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from math import factorial
 import numpy as np
 from jaxtyping import Float
 
-# Variance of the unknown first state against a measurement's: nothing is known of it.
+# Variance of the unknown initial state relative to a measurement: uninformative.
 _UNKNOWN = 1e8
-# Covariances that change by less, relatively, have settled: the gains of later frames are the same.
+# Covariances that change by less, relatively, have converged, and the gains of later frames are constant.
 _SETTLED = 1e-13
-# Enough to tell how long the smoother remembers.
+# Sufficient for estimating how long the smoother remembers.
 _NEARLY_SETTLED = 1e-6
 
 
 def kalman(xyz: Float[np.ndarray, "n K 3"], cutoff: float, derivatives: int) -> Float[np.ndarray, "n K 3"]:
-    """Smoothed with 1 (velocity) or 2 (acceleration) `derivatives`; -3 dB at `cutoff`, a share of Nyquist's frequency.
+    """Smooth with 1 (velocity) or 2 (acceleration) `derivatives`; -3 dB at `cutoff`, a fraction of Nyquist's frequency.
 
     Rauch, Tung, Striebel, AIAA Journal 1965. Straight motion at constant velocity (acceleration) is unchanged.
     """
@@ -39,7 +39,7 @@ def kalman(xyz: Float[np.ndarray, "n K 3"], cutoff: float, derivatives: int) -> 
 
 
 def kalman_memory(cutoff: float, derivatives: int) -> float:
-    """What is left after a frame of what `kalman` knew, as a share: of the smoother's settled gain."""
+    """Fraction of its state that `kalman` keeps per frame, from the smoother's converged gain."""
     transition, noise = _motion(derivatives, _noise_ratio(cutoff, derivatives))
     covariance, change = noise, 1.0
     while change > _NEARLY_SETTLED:
@@ -50,7 +50,7 @@ def kalman_memory(cutoff: float, derivatives: int) -> float:
 
 
 def _noise_ratio(cutoff: float, derivatives: int) -> float:
-    """q with H = 1/sqrt(2) at the cut-off; one frame is the unit of time."""
+    """q with H = 1/sqrt(2) at the cut-off; the unit of time is one frame."""
     omega = np.pi * cutoff
     sampled = {
         1: (2 + np.cos(omega)) / 3,
@@ -60,7 +60,7 @@ def _noise_ratio(cutoff: float, derivatives: int) -> float:
 
 
 def _motion(derivatives: int, ratio: float) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"]]:
-    """One frame of exact motion: transition, and covariance of white noise on the derivative after the last."""
+    """Exact motion over one frame: transition, and covariance of white noise on the derivative after the last."""
     size = derivatives + 1
     transition = np.array([[1 / factorial(j - i) if j >= i else 0.0 for j in range(size)] for i in range(size)])
     noise = np.empty((size, size))

@@ -1,4 +1,4 @@
-"""Exact medians of more numbers than memory holds: they wait in a temporary file and are counted in passes over it."""
+"""Exact medians of more numbers than fit in memory: spooled to a temporary file and counted in several passes."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from jaxtyping import Float, Int, UInt
 
 from mvpose.errors import ResultsError
 
-# Bits that a pass settles: 256 counters a median, 4 passes for float32, 8 for float64.
+# Bits determined per pass: 256 counters per median, 4 passes for float32, 8 for float64.
 _BITS = 8
-# Numbers read at a time.
+# Number of values read at a time.
 _PIECE = 500_000
 
 
 class NumberSpool:
-    """Rows of numbers on the disk of this machine, in a file without a name that is gone with the process."""
+    """Rows of numbers on local disk, in an unnamed file that disappears with the process."""
 
     def __init__(self, columns: int, dtype: type[np.floating]) -> None:
         self.columns, self.dtype = columns, np.dtype(dtype)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the spool)
 
     def add(self, rows: Float[np.ndarray, "n K"]) -> None:
-        """Append rows; those that are NaN all along are left out. ResultsError where the disk is full."""
+        """Append rows; all-NaN rows are omitted. Raises ResultsError if the disk is full."""
         some = rows[np.isfinite(rows).any(axis=1)]
         try:
             self._file.write(some.astype(self.dtype).tobytes())
         except OSError as error:
             where = tempfile.gettempdir()
             raise ResultsError(
-                f"cannot keep numbers in {where}: {error.strerror or error}. Free some space there or set TMPDIR to "
+                f"cannot store numbers in {where}: {error.strerror or error}. Free some space there or set TMPDIR to "
                 "another folder, then run the same command again."
             ) from error
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "n K"]]:
-        """All rows in order, some at a time."""
+        """All rows in order, in chunks."""
         self._file.seek(0)
         size = max(1, _PIECE // max(1, self.columns)) * self.columns * self.dtype.itemsize
         while data := self._file.read(size):
@@ -44,11 +44,11 @@ class NumberSpool:
 
 
 def medians(spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]] | None = None) -> Float[np.ndarray, "G"]:
-    """What `np.median` says of all numbers in each group of columns (default: of each column), NaN left out.
+    """`np.median` of all numbers in each group of columns (default: of each column), ignoring NaN.
 
-    The numbers are finite, NaN, and not negative. NaN for a group without any. By radix selection (Knuth, TAOCP 3,
-    5.2.5): floats from 0 on are ordered as their bits are when read as integers; each pass counts, among the numbers
-    whose bits so far are the median's, those with each value of the next bits.
+    The numbers must be NaN or finite and not negative. The result is NaN for an empty group. Radix selection (Knuth,
+    TAOCP 3, 5.2.5): floats from 0 upwards have the order of their bits read as integers. Each pass counts, among the
+    numbers that share the median's bits so far, those with each value of the next bits.
     """
     groups = [np.array([column]) for column in range(spool.columns)] if groups is None else groups
     integer = np.dtype(f"u{spool.dtype.itemsize}")
@@ -73,7 +73,7 @@ def medians(spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]] | None = 
 def _counts(
     spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]], bits: UInt[np.ndarray, "G"], shift: int
 ) -> Int[np.ndarray, "G values"]:
-    """How often each value of the `_BITS` bits above `shift` follows the bits that are settled."""
+    """Number of occurrences of each value of the `_BITS` bits above `shift` after the bits already determined."""
     counts = np.zeros((len(groups), 2**_BITS), np.int64)
     width = 8 * bits.dtype.itemsize
     settled = bits.dtype.type(2**width - 2 ** (shift + _BITS))
@@ -90,7 +90,7 @@ def _counts(
 def _above(
     spool: NumberSpool, groups: Sequence[Int[np.ndarray, "_"]], low: Float[np.ndarray, "G"]
 ) -> Float[np.ndarray, "G"]:
-    """The least number of each group that is more than `low`; `low` where none is."""
+    """The minimum of each group above `low`; `low` if there is none."""
     minimum = np.full_like(low, np.inf)
     for rows in spool:
         for group, columns in enumerate(groups):

@@ -1,7 +1,7 @@
 """Smoothing of unbroken runs: arrays (n frames, K joints, 3) without NaN, evenly sampled, smoothed over time.
 
-All but One-Euro have no lag: smoothing a run backwards gives the same curve backwards. All commute with shifting the
-world, all but the median with turning it, all but One-Euro with scaling it.
+All but One-Euro have no lag: smoothing a reversed run gives the reversed curve. All are invariant to translation of the
+world, all but the median to rotation, all but One-Euro to scaling.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from scipy.signal import butter, sosfiltfilt
 
 Track = Float[np.ndarray, "n K 3"]
 
-# The Butterworth filter's memory of how its padding began falls below this before the run does.
+# The Butterworth filter's memory of the start of its padding falls below this before the run starts.
 _FORGOTTEN = 1e-9
-# Smoothing parameters that are tried: from a curve through every value to a straight line at any usual length.
+# Smoothing parameters tried: from a curve through every value to a straight line at any usual length.
 _LOG_LAMBDAS = np.linspace(-3.0, 12.0, 31)
-# The median distance from the middle of a 3D Gaussian, in standard deviations of one coordinate.
+# The median distance from the mean of a 3D Gaussian, in standard deviations of one coordinate.
 _MEDIAN_OF_CHI3 = 1.538
 
 
 def butterworth(xyz: Track, cutoff: float, order: int) -> Track:
-    """Zero-lag low-pass of an even `order`; `cutoff` is a share of Nyquist's frequency, -3 dB *after* both passes.
+    """Zero-lag low-pass of an even `order`; `cutoff` is a fraction of Nyquist's frequency, -3 dB *after* both passes.
 
     A filter of order m = order / 2 runs forwards and backwards. Each pass damps by 2^-1/4 at the cut-off if its own
-    cut-off lies higher by (sqrt(2) - 1)^(-1/(2 m)), on the axis tan(pi f / fps) where the digital filter is exact
+    cut-off is higher by (sqrt(2) - 1)^(-1/(2 m)), on the axis tan(pi f / fps) where the digital filter is exact
     (Winter, Biomechanics and Motor Control of Human Movement, 2.2.4.4: 1 / 0.802 for two passes of m = 2).
-    The ends are continued by point reflection until the filter has forgotten its start, so that lines stay lines.
+    The ends are extended by point reflection until the filter has forgotten its start, so lines stay lines.
     """
     sections = _sections(cutoff, order)
     padding = frames_to_forget(_slowest_pole(sections), _FORGOTTEN)
@@ -41,12 +41,12 @@ def butterworth(xyz: Track, cutoff: float, order: int) -> Track:
 
 
 def butterworth_memory(cutoff: float, order: int) -> float:
-    """What is left after a frame of what `butterworth` knew, as a share."""
+    """Fraction of its state that `butterworth` keeps per frame."""
     return _slowest_pole(_sections(cutoff, order))
 
 
 def frames_to_forget(memory: float, share: float) -> int:
-    """Frames after which a filter that keeps `memory` of what it knew from frame to frame has only `share` of it."""
+    """Number of frames after which a filter that keeps the fraction `memory` per frame retains only `share`."""
     return int(np.ceil(np.log(share) / np.log(memory)))
 
 
@@ -62,17 +62,17 @@ def _slowest_pole(sections: Float[np.ndarray, "n 6"]) -> float:
 
 
 def median(xyz: Track, half_width: int) -> Track:
-    """Median of each coordinate over 2 `half_width` + 1 frames; the ends are continued by point reflection."""
+    """Median of each coordinate over 2 `half_width` + 1 frames; the ends are extended by point reflection."""
     wide = _continued(xyz, half_width)
     size = (2 * half_width + 1, 1, 1)
     return median_filter(wide, size=size, mode="nearest")[half_width : half_width + len(xyz)]
 
 
 def hampel_outliers(xyz: Track, half_width: int, threshold: float) -> Bool[np.ndarray, "n K"]:
-    """Values further from the median of their window than `threshold` standard deviations (Hampel, JASA 1974).
+    """Values farther than `threshold` standard deviations from the median of their window (Hampel, JASA 1974).
 
-    The distance is in space, and the deviation is told from the window's median distance, as of a 3D Gaussian; where
-    the joint moves, its motion within the window counts as spread.
+    The distance is spatial. The deviation is estimated from the window's median distance as for a 3D Gaussian; if the
+    joint moves, its motion within the window counts as spread.
     """
     windows = sliding_window_view(_continued(xyz, half_width), 2 * half_width + 1, axis=0)
     middle = np.median(windows, axis=-1)
@@ -81,10 +81,10 @@ def hampel_outliers(xyz: Track, half_width: int, threshold: float) -> Bool[np.nd
 
 
 def one_euro(xyz: Track, fps: float, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float) -> Track:
-    """The One-Euro filter (Casiez, Roussel, Vogel, CHI 2012): causal, so it lags, less the faster the joint moves.
+    """The One-Euro filter (Casiez, Roussel, Vogel, CHI 2012): causal, so it lags, and less the faster the joint moves.
 
-    The cut-off is `min_cutoff_hz` + `beta` |velocity| (Hz per m/s); the velocity is itself low-passed at
-    `speed_cutoff_hz` and its length in space taken, so that turning the world changes nothing.
+    The cut-off is `min_cutoff_hz` + `beta` |velocity| (Hz per m/s). The velocity itself is low-passed at
+    `speed_cutoff_hz`, and its spatial norm is used, so the result does not depend on the world's rotation.
     """
     smooth = xyz.copy()
     velocity = np.zeros_like(xyz[0])
@@ -96,9 +96,9 @@ def one_euro(xyz: Track, fps: float, min_cutoff_hz: float, beta: float, speed_cu
 
 
 def one_euro_memory(fps: float, min_cutoff_hz: float, speed_cutoff_hz: float) -> float:
-    """What is left after a frame of what `one_euro` knew, as a share: most of a joint at rest.
+    """Fraction of its state that `one_euro` keeps per frame; it is largest for a joint at rest.
 
-    Position and velocity are coupled; the determinant of a frame's step is the product of what each keeps.
+    Position and velocity are coupled; the determinant of a frame's step is the product of the two fractions.
     """
     return float(1.0 - min(_one_euro_gain(min_cutoff_hz, fps), _one_euro_gain(speed_cutoff_hz, fps)))
 
@@ -108,11 +108,11 @@ def _one_euro_gain(cutoff_hz: np.ndarray | float, fps: float) -> np.ndarray | fl
 
 
 def gcv_spline(xyz: Track) -> Track:
-    """Cubic smoothing spline of the smoothness that generalised cross-validation finds (Craven and Wahba 1979).
+    """Cubic smoothing spline with smoothness from generalised cross-validation (Craven and Wahba 1979).
 
-    Each joint has its own; its three coordinates share it, so that turning the world changes nothing. scipy's
-    `make_smoothing_spline` has the same curve, but its search takes 0.4 ms a value (measured): an hour for 26 joints
-    over half an hour of 60 Hz footage. Here a value takes 4 us.
+    Each joint has its own; its three coordinates share it, so the result does not depend on the world's rotation.
+    scipy's `make_smoothing_spline` gives the same curve, but its search takes 0.4 ms per value (measured): an hour for
+    26 joints over half an hour of 60 Hz footage. Here a value takes 4 us.
     """
     curves = []
     for k in range(xyz.shape[1]):
@@ -142,7 +142,7 @@ def _generalised_cross_validation(values: Float[np.ndarray, "n 3"]) -> Callable[
 
 
 def _spline_residual(values: Float[np.ndarray, "n 3"], smoothness: float) -> Float[np.ndarray, "n 3"]:
-    """Values less their smoothing spline: Reinsch's equations (Numerische Mathematik 1967) on frames one apart."""
+    """Values minus their smoothing spline: Reinsch's equations (Numerische Mathematik 1967) on frames one apart."""
     inner = len(values) - 2
     diagonals = [2 / 3 + 6 * smoothness, 1 / 6 - 4 * smoothness, smoothness]
     bands = np.repeat(np.array(diagonals)[:, None], inner, axis=1)
@@ -152,5 +152,5 @@ def _spline_residual(values: Float[np.ndarray, "n 3"], smoothness: float) -> Flo
 
 
 def _continued(xyz: Track, padding: int) -> Float[np.ndarray, "m K 3"]:
-    """The run with `padding` frames more at each end, reflected through its first and last value."""
+    """The run with `padding` more frames at each end, reflected through its first and last value."""
     return np.pad(xyz, ((padding, padding), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")

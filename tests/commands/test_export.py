@@ -132,7 +132,7 @@ def test_a_run_that_names_a_capture_outside_itself_is_refused_and_nothing_is_wri
         lambda: record(Record(run=output)),
         lambda: view(View(run=(output,))),
     ):
-        with pytest.raises(ConfigError, match="is no name inside a folder"):
+        with pytest.raises(ConfigError, match="is not a name inside a folder"):
             command()
     assert [where for where, _, files in os.walk(tmp_path) if files and not where.startswith(output)] == []
 

@@ -129,7 +129,7 @@ def test_a_calibration_in_centimetres_is_asked_about_as_for_footage(source, walk
     write(f"{tmp_path}/cm.toml", pose2sim_toml(rig))
     about = ("openpose", source, "--calibration", f"{tmp_path}/cm.toml", "--fps", "30")
     imported(tmp_path / "guessed", *about, exit_code=4)
-    assert "people come out 0.1" in capsys.readouterr().out
+    assert "makes people 0.1" in capsys.readouterr().out
     assert worst_mm(imported(tmp_path / "named", *about, "--unit", "cm"), walk) < 0.05
 
 
@@ -352,11 +352,11 @@ def test_what_is_missing_is_asked_for_before_anything_is_computed(walk, source, 
     known = ("--calibration", f"{source}/../Calib.toml")
     for number, (arguments, code, sentence) in enumerate(
         (
-            (("openpose", source, *known), 4, "say --fps RATE"),
-            (("openpose", source, "--fps", "30"), 4, "say --calibration FILE"),
+            (("openpose", source, *known), 4, "pass --fps RATE"),
+            (("openpose", source, "--fps", "30"), 4, "--calibration FILE"),
             (("openpose", f"{source}/cam01_json", "--fps", "30"), 4, "give the folder above"),
             (("deeplabcut", source, *known), 1, "no 2D joints of deeplabcut were found"),
-            (("openpose", source, *known, "--fps", "30", "--skeleton", "halpe"), 1, "there is no skeleton 'halpe'"),
+            (("openpose", source, *known, "--fps", "30", "--skeleton", "halpe"), 1, "unknown skeleton 'halpe'"),
             (("openpose", source, *known, "--fps", "30", "--videos", "nowhere"), 1, "no folder"),
         )
     ):

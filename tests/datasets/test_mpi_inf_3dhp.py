@@ -237,5 +237,5 @@ def test_labels_kept_in_another_file_are_refused(tmp_path):
     with h5py.File(tmp_path / "mpi_inf_3dhp_test_set" / "TS1" / "annot_data.mat", "a") as file:
         del file["valid_frame"]
         file.create_dataset("valid_frame", (10,), "f8", external=[(str(tmp_path / "private"), 0, 80)])
-    with pytest.raises(MvposeError, match=r"annot_data\.mat: its `valid_frame` is kept in other files"):
+    with pytest.raises(MvposeError, match=r"annot_data\.mat: its `valid_frame` is stored in other files"):
         list(MpiInf3dhp(folder=str(tmp_path)).read("mpi_inf_3dhp_test_set/TS1"))

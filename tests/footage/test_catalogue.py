@@ -95,7 +95,7 @@ def test_an_anipose_folder_holds_several_trials_and_millimetres(tmp_path):
     catalogue = found(tmp_path)
     assert [c.capture_id for c in catalogue.captures] == ["s1/2019-vid01", "s1/2019-vid02"]
     assert all(c.rig.names == ("A", "B", "C") for c in catalogue.captures)
-    assert any("unit taken as mm" in note for note in catalogue.notes)
+    assert any("unit assumed to be mm" in note for note in catalogue.notes)
     assert any("ceiling" in note for note in catalogue.notes)
 
 
@@ -163,7 +163,7 @@ def test_what_is_left_over_on_either_side_is_noted(tmp_path):
     catalogue = found(tmp_path)
     assert catalogue.captures[0].rig.names == ("int_cam1_img", "int_cam2_img")
     assert "w: calibrated cameras without footage: int_cam9_img" in catalogue.notes
-    assert "w: footage without a calibration, left out: x" in catalogue.notes
+    assert "w: footage without a calibration, ignored: x" in catalogue.notes
 
 
 def test_several_calibrations_have_to_be_chosen_from(tmp_path):
@@ -191,7 +191,7 @@ def test_different_rates_are_a_problem_and_nearly_equal_ones_a_note(tmp_path):
     pose2sim(str(tmp_path / "w"), rate=500)
     write_video(str(tmp_path / "w" / "videos" / "cam02.mp4"), rate=501)
     catalogue = found(tmp_path)
-    assert catalogue.captures and any("rates differ a little" in note for note in catalogue.notes)
+    assert catalogue.captures and any("rates differ slightly" in note for note in catalogue.notes)
 
 
 def test_different_lengths_are_noted_and_the_common_one_is_used(tmp_path):
@@ -211,7 +211,7 @@ def test_a_video_of_another_size_is_fitted_noted_and_can_be_told(tmp_path):
     assert rig.size.tolist() == [[128, 96], [64, 48], [112, 96]]
     assert rig.focal[1, 0] == 55.0 and rig.centre[2, 0] == 55.0
     assert any("cam02" in note and "scaled by 0.5" in note for note in catalogue.notes)
-    assert any("cam03" in note and "cut at the centre" in note for note in catalogue.notes)
+    assert any("cam03" in note and "cropped at the centre" in note for note in catalogue.notes)
     assert found(tmp_path, image_fit=ImageFit.SCALE).captures[0].rig.focal[2, 0] == pytest.approx(110 * 112 / 128)
     assert only_problem(tmp_path, image_fit=ImageFit.TURN_90).reason == FailureReason.CALIBRATION
 
@@ -222,7 +222,7 @@ def test_a_wrong_path_or_an_empty_folder_is_a_sentence(where, tmp_path):
     write(str(tmp_path / "file"), "x")
     with pytest.raises(ConfigError, match="no capture was found" if where == "empty" else "cannot be listed"):
         found(tmp_path / where)
-    with pytest.raises(ConfigError, match="no name"):
+    with pytest.raises(ConfigError, match="no archive was given"):
         find_captures(" ", CatalogueConfig())
 
 

@@ -86,7 +86,7 @@ def test_no_bars_are_a_image_cut_at_the_centre(size, scale, tmp_path):
     rig, said = fitted(images(tmp_path, textured(size)))
     offset = torch.tensor([(size[0] - SIZE[0] * scale) / 2, (size[1] - SIZE[1] * scale) / 2])
     torch.testing.assert_close(rig.project(POINTS)[0], (rig_of().project(POINTS)[0] + 0.5) * scale - 0.5 + offset)
-    assert "cut at the centre" in said
+    assert "cropped at the centre" in said
 
 
 def test_no_rule_is_an_error_that_names_the_sizes_and_the_settings(tmp_path):

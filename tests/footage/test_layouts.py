@@ -56,7 +56,7 @@ def test_one_calibration_stored_twice_is_one(tmp_path):
     folder = pose2sim(str(tmp_path / "w"))
     shutil.copy(f"{folder}/calibration/Calib.toml", f"{folder}/Calib_copy.toml")
     catalogue = found(tmp_path)
-    assert len(catalogue.captures) == 1 and any("state the same calibration" in note for note in catalogue.notes)
+    assert len(catalogue.captures) == 1 and any("hold the same calibration" in note for note in catalogue.notes)
 
 
 @pytest.mark.parametrize("second", ["videos-raw", "images"])
@@ -138,9 +138,9 @@ def test_links_that_lead_nowhere_or_back_are_said_and_the_others_run(tmp_path):
     catalogue = found(tmp_path)
     assert [c.capture_id for c in catalogue.captures] == ["a/walk", "c/to/walk", "good"]
     assert [p.capture_id for p in catalogue.problems] == ["lost"]
-    assert any(note.startswith("gone is left out: it is a link that leads nowhere") for note in catalogue.notes)
+    assert any(note.startswith("gone was skipped: it is a link that leads nowhere") for note in catalogue.notes)
     assert any(
-        note.startswith("a/to/to is left out: it is a link to a folder that it is in") for note in catalogue.notes
+        note.startswith("a/to/to was skipped: it is a link to a folder that contains it") for note in catalogue.notes
     )
 
 
@@ -183,7 +183,7 @@ def test_an_opencap_session_has_a_capture_for_each_trial_of_synchronised_videos(
         "s/squat": [f"s/Videos/Cam{i}/InputMedia/squat/squat.mov" for i in (0, 1)],
         "s/walk": [f"s/Videos/Cam{i}/InputMedia/walk/walk_sync.mp4" for i in (0, 1)],
     }
-    assert any("squat" in note and "did not synchronise" in note for note in found(tmp_path).notes)
+    assert any("squat" in note and "are not synchronised" in note for note in found(tmp_path).notes)
     os.remove(tmp_path / "s/Videos/Cam1/InputMedia/walk/walk_sync.mp4")
     catalogue = found(tmp_path)
     assert [c.capture_id for c in catalogue.captures] == ["s/squat"] and len(catalogue.problems) == 2

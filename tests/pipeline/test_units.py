@@ -56,7 +56,8 @@ def error_m(output, capture_id: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("unit", "sentence"), [("cm", 'read in mm, and people .* `unit = "cm"`'), ("in", "no rig of .* Set `unit`")]
+    ("unit", "sentence"),
+    [("cm", 'read in mm, which makes people .* `unit = "cm"`'), ("in", "not a rig of .* Set the unit")],
 )
 def test_a_unit_that_cannot_be_guessed_stops_its_capture_and_no_other(unit, sentence, capture, tmp_path):
     write_in(unit, capture, str(tmp_path / "archive" / "other"))

@@ -63,7 +63,7 @@ def test_a_camera_turned_by_two_degrees_is_named_and_no_other(walk, view, axis):
     keypoints, rig = walk
     found = checked(keypoints, turned_by(rig, view, axis, 2.0))
     assert bad(found, CheckKind.CAMERA) == [(rig.names[view],)]
-    assert "turn of 2.0 degrees" in reason(found, CheckKind.CAMERA)
+    assert "rotation of 2.0 degrees" in reason(found, CheckKind.CAMERA)
     assert found.status == Status.FAIL and only(found, CheckKind.CAMERA)
 
 
@@ -165,7 +165,7 @@ def test_somebody_who_stands_still_before_a_detector_that_drifts_is_not_measurab
     keypoints, frames = sampled_take(scene)
     found = preflight(keypoints, frames, scene.rig, 25.0, PreflightConfig())
     reported = found.of(CheckKind.SYNCHRONISATION)
-    assert {f.status for f in reported} == {Status.WARN} and all("not measurable here" in f.reason for f in reported)
+    assert {f.status for f in reported} == {Status.WARN} and all("not measurable" in f.reason for f in reported)
     assert all(np.isnan(f.figures["offset_frames"]) for f in reported)
     assert only(found, CheckKind.SYNCHRONISATION)
 
@@ -210,7 +210,7 @@ def test_two_cameras_are_judged_by_their_lines():
     assert checked(keypoints, pair).status == Status.PASS
     assert bad(checked(late(keypoints, 0, 5), pair), CheckKind.SYNCHRONISATION) == [("cam02",)]
     found = checked(keypoints, turned_by(pair, 0, 0, 2.0))
-    assert "nobody can say which" in reason(found, CheckKind.CAMERA) and not bad(found, CheckKind.NAMES)
+    assert "it is unknown which" in reason(found, CheckKind.CAMERA) and not bad(found, CheckKind.NAMES)
 
 
 def test_a_capture_without_anybody_fails_with_a_reason(walk):
@@ -223,7 +223,7 @@ def test_a_capture_without_anybody_fails_with_a_reason(walk):
 
 def test_frames_and_joints_that_do_not_fit_are_refused(walk):
     keypoints, rig = walk
-    with pytest.raises(ValueError, match="4 cameras and 3 frames"):
+    with pytest.raises(ValueError, match=r"expected \(4, 3\)"):
         checked(keypoints, rig, frames=np.arange(3))
 
 

@@ -8,9 +8,9 @@ import torch
 
 from mvpose import scenes
 from mvpose.errors import NoPersonError
-from mvpose.quality.camera_turns import mended, turned, worst_turn
+from mvpose.quality.camera_turns import corrected, turned, worst_turn
 from mvpose.quality.sightings import (
-    everybody,
+    all_people,
     expectation,
     median_misfits_px,
     pair_residuals_px,
@@ -63,7 +63,7 @@ def test_no_shift_reaches_into_another_run():
 
 
 def test_the_body_is_the_joints_that_images_agree_on(scene):
-    body = everybody(scene.keypoints(), scene.rig).body
+    body = all_people(scene.keypoints(), scene.rig).body
     assert set(body.skeleton.joints) == set(BODY_JOINTS) and body.ideal.shape[2] == len(BODY_JOINTS)
 
 
@@ -80,7 +80,7 @@ def test_the_turn_that_is_found_undoes_the_one_that_was_made(scene, view, axis, 
     turn, back = worst_turn(seen, off)
     assert turn.view == view
     assert torch.allclose(back.camera_from_world.rotation, scene.rig.camera_from_world.rotation, atol=1e-4)
-    assert turn.mended_px < 0.05
+    assert turn.corrected_px < 0.05
 
 
 def test_a_turn_leaves_the_camera_where_it_stands(scene):
@@ -91,7 +91,7 @@ def test_a_turn_leaves_the_camera_where_it_stands(scene):
 
 def test_two_cameras_of_a_rig_are_never_turned(scene):
     off = turned_by(turned_by(turned_by(scene.rig, 0, 0, 3.0), 1, 1, 3.0), 2, 0, -3.0)
-    turns, _ = mended(sighted(scene.keypoints(), RUN, off, scene.fps).body, off, 0.0)
+    turns, _ = corrected(sighted(scene.keypoints(), RUN, off, scene.fps).body, off, 0.0)
     assert len(turns) <= 2
 
 

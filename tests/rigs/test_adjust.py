@@ -72,7 +72,7 @@ def test_a_correction_that_does_not_hold_on_other_frames_is_not_kept():
     assert not report.kept
     assert report.after_px > report.before_px
     assert rig is scene.rig
-    assert "left as they were" in str(report)
+    assert "unchanged" in str(report)
 
 
 def test_it_works_with_two_people_and_with_wrong_joints_among_the_right():

@@ -10,7 +10,7 @@ import pytest
 from mvpose.errors import FailureReason
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 from mvpose.run.store import ClipStore, Commit
-from mvpose.run.unreferenced import Unreferenced, remove_attempts, tidy, unplanned_files, unreferenced_files
+from mvpose.run.unreferenced import Unreferenced, is_tidy, remove_attempts, unplanned_files, unreferenced_files
 from mvpose.storage.commits import remove_file, write_whole
 from mvpose.storage.locations import exists, join, read_bytes
 
@@ -66,7 +66,7 @@ def test_an_old_commit_and_its_data_are_found_and_data_that_none_names_are_not_k
     commits, data = everything(run_uri, [own])
     assert commits == {f"commits/poses/a/0000000-0000010.{'0' * 16}.json"} and data == {old.file}
     assert unreferenced_files(run_uri, own, KIND, made(run_uri, own)).unknown == (orphan.file,)
-    assert not tidy(run_uri, own, KIND)
+    assert not is_tidy(run_uri, own, KIND)
 
 
 def test_a_result_that_is_withdrawn_or_was_made_twice_leaves_no_data(run_uri):
@@ -112,13 +112,13 @@ def test_data_of_an_old_commit_that_the_user_has_changed_is_the_user_s(run_uri):
 def test_a_capture_is_tidy_only_if_each_task_has_one_commit_and_one_file(tmp_path):
     own = plan("a")
     first, second = made(str(tmp_path), own)
-    assert tidy(str(tmp_path), own, KIND) and not tidy(str(tmp_path), replace(own, poses="c" * 16), KIND)
+    assert is_tidy(str(tmp_path), own, KIND) and not is_tidy(str(tmp_path), replace(own, poses="c" * 16), KIND)
     data = (tmp_path / second.file).read_bytes()
     os.remove(tmp_path / second.file)
-    assert not tidy(str(tmp_path), own, KIND)
+    assert not is_tidy(str(tmp_path), own, KIND)
     (tmp_path / second.file.replace(".", ".0", 1)).write_bytes(data)
     (tmp_path / first.file.replace(".", ".0", 1)).write_bytes(data)
-    assert not tidy(str(tmp_path), own, KIND), "two files of one clip"
+    assert not is_tidy(str(tmp_path), own, KIND), "two files of one clip"
 
 
 def test_failures_have_no_data_and_are_no_leftovers(run_uri):

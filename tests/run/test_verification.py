@@ -85,7 +85,7 @@ def test_a_data_file_that_is_gone_or_changed_is_found(damaged, kind):
     os.truncate(path, os.path.getsize(path) - 1)
     assert "changed after it was committed" in found(damaged)
     os.remove(path)
-    assert "committed but gone" in found(damaged)
+    assert "committed but missing" in found(damaged)
 
 
 @pytest.mark.parametrize("kind", ["keypoints", "tracks", "identities", "poses", "quality"])
@@ -99,13 +99,13 @@ def test_a_commit_that_is_gone_leaves_a_hole_and_a_file_of_no_result(damaged, ki
 def test_half_a_commit_is_found(damaged):
     path = first(damaged, "commits/poses/whole/*")
     os.truncate(path, os.path.getsize(path) // 2)
-    assert "not a whole commit" in found(damaged)
+    assert "not a complete commit" in found(damaged)
 
 
 def test_a_commit_under_the_name_of_another_clip_is_found(damaged):
     one, two, *_ = sorted(glob(f"{damaged}/commits/poses/whole/*"))
     shutil.copy(one, two)
-    assert "its name says otherwise" in found(damaged)
+    assert "but its name differs" in found(damaged)
 
 
 def test_a_commit_that_the_plan_does_not_know_is_found(damaged):
@@ -170,7 +170,7 @@ def test_a_file_of_another_fingerprint_or_clip_is_found(damaged):
 
     rewritten(damaged, stranger)
     said = found(damaged)
-    assert "has the fingerprint 0000000000000000" in said and "is about damaged/" in said
+    assert "has the fingerprint 0000000000000000" in said and "is of damaged/" in said
 
 
 def test_a_commit_that_counts_its_rows_wrong_is_found(damaged):
@@ -179,7 +179,7 @@ def test_a_commit_that_counts_its_rows_wrong_is_found(damaged):
         record = json.load(file)
     with open(path, "w") as file:
         json.dump(record | {"rows": record["rows"] + 1}, file)
-    assert "has 10 rows, its commit says 11" in found(damaged)
+    assert "has 10 rows, but its commit states 11" in found(damaged)
 
 
 def changed_plan(output: str, change: Callable[[list[dict]], list[dict]]) -> None:
@@ -192,7 +192,7 @@ def changed_plan(output: str, change: Callable[[list[dict]], list[dict]]) -> Non
 def test_a_gap_between_clips_is_found(damaged):
     changed_plan(damaged, lambda rows: [row for row in rows if (row["capture"], row["start"]) != ("whole", 10)])
     said = found(damaged)
-    assert "whole: no clip has the frames 10 to 20" in said and "digest differs" in said
+    assert "whole: no clip contains the frames 10 to 20" in said and "digest differs" in said
 
 
 def test_an_overlap_of_clips_is_found(damaged):
@@ -202,7 +202,7 @@ def test_an_overlap_of_clips_is_found(damaged):
 
 def test_a_capture_without_a_plan_is_found(damaged):
     changed_plan(damaged, lambda rows: [row for row in rows if row["capture"] != "whole"])
-    assert "whole: no clip has the frames 0 to 30" in found(damaged)
+    assert "whole: no clip contains the frames 0 to 30" in found(damaged)
 
 
 @pytest.mark.parametrize("name", ["plan.parquet", "catalogue.parquet"])
@@ -219,12 +219,12 @@ def changed_failures(output: str, change: Callable[[pa.Table], pa.Table]) -> Non
 
 def test_a_failure_without_a_row_is_found(damaged):
     changed_failures(damaged, lambda table: table.slice(1))
-    assert "and has no row" in found(damaged)
+    assert "but has no row" in found(damaged)
 
 
 def test_a_failure_that_is_told_twice_is_found(damaged):
     changed_failures(damaged, lambda table: pa.concat_tables([table, table.slice(0, 1)]))
-    assert "too many" in found(damaged)
+    assert "a surplus row" in found(damaged)
 
 
 def test_an_unfinished_run_is_found(damaged):
@@ -238,7 +238,7 @@ def test_a_summary_that_counts_otherwise_is_found(damaged):
         record = json.load(file)
     with open(path, "w") as file:
         json.dump(record | {"clips": 7}, file)
-    assert "summary.json: says 7 clips" in found(damaged)
+    assert "summary.json: states 7 clips" in found(damaged)
 
 
 def test_a_run_planned_anew_and_back_again_is_sound(archive, damaged):

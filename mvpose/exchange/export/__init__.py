@@ -1,6 +1,6 @@
-"""Poses in the formats of other tools: one module a format, a generator of files in each.
+"""Export poses to the formats of other tools: one module per format, each with a generator of files.
 
-An exporter takes a `Recording` and yields (relative name, content). Nothing is written and nothing is filtered here:
-what is missing in the recording is missing in the file, in the format's own way. Units and axes change at this border
-alone, and each module states its own.
+An exporter takes a `Recording` and yields (relative name, content). It writes and filters nothing: values missing in
+the recording are missing in the file, in the format's own way. Units and axes change only here, and each module states
+its own.
 """

@@ -1,10 +1,10 @@
-"""An Anipose project: its calibration, and its 3D result, a wide CSV a person. Metres, Z up.
+"""Export an Anipose project: its calibration, and its 3D result as one wide CSV per person. Metres, Z up.
 
     calibration/calibration.toml
     pose-3d/<name>_person<track>.csv
 
-`<joint>_x _y _z _error _ncams _score` of each joint; then the change of axes, which is none (M_ij the identity,
-center_i zero), and `fnum`. What is missing is empty.
+`<joint>_x _y _z _error _ncams _score` for each joint, then the change of axes (none: M_ij the identity, center_i zero),
+and `fnum`. Missing values are empty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mvpose.geometry.camera import CameraRig
 
 
 def anipose_files(recording: Recording, rig: CameraRig) -> Iterator[File]:
-    """The files of a project, below its folder."""
+    """The files of a project, relative to its folder."""
     yield "calibration/calibration.toml", anipose_toml(rig).encode()
     for name, place in recording.people():
         table = _table(recording, place)

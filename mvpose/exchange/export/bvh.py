@@ -1,9 +1,10 @@
-"""BVH: a body of constant bone lengths and the rotations of its joints. Metres, Y up; the arms rest stretched out.
+"""Export BVH: a body of constant bone lengths and its joint rotations. Metres, Y up; arms stretched out at rest.
 
-The poses are first moved as little as possible so that every bone has its median length (`with_constant_bones`); the
-rotations (`bvh_rotations`) then reproduce those positions, to 0.1 mm through any forward kinematics (tested). BVH knows
-no missing value: a joint seen in less than half of a person's frames is left out with all behind it, and each run of
-frames in which the others are all there becomes a file of its own. Fill gaps first to have fewer.
+The poses are first changed as little as possible so that every bone has its median length (`with_constant_bones`). The
+rotations (`bvh_rotations`) then reproduce those positions to 0.1 mm through any forward kinematics (tested). BVH has no
+missing values. A joint seen in fewer than half of a person's frames is therefore omitted with all joints behind it, and
+each run of frames in which the other joints are all present becomes a separate file. Fill gaps first to get fewer
+files.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from mvpose.temporal.bone_lengths import measured_lengths, with_constant_bones
 from mvpose.temporal.gaps import present, unbroken_runs
 
 MIN_SHARE = 0.5
-"""Of the frames that show a person, those that must show a joint for it to be in the file."""
+"""Minimum fraction of a person's frames that must show a joint for it to be in the file."""
 END_SITE_M = 0.05
 
 
 def bvh_files(recording: Recording) -> Iterator[File]:
     """`<name>_person<track>.bvh`, or `..._frames<first>-<last>.bvh` for each unbroken run of at least 2 frames.
 
-    ConfigError for a skeleton that is not one tree from the hip, and, after all others, for people never seen whole.
+    Raises ConfigError for a skeleton that is not a tree from the hip, and, after all other files, for people without
+    a complete run.
     """
     skeleton, everybody, confidence = rooted(recording.poses)
     never_whole = []
@@ -52,7 +54,7 @@ def bvh_files(recording: Recording) -> Iterator[File]:
             yield f"{name}{suffix}.bvh", _bvh(skeleton, nodes, length_to, y_up(rigid), recording.fps).encode()
     if never_whole:
         raise ConfigError(
-            f"{', '.join(never_whole)}: no two frames running have all joints that most frames have, and BVH has no "
+            f"{', '.join(never_whole)}: no two consecutive frames have all of the usual joints, and BVH has no "
             "missing values: fill gaps first."
         )
 
@@ -66,7 +68,7 @@ def _kept(skeleton: Skeleton, xyz: Float[np.ndarray, "T J 3"]) -> set[str]:
 def _bvh(
     skeleton: Skeleton, nodes: Sequence[BvhNode], lengths: dict[int, float], xyz: Float[np.ndarray, "T J 3"], fps: float
 ) -> str:
-    """The text of a file; `xyz` is Y-up with bones of exactly `lengths`, by the joint they lead to."""
+    """The text of a file; `xyz` is Y-up with bones of exactly `lengths`, indexed by the joint they lead to."""
     rest = np.stack([rest_direction(j) if j != "hip" else np.zeros(3) for j in skeleton.joints])
     angles = euler_degrees(world_rotations(nodes, xyz, rest), nodes)
     root = xyz[:, skeleton.index("hip")]

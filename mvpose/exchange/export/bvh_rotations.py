@@ -1,8 +1,8 @@
-"""From joint positions to the rotations of a tree of joints, with a rule for what positions leave open.
+"""Convert joint positions to the rotations of a joint tree, with a rule for what positions leave undetermined.
 
-Positions fix where a bone points and not how it is twisted about itself. The rule: a joint with one bone turns it the
-shortest way from where its parent would hold it, so that it adds no twist; a joint with several takes the rotation that
-brings all of them nearest to their directions (Kabsch, Acta Cryst. 1976), which leaves no twist open.
+Positions determine the direction of a bone but not its twist. The rule: a joint with one bone rotates it by the
+smallest angle from where its parent would hold it, which adds no twist. A joint with several bones takes the rotation
+that brings all of them nearest to their directions (Kabsch, Acta Cryst. 1976), which determines the twist.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from mvpose.exchange.export.bvh_skeleton import BvhNode
 Turns = Float[np.ndarray, "T 3 3"]
 Directions = Float[np.ndarray, "T 3"]
 
-# Bones this close to one line (second singular value of their directions) leave the rotation about it open.
+# Bones this close to one line (second singular value of their directions) leave the rotation about it undetermined.
 _NO_PLANE = 1e-3
-# Directions this close to opposite (1 + cosine) have no shortest way; any half turn is one.
+# Directions this close to opposite (1 + cosine) have no unique shortest rotation; any half turn is one.
 _OPPOSITE = 1e-14
 
 
 def world_rotations(
     nodes: Sequence[BvhNode], xyz: Float[np.ndarray, "T J 3"], rest: Float[np.ndarray, "J 3"]
 ) -> Float[np.ndarray, "N T 3 3"]:
-    """Of each node, told in the world of `xyz`; `rest` is the unit direction of the bone to each joint at rest."""
+    """The rotation of each node in the world of `xyz`; `rest` is the unit direction of the bone to each joint."""
     turned = np.empty((len(nodes), len(xyz), 3, 3))
     for n, node in enumerate(nodes):
         above = turned[node.parent] if node.parent >= 0 else np.broadcast_to(np.eye(3), (len(xyz), 3, 3))
@@ -43,7 +43,7 @@ def world_rotations(
 
 
 def shortest_turn(start: Directions, end: Directions) -> Turns:
-    """The rotation by the smallest angle that takes one unit vector to another (about any normal if opposite)."""
+    """The rotation by the smallest angle that maps one unit vector to another (about any normal if opposite)."""
     cosine = (start * end).sum(axis=-1, keepdims=True)
     axis = np.cross(start, end)
     minimum = np.eye(3)[np.abs(start).argmin(axis=-1)]
@@ -55,7 +55,7 @@ def shortest_turn(start: Directions, end: Directions) -> Turns:
 
 
 def _common_turn(rest: Float[np.ndarray, "c 3"], directions: Float[np.ndarray, "T c 3"], above: Turns) -> Turns:
-    """The rotation that takes `rest` nearest to `directions`; of bones on one line, the shortest from the parent's."""
+    """The rotation that maps `rest` nearest to `directions`; for collinear bones, the shortest from the parent's."""
     left, singular, right = np.linalg.svd(directions.swapaxes(1, 2) @ rest)
     handed = np.ones((len(directions), 3))
     handed[:, 2] = np.linalg.det(left @ right)
@@ -65,7 +65,7 @@ def _common_turn(rest: Float[np.ndarray, "c 3"], directions: Float[np.ndarray, "
 
 
 def euler_degrees(turned: Float[np.ndarray, "N T 3 3"], nodes: Sequence[BvhNode]) -> Float[np.ndarray, "T N 3"]:
-    """Z, X, Y angles of each node against its parent, intrinsic, in degrees, without jumps of whole turns."""
+    """Z, X, Y angles of each node relative to its parent, intrinsic, in degrees, without jumps of full turns."""
     angles = np.empty((turned.shape[1], len(nodes), 3))
     for n, node in enumerate(nodes):
         local = turned[node.parent].swapaxes(1, 2) @ turned[n] if node.parent >= 0 else turned[n]

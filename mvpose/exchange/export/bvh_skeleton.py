@@ -1,8 +1,9 @@
-"""The tree of joints that a BVH file moves: its rest pose, and which joint turns which bone.
+"""The joint tree of a BVH file: its rest pose, and which joint rotates which bone.
 
-A BVH joint turns all bones that start at it together. Where several start (pelvis, neck, ankle, nose) the body is not
-rigid: hips, shoulders and spine move against each other. There a turning joint of no length stands before each child,
-named `<joint>_to_<child>`: the joint itself takes the rotation common to its bones, each turning joint what is left.
+A BVH joint rotates all bones that start at it together. Where several start (pelvis, neck, ankle, nose), the body is
+not rigid: hips, shoulders and spine move relative to each other. There, a zero-length rotation joint is inserted before
+each child, named `<joint>_to_<child>`. The joint itself takes the common rotation of its bones, each rotation joint the
+remainder.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mvpose.errors import ConfigError
 from mvpose.records import Poses3D
 from mvpose.skeleton import Skeleton
 
-# Where the bone to a joint points in the rest pose: forward, left (of the left side; mirrored on the right), up.
+# Direction of the bone to a joint in the rest pose: forward, left (for the left side; mirrored on the right), up.
 _REST = {
     "neck": (0.0, 0.0, 1.0), "spine": (0.0, 0.0, 1.0), "thorax": (0.0, 0.0, 1.0), "head": (0.0, 0.0, 1.0),
     "nose": (0.6, 0.0, 0.8), "eye": (-0.2, 0.6, 0.77), "ear": (-0.9, 0.44, 0.0),
@@ -38,11 +39,11 @@ class BvhNode:
     name: str
     parent: int
     joint: int
-    """Position of the joint it stands on."""
+    """Index of the joint at which it is located."""
     aims: tuple[int, ...]
-    """Joints at the ends of the bones that it turns; none for the last joint of a limb."""
+    """Joints at the ends of the bones that it rotates; empty for the last joint of a limb."""
     reaches: int
-    """The joint whose bone length its offset has; -1 where it stands on its parent."""
+    """The joint whose bone length is its offset; -1 if it coincides with its parent."""
 
 
 def rest_direction(child: str) -> Float[np.ndarray, "3"]:
@@ -57,8 +58,8 @@ def rest_direction(child: str) -> Float[np.ndarray, "3"]:
 def rooted(poses: Poses3D) -> tuple[Skeleton, Float[np.ndarray, "T P K 3"], Float[np.ndarray, "T P K"]]:
     """The skeleton as one tree from the hip, with positions and confidence.
 
-    Where hip and neck are not joints of their own (COCO), they are put halfway between the hips and the shoulders.
-    ConfigError for a skeleton that has no place for them or is not one tree.
+    If the skeleton has no hip or neck joint (COCO), they are placed halfway between the hips and the shoulders. Raises
+    ConfigError for a skeleton that lacks those, or is not a single tree.
     """
     skeleton, xyz, confidence = poses.skeleton, poses.xyz.astype(np.float64), poses.confidence.astype(np.float64)
     if "hip" not in skeleton.joints and {"left_hip", "left_shoulder", "nose"} <= set(skeleton.joints):
@@ -83,7 +84,7 @@ def _part(joint: str) -> str:
 
 
 def nodes_of(skeleton: Skeleton, kept: set[str]) -> list[BvhNode]:
-    """The joints of the file, depth first from the hip; a joint that is not kept takes with it all behind it."""
+    """The joints of the file, depth first from the hip; a joint that is omitted removes all joints behind it."""
     children: dict[str, list[str]] = {joint: [] for joint in skeleton.joints}
     for parent, child in skeleton.bones:
         if child in kept:

@@ -1,10 +1,10 @@
-"""C3D through ezc3d: millimetres, Z up (X_SCREEN +X, Y_SCREEN +Z), floats; a missing point has residual -1, any other 0
-(mvpose knows its errors in pixels, and the format means millimetres). Camera masks stay empty: ezc3d 1.7 puts them into
-the byte that others read as the residual.
+"""Export C3D through ezc3d: millimetres, Z up (X_SCREEN +X, Y_SCREEN +Z), floats. A missing point has residual -1, all
+others 0, since mvpose's errors are in pixels and the format's in millimetres. Camera masks stay empty: ezc3d 1.7 writes
+them to the byte that other readers use for the residual.
 
-All people are in one file, as `person<track>:<joint>` where there are several. Labels beyond 255 go to LABELS2 and on.
-A C3D counts its frames in 16 bits, and beyond 65,535 readers see a part of the file without a word: longer recordings
-are split, and the names of the parts say their frames.
+All people are in one file, as `person<track>:<joint>` if there are several. Labels beyond 255 go to LABELS2 and so on.
+C3D counts frames in 16 bits, and beyond 65,535 readers silently see only a part of the file. Longer recordings are
+split, and the file names state the frames of each part.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _c3d(recording: Recording, start: int, stop: int) -> bytes:
     file["data"]["points"] = np.concatenate([points, np.ones_like(points[:1])])
     file["data"]["meta_points"]["residuals"] = np.where(missing, -1.0, 0.0)
     file["data"]["meta_points"]["camera_masks"] = np.zeros((7, *points.shape[1:]), dtype=bool)
-    # ezc3d writes to a path of the local disk alone.
+    # ezc3d can only write to a local path.
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "poses.c3d")
         file.write(path)

@@ -1,7 +1,7 @@
-"""CSV for pandas, R and spreadsheets: metres, Z up, said in the names of the columns; what is missing is empty.
+"""Export CSV for pandas, R and spreadsheets: metres, Z up, with units in the column names. Missing values are empty.
 
-long    one row a frame, person and joint, with confidence, error, views, and whether the value was interpolated
-wide    one row a frame; `<joint>_x_m` ... of each person, behind `person<track>_` where there are several
+long    one row per frame, person and joint, with confidence, error, views, and whether the value was interpolated
+wide    one row per frame; `<joint>_x_m` ... for each person, prefixed by `person<track>_` if there are several
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mvpose.exchange.export.recording import File, Recording
 
 
 def long_csv_files(recording: Recording) -> Iterator[File]:
-    """`<name>_long.csv`; people without any joint in a frame have no rows there."""
+    """`<name>_long.csv`; a person without any joint in a frame has no rows there."""
     poses = recording.poses
     joints = len(poses.skeleton.joints)
     t, p = np.nonzero(np.isfinite(poses.xyz).all(axis=-1).any(axis=-1))
@@ -42,7 +42,7 @@ def long_csv_files(recording: Recording) -> Iterator[File]:
 
 
 def wide_csv_files(recording: Recording) -> Iterator[File]:
-    """`<name>_wide.csv`, a row for every frame."""
+    """`<name>_wide.csv`, one row per frame."""
     poses = recording.poses
     several = len(poses.track_id) > 1
     columns: dict[str, np.ndarray] = {"frame": np.arange(len(poses.xyz)), "time_s": recording.time_s}
@@ -54,5 +54,5 @@ def wide_csv_files(recording: Recording) -> Iterator[File]:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    """Nine significant digits: a float32 comes back as it was."""
+    """Nine significant digits, which preserve a float32 exactly."""
     return table.to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()

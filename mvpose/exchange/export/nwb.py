@@ -1,10 +1,10 @@
-"""Neurodata Without Borders with the extension ndx-pose: metres, Z up; what is missing is NaN with confidence 0.
+"""Export Neurodata Without Borders with the extension ndx-pose: metres, Z up; missing values are NaN, confidence 0.
 
-One file a capture. The processing module `behavior` holds a `Skeletons` and for each person a `PoseEstimation`
-`person<track>` with a `PoseEstimationSeries` (T x 3) a joint, and two series (T x joints) that tell measured values
-from others: `person<track>_views`, the cameras that a value rests on, and `person<track>_interpolated`.
+One file per capture. The processing module `behavior` contains a `Skeletons`, and for each person a `PoseEstimation`
+`person<track>` with one `PoseEstimationSeries` (T x 3) per joint and two series (T x joints) that separate measured
+values from others: `person<track>_views`, the number of cameras used, and `person<track>_interpolated`.
 
-A run does not know when it was recorded, and NWB asks for it: files say 1970-01-01 and that it stands for no date.
+NWB requires a recording date, which a run does not know: files contain 1970-01-01 and state that it is no real date.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_NAME = re.compile(r"[/:\x00-\x1f]")
 
 
 def nwb_files(recording: Recording) -> Iterator[File]:
-    """`<name>.nwb`; ConfigError where the libraries are not installed."""
+    """`<name>.nwb`. Raises ConfigError if the libraries are not installed."""
     try:
         import h5py
         import ndx_pose
@@ -33,7 +33,7 @@ def nwb_files(recording: Recording) -> Iterator[File]:
     poses = recording.poses
     for name in (poses.skeleton.name, *poses.skeleton.joints):
         if _NO_NAME.search(name):
-            raise ConfigError(f"NWB has no place for the name {name!r}: it has a slash, colon or control character.")
+            raise ConfigError(f"NWB does not allow the name {name!r}: it contains a slash, colon or control character.")
     frames: dict[str, Any] = {"rate": recording.fps, "starting_time": 0.0}
     if recording.breaks:
         frames = {"timestamps": recording.time_s}

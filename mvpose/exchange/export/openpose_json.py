@@ -1,16 +1,16 @@
-"""OpenPose JSON 1.3: the 2D joints of one camera and frame a file, in pixels of the decoded video.
+"""Export OpenPose JSON 1.3: the 2D joints of one camera and frame per file, in pixels of the decoded video.
 
-Joints come in the order of the skeleton they were found in: only BODY_25's is OpenPose's own. A joint that was not
-found is 0, 0, 0, as OpenPose has it. Persons are in no order, and `person_id` -1 says so.
+Joints are in the order of the skeleton in which they were found; only BODY_25 is OpenPose's own. A joint that was not
+found is 0, 0, 0, as in OpenPose. People are in no particular order, as `person_id` -1 states.
 
-A Pose2Sim project is built from the same files, where Pose2Sim looks for them:
+A Pose2Sim project is built from the same files, in the locations that Pose2Sim expects:
 
     calibration/Calib.toml              metres, Z up
     pose/<camera>_json/...              OpenPose JSON, in the order of the skeleton
     pose-3d/<name>_person<track>.trc    metres, Y up
 
-Its `Config.toml` is left to the user: copy one of Pose2Sim's, set `frame_rate` and `pose_model`, and continue with any
-stage after pose estimation.
+Its `Config.toml` is not written: copy one from Pose2Sim, set `frame_rate` and `pose_model`, and continue with any stage
+after pose estimation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EMPTY = {
 
 
 def openpose_files(keypoints: Keypoints2D, cameras: Sequence[str]) -> Iterator[File]:
-    """`<camera>_json/<camera>_<frame>_keypoints.json` of every camera and frame, also of those without people."""
+    """`<camera>_json/<camera>_<frame>_keypoints.json` for every camera and frame, including those without people."""
     for view, name in enumerate(cameras):
         camera = safe_path([name])
         for frame in range(keypoints.box_score.shape[1]):
@@ -52,7 +52,7 @@ def _frame(keypoints: Keypoints2D, view: int, frame: int) -> dict:
 
 
 def pose2sim_files(recording: Recording, keypoints: Keypoints2D, rig: CameraRig) -> Iterator[File]:
-    """The files of a project, below its folder."""
+    """The files of a project, relative to its folder."""
     yield "calibration/Calib.toml", pose2sim_toml(rig).encode()
     for name, content in openpose_files(keypoints, rig.names):
         yield f"pose/{name}", content

@@ -1,4 +1,4 @@
-"""What an exporter takes: the poses of one capture with their clock."""
+"""The input of an exporter: the poses of one capture with their clock."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from jaxtyping import Bool, Float
 from mvpose.records import Breaks, Poses3D, positions
 
 File = tuple[str, bytes]
-"""Name below the capture's folder, and content."""
+"""Name relative to the capture's folder, and content."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recording:
-    """The poses of a capture from its first frame on."""
+    """The poses of a capture, starting at its first frame."""
 
     capture_id: str
     fps: float
     breaks: Breaks = ()
-    """Of the capture."""
+    """Breaks of the capture."""
     poses: Poses3D
     filled: Bool[np.ndarray, "T P J"]
-    """Where a value was interpolated and not measured."""
+    """Where a value was interpolated instead of measured."""
 
     @property
     def name(self) -> str:
-        """What files are called: the last part of the capture's id."""
+        """Base name of the files: the last part of the capture's id."""
         return self.capture_id.rstrip("/").rpartition("/")[2]
 
     @property
@@ -37,17 +37,17 @@ class Recording:
         return positions(np.arange(len(self.poses.xyz)), self.breaks) / self.fps
 
     def people(self) -> Iterator[tuple[str, int]]:
-        """(file name without suffix, place) of each person: formats that know one subject have a file each."""
+        """(file name without suffix, slot) of each person, for formats with one file per subject."""
         for place, track in enumerate(self.poses.track_id.tolist()):
             yield f"{self.name}_person{track}", place
 
 
 def measured_recording(capture_id: str, fps: float, poses: Poses3D, breaks: Breaks = ()) -> Recording:
-    """A recording in which nothing was filled."""
+    """A recording without filled values."""
     filled = np.zeros(poses.confidence.shape, dtype=bool)
     return Recording(capture_id=capture_id, fps=fps, breaks=breaks, poses=poses, filled=filled)
 
 
 def y_up(xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
-    """The Z-up world (X, Y, Z) told with Y up, as Pose2Sim and OpenSim do: (Y, Z, X), a turn and no mirror."""
+    """The Z-up world (X, Y, Z) with Y up as (Y, Z, X), as in Pose2Sim and OpenSim: a rotation, not a mirror image."""
     return xyz[..., [1, 2, 0]]

@@ -1,8 +1,8 @@
-"""TRC, the marker file of OpenSim: metres, Y up, a file a person.
+"""Export TRC, the marker file of OpenSim: metres, Y up, one file per person.
 
-Written by what OpenSim 4's own reader demands (TRCFileAdapter): eight header keys in their order, X1 Y1 Z1 ... below
-the names, an empty line before the data, and a tab *after* every value, because the reader drops what is empty at the
-end of a line and then misses a column. A missing marker is three empty cells, which OpenSim reads as NaN.
+The format follows OpenSim 4's reader (TRCFileAdapter): eight header keys in fixed order, X1 Y1 Z1 ... below the names,
+an empty line before the data, and a tab *after* every value, because the reader drops empty cells at the end of a line
+and then misses a column. A missing marker is three empty cells, which OpenSim reads as NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEYS = (
 
 
 def trc_files(recording: Recording) -> Iterator[File]:
-    """`<name>_person<track>.trc`; positions to a micrometre."""
+    """`<name>_person<track>.trc`; positions are precise to a micrometre."""
     for name, place in recording.people():
         yield f"{name}.trc", _trc(f"{name}.trc", recording, place).encode()
 

@@ -1,6 +1,6 @@
-"""2D joints found by other tools as the 2D stage of a run: OpenPose JSON, Pose2Sim projects, DeepLabCut, SLEAP.
+"""Import 2D joints of other tools as the 2D stage of a run: OpenPose JSON, Pose2Sim projects, DeepLabCut, SLEAP.
 
-With them the detector is skipped. Each camera has a source of its own: a folder of JSON files, or a table.
+The detector is then skipped. Each camera has a separate source: a folder of JSON files, or a table.
 """
 
 from mvpose.exchange.keypoints.captures import imported_captures

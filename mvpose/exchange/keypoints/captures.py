@@ -1,7 +1,7 @@
-"""2D joints of other tools as captures: matched to their calibration, paired by frame number, with footage or without.
+"""Turn imported 2D joints into captures: matched to a calibration, paired by frame number, with or without footage.
 
-Frame k of a capture is the frame numbered k in the files of all cameras, or k + `first_frame` where that is given. A
-number that a camera's files lack is a frame in which that camera says nothing; nothing is ever shifted.
+Frame k of a capture is the frame with number k in the files of all cameras, or k + `first_frame` if that is set. If a
+number is missing in a camera's files, that camera has no detections in the frame; nothing is ever shifted.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mvpose.records import Capture, Video
 from mvpose.storage.locations import absolute, name, stamp
 
 FPS_TOLERANCE = 0.005
-"""Rates that differ by less are one rate told differently."""
+"""Rates closer than this are the same rate stated differently."""
 LAYOUTS = {
-    "openpose": "a folder of numbered JSON files for each camera",
-    "pose2sim": "a folder pose-associated, pose-sync or pose, with a folder of numbered JSON files for each camera",
-    "deeplabcut": "an h5 or csv file for each camera",
-    "sleap": "an analysis h5 file for each camera",
+    "openpose": "one folder of numbered JSON files per camera",
+    "pose2sim": "a folder pose-associated, pose-sync or pose, with one folder of numbered JSON files per camera",
+    "deeplabcut": "one h5 or csv file per camera",
+    "sleap": "one analysis h5 file per camera",
 }
 
 
 def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
-    """The captures whose 2D joints are below a source; one that cannot be used is a `Problem`.
+    """The captures with 2D joints below a source; one that cannot be used is a `Problem`.
 
-    ConfigError if the source cannot be listed, or holds nothing of the format.
+    Raises ConfigError if the source cannot be listed or contains nothing in the format.
     """
     source, config = absolute(source), config.located
     load = functools.lru_cache(256)(load_calibration)
@@ -51,14 +51,14 @@ def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
             yield from _trials(files, source, config, load)
     if not any_found:
         raise ConfigError(
-            f"no 2D joints of {config.format} were found in {source}: {LAYOUTS[config.format]} is needed."
+            f"no 2D joints of {config.format} were found in {source}. Expected layout: {LAYOUTS[config.format]}."
         )
 
 
 def _trials(
     files: JointFiles, source: str, config: KeypointImport, load: Callable[..., Calibration]
 ) -> Iterator[Found]:
-    """The captures of a folder, with what is to be said of each."""
+    """The captures of a folder, with notes on each."""
     options = CatalogueConfig(unit=config.unit, up=config.up)
     if len(files.joints.calibrations) != 1:
         trials: list[Matched | Unmatched] = [Unmatched(files.joints.capture_id, _which_calibration(files.joints))]
@@ -78,23 +78,23 @@ def _trials(
 
 def _which_calibration(files: CaptureFiles) -> CalibrationError:
     if not files.calibrations:
-        return CalibrationError("there is no calibration beside the 2D joints or above them: say --calibration FILE.")
+        return CalibrationError("there is no calibration next to the 2D joints or above them: pass --calibration FILE.")
     listed = ", ".join(map(name, files.calibrations))
-    return CalibrationError(f"there are several calibrations: {listed}. Say --calibration FILE.")
+    return CalibrationError(f"there are several calibrations: {listed}. Pass --calibration FILE.")
 
 
 def _captured(
     matched: Matched | Unmatched, footage: Matched | Unmatched | None, config: KeypointImport, shifted: bool
 ) -> tuple[Capture, tuple[str, ...]]:
-    """The capture, and what is to be said of it. Of footage against which the joints are `shifted` the rate counts."""
+    """The capture, and notes on it. Only the rate is used of footage against which the joints are `shifted`."""
     if isinstance(matched, Unmatched):
         raise matched.error
     rig = matched.calibration.rig.select(tuple(matched.videos))
     unsized = [camera for camera, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
     if unsized:
         raise CalibrationError(
-            f"the calibration does not state the image size of {', '.join(unsized)}, in whose pixels the 2D joints "
-            "are: add it."
+            f"the calibration does not state the image size of {', '.join(unsized)}, which is needed for 2D joints in "
+            "pixels: add it."
         )
     sources = stamped([video.uri for video in matched.videos.values()])
     skeleton, frames = joint_set(sources, config), frames_of(sources, config)
@@ -122,7 +122,7 @@ def _captured(
 
 
 def stamped(uris: Sequence[str]) -> Sources:
-    """The sources of 2D joints as they are now; ConfigError where one is gone."""
+    """The sources of 2D joints with their current stamps. Raises ConfigError if one does not exist."""
     try:
         return tuple((uri, stamp(uri)) for uri in uris)
     except OSError as error:
@@ -130,30 +130,30 @@ def stamped(uris: Sequence[str]) -> Sources:
 
 
 def _extent(frames: Sequence[Int[np.ndarray, " _"]], config: KeypointImport) -> tuple[int, int]:
-    """First and last number of the capture's frames; ConfigError where it is open whether numbers are kept."""
+    """First and last number of the capture's frames. Raises ConfigError if keeping numbers is ambiguous."""
     there = np.unique(np.concatenate(frames))
     if not len(there):
-        raise ConfigError("the files have no frame.")
+        raise ConfigError("the files contain no frames.")
     low, high = int(there[0]), int(there[-1])
     if high - low >= 50 * len(there) + 10_000:
         raise ConfigError(
-            f"{len(there)} frames are numbered {low} to {high}, which is no sequence: take out the files that do not "
-            "belong to it."
+            f"{len(there)} frames are numbered {low} to {high}, which is not one sequence: remove the files that "
+            "do not belong to it."
         )
     if config.first_frame is not None:
         if config.first_frame > high:
-            raise ConfigError(f"first_frame is {config.first_frame}, and the frames are numbered {low} to {high}.")
+            raise ConfigError(f"first_frame is {config.first_frame}, but the frames are numbered {low} to {high}.")
         return config.first_frame, high
     if low > high - low + 1:
         raise ConfigError(
-            f"the frames are numbered {low} to {high}: say --first-frame {low} for a capture that begins there, or "
-            f"--first-frame 0 for one of {high + 1} frames in which nobody is seen before."
+            f"the frames are numbered {low} to {high}: pass --first-frame {low} if the capture starts there, or "
+            f"--first-frame 0 if it has {high + 1} frames and the first ones are without people."
         )
     return 0, high
 
 
 def _paired(rig: CameraRig, frames: Sequence[Int[np.ndarray, " _"]], first: int, last: int) -> str:
-    """How the cameras were paired, and how many frames each lacks."""
+    """A note on how the cameras were paired, with the number of missing frames per camera."""
     lacking = {
         camera: last + 1 - first - int(((first <= own) & (own <= last)).sum())
         for camera, own in zip(rig.names, frames, strict=True)
@@ -167,9 +167,9 @@ def _paired(rig: CameraRig, frames: Sequence[Int[np.ndarray, " _"]], first: int,
 def _films(
     rig: CameraRig, footage: Matched | Unmatched | None, config: KeypointImport
 ) -> tuple[dict[str, Video], tuple[str, ...]]:
-    """The footage of each camera, for overlays. CalibrationError where it contradicts the calibration.
+    """The footage of each camera, for overlays. Raises CalibrationError if it contradicts the calibration.
 
-    Footage that was found beside the joints and cannot be used costs the overlays; what was asked for is an error.
+    Footage found next to the joints that cannot be used only disables overlays; requested footage is an error.
     """
     if isinstance(footage, Matched):
         try:
@@ -183,9 +183,9 @@ def _films(
                 size = tuple(rig.size[rig.names.index(camera)].tolist())
                 if film.size != size:
                     raise CalibrationError(
-                        f"{film.uri} has {film.size[0]} x {film.size[1]} pixels, and its calibration is for {size[0]} "
-                        f"x {size[1]}: the 2D joints are in pixels of one of the two. Give the calibration of the "
-                        "images that the joints were found in."
+                        f"{film.uri} has {film.size[0]} x {film.size[1]} pixels, but its calibration is for {size[0]} "
+                        f"x {size[1]}, so the pixels of the 2D joints are ambiguous. Use the calibration of the "
+                        "images in which the joints were found."
                     )
             return films, ()
     if config.videos:
@@ -198,8 +198,8 @@ def _fps(films: Mapping[str, Video], config: KeypointImport) -> float:
     if config.fps is not None:
         return config.fps
     if not rates:
-        raise ConfigError("2D joints state no frame rate, and there is no footage that does: say --fps RATE.")
+        raise ConfigError("neither the 2D joints nor any footage state a frame rate: pass --fps RATE.")
     if max(rates) - min(rates) > FPS_TOLERANCE * max(rates):
         rates_text = ", ".join(f"{camera} {film.fps:g}" for camera, film in films.items())
-        raise ConfigError(f"the footage has different frame rates ({rates_text}): say --fps RATE.")
+        raise ConfigError(f"the footage has different frame rates ({rates_text}): pass --fps RATE.")
     return rates[0]

@@ -1,6 +1,6 @@
-"""The joints in the files of all cameras of a capture: which frames, which joints, and the joints of some frames.
+"""Read the joints in the files of all cameras of a capture: frame numbers, joint names, and the joints of some frames.
 
-A file of joints is named by its location and its stamp, so that what is kept in memory is never older than the plan.
+A joint file is identified by its location and stamp, so cached content is never older than the plan.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from mvpose.storage.locations import read_bytes
 T = TypeVar("T")
 
 SECONDS = 10.0
-SECONDS_A_MEGABYTE = 1.0
-"""Far above what a disk or a decompressor takes."""
+SECONDS_PER_MEGABYTE = 1.0
+"""Timeout, far above the time that a disk or a decompressor needs."""
 
 
 def guarded(read: Callable[[bytes], T], data: bytes) -> T:
-    """`read(data)` in a forked process. ConfigError if it takes too long or its process dies; errors are passed on."""
-    patience = SECONDS + SECONDS_A_MEGABYTE * len(data) / 1e6
+    """`read(data)` in a forked process. Raises ConfigError if it takes too long or its process dies."""
+    patience = SECONDS + SECONDS_PER_MEGABYTE * len(data) / 1e6
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(read, data, theirs), daemon=True)
@@ -44,7 +44,7 @@ def guarded(read: Callable[[bytes], T], data: bytes) -> T:
     theirs.close()
     try:
         if not ours.poll(patience):
-            raise ConfigError(f"it is damaged: reading it does not end (given up after {patience:.0f} s).")
+            raise ConfigError(f"it is damaged: reading it did not finish within {patience:.0f} s.")
         answer, error = ours.recv()
     except EOFError as error:
         raise ConfigError("it is damaged: the process that read it died.") from error
@@ -60,20 +60,20 @@ def _answer(read: Callable[[bytes], T], data: bytes, answers: Connection) -> Non
     try:
         answers.send((read(data), None))
     except (MvposeError, OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        # An error of h5py's may not survive the way; its sentence does.
+        # An error of h5py may not survive pickling; its message does.
         answers.send((None, error if isinstance(error, MvposeError) else ConfigError(f"it cannot be read: {error}")))
 
 
 T = TypeVar("T")
 
 Sources = tuple[tuple[str, str], ...]
-"""(location, stamp) of the joints of each camera: a folder of JSON files, or a table."""
+"""(location, stamp) of each camera's joints: a folder of JSON files, or a table."""
 MIN_JOINTS = 3
-"""Fewer do not tell which detections of two cameras are the same body."""
+"""Minimum number of joints to match detections of two cameras to the same body."""
 
 
 def keypoints_of(sources: Sources, config: KeypointImport, frames: range) -> Keypoints2D:
-    """2D joints of some frames, numbered as in the files, of all cameras; ConfigError names a file that is damaged."""
+    """2D joints of all cameras for some frame numbers of the files. ConfigError names a damaged file."""
     skeleton = joint_set(sources, config)
     if _is_folders(config):
         numbered = zip(sources, _numbered(sources), strict=True)
@@ -84,7 +84,7 @@ def keypoints_of(sources: Sources, config: KeypointImport, frames: range) -> Key
 
 
 def frames_of(sources: Sources, config: KeypointImport) -> list[Int[np.ndarray, " _"]]:
-    """The frames that each camera's files say something of; ConfigError names a file that cannot be read."""
+    """The frames that each camera's files contain. ConfigError names a file that cannot be read."""
     if _is_folders(config):
         return [np.array(list(files), np.int64) for files in _numbered(sources)]
     return [view.frame for view in _tables(sources)]
@@ -92,30 +92,30 @@ def frames_of(sources: Sources, config: KeypointImport) -> list[Int[np.ndarray, 
 
 @lru_cache(maxsize=4)
 def joint_set(sources: Sources, config: KeypointImport) -> Skeleton:
-    """The skeleton of a capture's joints: the one asked for, or the one that the files show.
+    """The skeleton of a capture's joints: the requested one, or the one detected in the files.
 
-    Joints that are named, and are not those of a skeleton that mvpose knows, are a skeleton without bones. ConfigError
-    where nothing shows it, and where there are too few joints for bodies to be matched between cameras.
+    Named joints that belong to no known skeleton form a skeleton without bones. Raises ConfigError if no file shows the
+    joints, or if there are too few joints to match bodies between cameras.
     """
     if _is_folders(config):
         numbered = zip(sources, _numbered(sources), strict=True)
         counted = (_named(uri, lambda f=files: joint_count(f.values())) for (uri, _), files in numbered)
         first = next((each for each in counted if each), None)
         if first is None:
-            raise ConfigError("no file has a person: there is nothing to reconstruct.")
+            raise ConfigError("no file contains a person, so there is nothing to reconstruct.")
         return skeleton_of(*first, config.named_skeleton)
     named = [tuple(config.joint_names.get(j, j) for j in view.joints) for view in _tables(sources)]
     for (uri, _), joints in zip(sources, named, strict=True):
         if len(set(joints)) < len(joints):
-            raise ConfigError(f"{uri}: two of its joints have one name: {', '.join(joints)}.")
+            raise ConfigError(f"{uri}: several joints have the same name: {', '.join(joints)}.")
     joints = tuple(dict.fromkeys(chain.from_iterable(named)))
     skeleton = config.named_skeleton or _skeleton_of(joints, config.format)
     known = [joint for joint in joints if joint in skeleton.joints]
     if len(known) < MIN_JOINTS:
         raise ConfigError(
-            f"the files have the joints {', '.join(joints)}, of which {len(known)} are of the skeleton "
-            f"{skeleton.name} ({', '.join(skeleton.joints)}), and {MIN_JOINTS} are needed to match bodies between "
-            "cameras: name them with --joints FROM=TO, or import more."
+            f"the files have the joints {', '.join(joints)}, of which {len(known)} belong to the skeleton "
+            f"{skeleton.name} ({', '.join(skeleton.joints)}). At least {MIN_JOINTS} are required to match bodies "
+            "between cameras: rename them with --joints FROM=TO, or import more."
         )
     return skeleton
 
@@ -134,13 +134,13 @@ def _numbered(sources: Sources) -> tuple[dict[int, str], ...]:
     return tuple(_named(uri, lambda u=uri: numbered_files(u)) for uri, _ in sources)
 
 
-@lru_cache(maxsize=1)  # of one capture: an hour of 20 joints before 4 cameras takes 400 MB
+@lru_cache(maxsize=1)  # one capture: an hour of 20 joints from 4 cameras takes 400 MB
 def _tables(sources: Sources) -> tuple[ViewKeypoints, ...]:
     return tuple(_named(uri, lambda u=uri: read_table(u)) for uri, _ in sources)
 
 
 def read_table(uri: str) -> ViewKeypoints:
-    """One camera's joints from a table of DeepLabCut (h5 or csv) or an analysis file of SLEAP, told by its content."""
+    """One camera's joints from a table of DeepLabCut (h5 or csv) or an analysis file of SLEAP, detected by content."""
     data = read_bytes(uri)
     return guarded(_read_hdf5, data) if data[:8] == b"\x89HDF\r\n\x1a\n" else read_deeplabcut_csv(data)
 

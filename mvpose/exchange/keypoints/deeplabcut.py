@@ -1,8 +1,8 @@
-"""DeepLabCut's tables, h5 and csv: the columns (scorer, [individuals,] bodyparts, coords), the index is the frame.
+"""Read DeepLabCut's tables (h5 and csv): columns (scorer, [individuals,] bodyparts, coords), indexed by frame.
 
-pandas reads the h5 through PyTables, which unpickles attributes of the file and so runs whatever code they hold. Here
-the arrays are read through h5py; where the names of the columns are pickled (format "table"), they are read by an
-unpickler that knows no class and no function, only numbers, strings, tuples and lists.
+pandas reads the h5 through PyTables, which unpickles attributes of the file and so runs any code in them. Here the
+arrays are read through h5py. If the column names are pickled (format "table"), they are read by an unpickler that knows
+no classes or functions, only numbers, strings, tuples and lists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Columns = list[tuple[str, ...]]
 
 
 def read_deeplabcut(file: h5py.File) -> ViewKeypoints:
-    """x, y and likelihood of every body part; each individual has a place of its own."""
+    """x, y and likelihood of every body part; each individual has a separate slot."""
     groups = [group for group in file.values() if isinstance(group, h5py.Group)]
     group = next((g for g in groups if "table" in g or "block0_values" in g), None)
     if group is None:
@@ -39,15 +39,15 @@ def read_deeplabcut(file: h5py.File) -> ViewKeypoints:
 
 
 def read_deeplabcut_csv(data: bytes) -> ViewKeypoints:
-    """As `read_deeplabcut`, from the table as text."""
+    """Like `read_deeplabcut`, from the table as text."""
     try:
         text = data.decode("utf-8-sig")
         header = list(islice(csv.reader(io.StringIO(text)), 4))
         levels = [row[0] for row in header if row]
         rows = next((len(names) for names in _HEADERS if levels[: len(names)] == names), 0)
         if not rows:
-            raise ConfigError("it is no table of DeepLabCut: its first rows are not scorer, bodyparts and coords.")
-        # Tables of images that were labelled by hand have an index of several columns, whose header cells are empty.
+            raise ConfigError("it is not a DeepLabCut table: its first rows are not scorer, bodyparts and coords.")
+        # Tables of manually labelled images have an index of several columns with empty header cells.
         width = next((i for i, cell in enumerate(header[rows - 1]) if cell in _COORDS), 1)
         table = pd.read_csv(io.StringIO(text), header=None, skiprows=rows, dtype={width - 1: str}, low_memory=False)
         values = table.iloc[:, width:].to_numpy(dtype=np.float64)
@@ -60,12 +60,12 @@ def read_deeplabcut_csv(data: bytes) -> ViewKeypoints:
 def _view(columns: Columns, frame: Int[np.ndarray, " T"], values: Float[np.ndarray, "T C"]) -> ViewKeypoints:
     if not columns or {len(column) for column in columns} not in ({3}, {4}) or len(columns) != values.shape[1]:
         raise ConfigError(_NOT_COLUMNS)
-    # Points that belong to nobody ("single") have other body parts than the individuals: they are left out.
+    # Points without an individual ("single") have other body parts than the individuals and are ignored.
     individuals = list(dict.fromkeys(column[-3] for column in columns if len(column) == 3 or column[1] != "single"))
     joints = list(dict.fromkeys(column[-2] for column in columns if column[-3] in individuals))
     cube = np.full((len(values), len(individuals), len(joints), 3), np.nan)
     if not any(column[-1] == "likelihood" for column in columns):
-        cube[..., 2] = 1.0  # placed by hand
+        cube[..., 2] = 1.0  # placed manually
     for column, series in zip(columns, values.T, strict=True):
         if column[-3] in individuals and column[-1] in _COORDS:
             place = individuals.index(column[-3]), joints.index(column[-2]), _COORDS.index(column[-1])
@@ -88,7 +88,7 @@ def _table_format(group: h5py.Group) -> tuple[Columns, Int[np.ndarray, " T"], Fl
 
 
 def _fixed_format(group: h5py.Group) -> tuple[Columns, Int[np.ndarray, " T"], Float[np.ndarray, "T C"]]:
-    """pandas' format "fixed": values, and per level of the columns and of the index its names and their positions."""
+    """pandas' format "fixed": values, and for each level of columns and index its names and their positions."""
     if "block1_values" in group:
         raise ConfigError("its table is not one block of numbers.")
     columns = _levels(group, "block0_items")
@@ -98,7 +98,7 @@ def _fixed_format(group: h5py.Group) -> tuple[Columns, Int[np.ndarray, " T"], Fl
 
 
 def _levels(group: h5py.Group, axis: str) -> Columns:
-    """The tuples of an axis of several levels; none where the axis has one level."""
+    """The tuples of an axis with several levels; empty if the axis has one level."""
     named = []
     for level in range(sum(f"{axis}_level{i}" in group for i in range(4))):
         names = np.array(strings(group, f"{axis}_level{level}"))
@@ -110,13 +110,13 @@ def _levels(group: h5py.Group, axis: str) -> Columns:
 
 
 def _frames(index: list) -> Int[np.ndarray, " T"]:
-    """The frame of each row: its index, or the number in the name of its image (`img0012.png`)."""
+    """The frame of each row: its index, or the number in its image's name (`img0012.png`)."""
     frames = [_frame(row.decode(errors="replace") if isinstance(row, bytes) else str(row)) for row in index]
     return np.array(frames, dtype=np.int64)
 
 
 def _frame(row: str) -> int:
-    """Of "12", "12.0" and "labeled-data/walk/img0012.png": a whole number, or the last one in an image's name."""
+    """The number in "12", "12.0" or "labeled-data/walk/img0012.png": an integer, or an image name's last number."""
     if whole := re.fullmatch(r"(-?\d{1,18})(?:\.0)?", row):
         return int(whole[1])
     image, _, suffix = re.split(r"[/\\]", row)[-1].rpartition(".")
@@ -127,10 +127,10 @@ def _frame(row: str) -> int:
 
 
 class _PandasUnpickler(pickle.Unpickler):
-    """Refuses everything that is not a plain value: without a class or a function nothing can run."""
+    """Rejects everything that is not a plain value: without classes and functions nothing can run."""
 
     def find_class(self, module: str, name: str) -> object:
-        raise ConfigError(f"its column names hold {module}.{name}, which is no plain value and is never loaded.")
+        raise ConfigError(f"its column names contain {module}.{name}, which is not a plain value and is never loaded.")
 
 
 def _plain(data: bytes) -> object:

@@ -1,4 +1,4 @@
-"""What a user can say of 2D joints that are imported."""
+"""Settings for importing 2D joints."""
 
 from __future__ import annotations
 
@@ -13,89 +13,89 @@ from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.storage.locations import absolute
 
 READERS_VERSION = 1
-"""To be raised when the readers make something else of the same files: 2D joints are then imported again."""
+"""To be increased when the readers interpret the same files differently: 2D joints are then imported again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointImport:
-    """2D joints that another tool found, one sequence a camera, in place of a detector."""
+    """Import 2D joints of another tool, one sequence per camera, instead of running a detector."""
 
     format: ClassVar[str]
 
     calibration: str = ""
-    """Calibration of the cameras, whose pixels the joints are in; without it the one found as in an archive, in a
-    folder `calibration` beside the joints or above them."""
+    """Calibration of the cameras. Default: found as in an archive, in a folder `calibration` next to the joints or
+    above them."""
     unit: Unit | None = None
-    """Unit of the calibration, over what it states."""
+    """Override the calibration's unit."""
     up: UpAxis | None = None
-    """Axis of the calibration's world that points up, over what it states."""
+    """Override the calibration's up axis (in its world frame)."""
     fps: float | None = None
-    """Frames per second; needed where no footage states it."""
+    """Frames per second; required if no footage states it."""
     first_frame: int | None = None
-    """Number of the frame that becomes frame 0. Without it frames keep their numbers."""
+    """Number of the frame that becomes frame 0. By default, frames keep their numbers."""
     skeleton: str = ""
-    """Joint set, by its name in mvpose; without it the one that the files show."""
+    """Skeleton of the joints, by its name in mvpose. Default: detected from the files."""
     videos: str = ""
-    """Folder with the footage that the joints were found in, for the overlays of `mvpose view` alone; without it the
-    one that is beside the joints, if there is any."""
+    """Folder with the footage in which the joints were found, used only for the overlays of `mvpose view`. Default: the
+    footage next to the joints, if there is any."""
 
     def __post_init__(self) -> None:
         if self.skeleton and self.skeleton not in SKELETONS:
-            raise ConfigError(f"there is no skeleton {self.skeleton!r}; there are {', '.join(SKELETONS)}.")
+            raise ConfigError(f"unknown skeleton {self.skeleton!r}; available: {', '.join(SKELETONS)}.")
         if self.fps is not None and not 0.0 < self.fps < 1e6:
-            raise ConfigError(f"fps is {self.fps:g}, and a positive number of frames per second is needed.")
+            raise ConfigError(f"fps is {self.fps:g}; it must be a positive number.")
         if self.first_frame is not None and self.first_frame < 0:
-            raise ConfigError(f"first_frame is {self.first_frame}, and frames are counted from 0.")
+            raise ConfigError(f"first_frame is {self.first_frame}; it must not be negative.")
 
     @property
     def named_skeleton(self) -> Skeleton | None:
-        """The joint set that was asked for."""
+        """The requested joint set."""
         return SKELETONS.get(self.skeleton)
 
     @property
     def joint_names(self) -> Mapping[str, str]:
-        """The joints of the files that are to have other names."""
+        """New names for joints of the files."""
         return {}
 
     @property
     def located(self) -> KeypointImport:
-        """With absolute locations."""
+        """A copy with absolute locations."""
         locations = {"calibration": self.calibration, "videos": self.videos}
         return replace(self, **{name: absolute(uri) for name, uri in locations.items() if uri})
 
     @property
     def settings(self) -> dict[str, object]:
-        """What a run remembers, flat; of the calibration its content counts, which is in the catalogue."""
+        """The flat settings stored in a run. The calibration is represented by its content, in the catalogue."""
         stated = flatten(self.located, "imported.")
         del stated["imported.calibration"]
         return {"imported": self.format, **stated}
 
     @property
     def digest(self) -> str:
-        """Of what the 2D joints depend on besides the content of the files."""
+        """Digest of everything that the 2D joints depend on except the content of the files."""
         return digest("imported", self.format, READERS_VERSION, self.first_frame, self.skeleton, self.joint_names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenPoseImport(KeypointImport):
-    """OpenPose JSON, a folder a camera (`cam01_json/cam01_000000000012_keypoints.json` is frame 12)."""
+    """OpenPose JSON: one folder per camera (`cam01_json/cam01_000000000012_keypoints.json` is frame 12)."""
 
     format: ClassVar[str] = "openpose"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pose2SimImport(KeypointImport):
-    """Pose2Sim projects: of each trial `pose-associated`, else `pose-sync`, else `pose`, as Pose2Sim itself does."""
+    """Pose2Sim projects. As in Pose2Sim, each trial uses `pose-associated`, else `pose-sync`, else `pose`."""
 
     format: ClassVar[str] = "pose2sim"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableImport(KeypointImport):
-    """One file a camera, which names its joints."""
+    """One file per camera, with named joints."""
 
     joints: tuple[str, ...] = ()
-    """Joints of the files that are to have other names: tail=right_wrist."""
+    """Rename joints of the files: tail=right_wrist."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,19 +104,19 @@ class TableImport(KeypointImport):
 
     @property
     def joint_names(self) -> Mapping[str, str]:
-        """The joints of the files that are to have other names."""
+        """New names for joints of the files."""
         return dict(pair.split("=") for pair in self.joints)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepLabCutImport(TableImport):
-    """DeepLabCut's h5 or csv, a file a camera."""
+    """DeepLabCut h5 or csv: one file per camera."""
 
     format: ClassVar[str] = "deeplabcut"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SleapImport(TableImport):
-    """SLEAP's analysis h5, a file a camera."""
+    """SLEAP analysis h5: one file per camera."""
 
     format: ClassVar[str] = "sleap"

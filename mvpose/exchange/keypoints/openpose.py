@@ -1,4 +1,4 @@
-"""A folder of OpenPose JSON 1.3 (also RTMPose's and Pose2Sim's): a file a frame, numbered at the end of its name."""
+"""Read folders of OpenPose JSON 1.3 (also from RTMPose and Pose2Sim): one file per frame, numbered at the end."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from mvpose.skeleton import BODY25, COCO17, HALPE26, Skeleton
 from mvpose.storage.locations import Entry, inputs, name, read_bytes
 
 BY_COUNT = {len(skeleton.joints): skeleton for skeleton in (BODY25, COCO17, HALPE26)}
-"""The joint sets that files are taken to be of; others of as many joints have to be named."""
+"""Joint sets recognised by their number of joints; others must be named by the user."""
 MAX_BYTES = 16 << 20
-"""One frame with a hundred people is a hundredth of it."""
+"""Maximum size of a file; a frame with a hundred people takes a hundredth of it."""
 READERS = 8
 _NUMBERED = re.compile(r"([^.].*?)??(\d{1,18})(?:_keypoints)?\.json")
 
 
 def holds_frames(listing: Iterable[Entry]) -> bool:
-    """Whether a folder has numbered JSON files."""
+    """Whether a folder contains numbered JSON files."""
     return any(not entry.is_folder and _NUMBERED.fullmatch(name(entry.uri)) for entry in listing)
 
 
 def numbered_files(uri: str) -> dict[int, str]:
-    """The files of a folder by the number of their frame.
+    """The files of a folder by frame number.
 
-    ConfigError where there are none, where two have one number, and where names differ in more than the number.
+    Raises ConfigError if there are none, if a number occurs twice, or if names differ in more than the number.
     """
     matches = [(m, e.uri) for e in inputs(uri) if not e.is_folder and (m := _NUMBERED.fullmatch(name(e.uri)))]
     if not matches:
@@ -40,18 +40,18 @@ def numbered_files(uri: str) -> dict[int, str]:
     sequences = Counter(match[1] or "" for match, _ in matches)
     if len(sequences) > 1:
         listed = ", ".join(f"{prefix}*.json ({count})" for prefix, count in sequences.most_common(3))
-        raise ConfigError(f"it holds files of several sequences: {listed}. Keep one sequence in a folder.")
+        raise ConfigError(f"it contains several sequences: {listed}. Keep one sequence per folder.")
     numbered = {int(match[2]): file for match, file in matches}
     if len(numbered) < len(matches):
         number, _ = Counter(int(match[2]) for match, _ in matches).most_common(1)[0]
-        raise ConfigError(f"it has several files numbered {number}: keep one of them.")
+        raise ConfigError(f"it has several files numbered {number}: keep only one.")
     return dict(sorted(numbered.items()))
 
 
 def joint_count(files: Iterable[str]) -> tuple[str, int] | None:
-    """The first file that has a person, with the joints of a person in it; None if none has.
+    """The first file that contains a person, with the number of joints per person; None if no file does.
 
-    A file that is damaged costs its clip and is passed over here; ConfigError if all that are left show nobody.
+    A damaged file only fails its clip and is skipped here. Raises ConfigError if none of the other files has a person.
     """
     damaged = None
     for file in files:
@@ -68,26 +68,26 @@ def joint_count(files: Iterable[str]) -> tuple[str, int] | None:
 
 
 def skeleton_of(file: str, joints: int, requested: Skeleton | None) -> Skeleton:
-    """The joint set that was asked for, or the one of so many joints; ConfigError where the file does not fit it."""
+    """The requested joint set, or the one with this number of joints. Raises ConfigError if the file does not match."""
     skeleton = requested or BY_COUNT.get(joints)
     if skeleton is None:
         counted = ", ".join(f"{count} ({each.name})" for count, each in sorted(BY_COUNT.items()))
         raise ConfigError(
-            f"{file} has {joints} joints a person, and only {counted} are recognised: name the skeleton that it was "
-            "made with (--skeleton)."
+            f"{file} has {joints} joints per person, but only {counted} are recognised: pass the skeleton that was "
+            "used (--skeleton)."
         )
     if joints != len(skeleton.joints):
         raise ConfigError(
-            f"{file} has {joints} joints a person, {skeleton.name} has {len(skeleton.joints)}: name the skeleton that "
-            "it was made with (--skeleton)."
+            f"{file} has {joints} joints per person, but {skeleton.name} has {len(skeleton.joints)}: pass the skeleton "
+            "that was used (--skeleton)."
         )
     return skeleton
 
 
 def read_openpose(files: Mapping[int, str], frames: range, skeleton: Skeleton) -> ViewKeypoints:
-    """The joints of some frames, in the skeleton's order; a number without a file is a frame that says nothing.
+    """The joints of some frames, in the skeleton's order; a number without a file is a frame without detections.
 
-    0, 0, 0 is a joint that was not found. ConfigError for a file that is not OpenPose's or of another joint set.
+    0, 0, 0 is a joint that was not found. Raises ConfigError for a file that is not OpenPose's or has other joints.
     """
     numbers = [number for number in frames if number in files]
     with ThreadPoolExecutor(READERS) as pool:
@@ -106,12 +106,12 @@ def _of_skeleton(file: str, skeleton: Skeleton) -> Float[np.ndarray, "P J 3"]:
 
 
 def _people(file: str) -> list[Float[np.ndarray, "J 3"]]:
-    """x, y and confidence of the joints of each person; one without joints (Pose2Sim's `{}`) is nobody."""
+    """x, y and confidence of the joints of each person; one without joints (Pose2Sim's `{}`) is ignored."""
     try:
         people = [person.get("pose_keypoints_2d") for person in json.loads(read_bytes(file, MAX_BYTES))["people"]]
         return [np.array(values, dtype=np.float64).reshape(-1, 3) for values in people if values]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{name(file)} is not OpenPose JSON ({type(error).__name__}: {error}): write it again, or remove it to "
-            "have a frame in which this camera says nothing."
+            f"{name(file)} is not OpenPose JSON ({type(error).__name__}: {error}): write it again, or delete it to "
+            "leave this camera without detections in the frame."
         ) from error

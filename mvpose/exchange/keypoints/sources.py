@@ -1,9 +1,9 @@
-"""Which files below a source are the 2D joints of a capture, by convention.
+"""Find the files with a capture's 2D joints below a source, by convention.
 
-openpose      cam01_json/*.json  cam02_json/*.json ...                in the source, or in a folder of it a trial
+openpose      cam01_json/*.json  cam02_json/*.json ...                in the source, or in one folder per trial
 pose2sim      calibration/  [trial/]pose-associated|pose-sync|pose/cam01_json/*.json ...  [trial/]videos/
-deeplabcut    vid1-camADLC_resnet50_....h5|csv  vid1-camBDLC_... ...  several trials in one folder as in an archive
-sleap         labels.v001.000_vid1-camA.analysis.h5 ...              the same; what is before is SLEAP's own
+deeplabcut    vid1-camADLC_resnet50_....h5|csv  vid1-camBDLC_... ...  several trials per folder, as in an archive
+sleap         labels.v001.000_vid1-camA.analysis.h5 ...              the same; the prefix is SLEAP's
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ POSE2SIM_FOLDERS = ("pose-associated", "pose-sync", "pose")
 _SUFFIXES = {"deeplabcut": (".h5", ".csv"), "sleap": (".h5",)}
 _TOOLS_NAME = re.compile(r"(DLC_|DeepCut_).*|\.analysis", re.DOTALL)
 _NUMBER_OF_SLEAP = re.compile(r".*\.\d{3,}_(?=.*\.analysis$)", re.DOTALL)
-"""The project and the number of a video in it, which rises from camera to camera."""
+"""The project and the number of the video in it, which increases from camera to camera."""
 
 
 @dataclass(frozen=True, eq=False)
 class JointFiles:
-    """2D joints of the trials of a folder, and the footage that they were found in."""
+    """2D joints of the trials in a folder, and the footage in which they were found."""
 
     joints: CaptureFiles
     footage: CaptureFiles
     shifted: bool
-    """Whether the frames of the joints are no longer those of the footage, since the cameras were synchronised."""
+    """Whether the frames of the joints differ from those of the footage, because the cameras were synchronised."""
 
 
 def joint_files(source: str, config: KeypointImport) -> Iterator[JointFiles | Unusable]:
-    """The captures below a source; ConfigError where it cannot be listed."""
+    """The captures below a source. Raises ConfigError if it cannot be listed."""
     try:
         yield from _below(source, (), (config.calibration,) if config.calibration else (), config)
     except OSError as error:
@@ -55,7 +55,7 @@ def _below(
     folder: str, path: tuple[str, ...], inherited: tuple[str, ...], config: KeypointImport
 ) -> Iterator[JointFiles | Unusable]:
     listing = inputs(folder)
-    if any(name(entry.uri) == "run.json" for entry in listing):  # the output of a job
+    if any(name(entry.uri) == "run.json" for entry in listing):  # a run folder
         return
     calibrations = inherited if config.calibration else calibrations_in(listing) or inherited
     capture_id = safe_path(path or (name(folder) or "capture",))
@@ -77,13 +77,13 @@ def _below(
 
 
 def _views(folder: str, listing: Sequence[Entry], config: KeypointImport) -> tuple[dict[str, VideoEntry], bool]:
-    """The joints of each camera by the name that stands for it, and whether their frames are no longer the videos'."""
+    """The joints of each camera by the name that identifies it, and whether their frames differ from the videos'."""
     if config.format in _SUFFIXES:
         return _tables(listing, _SUFFIXES[config.format]), False
     if config.format == "openpose":
         if holds_frames(listing):
             raise ConfigError(
-                f"{folder} holds JSON files itself: give the folder above, with a folder for each camera."
+                f"{folder} contains JSON files directly: give the folder above it, with one folder per camera."
             )
         return _folders(listing), False
     there = {name(entry.uri): entry.uri for entry in listing if entry.is_folder}
@@ -99,7 +99,7 @@ def _folders(listing: Sequence[Entry]) -> dict[str, VideoEntry]:
 
 
 def _tables(listing: Sequence[Entry], suffixes: Sequence[str]) -> dict[str, VideoEntry]:
-    """Of one table as h5 and as csv, which DeepLabCut writes side by side, the h5."""
+    """If a table exists as h5 and as csv, which DeepLabCut writes together, the h5 is used."""
     by_stem: dict[str, str] = {}
     for suffix in suffixes:
         for entry in listing:
@@ -112,21 +112,21 @@ def _once(named: Iterator[tuple[str, str]]) -> dict[str, VideoEntry]:
     found: dict[str, VideoEntry] = {}
     for camera, uri in named:
         if camera in found:
-            raise ConfigError(f"{name(found[camera].uri)} and {name(uri)} are both of {camera}: keep one of them here.")
+            raise ConfigError(f"{name(found[camera].uri)} and {name(uri)} are both of {camera}: keep only one.")
         found[camera] = VideoEntry(uri=uri)
     return found
 
 
 def _footage(listing: Sequence[Entry], path: tuple[str, ...], config: KeypointImport) -> dict[str, VideoEntry]:
-    """The videos of a capture: in the folder that is named, which has the folders of trials, else beside the joints."""
+    """The videos of a capture: from the given folder, with a subfolder per trial, or else from next to the joints."""
     if config.videos:
         folder = join(config.videos, *path)
         if not is_folder(folder):
             raise ConfigError(f"there is no folder {folder} with footage.")
         return videos_in(inputs(folder), {})
     if config.format in _SUFFIXES:
-        beside = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
-        if videos := videos_in(beside, {}):
+        footage = [entry for entry in listing if not _TOOLS_NAME.search(name(entry.uri))]
+        if videos := videos_in(footage, {}):
             return videos
     folders = [entry.uri for entry in listing if entry.is_folder and name(entry.uri).lower() in VIDEO_FOLDERS]
     return videos_in(inputs(folders[0]), {}) if folders else {}

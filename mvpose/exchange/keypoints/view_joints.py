@@ -1,4 +1,4 @@
-"""The joints that one camera's files hold, and those of all cameras brought to one skeleton."""
+"""The joints in one camera's files, and stacking those of all cameras in one skeleton."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mvpose.records import Keypoints2D
 from mvpose.skeleton import Skeleton
 
 HIGHEST_CONFIDENCE = 10.0
-"""Scores of SLEAP and RTMPose exceed 1 a little; what exceeds this is a percentage or no confidence at all."""
+"""Scores of SLEAP and RTMPose slightly exceed 1; anything above this is a percentage or not a confidence."""
 
 
 @dataclass(frozen=True, eq=False)
 class ViewKeypoints:
-    """What the files of one camera say; a joint that was not found is NaN with confidence 0."""
+    """The content of one camera's files; a joint that was not found is NaN with confidence 0."""
 
     joints: tuple[str, ...]
     frame: Int[np.ndarray, " T"]
-    """The frame that each row is, by the number in the files; rising, with gaps where a file says nothing."""
+    """Frame number of each row in the files; ascending, with gaps for missing frames."""
     xy: Float[np.ndarray, "T P J 2"]
     confidence: Float[np.ndarray, "T P J"]
 
@@ -33,24 +33,24 @@ def view_of(
     xy: Float[np.ndarray, "T P J 2"],
     confidence: Float[np.ndarray, "T P J"],
 ) -> ViewKeypoints:
-    """Rows in the order of their frames, confidence cut to 0..1, and what is NaN or without confidence missing in both.
+    """Rows in frame order, confidence clipped to 0..1. A joint that is NaN or without confidence is missing in both.
 
-    ConfigError for two rows of one frame, and for values that are no pixels or no confidences.
+    Raises ConfigError for two rows of one frame, and for values that are not pixels or confidences.
     """
     order = np.argsort(frame, kind="stable")
     frame, xy, confidence = frame[order], xy[order], confidence[order]
     if len(twice := frame[1:][np.diff(frame) == 0]):
-        raise ConfigError(f"frame {twice[0]} is there twice: keep one of the two.")
+        raise ConfigError(f"frame {twice[0]} occurs twice: keep only one.")
     if len(frame) and frame[0] < 0:
-        raise ConfigError(f"it has a frame {frame[0]}, and frames are counted from 0.")
+        raise ConfigError(f"it has a frame {frame[0]}; frames are counted from 0.")
     there = np.isfinite(xy).all(axis=-1) & (confidence > 0)
     if there.any() and confidence[there].max() > HIGHEST_CONFIDENCE:
         raise ConfigError(
-            f"it has confidences up to {confidence[there].max():g}, and 0 to 1 is needed: divide percentages by 100."
+            f"it has confidences up to {confidence[there].max():g}; 0 to 1 is required: divide percentages by 100."
         )
     if there.any() and np.abs(xy[there]).max() <= 1.0:
         raise ConfigError(
-            "all coordinates lie between -1 and 1, and pixels of the image are needed: they are normalised. Write "
+            "all coordinates are between -1 and 1, so they are normalised; image pixels are required. Write "
             "them again in pixels (OpenPose: --keypoint_scale 0)."
         )
     return ViewKeypoints(
@@ -62,10 +62,10 @@ def view_of(
 
 
 def stacked(views: Sequence[ViewKeypoints], skeleton: Skeleton, names: Mapping[str, str], frames: range) -> Keypoints2D:
-    """The given frames of all cameras as float32; where a camera lacks a frame nobody is seen.
+    """The given frames of all cameras as float32; a missing frame of a camera has no people.
 
-    `names` renames joints of the files to those of the skeleton; joints that it does not have are left out. The box of
-    a person is what the joints span, the score their mean confidence.
+    `names` renames joints of the files to those of the skeleton; joints not in the skeleton are ignored. The box of a
+    person is the extent of the joints, the score their mean confidence.
     """
     maximum = max(view.xy.shape[1] for view in views)
     xy = np.full((len(views), len(frames), maximum, len(skeleton.joints), 2), np.nan, np.float32)

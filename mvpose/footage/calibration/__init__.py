@@ -1,7 +1,7 @@
-"""Calibration files to camera rigs: metres, Z up, OpenCV's camera axes, cameras in the order of the file.
+"""Read calibration files as camera rigs: metres, Z up, OpenCV camera axes, cameras in file order.
 
 Formats: Pose2Sim, Anipose, FreeMoCap and caliscope TOML, Qualisys .qca.txt, Vicon .xcp, CMU Panoptic JSON,
-OpenCV/EasyMocap YAML, OpenCap's pickles (read as data: loading one would run whatever code it holds).
+OpenCV/EasyMocap YAML, and OpenCap pickles (parsed as data: loading a pickle would run any code in it).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Reader = Callable[[bytes], FileCameras]
 
 
 def read_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = None) -> CameraRig:
-    """The rig of a calibration file, float64; `unit` and `up` overrule what the file states.
+    """The rig of a calibration file, float64; `unit` and `up` override what the file states.
 
-    CalibrationError, naming the file, if it cannot be read, is implausible, or does not state the images' sizes.
+    Raises CalibrationError, naming the file, if it cannot be read, is implausible, or states no image sizes.
     """
     rig = load_calibration(uri, unit, up).rig
     unsized = [n for n, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
@@ -41,7 +41,7 @@ def read_calibration(uri: str, unit: Unit | None = None, up: UpAxis | None = Non
 def load_calibration(
     uri: str, unit: Unit | None = None, up: UpAxis | None = None, reader: Reader | None = None
 ) -> Calibration:
-    """The rig of a calibration file with what is to be said of it; sizes that it does not state are (0, 0).
+    """The rig of a calibration file with notes; image sizes that the file does not state are (0, 0).
 
     `reader` reads a format that mvpose does not know: the content of a file to its cameras. It raises CalibrationError
     for content that it cannot read.
@@ -53,7 +53,7 @@ def load_calibration(
 
 
 def _read(uri: str) -> FileCameras:
-    """The format is told from the content, since names like .txt say nothing."""
+    """Detect the format from the content, since suffixes like .txt are ambiguous."""
     data = _bytes(uri)
     if uri.lower().endswith((".pickle", ".pkl")) or data[:1] == b"\x80":
         return read_opencap(_of_all_cameras(uri))
@@ -77,23 +77,23 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CalibrationError("it is neither UTF-8 text nor a format that is known.") from error
+        raise CalibrationError("it is neither UTF-8 text nor a known format.") from error
 
 
 def _of_all_cameras(uri: str) -> dict[str, bytes]:
-    """OpenCap's file of each camera by its folder's name: those of the same name in the folders beside its own."""
+    """OpenCap's calibration file of each camera by folder name: files of the same name in the sibling folders."""
     own, file = parent(uri), name(uri)
     try:
         folders = [e.uri for e in inputs(parent(own)) if e.is_folder] if parent(own) else [own]
     except OSError as error:
-        raise CalibrationError(f"the folders beside it cannot be listed: {error.strerror or error}.") from error
+        raise CalibrationError(f"the folders next to it cannot be listed: {error.strerror or error}.") from error
     own_files = {name(folder): join(folder, file) for folder in folders if exists(join(folder, file))}
     check_names(list(own_files))
     return {camera: _bytes(one) for camera, one in own_files.items()}
 
 
 def _other_of_pair(uri: str) -> list[str]:
-    """EasyMocap's extri.yml for an intri.yml, and the reverse, where it stands beside it."""
+    """EasyMocap's extri.yml for an intri.yml, and vice versa, if it is in the same folder."""
     stem, dot, suffix = name(uri).rpartition(".")
     if stem not in PAIR:
         return []

@@ -1,4 +1,4 @@
-"""What every calibration format is read into, and the checks that each must pass before it becomes a rig."""
+"""The common form of all calibration formats, and the checks before it becomes a rig."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from mvpose.records import Unit
 
 MAX_CAMERAS = 1024
 MAX_NAME = 255
-"""Characters of a camera's name: footage is matched by it, and no file has a longer one."""
+"""Maximum length of a camera name. Footage is matched by it, and no file has a longer name."""
 MAX_SIZE = 1 << 16
 REACH_M = (0.5, 100.0)
-"""How far the farthest camera of a rig stands from another or from the origin, at least and at most."""
+"""Minimum and maximum distance of a rig's farthest camera from another camera or from the origin."""
 ROTATION_TOLERANCE = 1e-3
-"""How far a matrix may be from a rotation: files that round to 3 digits are off by up to 5e-4."""
+"""Maximum deviation of a matrix from a rotation. Files rounded to 3 digits deviate by up to 5e-4."""
 
 UpAxis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 METRES: dict[Unit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
-# Columns are the axes of the Z-up world, told in the file's.
+# Columns are the axes of the Z-up world in the file's coordinates.
 FILE_FROM_WORLD: dict[UpAxis, list[list[int]]] = {
     "x": [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
     "-x": [[0, 0, -1], [1, 0, 0], [0, -1, 0]],
@@ -44,60 +44,60 @@ FILE_FROM_WORLD: dict[UpAxis, list[list[int]]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FileCamera:
-    """One camera as its file tells it: `x_camera = rotation x_file + translation`, OpenCV's axes, the file's unit."""
+    """One camera as stated in its file: `x_camera = rotation x_file + translation`, OpenCV axes, the file's unit."""
 
     name: str
     size: tuple[int, int]
-    """(width, height); (0, 0) where the file does not state it."""
+    """(width, height); (0, 0) if the file does not state it."""
     matrix: Float[np.ndarray, "3 3"]
     distortion: tuple[float, ...]
     rotation: Float[np.ndarray, "3 3"]
     translation: Float[np.ndarray, "3"]
     model: LensModel = LensModel.BROWN_CONRADY
     turns: int = 0
-    """Clockwise quarter turns after which the calibrated image is upright, where the file states them."""
+    """Clockwise quarter turns that make the calibrated image upright, if the file states them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileCameras:
-    """All cameras of a file, in its order."""
+    """All cameras of a file, in file order."""
 
     cameras: tuple[FileCamera, ...]
     unit: Unit | None
-    """None where the format does not state it."""
+    """None if the format does not state it."""
     up: UpAxis = "z"
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A rig as a file states it, and what there is to be said of it."""
+    """A rig as stated in a file, with notes."""
 
     rig: CameraRig
-    """In metres, Z up. A camera's size is (0, 0) where the file does not state it."""
+    """In metres, Z up. A camera's size is (0, 0) if the file does not state it."""
     turns: tuple[int, ...]
-    """Clockwise quarter turns after which each camera's calibrated image is upright."""
+    """Clockwise quarter turns that make each camera's calibrated image upright."""
     notes: tuple[str, ...]
     assumed_unit: Unit | None = None
-    """The unit that the file was read in, by its format or by the size of the rig; None where the caller named it."""
+    """Unit in which the file was read, from its format or from the size of the rig; None if the caller set it."""
 
 
 def numbers(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."]:
-    """Finite numbers of a shape, nested or flat as the file has them; CalibrationError says `what` is not so."""
+    """Finite numbers of a shape, nested or flat in the file. The CalibrationError raised otherwise names `what`."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise CalibrationError(f"{what} is not made of numbers.") from error
+        raise CalibrationError(f"{what} does not consist of numbers.") from error
     wanted = np.prod(shape, dtype=int)
     if array.size != wanted:
-        raise CalibrationError(f"{what} has {array.size} numbers, and {wanted} are needed.")
+        raise CalibrationError(f"{what} has {array.size} numbers; {wanted} are required.")
     if not np.isfinite(array).all():
         raise CalibrationError(f"{what} is not finite (NaN or infinite).")
     return array.reshape(shape)
 
 
 def coefficients(value: Any, what: str) -> tuple[float, ...]:
-    """Distortion coefficients, in OpenCV's order, of the counts that OpenCV knows."""
+    """Distortion coefficients in OpenCV's order, in one of the numbers that OpenCV supports."""
     try:
         count = np.size(np.array(value, dtype=np.float64))
     except (TypeError, ValueError, OverflowError):
@@ -107,7 +107,7 @@ def coefficients(value: Any, what: str) -> tuple[float, ...]:
         row = row[:12]
     if len(row) not in (0, 4, 5, 8, 12):
         raise CalibrationError(
-            f"{what} has {len(row)} coefficients: 4, 5, 8 or 12 in OpenCV's order are known, not a tilted sensor's 14."
+            f"{what} has {len(row)} coefficients: 4, 5, 8 or 12 in OpenCV's order are supported (no tilted sensors)."
         )
     return row
 
@@ -127,14 +127,14 @@ def image_size(value: Any, what: str) -> tuple[int, int]:
     """(width, height) in whole pixels."""
     width, height = numbers(value, (2,), what)
     if not (0 < width < MAX_SIZE and 0 < height < MAX_SIZE and width % 1 == 0 and height % 1 == 0):
-        raise CalibrationError(f"{what} is {width:g} x {height:g}: two whole numbers of pixels are needed.")
+        raise CalibrationError(f"{what} is {width:g} x {height:g}: both must be whole numbers of pixels.")
     return int(width), int(height)
 
 
 def check_names(names: Sequence[str]) -> None:
-    """CalibrationError above MAX_CAMERAS, where two share a name, and where a name is no file's."""
+    """Raises CalibrationError above MAX_CAMERAS, for duplicate names and for names too long for a file."""
     if len(names) > MAX_CAMERAS:
-        raise CalibrationError(f"{len(names)} cameras are in it, above the limit of {MAX_CAMERAS}.")
+        raise CalibrationError(f"it has {len(names)} cameras; the limit is {MAX_CAMERAS}.")
     if twice := sorted(n for n, times in Counter(names).items() if times > 1):
         raise CalibrationError(f"several cameras are named {', '.join(twice)}.")
     if long := [n for n in names if len(n) > MAX_NAME]:
@@ -142,13 +142,13 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calibration:
-    """The rig of checked cameras, in metres, Z up; `unit` and `up` overrule what the file states.
+    """The rig of checked cameras, in metres, Z up; `unit` and `up` override what the file states.
 
-    CalibrationError for what no real rig has: see the messages.
+    Raises CalibrationError for values that no real rig has; see the messages.
     """
     cameras = read.cameras
     if not cameras:
-        raise CalibrationError("no fully calibrated camera is in it.")
+        raise CalibrationError("it contains no fully calibrated camera.")
     names = [camera.name for camera in cameras]
     check_names(names)
     rotations = np.stack([_checked_rotation(camera) for camera in cameras])
@@ -177,7 +177,7 @@ def _lens(cameras: Sequence[FileCamera]) -> Lens:
 
 
 def _checked_rotation(camera: FileCamera) -> Float[np.ndarray, "3 3"]:
-    """The rotation nearest to what the file has rounded."""
+    """The rotation nearest to the file's rounded matrix."""
     off = np.abs(camera.rotation @ camera.rotation.T - np.eye(3)).max()
     if not off < ROTATION_TOLERANCE:
         raise CalibrationError(
@@ -192,7 +192,7 @@ def _checked_rotation(camera: FileCamera) -> Float[np.ndarray, "3 3"]:
 def _check_matrix(camera: FileCamera) -> None:
     k = camera.matrix
     if not (1.0 < k[0, 0] < 1e7 and 1.0 < k[1, 1] < 1e7):
-        raise CalibrationError(f"camera {camera.name}: focal lengths {k[0, 0]:g} and {k[1, 1]:g} px are not possible.")
+        raise CalibrationError(f"camera {camera.name}: focal lengths {k[0, 0]:g} and {k[1, 1]:g} px are impossible.")
     if abs(k[0, 1]) > 1e-6 * k[0, 0]:
         raise CalibrationError(
             f"camera {camera.name} has a skew of {k[0, 1]:g}, which is not supported: calibrate with zero skew."
@@ -200,7 +200,7 @@ def _check_matrix(camera: FileCamera) -> None:
     if k[1, 0] != 0 or not np.array_equal(k[2], [0, 0, 1]):
         raise CalibrationError(f"camera {camera.name}: its matrix is not [[f, 0, c], [0, f, c], [0, 0, 1]].")
     if np.abs(k[:2, 2]).max() > 1e7 or (camera.distortion and max(map(abs, camera.distortion)) > 1e7):
-        raise CalibrationError(f"camera {camera.name}: its principal point or distortion is out of all bounds.")
+        raise CalibrationError(f"camera {camera.name}: its principal point or distortion is out of bounds.")
 
 
 def _unit(
@@ -209,10 +209,10 @@ def _unit(
     stated: Unit | None,
     chosen: Unit | None,
 ) -> tuple[Unit, tuple[str, ...]]:
-    """The file's unit, and a note if it had to be told from the size of the rig.
+    """The file's unit, and a note if it was inferred from the size of the rig.
 
-    A rig reaches 0.5 to 100 m. Without a stated unit it is told in metres if it reaches that far in metres, and in
-    millimetres if it reaches that far in millimetres; no size is plausible as both. Other units have to be named.
+    A rig reaches 0.5 to 100 m. Without a stated unit, the file is in metres if the rig has that reach in metres, and in
+    millimetres if it has that reach in millimetres; no size is plausible as both. Other units must be set by the user.
     """
     with np.errstate(over="ignore"):
         centres = -np.einsum("vji,vj->vi", rotations, translations)
@@ -222,37 +222,37 @@ def _unit(
     tried: list[Unit] = [known] if known else ["m", "mm"]
     fitting: list[Unit] = [unit for unit in tried if REACH_M[0] <= reach * METRES[unit] <= REACH_M[1]]
     if not fitting:
-        origin = "as you set it" if chosen else "as this format has it" if stated else "the units tried"
+        origin = "as configured" if chosen else "the unit of this format" if stated else "the units tried"
         raise CalibrationError(
-            f"the cameras stand up to {reach:.4g} units from each other or from the origin, which is no rig of "
-            f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set `unit` "
-            "to m, cm, mm or in: in capture.toml, as --catalogue.unit, or as --unit of `mvpose import`."
+            f"the cameras are up to {reach:.4g} units from each other or from the origin. That is not a rig of "
+            f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set the unit to m, cm, mm or in: "
+            "`unit` in capture.toml, --catalogue.unit, or --unit of `mvpose import`."
         )
-    note = f"unit taken as {fitting[0]}: not stated, and the cameras stand up to {reach:.4g} units apart"
+    note = f"unit assumed to be {fitting[0]}: none is stated, and the cameras are up to {reach:.4g} units apart"
     return fitting[0], () if known else (note,)
 
 
 def _up_note(rig: CameraRig, chosen: UpAxis | None) -> tuple[str, ...]:
-    """Most cameras are held upright: a world in which they lie on their side is likely not Z-up."""
+    """Cameras are usually upright, so a world in which they are on their side is probably not Z-up."""
     up_world = -rig.camera_from_world.rotation[:, 1].mean(dim=0)
     if chosen or up_world[2] > 0.5 * up_world.norm():
         return ()
     axis = int(up_world.abs().argmax())
     likely = ("-" if up_world[axis] < 0 else "") + "xyz"[axis]
-    return (f"the world's z axis does not point up as the cameras see it: set `up` (perhaps to {likely!r})",)
+    return (f"judging by the cameras, the world's z axis does not point up: set `up` (perhaps to {likely!r})",)
 
 
 POSSIBLE_M = (0.6, 2.6)
-"""A stature outside contradicts the unit, where another unit makes it one of `USUAL_M`: units differ by 2.54 and more,
-and statures measured on clips of real people from toddlers to the tallest lie inside."""
+"""A stature outside this range contradicts the unit if another unit puts it within `USUAL_M`. Units differ by a factor
+of 2.54 or more; statures measured on clips of real people, from toddlers to the tallest, are inside."""
 USUAL_M = (1.0, 2.2)
 
 
 def confirm_unit(stature_m: float, assumed_unit: Unit | None) -> None:
-    """CalibrationError, naming the unit to give, if people of this height speak against the unit that was assumed.
+    """Raises CalibrationError, naming the unit to set, if the height of people contradicts the assumed unit.
 
-    Nothing is checked where the user named the unit (`assumed_unit` None), where nobody's height could be measured
-    (NaN), and where no unit makes the height a usual one: what is reconstructed may be small.
+    Nothing is checked if the user set the unit (`assumed_unit` None), if no height could be measured (NaN), or if no
+    unit makes the height a usual one, since the subjects may really be small.
     """
     if not assumed_unit or math.isnan(stature_m) or POSSIBLE_M[0] <= stature_m <= POSSIBLE_M[1]:
         return
@@ -262,7 +262,7 @@ def confirm_unit(stature_m: float, assumed_unit: Unit | None) -> None:
         return
     heights = " or ".join(f"{others[unit]:.2f} m in {unit}" for unit in fitting)
     raise CalibrationError(
-        f"the calibration was read in {assumed_unit}, and people come out {stature_m:.2f} m tall; they would be "
+        f"the calibration was read in {assumed_unit}, which makes people {stature_m:.2f} m tall; they would be "
         f'{heights}. Set `unit = "{fitting[0]}"` in capture.toml, --catalogue.unit {fitting[0]}, or --unit '
-        f"{fitting[0]} of `mvpose import` ({assumed_unit} if the people are that small)."
+        f"{fitting[0]} of `mvpose import` ({assumed_unit} if the people really are that small)."
     )

@@ -1,13 +1,13 @@
-"""OpenCap `cameraIntrinsicsExtrinsics.pickle`: one file a camera, in a folder named after it. Millimetres.
+"""OpenCap `cameraIntrinsicsExtrinsics.pickle`: one file per camera, in a folder named after it. Millimetres.
 
     Videos/Cam0/cameraIntrinsicsExtrinsics.pickle   Videos/Cam1/cameraIntrinsicsExtrinsics.pickle ...
     {intrinsicMat 3 x 3, distortion (k1 k2 p1 p2 k3), imageSize (height, width), rotation 3 x 3, translation (mm)}
 
 `x_camera = rotation x_board + translation`. The world is the checkerboard's: X along its rows, Y down its columns, Z
-into it. So it is Y-down for a board that stands upright, as OpenCap asks for; for one on the floor, set `up`.
+into it. It is Y-down for an upright board, as OpenCap requires; for a board on the floor, set `up`.
 
-A pickle can run any code when it is loaded. This one is read as data (`mvpose.storage.plain_data`): plain containers
-and numpy arrays are built, anything else that it asks for is refused by name.
+A pickle can run any code when it is loaded. This one is parsed as data (`mvpose.storage.plain_data`): only plain
+containers and numpy arrays are built, and anything else is rejected by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mvpose.errors import CalibrationError
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, coefficients, image_size, numbers
 from mvpose.storage.plain_data import load_plain
 
-UPRIGHT = "the board is taken to stand upright (-y is up): set `up` if it lay on the floor"
+UPRIGHT = "the calibration board is assumed upright (-y is up): set `up` if it was on the floor"
 
 
 def read_opencap(files: Mapping[str, bytes]) -> FileCameras:
@@ -34,7 +34,7 @@ def _camera(name: str, data: bytes) -> FileCamera:
     try:
         content = load_plain(io.BytesIO(data))
     except ValueError as error:
-        raise CalibrationError(f"the pickle of {name} is not read: {error}") from error
+        raise CalibrationError(f"the pickle of {name} cannot be read: {error}") from error
     keys = ("intrinsicMat", "distortion", "imageSize", "rotation", "translation")
     if not isinstance(content, dict) or (missing := [key for key in keys if key not in content]):
         lacks = ", ".join(missing) if isinstance(content, dict) else "everything"

@@ -1,15 +1,15 @@
-"""OpenCV FileStorage YAML as EasyMocap writes it: `intri.yml` and `extri.yml`, or all keys in one file.
+"""OpenCV FileStorage YAML as written by EasyMocap: `intri.yml` and `extri.yml`, or all keys in one file.
 
-    names: [ "01", "02" ]               the order of the cameras; the order of the K_ keys where it is missing
+    names: [ "01", "02" ]               the order of the cameras; without it, the order of the K_ keys
     K_01, dist_01                       matrix 3x3 and distortion in OpenCV's order
     R_01 (rotation vector) or Rot_01    camera from world
     T_01                                translation
-    W_01, H_01                          image size; often missing, and then the video's is taken
+    W_01, H_01                          image size; often missing, and then the video's size is used
 
-The unit is not stated (EasyMocap means metres): it is told from the size of the rig.
+The unit is not stated (EasyMocap uses metres) and is inferred from the size of the rig.
 
-`cv2.FileStorage` is not used: OpenCV 5.0 loops for ever, out of Python's reach, on some damaged files (found in the
-first minute of fuzzing, with a bracket lost within a matrix). The part of YAML that it writes is small and read here.
+`cv2.FileStorage` is not used: OpenCV 5.0 hangs, uninterruptibly from Python, on some damaged files (found in the first
+minute of fuzzing, with a bracket missing in a matrix). The subset of YAML that it writes is small and is parsed here.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from mvpose.footage.calibration.file_cameras import (
 )
 
 PAIR = ("intri", "extri")
-"""EasyMocap's two files of one calibration."""
+"""EasyMocap's two files of one calibration, by stem."""
 MAX_KEY = 300
-"""Characters before the colon: a prefix, the name of a camera, quotes, spaces."""
+"""Maximum number of characters before the colon: a prefix, a camera name, quotes, spaces."""
 
 _QUOTES = " \t\n\"'"
 _MATRIX = re.compile(
@@ -41,33 +41,33 @@ _MATRIX = re.compile(
 
 
 def read_opencv_yaml(texts: list[str]) -> FileCameras:
-    """The cameras of one YAML file, or of a pair of which each has a part."""
+    """The cameras of one YAML file, or of a pair that splits the keys."""
     content = {key: text for file in texts for key, text in _entries(file)}
     names = _value(content, "names") if "names" in content else [key[2:] for key in content if key.startswith("K_")]
     if not isinstance(names, list):
         raise CalibrationError("`names` is not a list.")
     check_names(names)
     posed = [n for n in names if f"T_{n}" in content and (f"Rot_{n}" in content or f"R_{n}" in content)]
-    notes = [f"camera {n} has no pose and is left out" for n in names if n not in posed]
+    notes = [f"camera {n} has no pose and is ignored" for n in names if n not in posed]
     if names and not posed:
         raise CalibrationError(
-            "no camera has a pose (R_ or Rot_, and T_): EasyMocap keeps them in extri.yml beside it."
+            "no camera has a pose (R_ or Rot_, and T_): EasyMocap keeps them in extri.yml in the same folder."
         )
     return FileCameras(cameras=tuple(_camera(n, content) for n in posed), unit=None, notes=tuple(notes))
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:
-    """Key and unread value of all that stands at the top level: a key at the start of a line, and what is indented."""
+    """Keys and raw values at the top level: a key at the start of a line, with the indented lines after it."""
     lines = [line for line in text.splitlines() if not re.match(r"\s*(#|$)|%|---|\.\.\.", line)]
     starts = [i for i, line in enumerate(lines) if line[0] not in " \t-"]
     if lines and 0 not in starts:
         raise CalibrationError(f"it is not OpenCV YAML: {lines[0][:60]!r} belongs to no key.")
     for start, stop in pairwise([*starts, len(lines)]):
-        # By hand: an expression that allows spaces around a key takes 13 s for 150,000 of them.
+        # Parsed by hand: a regular expression that allows spaces around a key takes 13 s for 150,000 spaces.
         written, colon, value = "\n".join(lines[start:stop]).partition(":")
         if len(written) > MAX_KEY:
             raise CalibrationError(
-                f"it is not OpenCV YAML: {lines[start][:60]!r} begins a key of more than {MAX_KEY} characters."
+                f"it is not OpenCV YAML: {lines[start][:60]!r} starts a key of more than {MAX_KEY} characters."
             )
         written = written.rstrip(" ")
         quote = written[:1] if written[:1] in ("'", '"') else ""

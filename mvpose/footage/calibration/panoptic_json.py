@@ -24,7 +24,7 @@ _KEYS = ("name", "resolution", "K", "distCoef", "R", "t")
 
 
 def read_panoptic(text: str) -> FileCameras:
-    """The cameras of a Panoptic calibration (VGA, HD and Kinect), in the order of the file."""
+    """The cameras of a Panoptic calibration (VGA, HD and Kinect), in file order."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,22 +1,22 @@
-"""Qualisys `.qca.txt`: XML with one `camera` element a camera. Millimetres, Z up.
+"""Qualisys `.qca.txt`: XML with one `camera` element per camera. Millimetres, Z up.
 
-    fov_video   left top right bottom   first and last pixel of the video on the sensor, both included
-    transform   x y z r11 ... r33       where the camera stands (mm), and its rotation
+    fov_video   left top right bottom   first and last pixel of the video on the sensor, both inclusive
+    transform   x y z r11 ... r33       position of the camera (mm), and its rotation
     intrinsic   focalLengthU/V centerPointU/V (1/64 px, on the sensor), radialDistortion1-3, tangentalDistortion1-2
 
-The elements r11 r12 r13 are a row of world-to-camera, for a camera that looks along -Z with Y up: a half turn about X
-makes it OpenCV's. `sensorMaxU` of a sensor 1088 px wide is 1087 x 64, so pixel centres are at whole numbers, as here.
+The elements r11 r12 r13 are a row of world-to-camera, for a camera that looks along -Z with Y up. A half turn about X
+makes it OpenCV's. `sensorMaxU` of a sensor 1088 px wide is 1087 x 64, so pixel centres are at integers, as here.
 
-The distortion coefficients are plain numbers on the plane z = 1; they are not in 1/64. Pose2Sim divides them by 64 too.
-The evidence, on the four cameras of Pose2Sim's demo, each calibrated three times: radial shift in pixels at 0.4 of the
+The distortion coefficients are plain numbers on the plane z = 1, not in 1/64. Pose2Sim divides them by 64 as well.
+Evidence, from the four cameras of Pose2Sim's demo, each calibrated three times: radial shift in pixels at 0.4 of the
 focal length off centre (670 px), cameras 1 to 4:
-    this file as it stands      -2.6  -2.8  -2.7  -2.8
+    this file unchanged         -2.6  -2.8  -2.7  -2.8
     OpenCV, Calib_scene         -3.1  -3.0  -3.2  -3.3
-    OpenCV, the one of 2023     -2.1  -2.5  -2.2  -2.7
+    OpenCV, the file of 2023    -2.1  -2.5  -2.2  -2.7
     divided by 64               -0.04 (all)
-Over the whole image of cameras 1 and 2 it is 0.8 px (RMS) from Calib_scene as it stands and 2.3 px divided. In the
-corners of camera 3 it cannot be decided: the two made with OpenCV are 9 px apart there themselves.
-Calib_qualisys.toml is this file divided by 64, digit for digit, and so no evidence of its own.
+Over the whole image of cameras 1 and 2, the difference from Calib_scene is 0.8 px (RMS) unchanged and 2.3 px divided.
+The corners of camera 3 are inconclusive: there the two OpenCV calibrations themselves differ by 9 px.
+Calib_qualisys.toml equals this file divided by 64, digit for digit, so it is not independent evidence.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Elements = dict[str, dict[str, str]]
 
 
 def read_qualisys(data: bytes) -> FileCameras:
-    """The cameras of a Qualisys calibration, in the order of the file."""
+    """The cameras of a Qualisys calibration, in file order."""
     cameras, notes = [], []
     for position, elements in enumerate(map(dict, camera_elements(data, "camera"))):
         name = elements["camera"].get("serial", str(position + 1))
         cameras.append(_camera(name, elements))
         rotation = elements["camera"].get("viewrotation", "0")
         if rotation not in ("0", ""):
-            notes.append(f"camera {name} has viewrotation {rotation}: if its video is turned, state it as `image_fit`")
+            notes.append(f"camera {name} has viewrotation {rotation}: if its video is turned, set `image_fit`")
     return FileCameras(cameras=tuple(cameras), unit="mm", notes=tuple(notes))
 
 

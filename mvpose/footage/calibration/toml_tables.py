@@ -1,15 +1,15 @@
-"""TOML calibrations with one table a camera: Pose2Sim, Anipose, FreeMoCap, caliscope.
+"""TOML calibrations with one table per camera: Pose2Sim, Anipose, FreeMoCap, caliscope.
 
     [cam_1]                     or [cameras.1] (caliscope)
-    name = "cam_1"              the table's key where it is missing
+    name = "cam_1"              default: the table's key
     size = [1088, 1920]         width, height
     matrix = [[f, 0, c], ...]   pixels
-    distortions = [...]         OpenCV's order; with `fisheye = true` k1 k2 k3 k4 of cv2.fisheye
+    distortions = [...]         OpenCV's order; with `fisheye = true`, k1 k2 k3 k4 of cv2.fisheye
     rotation = [x, y, z]        rotation vector, camera from world (a 3x3 matrix in old caliscope files)
     translation = [x, y, z]
 
-Pose2Sim writes metres and Anipose the unit of its board, in files that cannot be told apart: their unit is told from
-the size of the rig. caliscope writes metres; FreeMoCap, known by `world_position`, millimetres.
+Pose2Sim writes metres and Anipose the unit of its board, in files that cannot be distinguished, so the unit is inferred
+from the size of the rig. caliscope writes metres. FreeMoCap, recognised by `world_position`, writes millimetres.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mvpose.geometry.lens import LensModel
 
 
 def read_toml(text: str) -> FileCameras:
-    """The cameras of a TOML calibration, in the order of the file."""
+    """The cameras of a TOML calibration, in file order."""
     try:
         tables = parse_toml(text)
     except ValueError as error:
@@ -45,14 +45,14 @@ def read_toml(text: str) -> FileCameras:
         unit = "mm" if any(isinstance(t, dict) and "world_position" in t for t in tables.values()) else None
     found = {key: table for key, table in tables.items() if isinstance(table, dict) and _has(table, "matrix")}
     posed = {key: table for key, table in found.items() if _has(table, "rotation") and _has(table, "translation")}
-    notes = [f"camera {_name(key, found[key])} has no pose and is left out" for key in found if key not in posed]
+    notes = [f"camera {_name(key, found[key])} has no pose and is ignored" for key in found if key not in posed]
     check_names([_name(key, table) for key, table in posed.items()])
     cameras = tuple(_camera(key, table) for key, table in posed.items())
     return FileCameras(cameras=cameras, unit=unit, notes=tuple(notes))
 
 
 def _has(table: dict[str, Any], key: str) -> bool:
-    """caliscope writes "null" for what it did not find."""
+    """Whether a table has a value for a key. caliscope writes "null" for values it did not find."""
     return table.get(key, "null") != "null"
 
 
@@ -65,10 +65,10 @@ def _camera(key: str, table: dict[str, Any]) -> FileCamera:
     lens = coefficients(table.get("distortions", []), f"`distortions` of camera {name}")
     fisheye = table.get("fisheye", False) is True
     if fisheye and any(lens[4:]):
-        raise CalibrationError(f"camera {name} is a fisheye with {len(lens)} coefficients: cv2.fisheye has 4.")
+        raise CalibrationError(f"camera {name} is a fisheye with {len(lens)} coefficients; cv2.fisheye has 4.")
     turns = table.get("rotation_count", 0)
     if not isinstance(turns, int):
-        raise CalibrationError(f"camera {name}: rotation_count is {turns!r}, and a whole number is needed.")
+        raise CalibrationError(f"camera {name}: rotation_count is {turns!r}; it must be an integer.")
     if "size" not in table:
         raise CalibrationError(f"camera {name} has no `size`: add `size = [width, height]` to its table.")
     return FileCamera(
@@ -79,7 +79,7 @@ def _camera(key: str, table: dict[str, Any]) -> FileCamera:
         rotation=rotation_from(table["rotation"], f"`rotation` of camera {name}"),
         translation=numbers(table["translation"], (3,), f"`translation` of camera {name}"),
         model=LensModel.KANNALA_BRANDT if fisheye else LensModel.BROWN_CONRADY,
-        # caliscope turns a copy of the image for its tracker and turns the points back: matrix and distortions
-        # belong to the image as recorded. The turn matters only if the footage has been turned since.
+        # caliscope turns a copy of the image for its tracker and turns the points back. Matrix and distortions refer
+        # to the image as recorded. The turn matters only if the footage was turned afterwards.
         turns=turns % 4,
     )

@@ -1,4 +1,4 @@
-"""Calibrations told as XML with an element for each camera: Qualisys and Vicon."""
+"""XML calibrations with one element per camera: Qualisys and Vicon."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Element = tuple[str, dict[str, str]]
 
 
 def camera_elements(data: bytes, tag: str) -> list[list[Element]]:
-    """Each element named `tag` with all elements in it, in their order; a DTD is refused before it is read.
+    """Each element named `tag` with all elements inside it, in order; a DTD is rejected before it is parsed.
 
-    CalibrationError if it is not XML, or no such element is in it.
+    Raises CalibrationError if the data is not XML or contains no such element.
     """
     cameras: list[list[Element]] = []
     tags: list[str] = []
@@ -27,10 +27,10 @@ def camera_elements(data: bytes, tag: str) -> list[list[Element]]:
         if cameras:
             cameras[-1].append((name, attributes))
         if len(cameras) > MAX_CAMERAS:
-            raise CalibrationError(f"more than {MAX_CAMERAS} cameras are in it.")
+            raise CalibrationError(f"it has more than {MAX_CAMERAS} cameras.")
 
     def refuse(*_: object) -> NoReturn:
-        raise CalibrationError("it has a document type or entity declaration, which no calibration needs: remove it.")
+        raise CalibrationError("it has a document type or entity declaration, which is not allowed: remove it.")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = start
@@ -40,5 +40,5 @@ def camera_elements(data: bytes, tag: str) -> list[list[Element]]:
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise CalibrationError(f"it is not valid XML: {error}.") from error
     if not cameras:
-        raise CalibrationError(f"it is XML (<{tags[0]}>) but no calibration of a known kind: it has no <{tag}>.")
+        raise CalibrationError(f"it is XML (<{tags[0]}>) but not a known calibration format: it has no <{tag}>.")
     return cameras

@@ -1,1 +1,1 @@
-"""Frames of videos and image folders, decoded by number and paired across cameras."""
+"""Frames of videos and image folders: decoded by number and paired across cameras."""

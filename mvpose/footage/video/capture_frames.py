@@ -1,4 +1,4 @@
-"""Frames of a capture in all of its views: what the views lack of an instant is absent, never another frame."""
+"""Read the frames of a capture in all views. A frame missing from a view is absent, never replaced by another."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CHUNK = 8
 
 @dataclass(frozen=True, eq=False)
 class ViewFrames:
-    """Successive frames of a capture as one view shows them."""
+    """Successive frames of a capture in one view."""
 
     images: UInt8[np.ndarray, "m H W 3"]
-    """Those that the view has."""
+    """The frames that the view has."""
     there: Bool[np.ndarray, " n"]
-    """Which they are of the n frames."""
+    """Which of the n frames the view has."""
 
     def image(self, t: int) -> UInt8[np.ndarray, "H W 3"] | None:
         """The image of the t-th frame, if the view has it."""
@@ -29,7 +29,7 @@ class ViewFrames:
 
 
 def view_frames(video: Video, start: int, stop: int, chunk: int) -> Iterator[ViewFrames]:
-    """Frames [start, stop) of the capture, `chunk` at a time (fewer in the last); errors as `read_frames`."""
+    """Frames [start, stop) of the capture in chunks of `chunk` (the last may be smaller); errors like `read_frames`."""
     own = video.frames_of(np.arange(start, stop))
     there = own >= 0
     if there.all() and own[-1] - own[0] == len(own) - 1:
@@ -45,7 +45,7 @@ def view_frames(video: Video, start: int, stop: int, chunk: int) -> Iterator[Vie
 
 
 def frames_of_views(capture: Capture, start: int, stop: int) -> Iterator[list[UInt8[np.ndarray, "_ _ 3"]]]:
-    """The images of all views, frame by frame of the capture; black where a view has none."""
+    """The images of all views for each frame of the capture; black where a view has no image."""
     readers = [prefetched(view_frames(video, start, stop, CHUNK)) for video in capture.videos]
     black = [np.zeros((*video.size[::-1], 3), np.uint8) for video in capture.videos]
     for views in zip(*readers, strict=True):
@@ -55,7 +55,7 @@ def frames_of_views(capture: Capture, start: int, stop: int) -> Iterator[list[UI
 
 
 def _images_at(video: Video, frames: list[int], chunk: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The images of rising frames of a video, in its own numbering; one pass from the first to the last."""
+    """The images of ascending frame numbers of a video, in its own numbering, in one pass."""
     if not frames:
         return
     wanted, number = set(frames), frames[0]

@@ -1,7 +1,7 @@
-"""What identifies the frames of a video: image numbers, presentation times or wall times, as whole ticks.
+"""Identify the frames of a video by image numbers, presentation times or wall times, as integer ticks.
 
-A tick is an image number, or a time in units of the video's own frame period. Cameras drop frames and their time
-stamps jitter; both are told apart here, once, so that everything behind pairs frames by whole numbers.
+A tick is an image number, or a time in units of the video's own frame period. Cameras drop frames, and their timestamps
+jitter. The two are separated here, once, so that all later code pairs frames by integers.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from jaxtyping import Float, Int64
 from mvpose.footage.video.frame_index import FrameIndex, first_shown_s, presentation_times
 from mvpose.records import ClockKind, FrameClock
 
-# Nobody films people slower or faster; a header beyond says that the time stamps are broken.
+# Nobody films people slower or faster. A header outside this range means that the timestamps are broken.
 SLOWEST_HZ, FASTEST_HZ = 1.0, 1000.0
-# A phone's actual rate is up to a third off the nominal one in dim light (30 for 24); slow motion is at least twice it.
+# In dim light, a phone's actual rate is up to a third off the nominal one (24, not 30); slow motion is at least double.
 SAME_CAPTURE_RATE = 1.5
-# Time stamps of a constant rate are off by the rounding of their unit alone: 0.015 of a frame at 30 Hz in milliseconds.
+# Timestamps at a constant rate are off only by rounding to their unit: 0.015 of a frame at 30 Hz in milliseconds.
 _ROUNDING = 0.1
-# Share of a frame's phase error that moves the tracked phase: jitter averages out over ten frames.
+# Fraction of a frame's phase error that is applied to the tracked phase: jitter averages out over ten frames.
 _TRACKING = 0.1
 
 
 def numbered_clock(numbers: Sequence[int]) -> FrameClock:
-    """The clock of images with these numbers, rising."""
+    """The clock of images with these numbers, in ascending order."""
     return FrameClock(ClockKind.NUMBER, runs_of(np.array(numbers, np.int64)))
 
 
 def video_clock(uri: str, index: FrameIndex) -> tuple[FrameClock, float]:
     """The clock of a video file and its rate in frames per second, which lost frames do not lower.
 
-    The container's start belongs to it where the format counts from 0.
+    The clock includes the container's start time if the format counts from 0.
     """
     times = np.sort(index.timestamp[index.is_shown])
     found = lattice(times.astype(np.float64))
-    if not found.is_plain:  # a gap in decoding times is a gap in presentation, but before another frame
+    if not found.is_plain:  # a gap in decoding times is also one in presentation times, at another frame
         times = presentation_times(uri, index)
         found = lattice(times.astype(np.float64))
     rate = index.fps
@@ -48,44 +48,45 @@ def video_clock(uri: str, index: FrameIndex) -> tuple[FrameClock, float]:
 
 
 def wrong_rate(uri: str, index: FrameIndex, rate: float) -> str:
-    """Why the file's own rate cannot be the one at which it was filmed, and what to do; empty where it can be."""
-    ask = "Give the rate at which it was filmed as `fps` in a capture.toml."
+    """Why the file's rate cannot be the filming rate, and how to fix it; empty if it is plausible."""
+    ask = "Set `fps` in a capture.toml to the rate at which it was filmed."
     if not SLOWEST_HZ <= rate <= FASTEST_HZ:
         return (
-            f"{uri}: its time stamps say {rate:g} frames/s, and cameras film people at {SLOWEST_HZ:g} to "
+            f"{uri}: its timestamps give {rate:g} frames/s, but cameras film people at {SLOWEST_HZ:g} to "
             f"{FASTEST_HZ:g}: they are broken. {ask}"
         )
     captured = index.captured_fps
     if captured and not 1 / SAME_CAPTURE_RATE < captured / rate < SAME_CAPTURE_RATE:
         return (
-            f"{uri} is played at {rate:g} frames/s and states that it was filmed at {captured:g} (slow motion or time "
-            f"lapse): one of the two is its rate. {ask}"
+            f"{uri} plays at {rate:g} frames/s but states that it was filmed at {captured:g} (slow motion or time "
+            f"lapse); its true rate is ambiguous. {ask}"
         )
     return ""
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Times of frames, rising, as whole ticks from 0."""
+    """Ascending frame times as integer ticks from 0."""
 
     ticks: Int64[np.ndarray, " n"]
     period: float
-    """Of a tick, in the unit of the times."""
+    """Duration of a tick, in the unit of the times."""
     is_constant: bool = True
-    """Whether every time is within half a period of its tick, so that ticks are those of a constant rate."""
+    """Whether every time is within half a period of its tick, so the ticks have a constant rate."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether every frame is one tick after the one before."""
+        """Whether every frame is one tick after the previous one."""
         return self.is_constant and int(self.ticks[-1]) < len(self.ticks)
 
 
 def lattice(times: Float[np.ndarray, " n"]) -> Lattice:
-    """The lattice of the times of one camera's frames.
+    """The lattice of one camera's frame times.
 
-    Either every frame is one tick after the one before, or frames were lost: the second is believed where it leaves
-    less than half of the jitter, or where the first puts a frame more than half a period from its place. Where the
-    second does so too, the rate itself varies (a phone's in dim light): ticks are then of the mean rate, and two frames
+    Either every frame is one tick after the previous one, or frames were lost. Lost frames are assumed if they explain
+    more than half of the jitter, or if otherwise a frame is more than half a period from its tick. If the latter holds
+    for both, the rate itself varies (a phone in dim light): ticks then have the mean rate, and two frames may share
+    one.
     may be at one.
     """
     count = np.arange(len(times))
@@ -105,13 +106,13 @@ def lattice(times: Float[np.ndarray, " n"]) -> Lattice:
 
 
 def _fitted(times: Float[np.ndarray, " n"], ticks: Int64[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, " n"]]:
-    """The period that fits best, and how far each time is from its tick."""
+    """The best-fitting period, and each time's residual from its tick."""
     period, first = np.polyfit(ticks, times, 1)
     return float(period), times - first - period * ticks
 
 
 def _tracked(times: Float[np.ndarray, " n"], period: float) -> Int64[np.ndarray, " n"]:
-    """Ticks by following the phase from frame to frame: what the period is off by does not add up."""
+    """Ticks by tracking the phase from frame to frame, so errors of the period do not accumulate."""
     ticks, phase = [0], float(times[0])
     for time in times[1:].tolist():
         ticks.append(max(ticks[-1] + 1, round((time - phase) / period)))
@@ -120,10 +121,10 @@ def _tracked(times: Float[np.ndarray, " n"], period: float) -> Int64[np.ndarray,
 
 
 def runs_of(ticks: Int64[np.ndarray, " n"]) -> tuple[tuple[int, int, int], ...]:
-    """(frame, tick, ticks a frame) of each stretch of evenly rising ticks."""
+    """(frame, tick, ticks per frame) of each stretch of evenly increasing ticks."""
     steps = np.diff(ticks)
     runs, start = [], 0
-    for last in (np.flatnonzero(np.diff(steps)) + 1).tolist():  # the step to the frame after `last` is another
+    for last in (np.flatnonzero(np.diff(steps)) + 1).tolist():  # the step after frame `last` differs
         if last > start:
             runs.append((start, int(ticks[start]), int(steps[start])))
             start = last + 1
@@ -132,7 +133,7 @@ def runs_of(ticks: Int64[np.ndarray, " n"]) -> tuple[tuple[int, int, int], ...]:
 
 
 def ticks_of(clock: FrameClock | None, num_frames: int) -> Int64[np.ndarray, " n"]:
-    """The inverse of `runs_of`; without a clock frame k is tick k."""
+    """The inverse of `runs_of`; without a clock, frame k is tick k."""
     if clock is None:
         return np.arange(num_frames)
     starts, first, step = np.array(clock.runs, np.int64).T

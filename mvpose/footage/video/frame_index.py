@@ -1,9 +1,9 @@
-"""Which frames a video file presents, found without decoding it.
+"""Index the frames that a video file presents, without decoding it.
 
-The count that a container states is not used: a cut made without re-encoding keeps the frames before its first shown
-one (324 stated, 285 shown in one file measured), and a recording that died states nothing. The samples themselves are
-listed instead: from the sample table of MP4 and MOV, which is a few megabytes for hours of video and lets the rest of
-an S3 object alone; from one pass over the packets for every other container.
+The frame count stated by a container is not used. A cut made without re-encoding keeps the frames before its first
+shown one (324 stated, 285 shown in one measured file), and an interrupted recording states no count. The samples are
+listed instead. For MP4 and MOV they come from the sample table, which is a few megabytes for hours of video and leaves
+the rest of an S3 object unread. For all other containers they come from one pass over the packets.
 """
 
 from __future__ import annotations
@@ -28,49 +28,49 @@ from mvpose.storage.locations import stamp
 
 
 class Access(Enum):
-    """How the packets at a key frame are come by."""
+    """How to reach the packets at a key frame."""
 
     TABLE = "decoding time, in the sample table of an MP4 or MOV"
     DECODING_TIME = "decoding time"
     PRESENTATION_TIME = "presentation time"
-    LINEAR = "passing over all packets before"
+    LINEAR = "skipping all packets before it"
 
 
 _ACCESS = {
     "mpegts": Access.DECODING_TIME,
     "matroska,webm": Access.PRESENTATION_TIME,
-    "mov,mp4,m4a,3gp,3g2,mj2": Access.PRESENTATION_TIME,  # fragmented: its samples are listed along the file
+    "mov,mp4,m4a,3gp,3g2,mj2": Access.PRESENTATION_TIME,  # fragmented: its samples are listed throughout the file
     "avi": Access.PRESENTATION_TIME,
 }
-"""Containers that FFmpeg searches exactly; it does not search MPEG-PS so, and others were not tried."""
+"""Containers in which FFmpeg seeks exactly. It does not do so in MPEG-PS; others were not tested."""
 MAX_REORDERED = 32
-"""Samples after which none is presented before those decoded so far: H.264 and HEVC reorder 16 at most."""
+"""Maximum number of samples by which presentation lags behind decoding: H.264 and HEVC reorder at most 16."""
 _ZERO_BASED = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi"}
-"""Containers whose clock begins at 0, so that a later start says something; that of a transport stream never does."""
+"""Containers whose clock starts at 0, so a later start is meaningful; a transport stream's clock starts anywhere."""
 _CAPTURE_RATE = ("com.android.capture.fps", "com.apple.quicktime.capture.fps")
 
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
-    """The samples of a video stream in the order of the file: the order of decoding, not of presentation."""
+    """The samples of a video stream in file order, which is decoding order, not presentation order."""
 
     timestamp: Int64[np.ndarray, " n"]
-    """Decoding or presentation times, as `access` says, in units of the stream."""
+    """Decoding or presentation times, depending on `access`, in units of the stream."""
     is_key: Bool[np.ndarray, " n"]
     is_shown: Bool[np.ndarray, " n"]
-    """False where a sample is decoded only for others' sake (edit lists), or lacks what it refers to."""
+    """False for a sample that is decoded only as a reference (edit lists) or lacks its own references."""
     access: Access
     fps: float
     time_base: Fraction = Fraction(1)
-    """Seconds of a unit of the stream."""
+    """Seconds per unit of the stream."""
     start: int | None = None
-    """The stream's first presentation time, where the container's clock begins at 0; None where it begins anywhere."""
+    """The stream's first presentation time if the container's clock starts at 0; None if it can start anywhere."""
     captured_fps: float | None = None
-    """The rate at which the file states that it was filmed, where it states one."""
+    """The filming rate stated in the file, if any."""
 
     @functools.cached_property
     def keys(self) -> Int64[np.ndarray, " k"]:
-        """Positions of the samples at which decoding can begin."""
+        """Positions of the samples at which decoding can start."""
         return np.flatnonzero(self.is_key)
 
     @functools.cached_property
@@ -80,11 +80,11 @@ class FrameIndex:
 
     @property
     def num_frames(self) -> int:
-        """Frames that the file presents."""
+        """Number of frames that the file presents."""
         return int(self.shown_before[-1])
 
     def group_end(self, key: int) -> int:
-        """Position after the last sample that follows the key-th key and precedes the next."""
+        """Position after the last sample between the key-th key and the next key."""
         return int(self.keys[key + 1]) if key + 1 < len(self.keys) else len(self.timestamp)
 
     def key_position(self, packet: Packet) -> int | None:
@@ -99,7 +99,7 @@ class FrameIndex:
 
 
 def frame_index(uri: str) -> FrameIndex:
-    """The index of a video file; those last used are kept while their files do not change. VideoError as `opened`."""
+    """The index of a video file; recent ones are cached while their files are unchanged. Errors like `opened`."""
     try:
         version = stamp(uri)
     except OSError as error:
@@ -116,7 +116,7 @@ def _frame_index(uri: str, version: str) -> FrameIndex:
         index = _checked_index(rows, access, container, stream, uri)
         if tabled:
             _hide_undecodable_start(packets(container, stream, uri, until_cut=True), stream, index)
-    if not tabled:  # all packets have gone by
+    if not tabled:  # all packets were consumed
         with opened(uri) as (container, stream):
             _hide_undecodable_start(packets(container, stream, uri, until_cut=False), stream, index)
     return index
@@ -129,9 +129,9 @@ def _checked_index(
         raise VideoError(f"{uri} has no frames.")
     timestamp, is_key, is_shown = np.array(rows, dtype=np.int64).T
     if not is_key.any():
-        raise VideoError(f"{uri} has no key frame: nothing in it can be decoded.")
+        raise VideoError(f"{uri} has no key frame, so nothing can be decoded.")
     if np.any(np.diff(timestamp[is_key > 0]) <= 0):
-        raise VideoError(f"{uri}: time runs backwards within it (joined from parts, or damaged): re-encode it.")
+        raise VideoError(f"{uri}: its timestamps run backwards (joined from parts, or damaged): re-encode it.")
     return FrameIndex(
         timestamp.copy(),
         is_key > 0,
@@ -158,7 +158,7 @@ def _packet_rows(
 ) -> list[tuple[int, bool, bool]]:
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         raise VideoError(
-            f"{uri} has reordered frames, and AVI has no place for their presentation times: re-encode it, for example "
+            f"{uri} has reordered frames, but AVI does not store their presentation times: re-encode it, for example "
             "with `ffmpeg -i IN -crf 16 OUT.mp4`."
         )
     rows = []
@@ -167,10 +167,10 @@ def _packet_rows(
         if time is None:
             raise VideoError(f"{uri} has frames without a decoding time: remux it with `ffmpeg -i IN -c copy OUT.mp4`.")
         rows.append((time, packet.is_keyframe, not packet.is_discard))
-    # AVI counts time in frames, those that a recorder dropped included. A recording that died states none at all.
+    # AVI counts time in frames, including those that a recorder dropped. An interrupted recording states no count.
     if container.format.name == "avi" and rows and rows[-1][0] + 1 < stream.frames:
         raise VideoTooShortError(
-            f"{uri} is cut off: its header states {stream.frames} frames, and its data end after "
+            f"{uri} is cut off: its header states {stream.frames} frames, but its data end after "
             f"{rows[-1][0] + 1}. Copy it again from its source."
         )
     return rows
@@ -181,41 +181,41 @@ def _time(packet: Packet, access: Access) -> int | None:
 
 
 def _rate(timestamp: Int64[np.ndarray, " n"], stream: VideoStream, uri: str) -> float:
-    """Mean rate over the whole file, which is what a rate means where frame times vary."""
+    """Mean rate over the whole file, which is also well defined for varying frame times."""
     duration = int(np.ptp(timestamp)) * (stream.time_base or 0)
     rate = (len(timestamp) - 1) / duration if duration else stream.average_rate or stream.guessed_rate
     if not rate:
-        raise VideoError(f"{uri} has one frame and states no frame rate: give it as `fps`.")
+        raise VideoError(f"{uri} has one frame and states no frame rate: set `fps`.")
     return float(rate)
 
 
 def presentation_times(uri: str, index: FrameIndex, stop: int | None = None) -> Int64[np.ndarray, " m"]:
-    """When the shown ones of the first `stop` samples (all) are presented, rising; their packets are read for it."""
+    """Sorted presentation times of the shown samples among the first `stop` (default: all); reads their packets."""
     with opened(uri) as (container, stream):
         upcoming = islice(packets(container, stream, uri, until_cut=False), stop)
         times = np.array([shown_at(packet) for packet in upcoming], np.int64)
-    # A file that is cut off lists more samples than it has.
+    # A truncated file lists more samples than it contains.
     return np.sort(times[index.is_shown[: len(times)]])
 
 
 def first_shown_s(uri: str, index: FrameIndex) -> float:
-    """When the first frame is presented, in seconds; 0 in a container whose clock begins anywhere."""
+    """Presentation time of the first frame in seconds; 0 in a container whose clock can start anywhere."""
     if index.start is None:
         return 0.0
     if index.access is not Access.TABLE:
         first = int(index.timestamp[index.is_shown].min())
     elif index.is_shown.all():
         first = index.start
-    else:  # what a table lists is decoding times, and those of hidden samples too
+    else:  # a table lists decoding times, and includes hidden samples
         first = int(presentation_times(uri, index, int(np.argmax(index.is_shown)) + MAX_REORDERED)[0])
     return float(first * index.time_base)
 
 
 def key_group(upcoming: Iterator[Packet], index: FrameIndex) -> tuple[int, list[Packet]]:
-    """The first key found and the packets after it, up to where none can be presented before the key any more.
+    """The first key found and the packets after it, up to the point where none can be presented before the key.
 
-    Presentation is never earlier than decoding, so that this is where decoding time has reached the key's presentation.
-    Returns the key's position in the index; no packets if the file ends before a key.
+    Presentation is never earlier than decoding, so this point is where decoding time reaches the key's presentation
+    time. Returns the key's position in the index; no packets if the file ends before a key.
     """
     position, group = len(index.timestamp), []
     for packet in upcoming:
@@ -242,10 +242,10 @@ def leading_positions(index: FrameIndex, position: int, group: list[Packet]) -> 
 
 
 def _hide_undecodable_start(upcoming: Iterator[Packet], stream: VideoStream, index: FrameIndex) -> None:
-    """Hide what comes before the first key, and what refers to it.
+    """Hide the samples before the first key, and those that refer to them.
 
-    A file cut at an open GOP begins with images that refer to what was cut away. Whether a leading image does is
-    for the decoder to say (in HEVC some do not), so they are decoded.
+    A file cut at an open GOP starts with images that refer to removed ones. Only the decoder can tell which leading
+    images do (in HEVC some do not), so they are decoded.
     """
     index.is_shown[: index.keys[0]] = False
     first, group = key_group(upcoming, index)

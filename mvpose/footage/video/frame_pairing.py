@@ -1,14 +1,14 @@
-"""Which frames of a capture's videos show the same instant.
+"""Pair the frames of a capture's videos that show the same instant.
 
-One rule: frames belong together whose image numbers are equal, or whose times are nearest within half a frame period.
-A frame that a view lost is missing in that view; nothing is shifted. The capture goes from the first instant that two
-views show to the end of the view that stops first.
+One rule: frames are paired if their image numbers are equal, or if their times are nearest within half a frame period.
+A frame that a view lost is missing in that view; nothing is shifted. The capture spans from the first instant shown by
+two views to the end of the view that stops first.
 
-Where the clocks of the views begin apart, two readings are possible: a camera began later, or its clock has another
-zero and the first frames belong together. The footage decides where it can: times have to end together, as those of
-cameras that were stopped together do; numbers must not fit as well in order. Else the capture is refused until its
-`capture.toml` says `pairing = "clock"` or `"order"`. A `first_frame` says where a view begins in any case; what was
-lost after it is still told by the clock.
+If the clocks of the views start at different values, two readings are possible: a camera started later, or its clock
+has another zero and the first frames belong together. The footage decides where it can. Times must end together, like
+those of cameras that were stopped together; numbers must not fit equally well by index. Otherwise the capture is
+refused until its `capture.toml` sets `pairing = "clock"` or `"order"`. A `first_frame` always sets where a view starts;
+frames lost after it are still found from the clock.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.frame_clock import ticks_of
 from mvpose.records import Breaks, ClockKind, FrameClock, Video
 
-# Instants that no view shows are frames without anybody up to this long, as when all cameras drop frames together, and
-# a break beyond it: a person may go unseen for so long and is still the same (`ReconstructionConfig.max_gap_s`).
+# Instants that no view shows are empty frames up to this duration (all cameras dropped frames together) and a break
+# beyond it. It equals the longest absence of a person before a new ID (`ReconstructionConfig.max_gap_s`).
 LONGEST_GAP_S = 1.0
-# Frames by which the ends of cameras that were stopped together differ by their own clocks.
+# Maximum difference in frames, by their own clocks, between the ends of cameras that were stopped together.
 ENDS_TOGETHER = 1
-# Share of a view's frames that have a partner; clocks of different recordings agree on fewer, if on any.
+# Minimum fraction of a view's frames with a partner. Clocks of different recordings agree on fewer, if on any.
 MIN_PAIRED = 0.5
-_ASK = 'Say which: `pairing = "clock"` or `pairing = "order"` in a capture.toml.'
+_ASK = 'Choose one: `pairing = "clock"` or `pairing = "order"` in a capture.toml.'
 
 Ticks = Int64[np.ndarray, " _"]
 
 
 class Pairing(StrEnum):
-    """How the first frames of the views belong together, and whether their clocks count."""
+    """How the views' frames are paired, and whether their clocks are used."""
 
     CLOCK = "clock"
-    """By number or time, from the first one on."""
+    """By number or time."""
     ORDER = "order"
-    """Frame k with frame k; what the frames are numbered, or when they are shown, does not count."""
+    """Frame k with frame k; numbers and times are ignored."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The videos of a capture with the frames that the capture has of them."""
+    """The videos of a capture with the frames that belong to it."""
 
     videos: tuple[Video, ...]
     breaks: Breaks = ()
@@ -55,7 +55,7 @@ class Paired:
 
 
 def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
-    """The videos, paired by what identifies their frames. ConfigError where two readings are possible."""
+    """The videos, paired by what identifies their frames. Raises ConfigError if two readings are possible."""
     clocks = [video.clock or FrameClock(ClockKind.TIME, ((0, 0, 1),)) for video in videos]
     started = any(video.first_frame for video in videos)
     even = {clock.runs if not started else clock.runs[0][2:] for clock in clocks}
@@ -63,7 +63,7 @@ def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
         return Paired(videos)
     kinds = {clock.kind for clock in clocks}
     ticks = [ticks_of(clock, video.num_frames) for clock, video in zip(clocks, videos, strict=True)]
-    if ClockKind.VARYING in kinds:  # each has a period of its own
+    if ClockKind.VARYING in kinds:  # each has a separate period
         rate = videos[0].fps
         ticks = [np.round(own * (rate / video.fps)).astype(np.int64) for own, video in zip(ticks, videos, strict=True)]
         videos = tuple(replace(video, fps=rate) for video in videos)
@@ -81,7 +81,7 @@ def paired(videos: tuple[Video, ...], pairing: Pairing | None) -> Paired:
 
 
 def _step(ticks: Sequence[Ticks]) -> int:
-    """What image numbers rise by from frame to frame: their common divisor, if most rise so; else 1."""
+    """Increment of image numbers per frame: their common divisor, if most steps equal it; otherwise 1."""
     steps = np.concatenate([np.diff(own) for own in ticks])
     apart = [int(own[0] - ticks[0][0]) for own in ticks]
     common = int(np.gcd.reduce(np.concatenate([steps, apart])))
@@ -94,33 +94,33 @@ def _require_one_reading(videos: Sequence[Video], ticks: Sequence[Ticks], kind_n
     if np.ptp(firsts) and not (by_order > 0 if numbered else by_clock <= ENDS_TOGETHER and by_clock < by_order):
         begins = ", ".join(f"{video.camera} {first}" for video, first in zip(videos, firsts.tolist(), strict=True))
         raise ConfigError(
-            f"the views begin at different frames by their {kind_names} ({begins}): either recording started at "
+            f"by their {kind_names}, the views start at different frames ({begins}): either the recordings started at "
             f"different moments, or their first frames belong together. {_ASK}"
         )
 
 
 def _first_shared(ticks: Sequence[Ticks]) -> int:
-    """The first tick that two views have; the first of all where there is none."""
+    """The first tick common to two views; the first of all ticks if there is none."""
     values, counts = np.unique(np.concatenate(ticks), return_counts=True)
     return int(values[np.argmax(counts > 1)])
 
 
 def _require_partners(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, kind_names: str) -> None:
-    """ConfigError where by their clocks most frames of a view have no partner: such clocks are not the same."""
+    """Raises ConfigError if most frames of a view have no partner by their clocks, since such clocks do not agree."""
     used = [own[(start <= own) & (own < stop)] for own in ticks]
     values, counts = np.unique(np.concatenate(used), return_counts=True)
     shares = [float(np.isin(own, values[counts > 1]).mean()) if len(own) else 0.0 for own in used]
     alone = [video.camera for video, share in zip(videos, shares, strict=True) if share < MIN_PAIRED]
     if alone:
         raise ConfigError(
-            f"by their {kind_names}, most frames of {', '.join(alone)} have no partner in another view: either that "
-            f"does not identify them, and frame k of all views belongs together, or this footage is of different "
+            f"by their {kind_names}, most frames of {', '.join(alone)} have no partner in another view. Either these "
+            f"do not identify frames, and frame k of all views belongs together, or the footage is from different "
             f"recordings. {_ASK}"
         )
 
 
 def _placed(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: int, kind_names: str) -> Paired:
-    """The videos with the frames that the capture has of them."""
+    """The videos with the frames that belong to the capture."""
     instants = np.unique(np.concatenate([own[(start <= own) & (own < stop)] for own in ticks]))
     steps = np.diff(instants)
     before = np.flatnonzero(steps - 1 > LONGEST_GAP_S * videos[0].fps)
@@ -139,15 +139,15 @@ def _placed(videos: Sequence[Video], ticks: Sequence[Ticks], start: int, stop: i
     if not breaks and not any(video.shown for video in placed):
         return Paired(placed)
     missing = ", ".join(f"{camera} {count}" for camera, count in lacks.items() if count) or "none"
-    notes = [f"frames are paired by {kind_names}; of {num_frames} frames the views lack: {missing}"]
+    notes = [f"frames are paired by {kind_names}; missing frames per view, of {num_frames}: {missing}"]
     if breaks:
-        notes.append(f"{len(breaks) + 1} stretches of frames with more than {LONGEST_GAP_S:g} s between them")
+        notes.append(f"the capture has {len(breaks) + 1} stretches of frames, more than {LONGEST_GAP_S:g} s apart")
     return Paired(placed, breaks, tuple(notes))
 
 
 def _shown(frames: Ticks, video: Video) -> tuple[tuple[int, int, int], ...]:
-    """Stretches of successive frames as `Video.shown` has them; none where they are all from `first_frame` on."""
-    # Where the rate varies two frames may be nearest to one instant: the first is taken.
+    """Stretches of successive frames in the form of `Video.shown`; empty if all frames from `first_frame` are shown."""
+    # If the rate varies, two frames may be nearest to one instant; the first is used.
     own = np.flatnonzero((frames >= 0) & (np.diff(frames, prepend=frames[0] - 1) > 0))
     frames = frames[own]
     first = np.flatnonzero((np.diff(frames, prepend=frames[0] - 2) != 1) | (np.diff(own, prepend=own[0] - 2) != 1))

@@ -1,8 +1,8 @@
-"""Footage by frame number: a video file or a folder of numbered images, behind the same two calls.
+"""Read footage by frame number: video files and folders of numbered images share the same two functions.
 
-Frame k is the k-th frame in the order of presentation, whatever was asked for before. Images are RGB, turned upright
-as the file's display matrix says, and in stored pixels: a pixel aspect ratio other than 1 is not applied, since
-calibrations are made on stored pixels and their two focal lengths carry it.
+Frame k is the k-th frame in presentation order, regardless of earlier requests. Images are RGB, turned upright by the
+file's display matrix, in stored pixels. A pixel aspect ratio other than 1 is not applied: calibrations are made on
+stored pixels, and their two focal lengths account for it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _END = object()
 
 
 def probe(uri: str, camera: str, fps: float | None = None) -> Video:
-    """What there is at `uri`: frames, what identifies them, rate and size, from the index and one decoded image.
+    """Probe `uri`: frames, their clock, rate and size, from the index and one decoded image.
 
-    `fps` overrides the file's rate (high-speed footage is often stored to be played slowly) and is needed for a folder
-    of images. A file whose data were cut off counts the frames that its header lists: reading those that are not
-    there raises VideoTooShortError, so that a broken copy does not pass for a short recording.
-    VideoError, with file and reason, for what cannot be read; ConfigError where the file's rate cannot be the true one.
+    `fps` overrides the file's rate (high-speed footage is often stored for slow playback) and is required for a folder
+    of images. For a truncated file, the frames listed in its header are counted. Reading the missing ones raises
+    VideoTooShortError, so a broken copy is not mistaken for a short recording.
+    Raises VideoError, with file and reason, for unreadable footage; ConfigError if the file's rate is implausible.
     """
     if _is_image_folder(uri):
         images = numbered_images(uri)
         if fps is None:
             raise VideoError(
-                f"{uri} is a folder of images, which state no frame rate: give it as `fps` in a capture.toml, or as "
+                f"{uri} is a folder of images and states no frame rate: set `fps` in a capture.toml, or "
                 "--catalogue.fps."
             )
         clock = numbered_clock([number for number, _ in images])
@@ -62,12 +62,12 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
 def read_frames(
     video: Video, start: int, stop: int, chunk: int = 8, threads: int = 1
 ) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
-    """Frames [start, stop) of a video, in its own numbering, `chunk` at a time (fewer in the last).
+    """Frames [start, stop) of a video, in its own numbering, in chunks of `chunk` (the last may be smaller).
 
-    Only the chunk in work is held. `threads` is for the decoder alone: one costs the least CPU time a frame, and
-    cameras and clips run in parallel anyway. VideoTooShortError if the video has fewer frames, before any is read, and
-    where its data end early. VideoError if a frame is damaged or its size is not `video.size`. ValueError for a range
-    that is none.
+    Only the current chunk is held in memory. `threads` applies to the decoder only: one thread costs the least CPU time
+    per frame, and cameras and clips run in parallel anyway. Raises VideoTooShortError if the video has fewer frames
+    (before any is read) or if its data end early, VideoError if a frame is damaged or its size is not `video.size`, and
+    ValueError for an invalid range.
     """
     if not 0 <= start <= stop or chunk < 1:
         raise ValueError(f"frames {start} to {stop} by {chunk}: need 0 <= start <= stop and a chunk of at least 1")
@@ -75,7 +75,7 @@ def read_frames(
         raise VideoError(f"camera {video.camera} has no footage: its 2D joints were imported from {video.keypoints}.")
     if stop > video.num_frames:
         raise VideoTooShortError(
-            f"{video.uri} has frames 0 to {video.num_frames - 1}, and frames {start} to {stop - 1} were asked for."
+            f"{video.uri} has frames 0 to {video.num_frames - 1}, but frames {start} to {stop - 1} were requested."
         )
     return _chunks(video, start, stop, chunk, threads)
 
@@ -95,8 +95,8 @@ def _gathered(
         image = next(images)
         if image.shape != frames.shape[1:]:
             raise VideoError(
-                f"{video.uri}: frame {first + i} is {image.shape[1]} x {image.shape[0]} pixels and the video "
-                f"{width} x {height}: one calibration cannot hold for both."
+                f"{video.uri}: frame {first + i} is {image.shape[1]} x {image.shape[0]} pixels but the video is "
+                f"{width} x {height}. One calibration cannot serve both."
             )
         frames[i] = image
     return frames
@@ -116,21 +116,21 @@ def _is_image_folder(uri: str) -> bool:
 
 
 def prefetched(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """The same items, made in a thread beside the consumer, up to `depth` ahead of it, from the first one asked for.
+    """The same items, produced in a thread up to `depth` ahead of the consumer, starting at the first request.
 
-    An error comes out where its item would have. When the consumer stops early and closes or drops this iterator, the
-    thread ends after the items it has in hand, and closes `items`. It is a daemon: a decoder that hangs does not hold
-    up the end of the process.
+    An error is raised where its item would have appeared. If the consumer stops early and closes or drops this
+    iterator, the thread ends after its current items and closes `items`. It is a daemon thread, so a decoder that hangs
+    does not block the end of the process.
     """
     if depth < 1:
-        raise ValueError(f"a depth of {depth}: at least one item has to be ahead")
+        raise ValueError(f"a depth of {depth}: it must be at least 1")
     pool = ThreadPool(1)
     try:
         ahead = deque(pool.apply_async(next, (items, _END)) for _ in range(depth))
         while (item := ahead.popleft().get()) is not _END:
             ahead.append(pool.apply_async(next, (items, _END)))
             yield cast(T, item)
-            del item  # a chunk of frames that is done with is not kept while the next is waited for
+            del item  # do not hold a finished chunk of frames while waiting for the next
     finally:
         if isinstance(items, Generator):
             pool.apply_async(items.close)

@@ -1,4 +1,4 @@
-"""A folder of numbered JPEG or PNG images as a video."""
+"""Read a folder of numbered JPEG or PNG images as a video."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
 
 
 def numbered_images(uri: str) -> list[tuple[int, str]]:
-    """(number, URI) of the images of a folder, by the last number in their names; frame 0 is the least.
+    """(number, URI) of the images of a folder, by the last number in their names; frame 0 has the lowest number.
 
-    Numbers may have gaps: they say which images of several cameras belong together. VideoError for two images of
-    one number, for one of more than 18 digits, and for a folder without any.
+    Numbers may have gaps; they determine which images of several cameras belong together. Raises VideoError for two
+    images with one number, for a number of more than 18 digits, and for a folder without numbered images.
     """
     try:
         matches = [(m, e.uri) for e in inputs(uri) if (m := _IMAGE.fullmatch(name(e.uri)))]
@@ -40,13 +40,13 @@ def numbered_images(uri: str) -> list[tuple[int, str]]:
     for (number, one), (following, other) in pairwise(images):
         if number == following:
             raise VideoError(
-                f"{uri} has two images numbered {number}, {name(one)} and {name(other)}: keep one sequence in a folder."
+                f"{uri} has two images numbered {number}, {name(one)} and {name(other)}: keep one sequence per folder."
             )
     return images
 
 
 def read_image(uri: str) -> UInt8[np.ndarray, "H W 3"]:
-    """An image as RGB, turned as its EXIF orientation says. VideoError if it cannot be read."""
+    """An image as RGB, turned by its EXIF orientation. Raises VideoError if it cannot be read."""
     try:
         data = read_bytes(uri)
         width, height = stated_size(data)
@@ -60,9 +60,10 @@ def read_image(uri: str) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def stated_size(data: bytes) -> tuple[int, int]:
-    """(width, height) in the header of a PNG or JPEG, before anything is decoded; (0, 0) where it states none.
+    """(width, height) from the header of a PNG or JPEG, before anything is decoded; (0, 0) if it states none.
 
-    ISO/IEC 15948, 11.2.2 (IHDR comes first) and ISO/IEC 10918-1, B.1 (segments with their length up to the frame's).
+    ISO/IEC 15948, 11.2.2 (IHDR comes first) and ISO/IEC 10918-1, B.1 (segments with their length up to the frame
+    header).
     """
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
@@ -83,11 +84,11 @@ def stated_size(data: bytes) -> tuple[int, int]:
 
 
 def folder_images(uri: str, start: int, stop: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
-    """Images [start, stop) of a folder. VideoTooShortError if it has fewer by now."""
+    """Images [start, stop) of a folder. Raises VideoTooShortError if it now has fewer."""
     files = numbered_images(uri)
     if len(files) < stop:
         raise VideoTooShortError(
-            f"{uri} has {len(files)} images left, and frames {start} to {stop - 1} were asked for."
+            f"{uri} has {len(files)} images left, but frames {start} to {stop - 1} were requested."
         )
     for _, file in files[start:stop]:
         yield read_image(file)

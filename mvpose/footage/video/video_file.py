@@ -1,4 +1,4 @@
-"""Frames of a video file by number, in the order of presentation."""
+"""Decode frames of a video file by number, in presentation order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from mvpose.footage.video.video_container import opened, packets, shown_at
 def decoded_images(
     uri: str, start: int, stop: int, threads: int = 1
 ) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
-    """Frames [start, stop) as RGB, upright, each valid until the next is asked for. Errors as `_frames`."""
+    """Frames [start, stop) as RGB, upright, each valid until the next is requested. Errors like `_frames`."""
     reformatter = VideoReformatter()
     for frame in _frames(uri, start, stop, threads):
         yield _upright(frame, _rgb(frame, reformatter), uri)
 
 
 def first_image(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
-    """Frame 0 as RGB, upright, and by how many clockwise quarter turns it was turned to be. Errors as `_frames`."""
+    """Frame 0 as upright RGB, and the clockwise quarter turns applied to make it so. Errors like `_frames`."""
     with closing(_frames(uri, 0, 1)) as frames:
         frame = next(frames)
         a, b, _, _ = _display_matrix(frame)
@@ -45,8 +45,8 @@ def first_image(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
 def _frames(uri: str, start: int, stop: int, threads: int = 1) -> Generator[VideoFrame, None, None]:
     """Frames [start, stop) as they are stored.
 
-    Decoding begins at the last key frame from which `start` can be had, and goes forward. VideoTooShortError if the
-    data end before `stop`; VideoError if a frame asked for cannot be decoded.
+    Decoding starts at the last key frame from which `start` can be decoded, and goes forward. Raises VideoTooShortError
+    if the data end before `stop`, VideoError if a requested frame cannot be decoded.
     """
     index = frame_index(uri)
     number = start - 1
@@ -56,44 +56,44 @@ def _frames(uri: str, start: int, stop: int, threads: int = 1) -> Generator[Vide
             if number < start:
                 continue
             if frame is None:
-                raise VideoError(f"{uri}: frame {number} is listed but cannot be decoded: the file is damaged there.")
+                raise VideoError(f"{uri}: frame {number} is listed but cannot be decoded; the file is damaged there.")
             yield frame
             if number == stop - 1:
                 return
     raise VideoTooShortError(
-        f"{uri} is cut off: its data end before frame {number + 1}, its header lists frames 0 to "
-        f"{index.num_frames - 1}, and frames {start} to {stop - 1} were asked for. Copy it again from its source."
+        f"{uri} is cut off: its data end before frame {number + 1}, but its header lists frames 0 to "
+        f"{index.num_frames - 1}, and frames {start} to {stop - 1} were requested. Copy it again from its source."
     )
 
 
 class _Landing(NamedTuple):
-    """Where a seek has led to: a key frame."""
+    """The key frame at which a seek landed."""
 
     position: int
     number: int
-    """Of the first frame that is sure to be decoded from here."""
+    """Number of the first frame that is certain to be decoded from here."""
     earliest: float
-    """That frame's presentation time; what is presented before it is to be passed over."""
+    """Presentation time of that frame; earlier ones are skipped."""
     upcoming: Iterator[Packet]
 
 
 def _seek(container: InputContainer, stream: VideoStream, index: FrameIndex, start: int, uri: str) -> _Landing:
-    """Go to the last key frame from which frame `start` can be had.
+    """Seek to the last key frame from which frame `start` can be decoded.
 
-    Where a seek lands is read from the packets found there, never assumed: containers search by decoding or by
-    presentation time and stop at the key asked for, before it or after it.
+    The landing position is determined from the packets found there, never assumed. Containers seek by decoding time or
+    by presentation time, and stop at the requested key, before it or after it.
     """
     tabled, linear = index.access is Access.TABLE, index.access is Access.LINEAR
     last = int(np.searchsorted(index.shown_before[index.keys], start, side="right")) - 1
-    if linear:  # there is one try, and where `start` precedes the last key, it can be had from the one before
+    if linear:  # a single try: if `start` precedes the last key, the previous key reaches it
         last = max(0, last - 1)
     for key in range(last, -1, -1):
         rest = packets(container, stream, uri, until_cut=tabled)
         if linear:
             rest = islice(rest, index.keys[key], None)
         elif last > 0:
-            # A sample table is searched for a decoding time set back by the delay of reordering: aiming at the end of
-            # the group still finds its key.
+            # A sample table is searched for a decoding time reduced by the reordering delay. Aiming at the end of the
+            # group still finds its key.
             aim = index.group_end(key) - 1 if tabled else index.keys[key]
             container.seek(int(index.timestamp[aim]), stream=stream)
         position, group = key_group(rest, index)
@@ -108,15 +108,15 @@ def _seek(container: InputContainer, stream: VideoStream, index: FrameIndex, sta
 def _numbered(
     stream: VideoStream, index: FrameIndex, landing: _Landing, uri: str
 ) -> Iterator[tuple[int, VideoFrame | None]]:
-    """Frames with their numbers from the landing on; None for one that the decoder did not give.
+    """Numbered frames from the landing; None for a frame that the decoder did not return.
 
-    Decoders give frames in the order of presentation, so when one comes out, every frame due before it has been put in:
-    the least presentation time put in and not yet come out is the one whose turn it is. Where the file is cut off that
-    does not hold of the frames still in the decoder, which are left there.
+    Decoders return frames in presentation order, so when a frame is returned, every earlier one has been fed in. The
+    minimum presentation time that was fed in and not yet returned is therefore the next one due. In a truncated file
+    this does not hold for the frames still in the decoder, which are left there.
     """
     number, num_samples = landing.number, len(index.timestamp)
     due: list[int] = []
-    # The last packet is followed by None, which makes the decoder give all it has.
+    # The last packet is followed by None, which flushes the decoder.
     for position, packet in zip(
         range(landing.position, num_samples + 1), chain(landing.upcoming, [None]), strict=False
     ):
@@ -132,7 +132,7 @@ def _numbered(
                 yield number, None
                 number += 1
             if not due or heapq.heappop(due) != shown_at(frame):
-                raise VideoError(f"{uri}: near frame {number} it decodes to a frame that its index does not list.")
+                raise VideoError(f"{uri}: near frame {number}, it contains a frame that its index does not list.")
             yield number, frame
             number += 1
 
@@ -140,7 +140,7 @@ def _numbered(
 def _decoded(stream: VideoStream, packet: Packet | None) -> list[VideoFrame]:
     try:
         return stream.decode(packet)
-    except InvalidDataError:  # the frame is missed by its number when its turn comes
+    except InvalidDataError:  # the missing number is noticed when the frame is due
         return []
 
 
@@ -151,7 +151,7 @@ def _rgb(frame: VideoFrame, reformatter: VideoReformatter) -> UInt8[np.ndarray, 
 
 
 def _upright(frame: VideoFrame, image: UInt8[np.ndarray, "h w 3"], uri: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn an image as its display matrix says: (x, y) is shown at (a x + c y, b x + d y), up to a shift.
+    """Turn an image by its display matrix: (x, y) is shown at (a x + c y, b x + d y), up to a shift.
 
     ISO/IEC 14496-12, 6.2.2.
     """
@@ -160,19 +160,19 @@ def _upright(frame: VideoFrame, image: UInt8[np.ndarray, "h w 3"], uri: str) -> 
         image, a, d = image.swapaxes(0, 1), c, b
     if abs(a) != 1 or abs(d) != 1:
         raise VideoError(
-            f"{uri} is marked to be shown turned by {frame.rotation} degrees or scaled: only quarter turns and mirrors "
-            "are applied. Re-encode it upright."
+            f"{uri} is marked to be shown turned by {frame.rotation} degrees or scaled. Only quarter turns and mirrors "
+            "are supported. Re-encode it upright."
         )
     return image[:: int(d), :: int(a)]
 
 
 def _display_matrix(frame: VideoFrame) -> Float[np.ndarray, "4"]:
-    """The entries a, b, c, d."""
+    """The entries a, b, c, d of the display matrix."""
     try:
-        # `frame.side_data` would be kept by the frame and keep it in turn: each decoded frame (3 MB, 1080p) would stay
-        # until Python looks for cycles. PyAV's stubs do not know the argument.
+        # `frame.side_data` creates a reference cycle with the frame: each decoded frame (3 MB at 1080p) would stay in
+        # memory until Python collects cycles. PyAV's stubs do not have this argument.
         matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
-    except ValueError:  # PyAV cannot list side data of a kind it has no name for, but always tells the angle
+    except ValueError:  # PyAV cannot list unknown kinds of side data, but always provides the angle
         cos, sin = np.cos(np.deg2rad(frame.rotation)), np.sin(np.deg2rad(frame.rotation))
         return np.array([cos, -sin, sin, cos]).round(5)
     if matrix is None:

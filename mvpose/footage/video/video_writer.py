@@ -1,4 +1,4 @@
-"""Writing images as a video that players and browsers show."""
+"""Write images as videos that players and browsers can show."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from jaxtyping import UInt8
 from mvpose.storage.commits import write_whole
 
 _BT709 = 1
-"""Of AVColorSpace (ITU-T H.273 table 4)."""
+"""Value of AVColorSpace (ITU-T H.273 table 4)."""
 
 
 def write_video(uri: str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
-    """Write RGB images of one size as MP4 (H.264, yuv420p, BT.709), replacing what is at `uri`.
+    """Write RGB images of one size as MP4 (H.264, yuv420p, BT.709), replacing any file at `uri`.
 
     An odd width or height is made even by repeating the last column or row. The video is put in place whole.
-    ValueError for no frames or frames of several sizes, ResultsError where it cannot be written.
+    Raises ValueError for no frames or frames of several sizes, ResultsError if it cannot be written.
     """
     upcoming = iter(frames)
     first = next(upcoming, None)
     if first is None:
         raise ValueError(f"there are no frames to write to {uri}")
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        # The index goes first, so that a browser begins to play before it has the whole file.
+        # The index comes first, so a browser can start playing before it has the whole file.
         with av.open(file.name, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "20"})
             _set_format(stream, *first.shape[:2])
@@ -44,7 +44,7 @@ def write_video(uri: str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: flo
 
 
 def repeat_video(path: str, once: str, times: int) -> None:
-    """Write the video at `once` so many times over as one at `path`, both local files; its packets are copied."""
+    """Write the video at `once`, repeated `times` times, to `path`; both are local files, and packets are copied."""
     with av.open(path, "w") as target:
         stream = None
         for number in range(times):

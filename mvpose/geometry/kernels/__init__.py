@@ -1,1 +1,1 @@
-"""Fused DLT kernels: numba for the CPU, Triton for CUDA. Nothing heavy is imported until a kernel is called."""
+"""Fused DLT kernels: numba for the CPU, Triton for CUDA. Both are imported only when a kernel is called."""

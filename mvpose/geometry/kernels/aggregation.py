@@ -1,4 +1,4 @@
-"""One value of a block of voxels by channels from those of several views, and its gradient, compiled by numba.
+"""Aggregate a block of voxels by channels over several views, with its gradient, compiled by numba.
 
 Values are flat over voxels and channels (V q), with `LOWEST` where a view does not see a voxel, so that every loop is
 long and becomes SIMD. Numba has no vector exponential without Intel's SVML, hence `exp_below_zero`.
@@ -11,13 +11,13 @@ from numba import njit
 
 from mvpose.geometry.kernels.lanes import COMPILED
 
-# Voxels of a block: 32 by 32 channels by 4 views are 16 kB.
+# Voxels per block: 32 by 32 channels by 4 views are 16 kB.
 LANES = 32
 INLINED = {"inline": "always", **COMPILED}
 SOFTMAX, MAX, WEIGHTED, NORMALISED = range(4)
 LOWEST = np.float32(-3.4028235e38)
 MIN_WEIGHT = np.float32(1e-6)
-# exp(FADED) is the least that is told from 0. Added to 1.5 2^23 a number loses its fraction, and its integer, here with
+# exp(FADED) is the minimum distinguished from 0. A number added to 1.5 2^23 loses its fraction; its integer, here with
 # the exponent's offset of 127, is in the last bits.
 FADED, PER_E, ROUND = np.float32(-87.3), np.float32(1.4426950409), np.float32(1.5 * 2**23 + 127)
 # 2^g for |g| <= 1/2, minimax in relative error with the constant 1: 9.1e-8, and 1.7e-7 with its rounding in float32.
@@ -44,7 +44,7 @@ def exp_below_zero(x):
 @njit(**INLINED)
 @no_type_check
 def soft_mean_of_four(values, size, volume):
-    """The softmax's mean of four views or fewer, others being `LOWEST`: in registers, at half the cost of the sums."""
+    """Softmax mean of up to four views, the others being `LOWEST`: in registers, at half the cost of the sums."""
     for q in range(size):
         a, b, c, d = values[0, q], values[1, q], values[2, q], values[3, q]
         top = b if b > a else a
@@ -63,7 +63,7 @@ def soft_mean_of_four(values, size, volume):
 @njit(**INLINED)
 @no_type_check
 def highest(values, num, size, top):
-    """The largest over the views; NaN where one is NaN."""
+    """The maximum over the views; NaN if one is NaN."""
     for q in range(size):
         top[q] = LOWEST
     for view in range(num):
@@ -89,7 +89,7 @@ def soft_sums(values, num, size, top, total, weighed):
 @njit(**INLINED)
 @no_type_check
 def soft_slopes(values, num, size, top, total, weighed, grad, slopes):
-    """With s a view's share and m the mean, dm/dx = s (1 + x - m)."""
+    """With s a view's softmax weight and m the mean, dm/dx = s (1 + x - m)."""
     for q in range(size):
         total[q] = np.float32(1) / total[q]
         weighed[q] = np.float32(1) - weighed[q] * total[q]
@@ -103,7 +103,7 @@ def soft_slopes(values, num, size, top, total, weighed, grad, slopes):
 @njit(**INLINED)
 @no_type_check
 def highest_slopes(values, num, size, top, ties, grad, slopes):
-    """Views that share the largest value share its gradient, as in torch."""
+    """Views that share the maximum share its gradient, as in torch."""
     zero, one = np.float32(0), np.float32(1)
     for q in range(size):
         ties[q] = zero
@@ -118,7 +118,7 @@ def highest_slopes(values, num, size, top, ties, grad, slopes):
 @njit(**INLINED)
 @no_type_check
 def weighed_sums(values, weights, which, seen, num, n, kind, weighed, total):
-    """Sums of weighed values and, for `NORMALISED`, of weights; otherwise 1."""
+    """Sums of weighted values and, for `NORMALISED`, of weights; otherwise 1."""
     channels = values.shape[2]
     sums, totals = weighed.reshape(LANES, channels), total.reshape(LANES, channels)
     for s in range(n):
@@ -140,7 +140,7 @@ def weighed_sums(values, weights, which, seen, num, n, kind, weighed, total):
 @njit(**INLINED)
 @no_type_check
 def weighed_slopes(values, weights, which, seen, num, n, kind, weighed, total, grad, slopes, by_weight):
-    """Gradients of the values, and of the weights in double precision, as they sum over all voxels."""
+    """Gradients of the values, and of the weights in double precision, since they are summed over all voxels."""
     channels = values.shape[2]
     sums, totals, grads = weighed.reshape(LANES, channels), total.reshape(LANES, channels), grad.reshape(n, channels)
     for view in range(num):
@@ -151,6 +151,6 @@ def weighed_slopes(values, weights, which, seen, num, n, kind, weighed, total, g
                 for ch in range(channels):
                     share = g[ch] / t[ch]
                     slope[ch] = share * weight[ch]
-                    # The mean moves with the weights, unless their sum is too small to divide by.
+                    # The mean depends on the weights, unless their sum is too small to divide by.
                     mean = a[ch] / t[ch] if kind == NORMALISED and t[ch] > MIN_WEIGHT else np.float32(0)
                     into[ch] += share * (x[ch] - mean)

@@ -1,8 +1,8 @@
-"""Fused DLT compiled for the CPU by numba: one pass over the observations, nothing between kept in memory.
+"""Fused DLT compiled for the CPU by numba: one pass over the observations, without intermediates in memory.
 
-Points go through in blocks of `LANES` and the threads share the blocks out. Numba's own threading layers are not used:
-they do not survive a fork. Compiled code is cached on disk; numba looks at this file's date alone to see whether the
-cache is stale, so touch this file after a change to `lanes.py`.
+Points are processed in blocks of `LANES`, which are distributed over threads. Numba's own threading layers are not
+used, since they do not survive a fork. Compiled code is cached on disk. Numba checks only this file's date to decide
+whether the cache is stale, so touch this file after a change to `lanes.py`.
 
 Compiled from source, hence without annotations. Shapes: points (N V 2), weights (N V) or empty, projections (G V 12) of
 the conditioned world for N / G points each, centre (G 3), scale (G), start (1 or N, 3).
@@ -34,7 +34,7 @@ POINTS_PER_THREAD = 8192
 
 @no_type_check
 def run_threaded(kernel, num_points, num_threads, *arguments, minimum=POINTS_PER_THREAD):
-    """Call `kernel(*arguments, first, last)` over shares of at least `least` points; threads live for one call only."""
+    """Call `kernel(*arguments, first, last)` on shares of at least `minimum` points; threads live for one call only."""
     num_threads = max(1, min(num_threads, num_points // minimum))
     if num_threads == 1:
         kernel(*arguments, 0, num_points)
@@ -117,7 +117,7 @@ def backward(points, weights, projections, scale, start, sii, iterations, shift,
 @njit(inline="always", **COMPILED)
 @no_type_check
 def _load(points, weights, at, n, w, uv):
-    """Weights (V LANES) and pixels (V 2 LANES) of a block; what is absent, and lanes without a point, get weight 0."""
+    """Weights (V LANES) and pixels (V 2 LANES) of a block; absent observations and unused lanes get weight 0."""
     zero, one = points.dtype.type(0), points.dtype.type(1)
     weighted = len(weights) > 0
     w[:] = zero
@@ -135,7 +135,7 @@ def _load(points, weights, at, n, w, uv):
 @njit(inline="always", **COMPILED)
 @no_type_check
 def _load_start(start, at, n, x):
-    """The homogeneous vector from which a block's iterations start."""
+    """The homogeneous vector at which a block's iterations start."""
     x[:] = start.dtype.type(0)
     x[3] = start.dtype.type(1)
     for i in range(n):

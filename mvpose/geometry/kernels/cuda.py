@@ -1,10 +1,10 @@
 """Fused DLT for CUDA in Triton: every observation is read once, and only points and flags are written.
 
-One lane of a program is one point. With float32, V views and no weights a point moves 8 V + 13 bytes, 45 at four views,
-for about 60 V + 80 floating-point operations (SII, two iterations): bound by memory on any recent GPU.
+One lane of a program is one point. With float32, V views and no weights, a point moves 8 V + 13 bytes, 45 at four
+views, for about 60 V + 80 floating-point operations (SII, two iterations): memory-bound on any recent GPU.
 
-The kernels are compiled from source, hence without annotations; shapes as in `kernels/cpu.py`. `least` is the smallest
-precision of `dlt.determined`. Setting TRITON_INTERPRET=1 before the first import runs them on the CPU, for tests.
+The kernels are compiled from source, hence without annotations; shapes as in `kernels/cpu.py`. `minimum` is the minimum
+precision of `dlt.determined`. With TRITON_INTERPRET=1 set before the first import, they run on the CPU, for tests.
 """
 
 from typing import no_type_check
@@ -164,7 +164,7 @@ def _determined(m, largest, seen, minimum):
 @triton.jit
 @no_type_check
 def _harmless(m, ok):
-    """The identity in place of a matrix that determines nothing."""
+    """Replace a singular matrix by the identity."""
     return (
         tl.where(ok, m[0], 1.0), tl.where(ok, m[1], 0.0), tl.where(ok, m[2], 0.0), tl.where(ok, m[3], 0.0),
         tl.where(ok, m[4], 1.0), tl.where(ok, m[5], 0.0), tl.where(ok, m[6], 0.0), tl.where(ok, m[7], 1.0),
@@ -196,7 +196,7 @@ def _factorise(m, shift):
     d2 = 1.0 / (m[7] + sigma - l20 * m[2] - l21 * m21)
     m32 = m[8] - l30 * m[2] - l31 * m21
     l32 = m32 * d2
-    # Rounding can push the last pivot of exact data below the shift that it must have at least.
+    # Rounding can push the last pivot of exact data below its theoretical minimum, the shift.
     d3 = 1.0 / tl.maximum(m[9] + sigma - l30 * m[3] - l31 * m31 - l32 * m32, sigma)
     return d0, l10, l20, l30, d1, l21, l31, d2, l32, d3
 
@@ -232,7 +232,7 @@ def _unit(v):
 @triton.jit
 @no_type_check
 def _adjoint_normal(m, gx, gy, gz):
-    """Upper triangle of the symmetric gradient by A^T A, for the normal equations."""
+    """Upper triangle of the symmetric gradient with respect to A^T A, for the normal equations."""
     x, y, z = _solve3(m, -m[3], -m[6], -m[8])
     a, b, c = _solve3(m, gx, gy, gz)
     return _minus_outer(_zeros(gx), a, b, c, gx * 0.0, x, y, z, gx * 0.0 + 1.0)
@@ -241,9 +241,9 @@ def _adjoint_normal(m, gx, gy, gz):
 @triton.jit
 @no_type_check
 def _adjoint_iterations(m, gx, gy, gz, start, offset, shift, ITERATIONS: tl.constexpr):
-    """The same for shifted iterations, with the share of the shift on the diagonal.
+    """The same for shifted iterations, including the shift's contribution on the diagonal.
 
-    Iterates are worked out again from the start rather than kept: there are two or three of them.
+    Iterates are recomputed from the start instead of stored, since there are only two or three.
     """
     factor = _factorise(m, shift)
     x, y, z, w = _start(start, offset)
@@ -287,7 +287,7 @@ def _minus_outer(g, a, b, c, d, x, y, z, w):
 @triton.jit
 @no_type_check
 def _through_row(pixel, w, p, offset: tl.constexpr, g):
-    """Gradients of one pixel coordinate and of the weight, as `lanes.to_observations` says."""
+    """Gradients of one pixel coordinate and of the weight, as in `lanes.to_observations`."""
     a, b, c, d = _row(pixel, p, offset)
     ga = g[0] * a + g[1] * b + g[2] * c + g[3] * d
     gb = g[1] * a + g[4] * b + g[5] * c + g[6] * d

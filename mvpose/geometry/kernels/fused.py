@@ -1,4 +1,4 @@
-"""The fused kernels as one differentiable function; the device of the points decides which one runs."""
+"""The fused kernels as one differentiable function; the device of the points selects the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvpose.geometry.conditioning import Conditioned
 
 @dataclass(frozen=True)
 class Solver:
-    """Normal equations, or with `sii` that many shifted iterations; `min_precision` as in `dlt.determined`."""
+    """Normal equations, or this many shifted iterations with `sii`; `min_precision` as in `dlt.determined`."""
 
     sii: bool
     iterations: int
@@ -32,7 +32,7 @@ def triangulate(
 ) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"]]:
     """World points and whether they are determined; gradients reach points and weights.
 
-    Raises ImportError on CUDA where Triton is missing.
+    Raises ImportError on CUDA if Triton is missing.
     """
     batch, views = points.shape[:-2], points.shape[-2]
     projections, centre, scale = _grouped(conditioned, batch)
@@ -43,9 +43,9 @@ def triangulate(
 
 
 def _grouped(conditioned: Conditioned, batch: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-    """Projections (G V 12), centres (G 3) and scales (G) such that each serves a run of consecutive points.
+    """Projections (G V 12), centres (G 3) and scales (G), each serving a run of consecutive points.
 
-    Projections that vary along the leading batch axes only, as one rig a sample, are not repeated.
+    Projections that vary only along the leading batch axes, such as one rig per sample, are not repeated.
     """
     p = conditioned.projections.detach()
     own = (1,) * (len(batch) - p.ndim + 3) + tuple(p.shape[:-3])
@@ -121,7 +121,7 @@ def _cuda_kernels() -> ModuleType:
         from mvpose.geometry.kernels import cuda
     except ImportError as error:
         raise ImportError(
-            "the fused DLT kernel for CUDA needs Triton, which is not installed: install triton, or ask for the slower "
+            "the fused DLT kernel for CUDA needs Triton, which is not installed: install triton, or use the slower "
             "engine=Engine.TORCH"
         ) from error
     return cuda

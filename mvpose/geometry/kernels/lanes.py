@@ -1,11 +1,11 @@
-"""What the CPU kernels do to one block of points: each step is a loop over `LANES` lanes, which LLVM turns into SIMD.
+"""Steps of the CPU kernels on one block of points: each is a loop over `LANES` lanes, which LLVM turns into SIMD.
 
-A block's arrays stay in the L1 cache. The loops always run over all lanes, also where a block is not full: then a
-point's result does not depend on its place in a block, nor on the number of threads. Functions are inlined into the
-kernels, because only there the compiler sees that the arrays do not overlap (five times faster, measured).
+A block's arrays stay in the L1 cache. The loops always run over all lanes, even if a block is not full, so a point's
+result does not depend on its position in a block or on the number of threads. Functions are inlined into the kernels,
+because only then can the compiler see that the arrays do not overlap (five times faster, measured).
 
 Shapes: w (V LANES), uv (V 2 LANES), projection (V 12), gram (10 LANES) the upper triangle of A^T A by rows, x (4 LANES)
-homogeneous, or (iterations + 1, 4, LANES) where every iterate is kept; `ok` (LANES) is 1.0 or 0.0.
+homogeneous, or (iterations + 1, 4, LANES) if every iterate is stored; `ok` (LANES) is 1.0 or 0.0.
 """
 
 import os
@@ -18,9 +18,9 @@ LANES = 64
 
 
 def _can_cache() -> bool:
-    """Whether numba finds a folder for compiled code: beside this file, in the user's cache, or NUMBA_CACHE_DIR."""
+    """Whether numba finds a folder for compiled code: next to this file, in the user's cache, or NUMBA_CACHE_DIR."""
     if not os.path.isabs(os.path.expanduser("~")) and not os.environ.keys() & {"NUMBA_CACHE_DIR", "XDG_CACHE_HOME"}:
-        return False  # numba would take the working directory for the home of a user who has none
+        return False  # without a home folder, numba would use the working directory
     try:
         njit(cache=True)(lambda: None)
     except RuntimeError:
@@ -35,7 +35,7 @@ INLINED = {"inline": "always", **COMPILED}
 @njit(**INLINED)
 @no_type_check
 def accumulate(projection, w, uv, gram, ok, minimum):
-    """A^T A (10 entries, upper triangle by rows), and 1.0 in `ok` where two views see the point at an angle."""
+    """A^T A (10 entries, upper triangle by rows); `ok` is 1.0 where two views see the point under an angle."""
     zero, one = gram.dtype.type(0), gram.dtype.type(1)
     largest, views = np.zeros(LANES, gram.dtype), np.zeros(LANES, gram.dtype)
     gram[:] = zero
@@ -72,7 +72,7 @@ def accumulate(projection, w, uv, gram, ok, minimum):
 @njit(**INLINED)
 @no_type_check
 def make_harmless(gram, ok):
-    """The identity in place of a matrix that determines nothing, so that no lane divides by zero."""
+    """Replace a singular matrix by the identity, so that no lane divides by zero."""
     zero, one = gram.dtype.type(0), gram.dtype.type(1)
     for k in range(10):
         stand_in = one if k == 0 or k == 4 or k == 7 or k == 9 else zero
@@ -138,7 +138,7 @@ def _factorise(gram, shift, factor):
         d2 = one / (gram[7, i] + sigma - l20 * gram[2, i] - l21 * m21)
         m32 = gram[8, i] - l30 * gram[2, i] - l31 * m21
         l32 = m32 * d2
-        # Rounding can push the last pivot of exact data below the shift that it must have at least.
+        # Rounding can push the last pivot of exact data below its theoretical minimum, the shift.
         d3 = one / max(gram[9, i] + sigma - l30 * gram[3, i] - l31 * m31 - l32 * m32, sigma)
         factor[0, i], factor[1, i], factor[2, i], factor[3, i] = d0, l10, l20, l30
         factor[4, i], factor[5, i], factor[6, i] = d1, l21, l31
@@ -163,7 +163,7 @@ def _solve4(factor, x):
 @njit(**INLINED)
 @no_type_check
 def finish(projection, w, x, ok, centre, scale):
-    """Homogeneous to world points; only what lies near enough and before every camera that sees it stays `ok`."""
+    """Homogeneous to world points; `ok` stays 1 only for points near enough and in front of all cameras seeing them."""
     zero, one, limit = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1e12)
     for i in range(LANES):
         near = x[0, i] * x[0, i] + x[1, i] * x[1, i] + x[2, i] * x[2, i] < limit * x[3, i] * x[3, i]
@@ -185,7 +185,7 @@ def finish(projection, w, x, ok, centre, scale):
 @njit(**INLINED)
 @no_type_check
 def adjoint_normal(gram, g, x, h, trace):
-    """Point x and h = (N^-1 g, 0): the gradient by A^T A is -(h x^T + x h^T) / 2."""
+    """Point x and h = (N^-1 g, 0): the gradient with respect to A^T A is -(h x^T + x h^T) / 2."""
     normal_equations(gram, x)
     for k in range(3):
         for i in range(LANES):

@@ -1,4 +1,4 @@
-"""Unprojection as one differentiable function over its kernels; the device of the features decides which one runs."""
+"""Unprojection as one differentiable function over its kernels; the device of the features selects the kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 Aggregation = Literal["sum", "conf", "conf_norm", "max", "softmax"]
 
-# As the kernels number them; a sum weighs every view by 1.
+# Numbering used by the kernels; a sum weights every view by 1.
 KINDS: dict[Aggregation, int] = {"softmax": 0, "max": 1, "sum": 2, "conf": 2, "conf_norm": 3}
 
 
@@ -26,7 +26,7 @@ def unproject(
     """Volumes of count^3 voxels in float32, channels last in memory; gradients reach features and weights.
 
     `matrices` map (i, j, k, 1) of a voxel to homogeneous image coordinates, -1..1 over the image, with the depth in
-    metres as the third. Raises ImportError on CUDA where Triton is missing.
+    metres as the third. Raises ImportError on CUDA if Triton is missing.
     """
     height, width = features.shape[3:]
     to_pixels = matrices.new_tensor([width / 2, height / 2, 1.0], dtype=torch.float64)
@@ -67,7 +67,7 @@ class _Unprojection(torch.autograd.Function):
 
 
 def _with_border(features: Float[Tensor, "B V c h w"]) -> Float[Tensor, "B V P c"]:
-    """Channels last in a frame of zeros one pixel wide: no kernel need ask whether a tap is in the image."""
+    """Channels last with a border of zeros one pixel wide, so that no kernel has to check whether a tap is inside."""
     batch, views, channels, height, width = features.shape
     framed = features.new_empty(batch, views, height + 2, width + 2, channels, dtype=torch.float32)
     framed[:, :, 1:-1, 1:-1] = features.permute(0, 1, 3, 4, 2)
@@ -88,7 +88,7 @@ def _run(name: str, inputs: tuple[Tensor, ...], settings: tuple[int, ...], outpu
     from mvpose.geometry.kernels.cpu import POINTS_PER_THREAD, run_threaded
 
     arrays = [tensor.numpy() for tensor in inputs], [tensor.numpy() for tensor in outputs]
-    # Voxels are shared out, or whole samples where threads would add to the same gradients.
+    # Voxels are distributed, or whole samples if threads would add to the same gradients.
     whole = name == "backward"
     items = len(inputs[0]) if whole else outputs[0].shape[:2].numel()
     minimum = 1 if whole else POINTS_PER_THREAD
@@ -101,7 +101,7 @@ def _cuda_kernels() -> ModuleType:
         from mvpose.geometry.kernels import unprojection_cuda
     except ImportError as error:
         raise ImportError(
-            "the fused unprojection for CUDA needs Triton, which is not installed: install triton, or ask for the "
+            "the fused unprojection for CUDA needs Triton, which is not installed: install triton, or use the "
             "slower engine=Engine.TORCH"
         ) from error
     return unprojection_cuda

@@ -1,11 +1,11 @@
 """Unprojection compiled for the CPU by numba: a block of voxels is sampled in every view, aggregated and written once.
 
-Inner loops run over channels, which lie together in memory, and become SIMD; a block's values stay in the L1 cache.
-Compiled code is cached on disk; numba looks at this file's date alone, so touch it after a change to `aggregation.py`.
+Inner loops run over channels, which are contiguous in memory, and become SIMD; a block's values stay in the L1 cache.
+Compiled code is cached on disk; numba checks only this file's date, so touch it after a change to `aggregation.py`.
 
 Compiled from source, hence without annotations. Shapes: features (B V P c), P pixels of images of `height` by `width`
-with a border of zeros about them; weights (B V c), read by the weighted kinds only; present (B V); matrices (B V 3 4)
-from voxel indices to pixels from the image's middle; out and grad (B N c), N = n^3.
+with a border of zeros around them; weights (B V c), read only by the weighted kinds; present (B V); matrices (B V 3 4)
+from voxel indices to pixels from the image's centre; out and grad (B N c), N = n^3.
 """
 
 from typing import no_type_check
@@ -30,7 +30,7 @@ from mvpose.geometry.kernels.aggregation import (
 )
 from mvpose.geometry.kernels.lanes import COMPILED
 
-# Metres before a camera that a voxel must lie to be seen.
+# Minimum depth in metres in front of a camera at which a voxel is visible.
 NEAREST = np.float32(1e-3)
 
 
@@ -120,9 +120,9 @@ def backward(
 @njit(**INLINED)
 @no_type_check
 def _scratch(views, channels):
-    """For each view of a block: upper left taps' pixels, shares of the four taps, whether it sees, sampled values.
+    """For each view of a block: pixels of the upper left taps, weights of the four taps, visibility, sampled values.
 
-    Values are at least of four views, for `soft_mean_of_four`.
+    Values are allocated for at least four views, for `soft_mean_of_four`.
     """
     views = max(views, 4)
     place, share = np.empty((views, LANES), np.int32), np.empty((views, 4, LANES), np.float32)
@@ -134,7 +134,7 @@ def _scratch(views, channels):
 def _sample_views(
     features, present, matrices, voxel, n, height, width, count, which, place, share, seen, values
 ):  # fmt: skip
-    """Values of the views that are present, first to last, for n voxels of one line; how many views that is."""
+    """Values of the present views, in order, for n voxels of one line; returns the number of these views."""
     num = 0
     for view in range(len(present)):
         if present[view]:
@@ -148,9 +148,9 @@ def _sample_views(
 @njit(**INLINED)
 @no_type_check
 def _project(m, voxel, height, width, count, place, share, seen):
-    """Where the voxels of a line fall; beyond the image's edge they are drawn to its border of zeros.
+    """Positions of a line's voxels on the image; beyond the image's edge they are moved to its border of zeros.
 
-    The line's start is reckoned in double precision, each voxel from there, so that no result depends on its block.
+    The line's start is computed in double precision, and each voxel from it, so no result depends on its block.
     """
     i, j, first = voxel // (count * count), voxel // count % count, voxel % count
     x0, dx = np.float32(m[0, 0] * i + m[0, 1] * j + m[0, 3]), np.float32(m[0, 2])
@@ -165,7 +165,7 @@ def _project(m, voxel, height, width, count, place, share, seen):
         depth = depth if before else one
         x = (dx * k + x0) / depth + half * (right - one)
         y = (dy * k + y0) / depth + half * (bottom - one)
-        # Written so that what is no number goes to the border too, and nothing is read outside the image.
+        # Written so that NaN also goes to the border, and nothing outside the image is read.
         x, y = x if x > -one else -one, y if y > -one else -one
         x, y = x if x < right else right, y if y < bottom else bottom
         left, upper = np.floor(x), np.floor(y)

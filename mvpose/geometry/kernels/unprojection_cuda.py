@@ -1,10 +1,10 @@
 """Unprojection for CUDA in Triton: a program aggregates a block of voxels by all channels over the views in registers.
 
-A voxel costs one write and, mostly from the cache, four reads a view: with 32 channels in 64^3 voxels 34 MB are written
-a sample. The backward pass adds to the features' gradients atomically, so their last bits differ from run to run.
+A voxel costs one write and four reads per view, mostly from the cache: with 32 channels in 64^3 voxels, 34 MB are
+written per sample. The backward pass adds to the features' gradients atomically, so their last bits vary between runs.
 
-The kernels are compiled from source, hence without annotations; shapes as in `kernels/unprojection_cpu.py`. Setting
-TRITON_INTERPRET=1 before the first import runs them on the CPU, for tests.
+The kernels are compiled from source, hence without annotations; shapes as in `kernels/unprojection_cpu.py`. With
+TRITON_INTERPRET=1 set before the first import, they run on the CPU, for tests.
 """
 
 from typing import no_type_check
@@ -94,7 +94,7 @@ def _aggregate(
     features, weights, present, matrices, height, width, count, at, ch, b,
     VIEWS: tl.constexpr, CHANNELS: tl.constexpr, KIND: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Of each voxel and channel: the highest value, the sum of shares (or ties, or weights), that of shared values."""
+    """Per voxel and channel: the maximum, the sum of shares (or ties, or weights), and that of weighted values."""
     top = tl.full([BLOCK, WIDE], LOWEST, tl.float32)
     total, sums = tl.zeros([BLOCK, WIDE], tl.float32), tl.zeros([BLOCK, WIDE], tl.float32)
     any_seen = tl.zeros([BLOCK], tl.int1)
@@ -103,7 +103,7 @@ def _aggregate(
         any_seen = any_seen | seen
         seen = seen[:, None]
         if KIND == SOFTMAX:
-            # As views come, what was summed so far is rescaled to the new highest value.
+            # With each view, the sums so far are rescaled to the new maximum.
             higher = tl.where(seen, tl.maximum(top, x, propagate_nan=tl.PropagateNan.ALL), top)
             kept, e = tl.exp(top - higher), tl.where(seen, tl.exp(x - higher), 0.0)
             total, sums, top = total * kept + e, sums * kept + tl.where(seen, e * x, 0.0), higher
@@ -132,14 +132,14 @@ def _weight(weights, ch, b, view, VIEWS: tl.constexpr, CHANNELS: tl.constexpr):
 def _sample(
     features, present, matrices, height, width, count, at, ch, b, view, VIEWS: tl.constexpr, CHANNELS: tl.constexpr
 ):
-    """Values (voxels by channels), whether the view sees them, the upper left taps' pixels, and the way past them."""
+    """Values (voxels by channels), visibility, pixels of the upper left taps, and the fractions beyond them."""
     m = matrices + (b * VIEWS + view) * 12
     depth = tl.where(tl.load(present + b * VIEWS + view) != 0, _along(m + 8, at, count), 0.0)
     seen = (depth > NEAREST) & (at < count * count * count)
     depth = tl.where(seen, depth, 1.0)
     x = _along(m, at, count) / depth + 0.5 * (width - 1)
     y = _along(m + 4, at, count) / depth + 0.5 * (height - 1)
-    # Written so that what is no number goes to the border too, and nothing is read outside the image.
+    # Written so that NaN also goes to the border, and nothing outside the image is read.
     x, y = tl.where(x > -1, x, -1.0), tl.where(y > -1, y, -1.0)
     x, y = tl.where(x < width, x, width), tl.where(y < height, y, height)
     left, upper = tl.floor(x), tl.floor(y)
@@ -160,7 +160,7 @@ def _sample(
 @triton.jit
 @no_type_check
 def _along(row, at, count):
-    """One homogeneous coordinate of voxels; their line's start is reckoned in double precision."""
+    """One homogeneous coordinate of voxels; their line's start is computed in double precision."""
     i, j, k = at // (count * count), at // count % count, at % count
     start = (tl.load(row) * i + tl.load(row + 1) * j + tl.load(row + 3)).to(tl.float32)
     return start + tl.load(row + 2).to(tl.float32) * k

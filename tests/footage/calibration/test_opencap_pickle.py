@@ -61,7 +61,7 @@ def test_a_pickle_among_the_others_that_asks_for_code_is_refused_and_nothing_run
     uri = write_session(tmp_path, ring(["Cam0", "Cam1"]))
     with open(os.path.join(tmp_path, "Videos", "Cam1", FILE), "wb") as file:
         pickle.dump({"rotation": Bomb()}, file)
-    with pytest.raises(CalibrationError, match=r"Cam1 is not read.*mkdir"):
+    with pytest.raises(CalibrationError, match=r"Cam1 cannot be read.*mkdir"):
         read_calibration(uri)
     assert not os.path.exists(os.path.join(tmp_path, "exploded"))
 

@@ -117,7 +117,7 @@ def test_two_readings_are_refused_and_pairing_says_which():
 def test_a_camera_that_began_later_and_stopped_with_the_others_is_paired_by_its_clock():
     result = paired(views([[*range(60)], [*range(6, 60)], [*range(60)]], ClockKind.TIME), None)
     assert result.videos[1].frames_of(np.arange(8)).tolist() == [-1] * 6 + [0, 1]
-    assert "of 60 frames the views lack: cam1 6" in result.notes[0]
+    assert "missing frames per view, of 60: cam1 6" in result.notes[0]
 
 
 def test_first_frame_says_where_a_view_begins_and_its_clock_what_it_lost_after():
@@ -193,8 +193,8 @@ def test_times_of_freemocap_give_the_rate_and_the_pauses_of_its_videos(tmp_path,
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("a,b\n1,2\n", "no table of times of frames, .* frame_time: .* Remove it"),
-        ("cam_id,frame_time\n1,2\n", "1 times of cam01, and its video 60 frames: .* Remove the table"),
+        ("a,b\n1,2\n", "not a table of frame times .* frame_time: .* Remove it"),
+        ("cam_id,frame_time\n1,2\n", "1 times for cam01, but its video has 60 frames. .* Remove the table"),
     ],
 )
 def test_a_table_of_wall_times_that_is_not_of_the_videos_is_refused_with_what_to_do(table, said, tmp_path):
@@ -206,7 +206,7 @@ def test_a_table_of_wall_times_that_is_not_of_the_videos_is_refused_with_what_to
 
 def test_a_rate_that_no_camera_has_or_that_the_file_contradicts_is_asked_for(tmp_path):
     fast = write_numbered(f"{tmp_path}/fast.mp4", 20, ticks=[75 * k for k in range(20)])
-    with pytest.raises(ConfigError, match=r"time stamps say 1200 frames/s.*`fps`"):
+    with pytest.raises(ConfigError, match=r"timestamps give 1200 frames/s.*`fps`"):
         probe(fast, "cam01")
     assert (probe(fast, "cam01", fps=60.0).fps, probe(fast, "cam01", fps=60.0).stated_fps) == (60.0, None)
     slow = f"{tmp_path}/slow.mp4"
@@ -217,7 +217,7 @@ def test_a_rate_that_no_camera_has_or_that_the_file_contradicts_is_asked_for(tmp
             if packet.size:
                 packet.pts, packet.dts, packet.stream = packet.pts * 40, packet.dts * 40, copy
                 target.mux(packet)
-    with pytest.raises(ConfigError, match="played at 30 frames/s and states that it was filmed at 240"):
+    with pytest.raises(ConfigError, match="plays at 30 frames/s but states that it was filmed at 240"):
         probe(slow, "cam01")
     assert probe(slow, "cam01", fps=240.0).fps == 240.0
 

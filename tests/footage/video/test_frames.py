@@ -139,7 +139,7 @@ def test_a_cut_off_file_gives_its_frames_and_then_says_where_it_ends(
     assert video.num_frames == 60
     numbers = []
     with pytest.raises(
-        VideoTooShortError, match=r"data end before frame (\d+), its header lists frames 0 to 59"
+        VideoTooShortError, match=r"data end before frame (\d+), but its header lists frames 0 to 59"
     ) as cut:
         for frames in read_frames(video, 0, 60, chunk=1):
             numbers += numbers_of([frames])
@@ -147,13 +147,13 @@ def test_a_cut_off_file_gives_its_frames_and_then_says_where_it_ends(
     assert numbers == list(range(len(numbers)))
     assert f"before frame {len(numbers)}," in str(cut.value)
     assert cut.value.reason is FailureReason.VIDEO_TOO_SHORT
-    with pytest.raises(VideoTooShortError, match="frames 58 to 59 were asked for"):
+    with pytest.raises(VideoTooShortError, match="frames 58 to 59 were requested"):
         list(read_frames(video, 58, 60))
 
 
 def test_frames_after_the_last_are_refused_and_not_clamped(named: Callable[[str], str]) -> None:
     video = probe(named("edit_list.mp4"), "cam01")
-    with pytest.raises(VideoTooShortError, match="has frames 0 to 32, and frames 30 to 33 were asked for"):
+    with pytest.raises(VideoTooShortError, match="has frames 0 to 32, but frames 30 to 33 were requested"):
         read_frames(video, 30, 34)
 
 
@@ -219,7 +219,7 @@ def test_a_sound_file_has_no_video_stream(tmp_path) -> None:
 
 def test_reordered_frames_without_presentation_times_are_refused(tmp_path) -> None:
     uri = write_numbered(f"{tmp_path}/reordered.avi")
-    with pytest.raises(VideoError, match="AVI has no place for their presentation times"):
+    with pytest.raises(VideoError, match="AVI does not store their presentation times"):
         probe(uri, "cam01")
 
 

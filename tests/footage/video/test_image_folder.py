@@ -74,7 +74,7 @@ def test_two_images_of_one_number_are_refused(tmp_path) -> None:
 
 def test_a_folder_states_no_rate(tmp_path) -> None:
     folder = write_images(f"{tmp_path}/cam01", {0: "0.png"})
-    with pytest.raises(VideoError, match="no frame rate: give it as `fps`"):
+    with pytest.raises(VideoError, match="no frame rate: set `fps`"):
         probe(folder, "cam01")
 
 
@@ -88,7 +88,7 @@ def test_images_of_another_size_or_broken_ones_are_named(tmp_path) -> None:
     folder = write_images(f"{tmp_path}/cam01", {k: f"{k}.png" for k in range(6)})
     video = probe(folder, "cam01", fps=50.0)
     cv2.imwrite(f"{folder}/4.png", numbered_image(4)[:64])
-    with pytest.raises(VideoError, match="frame 4 is 128 x 64 pixels and the video 128 x 96"):
+    with pytest.raises(VideoError, match="frame 4 is 128 x 64 pixels but the video is 128 x 96"):
         list(read_frames(video, 2, 6))
     for content in (b"", b"no image"):
         with open(f"{folder}/1.png", "wb") as file:
@@ -102,7 +102,7 @@ def test_images_that_went_since_probing_are_missed(tmp_path) -> None:
     video = probe(folder, "cam01", fps=50.0)
     os.remove(f"{folder}/5.png")
     assert numbers_of(read_frames(video, 0, 5)) == list(range(5))
-    with pytest.raises(VideoTooShortError, match="has 5 images left, and frames 4 to 5 were asked for"):
+    with pytest.raises(VideoTooShortError, match="has 5 images left, but frames 4 to 5 were requested"):
         list(read_frames(video, 4, 6))
 
 

@@ -105,5 +105,5 @@ def test_the_source_runs_beside_the_consumer() -> None:
 
 
 def test_a_depth_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         list(prefetched(iter([1]), 0))

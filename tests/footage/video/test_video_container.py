@@ -58,7 +58,7 @@ def test_the_same_list_on_s3_is_refused(tmp_path, s3):
     from tests.storage.test_locations import put
 
     put(f"{s3}/cam01.mp4", CONCAT.encode())
-    with pytest.raises(VideoError, match="none of the formats that are read"):
+    with pytest.raises(VideoError, match="format is not supported"):
         probe(f"{s3}/cam01.mp4", "cam01")
 
 
