@@ -39,7 +39,7 @@ def same_backbone_and_head(network: torch.nn.Module, source: torch.nn.Module) ->
     return len(parts) > 100 and all(torch.equal(network.state_dict()[name], t) for name, t in parts.items())
 
 
-def test_weights_in_a_store_are_fetched(tmp_path, s3):  # noqa: F811
+def test_weights_in_a_store_are_fetched(tmp_path, s3):
     source = saved(str(tmp_path / "model"), 1)
     write_whole(f"{s3}/start.safetensors", read_bytes(str(tmp_path / "model" / "weights.safetensors")))
     assert same_backbone_and_head(build_initial(started_from(f"{s3}/start.safetensors")), source)
