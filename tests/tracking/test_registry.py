@@ -164,7 +164,7 @@ def test_tampered_weights_are_refused_wherever_they_are_loaded(registered, tmp_p
     # A whole model of other weights, description and all, in the place of the registered one.
     saved(str(tmp_path / "other"), seed=7)
     shutil.copytree(tmp_path / "other", os.path.dirname(weights), dirs_exist_ok=True)
-    with pytest.raises(WeightsError, match="they were altered"):
+    with pytest.raises(WeightsError, match="they were changed"):
         mlflow.pyfunc.load_model(whole)
     shutil.rmtree(tmp_path / "got")
     (tmp_path / "got").mkdir()
