@@ -40,7 +40,7 @@ ENOUGH = 40
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedJoints:
+class DetectedJoints:
     """n views of people, and what a detector made of them, on the joints that both have."""
 
     skeleton: Skeleton
@@ -61,17 +61,17 @@ class JudgedJoints:
     """Pairs, at the joint of the left, that are found and far enough apart to tell."""
 
 
-def sightings(samples: Iterable[Sample], detector: Detector) -> JudgedJoints:
+def sightings(samples: Iterable[Sample], detector: Detector) -> DetectedJoints:
     """Ask about every view. ConfigError for samples without crops, or where there is none at all."""
     views = [view for sample in samples for view in _views(sample, detector)]
     if not views:
         raise ConfigError("there are no samples to measure the detector on.")
     skeleton = views[0].skeleton
-    names = [name for name in JudgedJoints.__dataclass_fields__ if name != "skeleton"]
-    return JudgedJoints(skeleton, **{name: np.concatenate([getattr(v, name) for v in views]) for name in names})
+    names = [name for name in DetectedJoints.__dataclass_fields__ if name != "skeleton"]
+    return DetectedJoints(skeleton, **{name: np.concatenate([getattr(v, name) for v in views]) for name in names})
 
 
-def fitted(seen: JudgedJoints, source: str) -> DetectorNoise:
+def fitted(seen: DetectedJoints, source: str) -> DetectorNoise:
     """The noise that has these errors. ConfigError where nobody was found."""
     skeleton = seen.skeleton
     if not np.isfinite(seen.found).any():
@@ -136,7 +136,7 @@ def fitted_t(error: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return float(middle / np.sqrt(tail * (0.5 ** (-2 / tail) - 1))), tail
 
 
-def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
+def _views(sample: Sample, detector: Detector) -> Iterator[DetectedJoints]:
     """One view at a time, the person nearest to the one meant, sides put right."""
     shared = tuple(joint for joint in detector.skeleton.joints if joint in sample.skeleton.joints)
     skeleton = Skeleton("measured", shared, ())
@@ -166,7 +166,7 @@ def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
             swapped,
             apart,
         )
-        yield JudgedJoints(skeleton, *(np.asarray(row)[None] for row in rows))
+        yield DetectedJoints(skeleton, *(np.asarray(row)[None] for row in rows))
 
 
 def _matched(
@@ -208,7 +208,7 @@ def _matched(
     )
 
 
-def _turned(seen: JudgedJoints) -> Bool[np.ndarray, " n"]:
+def _turned(seen: DetectedJoints) -> Bool[np.ndarray, " n"]:
     """Most of the pairs that tell are swapped."""
     found_joints, swapped = seen.apart.sum(axis=1), seen.swapped.sum(axis=1)
     return (found_joints >= TURNED_PAIRS) & (2 * swapped > found_joints)

@@ -78,7 +78,7 @@ class IndexRow:
     """Link from the index to the capture's section; empty if there is none."""
 
     @property
-    def judged(self) -> dict[str, float]:
+    def scored_figures(self) -> dict[str, float]:
         """The figures that are scored. A higher value is always worse; NaN if it could not be measured."""
         own = {"body_missing_share": 1.0 - self.figures.get("body_reconstructed_share", math.nan)}
         own["failed_share"] = self.failed_share
@@ -89,7 +89,7 @@ class IndexRow:
         """The score and the figure that determines it."""
         if not self.figures:
             return math.inf, "no result"
-        shares = {name: value / LOOK_AT[name] for name, value in self.judged.items() if math.isfinite(value)}
+        shares = {name: value / LOOK_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
         worst = max(shares, key=lambda name: shares[name])
         return shares[worst], _LABELS[worst].rpartition(",")[0]
 
@@ -122,7 +122,7 @@ def _row(row: IndexRow, *, several: bool) -> str:
     reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
     label = "∞" if math.isinf(severity) else f"{severity:.2f}"
     cells = [_cell(label, severity >= 1)]
-    for figure, value in row.judged.items():
+    for figure, value in row.scored_figures.items():
         shown = number(100 * value if figure.endswith("_share") else value)
         cells.append(_cell(shown, value >= LOOK_AT[figure]))
     run = f"<td>{escape(row.run)}</td>" if several else ""
