@@ -97,7 +97,7 @@ def found_in(sample: Sample, detector: Detector) -> Iterator[Found]:
     for view, image in enumerate(sample.images):
         visible = sample.visible[view, own] & sample.valid[own]
         if image.crop is None:
-            raise ConfigError(f"{sample.capture_id}: it has no crops; convert with --crops.side 256.")
+            raise ConfigError(f"{sample.capture_id} has no crops: convert with --crops.side 256.")
         if visible.sum() >= MIN_SEEN:
             box = float((sample.box[view, 2:] - sample.box[view, :2]).max())
             crop = np.asarray(cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB))

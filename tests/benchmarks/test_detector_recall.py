@@ -71,7 +71,7 @@ def test_joints_that_are_not_to_be_seen_are_no_errors_and_views_of_little_are_no
 def test_a_table_without_crops_or_without_people_says_so():
     of = sample()
     bare = replace(of, images=tuple(replace(p, crop=None) for p in of.images))
-    with pytest.raises(ConfigError, match=r"no crops; convert with --crops\.side 256"):
+    with pytest.raises(ConfigError, match=r"no crops: convert with --crops\.side 256"):
         list(found_in(bare, Told([])))
     with pytest.raises(ConfigError, match="no view shows"):
         summary([])

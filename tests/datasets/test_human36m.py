@@ -331,7 +331,7 @@ def test_joints_3d_are_taken_where_they_are_the_cameras_own(tmp_path):
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ({"a": 1}, "no list of images"),
+        ({"a": 1}, "does not contain a list of images"),
         ([{"subject": 1}], "no 'action'"),
         (annotations([0], action=17), "action 17"),
         (annotations([0], camera_id=4), "camera_id 4"),

@@ -162,7 +162,7 @@ def test_annotations_that_do_not_fit_the_calibration_are_refused(folder, tmp_pat
         ("camera.calibration", calibration(radial="0.1"), "camera 0 has radial distortion"),
         ("camera.calibration", calibration().replace("animated    0", "animated    1"), "camera 0 moves"),
         ("camera.calibration", calibration().replace("sensor", "size", 1), "has the keys name, size, size"),
-        ("annot.mat", "not MATLAB", "no MATLAB file"),
+        ("annot.mat", "not MATLAB", "not a MATLAB file"),
     ],
 )
 def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):

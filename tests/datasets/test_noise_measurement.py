@@ -42,7 +42,7 @@ def test_swapped_arms_and_a_turned_person_are_told_apart_and_put_right():
 def test_samples_without_crops_none_at_all_and_a_detector_that_finds_nobody_are_errors():
     of = sample()
     bare = replace(of, images=tuple(replace(p, crop=None) for p in of.images))
-    with pytest.raises(ConfigError, match=r"no crops; convert with --crops\.side 256"):
+    with pytest.raises(ConfigError, match=r"no crops: convert with --crops\.side 256"):
         sightings([bare], Told([]))
     with pytest.raises(ConfigError, match="there are no samples"):
         sightings([], Told([]))
