@@ -38,7 +38,7 @@ _TORSO = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DetectorNoise:
-    """Errors of a detector. Axes: P parts; 4 aspects (front, back, near, far) or 3 (front, back, side); 2 visibilities."""
+    """Errors of a detector. Axes: P parts; 4 aspects (front, back, near, far) or 3 (front, back, side); visibility."""
 
     source: str
     """Detector, data, number of views and date of the measurement."""

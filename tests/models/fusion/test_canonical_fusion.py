@@ -135,7 +135,7 @@ def test_moving_the_world_moves_canonical_fusions_answer_with_it(blobs):
 
 
 def test_fusion_without_cameras_only_concatenates():
-    with pytest.raises(ValueError, match="knows no cameras"):
+    with pytest.raises(ValueError, match="has no cameras"):
         build(Fusion, fusion="pooling")
 
 
