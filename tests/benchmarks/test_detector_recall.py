@@ -1,4 +1,4 @@
-"""The judge of renders, tried on detectors that are told what to say."""
+"""The recall benchmark, on detectors with scripted output."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from tests.rendering.test_scene import SMALL, Mannequins
 
 @dataclass
 class Told:
-    """Says of each image in turn what it was told to."""
+    """Returns the scripted output for each image in turn."""
 
     people: list[People]
     skeleton: Skeleton = COCO17
