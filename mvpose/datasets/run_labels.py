@@ -39,7 +39,7 @@ class FinishedRun:
 
     def __post_init__(self) -> None:
         if self.min_views < 2 or self.every < 1:
-            raise ConfigError(f"min_views is {self.min_views}, minimum 2; every is {self.every}, minimum 1.")
+            raise ConfigError(f"min_views {self.min_views} must be at least 2, every {self.every} at least 1.")
 
     @property
     def name(self) -> str:

@@ -248,7 +248,7 @@ def test_undistorted_images_come_with_cameras_without_a_lens(labelled):
 
 
 def test_a_folder_without_a_labels_file_says_where_it_was_looked_for(tmp_path):
-    with pytest.raises(DatasetError, match=r"extra must have one human36m-multiview-labels-\*\.npy"):
+    with pytest.raises(DatasetError, match=r"extra must contain exactly one human36m-multiview-labels-\*\.npy"):
         Human36M(folder=str(tmp_path), layout="labels").shards()
 
 
@@ -319,7 +319,7 @@ def test_joints_of_the_universal_skeleton_are_refused(tmp_path):
     images = annotations([0])
     for image in images:
         del image["joints_3d_camera"]
-    with pytest.raises(DatasetError, match=r"h36m_validation\.pkl: .* mm apart: .* universal"):
+    with pytest.raises(DatasetError, match=r"h36m_validation\.pkl: .* mm about a joint: .* universal"):
         list(annotated(tmp_path, images).read("h36m_validation"))
 
 

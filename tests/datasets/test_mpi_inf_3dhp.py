@@ -158,7 +158,7 @@ def test_annotations_that_do_not_fit_the_calibration_are_refused(folder, tmp_pat
     ("file", "content", "said"),
     [
         ("camera.calibration", "other\n", "first line is not"),
-        ("camera.calibration", calibration() + "name 14\n", "99 lines after the first, not 7 a camera"),
+        ("camera.calibration", calibration() + "name 14\n", "99 lines after the first, not 7 per camera"),
         ("camera.calibration", calibration(radial="0.1"), "camera 0 has radial distortion"),
         ("camera.calibration", calibration().replace("animated    0", "animated    1"), "camera 0 moves"),
         ("camera.calibration", calibration().replace("sensor", "size", 1), "has the keys name, size, size"),

@@ -47,6 +47,6 @@ def test_samples_without_crops_none_at_all_and_a_detector_that_finds_nobody_are_
     with pytest.raises(ConfigError, match="there are no samples"):
         sightings([], Told([]))
     away = reported(of, 900.0, 900.0, 900.0)
-    with pytest.raises(ConfigError, match="finds nobody in 3 views"):
+    with pytest.raises(ConfigError, match="finds no person in 3 views"):
         fitted(sightings([of], away), "told")
     assert set(BODY_JOINTS) <= set(sightings([of], reported(of, 0.0, 0.0, 0.0)).skeleton.joints)

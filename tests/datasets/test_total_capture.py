@@ -125,7 +125,7 @@ def test_left_and_right_of_the_files_are_left_and_right():
     ("file", "content", "said"),
     [
         ("calibration.cal", calibration(order=3), "order 3"),
-        ("calibration.cal", calibration().rsplit("\n", 3)[0], "4 cameras, which take 29 lines"),
+        ("calibration.cal", calibration().rsplit("\n", 3)[0], "4 cameras, which need 29 lines"),
         ("calibration.cal", "four one", "expected layout"),
         ("calibration.cal", calibration().replace("1500.0", "-1500.0"), "focal lengths"),
         ("s1/walking2/gt_skel_gbl_pos.txt", "Hips Spine\n0 0 0 0 0 0", "does not name RightUpLeg"),

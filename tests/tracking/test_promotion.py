@@ -73,7 +73,7 @@ def test_other_data_or_other_samples_are_not_compared(tmp_path):
 
 def test_few_sequences_decide_nothing(tmp_path):
     verdict = judged(tmp_path, errors(1, 0.02)[:3], errors(2)[:3])
-    assert not verdict.passed and "3 held-out sequences decide nothing; 5 are needed" in verdict.reason
+    assert not verdict.passed and "3 held-out sequences are too few; 5 are needed" in verdict.reason
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_on
 
 
 def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered):
-    with pytest.raises(RegistryError, match="can go back to versions that held it before: none"):
+    with pytest.raises(RegistryError, match="can only return to a version that held it before: none"):
         roll_back(config, "net", CHAMPION)
     promote(config, "net", 2, CHAMPION, Gate())
     promote(config, "net", 1, CHAMPION, Gate())

@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_told_by_name_shape_and_remedy(tmp_path):
     assert (
         "final_layer.weight is (16, 16, 1, 1), not (17, 16, 1, 1)" in reported and "method.backbone.joints" in reported
     )
-    assert "2 of another shape" in reported and "missing" not in reported
+    assert "2 with another shape" in reported and "missing" not in reported
     assert "maps of 16 joints; coco17 has 17" in refusal(small(16), joints="coco17")
     deeper = refusal(small(), depth=34)
     assert "ResNet-34 (method.backbone.depth)" in deeper and "layer1.2.conv1.weight" in deeper
