@@ -90,9 +90,9 @@ def require_model(uri: str) -> None:
     if exists(join(uri, "model", DESCRIPTION)):
         raise WeightsError(f"no model in {uri} itself: it is in the subfolder model, {join(uri, 'model')}.")
     parent = uri.rstrip("/").rpartition("/")[0] or "."
-    beside = list_folder(parent) if is_folder(parent) else []
-    models = [name(f) for f in beside if exists(join(f, DESCRIPTION))]
-    models += [f"{name(f)}/model" for f in beside if exists(join(f, "model", DESCRIPTION))]
+    siblings = list_folder(parent) if is_folder(parent) else []
+    models = [name(f) for f in siblings if exists(join(f, DESCRIPTION))]
+    models += [f"{name(f)}/model" for f in siblings if exists(join(f, "model", DESCRIPTION))]
     raise WeightsError(
         f"no model in {uri}: it has no {DESCRIPTION} (of the models in {parent}: {nearest(name(uri), models)}). A "
         "version in the registry is named models:/NAME@ALIAS."

@@ -119,8 +119,8 @@ class Assets:
     def _places(self, key: str) -> tuple[str, ...]:
         """Possible locations of a file. Motion capture may be next to the folder: it is not a MakeHuman asset."""
         here = locations.join(self.folder, *key.split("/"))
-        beside = locations.join(os.path.dirname(self.folder.rstrip("/")), *key.split("/"))
-        return (here, beside) if key.startswith("motion/") else (here,)
+        sibling = locations.join(os.path.dirname(self.folder.rstrip("/")), *key.split("/"))
+        return (here, sibling) if key.startswith("motion/") else (here,)
 
 
 def _mesh(content: bytes) -> Mesh:

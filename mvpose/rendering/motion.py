@@ -106,15 +106,15 @@ def source_of(clip: str) -> str:
 
 def motion_split(clip: str) -> str:
     """TEST for one recording in five, TRAIN for the others, by a digest of its name: the same on every machine."""
-    return TEST if _fifth(source_of(clip)) == 0 else TRAIN
+    return TEST if _fold(source_of(clip)) == 0 else TRAIN
 
 
 def person_split(seed: int) -> str:
     """TEST for one person in five, TRAIN for the others. A person is identified by its seed."""
-    return TEST if _fifth(f"person/{seed}") == 0 else TRAIN
+    return TEST if _fold(f"person/{seed}") == 0 else TRAIN
 
 
-def _fifth(name: str) -> int:
+def _fold(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 5
 
 

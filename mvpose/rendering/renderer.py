@@ -139,7 +139,7 @@ class Renderer:
         shadow_from_world = _shadow_from_world(lights.key_direction, people)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
-        _give(self._shadow, shadow_from_world=shadow_from_world.T)
+        _set_uniforms(self._shadow, shadow_from_world=shadow_from_world.T)
         # Walls are visible only from inside: light enters through their backs.
         self._gl.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         caster.render()
@@ -149,10 +149,10 @@ class Renderer:
         self._shadow_map.use(1)
         self._patterns.use(2)
         for program in (self._person, self._surface):
-            _give(program, shadow_map=1, shadow_from_world=shadow_from_world.T)
-            _give(program, **vars(lights))
-        _give(self._person, image=0)
-        _give(self._surface, patterns=2)
+            _set_uniforms(program, shadow_map=1, shadow_from_world=shadow_from_world.T)
+            _set_uniforms(program, **vars(lights))
+        _set_uniforms(self._person, image=0)
+        _set_uniforms(self._surface, patterns=2)
 
     def image(
         self, rig: CameraRig, view: int, exposure: Exposure, people: Sequence[int], background: Float[np.ndarray, " 3"]
@@ -181,11 +181,11 @@ class Renderer:
             "contrast": np.array(exposure.contrast),
         }
         for program in (self._person, self._surface):
-            _give(program, lens_model=_LENS_NUMBER[rig.lens.models[view]], **uniforms)
+            _set_uniforms(program, lens_model=_LENS_NUMBER[rig.lens.models[view]], **uniforms)
         for drawn in (d for i in people for d in self._people[i]):
             self._gl.enable_only(moderngl.DEPTH_TEST | (0 if drawn.part.two_sided else moderngl.CULL_FACE))
             drawn.texture.use(0)
-            _give(
+            _set_uniforms(
                 self._person, tint=np.array(drawn.part.colour), gloss=np.array(_GLOSS.get(drawn.part.name, CLOTH_GLOSS))
             )
             drawn.array.render()
@@ -258,7 +258,7 @@ class _Drawn:
     texture: moderngl.Texture
 
 
-def _give(program: moderngl.Program, **uniforms: np.ndarray | int) -> None:
+def _set_uniforms(program: moderngl.Program, **uniforms: np.ndarray | int) -> None:
     """Set uniforms; those that a shader does not use are skipped."""
     for name, value in uniforms.items():
         if name in program:

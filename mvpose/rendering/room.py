@@ -31,7 +31,7 @@ class Room:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class Occupied:
     """Occupied circles on the floor."""
 
     centre: Float[np.ndarray, "N 2"]
@@ -50,7 +50,7 @@ def draw_room(
 ) -> Room:
     """Draw scenery around people, given by points on them, and cameras. Nothing is inside a person or blocks a lens."""
     middle = np.array([*people[0].mean(axis=0)[:2], floor_m])
-    taken = _taken(people, cameras)
+    taken = _occupied(people, cameras)
     kind = rng.choice(["room", "hall", "studio", "yard"], p=[0.58, 0.12, 0.1, 0.2])
     reach = float(np.hypot(*(cameras[:, :2] - middle[:2]).T).max())
     place = {"room": _room, "hall": _hall, "studio": _studio, "yard": _yard}[str(kind)]
@@ -62,10 +62,10 @@ def draw_room(
     return Room(surfaces=joined(surfaces), lights=lights, background=background, brightness=brightness)
 
 
-def _taken(people: Sequence[np.ndarray], cameras: np.ndarray) -> Standing:
+def _occupied(people: Sequence[np.ndarray], cameras: np.ndarray) -> Occupied:
     centres = np.array([(p[:, :2].min(axis=0) + p[:, :2].max(axis=0)) / 2 for p in people])
     radii = [np.hypot(*(p[:, :2] - c).T).max() + CLEAR_OF_PEOPLE_M for p, c in zip(people, centres, strict=True)]
-    return Standing(np.concatenate([centres, cameras[:, :2]]), np.array([*radii, *[CLEAR_OF_CAMERAS_M] * len(cameras)]))
+    return Occupied(np.concatenate([centres, cameras[:, :2]]), np.array([*radii, *[CLEAR_OF_CAMERAS_M] * len(cameras)]))
 
 
 def _colour(rng: np.random.Generator, low: float = 0.04, high: float = 0.75) -> tuple[float, float, float]:
@@ -169,7 +169,7 @@ def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw
 
 
 def _furniture(
-    rng: np.random.Generator, middle: np.ndarray, cameras: np.ndarray, taken: Standing, few: bool
+    rng: np.random.Generator, middle: np.ndarray, cameras: np.ndarray, taken: Occupied, few: bool
 ) -> list[Surfaces]:
     """Objects on the floor; some are placed deliberately between a camera and the first person."""
     out: list[Surfaces] = []
@@ -181,26 +181,26 @@ def _furniture(
                 angle, across = np.arctan2(line[1], line[0]) + rng.normal(0.0, 0.12), np.hypot(*line[:2])
                 far = rng.uniform(0.6, max(0.45 * across, 0.7))
             at = middle + far * np.array([np.cos(angle), np.sin(angle), 0.0])
-            parts, radius = _thing(rng, at, _unhiding(middle, cameras, at) * rng.uniform(0.4, 1.0))
+            parts, radius = _furniture_piece(rng, at, _max_height(middle, cameras, at) * rng.uniform(0.4, 1.0))
             if taken.clear(at[:2], radius):
                 out += parts
-                taken = Standing(np.concatenate([taken.centre, at[None, :2]]), np.append(taken.radius, radius))
+                taken = Occupied(np.concatenate([taken.centre, at[None, :2]]), np.append(taken.radius, radius))
                 break
     return out
 
 
-def _unhiding(middle: np.ndarray, cameras: np.ndarray, at: np.ndarray) -> float:
+def _max_height(middle: np.ndarray, cameras: np.ndarray, at: np.ndarray) -> float:
     """Maximum height of an object over which each camera sees people from the chest upwards; inf off all lines."""
     lines = (cameras - middle)[:, :2]
     across = np.hypot(*lines.T)
     along = (lines @ (at - middle)[:2]) / across
-    beside = np.abs(lines[:, 0] * (at - middle)[1] - lines[:, 1] * (at - middle)[0]) / across
-    before = (along > 0) & (along < across) & (beside < 1.0)
+    offset = np.abs(lines[:, 0] * (at - middle)[1] - lines[:, 1] * (at - middle)[0]) / across
+    before = (along > 0) & (along < across) & (offset < 1.0)
     heights = CHEST_M + (cameras[:, 2] - middle[2] - CHEST_M) * along / across
     return float(np.where(before, np.maximum(heights, 0.2), np.inf).min())
 
 
-def _thing(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[list[Surfaces], float]:
+def _furniture_piece(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[list[Surfaces], float]:
     """A crate, a table, a chair, a shelf, a panel or a pole, about `highest` tall, and the radius it occupies."""
     yaw, paint = rng.uniform(0, np.pi), _paint(rng)
     across = np.array([[np.cos(yaw), np.sin(yaw), 0.0], [-np.sin(yaw), np.cos(yaw), 0.0]])

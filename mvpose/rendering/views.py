@@ -31,7 +31,7 @@ DEPTH_IN_LIMB_M = {
 """Maximum thickness in metres of flesh, shoe and loose cloth between a joint and the surface of its own limb."""
 
 
-def unhidden(
+def visible_joints(
     pixels: Float[np.ndarray, "J 2"],
     joint_depth: Float[np.ndarray, " J"],
     depth: Float[np.ndarray, "H W"],
@@ -106,7 +106,7 @@ def photographed(
             images[view].append(image)
             if moment == len(moments) // 2:
                 along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
-                visible[view] &= unhidden(pixels[view].numpy(), along_axis, depth, skeleton)
+                visible[view] &= visible_joints(pixels[view].numpy(), along_axis, depth, skeleton)
     frames = _frames(whole, crop)
     crops = tuple(photograph(rng, *v) for v in zip(images, [side] * len(chosen), sensors, frames, strict=True))
     return RenderedViews(crop, crops, visible, crop_box)

@@ -2,7 +2,7 @@
 
 It reads only each run's summary.json, so that its cost for a thousand captures is that of their text.
 
-The score of a capture is the maximum of its figures, each divided by its review threshold (`LOOK_AT`). Below 1, no
+The score of a capture is the maximum of its figures, each divided by its review threshold (`REVIEW_AT`). Below 1, no
 figure exceeds its threshold. A capture without a result has an infinite score.
 """
 
@@ -20,7 +20,7 @@ INDEX = "index.html"
 
 # The comments give the value on the good demo footage (one person, four cameras, rig not adjusted). A known bad run:
 # freemocap's heels under the floor had a bone spread of tens of per cent at 0.28 px.
-LOOK_AT = {
+REVIEW_AT = {
     "body_used_mean_mm": 30.0,  # demo 14
     "body_left_out_mean_mm": 80.0,  # demo 32
     "body_missing_share": 0.10,  # demo 0.00
@@ -42,14 +42,14 @@ _LABELS = {
 
 def _limit(name: str) -> str:
     label, _, unit = _LABELS[name].rpartition(", ")
-    return f"{label} {LOOK_AT[name] * (100 if unit == '%' else 1):g} {unit}"
+    return f"{label} {REVIEW_AT[name] * (100 if unit == '%' else 1):g} {unit}"
 
 
 _OWN_MEANINGS = (
     (
         "Score",
         "The maximum of a row's figures, each divided by its review threshold: "
-        f"{'; '.join(map(_limit, LOOK_AT))}. Below 1, no figure exceeds its threshold. A capture without a result "
+        f"{'; '.join(map(_limit, REVIEW_AT))}. Below 1, no figure exceeds its threshold. A capture without a result "
         "comes first.",
     ),
     (
@@ -82,14 +82,14 @@ class IndexRow:
         """The figures that are scored. A higher value is always worse; NaN if it could not be measured."""
         own = {"body_missing_share": 1.0 - self.figures.get("body_reconstructed_share", math.nan)}
         own["failed_share"] = self.failed_share
-        return {name: own.get(name, self.figures.get(name, math.nan)) for name in LOOK_AT}
+        return {name: own.get(name, self.figures.get(name, math.nan)) for name in REVIEW_AT}
 
     @property
     def severity(self) -> tuple[float, str]:
         """The score and the figure that determines it."""
         if not self.figures:
             return math.inf, "no result"
-        shares = {name: value / LOOK_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
+        shares = {name: value / REVIEW_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
         worst = max(shares, key=lambda name: shares[name])
         return shares[worst], _LABELS[worst].rpartition(",")[0]
 
@@ -124,7 +124,7 @@ def _row(row: IndexRow, *, several: bool) -> str:
     cells = [_cell(label, severity >= 1)]
     for figure, value in row.scored_figures.items():
         shown = number(100 * value if figure.endswith("_share") else value)
-        cells.append(_cell(shown, value >= LOOK_AT[figure]))
+        cells.append(_cell(shown, value >= REVIEW_AT[figure]))
     run = f"<td>{escape(row.run)}</td>" if several else ""
     return f"<tr><td>{link}</td>{run}<td>{escape(why) if severity >= 1 else ''}{reasons}</td>{''.join(cells)}</tr>"
 

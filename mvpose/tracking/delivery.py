@@ -79,7 +79,7 @@ def send(config: TrackingConfig, spool: Spool, *, wait: bool) -> int:
             spool.mark(arrived)
             for record in together:
                 if record["kind"] == "files":
-                    spool.drop_files(record["copy"])
+                    spool.remove_files(record["copy"])
             count += len(together)
         return count
 
@@ -115,8 +115,8 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> st
     if found is not None:
         return found.experiment_id
     uri = tracking_uri(config)
-    beside = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
-    location = f"file://{beside}/mlartifacts" if uri.startswith("sqlite:///") else None
+    folder = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
+    location = f"file://{folder}/mlartifacts" if uri.startswith("sqlite:///") else None
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
@@ -229,7 +229,7 @@ def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: 
             case "tags":
                 _send_tags(client, remote_id, record["tags"])
             case "files":
-                if spool.holds_links(record["copy"]):
+                if spool.has_links(record["copy"]):
                     raise _RefusedError("it contains a link, and copies do not contain links")
                 if os.path.isdir(spool.files(record["copy"])):
                     client.log_artifacts(remote_id, spool.files(record["copy"]), record["artifact_path"])

@@ -49,7 +49,7 @@ class Verdict:
     """95 % interval of the improvement."""
 
 
-def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
+def decide_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     """Decide whether the evaluation in local folder `candidate` is significantly better than the one in `rival`.
 
     Errors are subtracted per sample, so that samples that are hard for both cancel out; captures are drawn

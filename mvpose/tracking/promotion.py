@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mvpose.errors import ConfigError
 from mvpose.tracking.delivery import client_of, reached
-from mvpose.tracking.gate import Gate, Verdict, first_verdict, judge_promotion
+from mvpose.tracking.gate import Gate, Verdict, decide_promotion, first_verdict
 from mvpose.tracking.registry import (
     DATA_TAG,
     SAMPLES,
@@ -76,7 +76,7 @@ def promote(
         else:
             rival = found_version(config, name, version=str(before))
             theirs = _evaluation(config, rival, rival_evaluation, os.path.join(scratch, "rival"))
-            verdict = judge_promotion(mine, theirs, gate)
+            verdict = decide_promotion(mine, theirs, gate)
         with open(os.path.join(mine, SUMMARY), encoding="utf-8") as file:
             data = json.load(file)["data_sha256"]
         decision = {"rival": before, "gate": asdict(gate), DATA_TAG: data} | asdict(verdict)

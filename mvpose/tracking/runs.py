@@ -53,7 +53,7 @@ def start_run(
     spool = Spool(spool_folder(config), run_id or uuid.uuid4().hex)
     head = commit()
     tags = {"mlflow.source.git.commit": head, "mvpose.commit": head, **(tags or {})}
-    with _written_or_warned(config):
+    with _write_errors_as_warnings(config):
         if spool.exists():
             spool.append({"kind": "resume", "time": _now()})
             spool.append({"kind": "tags", "time": _now(), "tags": tags})
@@ -82,7 +82,7 @@ def log_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, str]) -> No
 
 def log_files(config: TrackingConfig, run_id: str, path: str, artifact_path: str) -> None:
     """Record a local file or folder under `artifact_path`; it may change or be deleted once this returns."""
-    with _written_or_warned(config):
+    with _write_errors_as_warnings(config):
         copy = Spool(spool_folder(config), run_id).keep_files(path)
         _record(config, run_id, {"kind": "files", "copy": copy, "artifact_path": artifact_path}, urgent=True)
 
@@ -135,13 +135,13 @@ def _metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], 
 
 def _record(config: TrackingConfig, run_id: str, record: dict[str, Any], *, urgent: bool) -> None:
     spool = Spool(spool_folder(config), run_id)
-    with _written_or_warned(config):
+    with _write_errors_as_warnings(config):
         spool.append({"time": _now(), **record})
         deliver(config, spool, urgent=urgent)
 
 
 @contextmanager
-def _written_or_warned(config: TrackingConfig) -> Iterator[None]:
+def _write_errors_as_warnings(config: TrackingConfig) -> Iterator[None]:
     """Turn a failure to write a record into a warning: tracking never fails a job."""
     try:
         yield

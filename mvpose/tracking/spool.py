@@ -121,13 +121,13 @@ class Spool:
         check_name(name)
         return join(self._file("files"), name)
 
-    def holds_links(self, name: str) -> bool:
+    def has_links(self, name: str) -> bool:
         """Whether a copy is or contains a link, whose content would not be sent."""
         folder = self.files(name)
         inside = (os.path.join(where, entry) for where, *some in os.walk(folder) for entry in (*some[0], *some[1]))
         return any(map(os.path.islink, (folder, *inside)))
 
-    def drop_files(self, name: str) -> None:
+    def remove_files(self, name: str) -> None:
         """Remove a copy that has arrived."""
         shutil.rmtree(self.files(name), ignore_errors=True)
         if os.path.isdir(self._file("files")) and not os.listdir(self._file("files")):

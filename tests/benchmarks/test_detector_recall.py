@@ -47,7 +47,7 @@ def reported(of: Sample, *shifts_px: float) -> Told:
     return Told(people)
 
 
-def test_errors_are_told_in_sides_of_the_box_and_a_person_too_far_off_is_not_found():
+def test_errors_are_reported_in_sides_of_the_box_and_a_person_too_far_off_is_not_found():
     of = sample()
     side = (of.box[:, 2:] - of.box[:, :2]).max(axis=1)
     figures = summary(list(found_in(of, reported(of, 0.0, 0.05 * side[1], 0.6 * side[2]))))

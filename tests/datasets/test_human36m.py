@@ -159,7 +159,7 @@ def test_the_universal_skeleton_is_never_read(original):
         ("S9/MyPoseFeatures/D3_Positions/Greeting.cdf", b"not a CDF file at all", "cannot be read"),
     ],
 )
-def test_a_bad_original_file_is_told_with_path_and_reason(original, file, content, said):
+def test_a_bad_original_file_is_reported_with_path_and_reason(original, file, content, said):
     with open(f"{original}/{file}", "wb") as damaged:
         damaged.write(content)
     with pytest.raises(MvposeError, match=said) as error:
@@ -338,7 +338,7 @@ def test_joints_3d_are_taken_where_they_are_the_cameras_own(tmp_path):
         (annotations([0], box=np.zeros(3)), "box is not 4 numbers"),
     ],
 )
-def test_bad_annotations_are_told_with_path_and_reason(images, said, tmp_path):
+def test_bad_annotations_are_reported_with_path_and_reason(images, said, tmp_path):
     with pytest.raises(DatasetError, match=said) as error:
         list(annotated(tmp_path, images).read("h36m_validation"))
     assert "annot/h36m_validation.pkl" in str(error.value)

@@ -165,7 +165,7 @@ def test_annotations_that_do_not_fit_the_calibration_are_refused(folder, tmp_pat
         ("annot.mat", "not MATLAB", "not a MATLAB file"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(folder, tmp_path, file, content, said):
     (tmp_path / "S1" / "Seq1" / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(MpiInf3dhp(folder=folder).read("S1/Seq1"))
@@ -219,7 +219,7 @@ def test_a_test_sequence_whose_pixels_no_camera_explains_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"not HDF5", None])
-def test_a_bad_test_file_is_told_with_path(content, tmp_path):
+def test_a_bad_test_file_is_reported_with_path(content, tmp_path):
     write_test_sequence(tmp_path)
     uri = tmp_path / "mpi_inf_3dhp_test_set" / "TS1" / "annot_data.mat"
     if content is not None:

@@ -22,7 +22,7 @@ def test_a_known_shift_is_measured_in_sides_of_the_box_and_a_stranger_is_nobody(
     assert seen.confidence[:2] == pytest.approx(0.85)
 
 
-def test_swapped_arms_and_a_turned_person_are_told_apart_and_put_right():
+def test_swapped_arms_and_a_turned_person_are_distinguished_and_put_right():
     of = sample()
     detector = reported(of, 0.0, 0.0, 0.0)
     mirror = list(COCO17.mirror)

@@ -117,7 +117,7 @@ def test_protocols_ask_for_what_their_datasets_have():
     assert PROTOCOLS["panoptic-cmu4"].cameras == camera_names("CMU4")
 
 
-def test_an_unknown_protocol_is_told_with_those_there_are():
+def test_an_unknown_protocol_is_reported_with_those_there_are():
     with pytest.raises(ConfigError, match="human36m-every64"):
         protocol_named("human36m-every63")
 

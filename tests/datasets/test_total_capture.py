@@ -137,7 +137,7 @@ def test_left_and_right_of_the_files_are_left_and_right():
         ("s1/walking2/gt_skel_gbl_pos.txt", "\t".join(VICON) + "\n" + "x " * 63, "expected layout"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(folder, tmp_path, file, content, said):
     (tmp_path / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(TotalCapture(folder=folder).read("s1/walking2"))

@@ -56,7 +56,7 @@ def test_cameras_that_begin_each_elsewhere_are_paired_by_the_frames_of_their_own
         paired_frames(capture(first=own), truth(range(100)))
 
 
-def test_truth_of_a_higher_rate_is_judged_where_the_run_has_a_frame_and_told():
+def test_truth_of_a_higher_rate_is_scored_where_the_run_has_a_frame_and_reported():
     found = paired_frames(capture(fps=25.0), truth(range(200), fps=50.0))
     assert found.frames == [f // 2 if f % 2 == 0 else None for f in range(200)]
     assert found.notes == ("a: 100 frames of the truth are between frames of the run: skipped",)
@@ -81,7 +81,7 @@ def test_less_than_half_of_the_truth_is_refused_with_both_ranges():
         paired_frames(capture(fps=25.0), truth(range(1, 100, 2), fps=50.0))
 
 
-def test_more_than_half_is_judged_and_the_overlap_told():
+def test_more_than_half_is_scored_and_the_overlap_reported():
     found = paired_frames(capture(), truth(range(40, 140)))
     assert found.frames == list(range(40, 140))
     (note,) = found.notes

@@ -52,7 +52,7 @@ def truth_of(run: RunFolder, shift: np.ndarray, capture: str = "one") -> list[Sa
     return list(scene_samples(scene, labels, lambda f: dict.fromkeys(plan.capture.rig.names, SampleImage())))
 
 
-def test_a_run_judged_equals_the_distance_computed_by_hand(run):
+def test_a_run_scored_equals_the_distance_computed_by_hand(run):
     (plan,) = run.plans()
     poses = run.poses(plan)
     assert poses is not None

@@ -88,7 +88,7 @@ def test_the_root_is_the_named_joint_or_both_hips_or_none():
     assert "mpjpe_relative_m" not in score(poses, poses, without)
 
 
-def test_velocity_is_judged_between_neighbours_of_one_track_whatever_their_order():
+def test_velocity_is_scored_between_neighbours_of_one_track_whatever_their_order():
     positions = np.array([2, 0, 1, 0, 5])
     track = [("a", 0), ("a", 0), ("a", 0), ("b", 0), ("a", 0)]
     truth = np.zeros((5, 4, 3))

@@ -269,7 +269,7 @@ def test_a_name_of_no_version_is_refused_with_how_to_write_one(config):
         resolve(config, "models:/net")
 
 
-def test_a_registry_that_cannot_be_reached_is_told(monkeypatch, tmp_path):
+def test_a_registry_that_cannot_be_reached_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UnreachableError, match="MLflow at http"):
         resolve(TrackingConfig(uri="http://127.0.0.1:9", folder=str(tmp_path)), "models:/net@champion")

@@ -122,9 +122,7 @@ def test_a_spool_s_own_address_is_compared_and_never_called(own, listener, tmp_p
     run_id = tracking.start_run(OFFLINE, "demo", {"a": 1})
     spool = Spool(own.folder, run_id)
     spool.mark(Arrived(f"http://{address}", "0" * 32, 0))
-    with pytest.raises(
-        ConfigError, match=f"at http://{address}.* but your settings name sqlite.*choose .* --tracking"
-    ):
+    with pytest.raises(ConfigError, match=f"at http://{address}.* but your settings name sqlite.*choose .* --tracking"):
         tracking.sync_runs(own)
     assert calls == []
     named = replace(own, uri=os.environ["MLFLOW_TRACKING_URI"])

@@ -176,7 +176,7 @@ def test_a_network_of_mvpose_hands_on_its_backbone_and_head(tmp_path, name):
         assert all(torch.equal(t, after.state_dict()[n]) for n, t in before.state_dict().items())
 
 
-def test_what_does_not_fit_is_told_by_name_shape_and_remedy(tmp_path):
+def test_what_does_not_fit_is_reported_by_name_shape_and_remedy(tmp_path):
     def refusal(state: dict, **settings) -> str:
         path = str(tmp_path / "weights.pth")
         torch.save(state, path)
