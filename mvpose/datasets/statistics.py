@@ -34,7 +34,7 @@ class Statistics:
     extent_m: tuple[float, float]
     """5th and 95th percentile of a person's largest side: about 2 m; otherwise the unit is wrong."""
     height_m: tuple[float, float]
-    """5th and 95th percentile of a joint's height above the world's origin; clearly negative if Z is not up."""
+    """5th and 95th percentile of a joint's height above the world's origin; falls below 0 if Z is not up."""
     boxed_share: float
     """Share of visible joints within the box of their view (grown by a tenth); 1 if cameras and joints agree."""
 

@@ -21,7 +21,7 @@ from mvpose.losses import heatmap_mse
 from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
 
 OWN_SHARE = 0.4
-"""Share of a view's own map in its fused map; the others share the rest equally (0.2 each of three, as the paper)."""
+"""Share of a view's own map in its fused map; the others share the rest equally (0.2 each of three in the paper)."""
 
 
 class DenseFusion(nn.Module):
