@@ -187,7 +187,7 @@ def test_wrong_input_is_answered_with_what_is_wrong(registered, tmp_path):
             model.predict(pd.DataFrame([rows[0] | change]))
     served = model.unwrap_python_model()
     for change, said in (
-        ({"crops": None}, "row 1: `crops` is NoneType"),
+        ({"crops": None}, "row 1: `crops` must be a list of images, not NoneType"),
         ({"crops": [7, 7, 7]}, "row 1: a crop is not base64"),
         ({"projections": [[[1.0], [1.0, 2.0]]] * 3}, "row 1: `projections` are not 3 x 4 matrices of numbers"),
         ({"projections": 3.0}, "row 1: `projections` are not"),

@@ -104,4 +104,4 @@ def test_weights_lie_in_the_named_folder_then_the_named_cache_then_the_home_cach
 
 
 def test_cards_travel_with_the_package():
-    assert (files("mvpose.models") / "cards" / "rtmpose_s_halpe26.toml").is_file()
+    assert (files("mvpose.models.detection") / "cards" / "rtmpose_s_halpe26.toml").is_file()
