@@ -1,1 +1,1 @@
-"""Measurements a user can repeat: `mvpose benchmark NAME` prints a table and writes JSON."""
+"""Reproducible benchmarks: `mvpose benchmark NAME` prints a table and writes JSON."""

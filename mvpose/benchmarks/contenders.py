@@ -1,7 +1,7 @@
-"""What the triangulation benchmark runs: this package's ways, and the ways people use today, on the same data.
+"""Contenders of the triangulation benchmark: this package's solvers and common alternatives, on the same data.
 
-A contender gets the observations, does what a user would do once (layouts, imports, compilation) and returns a call
-that triangulates: only that is timed.
+A contender gets the observations, does the one-time setup (layouts, imports, compilation) and returns a call
+that triangulates: only this call is timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Solved = torch.Tensor | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to triangulate, and where it applies; slow ones are timed on the first `max_points` only."""
+    """One triangulation method and its limits; slow ones are timed on the first `max_points` only."""
 
     name: str
     prepare: Callable[[DrawnObservations], Callable[[], Solved]]
@@ -33,13 +33,13 @@ class Contender:
     cuda: bool = False
     two_views: bool = False
     module: str | None = None
-    """A package it needs that may be missing."""
+    """Optional package that it needs."""
     fused: DltMethod | None = None
-    """The method of a fused kernel, whose bytes and operations can be counted."""
+    """Method of a fused kernel, whose bytes and operations can be counted."""
 
     @property
     def installed(self) -> bool:
-        """Whether the package it needs is here."""
+        """Whether the required package is installed."""
         return self.module is None or importlib.util.find_spec(self.module) is not None
 
 
@@ -123,7 +123,7 @@ def _aniposelib(seen: DrawnObservations, robust: bool) -> Callable[[], Solved]:
 
 
 def _pose2sim(seen: DrawnObservations) -> Callable[[], Solved]:
-    """`triangulation_from_best_cameras`, the function each keypoint of each frame goes through, demo settings."""
+    """`triangulation_from_best_cameras`, called once per keypoint and frame, with demo settings."""
     triangulation = importlib.import_module("Pose2Sim.triangulation")
     settings = {
         "reproj_error_threshold_triangulation": 15,

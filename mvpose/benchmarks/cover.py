@@ -1,8 +1,8 @@
 """Multi-view networks on footage without ground truth: with all cameras, with one fewer, and with one half covered.
 
-What a network says of each view is triangulated robustly, alike for all. Judges that need no truth: how well its 2D
-agrees with its own 3D, how near 3D made without a camera comes to what the first network sees in that camera uncovered,
-and how much the lengths of limbs vary over time. The first two are told in millimetres at the person.
+The 2D output of every network is triangulated robustly in the same way. Three scores need no ground truth: agreement
+of a network's 2D with its own 3D; distance of 3D made without a camera from what the first network sees in that camera
+uncovered; variation of limb lengths over time. The first two are in millimetres at the person.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from mvpose.training.batches import CropView, sample_arrays, stacked
 RTMPOSE = "rtmpose"
 SURE, MIN_CONFIDENCE = 0.5, 0.3
 THRESHOLD_SHARE = 6 / 256
-"""Of a crop's longer side: a view further from the point is an outlier. 15 px of the demo's 1080p images."""
+"""Outlier threshold relative to a crop's longer side: 15 px of the demo's 1080p images."""
 GREY = 128
 LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoverBenchmark:
-    """Networks side by side on a table of footage (`mvpose dataset convert run`)."""
+    """Compare networks on a table of footage (`mvpose dataset convert run`)."""
 
     models: tuple[str, ...] = (RTMPOSE,)
     """Folders of trained networks with one joint set; `rtmpose` is RTMPose-s alone in every view."""
     table: str
     """Table of samples with crops, all by the same cameras."""
     capture: str = ""
-    """Only this one; limb lengths are those of one person."""
+    """Use only this capture; limb lengths are those of one person."""
     count: int = 50
-    """Samples, the first ones."""
+    """Number of samples, from the first."""
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one network in one condition."""
+    """Figures of one network in one condition."""
 
     agreement_mm: float
     left_out_mm: float
@@ -72,7 +72,7 @@ def run(config: CoverBenchmark) -> None:
     networks = {name: _network(name) for name in config.models}
     method = next(iter(networks.values()))[1]
     if any((c.skeleton, c.size) != (method.skeleton, method.size) for _, c in networks.values()):
-        raise ConfigError("networks that are compared must have one joint set and one size of crops.")
+        raise ConfigError("networks can be compared only with the same joint set and crop size.")
     skeleton = SKELETONS[method.skeleton]
     views = _views(config, CropView(skeleton=skeleton, size=method.size, margin=1.25))
     reference = _points(next(iter(networks.values()))[0], views)
@@ -80,7 +80,7 @@ def run(config: CoverBenchmark) -> None:
     print(f"{len(views.crops)} samples of {config.table} by {views.crops.shape[1]} cameras")
     for condition, variants in _conditions(views).items():
         for name, (network, _) in networks.items():
-            mean = _mean([_judged(network, variant, skeleton, reference) for variant in variants])
+            mean = _mean([_scored(network, variant, skeleton, reference) for variant in variants])
             figures.setdefault(condition, {})[name] = mean
             print(
                 f"{condition:18s} {name[-32:]:32s} agreement {mean.agreement_mm:6.1f} mm  left-out camera "
@@ -96,7 +96,7 @@ def _network(name: str) -> tuple[nn.Module, MethodConfig]:
         saved = load_model(name)
         return saved.network, saved.config
     backbone = BackboneConfig(kind="cspnext", weights="rtmpose_s_halpe26", frozen=True)
-    # Fusion of tokens corrects nothing before it is trained.
+    # Untrained fusion of tokens corrects nothing.
     config = MethodConfig(method="canonical_tokens", skeleton="halpe26", size=(192, 256), backbone=backbone)
     return build_method(config).eval(), config
 
@@ -145,7 +145,7 @@ def _points(network: nn.Module, views: _Views) -> tuple[Float[Tensor, "B V J 2"]
     return torch.cat([p.joints_2d for p in parts]), torch.cat([p.confidence_2d for p in parts])
 
 
-def _judged(network: nn.Module, views: _Views, skeleton: Skeleton, reference: tuple[Tensor, Tensor]) -> Figures:
+def _scored(network: nn.Module, views: _Views, skeleton: Skeleton, reference: tuple[Tensor, Tensor]) -> Figures:
     joints = [skeleton.index(f"{s}_{j}") for s in ("left", "right") for j in dict.fromkeys(itertools.chain(*LIMBS))]
     points, confidence = (t[:, :, joints] for t in _points(network, views))
     seen, sure = (t[:, :, joints] for t in reference)

@@ -1,7 +1,7 @@
-"""How the detector that works out of the box finds the people of a table of samples.
+"""Recall and accuracy of the default detector on the people of a table of samples.
 
-Rendered people are worth as much as they resemble real ones: the same detector, on a table of renders and on one cut
-from footage (`mvpose dataset convert run`), ought to find as many, as surely and as exactly.
+Rendered people should be as detectable as real ones: on a table of renders and on one of footage
+(`mvpose dataset convert run`), the same detector should have the same recall, confidence and accuracy.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from mvpose.models.detection.detector import Detector, DetectorConfig, People, l
 from mvpose.skeleton import BODY_JOINTS
 
 MIN_SEEN = 8
-"""Of the twelve body joints: a view that shows fewer is not asked about."""
+"""Number of the twelve body joints: views that show fewer are skipped."""
 FOUND_WITHIN = 0.25
-"""Of the box: a person whose body joints are all but half nearer than this to the detector's is found."""
+"""Relative to the box: a person is found if the median body joint distance to a detection is below this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionBenchmark:
-    """Share of people found, error of the joints in shares of the box, confidence: on each table of crops."""
+    """Recall, joint error relative to the box, and confidence on each table of crops."""
 
     tables: tuple[str, ...]
     """Tables of samples with crops."""
     count: int = 100
-    """Samples of each table, spread over it as `every` says."""
+    """Samples of each table, every n-th as set by `every`."""
     every: int = 1
-    """Of the samples, every n-th."""
+    """Use every n-th sample."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
     noise: str | None = None
-    """File for the detector's errors on all of these samples, as `mvpose.datasets.detector_noise` draws them again."""
+    """Output file for the detector's error model on all samples; see `mvpose.datasets.detector_noise`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the detector made of one view of a person."""
+    """Detection result for one view of a person."""
 
     found: bool
     error: Float[np.ndarray, " J"]
-    """By body joint, in sides of the box about the joints; NaN where it is not to be seen or nobody was found."""
+    """By body joint, relative to the side of the box about the joints; NaN if hidden or the person was not found."""
     confidence: Float[np.ndarray, " J"]
 
 
 def run(config: DetectionBenchmark) -> dict[str, dict[str, Any]]:
     """Print the figures of each table side by side, and return them."""
     if config.count < 1 or config.every < 1:
-        raise ConfigError(f"count {config.count}, every {config.every}: both start at 1.")
+        raise ConfigError(f"count is {config.count}, every is {config.every}: both must be at least 1.")
     detector = load_detector(config.detector)
     figures = {}
     for table in config.tables:
@@ -91,13 +91,13 @@ def _samples(config: DetectionBenchmark, table: str) -> Iterator[Sample]:
 
 
 def found_in(sample: Sample, detector: Detector) -> Iterator[Found]:
-    """What the detector makes of each view that shows most of the person."""
+    """Detection results of each view that shows most of the person."""
     own, theirs = sample.skeleton.indices(*BODY_JOINTS), detector.skeleton.indices(*BODY_JOINTS)
     pixels, _ = sample.rig.project(torch.from_numpy(np.nan_to_num(sample.xyz)))
     for view, image in enumerate(sample.images):
         visible = sample.visible[view, own] & sample.valid[own]
         if image.crop is None:
-            raise ConfigError(f"{sample.capture_id}: it has no crops; convert with --crops.side 256.")
+            raise ConfigError(f"{sample.capture_id} has no crops: convert with --crops.side 256.")
         if visible.sum() >= MIN_SEEN:
             box = float((sample.box[view, 2:] - sample.box[view, :2]).max())
             crop = np.asarray(cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
@@ -112,7 +112,7 @@ def _nearest(
     visible: Bool[np.ndarray, " J"],
     box: float,
 ) -> Found:
-    """The person of the detector's who is nearest to the one meant, if near enough."""
+    """The detection nearest to the person, if near enough."""
     error = np.linalg.norm(people.xy[:, joints] - pixels, axis=-1) / box
     error[:, ~visible] = np.nan
     middle = np.nanmedian(error, axis=1)
@@ -123,7 +123,7 @@ def _nearest(
 
 
 def summary(found: list[Found]) -> dict[str, Any]:
-    """Figures of all views. ConfigError where no view shows enough of a person."""
+    """Figures over all views. ConfigError if no view shows enough of a person."""
     if not found:
         raise ConfigError(f"no view shows {MIN_SEEN} body joints of its person.")
     error, confidence = (np.stack([getattr(f, name) for f in found]) for name in ("error", "confidence"))

@@ -1,4 +1,4 @@
-"""Points before a ring of cameras with noise and outliers: the data of the triangulation benchmark."""
+"""Synthetic data of the triangulation benchmark: points in a ring of cameras, with noise and outliers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvpose.geometry.rigid import Rigid
 
 @dataclass(frozen=True, eq=False)
 class DrawnObservations:
-    """What the cameras of a rig saw of known points."""
+    """Observations of known points by the cameras of a rig."""
 
     points_world: Float[Tensor, "N 3"]
     pixels: Float[Tensor, "N V 2"]
@@ -53,13 +53,13 @@ def observe(
     outlier_px: float,
     seed: int = 0,
 ) -> DrawnObservations:
-    """Points in a box of 3 x 3 x 1.8 m; each observation is noisy, a share of them `outlier_px` off in a random way."""
+    """Points in a box of 3 x 3 x 1.8 m, observed with noise; a share are outliers by `outlier_px` in any direction."""
     generator = torch.Generator(device).manual_seed(seed)
     rig = room_ring(num_views)
     box, low = torch.tensor([3.0, 3.0, 1.8], device=device), torch.tensor([-1.5, -1.5, 0.0], device=device)
     points = torch.rand(num_points, 3, generator=generator, device=device) * box + low
     pixels = torch.empty(num_points, num_views, 2, dtype=dtype, device=device)
-    # View by view: at 100 million points the whole in float64 would not fit beside the result.
+    # View by view: at 100 million points, all views in float64 would not fit in memory with the result.
     for view, projection in enumerate(rig.projections.to(device).float()):
         image = points @ projection[:, :3].T + projection[:, 3]
         seen = image[:, :2] / image[:, 2:] + noise_px * torch.randn(num_points, 2, generator=generator, device=device)

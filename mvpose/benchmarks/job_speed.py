@@ -1,4 +1,4 @@
-"""Throughput of the batch job and of its stages alone, on footage of the user's own."""
+"""Throughput of the batch job and of its stages, on the user's own footage."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class JobBenchmark:
-    """Frames a second of decoding, detection and reconstruction alone, and of the whole job with and without Ray."""
+    """Frames per second of decoding, detection and reconstruction alone, and of the whole job with and without Ray."""
 
     archive: str
     """Archive with at least one capture."""
     clip_frames: int = 25
     workers: int = 2
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 def run(config: JobBenchmark) -> dict[str, float]:
-    """Print one line a measurement; the figures by name. A frame counts once, however many cameras saw it."""
+    """Print one line per measurement; returns figures by name. A frame counts once, for any number of cameras."""
     with tempfile.TemporaryDirectory() as scratch:
         job = ReconstructJob(archive=config.archive, output=scratch, clip_frames=config.clip_frames)
         captures = find_captures(config.archive, job.catalogue).captures
@@ -50,7 +50,7 @@ def run(config: JobBenchmark) -> dict[str, float]:
 
 
 def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]]:
-    """Each stage alone in this process, one thread, frames of the first capture a second."""
+    """Each stage alone in this process, one thread: frames of the first capture per second."""
     frames, cameras = capture.num_frames, len(capture.videos)
     detector = load_detector(job.detector)
 

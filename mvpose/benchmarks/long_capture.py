@@ -1,6 +1,6 @@
-"""A capture of any length whose 2D joints are there beforehand: the memory that the stages after them take.
+"""Memory of the stages after 2D detection, on a capture of any length with given 2D joints.
 
-Decoding and 2D are by clip, whatever the length of a capture, and are not run; its videos are two frames long.
+Decoding and 2D detection work on single clips at any capture length, and are not run; the videos have two frames.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 PEOPLE = 2
 MISSING = 0.1
-"""Share of 2D joints that the detector has not found, so that there are gaps."""
+"""Share of missing 2D joints, to create gaps."""
 
 
 def memory_costs(folder: str, minutes: float, clip_frames: int) -> tuple[float, float]:
-    """Peak MiB of fresh processes that run the stages in a plain loop: all of them, and those over whole captures."""
+    """Peak MiB of fresh processes in a plain loop: over all stages, and over the stages on whole captures."""
     job = walkers_job(folder, round(minutes * 60 * FPS), clip_frames)
     _in_a_fresh_process(commit_keypoints, job)
     all_stages = _in_a_fresh_process(_peak_mib, job)
@@ -52,7 +52,7 @@ def memory_costs(folder: str, minutes: float, clip_frames: int) -> tuple[float, 
 
 
 def walkers_job(folder: str, frames: int, clip_frames: int) -> ReconstructJob:
-    """A job on one capture of four cameras whose output says that the videos were found to have so many frames."""
+    """A job on one capture of four cameras whose output states that the videos have so many frames."""
     job = ReconstructJob(
         archive=write_archive(folder, 1, 2, SIZE),
         output=join(folder, "run"),
@@ -70,7 +70,7 @@ def walkers_job(folder: str, frames: int, clip_frames: int) -> ReconstructJob:
 
 
 def commit_keypoints(job: ReconstructJob) -> None:
-    """2D joints of people who walk in circles, for every clip of the job's capture."""
+    """Commit 2D joints of people who walk in circles, for every clip of the job's capture."""
     work = plan_job(job)
     (capture,) = work.planned.tasks()
     tasks, store = capture.tasks(Kind.KEYPOINTS), ClipStore(job.output, Kind.KEYPOINTS)

@@ -1,4 +1,4 @@
-"""Slow twins: unprojection and triangulation as public code writes them, one sample, one view, one joint at a time."""
+"""Slow references: unprojection and triangulation as in public code, one sample, one view, one joint at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvpose.models.volumes.cube import Cube
 def unprojected(
     features: Float[Tensor, "B V c h w"], projections: Float[Tensor, "B V 3 4"], size: tuple[int, int], cube: Cube
 ) -> Float[Tensor, "B c n n n"]:
-    """Softmax aggregation of features of crops of (width, height) `size`, a loop over samples and views within."""
+    """Softmax aggregation of features of crops of (width, height) `size`, by a loop over samples and views."""
     volumes = []
     line = torch.linspace(-0.5, 0.5, cube.count, device=features.device) * cube.side
     axes = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)

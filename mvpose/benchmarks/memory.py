@@ -1,7 +1,7 @@
 """Memory of the whole job on Ray, from video files to filtered poses, by the length of the footage.
 
-The detector is a stand-in that costs nothing: it works by clip, and with the default one an hour of four cameras would
-take half a day here.
+The detector is a stand-in without cost: it works on single clips, and with the default one an hour of four cameras
+would take half a day here.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mvpose.tracking.circumstances import machine, peak_mib
 
 MIB = ("MiB of the driver", "MiB of the largest worker", "MiB of all processes")
 ROUND_S = 10
-"""Seconds of footage that are encoded; longer footage repeats them."""
+"""Seconds of encoded footage; longer footage repeats them."""
 SAMPLE_S = 2.0
-"""Peaks of single processes are the system's own and miss nothing; twice a second took 0.2 cores."""
+"""Peaks of single processes are the kernel's own and exact; sampling twice per second took 0.2 cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,19 @@ class MemoryBenchmark:
     """Memory of the whole job on Ray, from video files to filtered poses, by the length of the footage."""
 
     minutes: tuple[float, ...] = (1.0, 60.0)
-    """Lengths of one capture of four cameras, at 30 frames a second."""
+    """Lengths of one capture of four cameras, at 30 frames per second."""
     width: int = 1920
     height: int = 1080
     clip_frames: int = 300
     workers: int = 2
     scratch: str | None = None
-    """Folder for footage and results, which are deleted again; one of the system without it."""
+    """Folder for footage and results, which are deleted afterwards (default: the system's temporary folder)."""
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 def run(config: MemoryBenchmark) -> dict[str, object]:
-    """Print each length's peaks, and the longest over the shortest; the figures by name."""
+    """Print each length's peaks, and the ratio of the longest to the shortest; returns figures by name."""
     figures: dict[str, object] = {"machine": machine("cpu")}
     peaks: dict[float, dict[str, float]] = {}
     for minutes in config.minutes:
@@ -85,14 +85,14 @@ def _peaks(config: MemoryBenchmark, folder: str, minutes: float) -> Iterator[tup
             peaks[what] = max(peaks[what], now)
         process.join(SAMPLE_S)
     if process.exitcode:
-        raise RuntimeError(f"the job of {minutes:g} minutes ended with {process.exitcode}")
+        raise RuntimeError(f"the job of {minutes:g} minutes exited with code {process.exitcode}")
     yield "frames", float(RunFolder(job.output).summary().frames)
     yield "s", time.perf_counter() - started
     yield from peaks.items()
 
 
 def _memory(driver: psutil.Process) -> tuple[float, float, float]:
-    """MiB: the most that the driver and that any worker alive has held, and what all hold now, shared pages once."""
+    """MiB: peaks of the driver and of any live worker, and the present total of all, with shared pages counted once."""
     workers, together = [0.0], 0.0
     driver_mib = 0.0
     for process in [driver, *driver.children(recursive=True)]:
@@ -103,5 +103,5 @@ def _memory(driver: psutil.Process) -> tuple[float, float, float]:
             elif process.name().startswith("ray::"):
                 workers.append(peak_mib(process.pid))
         except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError, ValueError):
-            continue  # it has ended since it was listed
+            continue  # it has exited since it was listed
     return driver_mib, max(workers), together

@@ -1,4 +1,4 @@
-"""What each multi-view method costs side by side: time, operations, parameters, memory; and its parts beside loops."""
+"""Cost of the multi-view methods: time, operations, parameters, memory; and their components against plain loops."""
 
 from __future__ import annotations
 
@@ -30,56 +30,56 @@ METHODS = (BASELINE, "fusion", "canonical_fusion", "canonical_fusion-pooling", "
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsBenchmark:
-    """Time each method on the same crops, in turns, so that a busy machine disturbs all alike."""
+    """Time each method on the same crops, in turns, so that other load on the machine affects all alike."""
 
     methods: tuple[str, ...] = METHODS
-    """`canonical_fusion` concatenates; with `-pooling` or `-attention` it takes any number of views."""
+    """`canonical_fusion` concatenates; with `-pooling` or `-attention` it accepts any number of views."""
     depths: tuple[int, ...] = (50,)
-    """ResNets to build them from: 18, 34, 50, 101, 152."""
+    """Depths of the ResNet backbones: 18, 34, 50, 101, 152."""
     batches: tuple[int, ...] = (1, 16)
     views: int = 4
     side: int = 256
-    """Pixels of a crop."""
+    """Side of a crop in pixels."""
     voxels: int = 64
-    """Along a side of the volumetric method's cube. All other sizes are the papers'."""
+    """Voxels per side of the volumetric method's cube. All other sizes are the papers'."""
     device: str = "cpu"
     """`cpu` or `cuda`."""
     precision: str = "float32"
     """`float32` or `bfloat16` (autocast)."""
     rounds: int = 5
-    """Times that each method is run; medians count."""
+    """Runs of each method; the median counts."""
     parts: bool = True
-    """Also time unprojection and triangulation against a loop over samples, views and joints; on CUDA unprojection as
-    it is there by default, and in Triton."""
+    """Also time unprojection and triangulation against a loop over samples, views and joints; on CUDA, unprojection
+    with the default engine and in Triton."""
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One method at one batch size."""
+    """Cost of one method at one batch size."""
 
     method: str
     depth: int
     batch: int
     ms_per_frame: float
-    """A frame is one person by all views."""
+    """A frame is one person in all views."""
     ratio: float | None
-    """To the Baseline, median of the rounds' ratios."""
+    """Ratio to the Baseline: median of the rounds' ratios."""
     parameters: int
     gigaflops_per_frame: float
-    """Multiplications and additions; grid sampling and triangulation are not counted by torch."""
+    """Multiplications and additions; torch does not count grid sampling and triangulation."""
     peak_megabytes: float | None
-    """Above what was there before the call: of the GPU's allocator, or of the process."""
+    """Increase during the call, of the GPU's allocator or of the process."""
 
 
 def run(config: ModelsBenchmark) -> dict:
-    """Print a table a backbone and batch; returns, and with `config.json` writes, the figures.
+    """Print one table per backbone and batch size; returns, and with `config.json` writes, the figures.
 
-    Raises ValueError for a device that is not there.
+    Raises ValueError for an unavailable device.
     """
     if config.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device {config.device!r} is not there; this machine has cpu only")
+        raise ValueError(f"device {config.device!r} is not available; this machine has cpu only")
     about = machine(config.device)
     print(f"{about['processor']}, torch {about['torch']}, {about['threads']} threads, {config.precision}")
     costs: list[Cost] = []
@@ -187,7 +187,7 @@ def _parts(batch: int, config: ModelsBenchmark) -> list[dict]:
 
 
 def _inputs(batch: int, config: ModelsBenchmark) -> tuple[Tensor, Tensor]:
-    """Crops of noise before a ring of cameras that look at (0, 0, 1) m."""
+    """Noise crops and a ring of cameras that look at (0, 0, 1) m."""
     rig = (scenes.ring4 if config.views <= 4 else scenes.ring31)(num_frames=1).rig
     rig = rig.select(rig.names[: config.views])
     square = torch.full((len(rig), 2), config.side)
@@ -200,7 +200,7 @@ def _inputs(batch: int, config: ModelsBenchmark) -> tuple[Tensor, Tensor]:
 
 
 def _in_turns(calls: Sequence[Callable[[], object]], config: ModelsBenchmark) -> list[list[float]]:
-    """Seconds of each call in each round, after one round to warm up; the device has finished at every reading."""
+    """Seconds of each call in each round, after one warm-up round; the device is synchronised at every reading."""
     seconds: list[list[float]] = [[] for _ in calls]
     for round_number in range(config.rounds + 1):
         for call, taken in zip(calls, seconds, strict=True):
@@ -235,7 +235,7 @@ def _autocast(config: ModelsBenchmark):
 
 
 def _peak_megabytes(work: Callable[[], None], device: str) -> float | None:
-    """Most memory during a call above that before it; None where the system does not tell."""
+    """Peak memory during a call above that before it; None if the system does not report it."""
     gc.collect()
     if device != "cpu":
         before = torch.cuda.memory_allocated()
@@ -245,10 +245,10 @@ def _peak_megabytes(work: Callable[[], None], device: str) -> float | None:
     if not os.path.exists("/proc/self/clear_refs"):
         return None
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the high-water mark starts anew
+        file.write("5")  # resets the high-water mark
     before = _high_water_kilobytes()
     work()
-    # Linux sums a process's pages over its cores in batches, so a small call can seem to end below where it began.
+    # Linux sums a process's pages over its cores in batches, so a small call can seem to end below its start.
     return max(0, _high_water_kilobytes() - before) / 1e3
 
 

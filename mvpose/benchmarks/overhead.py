@@ -1,9 +1,9 @@
-"""What Ray Data costs beside a plain loop in as many processes, on the same clips, in turns.
+"""Overhead of Ray Data over a plain loop with as many processes, on the same clips, in turns.
 
-Both do the stages of the job with the same workers (claim, decode, compute, commit); the detector is a stand-in, so
-that decoding is what takes the time. Start-up, until a worker has its first clip, is apart. On a machine that others
-use too the ratio of whole turns says little; what a worker waits between two clips is stamped, and says most. What
-Ray's own processes take from the workers' cores is in the former alone.
+Both run the stages of the job with the same workers (claim, decode, compute, commit). The detector is a stand-in, so
+that decoding takes most of the time. Start-up, until a worker has its first clip, is measured separately. On a shared
+machine the ratio of whole turns is unreliable; the gap between two clips of a worker is measured by time stamps and is
+the best indicator. The load of Ray's own processes on the workers' cores is included in the former only.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from mvpose.tracking.circumstances import machine
 
 @dataclass(frozen=True)
 class Stamp:
-    """When a worker was at a clip: seconds of the clock that all processes of a machine share."""
+    """Times of a worker at a clip: seconds of the clock shared by all processes of a machine."""
 
     worker: float
     started: float
     ended: float
     processor: float
-    """Seconds of all threads of the worker's process."""
+    """CPU seconds of all threads of the worker's process."""
 
 
 class Stamped:
-    """A stage that stamps what it makes."""
+    """A stage that adds a stamp to its output."""
 
     def __init__(self, make: Callable[..., Stage], arguments: dict[str, object]) -> None:
         self.stage = make(**arguments)
 
     def __call__(self, task: Task) -> Outcome:
-        """The table of the stage, with the stamp in place of its seconds."""
+        """The table of the stage, with the stamp instead of its seconds."""
         started, processor = time.monotonic(), time.process_time()
         table = self.stage(task).table
         return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic(), time.process_time() - processor)))
@@ -59,46 +59,46 @@ RunStage = Callable[[StageSpec, list[Task]], Iterable[dict[str, float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class OverheadBenchmark:
-    """Ray Data against a plain loop in as many processes, in turns: decoding alone, and the whole job."""
+    """Ray Data against a plain loop with as many processes, in turns: decoding alone, and the whole job."""
 
     width: int = 1280
     height: int = 720
     clip_frames: int = 300
     clips: int = 24
-    """Of each turn, in captures of one clip: the most tasks that a clip can have."""
+    """Clips per turn, in captures of one clip, which is the maximum number of tasks per clip."""
     rounds: int = 5
-    """Each of a turn of the loop and one of Ray; who begins alternates."""
+    """Rounds of one turn of the loop and one of Ray; the order alternates."""
     workers: int = 2
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """The job once: when each stage began, and its clips."""
+    """One run of the job: start of each stage, and its clips."""
 
     began: dict[str, float]
     clips: dict[str, list[Stamp]]
 
     def clip_s(self, kinds: Iterable[str]) -> float:
-        """Seconds that a worker is in the stages themselves, a clip; without its first, which a new process has to
-        find memory for: 1.3 s at a clip of 720p (measured), once a worker."""
+        """Seconds per clip that a worker is in the stages themselves, without its first clip, for which a new process
+        has to allocate memory: 1.3 s at a clip of 720p (measured), once per worker."""
         return sum(
             _mean(clip.ended - clip.started for own in self._workers(kind) for clip in own[1:]) for kind in kinds
         )
 
     def processor_s(self, kinds: Iterable[str]) -> float:
-        """Seconds of processor that the stages themselves take, a clip; without a worker's first."""
+        """CPU seconds per clip of the stages themselves; without a worker's first clip."""
         return sum(_mean(clip.processor for own in self._workers(kind) for clip in own[1:]) for kind in kinds)
 
     def between_s(self, kinds: Iterable[str]) -> float:
-        """Seconds of a worker from the end of a clip to the start of the next, a clip: commit, claim, scheduling."""
+        """Seconds per clip from the end of a worker's clip to the start of its next: commit, claim, scheduling."""
         return sum(
             _mean(b.started - a.ended for own in self._workers(kind) for a, b in pairwise(own)) for kind in kinds
         )
 
     def start_s(self, kinds: Iterable[str]) -> float:
-        """Seconds from the begin of a stage until a worker has its first clip in hand, a worker and stage."""
+        """Seconds from the start of a stage until a worker has its first clip, per worker and stage."""
         return sum(_mean(own[0].started - self.began[kind] for own in self._workers(kind)) for kind in kinds)
 
     def _workers(self, kind: str) -> list[list[Stamp]]:
@@ -111,9 +111,9 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def run(config: OverheadBenchmark) -> dict[str, object]:
-    """Print each round and what comes of all; the figures by name."""
+    """Print each round and the summary; returns figures by name."""
     if config.clips < 4 * config.workers:
-        raise ValueError(f"{config.clips} clips for {config.workers} workers: each has to do four or more.")
+        raise ValueError(f"{config.clips} clips for {config.workers} workers: each needs four or more.")
     turns: dict[str, list[Round]] = {"loop": [], "Ray": []}
     engine = Engine(EngineConfig(workers=config.workers))
     with tempfile.TemporaryDirectory() as scratch, _processes(config.workers) as pool:
@@ -147,20 +147,20 @@ PARTS = {"decoding and 2D": (Kind.KEYPOINTS,), "all stages": tuple(kind for kind
 def _figures(turns: dict[str, list[Round]]) -> Iterator[tuple[str, object]]:
     for part, kinds in PARTS.items():
         for name, own in turns.items():
-            yield f"{name}: s of a clip, {part}", [turn.clip_s(kinds) for turn in own]
-            yield f"{name}: s of processor, {part}", [turn.processor_s(kinds) for turn in own]
+            yield f"{name}: s per clip, {part}", [turn.clip_s(kinds) for turn in own]
+            yield f"{name}: CPU s per clip, {part}", [turn.processor_s(kinds) for turn in own]
             yield f"{name}: s between clips, {part}", [turn.between_s(kinds) for turn in own]
             yield f"{name}: s to the first clip, {part}", [turn.start_s(kinds) for turn in own]
         rounds = list(zip(turns["Ray"], turns["loop"], strict=True))
         period = [[turn.clip_s(kinds) + turn.between_s(kinds) for turn in each] for each in rounds]
         processor = [[turn.processor_s(kinds) for turn in each] for each in rounds]
-        yield f"Ray over loop, processor, {part}", [ray / loop - 1 for ray, loop in processor]
+        yield f"Ray over loop, CPU, {part}", [ray / loop - 1 for ray, loop in processor]
         waits = [ray.between_s(kinds) - loop.between_s(kinds) for ray, loop in rounds]
         yield (
             f"Ray over loop, between clips, {part}",
             [wait / loop for wait, (_, loop) in zip(waits, period, strict=True)],
         )
-        yield f"Ray over loop, in all, {part}", [ray / loop - 1 for ray, loop in period]
+        yield f"Ray over loop, total, {part}", [ray / loop - 1 for ray, loop in period]
 
 
 def _lines(turns: dict[str, list[Round]]) -> Iterator[str]:
@@ -191,7 +191,7 @@ def _turn(job: ReconstructJob, run_stage: RunStage) -> Round:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Pool]:
-    """Processes that wait for work, with the environment that Ray's workers have."""
+    """Waiting processes with the environment of Ray's workers."""
     before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
     os.environ |= WORKER_ENVIRONMENT
     pool = multiprocessing.get_context("spawn").Pool(workers)
@@ -206,7 +206,7 @@ def _processes(workers: int) -> Iterator[Pool]:
 
 @cache
 def _worker(run_uri: str, kind: str) -> list[ClipWorker]:
-    """Room for the one that a process makes of a stage, as an actor of Ray does."""
+    """Cache of a process for its worker of a stage, like a Ray actor's."""
     return []
 
 

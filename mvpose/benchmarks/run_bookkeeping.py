@@ -1,4 +1,4 @@
-"""A finished run of any length without a video being decoded: what planning, resuming and ending a job cost."""
+"""Cost of planning, resuming and ending a job, on a finished run of any length without decoding a video."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mvpose.tracking.circumstances import peak_mib
 SIZE = (160, 90)
 CLOCK = FrameClock(ClockKind.TIME, ((0, 0, 1),))
 CLIPS_EACH = 50
-"""Clips of a capture: four minutes in ten-second clips are 25, an hour is 360."""
+"""Clips per capture: four minutes in ten-second clips are 25, an hour is 360."""
 FIGURES = 200
-"""Of merit a capture: those of 4 cameras, 26 joints and their bones."""
+"""Figures of merit per capture: those of 4 cameras, 26 joints and their bones."""
 
 
 class Claimed(Mapping[str, Video]):
-    """Says of every video that it was opened before and found to have so many frames."""
+    """States for every video that it was opened before and has so many frames."""
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
@@ -49,7 +49,7 @@ def planning_costs(folder: str, clips: int) -> Iterator[tuple[str, float]]:
     job = started_job(folder, clips // CLIPS_EACH)
     finish(job)
     for what, work in (("plan", plan_job), ("end", reconstruct_archive), ("resume", reconstruct_archive)):
-        # "end": everything is committed, and no summary is there.
+        # "end": everything is committed, but there is no summary.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             seconds, peak = pool.apply(_cost, (work, job))
         yield f"{what} of {clips} clips: s", seconds
@@ -63,7 +63,7 @@ def _cost(work: Callable[[ReconstructJob], object], job: ReconstructJob) -> tupl
 
 
 def started_job(folder: str, captures: int) -> ReconstructJob:
-    """A job whose output has a catalogue: of videos of two frames each that are said to have 50 clips."""
+    """A job whose output has a catalogue of videos with two frames each that are stated to have 50 clips."""
     archive, output = write_archive(folder, captures, 2, SIZE), join(folder, "run")
     job = ReconstructJob(
         archive=archive, output=output, detector=DetectorConfig(detector=STAND_IN), engine=EngineConfig(local=True)
@@ -76,7 +76,7 @@ def started_job(folder: str, captures: int) -> ReconstructJob:
 
 
 def finish(job: ReconstructJob) -> None:
-    """Commits of every task of the job with data files of a row; only the figures of merit are what they would be."""
+    """Commit every task of the job with one-row data files; only the figures of merit are realistic."""
     work = plan_job(job)
     work.run.begin(work.settings, work.planned, replan=True)
     for plan in work.planned.tasks():
@@ -86,7 +86,7 @@ def finish(job: ReconstructJob) -> None:
 
 
 def _commit_all(store: ClipStore, plan: CaptureTasks) -> None:
-    """The first task of a kind is committed as a worker would, and stands for the others: they skip its fsync."""
+    """Commit the first task of a kind as a worker would, and copy it for the others to skip their fsync."""
     own = {f"joint/{i}/used_mean_px": 0.1 * i for i in range(FIGURES if store.kind == Kind.QUALITY else 1)}
     table = figures_to_table(plan.capture_id, own)
     first, *others = plan.tasks(Kind(store.kind))

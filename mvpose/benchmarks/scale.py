@@ -1,6 +1,6 @@
-"""How the job's cost grows: with the archive's length, with Ray, with a capture's length in memory, with nodes.
+"""Scaling of the job's cost: with the archive's length, with Ray, with a capture's length in memory, with nodes.
 
-The detector is a stand-in that costs nothing, so that the rest is not hidden behind it.
+The detector is a stand-in without cost, so that it does not dominate the rest.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from mvpose.run.run_folder import RunFolder
 
 CAMERAS = 4
 MIN_CLIPS = 10
-"""Of each length in a round; a shorter archive is done several times."""
+"""Clips of each length per round; a shorter archive is processed several times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleBenchmark:
-    """Cost a frame by archive length, Ray against a plain loop, memory by capture length, and a model of N nodes."""
+    """Cost per frame by archive length, Ray against a plain loop, memory by capture length, and a model of N nodes."""
 
     width: int = 640
     height: int = 360
     clip_frames: int = 300
     lengths: tuple[int, ...] = (1, 5, 50)
-    """Captures of one clip each, for the cost a frame."""
+    """Captures of one clip each, for the cost per frame."""
     rounds: int = 3
-    """Of each length once, in turns."""
+    """Rounds of one run of each length."""
     ray_clips: tuple[int, int] = (8, 40)
-    """Clips of the two runs whose difference is free of the start; none if both are 0."""
+    """Clips of two runs, whose difference excludes the start-up; none if both are 0."""
     workers: int = 2
     memory_minutes: tuple[float, ...] = (1.0, 10.0)
-    """Lengths of one capture of two people, at 30 frames a second. 2D joints are made, not detected: decoding and 2D
-    are by clip, and cost the same memory at any length."""
+    """Lengths of one capture of two people, at 30 frames per second. 2D joints are synthetic: decoding and 2D
+    detection work on single clips, and their memory does not depend on the length."""
     plan_clips: tuple[int, ...] = (1_000, 10_000)
     """Lengths of finished archives that are planned, ended and resumed; captures have 50 clips."""
     detect_camera_frames_per_s: float = 10.0
-    """Of the detector that the model of N nodes assumes, a core; the default one on 1080p, measured."""
+    """Speed of the detector per core in the model of N nodes; default: the default detector on 1080p, measured."""
     bytes_per_camera_frame: float = 33e3
-    """Of the footage that the model of N nodes assumes: 8 Mbit/s at 30 frames a second."""
+    """Size of the footage in the model of N nodes: 8 Mbit/s at 30 frames per second."""
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 def run(config: ScaleBenchmark) -> dict[str, float]:
-    """Print one line a measurement; the figures by name."""
+    """Print one line per measurement; returns figures by name."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for part in (_lengths, _ray, _memory, _planning):
@@ -83,29 +83,29 @@ def _job(config: ScaleBenchmark, folder: str, captures: int, frames: int, engine
 
 
 def _lengths(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
-    """Processor time a frame in a plain loop; a first short run takes the imports, which are paid once a process."""
+    """CPU time per frame in a plain loop; a first short run absorbs the imports, a cost of once per process."""
     _cost(config, os.path.join(scratch, "warm"), 1)
     cost: dict[int, list[float]] = {length: [] for length in config.lengths}
     for number in range(config.rounds):
         for length, own in cost.items():
-            # A shared machine is a third faster in one second than in the next: one clip alone says nothing.
+            # A shared machine may be a third faster from one second to the next: a single clip is unreliable.
             runs = range(-(-MIN_CLIPS // length))
             costs = [_cost(config, os.path.join(scratch, f"length{length}-{number}-{run}"), length) for run in runs]
             own.append(statistics.fmean(costs))
     for length, own in cost.items():
-        yield f"archive x{length}: ms of processor a frame", 1e3 * statistics.median(own)
+        yield f"archive x{length}: CPU ms per frame", 1e3 * statistics.median(own)
     decoding = _decoding_s(os.path.join(scratch, "warm", "footage.mp4"))
-    yield "decoding: ms of processor a camera-frame", 1e3 * decoding
+    yield "decoding: CPU ms per camera-frame", 1e3 * decoding
     longest, shortest = cost[max(cost)], cost[min(cost)]
-    yield "all else: ms of processor a frame", 1e3 * (statistics.median(longest) - CAMERAS * decoding)
+    yield "all else: CPU ms per frame", 1e3 * (statistics.median(longest) - CAMERAS * decoding)
     ratios = [long / short for long, short in zip(longest, shortest, strict=True)]
-    yield "cost a frame, longest over shortest archive", statistics.median(ratios)
-    yield "the same, least of a round", min(ratios)
-    yield "the same, most of a round", max(ratios)
+    yield "cost per frame, longest over shortest archive", statistics.median(ratios)
+    yield "the same, minimum of the rounds", min(ratios)
+    yield "the same, maximum of the rounds", max(ratios)
 
 
 def _cost(config: ScaleBenchmark, folder: str, captures: int) -> float:
-    """Processor time a frame of a job on so many captures, in a plain loop."""
+    """CPU time per frame of a job on so many captures, in a plain loop."""
     job = _job(config, folder, captures, config.clip_frames, EngineConfig(local=True))
     started = time.process_time()
     frames = reconstruct_archive(job).frames
@@ -113,7 +113,7 @@ def _cost(config: ScaleBenchmark, folder: str, captures: int) -> float:
 
 
 def _decoding_s(video: str) -> float:
-    """Processor time a frame of one video, decoded alone."""
+    """CPU time per frame of decoding one video."""
     found = probe(video, "camera")
     started = time.process_time()
     for _ in read_frames(found, 0, found.num_frames):
@@ -122,7 +122,7 @@ def _decoding_s(video: str) -> float:
 
 
 def _ray(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
-    """Wall clock of few and of many clips: the slope is the cost of a clip, the rest is the start."""
+    """Wall-clock time of few and of many clips: the slope is the cost of a clip, the rest is the start-up."""
     few, many = config.ray_clips
     if not many:
         return
@@ -137,16 +137,16 @@ def _ray(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
             stage[clips] = RunFolder(job.output).performance()["keypoints"]
         slope[name] = (seconds[many] - seconds[few]) / (many - few)
         slope[f"{name}, 2D"] = (stage[many] - stage[few]) / (many - few)
-        yield f"{name}: s a clip, all stages", slope[name]
-        yield f"{name}: s a clip, decoding and 2D", slope[f"{name}, 2D"]
-        yield f"{name}: s of start", seconds[few] - few * slope[name]
+        yield f"{name}: s per clip, all stages", slope[name]
+        yield f"{name}: s per clip, decoding and 2D", slope[f"{name}, 2D"]
+        yield f"{name}: s of start-up", seconds[few] - few * slope[name]
     for part, what in (("", "all stages"), (", 2D", "decoding and 2D")):
         ideal = slope[f"loop{part}"] / config.workers
-        yield f"Ray over the loop's share a worker, {what}", slope[f"Ray{part}"] / ideal - 1
+        yield f"Ray over the loop's share per worker, {what}", slope[f"Ray{part}"] / ideal - 1
 
 
 def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
-    """Peak of processes that run what follows the 2D stage on one capture, in a plain loop."""
+    """Peak memory of processes that run the stages after 2D detection on one capture, in a plain loop."""
     peaks = {}
     for minutes in config.memory_minutes:
         peaks[minutes] = memory_costs(os.path.join(scratch, f"memory{minutes:g}"), minutes, config.clip_frames)
@@ -157,20 +157,22 @@ def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]
 
 
 def _planning(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
-    """The driver's time and memory by the length of an archive of which all is done."""
+    """The driver's time and memory by the length of a finished archive."""
     for clips in config.plan_clips:
         yield from planning_costs(os.path.join(scratch, f"plan{clips}"), clips)
 
 
 def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
     stages = len(Kind) - 1  # rigs are adjusted on request
-    clip = figures.get("Ray: s a clip, all stages", 0.0) * config.workers - figures.get("loop: s a clip, all stages", 0)
+    clip = figures.get("Ray: s per clip, all stages", 0.0) * config.workers - figures.get(
+        "loop: s per clip, all stages", 0
+    )
     model = Throughput(
-        decode_s=figures["decoding: ms of processor a camera-frame"] / 1e3,
+        decode_s=figures["decoding: CPU ms per camera-frame"] / 1e3,
         detect_s=1 / config.detect_camera_frames_per_s,
-        rest_s=figures["all else: ms of processor a frame"] / 1e3,
+        rest_s=figures["all else: CPU ms per frame"] / 1e3,
         ray_s_per_clip=max(0.0, clip) / stages,
-        start_s=figures.get("Ray: s of start", 0.0),
+        start_s=figures.get("Ray: s of start-up", 0.0),
         cameras=CAMERAS,
         clip_frames=config.clip_frames,
         stages=stages,
@@ -180,7 +182,7 @@ def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
     for line in model.assumptions():
         print(f"  {line}")
     fast = replace(model, detect_s=1 / 1000)
-    print(f"{'nodes':>6} {'frames/s':>10} {'bound by':>9}   with a detector of 1000 camera-frames a second and worker")
+    print(f"{'nodes':>6} {'frames/s':>10} {'bound by':>9}   with a detector of 1000 camera-frames/s per worker")
     for nodes in (1, 2, 4, 8, 16, 64, 256):
         (rate, part), (fast_rate, fast_part) = model.frames_per_s(nodes), fast.frames_per_s(nodes)
         print(f"{nodes:6} {rate:10.0f} {part:>9} {fast_rate:12.0f} {fast_part:>9}")

@@ -1,4 +1,4 @@
-"""Archives of any length that cost little to make, and a detector that costs nothing."""
+"""Archives of any length that are cheap to make, and a detector without cost."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mvpose.models.detection.detector import DetectorConfig, People
 STAND_IN = "mvpose.benchmarks.scale_footage:StandIn"
 FPS = 30.0
 CAPTURES_A_FILE = 10_000
-"""That share a video: a file of ext4 has 65,000 names at most."""
+"""Maximum hard links to one video: an ext4 file has at most 65,000 names."""
 
 
 class StandIn:
-    """Finds the same person, standing still, in every image of the camera of its place among `ring4`'s four."""
+    """Detects the same person, standing still, in every image, as seen by the camera of the same index in `ring4`."""
 
     def __init__(self, config: DetectorConfig) -> None:
         scene = scenes.ring4(num_frames=1)
@@ -34,11 +34,11 @@ class StandIn:
         self.digest = digest("stand-in")
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """The person as the camera sees her, in the pixels of the images given."""
+        """The person as seen by the camera, in the pixels of the given images."""
         return [[self._person(v, frames.shape[2::-1][:2])] * len(frames) for v, frames in enumerate(views)]
 
     def _person(self, view: int, size: Sequence[int]) -> People:
-        # Pixel centres are whole numbers, so that scaling goes about the corner (-1/2, -1/2).
+        # Pixel centres are integers, so that scaling is about the corner (-1/2, -1/2).
         scale = np.array(size) / self._size[view]
         found = self._found
         box = ((found.box[view, 0].reshape(-1, 2, 2) + 0.5) * scale - 0.5).reshape(-1, 4)
@@ -47,7 +47,7 @@ class StandIn:
 
 
 def write_archive(folder: str, captures: int, frames: int, size: tuple[int, int], *, repeats: int = 1) -> str:
-    """`captures` captures of four cameras; so many frames, `repeats` times over, in few files that are linked."""
+    """Write `captures` captures of four cameras; the videos are `repeats` repetitions in few, hard-linked files."""
     source = os.path.join(folder, "footage.mp4")
     os.makedirs(folder)
     write_video(source, _moving_pattern(frames, size), FPS)
@@ -75,7 +75,7 @@ def _rig(size: tuple[int, int]) -> CameraRig:
 
 
 def _moving_pattern(frames: int, size: tuple[int, int]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """A smoothed texture that moves a pixel a frame: it costs a decoder about what footage does."""
+    """A smoothed texture that moves one pixel per frame: its decoding cost is about that of footage."""
     width, height = size
     texture = np.random.default_rng(0).integers(0, 255, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
     image = texture.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]

@@ -1,4 +1,4 @@
-"""Points a second and accuracy of every way to triangulate, on the same data in the same run."""
+"""Speed and accuracy of triangulation methods, on the same data in the same run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class TriangulationBenchmark:
-    """Triangulate a room's worth of synthetic joints by this package and by the peers that are installed."""
+    """Triangulate synthetic joints in a room with this package and with the installed alternatives."""
 
     points: tuple[int, ...] = (1_700, 170_000, 1_000_000)
     """Numbers of points: 100 and 10,000 frames of 17 joints, and a million."""
@@ -35,16 +35,16 @@ class TriangulationBenchmark:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     seconds: float = 0.5
-    """Each measurement repeats for this long, three times at least; the median counts."""
+    """Duration of each measurement in seconds, with at least three repetitions; the median counts."""
     contenders: tuple[str, ...] = ()
-    """Only those whose name contains one of these words."""
+    """Only contenders whose name contains one of these words."""
     json: str | None = None
-    """File for the figures."""
+    """Output file for the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One contender on one set of data. Accuracy is over the points it gave; `ratio` is to torch.linalg.svd."""
+    """One contender on one set of data. Accuracy is over its output points; `ratio` is to torch.linalg.svd."""
 
     contender: str
     points: int
@@ -63,12 +63,12 @@ class Measurement:
 
 
 def run(config: TriangulationBenchmark) -> dict:
-    """Print a table as it grows; returns, and with `config.json` writes, the figures and the machine they are of.
+    """Print a table as it grows; returns, and with `config.json` writes, the figures and the machine.
 
-    Raises ValueError for a device that is not there.
+    Raises ValueError for an unavailable device.
     """
     if config.device != "cpu" and not (config.device.startswith("cuda") and torch.cuda.is_available()):
-        raise ValueError(f"device {config.device!r} is not there; this machine has {_devices()}")
+        raise ValueError(f"device {config.device!r} is not available; this machine has {_devices()}")
     copy = _copy_gigabytes_per_s(config.device)
     about = machine(config.device) | {"copy_gigabytes_per_s": copy}
     missing = [c.name for c in CONTENDERS if not c.installed]
@@ -145,7 +145,7 @@ def _measured(
 
 
 def _timed(solve: Callable[[], Solved], config: TriangulationBenchmark) -> tuple[float, Solved]:
-    """Median seconds of a call after one to warm up; the device has finished when the clock is read."""
+    """Median seconds of a call after one warm-up call; the device is synchronised before the clock is read."""
     cuda = config.device != "cpu"
     times, solved = [], solve()
     while len(times) < 3 or sum(times) < config.seconds:
@@ -160,7 +160,7 @@ def _timed(solve: Callable[[], Solved], config: TriangulationBenchmark) -> tuple
 
 
 def _accuracy(solved: Solved, truth: Tensor) -> tuple[float, float, float]:
-    """Median and 95th percentile in mm over the points given, and the share of points given."""
+    """Median and 95th percentile in mm over the output points, and their share of all points."""
     points = torch.as_tensor(solved, device=truth.device).double()
     found = points.isfinite().all(dim=-1) & (points != 0).any(dim=-1)
     errors = 1000.0 * (points - truth)[found].norm(dim=-1).sort().values
@@ -174,7 +174,7 @@ def _counted(method: DltMethod, num: int, views: int, pixels: Tensor) -> tuple[i
     """Bytes that must move (pixels in, points and flags out) and floating-point operations of a fused kernel.
 
     A row costs 8 to form, 8 to normalise and 24 to accumulate; a view has two, and 6 for its depth. A solution costs
-    about 60 by normal equations, 60 and 45 an iteration by SII.
+    about 60 by normal equations, 60 and 45 per iteration by SII.
     """
     traffic = num * (pixels.element_size() * (2 * views + 3) + 1)
     return traffic, num * (views * (2 * 40 + 6) + (60 if method == DltMethod.NORMAL else 150))

@@ -14,7 +14,7 @@ from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
 from mvpose.errors import ConfigError, VideoError
-from mvpose.evaluation.answers import Judgement
+from mvpose.evaluation.answers import Scoring
 from mvpose.evaluation.comparison import markdown, write_comparison
 from mvpose.evaluation.evaluation_page import evaluation_page
 from mvpose.evaluation.named_benchmarks import benchmark_named
@@ -125,7 +125,7 @@ def _tables(command: Evaluate) -> list[TruthTable]:
                 uri=uri,
                 protocol=protocol,
                 views=command.views,
-                judgement=Judgement(benchmark=label, unseen=command.unseen, joints=joints, root=root),
+                scoring=Scoring(benchmark=label, unseen=command.unseen, joints=joints, root=root),
             )
             for uri, label in zip(command.data, names, strict=True)
         ]
@@ -153,8 +153,8 @@ def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable
     if not exists(uri):
         raise ConfigError(f"there is no table {uri}: make it with `{benchmark.command(uri)}`, or name it by --data.")
     protocol = benchmark.protocol
-    judgement = Judgement(benchmark=label, unseen=benchmark.unseen, joints=protocol.joints, root=protocol.root)
-    return TruthTable(uri=uri, protocol=protocol, views=views or benchmark.views, judgement=judgement)
+    scoring = Scoring(benchmark=label, unseen=benchmark.unseen, joints=protocol.joints, root=protocol.root)
+    return TruthTable(uri=uri, protocol=protocol, views=views or benchmark.views, scoring=scoring)
 
 
 def _labels(uris: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A dataset to a table of samples, shard by shard: what one worker does with one shard."""
+"""Conversion of a dataset to a table of samples, one shard at a time per worker."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mvpose.storage.locations import exists, join, read_text, safe_path
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A dataset on disk or S3: a frozen dataclass, so that its fields are settings and it travels to workers."""
+    """A dataset on disk or S3: a frozen dataclass, so that its fields are settings and it can be sent to workers."""
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         ...
 
     @property
@@ -36,13 +36,13 @@ class Dataset(Protocol):
         ...
 
     def read(self, shard: str) -> Iterator[Sample]:
-        """Samples of a part, by frame."""
+        """Samples of a shard, ordered by frame."""
         ...
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a shard: a file, or a sentence."""
+    """Result of a shard: a file, or an error message."""
 
     shard: str
     rows: int
@@ -51,7 +51,7 @@ class Receipt:
 
 
 def begin_conversion(dataset: Dataset, crops: CropConfig, output: str) -> None:
-    """Write down what the table is made of; ConfigError where it has been begun with other settings."""
+    """Record the settings of the table; ConfigError if it was created with other settings."""
     settings = {"dataset": dataset.name, "schema_version": SCHEMA_VERSION, **flatten(dataset, "dataset.")}
     settings |= flatten(crops, "crops.")
     uri = join(output, "dataset.json")
@@ -59,14 +59,14 @@ def begin_conversion(dataset: Dataset, crops: CropConfig, output: str) -> None:
         return
     changed = differences(json.loads(read_text(uri)), settings)
     if changed:
-        raise ConfigError(f"{output} was begun with other settings ({'; '.join(changed)}): choose another output.")
+        raise ConfigError(f"{output} was created with other settings ({'; '.join(changed)}): choose another output.")
 
 
 def convert_shard(shard: str, dataset: Dataset, crops: CropConfig, output: str) -> Receipt:
-    """Read, cut out and write one shard; one that is there already is left as it is.
+    """Read, crop and write one shard; an existing one is kept.
 
-    A shard that cannot be read becomes a receipt with the reason. Safe to be killed and repeated. ResultsError where
-    the output cannot be written.
+    A shard that cannot be read yields a receipt with the reason. Safe to kill and repeat. ResultsError if the output
+    cannot be written.
     """
     uri = join(output, "samples", f"{safe_path(shard.split('/'))}.parquet")
     if exists(uri):

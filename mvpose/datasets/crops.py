@@ -1,4 +1,4 @@
-"""Cutting the person out of each image of a sample, so that training reads no full frames."""
+"""Person crops of a sample's images, so that training does not read full frames."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.frames import probe, read_frames
 from mvpose.footage.video.image_folder import read_image
 
-# Reading on costs less than seeking up to about a key-frame interval of common footage.
+# Reading ahead is cheaper than seeking up to about a key-frame interval of common footage.
 READ_ON_FRAMES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How people are cut out of the images."""
+    """Settings of person crops."""
 
     side: int = 0
-    """Pixels of a crop's side; 0 keeps the images where they are and stores but their locations."""
+    """Side of a crop in pixels; 0 keeps the images in place and stores only their locations."""
     margin: float = 1.5
-    """Side of the square cut out, in sides of the box about the joints."""
+    """Side of the crop, relative to the box about the joints."""
     quality: int = 90
-    """Of JPEG, 0 to 100."""
+    """JPEG quality, 0 to 100."""
 
 
 def cropped_samples(samples: Iterable[Sample], config: CropConfig) -> Iterator[Sample]:
-    """The samples with encoded square crops, and cameras and boxes told in their pixels; the lens stays in them.
+    """Samples with encoded square crops; cameras and boxes are in crop pixels; lens distortion remains.
 
-    Views without a box are dropped, and samples that lose all views with them. Reads videos forwards, so that samples
-    should come in the order of their frames. VideoError where an image cannot be read.
+    Views without a box are dropped, and samples that lose all views with them. Videos are read forwards, so samples
+    should be ordered by frame. VideoError if an image cannot be read.
     """
     with ExitStack() as stack:
         readers: dict[str, VideoReader] = {}
@@ -52,7 +52,7 @@ def cropped_samples(samples: Iterable[Sample], config: CropConfig) -> Iterator[S
 
 
 class VideoReader:
-    """Frames of a video in any order, cheapest forwards; the last one is kept."""
+    """Frames of a video in any order, fastest forwards; the last one is cached."""
 
     def __init__(self, uri: str) -> None:
         self.video = probe(uri, camera="")
@@ -61,7 +61,7 @@ class VideoReader:
         self._frames: Iterator[UInt8[np.ndarray, "n H W 3"]] = iter(())
 
     def frame(self, number: int) -> UInt8[np.ndarray, "H W 3"]:
-        """One decoded frame; VideoTooShortError where the video has fewer."""
+        """One decoded frame; VideoTooShortError if the video has fewer."""
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         if not self._next <= number < self._next + READ_ON_FRAMES or self._last is None:
@@ -75,7 +75,7 @@ class VideoReader:
         return self._last[1]
 
     def close(self) -> None:
-        """Let go of the decoder."""
+        """Release the decoder."""
         if isinstance(self._frames, Generator):
             self._frames.close()
 
@@ -86,7 +86,7 @@ def _cropped(sample: Sample, readers: dict[str, VideoReader], config: CropConfig
     for image, (left, top), side in zip(sample.images, origin, extent, strict=True):
         whole = read_image(image.uri) if image.frame < 0 else readers[image.uri].frame(image.frame)
         part = _cut(whole, int(left), int(top), int(side))
-        # Both keep pixel areas: a pixel centre c goes to (c + 0.5) s - 0.5, as `CameraRig.resized` has it.
+        # Both keep pixel areas: a pixel centre c maps to (c + 0.5) s - 0.5, as in `CameraRig.resized`.
         method = cv2.INTER_AREA if side > config.side else cv2.INTER_LINEAR
         small = cv2.resize(part, (config.side, config.side), interpolation=method)
         _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, config.quality])
@@ -100,14 +100,14 @@ def _cropped(sample: Sample, readers: dict[str, VideoReader], config: CropConfig
 
 
 def _squares(box: Float[np.ndarray, "V 4"], margin: float) -> tuple[Float[np.ndarray, "V 2"], Float[np.ndarray, " V"]]:
-    """Top-left pixels and sides, both whole numbers, of the squares to be cut out."""
+    """Top-left pixels and sides of the crop squares, in whole pixels."""
     sides = np.maximum(box[:, 2:] - box[:, :2], 1.0).max(axis=1)
     extent = np.ceil(margin * sides).clip(2)
     return np.round((box[:, :2] + box[:, 2:]) / 2 - (extent[:, None] - 1) / 2), extent
 
 
 def _cut(image: UInt8[np.ndarray, "H W 3"], left: int, top: int, side: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A square of an image, black where the image ends."""
+    """Cut out a square; black beyond the image's edge."""
     out = np.zeros((side, side, 3), np.uint8)
     part = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     down, right = max(-top, 0), max(-left, 0)

@@ -1,14 +1,14 @@
-"""Human3.6M as images and two pickled lists, the form of H36M-Toolbox that cross-view fusion made common.
+"""Human3.6M as images and two pickled lists: the layout of H36M-Toolbox, made common by cross-view fusion.
 
     images/s_09_act_05_subact_02_ca_01/s_09_act_05_subact_02_ca_01_000001.jpg       (frame + 1)
-    annot/h36m_train.pkl, annot/h36m_validation.pkl     a list of dicts, one an image:
+    annot/h36m_train.pkl, annot/h36m_validation.pkl     a list of dicts, one per image:
         image, subject (9), action (5), subaction (2), camera_id (0..3), image_id (frame + 1), box (l t r b)
         camera: R, T (the camera *centre*, mm: x_camera = R (x - T)), fx, fy, cx, cy, k (k1 k2 k3), p (p1 p2)
         joints_3d_camera (17 3): D3_Positions_mono, in mm, in the camera's axes
         joints_3d (17 3): in the toolbox D3_Positions_mono_universal; in the authors' own files as joints_3d_camera
 
-Joints are taken to the world by every camera that has them; where they disagree, they are those of the universal
-skeleton (which has every person's bones replaced), and the file is refused.
+Joints are transformed to the world from every camera that has them. If the results disagree, the joints are those of
+the universal skeleton, which has replaced bone lengths, and the file is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ AGREEMENT_MM = 5.0
 
 
 def shards(folder: str) -> list[str]:
-    """The files of annotations that are there."""
+    """The existing annotation files."""
     found = [name for name in FILES if exists(join(folder, "annot", f"{name}.pkl"))]
     if not found:
         raise DatasetError(f"{join(folder, 'annot')} has neither {' nor '.join(f'{n}.pkl' for n in FILES)}.")
@@ -45,7 +45,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
     entries = read_pickle(uri)
     with errors_naming(uri):
         if not isinstance(entries, list):
-            raise DatasetError("it holds no list of images.")
+            raise DatasetError("it does not contain a list of images.")
         entries.sort(key=_order)
         for (subject, action, trial), some in itertools.groupby(entries, key=lambda p: _order(p)[:3]):
             yield from _capture(join(folder, "images"), subject, action, trial, list(some))
@@ -88,7 +88,7 @@ def _capture(images: str, subject: int, action: int, trial: int, entries: list[d
 def _camera_name(entry: dict[str, Any]) -> str:
     camera = int(entry["camera_id"])
     if not 0 <= camera < len(facts.CAMERAS):
-        raise DatasetError(f"it has camera_id {camera}; they go from 0 to 3.")
+        raise DatasetError(f"it has camera_id {camera}; valid IDs are 0 to 3.")
     return facts.CAMERAS[camera]
 
 
@@ -119,7 +119,7 @@ def _agreed(seen: list[Float[np.ndarray, "17 3"]], entry: str) -> Float[np.ndarr
     apart = max(np.linalg.norm(joints - seen[0], axis=-1).max() for joints in seen)
     if apart > AGREEMENT_MM:
         raise DatasetError(
-            f"the cameras of {entry} put a joint {apart:.0f} mm apart: its joints are those of the universal "
-            "skeleton (D3_Positions_mono_universal), wrong in scale. Make the file again from D3_Positions_mono."
+            f"the cameras of {entry} disagree by {apart:.0f} mm about a joint: its joints are those of the universal "
+            "skeleton (D3_Positions_mono_universal), wrong in scale. Recreate the file from D3_Positions_mono."
         )
     return seen[0]

@@ -1,4 +1,4 @@
-"""What holds for every form of Human3.6M: names, sizes, splits, and which ground truth is wrong."""
+"""Facts common to all layouts of Human3.6M: names, sizes, splits, and known errors of the ground truth."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ACTIONS = {
 }  # fmt: skip
 """By the number in `metadata.xml` and in image names (`act_07`). 1 is `_ALL`, a calibration take."""
 ACTION_ALIASES = {"WalkTogether": "WalkingTogether", "WalkDog": "WalkingDog", "Photo": "TakingPhoto"}
-"""The delivered files name some actions of some subjects differently."""
+"""Actions of some subjects that have other names in the original files."""
 
 DAMAGED = ("S9/Greeting-2", "S9/SittingDown-2", "S9/Waiting-1")
-"""Ground truth shifted against the images (absolute errors suffer, relative ones do not)."""
+"""Ground truth shifted against the images (affects absolute errors, not relative ones)."""
 NO_VIDEO = {"S11/Directions-2": ("54138969",)}
-"""Videos that are damaged as delivered."""
+"""Videos that are damaged in the original release."""
 
 JOINTS_OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-"""Of the 32 recorded joints those of HUMAN36M17, in its order. Some code takes 16 for 13: both stand in one place."""
+"""Indices of HUMAN36M17's joints among the 32 recorded ones. Some code uses 16 for 13: both have the same position."""
 METRES = 0.001
 
 
 def rig_of(cameras: Sequence[FileCamera]) -> CameraRig:
-    """The rig of some of the four cameras, from millimetres to metres."""
+    """The rig of some of the four cameras, converted from millimetres to metres."""
     return calibrated(FileCameras(cameras=tuple(cameras), unit="mm"), None, None).rig
 
 
@@ -52,7 +52,7 @@ def file_camera(
 ) -> FileCamera:
     """A camera with `x_camera = rotation x_world + translation` (mm) and k1, k2, p1, p2, k3, or none if undistorted."""
     if name not in SIZES:
-        raise DatasetError(f"camera {name!r} is none of Human3.6M's {', '.join(CAMERAS)}.")
+        raise DatasetError(f"camera {name!r} is not one of Human3.6M's {', '.join(CAMERAS)}.")
     return FileCamera(
         name=name,
         size=SIZES[name],
@@ -80,14 +80,14 @@ def scene_of(subject: str, action: str, trial: int, rig: CameraRig) -> SampleSce
 
 
 def action_and_trial(name: str) -> tuple[str, int]:
-    """`Greeting-2` to its parts, under the action's name in `metadata.xml`."""
+    """Split `Greeting-2` into action and trial, under the action's name in `metadata.xml`."""
     action, _, trial = name.rpartition("-")
     action = ACTION_ALIASES.get(action, action)
     if action not in ACTIONS.values() or trial not in ("1", "2"):
-        raise DatasetError(f"{name!r} is no trial of an action of Human3.6M, such as Greeting-2.")
+        raise DatasetError(f"{name!r} is not a trial of a Human3.6M action, such as Greeting-2.")
     return action, int(trial)
 
 
 def centre_to_translation(rotation: np.ndarray, centre: np.ndarray) -> Float[np.ndarray, "3"]:
-    """t of `R x + t` where a file has the camera centre T of `R (x - T)`."""
+    """t of `R x + t` from the camera centre T of `R (x - T)`."""
     return -array(rotation, (3, 3), "a rotation") @ array(centre, (3,), "a camera centre")

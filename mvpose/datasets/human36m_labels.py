@@ -1,13 +1,13 @@
-"""Human3.6M as `processed/` images and one labels file, the form that learnable triangulation made common.
+"""Human3.6M as `processed/` images and one labels file: the layout made common by learnable triangulation.
 
-    processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg        (frame + 1; every fifth frame is there)
+    processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg        (frame + 1; every fifth frame)
     extra/human36m-multiview-labels-GTbboxes.npy                        a pickled dict:
-        subject_names, camera_names, action_names: lists of text
+        subject_names, camera_names, action_names: lists of strings
         cameras[subject, camera]: R, t (mm; x_camera = R x + t), K, dist (k1 k2 p1 p2 k3)
         table: subject_idx, action_idx, frame_idx, keypoints (17 3) in mm, bbox_by_camera_tlbr (4 4)
 
-A box of height 0 stands for a view that is not there. The images are distorted by Human3.6M's tangential form, unless
-they were undistorted to `imageSequence-undistorted`, with the same K.
+A box of height 0 marks a missing view. The images are distorted by Human3.6M's tangential form, unless they were
+undistorted to `imageSequence-undistorted`, with the same K.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LABEL_JOINTS = Skeleton(
 
 
 def shards(folder: str) -> list[str]:
-    """The captures that the labels file has."""
+    """The captures in the labels file."""
     uri = labels_file(folder)
     labels = _labels(uri)
     with errors_naming(uri):
@@ -71,13 +71,13 @@ def read(folder: str, shard: str, undistorted: bool) -> Iterator[Sample]:
 
 
 def labels_file(folder: str) -> str:
-    """The one labels file of a copy; DatasetError where there is none or a choice."""
+    """The labels file of a copy; DatasetError if there is none or more than one."""
     extra = join(folder, "extra")
     names = file_names(extra) if exists(extra) else []
     found = [n for n in names if n.startswith("human36m-multiview-labels") and n.endswith(".npy")]
     if len(found) != 1:
         raise DatasetError(
-            f"{extra} must have one human36m-multiview-labels-*.npy; it has {', '.join(found) or 'none'}."
+            f"{extra} must contain exactly one human36m-multiview-labels-*.npy; it has {', '.join(found) or 'none'}."
         )
     return join(extra, found[0])
 
@@ -92,7 +92,7 @@ def _labels_of(rows: np.ndarray) -> Labels:
     joints, _ = LABEL_JOINTS.remap(HUMAN36M17)
     keypoints = rows["keypoints"].astype(np.float64)
     if keypoints.shape[1:] != (17, 3):
-        raise DatasetError(f"its keypoints are {keypoints.shape[1:]}, not 17 x 3: an older labels file; make it again.")
+        raise DatasetError(f"its keypoints are {keypoints.shape[1:]}, not 17 x 3: an old labels file; recreate it.")
     tlbr = rows["bbox_by_camera_tlbr"].astype(np.float64)
     recorded = tlbr[..., 2] > tlbr[..., 0]
     return Labels(

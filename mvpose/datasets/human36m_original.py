@@ -1,12 +1,12 @@
-"""Human3.6M as it is delivered: `metadata.xml`, poses in CDF files, videos.
+"""Human3.6M in its original layout: `metadata.xml`, poses in CDF files, videos.
 
     metadata.xml                                        cameras and the names of trials
     S9/MyPoseFeatures/D3_Positions/Greeting.cdf         32 joints in the world, mm (or in Poses_D3_Positions)
     S9/Videos/Greeting.54138969.mp4
 
-`<w0>` of metadata.xml is 300 numbers: first, camera by camera and in it subject by subject (11), three Euler angles and
-the camera centre T; then, camera by camera, focal lengths, centre, k1 k2 k3, p1 p2. With R = Rx(a) Ry(b) Rz(c),
-x_camera = R (x_world - T). Frames that a video does not have are left out.
+`<w0>` of metadata.xml is 300 numbers. First, ordered by camera, then by subject (11): three Euler angles and the camera
+centre T. Then, by camera: focal lengths, centre, k1 k2 k3, p1 p2. With R = Rx(a) Ry(b) Rz(c),
+x_camera = R (x_world - T). Frames missing from a video are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SMALLEST_FLOAT_CDF = 8
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """What is read of metadata.xml."""
+    """Parsed content of metadata.xml."""
 
     camera_numbers: Float[np.ndarray, "300"]
     trials: dict[tuple[str, int, int], str]
@@ -44,7 +44,7 @@ class Metadata:
 
 
 def shards(folder: str) -> list[str]:
-    """The captures of the subjects that are there."""
+    """The captures of the existing subjects."""
     trials = _metadata(join(folder, "metadata.xml")).trials
     present = [s for s in facts.SUBJECTS if exists(join(folder, s))]
     return [
@@ -81,12 +81,12 @@ def _pose_file(folder: str, subject: str, files: str) -> str:
             return uri
     raise DatasetError(
         f"{join(folder, subject)} has no {_POSE_FOLDERS[0]}/{files}.cdf: unpack Poses_D3_Positions_{subject}.tgz. "
-        "D3_Positions_mono_universal does not serve, its skeleton has other bone lengths than the person."
+        "D3_Positions_mono_universal cannot be used: its bone lengths are not those of the person."
     )
 
 
 def _poses_mm(uri: str) -> Float[np.ndarray, "T 32 3"]:
-    """All joints of a CDF file, in mm as it has them."""
+    """All joints of a CDF file in mm."""
     content = read_bytes(uri)
     with errors_naming(uri), tempfile.NamedTemporaryFile(suffix=".cdf") as file:
         if len(content) < _SMALLEST_FLOAT_CDF:
@@ -126,7 +126,7 @@ def _metadata(uri: str) -> Metadata:
         w0, mapping = root.findtext("w0"), root.find("mapping")
         cameras = [e.text for e in root.findall("dbcameras/index2id/*")]
         if w0 is None or mapping is None:
-            raise DatasetError("it has no <w0> or no <mapping>: take the one of Human3.6M's own software.")
+            raise DatasetError("it has no <w0> or no <mapping>: use the one of Human3.6M's own software.")
         if cameras and tuple(cameras[: len(facts.CAMERAS)]) != facts.CAMERAS:
             raise DatasetError(f"its cameras are {cameras}, not {list(facts.CAMERAS)} in this order.")
         numbers = np.array(w0.strip().strip("[]").split(), dtype=np.float64)

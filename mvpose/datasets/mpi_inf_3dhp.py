@@ -1,13 +1,13 @@
 """MPI-INF-3DHP (Mehta et al., 3DV 2017): 14 cameras for training, single-camera test sequences.
 
-    S1/Seq1/annot.mat                   annot2 and annot3: a cell a camera, frames x (28 joints); mm, camera axes
+    S1/Seq1/annot.mat                   annot2 and annot3: one cell per camera, frames x (28 joints); mm, camera axes
     S1/Seq1/camera.calibration          see skeletool_calibration.py
     S1/Seq1/imageSequence/video_0.avi   or, unpacked, imageFrames/video_0/frame_000001.jpg (frame + 1)
     mpi_inf_3dhp_test_set/TS1/annot_data.mat                    HDF5: annot2, annot3 (frames 1 17 3), valid_frame, ...
     mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg      (frame + 1)
 
-`univ_annot3`, scaled to one body height, is wrong in scale for several views and is not read. Of the 28 joints the 17
-are taken that training and test have in common.
+`univ_annot3`, scaled to one body height, has the wrong scale for multiple views and is not read. Of the 28 joints, the
+17 common to training and test are used.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ CAMERA_SUBSETS = {
     "no_ceiling": (0, 1, 2, 4, 5, 6, 7, 8),
     "chest_height": (0, 2, 4, 7, 8),
 }
-"""All; those of most single-view work; those of self-supervised work on epipolar geometry."""
-# Joints of all cameras come from one skeleton: they agree to rounding (0.1 mm) where the calibration is theirs.
+"""All cameras; those of most single-view work; those of self-supervised work on epipolar geometry."""
+# Joints of all cameras come from one skeleton: with the right calibration they agree to rounding (0.1 mm).
 AGREEMENT_MM = 5.0
 AGREEMENT_PX = 5.0
 
@@ -46,15 +46,15 @@ class MpiInf3dhp:
     """MPI-INF-3DHP: 8 subjects in 2 sequences by 14 cameras, and the 6 test sequences by one."""
 
     folder: str
-    """The folder that holds `S1` to `S8` and `mpi_inf_3dhp_test_set`."""
+    """Folder that contains `S1` to `S8` and `mpi_inf_3dhp_test_set`."""
     cameras: str = "no_ceiling"
     """all, no_ceiling or chest_height."""
     stride: int = 5
-    """Take every n-th frame of the training sequences; of the test set all valid frames are taken."""
+    """Take every n-th frame of the training sequences; all valid frames of the test set are taken."""
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         return "mpi_inf_3dhp"
 
     @property
@@ -130,22 +130,22 @@ def _annotations(
 def _by_camera(cells: np.ndarray, names: tuple[str, ...], width: int) -> Float[np.ndarray, "V T 17 w"]:
     """The cells of some cameras: (14, 1) of frames x (28 width)."""
     if cells.dtype != object or cells.size != 14:
-        raise DatasetError(f"its annotations are {cells.dtype} {cells.shape}, not 14 cells, one a camera.")
+        raise DatasetError(f"its annotations are {cells.dtype} {cells.shape}, not 14 cells, one per camera.")
     chosen = [np.asarray(cells.ravel()[int(name)], np.float64).reshape(-1, 28, width) for name in names]
     frames = min(len(c) for c in chosen)
     return np.stack([c[:frames, JOINTS_OF_28] for c in chosen])
 
 
 def _world(rig: CameraRig, points_mm: Float[np.ndarray, "V T 17 3"]) -> Float[np.ndarray, "T 17 3"]:
-    """World metres by the median over cameras, which have to agree."""
+    """World points in metres: the median over cameras, which must agree."""
     flat = torch.from_numpy(points_mm * 0.001).flatten(1, 2)
     world = rig.camera_from_world.inverse().apply(flat).numpy().reshape(points_mm.shape)
     xyz = np.median(world, axis=0)
     apart = 1000.0 * np.median(np.linalg.norm(world - xyz, axis=-1), axis=(1, 2))
     if apart.max() > AGREEMENT_MM:
         raise DatasetError(
-            f"camera {rig.names[int(apart.argmax())]} has its joints {apart.max():.0f} mm from where the others have "
-            "them: annot3 and camera.calibration are not of one sequence, or annot3 was replaced by univ_annot3."
+            f"camera {rig.names[int(apart.argmax())]} has its joints {apart.max():.0f} mm from those of the others: "
+            "annot3 and camera.calibration are from different sequences, or annot3 was replaced by univ_annot3."
         )
     return xyz
 
@@ -156,6 +156,6 @@ def _check_pixels(rig: CameraRig, xyz: Float[np.ndarray, "T 17 3"], pixels: Floa
     worst = np.median(off, axis=(1, 2))
     if worst.max() > AGREEMENT_PX:
         raise DatasetError(
-            f"camera {rig.names[int(worst.argmax())]} shows its joints {worst.max():.0f} px from annot2: "
+            f"camera {rig.names[int(worst.argmax())]} projects its joints {worst.max():.0f} px from annot2: "
             "camera.calibration is not of this sequence."
         )

@@ -1,7 +1,7 @@
-"""The test set of MPI-INF-3DHP: six sequences by one camera each, without a calibration file.
+"""The test set of MPI-INF-3DHP: six single-camera sequences without a calibration file.
 
-The world is taken as the camera's own axes, turned so that Z is up (the camera's tilt is unknown). The intrinsics are
-solved from the file's pairs of points and pixels, and refused where they do not explain the pixels.
+The world is the camera's axes, rotated so that Z is up (the camera's tilt is unknown). The intrinsics are estimated
+from the file's pairs of points and pixels, and refused if they do not explain the pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ACTIVITIES = {
     7: "other",
 }  # fmt: skip
 JOINTS_OF_17 = (14, 11, 12, 13, 8, 9, 10, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
-"""Of the test files, to the order of MPI_INF_3DHP17."""
+"""Joints of the test files in the order of MPI_INF_3DHP17."""
 MAX_RESIDUAL_PX = 5.0
 
 MPI_INF_3DHP17 = Skeleton(
@@ -51,14 +51,14 @@ MPI_INF_3DHP17 = Skeleton(
 
 
 def shards(folder: str) -> list[str]:
-    """The test sequences that are there."""
+    """The existing test sequences."""
     place = join(folder, FOLDER)
     names = folders(place) if exists(place) else []
     return [f"{FOLDER}/{n}" for n in names if n in SIZES and exists(join(place, n, "annot_data.mat"))]
 
 
 def read(folder: str, shard: str) -> Iterator[Sample]:
-    """Samples of the valid frames of one sequence; each activity is a scene of its own name."""
+    """Samples of the valid frames of one sequence; each activity is a separate scene."""
     name = shard.rpartition("/")[2]
     place = join(folder, shard)
     uri = join(place, "annot_data.mat")

@@ -1,4 +1,4 @@
-"""What a detector's errors are: asked on samples whose truth is known, and fitted as `DetectorNoise`."""
+"""Measurement of a detector's errors on samples with ground truth, and fit of a `DetectorNoise`."""
 
 from __future__ import annotations
 
@@ -30,52 +30,52 @@ from mvpose.models.detection.detector import Detector
 from mvpose.skeleton import Skeleton
 
 FOUND_WITHIN = 0.25
-"""Sides of the box: a person whose joints are all but half nearer than this to the detector's is found."""
+"""Relative to the box side: a person is found if the median distance to the detector's joints is below this."""
 APART = 0.08
-"""Sides of the box: a pair nearer than this to each other cannot be told to be swapped."""
+"""Relative to the box side: in a pair closer together than this, a swap cannot be detected."""
 TURNED_PAIRS = 3
-"""That must be far enough apart, at least, to say that all of a person is told the wrong way round."""
+"""Minimum number of pairs far enough apart to decide that the whole person is swapped."""
 ENOUGH = 40
-"""Joints that a figure is fitted to; where a case has fewer, all aspects, then seen and hidden, are taken together."""
+"""Minimum joints for a fit; a case with fewer is pooled over all aspects, then over visible and hidden joints."""
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedJoints:
-    """n views of people, and what a detector made of them, on the joints that both have."""
+class DetectedJoints:
+    """Detections of n views of people, on the joints common to detector and truth."""
 
     skeleton: Skeleton
     truth: Float[np.ndarray, "n J 2"]
     """Pixels."""
     found: Float[np.ndarray, "n J 2"]
-    """Pixels, sides put right; NaN where nobody was found."""
+    """Pixels, with swaps undone; NaN if no person was found."""
     confidence: Float[np.ndarray, "n J"]
     visible: Bool[np.ndarray, "n J"]
     inside: Bool[np.ndarray, "n J"]
     side: Float[np.ndarray, " n"]
-    """Of the box, pixels."""
+    """Side of the box in pixels."""
     angle: Float[np.ndarray, " n"]
-    """As `view_angle` tells it."""
+    """Angle as in `view_angle`."""
     swapped: Bool[np.ndarray, "n J"]
-    """Of pairs that are found, at the joint of the left: the detector took one for the other."""
+    """For found pairs, at the left joint: the detector swapped left and right."""
     apart: Bool[np.ndarray, "n J"]
-    """Pairs, at the joint of the left, that are found and far enough apart to tell."""
+    """Pairs, at the left joint, that are found and far enough apart to detect a swap."""
 
 
-def sightings(samples: Iterable[Sample], detector: Detector) -> JudgedJoints:
-    """Ask about every view. ConfigError for samples without crops, or where there is none at all."""
+def sightings(samples: Iterable[Sample], detector: Detector) -> DetectedJoints:
+    """Run the detector on every view. ConfigError for samples without crops, or without samples."""
     views = [view for sample in samples for view in _views(sample, detector)]
     if not views:
         raise ConfigError("there are no samples to measure the detector on.")
     skeleton = views[0].skeleton
-    names = [name for name in JudgedJoints.__dataclass_fields__ if name != "skeleton"]
-    return JudgedJoints(skeleton, **{name: np.concatenate([getattr(v, name) for v in views]) for name in names})
+    names = [name for name in DetectedJoints.__dataclass_fields__ if name != "skeleton"]
+    return DetectedJoints(skeleton, **{name: np.concatenate([getattr(v, name) for v in views]) for name in names})
 
 
-def fitted(seen: JudgedJoints, source: str) -> DetectorNoise:
-    """The noise that has these errors. ConfigError where nobody was found."""
+def fitted(seen: DetectedJoints, source: str) -> DetectorNoise:
+    """Fit the noise model to these errors. ConfigError if no person was found."""
     skeleton = seen.skeleton
     if not np.isfinite(seen.found).any():
-        raise ConfigError(f"the detector finds nobody in {len(seen.truth)} views: there is no error to measure.")
+        raise ConfigError(f"the detector finds no person in {len(seen.truth)} views: there is no error to measure.")
     parts = tuple(dict.fromkeys(part_of(joint) for joint in skeleton.joints))
     part = np.broadcast_to([parts.index(part_of(joint)) for joint in skeleton.joints], seen.visible.shape)
     aspect, sign = aspects(seen.angle, skeleton)
@@ -119,8 +119,8 @@ def fitted(seen: JudgedJoints, source: str) -> DetectorNoise:
 def fitted_t(error: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """Scale and degrees of freedom of the bivariate t whose lengths have the median and 90th percentile of `error`.
 
-    From r_q^2 = tail scale^2 ((1 - q)^(-2 / tail) - 1); between 1 (a tail that halves over the doubled length) and
-    30 (a Gaussian in all but name).
+    From r_q^2 = tail scale^2 ((1 - q)^(-2 / tail) - 1). Degrees of freedom are limited to 1 (a tail that halves when
+    the length doubles) to 30 (practically a Gaussian).
     """
     middle, high = np.maximum(np.quantile(np.minimum(error, LARGEST), (0.5, 0.9)), 1e-6)
 
@@ -136,8 +136,8 @@ def fitted_t(error: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return float(middle / np.sqrt(tail * (0.5 ** (-2 / tail) - 1))), tail
 
 
-def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
-    """One view at a time, the person nearest to the one meant, sides put right."""
+def _views(sample: Sample, detector: Detector) -> Iterator[DetectedJoints]:
+    """One view at a time: the detection nearest to the person, with swaps undone."""
     shared = tuple(joint for joint in detector.skeleton.joints if joint in sample.skeleton.joints)
     skeleton = Skeleton("measured", shared, ())
     own, theirs = sample.skeleton.indices(*shared), detector.skeleton.indices(*shared)
@@ -148,7 +148,7 @@ def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
     angle, side = view_angle(in_camera, skeleton), (sample.box[:, 2:] - sample.box[:, :2]).max(axis=1)
     for view, image in enumerate(sample.images):
         if image.crop is None:
-            raise ConfigError(f"{sample.capture_id}: it has no crops; convert with --crops.side 256.")
+            raise ConfigError(f"{sample.capture_id} has no crops: convert with --crops.side 256.")
         crop = np.asarray(cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB))
         people = detector([crop[None]])[0][0]
         truth, here = pixels[view].numpy(), inside[view]
@@ -166,7 +166,7 @@ def _views(sample: Sample, detector: Detector) -> Iterator[JudgedJoints]:
             swapped,
             apart,
         )
-        yield JudgedJoints(skeleton, *(np.asarray(row)[None] for row in rows))
+        yield DetectedJoints(skeleton, *(np.asarray(row)[None] for row in rows))
 
 
 def _matched(
@@ -177,7 +177,7 @@ def _matched(
     side: float,
     skeleton: Skeleton,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Joints and confidence of the person meant, sides put right, and which pairs were swapped or could be told."""
+    """Joints and confidence of the matched detection, with swaps undone; swapped pairs; pairs far enough apart."""
     mirror, joints = np.array(skeleton.mirror), len(skeleton.joints)
     apart = (np.linalg.norm(truth - truth[mirror], axis=-1) > APART * side) & inside & inside[mirror]
     middle = [
@@ -196,7 +196,7 @@ def _matched(
     person, crossed = found[best], found[best][mirror]
     straight, across = (np.linalg.norm(found_joints - truth, axis=-1) for found_joints in (person, crossed))
     swapped = apart & (across + across[mirror] < straight + straight[mirror])
-    # In a person told the wrong way round, pairs too near to tell are so too.
+    # In a person swapped as a whole, pairs too close together are swapped too.
     turned = apart.sum() >= 2 * TURNED_PAIRS and 2 * swapped.sum() > apart.sum()
     wrong = swapped | (turned & ~apart)
     left = np.array([joint.startswith("left_") for joint in skeleton.joints])
@@ -208,14 +208,14 @@ def _matched(
     )
 
 
-def _turned(seen: JudgedJoints) -> Bool[np.ndarray, " n"]:
-    """Most of the pairs that tell are swapped."""
+def _turned(seen: DetectedJoints) -> Bool[np.ndarray, " n"]:
+    """Whether most of the decidable pairs are swapped."""
     found_joints, swapped = seen.apart.sum(axis=1), seen.swapped.sum(axis=1)
     return (found_joints >= TURNED_PAIRS) & (2 * swapped > found_joints)
 
 
 def _case(*conditions: Bool[np.ndarray, "n J"]) -> Bool[np.ndarray, "n J"]:
-    """All of (used, part, aspect, state), or the fewer, the last but one first, until there are enough."""
+    """All of (used, part, aspect, state), or a subset until there are enough: the last but one is dropped first."""
     used, part, aspect, state = conditions
     for case in (used & part & aspect & state, used & part & state, used & part, used):
         if case.sum() >= ENOUGH:
@@ -226,7 +226,7 @@ def _case(*conditions: Bool[np.ndarray, "n J"]) -> Bool[np.ndarray, "n J"]:
 def _shares(
     happened: np.ndarray, could: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]
 ) -> Float[np.ndarray, "R C"]:
-    """How often, of the cases that could, by row and column; a case that never came up has the share of all."""
+    """Share of applicable cases by row and column; a cell without cases gets the overall share."""
     index = row * shape[1] + column
     count = np.bincount(index[could], minlength=shape[0] * shape[1])
     times = np.bincount(index[could & happened], minlength=shape[0] * shape[1])

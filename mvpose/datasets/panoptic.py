@@ -1,10 +1,10 @@
-"""CMU Panoptic (Joo et al., TPAMI 2017): 31 HD cameras in a dome, several people.
+"""CMU Panoptic (Joo et al., TPAMI 2017): 31 HD cameras in a dome, multiple people.
 
     <sequence>/calibration_<sequence>.json                                  cm, Y *down*, x_camera = R x + t
     <sequence>/hdPose3d_stage1_coco19/body3DScene_00000000.json             bodies[].id, joints19: x y z score, cm
     <sequence>/hdImgs/00_03/00_03_00000000.jpg, or hdVideos/hd_00_03.mp4    29.97 Hz
 
-A joint counts where its score is above 0.1 (-1 where it was not found).
+A joint is valid if its score is above 0.1 (-1 if it was not found).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SINGLE_TRAIN_SEQUENCES = (
     "171026_pose1", "171026_pose2", "171026_pose3", "171204_pose1", "171204_pose2", "171204_pose3", "171204_pose4",
 )  # fmt: skip
 SINGLE_VALIDATION_SEQUENCES = ("171204_pose5", "171204_pose6")
-"""VoxelPose's split of several people, and learnable triangulation's of one."""
+"""VoxelPose's multi-person split, and learnable triangulation's single-person split."""
 CAMERA_SUBSETS = {
     "CMU0": (3, 6, 12, 13, 23),
     "CMU1": (1, 2, 3, 4, 6, 7, 10),
@@ -48,10 +48,10 @@ CAMERA_SUBSETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Panoptic:
-    """CMU Panoptic: HD cameras, coco19 joints, several people."""
+    """CMU Panoptic: HD cameras, coco19 joints, multiple people."""
 
     folder: str
-    """The folder that holds the sequences."""
+    """Folder that contains the sequences."""
     cameras: str = "CMU0"
     """CMU0 to CMU4, `all`, or numbers of HD cameras: 3,6,12."""
     interval: int = 3
@@ -59,7 +59,7 @@ class Panoptic:
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         return "panoptic"
 
     @property
@@ -101,14 +101,14 @@ class Panoptic:
 
 
 def split_of(sequence: str) -> str:
-    """Train or validation as the first users of a sequence had it."""
+    """Train or validation split, as in the first work that used a sequence."""
     if sequence in TRAIN_SEQUENCES + SINGLE_TRAIN_SEQUENCES:
         return TRAIN
     return VALIDATION if sequence in VALIDATION_SEQUENCES + SINGLE_VALIDATION_SEQUENCES else NEITHER
 
 
 def camera_names(subset: str) -> tuple[str, ...]:
-    """`00_03` for each camera of a named subset or a list of numbers; DatasetError for what is neither."""
+    """`00_03` for each camera of a named subset or a list of numbers; DatasetError for anything else."""
     if subset in CAMERA_SUBSETS:
         numbers = CAMERA_SUBSETS[subset]
     elif re.fullmatch(r"\d+(,\d+)*", subset):
@@ -126,7 +126,7 @@ def _rig(uri: str, names: tuple[str, ...]) -> CameraRig:
         missing = [name for name in names if name not in known]
         if missing:
             raise DatasetError(f"it has no HD camera {', '.join(missing)}.")
-        # The file has 480 VGA cameras besides; only those asked for are checked and kept.
+        # The file has 480 VGA cameras too; only the requested cameras are checked and kept.
         hd = tuple(camera for camera in read.cameras if camera.name in names)
         return calibrated(replace(read, cameras=hd), None, None).rig.select(names)
 

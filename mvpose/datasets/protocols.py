@@ -1,8 +1,8 @@
-"""The evaluation protocols that published figures were measured by, as named configurations.
+"""Evaluation protocols of published figures, as named configurations.
 
-Two figures on one dataset are comparable only under one protocol: which frames, which cameras, whether captures with
-damaged ground truth count, which joints, relative to what. A protocol chooses rows of a table of samples; frames it
-asks for have to be in the table (converted with a stride that divides its own).
+Two figures on one dataset are comparable only under the same protocol: frames, cameras, handling of captures with
+damaged ground truth, joints, and alignment. A protocol selects rows of a table of samples. The table must contain the
+frames that it selects (converted with a stride that divides the protocol's).
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ Alignment = Literal["absolute", "root_relative", "procrustes", "scaled"]
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Which samples count, by which cameras, and how the error is told."""
+    """Selection of samples and cameras, and the form of the error."""
 
     dataset: str
-    """Name in the table; others are refused."""
+    """Name in the table; tables of other datasets are refused."""
     split: str
     source: str
-    """Whose protocol it is."""
+    """Origin of the protocol."""
     cameras: tuple[str, ...] | None = None
-    """Only these, in this order, and only frames that all of them recorded; None takes all that did."""
+    """Use only these cameras, in this order, and only frames that all of them recorded; None uses all."""
     views: int = 0
-    """Only frames that at least so many cameras recorded."""
+    """Use only frames that at least this many cameras recorded."""
     captures: tuple[str, ...] | None = None
     damaged: bool = False
-    """Whether captures with damaged ground truth count."""
+    """Include captures with damaged ground truth."""
     every_frame: int = 1
-    """Frames whose number in the full-rate recording is a multiple of this."""
+    """Use frames whose number in the full-rate recording is a multiple of this."""
     every_position: int = 1
-    """Of each capture's annotated frames, every n-th."""
+    """Use every n-th of each capture's annotated frames."""
     every_group: int = 1
-    """Of all frames left, in the dataset's order, every n-th; the table must have the full rate."""
+    """Use every n-th of all remaining frames, in the dataset's order; the table must have the full rate."""
     required_joint: str | None = None
-    """People without this joint do not count."""
+    """Exclude people without this joint."""
     people: tuple[int, ...] | None = None
     joints: tuple[str, ...] | None = None
-    """Joints the error is averaged over; None for all."""
+    """Joints that the error is averaged over; None for all."""
     root: str = "hip"
-    """Joint that relative errors are relative to."""
+    """Origin of relative errors."""
     alignment: Alignment = "absolute"
-    """Of the figure that the protocol is quoted by."""
+    """Alignment of the protocol's main figure."""
 
 
 _PANOPTIC15 = panoptic.PANOPTIC19.joints[:15]
@@ -137,28 +137,28 @@ MISLABELLED_ACTIONS = {
     "Photo": "Posing", "Pose": "Purchases", "Purchase": "Sitting", "Sitting": "SittingDown", "SittingDown": "Smoking",
     "Smoke": "TakingPhoto", "Wait": "Waiting", "WalkDog": "Walking", "Walk": "WalkingDog", "WalkTwo": "WalkingTogether",
 }  # fmt: skip
-"""What the per-action columns printed by the code of cross-view fusion and AdaFuse really are: their table of names
-goes by another order than `metadata.xml`, whose numbers the images carry."""
+"""Actual meaning of the per-action columns printed by the code of cross-view fusion and AdaFuse: their table of names
+has another order than `metadata.xml`, whose numbers the images carry."""
 
 
 def protocol_named(name: str) -> Protocol:
-    """A protocol by name; ConfigError names those there are."""
+    """Return a protocol by name; ConfigError lists similar names."""
     if name not in PROTOCOLS:
         raise ConfigError(f"no protocol is named {name!r} ({nearest(name, PROTOCOLS)}).")
     return PROTOCOLS[name]
 
 
 def read_protocol(uri: str, protocol: Protocol) -> Iterator[Sample]:
-    """The samples of a table that count under a protocol, by its cameras. One pass over the keys, one over the files.
+    """Samples of a table that a protocol selects, with its cameras. One pass over the keys, one over the files.
 
-    ConfigError where none does.
+    ConfigError if no sample is selected.
     """
     files = sample_files(uri)
     keys = [pd.concat([_keys(t) for t in read_tables(f, KEY_COLUMNS)] or [_no_keys()]) for f in files]
     chosen = selected(pd.concat(keys, ignore_index=True), protocol)
     if not chosen.any():
         raise ConfigError(
-            f"{uri} has no sample for this protocol: it asks for {protocol.dataset}, split {protocol.split or 'none'}, "
+            f"{uri} has no sample for this protocol: it needs {protocol.dataset}, split {protocol.split or 'none'}, "
             f"cameras {', '.join(protocol.cameras or ('all',))}."
         )
     stops = np.cumsum([0, *(len(k) for k in keys)])
@@ -168,7 +168,7 @@ def read_protocol(uri: str, protocol: Protocol) -> Iterator[Sample]:
 
 
 def selected(keys: pd.DataFrame, protocol: Protocol) -> Bool[np.ndarray, " n"]:
-    """Which rows count, from the key columns of a whole table (and its `dataset`); row order does not matter."""
+    """Mask of the selected rows, from the key columns of a whole table (and its `dataset`); row order is irrelevant."""
     cameras = set(protocol.cameras or ())
     kept = (
         (keys.dataset == protocol.dataset)
@@ -192,17 +192,17 @@ def selected(keys: pd.DataFrame, protocol: Protocol) -> Bool[np.ndarray, " n"]:
 
 
 def _check_rate(groups: list[tuple[str, int]]) -> None:
-    """Counting groups over all captures gives the published frames only where every frame is there."""
+    """Check the rate: counting groups over all captures gives the published frames only if every frame is present."""
     steps = [b[1] - a[1] for a, b in itertools.pairwise(sorted(set(groups))) if a[0] == b[0]]
     if steps and min(steps) > 1:
         raise ConfigError(
-            f"this protocol counts frames of the full rate, and the table has every {min(steps)}th: convert the "
+            f"this protocol counts frames of the full rate, but the table has only every {min(steps)}th: convert the "
             "dataset with stride 1."
         )
 
 
 def _capture_order(capture: str) -> tuple:
-    """The order in which the datasets' own lists go: subjects and actions of Human3.6M by number, others by name."""
+    """Sort key of the datasets' own lists: subjects and actions of Human3.6M by number, others by name."""
     subject, _, take = capture.partition("/")
     action, _, trial = take.rpartition("-")
     actions = {name: number for number, name in human36m_facts.ACTIONS.items()}

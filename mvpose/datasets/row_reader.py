@@ -1,7 +1,7 @@
-"""Any row of a table of samples, by its number: what training in random order needs.
+"""Random access to the rows of a table of samples, for training in random order.
 
-Parquet is read by row groups. Whole groups are decoded and the last few kept, so a caller that stays within few groups
-for a while reads each of them once.
+Parquet is read by row groups. Groups are decoded completely and the most recent ones cached, so a caller that stays
+within a few groups reads each of them once.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _File:
 
 
 class RowReader:
-    """Rows of a table numbered from 0, file by file. Opening reads the files' footers alone."""
+    """Rows of a table numbered from 0, file by file. Opening reads only the files' footers."""
 
     def __init__(self, uri: str, kept_groups: int = 16) -> None:
         """`kept_groups` bounds memory: a group is some hundred rows with their images.
 
-        DatasetError where there is no table, or its files have different joint sets.
+        DatasetError if there is no table, or its files have different joint sets.
         """
         self.uri = uri
         self._files = [_File(file, _footer(file)) for file in sample_files(uri)]
@@ -61,14 +61,14 @@ class RowReader:
         return np.searchsorted(self._starts, rows, side="right") - 1
 
     def keys(self, columns: Sequence[str] = KEY_COLUMNS) -> pd.DataFrame:
-        """Small columns of all rows, by row number."""
+        """Small columns of all rows, in row order."""
         parts = [t.to_pandas() for file in self._files for t in read_tables(file.uri, columns)]
         return pd.concat(parts, ignore_index=True)
 
     def sample(self, row: int) -> Sample:
-        """One row; its group is read unless it is one of those last used."""
+        """One row; its group is read unless it is cached."""
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        # Taken out and put back: several threads may ask, and at worst one of them reads a group again.
+        # Removed and reinserted: several threads may call this, and at worst one of them reads a group again.
         samples = self._kept.pop(group, None) or self._read(group)
         self._kept[group] = samples
         while len(self._kept) > self._kept_groups:
@@ -78,7 +78,7 @@ class RowReader:
     def digest(self) -> str:
         """SHA-256 (hex) of the files' names and footers: sizes, offsets and extremes of every column.
 
-        A table that was copied has the same, one whose content changed another, and no image is read for it.
+        Equal for a copied table and different for changed content; no image is read for it.
         """
         root = absolute(self.uri)
         parts = [(absolute(f.uri).removeprefix(root), f.footer.to_dict()) for f in self._files]

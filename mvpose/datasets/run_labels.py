@@ -1,8 +1,8 @@
-"""What `mvpose reconstruct` found, as labels: training from footage that nobody has annotated.
+"""Automatic labels from a `mvpose reconstruct` run, for training on footage without annotations.
 
-A run's poses agree between views or are not there, so its surest joints are labels made by geometry alone
-(EpipolarPose's self-supervision as a batch job; pseudo-labels of cross-view fusion). They know nothing that the
-detector behind them got wrong in all views alike.
+A run's poses agree between views or are missing, so its most reliable joints are labels derived from geometry alone
+(EpipolarPose's self-supervision as a batch job; pseudo-labels of cross-view fusion). They cannot correct errors that
+the detector makes in all views alike.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from mvpose.skeleton import SKELETONS, Skeleton
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """The poses of a finished run as samples; a shard is a capture, a person of it one of its tracks."""
+    """The poses of a finished run as samples; a shard is a capture, a person is one of its tracks."""
 
     folder: str
-    """Output of `mvpose reconstruct`: a folder or s3:// URI. The footage must still lie where it did."""
+    """Output of `mvpose reconstruct`: a folder or s3:// URI. The footage must still be at its original location."""
     min_views: int = 3
-    """Joints that fewer views agreed on are no labels. Two always agree on something."""
+    """Minimum number of views per joint. Two views agree too easily."""
     max_error_px: float = 10.0
-    """Joints that reproject worse, on the mean of the views used, are no labels."""
+    """Maximum mean reprojection error of a joint over the views used."""
     min_joints: int = 12
-    """Poses with fewer such joints are left out."""
+    """Minimum number of such joints per pose."""
     every: int = 1
-    """Every so many frames of a capture: neighbours are nearly the same image."""
+    """Use every n-th frame of a capture: neighbouring frames are almost identical."""
     split: str = TRAIN
 
     def __post_init__(self) -> None:
         if self.min_views < 2 or self.every < 1:
-            raise ConfigError(f"min_views {self.min_views} starts at 2, every {self.every} at 1.")
+            raise ConfigError(f"min_views {self.min_views} must be at least 2, every {self.every} at least 1.")
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         return "run"
 
     @property
@@ -61,7 +61,7 @@ class FinishedRun:
         return sorted(_plans(self.folder))
 
     def read(self, shard: str) -> Iterator[Sample]:
-        """Samples of a capture by frame; DatasetError where it has no poses."""
+        """Samples of a capture by frame; DatasetError if it has no poses."""
         plan = _plans(self.folder)[shard]
         run = RunFolder(self.folder)
         poses = run.poses(plan)
@@ -102,5 +102,5 @@ class FinishedRun:
 
 @lru_cache(maxsize=1)
 def _plans(folder: str) -> dict[str, CapturePlan]:
-    """By capture; read once a worker, not once a shard."""
+    """Plans by capture; read once per worker, not once per shard."""
     return {plan.capture.capture_id: plan for plan in RunFolder(folder).plans()}

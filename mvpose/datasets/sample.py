@@ -1,4 +1,4 @@
-"""One person in one frame, as all cameras of a dataset saw them."""
+"""A sample: one person in one frame, seen by all cameras of a dataset."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
 
 TRAIN, VALIDATION, TEST, NEITHER = "train", "validation", "test", ""
-"""Splits as the datasets' authors or their first users made them; NEITHER is for what they left out."""
+"""Splits of the datasets' authors or of the first work that used them; NEITHER is for samples in no split."""
 
 
 @dataclass(frozen=True)
 class SampleImage:
-    """One camera's image: where it is, or the person cut out of it."""
+    """One camera's image: its location, or the person crop."""
 
     uri: str = ""
-    """An image, or a video of which `frame` is meant; empty where there is but the crop."""
+    """URI of an image, or of a video with `frame`; empty if there is only the crop."""
     frame: int = -1
-    """Frame of the video; -1 where `uri` is an image."""
+    """Frame of the video; -1 if `uri` is an image."""
     crop: bytes | None = None
-    """JPEG or PNG. Where there is one, the sample's camera and box are told in its pixels."""
+    """JPEG or PNG. If present, the sample's camera and box are in its pixels."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,34 +37,34 @@ class Sample:
     frame: int
     """Frame of the capture, from 0, in the numbering of its full-rate recording."""
     position: int
-    """How many annotated frames of the capture come before, by which protocols count ("every 12th")."""
+    """Index among the annotated frames of the capture, by which protocols count ("every 12th")."""
     person: int
-    """The same for the same person throughout a capture."""
+    """Constant for one person throughout a capture."""
     subject: str
     action: str
     split: str
     damaged: bool
     """Ground truth known to be wrong."""
     rig: CameraRig
-    """Cameras of the images as they are stored, distortion included."""
+    """Cameras of the images as stored, with distortion."""
     images: tuple[SampleImage, ...]
     xyz: Float[np.ndarray, "J 3"]
-    """World, metres, Z up; NaN where the dataset has no joint."""
+    """World, metres, Z up; NaN for a joint missing from the dataset."""
     visible: Bool[np.ndarray, "V J"]
     """Known to be in the image. Datasets without annotated occlusion count a hidden joint as visible."""
     box: Float[np.ndarray, "V 4"]
-    """left, top, right, bottom in pixels; NaN where the person is not in the image."""
+    """left, top, right, bottom in pixels; NaN if the person is not in the image."""
     skeleton: Skeleton
     fps: float = math.nan
-    """Frames per second of the full-rate recording; NaN where nobody said."""
+    """Frames per second of the full-rate recording; NaN if unknown."""
 
     @property
     def valid(self) -> Bool[np.ndarray, "J"]:
-        """Which joints the dataset has."""
+        """Mask of the joints that the dataset has."""
         return np.all(np.isfinite(self.xyz), axis=-1)
 
     def select(self, cameras: Sequence[str]) -> Sample:
-        """The same sample by these cameras, in this order; KeyError for one that did not record it."""
+        """The same sample with these cameras, in this order; KeyError for one that did not record it."""
         position = {name: i for i, name in enumerate(self.rig.names)}
         chosen = [position[name] for name in cameras]
         return replace(
@@ -78,7 +78,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleScene:
-    """What all samples of a capture have in common."""
+    """Properties common to all samples of a capture."""
 
     capture_id: str
     subject: str
@@ -98,21 +98,21 @@ class Labels:
     frame: Int[np.ndarray, " N"]
     position: Int[np.ndarray, " N"]
     xyz: Float[np.ndarray, "N J 3"]
-    """World, metres, Z up; NaN where there is no joint."""
+    """World, metres, Z up; NaN for a missing joint."""
     person: Int[np.ndarray, " N"] | None = None
-    """None where the scene has one person."""
+    """None if the scene has one person."""
     box: Float[np.ndarray, "N V 4"] | None = None
-    """None where the dataset has no boxes: then those about the joints in the image are taken."""
+    """None if the dataset has no boxes: then boxes about the joints in the image are used."""
     recorded: Bool[np.ndarray, "N V"] | None = None
-    """Which cameras recorded the frame; None where all did."""
+    """Cameras that recorded the frame; None for all."""
 
 
 def scene_samples(
     scene: SampleScene, labels: Labels, images: Callable[[int], Mapping[str, SampleImage]]
 ) -> Iterator[Sample]:
-    """Samples of a scene in the order of its labels. `images(frame)` names the image of each camera.
+    """Samples of a scene in the order of its labels. `images(frame)` returns the image of each camera.
 
-    Annotations without any joint, and those that fewer than one camera recorded, are left out.
+    Annotations without any joint, and those recorded by no camera, are left out.
     """
     visible, box = observed(scene.rig, labels.xyz)
     if labels.box is not None:
@@ -149,7 +149,7 @@ def scene_samples(
 def observed(
     rig: CameraRig, xyz: Float[np.ndarray, "N J 3"]
 ) -> tuple[Bool[np.ndarray, "N V J"], Float[np.ndarray, "N V 4"]]:
-    """Which joints fall into each image, in front of its camera, and the box about those (NaN without any)."""
+    """Mask of the joints inside each image and in front of its camera, and the box about them (NaN without any)."""
     valid = np.all(np.isfinite(xyz), axis=-1)
     pixels, seen = rig.project(torch.from_numpy(np.where(valid[..., None], xyz, 0.0)))
     visible = (seen & rig.inside(pixels)).numpy().swapaxes(0, 1) & valid[:, None]

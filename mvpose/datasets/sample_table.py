@@ -1,24 +1,24 @@
-"""The table of multi-view samples: Parquet files, one row a (capture, frame, person). Schema version 1.
+"""The table of multi-view samples: Parquet files, one row per (capture, frame, person). Schema version 1.
 
 | column | type | |
 | --- | --- | --- |
 | capture, subject, action, split | string | split: train, validation, test, or empty for neither |
-| frame, position | int64 | frame of the full-rate recording; place among the capture's annotated frames |
-| person | int32 | lasts throughout a capture |
+| frame, position | int64 | frame of the full-rate recording; index among the capture's annotated frames |
+| person | int32 | constant throughout a capture |
 | damaged | bool | ground truth known to be wrong |
 | camera | list<string> | names of the V cameras of the row; all lists over views have this order |
 | uri, uri_frame, crop | list<string>, list<int64>, list<binary> | image, or video and its frame; or crop |
-| focal, centre | list<double[2]> | pixels of the image stored (of the crop, where there is one) |
+| focal, centre | list<double[2]> | pixels of the stored image (of the crop, if there is one) |
 | size | list<int32[2]> | width, height |
 | lens_model, lens_coefficients | list<string>, list<double[12]> | as in mvpose.geometry.lens |
 | rotation, translation | list<double[9]>, list<double[3]> | camera_from_world, row by row; metres |
-| x, y, z | float[J] | world, metres, Z up; NaN where the dataset has no joint |
-| valid | bool[J] | which joints it has |
+| x, y, z | float[J] | world, metres, Z up; NaN for a joint missing from the dataset |
+| valid | bool[J] | joints that the dataset has |
 | visible | list<bool[J]> | by view: known to be in the image |
-| box | list<float[4]> | by view: left, top, right, bottom in pixels; NaN where the person is not in the image |
+| box | list<float[4]> | by view: left, top, right, bottom in pixels; NaN if the person is not in the image |
 
-Pixel centres are whole numbers, the top-left one (0, 0). File metadata (JSON under the key `mvpose`): schema, schema
-version, dataset, unit, up axis, skeleton, joints, bones; fps, of the full-rate recording, where it is known.
+Pixel centres are integers, the top-left one is (0, 0). File metadata (JSON under the key `mvpose`): schema, schema
+version, dataset, unit, up axis, skeleton, joints, bones; fps of the full-rate recording, if known.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SCHEMA_VERSION = 1
 _METADATA_KEY = b"mvpose"
 _ROWS_AT_ONCE = 256
 KEY_COLUMNS = ("capture", "subject", "action", "split", "frame", "position", "person", "damaged", "camera")
-"""What says which sample a row is; small, so that choosing rows costs little."""
+"""Columns that identify a sample; small, so that selecting rows is cheap."""
 
 
 def sample_schema(skeleton: Skeleton, dataset: str, fps: float = math.nan) -> pa.Schema:
@@ -90,7 +90,7 @@ def sample_schema(skeleton: Skeleton, dataset: str, fps: float = math.nan) -> pa
 
 
 def samples_to_table(samples: Sequence[Sample], skeleton: Skeleton, dataset: str) -> pa.Table:
-    """Rows in the order of the samples, all of one skeleton and frame rate."""
+    """Convert samples, all of one skeleton and frame rate, to rows in the same order."""
     schema = sample_schema(skeleton, dataset, samples[0].fps if samples else math.nan)
     ends = np.cumsum([0, *(len(s.rig) for s in samples)]).astype(np.int32)
     xyz = np.array([s.xyz for s in samples], np.float32).reshape(-1, len(skeleton.joints), 3)
@@ -120,12 +120,12 @@ def samples_to_table(samples: Sequence[Sample], skeleton: Skeleton, dataset: str
 
 
 def samples_from_table(table: pa.Table) -> Iterator[Sample]:
-    """The inverse of `samples_to_table`; DatasetError where the table is not one of samples of this schema version."""
+    """The inverse of `samples_to_table`; DatasetError if the table does not have this schema and version."""
     skeleton, _ = table_subject(table.schema)
     fps = json.loads((table.schema.metadata or {})[_METADATA_KEY]).get("fps", math.nan)
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     joints = len(skeleton.joints)
-    # `filter` and `slice` leave offsets that do not begin at 0: `flatten` follows them, and so do the counts.
+    # `filter` and `slice` leave offsets that do not start at 0: `flatten` respects them, and so do the counts.
     counts = np.array([len(names) for names in columns["camera"].to_pylist()])
     ends = np.cumsum([0, *counts])
     flat = {
@@ -156,7 +156,7 @@ def samples_from_table(table: pa.Table) -> Iterator[Sample]:
 
 
 def table_subject(schema: pa.Schema) -> tuple[Skeleton, str]:
-    """Joint set and dataset of a table; DatasetError where it is not one of samples of this schema version."""
+    """Joint set and dataset of a table; DatasetError if it does not have this schema and version."""
     meta = json.loads((schema.metadata or {}).get(_METADATA_KEY, b"{}"))
     if meta.get("schema") != "samples":
         raise DatasetError("it is not a table of multi-view samples written by mvpose.")
@@ -172,7 +172,7 @@ def table_subject(schema: pa.Schema) -> tuple[Skeleton, str]:
 
 
 def write_samples(uri: str, samples: Iterable[Sample], skeleton: Skeleton, dataset: str) -> int:
-    """Write one Parquet file, whole or not at all; how many rows it has."""
+    """Write one Parquet file, completely or not at all, and return its number of rows."""
     sink, rows, upcoming = io.BytesIO(), 0, iter(samples)
     some = list(itertools.islice(upcoming, _ROWS_AT_ONCE))
     schema = samples_to_table(some, skeleton, dataset).schema
@@ -186,7 +186,7 @@ def write_samples(uri: str, samples: Iterable[Sample], skeleton: Skeleton, datas
 
 
 def sample_files(uri: str) -> list[str]:
-    """The Parquet files of a table: `uri` itself, or those in that folder and the folders in it, in order."""
+    """The Parquet files of a table: `uri` itself, or those in that folder and its subfolders, in order."""
     if not is_folder(uri):
         return [uri]
     fs, root = filesystem(uri)
@@ -197,14 +197,14 @@ def sample_files(uri: str) -> list[str]:
 
 
 def read_samples(uri: str) -> Iterator[Sample]:
-    """All samples of a file or folder, file by file, in the order of the rows."""
+    """All samples of a file or folder, file by file, in row order."""
     for file in sample_files(uri):
         for table in read_tables(file):
             yield from samples_from_table(table)
 
 
 def read_tables(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of one file, some at a time; DatasetError, with the path, where it is not a table of samples."""
+    """The rows of one file in batches; DatasetError, with the path, if it is not a table of samples."""
     with errors_naming(file), reading(file) as opened:
         parquet = pq.ParquetFile(opened, page_checksum_verification=True)
         table_subject(parquet.schema_arrow)
@@ -219,7 +219,7 @@ def _key(sample: Sample, name: str):
 
 
 def _rig(names: list[str], models: list[str], row: dict[str, np.ndarray], known: dict[tuple, CameraRig]) -> CameraRig:
-    """The rig of a row; rows of one rig share it, so that what it works out once is worked out once."""
+    """The rig of a row; rows with the same rig share one instance, so that derived values are computed once."""
     numbers = [row[name] for name in ("focal", "centre", "size", "lens_coefficients", "rotation", "translation")]
     key = (*names, *models, *(n.tobytes() for n in numbers))
     if key not in known:

@@ -1,6 +1,6 @@
-"""Shelf and Campus (Belagiannis et al., CVPR 2014): 5 and 3 cameras, up to 4 and 3 people, for testing alone.
+"""Shelf and Campus (Belagiannis et al., CVPR 2014): 5 and 3 cameras, up to 4 and 3 people, for testing only.
 
-    Shelf/actorsGT.mat                  actor3D: a cell a person, in it a cell a frame: 14 x 3 in *metres*, or nothing
+    Shelf/actorsGT.mat                  actor3D: a cell per person with a cell per frame: 14 x 3 in *metres*, or empty
     Shelf/calibration_shelf.json        {"0": R, T (centre, *mm*), fx, fy, cx, cy, k, p}, or Calibration/P0.txt (3x4)
     Shelf/Camera0/img_000300.png        1032 x 776
     CampusSeq1/calibration_campus.json  the same
@@ -62,12 +62,12 @@ class ShelfCampus:
     """Shelf or Campus."""
 
     folder: str
-    """The folder that holds `actorsGT.mat`."""
+    """Folder that contains `actorsGT.mat`."""
     scene: Literal["shelf", "campus"] = "shelf"
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         return self.scene
 
     @property
@@ -76,11 +76,11 @@ class ShelfCampus:
         return SHELF14
 
     def shards(self) -> list[str]:
-        """The one capture."""
+        """The single capture."""
         return [self.scene]
 
     def read(self, shard: str) -> Iterator[Sample]:
-        """All annotated frames, those outside the customary test ranges in neither split."""
+        """All annotated frames; those outside the standard test ranges belong to no split."""
         facts = _FACTS[self.scene]
         rig = _rig(self.folder, self.scene, facts)
         frames, people, xyz = _actors(join(self.folder, "actorsGT.mat"))
@@ -93,7 +93,7 @@ class ShelfCampus:
                 for c in rig.names
             }
 
-        # One run of frames after the other, so that samples come in the order of their frames.
+        # One range of frames after the other, so that samples are ordered by frame.
         edges = [0, *(np.flatnonzero(np.diff(tested)) + 1), len(frames)]
         for start, stop in itertools.pairwise(edges):
             scene = SampleScene(
@@ -111,12 +111,12 @@ class ShelfCampus:
 
 
 def _actors(uri: str) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "N 14 3"]]:
-    """Frame, person and joints in metres of every pose, by frame, then person."""
+    """Frame, person and joints in metres of every pose, ordered by frame, then person."""
     content = read_matlab(uri, ("actor3D",))
     with errors_naming(uri):
         people = [_unpacked(person) for person in _unpacked(content["actor3D"])]
         if len({len(frames) for frames in people}) != 1:
-            raise DatasetError("its actor3D is not as many cells of frames as people.")
+            raise DatasetError("its actor3D does not have one cell of frames per person.")
         found = [
             (frame, person, pose)
             for frame, poses in enumerate(zip(*people, strict=True))
@@ -130,7 +130,7 @@ def _actors(uri: str) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, "N 14 3
 
 
 def _unpacked(cell: np.ndarray) -> list:
-    """The entries of a MATLAB cell; cells of one cell are opened, as the files nest them."""
+    """The entries of a MATLAB cell; cells with one nested cell are unwrapped."""
     while cell.size == 1 and isinstance(inner := cell.ravel()[0], np.ndarray) and inner.dtype.kind == "O":
         cell = inner
     return list(cell.ravel())
@@ -185,7 +185,7 @@ def _json_camera(name: str, camera: dict, size: tuple[int, int]) -> FileCamera:
 
 
 def _matrix_camera(name: str, projection: Float[np.ndarray, "3 4"], size: tuple[int, int]) -> FileCamera:
-    """K, R and t of K [R | t], whose scale and sign a file may choose; a skew as small as rounding is dropped."""
+    """K, R and t of K [R | t], whose scale and sign are arbitrary in a file; a skew within rounding is dropped."""
     k, r = rq(projection[:, :3])
     signs = np.diag(np.sign(np.diag(k)))
     k, r = k @ signs, signs @ r

@@ -1,4 +1,4 @@
-"""What a table of samples holds, in figures: counts, sizes of bodies, and whether cameras and joints fit together."""
+"""Statistics of a table of samples: counts, body sizes, and consistency of cameras and joints."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from mvpose.metrics.pose_structure import PoseClusters, cluster_poses
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Figures over all samples given."""
+    """Figures over all given samples."""
 
     samples: int
     captures: int
     frames: int
     views: tuple[int, int]
-    """Fewest and most cameras of a sample."""
+    """Minimum and maximum number of cameras of a sample."""
     splits: dict[str, int]
     actions: dict[str, int]
     damaged: int
     valid_share: float
-    """Of joints, those that the dataset has."""
+    """Share of joints that the dataset has."""
     visible_share: float
-    """Of views of valid joints, those in the image."""
+    """Share of the views of valid joints that are in the image."""
     extent_m: tuple[float, float]
-    """5th and 95th percentile of a person's largest side: near 2 m, or units are wrong."""
+    """5th and 95th percentile of a person's largest side: about 2 m; otherwise the unit is wrong."""
     height_m: tuple[float, float]
-    """5th and 95th percentile of a joint's height above the world's origin: falls below 0 where Z is not up."""
+    """5th and 95th percentile of a joint's height above the world's origin; falls below 0 if Z is not up."""
     boxed_share: float
-    """Of visible joints, those within the box of their view (grown by a tenth); 1 where cameras and joints agree."""
+    """Share of visible joints within the box of their view (grown by a tenth); 1 if cameras and joints agree."""
 
 
 def measured(samples: Iterable[Sample]) -> Statistics:
-    """One pass over the samples. ConfigError where there are none."""
+    """Compute the figures in one pass over the samples. ConfigError if there are none."""
     keys, counters = set(), (Counter(), Counter(), Counter())
     views, extents, heights, rows = [], [], [], []
     for s in samples:
@@ -75,7 +75,7 @@ def measured(samples: Iterable[Sample]) -> Statistics:
 
 
 def _boxed(sample: Sample) -> tuple[int, int]:
-    """Visible joints that project into the box of their view, and all visible joints of views with a box."""
+    """Number of visible joints that project into the box of their view, and of all visible joints with a box."""
     has_box = np.all(np.isfinite(sample.box), axis=-1)
     pixels, _ = sample.rig.project(torch.from_numpy(np.nan_to_num(sample.xyz)))
     corners = np.nan_to_num(sample.box)
@@ -87,22 +87,22 @@ def _boxed(sample: Sample) -> tuple[int, int]:
 
 
 def clusters_of(samples: Iterable[Sample], count: int, root: str = "hip", seed: int = 0) -> PoseClusters:
-    """`count` clusters of the poses that have all their joints, told in the world, as evaluation compares them.
+    """`count` clusters of the poses that have all their joints, in world axes, as used in evaluation.
 
-    The root is the joint of that name, else the middle of both hips. ConfigError where the samples are of several
-    skeletons, have no root, or make fewer different poses than clusters.
+    The root is the joint of that name, else the middle of both hips. ConfigError if the samples have several
+    skeletons, no root, or fewer different poses than clusters.
     """
     whole = [sample for sample in samples if sample.valid.all() and not sample.damaged]
     skeletons = {sample.skeleton for sample in whole}
     if len(skeletons) != 1:
         names = ", ".join(sorted(skeleton.name for skeleton in skeletons)) or "none"
-        raise ConfigError(f"clusters are of whole poses of one skeleton; these samples have {names}.")
+        raise ConfigError(f"clusters need complete poses of one skeleton; these samples have {names}.")
     (skeleton,) = skeletons
     roots = [names for names in ((root,), ("left_hip", "right_hip")) if set(names) <= set(skeleton.joints)]
     if not roots:
-        raise ConfigError(f"skeleton {skeleton.name} has neither {root} nor both hips: there is no root.")
+        raise ConfigError(f"skeleton {skeleton.name} has neither {root} nor both hips, so it has no root.")
     poses = torch.from_numpy(np.stack([sample.xyz for sample in whole])).double()
     try:
         return cluster_poses(structure(poses, skeleton.indices(*roots[0])), count, skeleton, roots[0], seed)
     except ValueError as error:
-        raise ConfigError(f"{len(whole)} whole poses: {error}") from error
+        raise ConfigError(f"{len(whole)} complete poses: {error}") from error

@@ -1,11 +1,11 @@
 """TotalCapture (Trumble et al., BMVC 2017): 8 cameras, marker-based ground truth, 5 subjects.
 
-    calibration.cal                     "cameras order", then a camera: row and column range / fx fy cx cy / k1 / R / t
+    calibration.cal                     "cameras order"; per camera: row and column range / fx fy cx cy / k1 / R / t
     s1/acting1/TC_S1_acting1_cam1.mp4   cam1..cam8, 1920 x 1080, 60 Hz
-    s1/acting1/gt_skel_gbl_pos.txt      a line of 21 joint names, then a frame a line
+    s1/acting1/gt_skel_gbl_pos.txt      a line of 21 joint names, then one line per frame
 
-Calibration is in metres (x_camera = R x + t), the joints are in *inches*. Which axis is up is nowhere stated: it is
-told from the cameras, which hang upright. Videos and ground truth differ in length: the frames that all have count.
+Calibration is in metres (x_camera = R x + t), the joints are in *inches*. The up axis is not documented: it is inferred
+from the cameras, which are mounted upright. Videos and ground truth differ in length: only common frames are used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FILE_NAMES = (
     "Hips", "RightUpLeg", "RightLeg", "RightFoot", "LeftUpLeg", "LeftLeg", "LeftFoot", "Spine", "Neck", "Head",
     "LeftArm", "LeftForeArm", "LeftHand", "RightArm", "RightForeArm", "RightHand",
 )  # fmt: skip
-"""What the file calls the joints of TOTAL_CAPTURE16, in its order."""
+"""The file's names of the joints of TOTAL_CAPTURE16, in its order."""
 TRAIN_SUBJECTS = ("s1", "s2", "s3")
 TRAIN_TAKES = ("rom1", "rom2", "rom3", "walking1", "walking3", "acting1", "acting2", "freestyle1", "freestyle2")
 TEST_TAKES = ("walking2", "acting3", "freestyle3")
@@ -55,18 +55,18 @@ class TotalCapture:
     """TotalCapture: 8 cameras, 5 subjects; rom, walking, acting, running and freestyle takes."""
 
     folder: str
-    """The folder that holds `calibration.cal` and `s1` to `s5`."""
+    """Folder that contains `calibration.cal` and `s1` to `s5`."""
     stride: int = 1
     """Take every n-th frame."""
 
     @property
     def name(self) -> str:
-        """The dataset, in one word."""
+        """Short name of the dataset."""
         return "total_capture"
 
     @property
     def skeleton(self) -> Skeleton:
-        """The 16 joints that fusion work uses, of 21."""
+        """The 16 joints, of 21, used in fusion work."""
         return TOTAL_CAPTURE16
 
     def shards(self) -> list[str]:
@@ -103,7 +103,7 @@ class TotalCapture:
 
 
 def split_of(subject: str, take: str) -> str:
-    """As the toolbox has it: running, and what the subjects of the test did besides, belong to neither."""
+    """Split as in the toolbox: running, and the test subjects' other takes, belong to no split."""
     if take in TEST_TAKES:
         return TEST
     return TRAIN if subject in TRAIN_SUBJECTS and take in TRAIN_TAKES else NEITHER
@@ -118,7 +118,7 @@ def _calibration(uri: str) -> tuple[CameraRig, UpAxis]:
         if order != 1:
             raise DatasetError(f"its distortion has order {order}; TotalCapture's is 1 (one radial coefficient).")
         if len(lines) != 1 + 7 * count:
-            raise DatasetError(f"it names {count} cameras, which take {1 + 7 * count} lines, and has {len(lines)}.")
+            raise DatasetError(f"it names {count} cameras, which need {1 + 7 * count} lines, but has {len(lines)}.")
         cameras = tuple(_camera(f"cam{i + 1}", lines[1 + 7 * i : 8 + 7 * i]) for i in range(count))
         up = up_of(cameras)
         return calibrated(FileCameras(cameras=cameras, unit="m"), None, up).rig, up

@@ -1,1 +1,1 @@
-"""Networks and runs against ground truth: rows of errors, their sums with intervals, tables and a page."""
+"""Evaluation of networks and runs against ground truth: error tables, figures with intervals, and a page."""

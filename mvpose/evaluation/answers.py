@@ -1,4 +1,4 @@
-"""Predictions of one choice of cameras beside their truth, and the table of errors they become."""
+"""Predictions for one choice of cameras, and their table of errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
-from mvpose.evaluation.judging import METRICS, Judged, judge, velocity_errors
+from mvpose.evaluation.scoring import METRICS, CommonJoints, score, velocity_errors
 from mvpose.skeleton import Skeleton
 
 KEYS = (
@@ -30,36 +30,36 @@ KEYS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """How rows are judged and named."""
+class Scoring:
+    """Scoring settings and labels of the rows."""
 
     benchmark: str = ""
-    """Name in the rows; empty where the user named a table."""
+    """Benchmark name in the rows; empty if the user named a table."""
     unseen: bool = False
     """Whether training saw none of the cameras."""
     joints: tuple[str, ...] | None = None
-    """Joints that count; None for all that both skeletons have."""
+    """Joints that count; None for all joints that both skeletons have."""
     root: str = "hip"
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """N samples as one method answered them."""
+    """Predictions of one method for N samples."""
 
     samples: list[Sample]
-    """Without their images."""
+    """Samples without their images."""
     joints: Float[np.ndarray, "N K 3"]
     """World, metres; NaN for a joint without an answer."""
     skeleton: Skeleton
-    """Of the answers."""
+    """Skeleton of the predictions."""
     cameras: list[tuple[str, ...]]
-    """Used for each sample."""
+    """Cameras used for each sample."""
     max_views: Bool[np.ndarray, " N"]
-    """Whether these are the most views that the method was asked to use of the sample."""
+    """Whether these are the maximum number of views requested for the sample."""
     jdr: Float[np.ndarray, " N"]
-    """Joint detection rate in the images; NaN where the method tells nothing in 2D."""
+    """Joint detection rate in the images; NaN if the method predicts nothing in 2D."""
     notes: tuple[str, ...] = ()
-    """What of the truth could not be asked for."""
+    """Parts of the ground truth that could not be evaluated."""
 
 
 Metric = Callable[[Float[np.ndarray, "N J 3"], Float[np.ndarray, "N J 3"]], Float[np.ndarray, " N"]]
@@ -73,38 +73,38 @@ def metric_names(rows: pd.DataFrame) -> list[str]:
 
 
 def without_images(sample: Sample) -> Sample:
-    """What is kept of a sample once it is answered: megabytes less."""
+    """Drop the images of a sample, which are megabytes, once it is answered."""
     return replace(sample, images=())
 
 
 def rows_of(
     answers: Answers,
-    judgement: Judgement,
+    scoring: Scoring,
     centroids: Float[np.ndarray, "k J 3"] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> pd.DataFrame:
     """One row per sample: `KEYS`, `METRICS`, a column per function of `metrics` under its name, and `joint_error_m` (a
     list in the order of the truth's skeleton).
 
-    ConfigError where the two skeletons have no joint in common, or the samples are of several skeletons.
+    ConfigError if the two skeletons have no joint in common, or the samples have several skeletons.
     """
     skeletons = {s.skeleton for s in answers.samples}
     if len(skeletons) != 1:
         raise ConfigError(f"one evaluation needs samples of one skeleton, not {sorted(s.name for s in skeletons)}.")
     (skeleton,) = skeletons
-    judged = Judged.between(answers.skeleton, skeleton, judgement.joints, judgement.root)
-    if not judged.counted.any():
+    common = CommonJoints.between(answers.skeleton, skeleton, scoring.joints, scoring.root)
+    if not common.counted.any():
         raise ConfigError(f"{answers.skeleton.name} and {skeleton.name} have no joint in common that counts.")
     truth = np.stack([s.xyz for s in answers.samples])
-    predicted = judged.selected(answers.joints)
-    columns = judge(predicted, truth, judged, centroids)
+    predicted = common.selected(answers.joints)
+    columns = score(predicted, truth, common, centroids)
     track = [(s.capture_id, s.person, c) for s, c in zip(answers.samples, answers.cameras, strict=True)]
     columns["mpjve_m"] = velocity_errors(predicted, truth, track, np.array([s.position for s in answers.samples]))
     columns["jdr"] = answers.jdr
     missing = np.full(len(truth), np.nan)
     return pd.DataFrame(
         {
-            **_keys(answers, judgement),
+            **_keys(answers, scoring),
             **{name: columns.get(name, missing).astype(np.float64) for name in METRICS},
             **{metric.__name__: np.asarray(metric(predicted, truth), np.float64) for metric in metrics},
             "joint_error_m": list(columns["joint_error_m"].astype(np.float32)),
@@ -112,14 +112,14 @@ def rows_of(
     )
 
 
-def _keys(answers: Answers, judgement: Judgement) -> dict[str, Sequence]:
+def _keys(answers: Answers, scoring: Scoring) -> dict[str, Sequence]:
     samples = answers.samples
     return {
-        "benchmark": [judgement.benchmark] * len(samples),
+        "benchmark": [scoring.benchmark] * len(samples),
         "capture": [s.capture_id for s in samples],
         **{name: [getattr(s, name) for s in samples] for name in ("frame", "person", "subject", "action", "damaged")},
         "cameras": [list(c) for c in answers.cameras],
         "views": [len(c) for c in answers.cameras],
-        "unseen": [judgement.unseen] * len(samples),
+        "unseen": [scoring.unseen] * len(samples),
         "max_views": answers.max_views.tolist(),
     }

@@ -1,4 +1,4 @@
-"""Several methods on the same samples: one table, one curve."""
+"""Comparison of several methods on the same samples: tables and curves over views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvpose.report.figures import to_png
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join
 
-# A benchmark of more numbers of views than this is a curve, and a table of its own.
+# A benchmark with more numbers of views than this becomes a curve and gets a separate table.
 TABLED_COUNTS = 4
 
 Key = tuple[str, bool]
@@ -23,7 +23,7 @@ Cells = Mapping[Key, Mapping[int, Estimate]]
 
 
 def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
-    """`comparison.md`, `comparison.json` and a curve over views a benchmark; URIs by name of file."""
+    """Write `comparison.md`, `comparison.json` and one curve over views per benchmark; returns URIs by file name."""
     errors = {name: by_views(e.rows) for name, e in evaluations.items()}
     found = {name: by_views(e.rows, "found") for name, e in evaluations.items()}
     files = {"comparison.md": markdown(errors, found).encode(), "comparison.json": _json(evaluations, errors, found)}
@@ -37,10 +37,10 @@ def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict
 
 
 def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
-    """MPJPE in mm with its 95 % interval: methods as rows, benchmarks by views as columns; curves stand upright.
+    """MPJPE in mm with its 95 % interval: methods as rows, benchmarks by views as columns; curves are transposed.
 
-    A share in brackets is that of the joints that have an answer, where it is not all; a dash is a number of views
-    that the method does not take.
+    Square brackets give the share of joints that have an answer, if not all have one. A dash is a number of views
+    that the method does not support.
     """
     columns = [
         (key, sorted({n for cells in errors.values() for n in cells.get(key, {})}, reverse=True))
@@ -61,7 +61,7 @@ def _table(columns: list[tuple[Key, int]], errors: Mapping[str, Cells], found: M
 
 
 def _curve(key: Key, counts: list[int], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
-    """Numbers of views as rows, methods as columns: ten numbers of views beside each other are read by nobody."""
+    """Numbers of views as rows, methods as columns: ten numbers of views are unreadable as columns."""
     heads = [f"MPJPE, mm: {_text(key)}", *errors]
     return _lines(heads, [[f"{n} views", *(_cell(name, key, n, errors, found) for name in errors)] for n in counts])
 

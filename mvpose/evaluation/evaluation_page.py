@@ -1,4 +1,4 @@
-"""One page about an evaluation: figures with intervals, where the error is, and the worst samples to look at."""
+"""HTML page of an evaluation: figures with intervals, errors by part, and the worst samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PNG = "image/png"
 MEANINGS = (
     (
         "MPJPE",
-        "Mean distance of a joint from its true place in the world, over the joints that have an answer; 'found' is "
-        "their share. Relative: after both poses are moved so that their roots coincide. PA: after the best rotation, "
-        "shift and scale. N: root-relative, after the best scale. MPJVE: of the movement from one frame to the next.",
+        "Mean distance between predicted and true joints in the world, over the joints that have an answer; 'found' is "
+        "their share. Relative: after aligning the roots. PA: after the best rotation, "
+        "translation and scale. N: root-relative, after the best scale. MPJVE: error of the frame-to-frame movement.",
     ),
     (
         "PCK, AUC, NPCK, PCP",
@@ -33,25 +33,25 @@ MEANINGS = (
     ),
     (
         "JDR, PSS",
-        "Share of 2D joints within half a head (a tenth of the crop) in the images. PSS: whether prediction and "
-        "truth fall into the same cluster of poses.",
+        "JDR: share of 2D joints within half a head (a tenth of the crop) of the truth. PSS: share of predictions in "
+        "the same pose cluster as the truth.",
     ),
     (
         "Intervals",
-        "95 % by bootstrap: whole sequences are drawn with replacement, since frames of one sequence resemble each "
-        "other. With one sequence there is none. Two methods whose intervals overlap may still differ: compare them on "
-        "the same samples with `mvpose evaluate A B`.",
+        "95 % by bootstrap: whole sequences are drawn with replacement, because frames of one sequence are "
+        "similar. With one sequence there is no interval. Two methods with overlapping intervals may still differ: "
+        "compare them on the same samples with `mvpose evaluate A B`.",
     ),
     (
         "Views",
-        "Where fewer cameras than all are used, they are drawn for each sample, the same ones in every run; smaller "
-        "sets lie within larger ones.",
+        "If only some of the cameras are used, they are drawn for each sample, identically in every run; smaller "
+        "sets are subsets of larger ones.",
     ),
 )
 
 
 def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], trouble: str = "") -> str:
-    """The page as HTML, images within. `trouble` says why the worst samples cannot be shown."""
+    """Return the page as HTML with embedded images. `trouble` says why the worst samples cannot be shown."""
     estimates, subject = evaluation.estimates, evaluation.subject
     head = {"MPJPE_mm": 1000 * estimates["mpjpe_m"].mean if "mpjpe_m" in estimates else float("nan")}
     for label, name in (("relative_mm", "mpjpe_relative_m"), ("procrustes_mm", "pa_mpjpe_m")):
@@ -65,7 +65,7 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
         "<main>",
         f"<section><h2>Figures</h2>{_metric_table(estimates, metric_names(evaluation.rows))}{_views_table(evaluation)}"
         f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
-        "<section><h2>Where the error is</h2>",
+        "<section><h2>Errors by part</h2>",
         *(shown(image) for image in plots(evaluation)),
         "</section>",
         _worst_section(worst, trouble),
@@ -76,25 +76,25 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
 
 
 def plots(evaluation: Evaluation) -> list[PageImage]:
-    """Error over views, its distribution, by joint, by action."""
+    """Plots of the error: over views, cumulative, by joint, by action."""
     rows, skeleton = evaluation.rows, evaluation.subject.skeleton
     series = {_series_name(*key): counts for key, counts in by_views(rows).items()}
     joints = {j: e for j in skeleton.joints if (e := evaluation.estimates.get(f"mpjpe_m/joint={j}"))}
     inks = [INK[side] for j, side in zip(skeleton.joints, sides(skeleton), strict=True) if j in joints]
     errors = np.stack(rows.joint_error_m.tolist()).astype(np.float64)
     views = rows["views"].to_numpy(np.int64)
-    judged = [j for j, joint in enumerate(skeleton.joints) if joint in joints]
+    scored = [j for j, joint in enumerate(skeleton.joints) if joint in joints]
     counts = sorted(set(views.tolist()), reverse=True)[:8]
-    spread = {f"{n} views": errors[views == n][:, judged].ravel() for n in counts}
+    spread = {f"{n} views": errors[views == n][:, scored].ravel() for n in counts}
     made = [
         ("Error over views", "Mean over frames with its 95 % interval.", error_over_views(series)),
         (
             "Cumulative error",
-            "Share of joints whose error is below x; a joint without an answer never is.",
+            "Share of joints whose error is below x; a joint without an answer never counts.",
             cumulative_errors(spread),
         ),
-        ("By joint", "With the most views. Blue is the person's left, orange the right.", error_bars(joints, inks)),
-        ("By action", "With the most views; the forty largest where there are more.", error_bars(by_action(rows))),
+        ("By joint", "At the maximum number of views. Blue is left, orange is right.", error_bars(joints, inks)),
+        ("By action", "At the maximum number of views; at most the forty largest.", error_bars(by_action(rows))),
     ]
     return [PageImage(title, note, PNG, to_png(figure)) for title, note, figure in made]
 
@@ -104,7 +104,7 @@ def _series_name(benchmark: str, unseen: bool) -> str:
 
 
 def _metric_table(estimates: dict[str, Estimate], metrics: Sequence[str]) -> str:
-    """Plain metrics as rows; the parts that a reader compares as columns."""
+    """Figures over all rows and their parts: metrics as rows, parts as columns."""
     parts = [p for p in ("", "filtered", "seen", "unseen") if not p or f"mpjpe_m/{p}" in estimates]
     if parts.count("seen") + parts.count("unseen") == 1:
         parts = [p for p in parts if p not in ("seen", "unseen")]
@@ -119,7 +119,7 @@ def _metric_table(estimates: dict[str, Estimate], metrics: Sequence[str]) -> str
         empty = "<td></td>" * (len(parts) - 1)
         rows.append(f"<tr><td>MPJPE, mean of actions</td><td class=n>{_cell_text('mpjpe_m', mean)}</td>{empty}</tr>")
     head = "".join(f"<th class=n>{escape(part or 'all')}</th>" for part in parts)
-    return f'<div class="wide"><table><tr><th>with the most views</th>{head}</tr>{"".join(rows)}</table></div>'
+    return f'<div class="wide"><table><tr><th>maximum views</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _views_table(evaluation: Evaluation) -> str:
@@ -154,5 +154,5 @@ def _worst_section(worst: Sequence[Worst], trouble: str) -> str:
         return f'<section><h2>Worst samples</h2><p class="note">{cells_html}</p></section>'
     sheet = comparison_sheet([w.drawn for w in worst])
     _, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    note = "Largest MPJPE with the most views. Blue is the truth, orange the prediction, in up to four of the views."
+    note = "Largest MPJPE at the maximum number of views. Blue is the truth, orange the prediction; up to four views."
     return f"<section><h2>Worst samples</h2>{shown(PageImage('', note, 'image/jpeg', data.tobytes()))}</section>"

@@ -1,4 +1,4 @@
-"""Benchmarks by name: which table, which samples of it, which cameras, so that figures can be quoted."""
+"""Named benchmarks: a fixed table, selection of samples and cameras, so that figures are comparable."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CURVE = (28, 24, 20, 16, 12, 8, 6, 4, 3, 2)
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A protocol on a table, by the numbers of views that are reported."""
+    """A protocol on a table, with the reported numbers of views."""
 
     protocol: Protocol
     views: tuple[int, ...] = ()
-    """Empty for all cameras of the protocol, and each of 4, 3, 2 below that."""
+    """Numbers of views; empty for all cameras of the protocol, and each of 4, 3, 2 below that."""
     unseen: bool = False
-    """Whether the cameras are ones that training has not seen."""
+    """Whether training has seen none of the cameras."""
     rendered: Rendered | None = None
-    """How its table is made: the same samples anywhere. None where a dataset of others is converted."""
+    """Settings that render its table reproducibly. None if an external dataset is converted."""
 
     def command(self, output: str) -> str:
-        """The command line that makes the table."""
+        """The command line that creates the table."""
         made = self.rendered
         if made is None:
             return f"mvpose dataset convert ... --output {output}"
@@ -42,7 +42,7 @@ def _rendered(views: tuple[int, ...], unseen: bool, rendered: Rendered) -> Bench
     return Benchmark(protocol=protocol, views=views, unseen=unseen, rendered=rendered)
 
 
-# Rigs that a network trained by the protocol's own authors had not seen.
+# Rigs that no network trained on the original protocol has seen.
 _UNSEEN = ("total_capture-unseen-cameras", "panoptic-cmu1", "panoptic-cmu2", "panoptic-cmu3", "panoptic-cmu4")
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -58,7 +58,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def benchmark_named(name: str) -> Benchmark:
-    """A benchmark by name; ConfigError names those there are."""
+    """Return a benchmark by name; ConfigError lists similar names."""
     if name not in BENCHMARKS:
         raise ConfigError(f"no benchmark is named {name!r} ({nearest(name, BENCHMARKS)}).")
     return BENCHMARKS[name]

@@ -1,4 +1,4 @@
-"""A network's answers to a table of samples, by several numbers of views from one decoding of the images."""
+"""Predictions of a network for a table of samples, at several numbers of views with one decoding of the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
-from mvpose.evaluation.judging import detection_rate
+from mvpose.evaluation.scoring import detection_rate
 from mvpose.models.method import MethodConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
@@ -24,11 +24,11 @@ FEWER = (4, 3, 2)
 
 
 def chosen_cameras(sample: Sample, count: int, seed: int = 0) -> tuple[str, ...]:
-    """`count` of a sample's cameras, in the order of its rig.
+    """Choose `count` of a sample's cameras, in the order of its rig.
 
-    Cameras are ranked by a digest of seed, sample and camera: the choice depends on nothing else (not on the order of
-    the table, nor on the other cameras), the sets for falling counts are nested, so that counts are compared on like
-    terms, and over many samples every set is drawn equally often.
+    Cameras are ranked by a digest of seed, sample and camera. The choice is therefore independent of the order of the
+    table and of the other cameras. Sets for smaller counts are subsets of those for larger counts, so that counts are
+    comparable. Over many samples every set is drawn equally often.
     """
     key = f"{seed}/{sample.capture_id}/{sample.frame}/{sample.person}"
     ranked = sorted(sample.rig.names, key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).digest())
@@ -37,9 +37,9 @@ def chosen_cameras(sample: Sample, count: int, seed: int = 0) -> tuple[str, ...]
 
 
 def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
-    """The numbers of views that a rig of so many cameras is judged with, most first.
+    """Numbers of views to evaluate a rig of so many cameras with, descending.
 
-    Those `wanted` that it has, or, where none are named, all cameras and each of 4, 3, 2 below that.
+    Those `wanted` that it has. If none are given, all cameras and each of 4, 3, 2 below that.
     """
     numbers = wanted or [cameras, *FEWER]
     return sorted({n for n in numbers if n <= cameras}, reverse=True)
@@ -47,20 +47,20 @@ def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """How a network is asked."""
+    """Settings of the network's evaluation."""
 
     device: str = "cpu"
     """`cpu` or `cuda`."""
     batch_size: int = 16
     margin: float = 1.4
-    """Crop over box about the joints; the training's, unless that is what is studied."""
+    """Crop side over the side of the box about the joints; keep the training value unless it is under study."""
     subset_seed: int = 0
-    """Another seed draws other cameras where fewer than all are used."""
+    """Seed for drawing cameras when fewer than all are used."""
 
 
 @dataclass
 class _Collected:
-    """Answers by one number of views, as they come."""
+    """Accumulated predictions for one number of views."""
 
     samples: list[Sample] = field(default_factory=list)
     cameras: list[tuple[str, ...]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _Collected:
 
 @dataclass(frozen=True)
 class _ViewRequest:
-    """A sample by some of its cameras."""
+    """A sample with some of its cameras."""
 
     sample: Sample
     arrays: dict[str, np.ndarray]
@@ -82,20 +82,20 @@ class _ViewRequest:
 def network_answers(
     model: SavedModel, samples: Iterable[Sample], views: Sequence[int], config: NetworkConfig
 ) -> list[Answers]:
-    """Answers by each number of views (see `view_counts`), most first; `model.network` must be on `config.device`.
+    """Predictions at each number of views (see `view_counts`), descending; `model.network` must be on `config.device`.
 
-    A network that concatenates is asked for the one number of views that it was built for; of cameras that see nothing
-    of the person it gets no crop. Samples with fewer cameras than a number has are not asked there.
+    A network that concatenates views is evaluated only at the number of views it was built for; it gets no
+    crop of cameras that do not see the person. Samples with too few cameras for a number of views are skipped there.
     """
     collected: dict[int, _Collected] = defaultdict(_Collected)
     upcoming = iter(samples)
     while some := list(itertools.islice(upcoming, config.batch_size)):
         by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
-            for question in _questions(sample, model.config, views, config):
-                by_count[len(question.cameras)].append(question)
-        for count, questions in by_count.items():
-            _ask(model, questions, config, collected[count])
+            for request in _view_requests(sample, model.config, views, config):
+                by_count[len(request.cameras)].append(request)
+        for count, requests in by_count.items():
+            _predict_batch(model, requests, config, collected[count])
     skeleton = SKELETONS[model.config.skeleton]
     return [
         Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.max_views), np.concatenate(c.jdr))
@@ -104,14 +104,14 @@ def network_answers(
 
 
 def needed_views(config: MethodConfig) -> int | None:
-    """The one number of views that a concatenating network takes; None for any."""
+    """The number of views that a concatenating network requires; None for other networks."""
     concatenates = config.method == "fusion" or (
         config.method == "canonical_fusion" and config.fusion.fusion == "concatenation"
     )
     return config.fusion.views if concatenates else None
 
 
-def _questions(
+def _view_requests(
     sample: Sample, method: MethodConfig, views: Sequence[int], config: NetworkConfig
 ) -> Iterator[_ViewRequest]:
     needed = needed_views(method)
@@ -128,9 +128,9 @@ def _questions(
         yield _ViewRequest(bare, arrays, chosen_cameras(sample, count, config.subset_seed), count == counts[0])
 
 
-def _ask(model: SavedModel, questions: list[_ViewRequest], config: NetworkConfig, into: _Collected) -> None:
-    """One batch, all by the same number of views."""
-    batch = stacked([_seen_by(q) for q in questions])
+def _predict_batch(model: SavedModel, requests: list[_ViewRequest], config: NetworkConfig, into: _Collected) -> None:
+    """Evaluate one batch; all samples have the same number of views."""
+    batch = stacked([_of_chosen_cameras(q) for q in requests])
     crops, projections, present = (
         torch.from_numpy(batch[name]).to(config.device) for name in ("crops", "projections", "present")
     )
@@ -138,14 +138,14 @@ def _ask(model: SavedModel, questions: list[_ViewRequest], config: NetworkConfig
         answer = model.network(crops, projections, present)
     joints = torch.where(answer.valid[..., None], answer.joints, torch.nan).cpu().numpy().astype(np.float64)
     points: Float[np.ndarray, "B V J 2"] = answer.joints_2d.float().cpu().numpy()
-    into.samples += [q.sample for q in questions]
-    into.cameras += [q.cameras for q in questions]
-    into.max_views += [q.max_views for q in questions]
+    into.samples += [q.sample for q in requests]
+    into.cameras += [q.cameras for q in requests]
+    into.max_views += [q.max_views for q in requests]
     into.joints.append(joints)
     into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.config.size))
 
 
-def _seen_by(question: _ViewRequest) -> dict[str, np.ndarray]:
-    """The arrays of the question's cameras alone."""
-    chosen = [question.sample.rig.names.index(name) for name in question.cameras]
-    return {name: question.arrays[name][chosen] for name in ("crops", "projections", "present", "joints_2d", "inside")}
+def _of_chosen_cameras(request: _ViewRequest) -> dict[str, np.ndarray]:
+    """The arrays of the chosen cameras only."""
+    chosen = [request.sample.rig.names.index(name) for name in request.cameras]
+    return {name: request.arrays[name][chosen] for name in ("crops", "projections", "present", "joints_2d", "inside")}

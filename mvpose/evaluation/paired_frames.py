@@ -1,4 +1,4 @@
-"""Which frame of a run shows the instant that a sample of the truth is about."""
+"""Pairing of the samples of ground truth with the frames of a run by time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mvpose.errors import ConfigError
 from mvpose.records import Capture, Video
 
 SAME_RATE = 0.005
-"""Rates that differ by less are one: 29.97 and 30 Hz are written for each other, and nobody resamples between them."""
+"""Rates closer than this are treated as equal: 29.97 and 30 Hz are often confused; nobody resamples between them."""
 MIN_OVERLAP = 0.5
 
 
@@ -20,20 +20,20 @@ class PairedFrames:
     """The run's frame of each sample of a capture."""
 
     frames: list[int | None]
-    """May be outside the run. None: the instant is between two frames of a run of a lower rate than the truth's."""
+    """May be outside the run. None if the instant is between two frames of a run with a lower rate than the truth."""
     notes: tuple[str, ...] = ()
-    """What part of the truth is not judged; empty where all of it is."""
+    """Parts of the truth that are not evaluated; empty if all of it is."""
 
 
 def paired_frames(capture: Capture, samples: Sequence[Sample]) -> PairedFrames:
     """Pair the samples of a capture with its frames by time, counted from the first frames of the recordings.
 
-    A sample names a frame of each camera's recording; over the truth's rate that is its time. Its partner is the run's
-    frame within half a frame period of both rates. Where the truth states no rate, both are taken to have one.
-    ConfigError where that is contradictory, or less than half of the truth's frames are in the run.
+    A sample names a frame of each camera's recording; divided by the truth's rate, that is its time. It is paired with
+    the run's frame within half a frame period of both rates. If the truth states no rate, the rates are taken as equal.
+    ConfigError if the cameras contradict each other, or less than half of the truth's frames are in the run.
     """
     videos = {video.camera: video for video in capture.videos}
-    ratio = _frames_of_run_a_frame(capture, samples[0].fps)
+    ratio = _rate_ratio(capture, samples[0].fps)
     exact = [_exact(capture, videos, sample, ratio) for sample in samples]
     frames = [round(e) if abs(e - round(e)) <= min(1.0, ratio) / 2 else None for e in exact]
     partners = {s.frame: f for s, f in zip(samples, frames, strict=True)}
@@ -43,37 +43,37 @@ def paired_frames(capture: Capture, samples: Sequence[Sample]) -> PairedFrames:
     offset = samples[0].frame - exact[0] / ratio  # the truth's number of the run's frame 0
     last = offset + (capture.num_frames - 1) / ratio
     message = (
-        f"{capture.capture_id}: the truth is of frames {min(partners)} to {max(partners)}, and the run's "
-        f"{capture.num_frames} frames are {round(offset)} to {round(last)} of those"
+        f"{capture.capture_id}: the truth covers frames {min(partners)} to {max(partners)}, and the run's "
+        f"{capture.num_frames} frames correspond to {round(offset)} to {round(last)} of those"
     )
     if between == len(partners) or share < MIN_OVERLAP:
         raise ConfigError(
-            f"{message}, so that {share * (between < len(partners)):.1%} of the truth could be judged. Are both of one "
-            "recording? If this footage begins later, say so by first_frame in its capture.toml, and run again."
+            f"{message}, so that only {share * (between < len(partners)):.1%} of the truth could be evaluated. Are "
+            "both from the same recording? If this footage starts later, set first_frame in its capture.toml and rerun."
         )
     notes = [f"{message}: {share:.1%} of the truth is in the run, the rest counts as not found"] if outside else []
-    notes += [f"{capture.capture_id}: {between} frames of the truth are between frames of the run: left out"] * (
+    notes += [f"{capture.capture_id}: {between} frames of the truth are between frames of the run: skipped"] * (
         between > 0
     )
     return PairedFrames(frames, tuple(notes))
 
 
-def _frames_of_run_a_frame(capture: Capture, fps: float) -> float:
-    """Frames of the run in a frame of the truth; 1 where their rates are the same, or the truth's is not known."""
+def _rate_ratio(capture: Capture, fps: float) -> float:
+    """Frames of the run per frame of the truth; 1 if their rates are equal or the truth's rate is unknown."""
     ratio = 1.0 if math.isnan(fps) else capture.fps / fps
     if abs(ratio - 1) < SAME_RATE:
         return 1.0
     if any(video.stated_fps is None for video in capture.videos):
         raise ConfigError(
-            f"{capture.capture_id}: the truth is told at {fps:g} frames/s, and the run took its images to be of "
-            f"{capture.fps:g}. Either every so many images are left out, or that rate is wrong: give the rate of the "
-            "images as fps in capture.toml, and run again."
+            f"{capture.capture_id}: the truth has {fps:g} frames/s, but the run assumed {capture.fps:g} for its "
+            "images. Either the images are subsampled, or the assumed rate is wrong: set the rate of the images as fps "
+            "in capture.toml and rerun."
         )
     return ratio
 
 
 def _exact(capture: Capture, videos: dict[str, Video], sample: Sample, ratio: float) -> float:
-    """The place of a sample's instant among the run's frames; ConfigError where its cameras disagree."""
+    """Time of a sample in the run's frames; ConfigError if its cameras disagree."""
     own = {
         name: videos[name].place_of((sample.frame if image.frame < 0 else image.frame) * ratio)
         for name, image in zip(sample.rig.names, sample.images, strict=True)
@@ -82,9 +82,9 @@ def _exact(capture: Capture, videos: dict[str, Video], sample: Sample, ratio: fl
     places = set(own.values()) or {video.place_of(sample.frame * ratio) for video in capture.videos}
     if len(places) > 1:
         raise ConfigError(
-            f"{capture.capture_id}: frame {sample.frame} of the truth would be frame "
+            f"{capture.capture_id}: frame {sample.frame} of the truth is frame "
             f"{min(places):g} of the run by one camera and frame {max(places):g} by another: in the truth the cameras "
-            "start together, and first_frame in the run's capture.toml says otherwise."
+            "start together, which contradicts first_frame in the run's capture.toml."
         )
     (place,) = places
     return place

@@ -1,4 +1,4 @@
-"""A `mvpose reconstruct` run as answers: its `poses/` matched to the people of the ground truth, frame by frame."""
+"""Predictions of a `mvpose reconstruct` run: its `poses/`, matched to the people of the ground truth frame by frame."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mvpose.records import CapturePlan, Poses3D
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import Skeleton
 
-# Costs of pairs that share no joint: never chosen while another pair is left, and taken back afterwards.
+# Cost of a pair without a common joint: never chosen while another pair is left, and removed afterwards.
 _NEVER = 1e6
 
 
 def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     """Poses of a run for every sample of a capture that the run planned; frames are paired by `paired_frames`.
 
-    In each frame people and tracks are paired so that the sum of mean joint distances is least: who is who is not
-    judged, where they are is. A sample without a track has no answer. ConfigError where run and samples share no
-    capture, or less than half of the frames of one.
+    In each frame people and tracks are paired by the minimum sum of mean joint distances: positions are evaluated,
+    identities are not. A sample without a track has no answer. ConfigError if run and samples share no capture, or
+    less than half of the frames of one.
     """
     plans = {plan.capture.capture_id: plan for plan in run.plans()}
     by_capture: dict[str, list[Sample]] = defaultdict(list)
@@ -39,7 +39,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
             by_capture[sample.capture_id].append(replace(sample, images=numbers))
     if not by_capture:
         raise ConfigError(
-            f"{run.uri} has none of the captures of the ground truth: it has {', '.join(sorted(plans)[:5])}; "
+            f"{run.uri} contains none of the captures of the ground truth: it has {', '.join(sorted(plans)[:5])}; "
             f"the truth has {', '.join(sorted(wanted)[:5])}."
         )
     missing = wanted - plans.keys()
@@ -74,7 +74,7 @@ def _cameras(plan: CapturePlan) -> tuple[str, ...]:
 def _capture_joints(
     poses: Poses3D | None, paired: list[tuple[Sample, int]]
 ) -> tuple[Float[np.ndarray, "n K 3"], Skeleton | None]:
-    """Joints of the track that stands for each sample; NaN where none does, or its frame is not in the run."""
+    """Joints of the track matched to each sample; NaN if there is none, or its frame is not in the run."""
     samples = [sample for sample, _ in paired]
     if poses is None:
         return np.full((len(samples), 1, 3), np.nan), None
@@ -93,7 +93,7 @@ def _capture_joints(
 
 
 def matched(tracks: Float[np.ndarray, "P J 3"], truth: Float[np.ndarray, "Q J 3"]) -> list[tuple[int, int]]:
-    """(person, track) pairs with the least sum of mean distances over the joints that both have."""
+    """(person, track) pairs with the minimum sum of mean distances over their common joints."""
     distance = np.linalg.norm(truth[:, None] - tracks, axis=-1)
     known = np.isfinite(distance)
     total, count = np.where(known, distance, 0.0).sum(axis=-1), known.sum(axis=-1)

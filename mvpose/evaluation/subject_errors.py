@@ -1,4 +1,4 @@
-"""One subject (a network or a run) on one or several tables of truth: rows, figures, and what they are of."""
+"""Evaluation of one subject (a network or a run) on one or several tables of ground truth."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mvpose.datasets.protocols import Protocol, read_protocol
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples, sample_files
 from mvpose.errors import ConfigError
-from mvpose.evaluation.answers import Answers, Judgement, Metric, rows_of
-from mvpose.evaluation.judging import Judged
+from mvpose.evaluation.answers import Answers, Metric, Scoring, rows_of
 from mvpose.evaluation.network import NetworkConfig, network_answers
 from mvpose.evaluation.run_poses import run_answers
+from mvpose.evaluation.scoring import CommonJoints
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.metrics.intervals import Estimate
 from mvpose.models.saved import SavedModel, load_model, require_model
@@ -32,30 +32,30 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class TruthTable:
-    """A table of samples, what of it counts, and how it is judged."""
+    """A table of samples, the selection that counts, and how it is scored."""
 
     uri: str
     protocol: Protocol | None = None
     """None for every sample."""
     views: tuple[int, ...] = ()
-    judgement: Judgement = field(default_factory=Judgement)
+    scoring: Scoring = field(default_factory=Scoring)
 
     def samples(self) -> Iterator[Sample]:
-        """The samples that count; ConfigError for none."""
+        """The samples that count; ConfigError if there are none."""
         return read_samples(self.uri) if self.protocol is None else read_protocol(self.uri, self.protocol)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What came of it."""
+    """Result of an evaluation."""
 
     rows: pd.DataFrame
     estimates: dict[str, Estimate]
     subject: Subject
     predicted: Float[np.ndarray, "n J 3"]
-    """Of each row, in the order of the truth's joints."""
+    """Prediction of each row, in the order of the truth's joints."""
     notes: tuple[str, ...] = ()
-    """What of the truth was not judged."""
+    """Parts of the truth that were not evaluated."""
 
 
 def evaluate(
@@ -65,25 +65,25 @@ def evaluate(
     centroids: Float[np.ndarray, "k J 3"] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """A network by each number of views of each table, or a run by the views it had.
+    """Evaluate a network at each number of views of each table, or a run at the views it used.
 
-    ConfigError where nothing could be answered, or the tables are of different skeletons.
+    ConfigError if there is no prediction at all, or the tables have different skeletons.
     """
-    parts: list[tuple[Answers, Judgement]] = []
+    parts: list[tuple[Answers, Scoring]] = []
     for table in tables:
         if isinstance(model, RunFolder):
             answers = [run_answers(model, table.samples())]
         else:
             answers = network_answers(model, table.samples(), table.views, config)
-        parts += [(a, table.judgement) for a in answers]
+        parts += [(a, table.scoring) for a in answers]
     if not parts:
-        raise ConfigError(
-            f"there was no sample with as many cameras as asked for in {', '.join(table.uri for table in tables)}."
-        )
-    frames = [rows_of(answers, judgement, centroids, metrics) for answers, judgement in parts]
+        raise ConfigError(f"no sample has as many cameras as requested in {', '.join(table.uri for table in tables)}.")
+    frames = [rows_of(answers, scoring, centroids, metrics) for answers, scoring in parts]
     skeletons = {answers.samples[0].skeleton for answers, _ in parts}
     if len(skeletons) > 1:
-        raise ConfigError(f"tables of different skeletons ({', '.join(s.name for s in skeletons)}): one at a time.")
+        raise ConfigError(
+            f"tables of different skeletons ({', '.join(s.name for s in skeletons)}): evaluate each alone."
+        )
     (skeleton,) = skeletons
     rows = pd.concat(frames, ignore_index=True)
     subject = Subject(
@@ -93,16 +93,17 @@ def evaluate(
         skeleton=skeleton,
     )
     predicted = [
-        Judged.between(a.skeleton, skeleton, j.joints, j.root).selected(a.joints).astype(np.float32) for a, j in parts
+        CommonJoints.between(a.skeleton, skeleton, j.joints, j.root).selected(a.joints).astype(np.float32)
+        for a, j in parts
     ]
     notes = tuple(note for answers, _ in parts for note in answers.notes)
     return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted), notes)
 
 
 def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:
-    """The output of `mvpose reconstruct`, a saved network, or a version in the registry (`models:/NAME@ALIAS`).
+    """Open the output of `mvpose reconstruct`, a saved network, or a registered version (`models:/NAME@ALIAS`).
 
-    ConfigError or WeightsError where it is none of them, or the version's weights are not those registered.
+    ConfigError or WeightsError if it is none of them, or the version's weights are not the registered ones.
     """
     if uri.startswith(REGISTRY):
         with tempfile.TemporaryDirectory() as scratch:
@@ -114,7 +115,7 @@ def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | 
 
 
 def data_sha256(uris: Sequence[str]) -> str:
-    """Of all files of the tables by name and content, whatever folder they stand in."""
+    """Digest of all files of the tables by name and content, independent of their folder."""
     total = hashlib.sha256()
     for uri in uris:
         for file in sample_files(uri):
@@ -127,4 +128,4 @@ def data_sha256(uris: Sequence[str]) -> str:
 
 def _protocol_name(table: TruthTable) -> str:
     views = f", views {' '.join(map(str, table.views))}" if table.views else ""
-    return f"{table.judgement.benchmark or 'every sample'}{views}"
+    return f"{table.scoring.benchmark or 'every sample'}{views}"

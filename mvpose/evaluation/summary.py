@@ -1,4 +1,4 @@
-"""Rows of errors to figures with intervals: what a model is quoted by, and what the registry's gate reads."""
+"""Aggregation of error rows to figures with intervals, as quoted for a model and read by the promotion gate."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ SAMPLES, SUMMARY = "samples.parquet", "summary.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What was judged, on what, by which rules: two evaluations compare where data and protocol are the same."""
+    """What was evaluated: two evaluations are comparable if data and protocol are equal."""
 
     data_sha256: str
     model_sha256: str
     protocol: str
     skeleton: Skeleton
-    """Of the truth."""
+    """Skeleton of the truth."""
 
 
 def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
     """Every figure by name.
 
-    Plain names (`mpjpe_m`, ...) are frame means over all rows with the most views that the method was given. Behind a
-    slash stands a part of the rows: `filtered` (no damaged scenes; there only where some are), `seen`, `unseen`,
-    `views=3`, `views=3/unseen`, `benchmark=NAME`, `benchmark=NAME/views=3`, `action=NAME`, `joint=NAME`;
-    `mpjpe_m/action_mean` is the mean of the actions' means.
+    Plain names (`mpjpe_m`, ...) are frame means over all rows with the maximum number of views that the method was
+    given. A slash is followed by a part of the rows: `filtered` (without damaged scenes; only if there are any),
+    `seen`, `unseen`, `views=3`, `views=3/unseen`, `benchmark=NAME`, `benchmark=NAME/views=3`, `action=NAME`,
+    `joint=NAME`; `mpjpe_m/action_mean` is the mean of the actions' means.
     """
     names = metric_names(rows)
     values, capture = rows[names].to_numpy(np.float64), _texts(rows, "capture")
@@ -58,7 +58,7 @@ def figures(rows: pd.DataFrame, skeleton: Skeleton) -> dict[str, Estimate]:
 
 
 def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estimate], subject: Subject) -> None:
-    """`samples.parquet` (one row a sample and choice of cameras) and `summary.json` below a location."""
+    """Write `samples.parquet` (one row per sample and choice of cameras) and `summary.json` below a location."""
     sink = io.BytesIO()
     rows.to_parquet(sink, compression="zstd", index=False)
     write_whole(join(folder, SAMPLES), sink.getvalue())
@@ -76,7 +76,7 @@ def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estim
 
 
 def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[str, bool], dict[int, Estimate]]:
-    """A figure by (benchmark, unseen cameras), then by number of views, most first."""
+    """A figure by (benchmark, unseen cameras), then by number of views, descending."""
     keys = list(zip(rows.benchmark, rows.unseen, strict=True))
     views, capture = rows["views"].to_numpy(np.int64), _texts(rows, "capture")
     values = rows[[metric]].to_numpy(np.float64)
@@ -92,7 +92,7 @@ def by_views(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[tuple[str, boo
 
 
 def by_action(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[str, Estimate]:
-    """A figure of each action, by the most views."""
+    """A figure of each action, at the maximum number of views."""
     main, actions = at_max_views(rows), _texts(rows, "action")
     values, capture = rows[[metric]].to_numpy(np.float64), _texts(rows, "capture")
     chosen = {action: main & (actions == action) for action in sorted(set(actions[main].tolist()))}
@@ -100,7 +100,7 @@ def by_action(rows: pd.DataFrame, metric: str = "mpjpe_m") -> dict[str, Estimate
 
 
 def at_max_views(rows: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    """The rows that plain figures are told of."""
+    """The rows that plain figures are computed over."""
     return rows.max_views.to_numpy(bool)
 
 
@@ -109,7 +109,7 @@ def _texts(rows: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
-    """Parts of the rows by name, none of them empty."""
+    """Non-empty parts of the rows by name."""
     main, damaged, unseen = (rows[name].to_numpy(bool) for name in ("max_views", "damaged", "unseen"))
     views = rows["views"].to_numpy(np.int64)
     named = {"": main, "seen": main & ~unseen, "unseen": main & unseen}

@@ -1,4 +1,4 @@
-"""The samples with the largest error, as images."""
+"""Images of the samples with the largest error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Worst:
 def worst_samples(evaluation: Evaluation, tables: Sequence[TruthTable], count: int) -> list[Worst]:
     """At most `count` rows with the largest MPJPE, largest first. Reads the tables once more, for their images.
 
-    VideoError, DatasetError or OSError where images cannot be read again.
+    VideoError, DatasetError or OSError if images cannot be read again.
     """
     rows = evaluation.rows
     errors = np.where(at_max_views(rows), rows.mpjpe_m.to_numpy(np.float64), np.nan)
@@ -39,7 +39,7 @@ def worst_samples(evaluation: Evaluation, tables: Sequence[TruthTable], count: i
     found: dict[int, Worst] = {}
     for table in tables:
         for sample in table.samples() if len(found) < len(wanted) else ():
-            key = (table.judgement.benchmark, sample.capture_id, sample.frame, sample.person)
+            key = (table.scoring.benchmark, sample.capture_id, sample.frame, sample.person)
             if key in wanted:
                 found[wanted[key]] = Worst(wanted[key], _drawn(sample, evaluation, wanted[key]))
     return [found[i] for i in order if i in found]

@@ -1,1 +1,1 @@
-"""Networks: pixels or 2D joints in, 2D or 3D joints out; no Ray, no MLflow, no files but weights."""
+"""Networks that map pixels or 2D joints to 2D or 3D joints; no Ray, no MLflow, no files except weights."""

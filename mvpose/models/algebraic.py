@@ -1,4 +1,4 @@
-"""Learnable algebraic triangulation (Iskakov et al. 2019, section 3.1), and the RANSAC baseline beside it."""
+"""Learnable algebraic triangulation (Iskakov et al. 2019, section 3.1), and its RANSAC baseline."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class AlgebraicConfig:
     confidence_widths: tuple[int, int] = (512, 256)
     decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0))
     extent: float = 2.0
-    """Metres that a crop's longer side spans about where the person stands."""
+    """Metres that a crop's longer side spans at the person."""
 
 
 class AlgebraicTriangulation(nn.Module):
-    """Per view a soft-argmax point and a learned confidence for each joint, then weighted DLT."""
+    """Soft-argmax points and learned confidences per view and joint, then weighted DLT."""
 
     def __init__(self, backbone: Backbone, num_joints: int, config: AlgebraicConfig) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class AlgebraicTriangulation(nn.Module):
     def from_features(
         self, features: Float[Tensor, "BV C h w"], views: Views, keep_maps: bool
     ) -> tuple[MultiViewPrediction, Float[Tensor, "B V W a b"]]:
-        """The prediction from a backbone's features, and the finer features that its heatmaps were made of."""
+        """The prediction from a backbone's features, and the upsampled features behind its heatmaps."""
         if min(features.shape[-2:]) < 4:
             raise ValueError(f"the algebraic method's confidences need crops of 128 pixels or more, not {views.size}")
         batch = views.images.shape[:2]
@@ -74,18 +74,18 @@ class RansacConfig:
     """The paper's thresholds, as shares of the crop's longer side (it uses crops of 384 pixels)."""
 
     threshold: float = 30 / 384
-    """A view further than this from the projected point is an outlier."""
+    """Maximum distance of an inlier view from the projected point."""
     huber: float = 10 / 384
-    """Where the refinement's loss turns from square to straight."""
+    """Threshold of the refinement's Huber loss."""
     rounds: int = 10
-    """Reweighted solutions of the refinement."""
+    """Reweighting iterations of the refinement."""
 
 
 class RansacTriangulation(nn.Module):
-    """The classical baseline: highest pixel of every view's map, consensus over view pairs, Huber refinement.
+    """Classical baseline: maximum of every view's map, consensus over view pairs, Huber refinement.
 
-    It has nothing of its own to learn, and nothing that is read from the maps carries a gradient: the per-view network
-    is trained by its maps alone (`ObjectiveConfig.heatmaps`), here or as a Baseline.
+    It has no learned parameters, and its outputs carry no gradient: the per-view network is trained by its maps alone
+    (`ObjectiveConfig.heatmaps`), here or as a Baseline.
     """
 
     def __init__(self, network: Baseline, config: RansacConfig) -> None:
@@ -100,7 +100,7 @@ class RansacTriangulation(nn.Module):
         present: Bool[Tensor, "B V"] | None = None,
         keep_maps: bool = False,
     ) -> MultiViewPrediction:
-        """See `mvpose.models.multiview`. The views used are those that agree."""
+        """See `mvpose.models.multiview`. The views used are the inliers."""
         views = open_views(crops, projections, present, self.network.config.extent)
         heatmaps = self.network.heatmaps(views)
         decoding = replace(self.network.config.decoding, kind="argmax")
@@ -145,7 +145,7 @@ def consensus(
 
 
 def confidence_head(channels: int, outputs: int, widths: tuple[int, int]) -> nn.Sequential:
-    """A number in 0..1 per output and image from features of at least 4 x 4."""
+    """A number in 0..1 per output and image, from features of at least 4 x 4."""
     wide, narrow = widths
     return nn.Sequential(
         nn.Conv2d(channels, wide, 3, padding=1),
@@ -170,10 +170,11 @@ def confidence_head(channels: int, outputs: int, widths: tuple[int, int]) -> nn.
 def view_weights(
     confidence: Float[Tensor, "B V J"], present: Bool[Tensor, "B V"], floor: float = 0.02
 ) -> Float[Tensor, "B V J"]:
-    """Confidences scaled to sum 1 over the present views, plus `floor`; 0 where a view is absent.
+    """Confidences scaled to sum 1 over the present views, plus `floor`; 0 for an absent view.
 
-    The paper's floor is 1e-5. A view's share in the squared system is its weight squared, so that 0.02 already silences
-    an outlier (1 : 2500), while with less one trusted view would leave the point undetermined, and without gradient.
+    The paper's floor is 1e-5. The floor matters because a view's share in the squared system is its weight squared:
+    0.02 already silences an outlier (1 : 2500). With a smaller floor, a single trusted view would leave the point
+    undetermined and without gradient.
     """
     seen = confidence * present[..., None]
     return (seen / seen.sum(dim=1, keepdim=True).clamp_min(1e-12) + floor) * present[..., None]

@@ -1,4 +1,4 @@
-"""Which multi-view method, from which backbone, with which sizes: one config from which any network is built."""
+"""Configuration and construction of a multi-view network: method, backbone and sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mvpose.skeleton import SKELETONS
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """The network that every view's crop goes through first."""
+    """The network that processes every view's crop first."""
 
     kind: Literal["resnet", "cspnext"] = "resnet"
     """`cspnext` is CSPNeXt-s, the backbone of RTMPose-s."""
@@ -33,22 +33,22 @@ class BackboneConfig:
     width: int = 64
     """ResNet: channels of the first stage; 64 is the published network."""
     weights: str = ""
-    """What training starts from. For a ResNet a .safetensors or .pth file of torchvision's names, of pose_resnet
-    (Simple Baselines: fills the deconvolutions and maps too) or of a network of mvpose (its backbone and head); in
-    `mvpose train` also at s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt the name of a model
-    card, or its .toml file, whose ONNX file is RTMPose-s. Empty for random weights."""
+    """Initial weights; empty for random weights. For a ResNet, a .safetensors or .pth file: with torchvision's names,
+    of pose_resnet (Simple Baselines: fills the deconvolutions and maps too), or of a network of mvpose (its backbone
+    and head). `mvpose train` also accepts s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt, the
+    name of a model card, or its .toml file, whose ONNX file is RTMPose-s."""
     joints: str = ""
-    """Order of the joints in the maps of such weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
-    of joints that they lack start from random weights."""
+    """Order of the joints in the maps of these weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
+    of missing joints start from random weights."""
     colours: Literal["rgb", "bgr"] = "rgb"
     """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
     frozen: bool = False
-    """Keep the backbone as it is loaded."""
+    """Freeze the backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """A multi-view network. Only the sizes of the method that is named are read."""
+    """A multi-view network. Only the settings of the selected method are used."""
 
     method: Literal[
         "baseline", "fusion", "canonical_fusion", "canonical_tokens", "ransac", "algebraic", "volumetric"
@@ -58,9 +58,9 @@ class MethodConfig:
     """(width, height) of the crops in pixels; multiples of 32."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    """Of Baseline, Fusion and Canonical Fusion, and of the per-view network under RANSAC."""
+    """Settings of Baseline, Fusion, Canonical Fusion, and the per-view network under RANSAC."""
     tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
-    """Of the fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
+    """Settings of canonical_tokens, which needs backbone `cspnext`, skeleton `halpe26` and crops of 192 x 256."""
     ransac: RansacConfig = field(default_factory=RansacConfig)
     algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
     volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
@@ -76,10 +76,10 @@ class MethodConfig:
 
 
 def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
-    """The network of a config, as `mvpose.models.multiview` calls it.
+    """Build the network of a config; see `mvpose.models.multiview` for its call.
 
-    `pretrained` fills the backbone, and the head where there is one, from `backbone.weights`; without it (the caller
-    has weights of the whole network) nothing is read. WeightsError where the file is missing or does not fit.
+    `pretrained` loads the backbone, and the head if there is one, from `backbone.weights`; without it (if the caller
+    has weights of the whole network) nothing is read. WeightsError if the file is missing or does not fit.
     """
     backbone = _backbone(config.backbone, pretrained).freeze(config.backbone.frozen)
     network = _network(config, backbone, pretrained)

@@ -1,9 +1,9 @@
-"""The one call of every multi-view method: what goes in, what comes out, and the steps all of them share.
+"""Common interface of all multi-view methods: inputs, outputs, and the steps that they share.
 
     method(crops, projections, present=None, keep_maps=False) -> MultiViewPrediction
 
 `crops` are RGB images of one person by V views, uint8 or floats in 0..1, with lens distortion removed; `projections`
-map world metres to their pixels (half-pixel rule); `present` says which views there are. A view whose crop or matrix
+map world metres to their pixels (half-pixel rule); `present` is the mask of present views. A view whose crop or matrix
 is not finite counts as absent.
 """
 
@@ -34,27 +34,27 @@ class MultiViewPrediction:
     """World, metres."""
     valid: Bool[Tensor, "B J"]
     confidence: Float[Tensor, "B J"]
-    """0..1: how concentrated the maps behind the joint are. Comparable within a method, not between methods."""
+    """0..1: concentration of the joint's maps. Comparable within a method, not between methods."""
     joints_2d: Float[Tensor, "B V J 2"]
-    """Pixels of the crops; meaningless where a view is absent."""
+    """Pixels of the crops; undefined if a view is absent."""
     confidence_2d: Float[Tensor, "B V J"]
     views_used: Bool[Tensor, "B V J"]
-    """Which views the joint rests on."""
+    """Mask of the views used for the joint."""
     heatmaps: Float[Tensor, "B V J h w"] | None = None
     """Raw maps of the last 2D stage, kept on request."""
     volume: Volume | None = None
-    """What the volumetric method's joints were read from, kept on request."""
+    """The volumetric method's volume from which joints were read, kept on request."""
     coarse: MultiViewPrediction | None = None
-    """The algebraic stage that placed the volumetric method's cube, kept on request, so that it can be trained."""
+    """The algebraic stage that centred the volumetric method's cube, kept on request for its training."""
 
 
-# So that torch.export knows how to hand a prediction out.
+# Registered so that torch.export can return a prediction.
 torch.export.register_dataclass(MultiViewPrediction, serialized_type_name="mvpose.MultiViewPrediction")
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Inputs made ready: normalised images, and finite numbers everywhere. An absent view repeats a present one."""
+    """Prepared inputs: normalised images, all numbers finite. An absent view repeats a present one."""
 
     images: Float[Tensor, "B V 3 H W"]
     projections: Float[Tensor, "B V 3 4"]
@@ -65,15 +65,15 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How heatmaps become points, in the image and in the world."""
+    """Decoding of heatmaps to points in the image and in the world."""
 
     kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
     sharpness: float = 1.0
     """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
     radius: float = 2.0
-    """Pixels of the map about the point that count towards its confidence."""
+    """Radius about the point, in pixels of the map, that counts towards its confidence."""
     solver: DltMethod = DltMethod.SII
-    """Of the points' triangulation; shifted iterations are the paper's."""
+    """Triangulation solver; shifted iterations match the paper."""
 
 
 def open_views(
@@ -82,10 +82,10 @@ def open_views(
     present: Bool[Tensor, "B V"] | None,
     extent: float,
 ) -> Views:
-    """Check the inputs, set aside what is not finite, normalise, and find the canonical frame.
+    """Check the inputs, mask what is not finite, normalise, and find the canonical frame.
 
-    ValueError where shapes contradict each other or a side is no multiple of 32. An absent view is given the image
-    and camera of the sample's first present one: then batch statistics in training never see a blank image, and
+    ValueError if shapes contradict each other or a side is not a multiple of 32. An absent view gets the image
+    and camera of the sample's first present one. Thus batch statistics in training never see a blank image, and
     nothing that is multiplied by its weight 0 is NaN.
     """
     _check(crops, projections, present)
@@ -108,7 +108,7 @@ def open_views(
 def read_heatmaps(
     heatmaps: Float[Tensor, "B V J h w"], size: tuple[int, int], decoding: Decoding
 ) -> tuple[Float[Tensor, "B V J 2"], Float[Tensor, "B V J"]]:
-    """Points in pixels of crops of (width, height) `size`, and their confidence (which carries no gradient)."""
+    """Points in pixels of crops of (width, height) `size`, and their confidence (without gradient)."""
     if decoding.kind == "centre_of_mass":
         probability = maps.masses(heatmaps)
     else:
@@ -121,7 +121,7 @@ def read_heatmaps(
 def lift(
     points: Float[Tensor, "B V J 2"], weights: Float[Tensor, "B V J"], views: Views, solver: DltMethod
 ) -> tuple[Float[Tensor, "B J 3"], Bool[Tensor, "B J"]]:
-    """World joints by weighted DLT in float32 or better, and where they are determined (see `triangulate`)."""
+    """World joints by weighted DLT in float32 or better, and a mask of the determined ones (see `triangulate`)."""
     if points.shape[1] < 2:
         nothing = torch.zeros_like(points[:, 0, :, :1]).expand(-1, -1, 3)
         return nothing, nothing[..., 0] > 0
@@ -162,13 +162,13 @@ def triangulated(
 
 def _check(crops: Tensor, projections: Tensor, present: Tensor | None) -> None:
     if crops.ndim != 5 or crops.shape[2] != 3:
-        raise ValueError(f"crops must be (B, V, 3, H, W), these are {tuple(crops.shape)}")
+        raise ValueError(f"crops must be (B, V, 3, H, W), not {tuple(crops.shape)}")
     if crops.shape[3] % STRIDE or crops.shape[4] % STRIDE:
-        raise ValueError(f"the sides of crops must be multiples of {STRIDE}, these are {tuple(crops.shape[3:])}")
+        raise ValueError(f"the sides of crops must be multiples of {STRIDE}, not {tuple(crops.shape[3:])}")
     if tuple(projections.shape) != (*crops.shape[:2], 3, 4):
         raise ValueError(
             f"crops of {crops.shape[0]} samples by {crops.shape[1]} views need projections "
-            f"({crops.shape[0]}, {crops.shape[1]}, 3, 4), these are {tuple(projections.shape)}"
+            f"({crops.shape[0]}, {crops.shape[1]}, 3, 4), not {tuple(projections.shape)}"
         )
     if present is not None and tuple(present.shape) != tuple(crops.shape[:2]):
-        raise ValueError(f"the view mask must be {tuple(crops.shape[:2])}, it is {tuple(present.shape)}")
+        raise ValueError(f"the view mask must be {tuple(crops.shape[:2])}, not {tuple(present.shape)}")

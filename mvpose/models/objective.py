@@ -1,4 +1,4 @@
-"""What a multi-view method is trained for: its prediction against the truth, as named terms."""
+"""Training objective of a multi-view method: its prediction against the truth, as named loss terms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class MultiViewTruth:
-    """Where the joints are. What is not `known` may be NaN."""
+    """True joints. Those that are not `known` may be NaN."""
 
     joints: Float[Tensor, "B J 3"]
     """World, metres."""
@@ -38,21 +38,21 @@ class ObjectiveConfig:
 
     heatmaps: float = 0.0
     sigma: float = 2.0
-    """Of the target Gaussians, in pixels of the map."""
+    """Standard deviation of the target Gaussians, in pixels of the map."""
     points: float = 1.0
-    """2D distance, as a share of the crop's longer side."""
+    """Weight of the 2D distance, as a share of the crop's longer side."""
     joints: float = 1.0
-    """3D error in metres."""
+    """Weight of the 3D error in metres."""
     joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
     warm_up: losses.WarmUp = field(default_factory=losses.WarmUp)
     volume: float = 0.0
     volume_at: Literal["nearest", "trilinear"] = "nearest"
-    """The voxels whose log-probability `volume` weighs: the one nearest to the joint, as in the paper, or the eight
-    about it, so that the answer is not drawn to a voxel's middle."""
+    """Voxels whose log-probability `volume` weights: the one nearest to the joint, as in the paper, or the eight
+    around it, which avoids a bias towards voxel centres."""
     coarse: float = 0.0
-    """The 3D error of the volumetric method's algebraic stage."""
+    """Weight of the 3D error of the volumetric method's algebraic stage."""
     root: tuple[int, ...] = (0,)
-    """One view cannot tell depth: samples with fewer than two are judged relative to these joints' mean."""
+    """Joints whose mean is subtracted in samples with fewer than two views, which cannot determine depth."""
 
 
 def objective(
@@ -64,7 +64,7 @@ def objective(
 ) -> dict[str, Float[Tensor, ""]]:
     """Weighted terms by name; their sum is the loss. `size` is (width, height) of the crops, `progress` is 0..1.
 
-    Heatmap and volume terms need a prediction made with `keep_maps`; ValueError where it was not.
+    Heatmap and volume terms need a prediction made with `keep_maps`; ValueError otherwise.
     """
     inside = truth.inside.to(truth.joints)
     share = config.warm_up.share(progress)

@@ -1,4 +1,4 @@
-"""A multi-view method as one ONNX file, from crops and cameras to joints in the world."""
+"""ONNX export of a multi-view method, from crops and cameras to joints in the world."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ OUTPUTS = ("joints", "valid", "confidence", "joints_2d", "confidence_2d")
 def export_onnx(method: nn.Module, views: int, size: tuple[int, int], path: str, *, any_views: bool) -> None:
     """Write `method` for crops of (width, height) `size` to a local .onnx file.
 
-    The file takes `INPUTS` (float crops in 0..1) and gives `OUTPUTS`, as `MultiViewPrediction` names them. The batch is
-    free; so is the number of views with `any_views`, which a method that concatenates or seeks consensus cannot offer.
-    The method's triangulation must be by normal equations, the one solver whose operators ONNX has. The method should
+    The file takes `INPUTS` (float crops in 0..1) and returns `OUTPUTS`, named as in `MultiViewPrediction`. The batch
+    size is dynamic. With `any_views` so is the number of views, which a method with concatenation or consensus does not
+    support. The method must triangulate by normal equations, the only solver with ONNX operators, and should
     be in evaluation mode.
     """
     axes: dict[int, Any] = {0: torch.export.Dim("batch", max=4096)}

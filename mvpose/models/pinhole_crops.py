@@ -1,4 +1,4 @@
-"""Crops as multi-view networks want them: of a pinhole, the lens undone, with the affine map that goes into K."""
+"""Crops for multi-view networks: lens distortion removed, with the affine map to apply to K."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def crop_about(
     zoom: float = 1.0,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Float[np.ndarray, "3 3"]:
-    """The map of pixels of an image to those of a crop of (width, height) `size`; the camera becomes `map @ K`.
+    """Map pixels of an image to those of a crop of (width, height) `size`; the camera becomes `map @ K`.
 
-    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, but for a `shift` (right, down) in sides of the crop. The
-    crop shows `margin` times the box along the side that needs it, `zoom` times as large, turned about the box's centre
+    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, plus a `shift` (right, down) in sides of the crop. The
+    crop shows `margin` times the box along its limiting side, `zoom` times as large, rotated about the box's centre
     by `turn` radians (from x to y).
     """
     extent = np.maximum(box[2:] - box[:2], 1.0)
@@ -38,7 +38,7 @@ def crop_about(
 
 
 def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.ndarray, "V 4"]:
-    """Boxes in images to boxes about the same corners once the lens is undone; NaN stays NaN."""
+    """Convert boxes to boxes about the same corners after undistortion; NaN stays NaN."""
     if all(is_pinhole(rig, v) for v in range(len(rig))):
         return box
     corners = torch.from_numpy(np.nan_to_num(box)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
@@ -48,7 +48,7 @@ def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.nda
 
 
 def is_pinhole(rig: CameraRig, v: int) -> bool:
-    """Whether a camera's lens changes nothing."""
+    """Whether a camera has no lens distortion."""
     return rig.lens.models[v] != LensModel.KANNALA_BRANDT and not bool(rig.lens.coefficients[v].any())
 
 
@@ -59,12 +59,12 @@ def pinhole_crop(
     change: Float[np.ndarray, "3 3"],
     size: tuple[int, int],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The crop of (width, height) `size` that `change` maps undistorted pixels of view v to; black beyond the image.
+    """The crop of (width, height) `size` to which `change` maps undistorted pixels of view v; black beyond the image.
 
-    `change` is affine. The lens is undone in the same resampling, bilinear, after averaging where much is shrunk.
+    `change` is affine. Undistortion is part of the same bilinear resampling, after averaging if the image is shrunk.
     """
     back = np.linalg.inv(change)
-    # Pixels of the image along one of the crop: from two on, sampling alone would lose thin limbs.
+    # Image pixels per crop pixel: from two on, sampling alone would lose thin limbs.
     shrunk = max(int(np.sqrt(abs(np.linalg.det(back[:2, :2]))) + 1e-6), 1)
     if shrunk > 1:
         h, w = (max(side // shrunk, 1) for side in image.shape[:2])
@@ -81,7 +81,7 @@ def pinhole_crop(
 def _distorted_places(
     rig: CameraRig, v: int, image_from_crop: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> Float[np.ndarray, "H W 2"]:
-    """Where in the distorted image each pixel of the crop lies; far outside where the lens shows nothing."""
+    """Position in the distorted image of each crop pixel; far outside beyond the lens's valid range."""
     u, w = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     flat = np.stack([u.ravel(), w.ravel()], axis=-1) @ image_from_crop[:2, :2].T + image_from_crop[:2, 2]
     focal, centre = rig.focal[v], rig.centre[v]

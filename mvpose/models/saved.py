@@ -1,6 +1,6 @@
-"""A trained network on disk: a folder with `model.json` (config, digest, lineage) and `weights.safetensors`.
+"""Saved networks: a folder with `model.json` (config, digest, lineage) and `weights.safetensors`.
 
-Nothing is ever unpickled, and weights whose digest is not the one that `model.json` states are refused.
+Nothing is ever unpickled, and weights are refused if their digest differs from the one in `model.json`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A network with its weights, ready for inference, and where it came from."""
+    """A network with its weights, ready for inference, and its lineage."""
 
     network: nn.Module
     config: MethodConfig
     sha256: str
-    """Of the weights file: the version of the model."""
+    """Digest of the weights file: the version of the model."""
     lineage: dict[str, Any]
-    """What the maker wrote: digest of the data, settings of the training, commit, figures."""
+    """Recorded by the training: digest of the data, settings, commit, figures."""
 
 
 def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: Mapping[str, Any]) -> str:
-    """Write a network into a local folder; the SHA-256 (hex) of its weights.
+    """Write a network to a local folder and return the SHA-256 (hex) of its weights.
 
-    `lineage` is plain JSON values. The description is written last, so that a folder with one is whole.
+    `lineage` is plain JSON values. The description is written last, so that a folder with one is complete.
     """
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, WEIGHTS)
@@ -58,7 +58,7 @@ def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: M
 
 
 def load_model(folder: str, device: str = "cpu") -> SavedModel:
-    """What `save_model` wrote, in evaluation mode. WeightsError where it is missing, altered or of another format."""
+    """Load the output of `save_model` in evaluation mode. WeightsError if it is missing, altered or incompatible."""
     where = os.path.join(folder, DESCRIPTION)
     try:
         with open(where, encoding="utf-8") as file:
@@ -84,15 +84,15 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
 
 
 def require_model(uri: str) -> None:
-    """WeightsError, with the names of networks nearby, where a folder holds none."""
+    """Raise WeightsError, with the names of networks nearby, if a folder contains none."""
     if exists(join(uri, DESCRIPTION)):
         return
     if exists(join(uri, "model", DESCRIPTION)):
-        raise WeightsError(f"no model in {uri} itself: it is in its folder model, {join(uri, 'model')}.")
+        raise WeightsError(f"no model in {uri} itself: it is in the subfolder model, {join(uri, 'model')}.")
     parent = uri.rstrip("/").rpartition("/")[0] or "."
-    beside = list_folder(parent) if is_folder(parent) else []
-    models = [name(f) for f in beside if exists(join(f, DESCRIPTION))]
-    models += [f"{name(f)}/model" for f in beside if exists(join(f, "model", DESCRIPTION))]
+    siblings = list_folder(parent) if is_folder(parent) else []
+    models = [name(f) for f in siblings if exists(join(f, DESCRIPTION))]
+    models += [f"{name(f)}/model" for f in siblings if exists(join(f, "model", DESCRIPTION))]
     raise WeightsError(
         f"no model in {uri}: it has no {DESCRIPTION} (of the models in {parent}: {nearest(name(uri), models)}). A "
         "version in the registry is named models:/NAME@ALIAS."

@@ -1,1 +1,1 @@
-"""Images of people who never were, by any rig, with what is true of them: joints, cameras, visibility."""
+"""Rendered images of synthetic people for any rig, with exact ground truth: joints, cameras, visibility."""

@@ -1,4 +1,4 @@
-"""Acclaim motion capture (ASF skeleton, AMC frames) as the CMU database has it."""
+"""Acclaim motion capture (ASF skeleton, AMC frames), as in the CMU database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """CMU has Y up and people who face +Z at rest; here Z is up and they face -Y."""
 
 _HANDS = {"lhand": 0.5, "rhand": 0.5}
-"""Share taken of the bend of a hand: by its two markers it is bent back 30 degrees in a plain walk, and 90 at times."""
+"""Share kept of a hand's bend: by its two markers it is bent back 30 degrees in a normal walk, and 90 at times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +46,14 @@ class AcclaimBone:
     direction: Float[np.ndarray, "3"]
     length: float
     axes: Float[np.ndarray, "3 3"]
-    """Columns: the bone's own axes, about which its degrees of freedom turn, in the skeleton's frame."""
+    """Columns: the bone's own axes, about which its degrees of freedom rotate, in the skeleton's frame."""
     freedom: tuple[str, ...]
     """rx, ry, rz in the order of the numbers in an AMC frame."""
     parent: str
 
 
 def read_asf(text: str) -> dict[str, AcclaimBone]:
-    """Bones by name in an order where parents come first; the root has length 0 and no parent."""
+    """Bones by name, parents first; the root has length 0 and no parent."""
     parents: dict[str, str] = {}
     fields: dict[str, dict[str, list[str]]] = {}
     section, current = "", {}
@@ -88,7 +88,7 @@ def read_asf(text: str) -> dict[str, AcclaimBone]:
 
 
 def read_amc(text: str, bones: dict[str, AcclaimBone]) -> tuple[Float[np.ndarray, "T S 3 3"], Float[np.ndarray, "T 3"]]:
-    """Turns of the segments and the middle of the hips in leg lengths, as `Motion` has them."""
+    """Rotations of the segments, and the middle of the hips in leg lengths, as in `Motion`."""
     numbers = _numbers(text)
     frames = len(numbers["root"])
     turned: dict[str, Float[np.ndarray, "T 3 3"]] = {}
@@ -108,7 +108,7 @@ def read_amc(text: str, bones: dict[str, AcclaimBone]) -> tuple[Float[np.ndarray
 
 
 def _from_reference(segment: str, bones: dict[str, AcclaimBone]) -> Float[np.ndarray, "3 3"]:
-    """The turn of a segment in the rest pose of an ASF file: arms level, legs apart.
+    """The rotation of a segment in the rest pose of an ASF file: arms level, legs apart.
 
     Arms are aligned by their elbow's axis and hands by the thumb's side, so that their twist is kept. Feet and toes are
     flat in the rest pose and merely point outwards.

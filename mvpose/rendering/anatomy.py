@@ -1,19 +1,18 @@
-"""Where the joints of a rendered person lie, exactly.
+"""Exact joint positions of a rendered person.
 
-Each joint is a point of the body at rest, a mean of base-mesh vertices, and is carried by the bones like the skin about
-it: it moves with the mesh in every shape and pose. Defined anatomically:
-
-- left and right hip, shoulder: centre of the ball joint. knee, elbow, wrist, ankle: centre of the limb where its bones
-  turn; the middle of the ring of skin about it is 4, 8, 4 and 8 mm off (on MakeHuman's base mesh).
+Each joint is a point of the body at rest, a mean of base-mesh vertices, skinned like the skin around it: it moves with
+the mesh in every shape and pose. Anatomical definitions:
+- left and right hip, shoulder: centre of the ball joint. knee, elbow, wrist, ankle: centre of the limb on the bones'
+  axis of rotation; the middle of the ring of skin about it is 4, 8, 4 and 8 mm off (on MakeHuman's base mesh).
 - nose: its tip. eyes: front of the eyeballs. ears: the tragus.
-- hip: half-way between the hips. neck: half-way between the shoulders. thorax: base of the neck. spine: where the chest
-  begins, 0.43 of the way from hip to base of the neck. head: the crown.
+- hip: half-way between the hips. neck: half-way between the shoulders. thorax: base of the neck. spine: lower end of
+  the chest, 0.43 of the way from hip to base of the neck. head: the crown.
 
-Against COCO, whose annotators see outlines: RTMPose, trained on it and others, put knees 13 mm, elbows 26 mm, wrists
-28 mm and hips 45 mm from joints like these (medians over 40 renders of a first trial). Against Human3.6M: not measured,
-its images are not at hand. By its definitions hips, knees, ankles, shoulders, elbows and wrists are centres of joints
-as here; its `spine` is 0.48 of the way from hip to thorax (0.233 m and 0.257 m on subject S1), about 25 mm higher; its
-`nose` is the middle of the head's front and not the tip, so do not compare noses across the two.
+Compared with COCO, whose annotators see outlines: RTMPose, trained on COCO among others, puts knees 13 mm, elbows
+26 mm, wrists 28 mm and hips 45 mm from these joints (medians over 40 renders of a first trial). Compared with
+Human3.6M: not measured, its images were not available. By its definitions hips, knees, ankles, shoulders, elbows and
+wrists are joint centres as here. Its `spine` is 0.48 of the way from hip to thorax (0.233 m and 0.257 m on subject S1),
+about 25 mm higher. Its `nose` is the middle of the head's front, not the tip: do not compare noses across the two.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ _AT_BONE = {"shoulder": "upperarm01", "elbow": "lowerarm01", "wrist": "wrist", "
     "knee": "lowerleg01",
     "ankle": "foot",
 }
-"""Bones that begin at a joint."""
+"""Bones that start at a joint."""
 _AT_CENTRE_BONE = {"thorax": "neck01", "spine": "spine02"}
 _MIDDLE = {"hip": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_shoulder")}
 
 
 def joints_of(body: Float[np.ndarray, "n 3"], topology: RigTopology) -> csr_array:
-    """The (J, 4 B) matrix that takes transforms to the joints of `RENDERED`, as `skinning` does to vertices.
+    """The (J, 4 B) matrix that maps transforms to the joints of `RENDERED`, as `skinning` does to vertices.
 
-    A joint that bones meet at turns about itself, so limbs keep their length; the face turns with the head.
+    A joint between bones rotates about itself, so limbs keep their length; the face rotates with the head.
     """
     rows: list[csr_array] = []
     for joint in RENDERED.joints:

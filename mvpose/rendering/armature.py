@@ -1,4 +1,4 @@
-"""MakeHuman's default rig on one body: which bones move, how segments turn them, and skinning in one sparse product."""
+"""MakeHuman's default rig on one body: moving bones, their rotation by segments, and skinning as a sparse product."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mvpose.rendering.body_segments import DOWN, FORWARD, LEFT, S, turn_between
 
 
 def partial_turn(rotation: Float[np.ndarray, "3 3"], share: float) -> Float[np.ndarray, "3 3"]:
-    """A share of a rotation about its own axis, the short way round."""
+    """A share of a rotation about its own axis, the shorter way."""
     return Rotation.from_rotvec(Rotation.from_matrix(rotation).as_rotvec() * share).as_matrix()
 
 
 def swing_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """The shortest rotation that takes unit vector a to unit vector b; opposite ones turn about some axis across a."""
+    """The shortest rotation from unit vector a to unit vector b; for opposite ones, about some perpendicular axis."""
     axis, cosine = np.cross(a, b), float(a @ b)
     sine = float(np.linalg.norm(axis))
     if sine < 1e-9:
@@ -32,7 +32,7 @@ def swing_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> Float
 def swing_and_twist(
     rotation: Float[np.ndarray, "3 3"], along: Float[np.ndarray, "3"]
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
-    """A rotation as swing @ twist: the twist turns about unit vector `along`, the swing moves it the shortest way."""
+    """A rotation as swing @ twist: the twist is about unit vector `along`, the swing moves it the shortest way."""
     swing = swing_between(along, rotation @ along)
     return swing, swing.T @ rotation
 
@@ -53,28 +53,28 @@ SEGMENT_OF = _CENTRE_BONES | {
     for bone, segment in _SIDE_BONES.items()
     for side in ("left", "right")
 }
-"""The bones that move, with the segment that turns each; of the rig's 163 the others stay as they are on these."""
+"""The moving bones, with the segment that rotates each; the others of the rig's 163 are fixed to these."""
 _SHRUG = {"clavicle": 0.1, "shoulder01": 0.3}
 """Share of an arm's swing away from the rest pose that the shoulder girdle takes: about a third of 180 degrees when an
-arm is lifted overhead (scapulohumeral rhythm). Mocap clavicles hardly move, and without it the shoulder caves in."""
+arm is lifted overhead (scapulohumeral rhythm). Mocap clavicles hardly move; without it the shoulder collapses."""
 
 
 @dataclass(frozen=True, eq=False)
 class RigTopology:
-    """What is the same for every body."""
+    """Data common to all bodies."""
 
     bones: tuple[str, ...]
-    """The bones that move, parents first."""
+    """The moving bones, parents first."""
     parents: tuple[int, ...]
-    """Position of the nearest ancestor that moves; -1 for the root."""
+    """Index of the nearest moving ancestor; -1 for the root."""
     ends: dict[str, tuple[Int[np.ndarray, " _k"], Int[np.ndarray, " _l"]]]
-    """For every bone of the file the base-mesh vertices whose mean is its head, and its tail."""
+    """For every bone of the file, the base-mesh vertices whose mean is its head, and its tail."""
     weights: csr_array
-    """(base vertices, bones that move), rows sum to 1."""
+    """(base vertices, moving bones), rows sum to 1."""
 
 
 def read_topology(assets: Assets) -> RigTopology:
-    """The rig of the card, its 163 bones reduced to those that move."""
+    """The rig of the card, its 163 bones reduced to the moving ones."""
     rig = assets.parsed(_RIG, _json)
     files_bones, joints = rig["bones"], rig["joints"]
 
@@ -120,9 +120,9 @@ class Rig:
 
     topology: RigTopology
     heads: Float[np.ndarray, "B 3"]
-    """Where each moving bone turns."""
+    """Centre of rotation of each moving bone."""
     rest_turns: Float[np.ndarray, "B 3 3"]
-    """How each bone's segment is turned at rest, from the reference pose."""
+    """Rotation of each bone's segment at rest, from the reference pose."""
     hips: Float[np.ndarray, "3"]
     """Middle of the hip joints."""
     leg_m: float
@@ -133,7 +133,7 @@ class Rig:
     def transforms(
         self, turns: Float[np.ndarray, "S 3 3"], hips_world: Float[np.ndarray, "3"]
     ) -> Float[np.ndarray, "B 3 4"]:
-        """World from rest for every bone that moves, for turned segments and the middle of the hips in the world."""
+        """World-from-rest transform of every moving bone, given segment rotations and the middle of the hips."""
         rotation = self._rotations(turns)
         offset = np.empty_like(self.heads)
         for bone, parent in enumerate(self.topology.parents):
@@ -145,7 +145,7 @@ class Rig:
         return np.concatenate([rotation, offset[..., None]], axis=-1)
 
     def _rotations(self, turns: Float[np.ndarray, "S 3 3"]) -> Float[np.ndarray, "B 3 3"]:
-        """World from rest rotation of every bone; twist and shrugs are spread over the bones of a limb."""
+        """World-from-rest rotation of every bone; twist and shrugs are distributed over the bones of a limb."""
         place = {bone: i for i, bone in enumerate(self.topology.bones)}
         segments = [S[SEGMENT_OF[bone]] for bone in self.topology.bones]
         rotation = turns[segments] @ self.rest_turns.swapaxes(1, 2)
@@ -210,7 +210,7 @@ def rig_of(body: Float[np.ndarray, "n 3"], topology: RigTopology) -> Rig:
 
 
 def skinning(rest: Float[np.ndarray, "n 3"], weights: csr_array, homogeneous: float) -> csr_array:
-    """The (n, 4 B) matrix that takes stacked transforms (4 B, 3) to skinned points, or normals for `homogeneous` 0.
+    """The (n, 4 B) matrix that maps stacked transforms (4 B, 3) to skinned points, or normals for `homogeneous` 0.
 
     Linear blend skinning is linear in the transforms, and everything else is constant per person.
     """
@@ -223,7 +223,7 @@ def skinning(rest: Float[np.ndarray, "n 3"], weights: csr_array, homogeneous: fl
 
 
 def stacked(transforms: Float[np.ndarray, "B 3 4"]) -> Float[np.ndarray, "_b4 3"]:
-    """Transforms as `skinning` multiplies them."""
+    """Stack transforms as `skinning` multiplies them."""
     return np.ascontiguousarray(transforms.swapaxes(1, 2).reshape(-1, 3), dtype=np.float32)
 
 

@@ -1,7 +1,7 @@
-"""Where the people are made from: meshes, images and motion capture, named by a card and checked by digest.
+"""Assets of rendered people: meshes, images and motion capture, named by a card and checked by digest.
 
-The files are not part of mvpose. `card.toml` beside this module names each one by its path, its SHA-256 and the
-upstream project it comes from; here they are read from a folder or an S3 prefix that holds them under these paths.
+The files are not part of mvpose. `card.toml` next to this module lists each one with its path, its SHA-256 and its
+upstream project. Files are read from a folder or an S3 prefix that contains them under these paths.
 """
 
 from __future__ import annotations
@@ -39,39 +39,39 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class AssetCard:
-    """All files that rendered people are made from."""
+    """All assets of rendered people."""
 
     sources: tuple[Source, ...]
 
     def source(self, key: str) -> Source:
-        """The upstream of a file; KeyError for a file that the card does not name."""
+        """The upstream of a file; KeyError for a file that the card does not list."""
         for source in self.sources:
             if key in source.files:
                 return source
         raise KeyError(key)
 
     def keys(self, prefix: str, suffix: str = "") -> list[str]:
-        """Paths that begin and end so, sorted."""
+        """Paths with this prefix and suffix, sorted."""
         found = [key for source in self.sources for key in source.files]
         return sorted(key for key in found if key.startswith(prefix) and key.endswith(suffix))
 
 
 @lru_cache(maxsize=1)
 def asset_card() -> AssetCard:
-    """The card that comes with mvpose."""
+    """The shipped card."""
     text = (files("mvpose.rendering") / "card.toml").read_text(encoding="utf-8")
     return load_toml("card.toml", text, AssetCard)
 
 
 def assets_folder() -> str:
-    """Where the files lie: $MVPOSE_ASSETS, else `assets` in $MVPOSE_CACHE, else in ~/.cache/mvpose. May be at s3://."""
+    """Folder of assets: $MVPOSE_ASSETS, else `assets` in $MVPOSE_CACHE, else in ~/.cache/mvpose. May be at s3://."""
     cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_ASSETS") or os.path.join(cache, "assets")
 
 
 @dataclass(frozen=True, eq=False)
 class Assets:
-    """Files by key, each read and its digest checked at first use, then kept for as long as this object lives."""
+    """Files by key. Each is read and its digest checked at first use, then cached for the lifetime of this object."""
 
     folder: str
     card: AssetCard = field(default_factory=asset_card)
@@ -79,11 +79,11 @@ class Assets:
 
     @classmethod
     def open(cls, uri: str | None = None) -> Assets:
-        """Files of a folder or S3 prefix (default: `assets_folder()`); `motion/` may lie in it or beside it."""
+        """Files of a folder or S3 prefix (default: `assets_folder()`); `motion/` may be in it or next to it."""
         return cls(uri or assets_folder())
 
     def read(self, key: str) -> bytes:
-        """The content of a file; WeightsError says which upstream to get it from where it is missing or damaged."""
+        """The content of a file; WeightsError names the upstream to get it from if it is missing or damaged."""
         source = self.card.source(key)
         for uri in self._places(key):
             if locations.exists(uri):
@@ -92,17 +92,17 @@ class Assets:
         else:
             raise WeightsError(
                 f"{key} is not in {self.folder}: get it from {source.upstream} and put it there under this path, "
-                f"or name the folder that has it in MVPOSE_ASSETS"
+                f"or set MVPOSE_ASSETS to the folder that contains it"
             )
         if (found := hashlib.sha256(content).hexdigest()) != source.files[key]:
             raise WeightsError(
-                f"{uri} has SHA-256 {found}, the card says {source.files[key]}: the file is damaged or another "
+                f"{uri} has SHA-256 {found}, but the card states {source.files[key]}: the file is damaged or another "
                 f"version; delete it and get it from {source.upstream}"
             )
         return content
 
     def parsed(self, key: str, parse: Callable[[bytes], T]) -> T:
-        """What `parse` makes of a file, made once. The same object at each call: copy to change."""
+        """The result of `parse` for a file, cached. The same object at each call: copy before changing it."""
         place = (key, parse.__qualname__)
         if place not in self._kept:
             self._kept[place] = parse(self.read(key))
@@ -113,14 +113,14 @@ class Assets:
         return self.parsed(key, _mesh)
 
     def texture(self, key: str) -> UInt8[np.ndarray, "H W 4"]:
-        """An image as RGBA, sRGB colours, opaque where the file has no alpha."""
+        """An image as RGBA, sRGB colours, opaque if the file has no alpha."""
         return self.parsed(key, _image)
 
     def _places(self, key: str) -> tuple[str, ...]:
-        """Where a file may lie. Motion capture may also lie beside the folder: it is no asset of MakeHuman's."""
+        """Possible locations of a file. Motion capture may be next to the folder: it is not a MakeHuman asset."""
         here = locations.join(self.folder, *key.split("/"))
-        beside = locations.join(os.path.dirname(self.folder.rstrip("/")), *key.split("/"))
-        return (here, beside) if key.startswith("motion/") else (here,)
+        sibling = locations.join(os.path.dirname(self.folder.rstrip("/")), *key.split("/"))
+        return (here, sibling) if key.startswith("motion/") else (here,)
 
 
 def _mesh(content: bytes) -> Mesh:
@@ -129,7 +129,7 @@ def _mesh(content: bytes) -> Mesh:
 
 def _image(content: bytes) -> UInt8[np.ndarray, "H W 4"]:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert image is not None  # its digest was that of an image
+    assert image is not None  # its digest is that of an image
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGBA)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGBA)

@@ -1,8 +1,8 @@
-"""The segments that every motion is told in, whatever skeleton it was captured with.
+"""Body segments in which every motion is expressed, independent of the skeleton it was captured with.
 
-The turn of a segment is the rotation that brings it from the reference pose into the world: standing upright, facing -Y
-with +X to the person's left and Z up, arms hanging straight down with thumbs forward and elbows that bend forward, legs
-straight, soles flat. Two skeletons with different rest poses agree on it, so a motion of one moves the other.
+The rotation of a segment is from the reference pose to the world. In the reference pose the person stands upright,
+facing -Y with +X to the person's left and Z up, arms hanging straight down with thumbs forward and elbows that bend
+forward, legs straight, soles flat. It does not depend on a skeleton's rest pose, so motions transfer between skeletons.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def turn_between(
     along_reference: Float[np.ndarray, "3"],
     across_reference: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, "3 3"]:
-    """The rotation that takes the second pair of directions to the first: `along` exactly, `across` in its plane."""
+    """The rotation from the second pair of directions to the first: `along` exactly, `across` in its plane."""
     return _frame(along, across) @ _frame(along_reference, across_reference).T
 
 

@@ -1,4 +1,4 @@
-"""Rigs to render for: named ones, random ones, and whatever calibration a user has."""
+"""Camera rigs for rendering: named, random, or from a calibration file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SIZES = ((1920, 1080), (1280, 720), (1280, 1024), (1080, 1920), (2048, 1536))
 
 
 def static_rig(name: str) -> CameraRig:
-    """A rig that never changes; ConfigError for a name that there is not."""
+    """A fixed rig by name; ConfigError for an unknown name."""
     if name == "ring8":
         return ring8()
     if name not in STATIC_RIGS:
-        raise ConfigError(f"there is no rig {name!r}: name {', '.join(STATIC_RIGS)} or {RANDOM}, or a calibration.")
+        raise ConfigError(f"no rig is named {name!r}: use {', '.join(STATIC_RIGS)} or {RANDOM}, or a calibration.")
     return (scenes.ring4 if name == "ring4" else scenes.ring31)(num_frames=1).rig
 
 
 def ring8() -> CameraRig:
-    """Eight cameras around at two heights, 4.2 m from the middle."""
+    """Eight surrounding cameras at two heights, 4.2 m from the middle."""
     angle = np.arange(8) * np.pi / 4 + 0.2
     place = np.stack([4.2 * np.cos(angle), 4.2 * np.sin(angle), np.where(np.arange(8) % 2, 2.4, 1.3)], axis=-1)
     wobble = np.linspace(-1.0, 1.0, 8)
@@ -42,11 +42,11 @@ def ring8() -> CameraRig:
 
 
 def random_rig(rng: np.random.Generator, num_views: int) -> CameraRig:
-    """Cameras around the middle, each somewhere else: a ring or an arc of half a turn or more, jittered.
+    """Cameras around the middle at random positions: a ring or an arc of at least half a turn, jittered.
 
     Heights and distances as in `HEIGHT_M` and `DISTANCE_M`. Lens, field of view (a person of 1.7 m fills 0.4 to 0.8 of
-    the shorter side of the image), roll (2 degrees) and where it looks (0.2 m) are drawn for each camera, the size of
-    the images for the rig.
+    the shorter side of the image), roll (2 degrees) and target point (0.2 m) are drawn for each camera, the image size
+    for the rig.
     """
     span = 2 * np.pi if rng.uniform() < 0.7 else rng.uniform(np.pi, 2 * np.pi)
     step = span / num_views
@@ -58,7 +58,7 @@ def random_rig(rng: np.random.Generator, num_views: int) -> CameraRig:
     target = np.array([0.0, 0.0, 0.9]) + rng.normal(0.0, [0.2, 0.2, 0.1], (num_views, 3))
     size = np.tile(_SIZES[rng.integers(len(_SIZES))], (num_views, 1))
     focal = rng.uniform(0.4, 0.8, num_views) * size.min(axis=1) * distance / 1.7
-    # Wide lenses bend more; what a lens of this focal length does at the corner of its image stays plausible.
+    # Wide lenses have more distortion; distortion at the image corners stays plausible for the focal length.
     wide = np.clip(size.max(axis=1) / focal, 0.3, 1.6)
     lens = rng.normal(0.0, [0.10, 0.04, 0.0008, 0.0008], (num_views, 4)) - [0.10, -0.04, 0.0, 0.0]
     lens[:, :2] *= (wide / 1.6)[:, None]
@@ -74,7 +74,7 @@ def rig_of(
     roll: Float[np.ndarray, " V"] | None = None,
     rng: np.random.Generator | None = None,
 ) -> CameraRig:
-    """Cameras at `place` that look at `target`, turned about their axes by `roll`; with `rng` centres are jittered."""
+    """Cameras at `place` that look at `target`, rotated about their axes by `roll`; `rng` jitters their centres."""
     forward = _unit(target - place)
     right = _unit(np.cross(forward, [0.0, 0.0, 1.0]))
     level = np.stack([right, np.cross(forward, right), forward], axis=1)
@@ -94,11 +94,11 @@ def rig_of(
 
 
 def middle(rig: CameraRig) -> Float[np.ndarray, " 3"]:
-    """The point nearest to all optical axes, in the world: where people should be. Of one camera, 3 m before it."""
+    """Point nearest to all optical axes, in the world, where people should be; for one camera, 3 m in front of it."""
     places = rig.centres_world.numpy()
     axes = rig.camera_from_world.rotation[:, 2].numpy()
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # A thousandth of a pull towards 3 m before each camera, for rigs whose axes are nearly parallel.
+    # A weight of a thousandth towards 3 m in front of each camera, for rigs whose axes are nearly parallel.
     total = across.sum(axis=0) + 1e-3 * len(rig) * np.eye(3)
     return np.linalg.solve(total, (across @ places[..., None])[..., 0].sum(0) + 1e-3 * (places + 3.0 * axes).sum(0))
 
@@ -108,7 +108,7 @@ def squares(
 ) -> tuple[CameraRig, Float[np.ndarray, "V 4"]]:
     """The rig of the square crops about boxes, `side` pixels wide, and the boxes in their pixels.
 
-    `margin` is the side of a square in sides of its box, as in `mvpose.datasets.crops`.
+    `margin` is the side of a square relative to its box, as in `mvpose.datasets.crops`.
     """
     extent = margin * np.maximum(box[:, 2:] - box[:, :2], 1.0).max(axis=1)
     origin = (box[:, :2] + box[:, 2:]) / 2 - (extent[:, None] - 1) / 2

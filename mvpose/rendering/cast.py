@@ -1,4 +1,4 @@
-"""Who is rendered: people of MakeHuman moved by motion capture, some at a time, since a person takes 0.1 s to make."""
+"""Cast of rendered people: MakeHuman people moved by motion capture; few at a time, as each takes 0.1 s to make."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mvpose.rendering.person import Person, draw_person
 from mvpose.skeleton import RENDERED, Skeleton
 
 TROUPE = 12
-"""People of a block of samples: made once, they cost 6 ms a view of four; more would cost more."""
+"""People in a block of samples: made once, they cost 6 ms per view of four; more people would cost more."""
 FLOOR_S, FLOOR_FRAMES = 2.0, 8
-"""Of a motion about a moment, by which its floor is found; a frame costs 2 ms."""
+"""Duration of a motion, about a moment, from which its floor is found; a frame costs 2 ms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +32,11 @@ class Performer:
 
     @property
     def action(self) -> str:
-        """The clip of motion capture."""
+        """The motion capture clip."""
         return self.motion.clip
 
     def at(self, seconds: float) -> PosedPerson:
-        """Vertices and joints move straight on from the moment, as fast as to the next frame of the motion."""
+        """Vertices and joints extrapolated linearly from the moment, with the velocity to the motion's next frame."""
         now = self._pose(self.frame)
         if seconds:
             share = np.float32(seconds * self.motion.fps)
@@ -62,7 +62,7 @@ class Troupe:
     assets: Assets
     library: MotionLibrary
     people: tuple[int, ...]
-    """Each by the seed that draws it."""
+    """People by the seed that draws them."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -70,7 +70,7 @@ class Troupe:
         return RENDERED
 
     def draw(self, rng: np.random.Generator, split: str) -> Performer:
-        """One of the people at a moment of a motion of the split, standing where the soles meet the floor."""
+        """Draw one of the people at a moment of a motion of the split, with the soles on the floor."""
         number = int(rng.choice(self.people))
         person = _person(self.assets, number)
         clip = draw_motion(rng, self.library, seconds=FLOOR_S, fps=np.inf, split=split)
@@ -85,10 +85,10 @@ class Troupe:
 
 @lru_cache(maxsize=4)
 def troupe(folder: str | None, seed: int, split: str, block: int, people: int) -> Troupe:
-    """The people of a block of samples, drawn from the first `people` there are. ConfigError where a split has none."""
+    """The people of a block of samples, drawn from the first `people`. ConfigError if a split has none."""
     found = [number for number in range(people) if person_split(number) == split]
     if not found:
-        raise ConfigError(f"of {people} people none is in the {split} split: ask for more.")
+        raise ConfigError(f"none of {people} people is in the {split} split: increase the number of people.")
     rng = np.random.default_rng(np.random.SeedSequence([seed, block, len(found)]))
     assets, library = _library(folder)
     return Troupe(assets, library, tuple(rng.permutation(found)[:TROUPE].tolist()))

@@ -1,7 +1,7 @@
-"""A corpus of rendered people: sample i of seed s follows from s, i and the settings alone.
+"""A corpus of rendered people: sample i of seed s is determined by s, i and the settings alone.
 
-Bit for bit so on one renderer (`renderer().device`) and one version of the libraries; another driver rounds its pixels
-differently, while joints, cameras and boxes stay what they are.
+It is bit-identical on one renderer (`renderer().device`) with one version of the libraries. Another driver rounds
+pixels differently, while joints, cameras and boxes are unchanged.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from mvpose.rendering.scene import SPLITS, ImageConfig, scene_sample
 from mvpose.skeleton import RENDERED, Skeleton
 
 BLOCK = 50
-"""Samples in a row that share a troupe of people."""
-# Of random numbers: beyond all tries of a scene.
+"""Consecutive samples that share a troupe of people."""
+# Random stream beyond those of all tries of a scene.
 _VIEWS_STREAM = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """People of MakeHuman moved by motion capture, rendered for a rig: a dataset that needs nothing but its assets."""
+    """MakeHuman people moved by motion capture, rendered for a rig: a dataset that needs only its assets."""
 
     assets: str | None = None
-    """Folder or s3:// URI of the meshes, images and motion capture; without it the one in MVPOSE_ASSETS."""
+    """Folder or s3:// URI of the meshes, images and motion capture (default: MVPOSE_ASSETS)."""
     rig: Literal["ring4", "ring8", "ring31", "random"] = "ring4"
-    """`random` is another one for each sample."""
+    """Rig name; `random` draws a new rig for each sample."""
     calibration: str | None = None
-    """A calibration file to render for, in place of `rig`."""
+    """Calibration file of the rig, instead of `rig`."""
     min_views: int = 4
-    """Of random rigs: cameras, at least and at most."""
+    """Minimum and maximum cameras of random rigs."""
     max_views: int = 4
     train: int = 1000
     """Samples of each split. Splits share no person and no motion."""
     test: int = 200
     people: int = 400
-    """How many there are to draw from; one in five is in the test alone."""
+    """Number of people to draw from; one in five is in the test split only."""
     shard_samples: int = 50
     seed: int = 0
     images: ImageConfig = field(default_factory=ImageConfig)
@@ -53,14 +53,14 @@ class Rendered:
     def __post_init__(self) -> None:
         if min(self.train, self.test) < 0 or self.shard_samples < 1 or self.images.side < 16:
             raise ConfigError(
-                "a corpus has no negative number of samples, shards of 1 or more, crops of 16 pixels or more."
+                "a corpus needs a non-negative number of samples, shards of 1 or more, crops of 16 pixels or more."
             )
         if not 1 <= self.min_views <= self.max_views:
             raise ConfigError(f"min_views {self.min_views}, max_views {self.max_views}: 1 or more, and in this order.")
 
     @property
     def name(self) -> str:
-        """What samples say they come from."""
+        """Dataset name in the samples."""
         return "rendered"
 
     @property
@@ -69,7 +69,7 @@ class Rendered:
         return RENDERED
 
     def shards(self) -> list[str]:
-        """`train/00000` and so on: what one task of a job renders."""
+        """`train/00000` and so on: the unit of work of one task."""
         counts = {TRAIN: self.train, TEST: self.test}
         return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_samples))]
 

@@ -1,4 +1,4 @@
-"""Clothes, shoes and hair on a body: MakeHuman's .mhclo files say how each of their vertices hangs on the base mesh."""
+"""Fitting of clothes, shoes and hair: MakeHuman's .mhclo files bind their vertices to the base mesh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """For each vertex of a garment three vertices of the base mesh, their shares, and an offset."""
+    """For each vertex of a garment, three vertices of the base mesh, their weights, and an offset."""
 
     corners: Int[np.ndarray, "n 3"]
     shares: Float[np.ndarray, "n 3"]
@@ -18,10 +18,10 @@ class Binding:
     offset: Float[np.ndarray, "n 3"]
     """Along MakeHuman's axes (X left, Y up, Z forward), for a body whose `spans` are the reference lengths."""
     spans: tuple[tuple[int, int, float], ...]
-    """For X, Y, Z: two base vertices and how far apart they are, along that axis in decimetres, on the body that the
-    garment was made on. Offsets in decimetres grow as this distance does."""
+    """For X, Y, Z: two base vertices and their distance along that axis in decimetres, on the body that the garment was
+    made on. Offsets in decimetres scale with this distance."""
     hidden: Int[np.ndarray, " m"]
-    """Vertices of the base mesh that the garment covers: they are not drawn, or skin would poke through it."""
+    """Base-mesh vertices that the garment covers. They are not drawn, because skin would poke through it."""
 
     def fitted(self, body: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "n 3"]:
         """Garment vertices on a body in rest pose, both in metres, Z up, facing -Y."""
@@ -35,7 +35,7 @@ class Binding:
 
 
 def read_binding(content: bytes) -> Binding:
-    """The binding in a .mhclo file. Lines of one number tie a vertex to one base vertex."""
+    """Parse the binding in a .mhclo file. Lines with one number bind a vertex to one base vertex."""
     spans: dict[str, tuple[int, int, float]] = {}
     corners: list[list[int]] = []
     numbers: list[list[float]] = []
@@ -68,7 +68,7 @@ def read_binding(content: bytes) -> Binding:
 
 
 def _ranges(words: list[str]) -> list[int]:
-    """`3 5 - 7` as 3, 5, 6, 7; a line may not break a range in two."""
+    """`3 5 - 7` as 3, 5, 6, 7; a range may not be split over two lines."""
     found: list[int] = []
     i = 0
     while i < len(words):

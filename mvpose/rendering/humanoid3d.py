@@ -19,14 +19,14 @@ _LAYOUT = (
     ("right_thigh", 4), ("right_shin", 1), ("right_foot", 4), ("right_upper_arm", 4), ("right_forearm", 1),
     ("left_thigh", 4), ("left_shin", 1), ("left_foot", 4), ("left_upper_arm", 4), ("left_forearm", 1),
 )  # fmt: skip
-"""What a frame holds after its duration, root position and root rotation; all relative to the parent."""
+"""Content of a frame after its duration, root position and root rotation; all relative to the parent."""
 
 
 def read_humanoid3d(text: str) -> tuple[float, Float[np.ndarray, "T S 3 3"], Float[np.ndarray, "T 3"]]:
-    """Frames a second, turns of the segments, and the middle of the hips in leg lengths, as `Motion` has them.
+    """Frames per second, rotations of the segments, and the middle of the hips in leg lengths, as in `Motion`.
 
-    The character is a reference pose at rest and has no hands, toes, clavicles or spine: what it lacks moves with its
-    parent, and the bend of the back and of the neck is shared out over their segments.
+    The character's rest pose is the reference pose. It has no hands, toes, clavicles or spine: missing segments move
+    with their parent, and the bend of the back and of the neck is distributed over their segments.
     """
     numbers = np.array(json.loads(text)["Frames"])
     fps = 1.0 / float(numbers[0, 0])

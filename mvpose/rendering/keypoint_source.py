@@ -1,8 +1,8 @@
 """2D joints without pixels: motion capture through random cameras, with the errors of the real detector.
 
-Clip i of a seed follows from both and the settings alone. People and motions are those of the rendered corpus, split
-as there: train and test share neither. What lifting networks take is `lifting_samples`; what reconstruction and other
-networks of keypoints take are the joints, rig and detections of the clips themselves.
+Clip i of a seed is determined by both and the settings. People, motions and splits are those of the rendered corpus:
+train and test share neither. Lifting networks take `lifting_samples`. Reconstruction and other keypoint networks take
+the joints, rig and detections of the clips themselves.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from mvpose.rendering.cast import FLOOR_S, Performer, Troupe, troupe
 from mvpose.skeleton import RENDERED, Skeleton
 
 BLOCK = 200
-"""Clips in a row that share a troupe: a person takes 0.1 s to make."""
+"""Consecutive clips that share a troupe: a person takes 0.1 s to make."""
 TRIES = 100
-# Of random numbers: apart from those of rendered samples of the same seed and index.
+# Random stream separate from those of rendered samples with the same seed and index.
 _STREAM = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointSource:
-    """Where clips come from."""
+    """Settings of the clips."""
 
     assets: str | None = None
-    """Folder or s3:// URI of the assets of rendered people; without it the one in MVPOSE_ASSETS."""
+    """Folder or s3:// URI of the assets of rendered people (default: MVPOSE_ASSETS)."""
     rig: Literal["ring4", "ring8", "ring31", "random"] = "random"
-    """`random` is another one for each clip."""
+    """Rig name; `random` draws a new rig for each clip."""
     views: int = 4
-    """Of random rigs."""
+    """Cameras of random rigs."""
     frames: int = 27
     fps: float = 25.0
-    """About; clips keep every n-th frame of their motion."""
+    """Approximate frame rate; clips keep every n-th frame of their motion."""
     people: int = 400
-    """How many there are to draw from; one in five is in the test alone."""
+    """Number of people to draw from; one in five is in the test split only."""
     min_confidence: float = 0.3
-    """A joint less sure than this is missed."""
+    """Joints below this confidence are missed."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.frames < 1 or not self.frames <= FLOOR_S * self.fps or self.views < 1:
             raise ConfigError(
-                f"{self.frames} frames at {self.fps} a second, {self.views} views: 1 or more, up to {FLOOR_S} s"
+                f"{self.frames} frames at {self.fps} per second, {self.views} views: 1 or more, up to {FLOOR_S} s"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class KeypointClip:
-    """A person moving, as V cameras and a detector tell it."""
+    """A moving person, as seen by V cameras and a detector."""
 
     subject: str
     action: str
@@ -68,15 +68,15 @@ class KeypointClip:
     joints: Float[np.ndarray, "T J 3"]
     """World, metres, Z up."""
     xy: Float[np.ndarray, "V T J 2"]
-    """Pixels, with the lens; NaN where the joint is missed."""
+    """Pixels, with lens distortion; NaN for a missed joint."""
     confidence: Float[np.ndarray, "V T J"]
-    """0 where the joint is missed."""
+    """0 for a missed joint."""
 
 
 def keypoint_clip(source: KeypointSource, split: str, index: int, noise: DetectorNoise | None = None) -> KeypointClip:
-    """Clip `index` of a split. `noise` is the measured one where it is None.
+    """Clip `index` of a split. `noise` defaults to the measured one.
 
-    ConfigError where the split has nobody, or its motions are all too short.
+    ConfigError if the split has no people, or its motions are all too short.
     """
     noise = noise or measured_noise()
     rng = np.random.default_rng(np.random.SeedSequence([source.seed, (TRAIN, TEST).index(split), index, _STREAM]))
@@ -115,7 +115,7 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
 
 
 def detected_joints(noise: DetectorNoise) -> Skeleton:
-    """The joints of rendered people that the detector knows, and the bones that it knows both ends of."""
+    """The joints of rendered people that the detector has, and the bones with both ends among them."""
     joints = tuple(joint for joint in RENDERED.joints if part_of(joint) in noise.parts)
     return Skeleton(f"detected{len(joints)}", joints, tuple(b for b in RENDERED.bones if set(b) <= set(joints)))
 
@@ -127,10 +127,10 @@ def in_cameras(rig: CameraRig, joints: Float[np.ndarray, "T J 3"]) -> Float[np.n
 
 
 def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> LiftingSamples:
-    """Every view of every clip as a clip of its own, in order: B is their number, T that of their frames.
+    """Every view of every clip as a separate clip, in order: B is their number, T their number of frames.
 
-    Lens and K are taken away; joints that were missed, or that the lens maps from nowhere, are NaN and not `seen`.
-    float32, as networks want it.
+    Lens distortion and K are removed. Missed joints, and pixels beyond the lens's valid range, are NaN and not `seen`.
+    float32, as used by networks.
     """
     points, poses = [], []
     for clip in clips:
@@ -145,10 +145,10 @@ def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> Lifting
 
 
 def _long_enough(rng: np.random.Generator, cast: Troupe, split: str, source: KeypointSource) -> tuple[Performer, int]:
-    """Somebody whose motion lasts, and every how many of its frames are taken."""
+    """A person whose motion is long enough, and the step between the frames taken."""
     for _ in range(TRIES):
         performer = cast.draw(rng, split)
         step = max(1, round(performer.motion.fps / source.fps))
         if len(performer.motion) > (source.frames - 1) * step:
             return performer, step
-    raise ConfigError(f"of {TRIES} motions of the {split} split none has {source.frames} frames: ask for fewer.")
+    raise ConfigError(f"none of {TRIES} motions of the {split} split has {source.frames} frames: use fewer frames.")

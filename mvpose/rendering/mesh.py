@@ -1,4 +1,4 @@
-"""Meshes: Wavefront OBJ read for drawing, normals, and what the renderer gets of a person."""
+"""Meshes: parsing of Wavefront OBJ, normals, and the renderer's input for a person."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from scipy.sparse import csr_array
 
 @dataclass(frozen=True, eq=False)
 class MeshPart:
-    """What one draw call needs and no pose changes."""
+    """Data of one draw call that does not depend on the pose."""
 
     name: str
     """body, eyes, lashes, teeth, hair, clothes, shoes, hat."""
     faces: Int[np.ndarray, "F 3"]
     """int32, counter-clockwise seen from outside."""
     uv: Float[np.ndarray, "n 2"]
-    """float32, v upwards, (0, 0) the image's lower left corner; vertices are split where seams demand it."""
+    """float32, v upwards, (0, 0) the image's lower left corner; vertices are split at seams."""
     texture: str
     """Asset key of a diffuse image, which may have alpha; empty for plain `colour`."""
     colour: tuple[float, float, float]
-    """Linear, multiplies the texture (or is the colour without one); above 1 for hair fairer than its image."""
+    """Linear; multiplies the texture (or is the colour without one); above 1 for hair lighter than its image."""
     two_sided: bool
 
 
 @dataclass(frozen=True, eq=False)
 class PosedPerson:
-    """A person as the renderer draws it and as the ground truth tells it. World, metres, Z up, float32."""
+    """A posed person for the renderer, with ground truth. World, metres, Z up, float32."""
 
     parts: tuple[MeshPart, ...]
     vertices: tuple[Float[np.ndarray, "_n 3"], ...]
     normals: tuple[Float[np.ndarray, "_n 3"], ...]
-    """Unit length, one for each vertex, continuous over texture seams."""
+    """Unit length, one per vertex, continuous over texture seams."""
     joints: Float[np.ndarray, "J 3"]
     """In the order of `mvpose.skeleton.RENDERED`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A mesh of an OBJ file: positions and texture coordinates have indices of their own, faces are triangles."""
+    """A mesh of an OBJ file: positions and texture coordinates have separate indices, faces are triangles."""
 
     positions: Float[np.ndarray, "n 3"]
     """In the file's unit and axes: for MakeHuman decimetres, Y up, +X the person's left, facing +Z."""
@@ -49,12 +49,12 @@ class Mesh:
     faces: Int[np.ndarray, "F 3"]
     faces_uv: Int[np.ndarray, "F 3"]
     groups: Int[np.ndarray, " F"]
-    """For each face the position of its `g` name in `group_names`."""
+    """For each face, the index of its `g` name in `group_names`."""
     group_names: tuple[str, ...]
 
 
 def read_obj(text: str) -> Mesh:
-    """A mesh from the text of a Wavefront OBJ file with `v`, `vt`, `g` and `f a/b c/d e/f [g/h]` lines.
+    """Parse a Wavefront OBJ file with `v`, `vt`, `g` and `f a/b c/d e/f [g/h]` lines.
 
     Quads become two triangles along the diagonal of their first corner. ValueError for other faces.
     """
@@ -101,7 +101,7 @@ def split_at_seams(
 
 
 def face_to_vertex(faces: Int[np.ndarray, "F 3"], num_vertices: int) -> csr_array:
-    """The (n, F) matrix that sums what faces have over the vertices they meet at."""
+    """The (n, F) matrix that sums face values over the vertices of the faces."""
     rows = faces.T.ravel()
     columns = np.tile(np.arange(len(faces)), 3)
     return csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(num_vertices, len(faces)))
@@ -110,7 +110,7 @@ def face_to_vertex(faces: Int[np.ndarray, "F 3"], num_vertices: int) -> csr_arra
 def vertex_normals(
     positions: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "F 3"], sums: csr_array
 ) -> Float[np.ndarray, "n 3"]:
-    """Unit normals, the faces at a vertex weighted by their area; `sums` comes from `face_to_vertex`."""
+    """Unit normals: face normals at a vertex weighted by area; `sums` comes from `face_to_vertex`."""
     a, b, c = (np.take(positions, faces[:, corner], axis=0) for corner in range(3))
     normals = sums @ np.cross(b - a, c - a)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

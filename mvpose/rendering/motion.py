@@ -1,4 +1,4 @@
-"""Motion capture: clips of two archives in one convention, drawn at random and split without leaks."""
+"""Motion capture clips of two archives in one convention, drawn at random and split without leakage."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CMU_FPS = 120.0
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A body moving, told so that a body of any size can follow."""
+    """The motion of a body, independent of body size."""
 
     clip: str
-    """`cmu/02_01` or `deepmimic/walk`: what splits are made by, together with `source`."""
+    """`cmu/02_01` or `deepmimic/walk`: with `source`, the key of splits."""
     source: str
-    """The recording that a clip was made from: a mirrored clip has that of its original."""
+    """Original recording of the clip: a mirrored clip has the source of its original."""
     fps: float
     turns: Float[np.ndarray, "T S 3 3"]
     """Rotation of each of `SEGMENTS` from the reference pose into the world (Z up)."""
     hips: Float[np.ndarray, "T 3"]
-    """Middle of the hip joints, in lengths of a straight leg (hip to ankle), Z up; z counts from the source's floor."""
+    """Middle of the hip joints, in lengths of a straight leg (hip to ankle), Z up; z is above the source's floor."""
     lift_m: float = 0.0
-    """Added to every height; `Person.grounded` sets it so that the person's soles meet z = 0."""
+    """Added to every height; set by `Person.grounded` so that the person's soles meet z = 0."""
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -48,7 +48,7 @@ class Motion:
 
 @dataclass(frozen=True, eq=False)
 class MotionLibrary:
-    """The clips of the motion archives, each parsed when it is first used."""
+    """The clips of the motion archives, each parsed at first use."""
 
     assets: Assets
     clips: tuple[str, ...]
@@ -57,11 +57,11 @@ class MotionLibrary:
 
     @classmethod
     def open(cls, assets: Assets) -> MotionLibrary:
-        """All clips of the card's archives; WeightsError where an archive is missing or damaged."""
+        """All clips of the card's archives; WeightsError if an archive is missing or damaged."""
         return cls(assets, tuple(sorted(_members(assets))))
 
     def read(self, clip: str) -> Motion:
-        """One clip by name; KeyError for one that the archives do not have."""
+        """One clip by name; KeyError for an unknown name."""
         if clip not in self._kept:
             archive, member = _members(self.assets)[clip]
             with zipfile.ZipFile(io.BytesIO(self.assets.parsed(archive, bytes))) as files:
@@ -83,7 +83,7 @@ class MotionLibrary:
 def draw_motion(
     rng: np.random.Generator, library: MotionLibrary, *, seconds: float, fps: float, split: str | None = None
 ) -> Motion:
-    """Part of a random clip, each clip as likely as another, about `fps` frames a second and up to `seconds` long."""
+    """Part of a random clip (all equally probable), at about `fps` frames per second, up to `seconds` long."""
     clips = library.clips if split is None else library.of_split(split)
     clip = library.read(clips[int(rng.integers(len(clips)))])
     step = max(1, round(clip.fps / fps))
@@ -95,8 +95,8 @@ def draw_motion(
 def source_of(clip: str) -> str:
     """The recording behind a clip.
 
-    DeepMimic cuts short clips from long ones and mirrors some, so all of a family count as one recording, and train
-    and test never share it.
+    DeepMimic cuts short clips from long ones and mirrors some. All clips of such a family count as one recording, which
+    train and test never share.
     """
     for family in ("stealthy", "zombie", "walk", "getup"):
         if clip.startswith("deepmimic/") and family in clip:
@@ -106,15 +106,15 @@ def source_of(clip: str) -> str:
 
 def motion_split(clip: str) -> str:
     """TEST for one recording in five, TRAIN for the others, by a digest of its name: the same on every machine."""
-    return TEST if _fifth(source_of(clip)) == 0 else TRAIN
+    return TEST if _fold(source_of(clip)) == 0 else TRAIN
 
 
 def person_split(seed: int) -> str:
-    """TEST for one person in five, TRAIN for the others. A person is known by the seed that it was drawn with."""
-    return TEST if _fifth(f"person/{seed}") == 0 else TRAIN
+    """TEST for one person in five, TRAIN for the others. A person is identified by its seed."""
+    return TEST if _fold(f"person/{seed}") == 0 else TRAIN
 
 
-def _fifth(name: str) -> int:
+def _fold(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 5
 
 

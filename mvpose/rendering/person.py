@@ -1,4 +1,4 @@
-"""A clothed person who can take any pose: drawn at random, bound to the rig once, posed in one sparse product."""
+"""A clothed person that can take any pose: drawn at random, bound to the rig once, posed by one sparse product."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from mvpose.rendering.wardrobe import Garment, Look, draw_look
 _EYEBALLS = {"helper-l-eye": 14598, "helper-r-eye": 14670}
 """Groups of the base mesh, and the front pole of each ball."""
 _HANDS_BEYOND_M = 0.35
-"""At rest arms are held away from the body: what is nearer the middle below the hips is legs."""
+"""At rest arms are held away from the body: below the hips, vertices nearer the middle than this are legs."""
 _IRIS_COSINE = 0.9
-"""Cosine of half the angle that the iris takes of the eyeball: 12 mm of a ball of 24 mm, cut at a ring of faces."""
+"""Cosine of half the angle of the iris on the eyeball: 12 mm of a ball of 24 mm, cut at a ring of faces."""
 _SCLERA = (0.75, 0.72, 0.7)
 _FLOOR_FRAMES = 60
 _FLOOR_QUANTILE = 0.1
-"""Of the lowest points of a motion's frames this quantile meets the floor: noise of the capture and a jump's landing
-may press below it, and most frames that stand, stand on it."""
+"""Quantile of the lowest points of a motion's frames that is placed on the floor: capture noise and landings after a
+jump may be below it, and most frames with ground contact touch it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody with a body, clothes and a rig."""
+    """A person with body, clothes and rig."""
 
     look: Look
     parts: tuple[MeshPart, ...]
     rig: Rig
     _points: csr_array
-    """Skinning of all parts' vertices, one below the other."""
+    """Skinning of all parts' vertices, stacked."""
     _normals: csr_array
     _joints: csr_array
     _lowest: csr_array
     """Skinning of points that may touch the floor."""
     _ends: tuple[int, ...]
-    """Where each part's rows end."""
+    """End of each part's rows."""
 
     def pose(
         self, motion: Motion, frame: int, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
     ) -> PosedPerson:
-        """The person at a frame of a motion, turned by `heading` (radians, about Z at the origin), then moved.
+        """Pose the person at a frame of a motion, rotated by `heading` (radians, about Z at the origin), then moved.
 
-        The height is that of the motion: `grounded` gives one in which the soles meet the floor.
+        The height is that of the motion: `grounded` returns one in which the soles meet the floor.
         """
         transforms = self._transforms(motion, frame, position, heading)
         points, normals = self._points @ transforms, self._normals @ transforms
@@ -68,11 +68,11 @@ class Person:
     def joints(
         self, motion: Motion, frame: int, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
     ) -> Float[np.ndarray, "J 3"]:
-        """The joints that `pose` gives, without the mesh."""
+        """The joints of `pose`, without the mesh."""
         return self._joints @ self._transforms(motion, frame, position, heading)
 
     def grounded(self, motion: Motion) -> Motion:
-        """The motion lifted or sunk as a whole, so that this person, shoes included, stands on z = 0."""
+        """The motion shifted vertically so that this person, shoes included, stands on z = 0."""
         frames = np.unique(np.linspace(0, len(motion) - 1, _FLOOR_FRAMES).astype(int))
         bare = replace(motion, lift_m=0.0)
         lowest = [(self._lowest @ self._transforms(bare, int(i), (0.0, 0.0), 0.0))[:, 2].min() for i in frames]
@@ -88,12 +88,12 @@ class Person:
 
 
 def draw_person(rng: np.random.Generator, assets: Assets) -> Person:
-    """A random person; the same for the same state of the generator."""
+    """Draw a random person; equal states of the generator give equal persons."""
     return dressed(draw_look(rng, assets), assets)
 
 
 def dressed(look: Look, assets: Assets) -> Person:
-    """The person of a look: body shaped, garments fitted, everything bound to the rig."""
+    """Build the person of a look: body shaped, garments fitted, everything bound to the rig."""
     topology = _topology(assets)
     base = assets.mesh(BASE)
     body = body_of(look.shape, assets)
@@ -137,10 +137,10 @@ def _body_pieces(
     """Skin that no garment covers, eyeballs and irises."""
     skin = base.groups == base.group_names.index("body")
     shown = skin & ~hidden[base.faces].all(axis=1)
-    # Only a skirt lets one look into the skin where it is cut off.
+    # Only a skirt allows a view into the cut edge of the skin.
     inside_seen = any(garment.is_skirt for garment in look.garments)
     part = MeshPart("body", base.faces[:0], base.uv[:0], look.skin, (1.0, 1.0, 1.0), two_sided=inside_seen)
-    # Normals come from the whole skin, also where some of it is hidden.
+    # Normals come from the whole skin, even if some of it is hidden.
     normals = _smooth(body[:BODY_VERTICES], base.faces[skin])
     yield _piece(part, base, shown, body, np.pad(normals, ((0, len(body) - BODY_VERTICES), (0, 0))), topology.weights)
     eyes, irises = np.zeros(len(base.faces), bool), np.zeros(len(base.faces), bool)
@@ -159,9 +159,9 @@ def _body_pieces(
 
 
 def _under_skirt(skirt: Float[np.ndarray, "m 3"], body: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Skin of the thighs, which the garment's file leaves in place but which pushes through the cloth in a stride.
+    """Thigh skin under a skirt, which the garment's file keeps but which pokes through the cloth in a stride.
 
-    From 12 cm above the hem, so that legs still begin under the cloth in most strides, up to the hips.
+    From 12 cm above the hem, so that legs are still cut under the cloth in most strides, up to the hips.
     """
     height = body[:, 2] / np.ptp(body[:BODY_VERTICES, 2])
     return (body[:, 2] > skirt[:, 2].min() + 0.12) & (height < 0.53) & (np.abs(body[:, 0]) < _HANDS_BEYOND_M)
@@ -170,7 +170,7 @@ def _under_skirt(skirt: Float[np.ndarray, "m 3"], body: Float[np.ndarray, "n 3"]
 def _covered(
     garment: Garment, binding: Binding, worn: list[tuple[Garment, Binding]], body: Float[np.ndarray, "n 3"]
 ) -> Bool[np.ndarray, " m"]:
-    """Which vertices of a garment another one covers: socks in trousers, hair in the crown of a hat."""
+    """Mask of a garment's vertices that another one covers: socks in trousers, hair in the crown of a hat."""
     covered = np.zeros(len(binding.corners), bool)
     for other, over in worn:
         if (garment.name, other.name) == ("shoes", "clothes"):
@@ -188,9 +188,9 @@ def _garment_piece(
     topology: RigTopology,
     assets: Assets,
 ) -> _Piece:
-    """A garment on a body; each of its vertices moves as the three of the body that it hangs on do, by their shares.
+    """A garment on a body; each of its vertices is skinned like its three base vertices, weighted.
 
-    What is `covered` by another garment is left out, or it would poke through.
+    Vertices `covered` by another garment are omitted, because they would poke through it.
     """
     mesh = assets.mesh(garment.mesh)
     rest = binding.fitted(body)
@@ -209,7 +209,7 @@ def _piece(
     normals: Float[np.ndarray, "n 3"],
     weights: csr_array,
 ) -> _Piece:
-    """The shown faces of a mesh, vertices split at texture seams."""
+    """The visible faces of a mesh, vertices split at texture seams."""
     faces, position, uv = split_at_seams(mesh.faces[shown], mesh.faces_uv[shown])
     return _Piece(
         part=replace(part, faces=faces, uv=mesh.uv[uv].astype(np.float32)),

@@ -1,4 +1,4 @@
-"""From rendered images to what a camera would have written: exposure, blur, noise, JPEG."""
+"""Camera simulation for rendered images: exposure, blur, noise, JPEG."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mvpose.rendering.renderer import Exposure
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sensor:
-    """What one camera does to its images beside its lens."""
+    """Sensor effects of one camera, apart from its lens."""
 
     exposure: Exposure
     softness_px: float
     """Standard deviation of its blur, in pixels of the crop."""
     noise: float
-    """Standard deviation in the darks, in steps of 255; in the lights there is about twice as much."""
+    """Standard deviation of noise in dark areas, in steps of 255; about twice as much in bright ones."""
     quality: int
-    """Of JPEG, 0 to 100."""
+    """JPEG quality, 0 to 100."""
 
 
 def draw_sensor(rng: np.random.Generator, brightness: Float[np.ndarray, " 3"]) -> Sensor:
-    """A camera that has set itself to the light there is, somewhat wrongly; most are good and some are bad."""
+    """Draw a camera that adapts to the light with an error; most cameras are good, some are bad."""
     grey = float(brightness.mean())
-    # 0.7 of the way to grey under any light, as automatic white balance does.
+    # 0.7 of the way to grey under any light, like automatic white balance.
     balance = (grey / brightness) ** 0.7 * np.exp(rng.normal(0.0, 0.05, 3))
     return Sensor(
         exposure=Exposure(
@@ -47,10 +47,10 @@ def photograph(
     sensor: Sensor,
     frame: Float[np.ndarray, " 4"],
 ) -> bytes:
-    """A JPEG of `side` pixels from finer images of one exposure, which are averaged.
+    """A JPEG of `side` pixels from higher-resolution images of one exposure, which are averaged.
 
-    `frame` is where the camera's whole image lies in the crop (left, top, right, bottom; pixel areas): what is beyond
-    is black, as in crops from footage.
+    `frame` is the camera's whole image in the crop (left, top, right, bottom; pixel areas). Pixels outside are black,
+    as in crops from footage.
     """
     light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in images]
     image = np.asarray(np.mean(light, axis=0, dtype=np.float32))

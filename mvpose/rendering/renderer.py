@@ -1,7 +1,7 @@
-"""OpenGL without a display: on the GPU where there is one, on Mesa's llvmpipe where there is none. The same code.
+"""Offscreen OpenGL renderer: on the GPU if there is one, otherwise on Mesa's llvmpipe, with the same code.
 
-One context a process, made at its first use. The same bits come out of the same driver (llvmpipe of one Mesa version);
-another driver rounds differently.
+There is one context per process, created at first use. The same driver gives the same bits (llvmpipe of one Mesa
+version); another driver rounds differently.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from mvpose.rendering.surfaces import Surfaces, patterns
 NEAR_FAR_M = (0.2, 60.0)
 SHADOW_SIDE = 1024
 TEXTURES_KEPT = 96
-"""A megabyte or so each."""
+"""About a megabyte each."""
 CLOTH_GLOSS = 0.02
 _GLOSS = {"body": 0.08, "eyes": 0.5, "hair": 0.15, "shoes": 0.12, "teeth": 0.2}
 _LENS_NUMBER = {LensModel.BROWN_CONRADY: 0, LensModel.KANNALA_BRANDT: 1, LensModel.HUMAN36M: 2}
 _MISSING = (
-    "OpenGL without a display could not be started ({}): install EGL and Mesa (Debian and Ubuntu: "
+    "OpenGL could not be started without a display ({}): install EGL and Mesa (Debian and Ubuntu: "
     "apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri), or the driver of your GPU with its EGL library."
 )
 
@@ -45,7 +45,7 @@ class RenderingError(MvposeError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lights:
-    """One light that casts shadows, one that does not, and light from everywhere. Colours are linear RGB."""
+    """A key light with shadows, a fill light without, and ambient light. Colours are linear RGB."""
 
     key_direction: Float[np.ndarray, " 3"]
     """Unit vector towards the light."""
@@ -58,21 +58,21 @@ class Lights:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Exposure:
-    """How a camera turns light into an image."""
+    """Conversion of light to image values."""
 
     gain: Float[np.ndarray, " 3"]
-    """Of the three channels: exposure times white balance."""
+    """Per channel: exposure times white balance."""
     contrast: float = 0.3
-    """0 for none; 1 presses darks and lights together."""
+    """0 for none; 1 compresses dark and bright areas."""
 
 
 def require_opengl() -> None:
-    """RenderingError, with what to install, where OpenGL cannot be had without a display."""
+    """Raise RenderingError, with installation advice, if OpenGL is unavailable without a display."""
     missing = [f"lib{library}" for library in ("EGL", "GL") if find_library(library) is None]
     if missing:
         raise RenderingError(_MISSING.format(f"{' and '.join(missing)} not found"))
     egl = CDLL(find_library("EGL"))
-    # eglQueryDevicesEXT is an extension: it has to be asked for by name.
+    # eglQueryDevicesEXT is an extension and must be looked up by name.
     egl.eglGetProcAddress.restype = c_void_p
     address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
     count = c_int(0)
@@ -82,15 +82,15 @@ def require_opengl() -> None:
 
 @lru_cache(maxsize=1)
 def renderer() -> Renderer:
-    """The renderer of this process. RenderingError, with what to install, where there is no OpenGL."""
+    """The renderer of this process. RenderingError, with installation advice, if there is no OpenGL."""
     return Renderer()
 
 
 class Renderer:
-    """Holds the OpenGL context, the shaders, the textures used lately and the scene staged last."""
+    """Holds the OpenGL context, the shaders, the recently used textures and the staged scene."""
 
     def __init__(self) -> None:
-        # Workers are processes: llvmpipe's own threads would fight with the neighbours'. Read when the context is made.
+        # Workers are processes: llvmpipe's threads would compete with other workers'. Read at context creation.
         os.environ.setdefault("LP_NUM_THREADS", "0")
         require_opengl()
         start: Any = moderngl.create_context
@@ -114,7 +114,7 @@ class Renderer:
 
     @property
     def device(self) -> str:
-        """What draws, as OpenGL says it: "llvmpipe (LLVM 15.0.6, 256 bits)", or a GPU."""
+        """The device as named by OpenGL: "llvmpipe (LLVM 15.0.6, 256 bits)", or a GPU."""
         return str(self._gl.info["GL_RENDERER"])
 
     def stage(
@@ -124,9 +124,9 @@ class Renderer:
         lights: Lights,
         pixels_of: Callable[[str], UInt8[np.ndarray, "_ _ 4"]],
     ) -> None:
-        """Take a scene: its geometry goes over once for all views, and what the light reaches is worked out once.
+        """Stage a scene: geometry is uploaded and shadows are computed once for all views.
 
-        `pixels_of(key)` gives the RGBA image of a `Part.texture`; it stays on the device under its key.
+        `pixels_of(key)` returns the RGBA image of a `Part.texture`; it stays on the device under its key.
         """
         columns = (surfaces.vertices, surfaces.normals, surfaces.uv, surfaces.first, surfaces.second, surfaces.pattern)
         names = ("in_position", "in_normal", "in_uv", "in_first", "in_second", "in_pattern")
@@ -139,8 +139,8 @@ class Renderer:
         shadow_from_world = _shadow_from_world(lights.key_direction, people)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
-        _give(self._shadow, shadow_from_world=shadow_from_world.T)
-        # Walls are seen from within alone: light comes in through their backs.
+        _set_uniforms(self._shadow, shadow_from_world=shadow_from_world.T)
+        # Walls are visible only from inside: light enters through their backs.
         self._gl.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         caster.render()
         self._gl.enable_only(moderngl.DEPTH_TEST)
@@ -149,18 +149,18 @@ class Renderer:
         self._shadow_map.use(1)
         self._patterns.use(2)
         for program in (self._person, self._surface):
-            _give(program, shadow_map=1, shadow_from_world=shadow_from_world.T)
-            _give(program, **vars(lights))
-        _give(self._person, image=0)
-        _give(self._surface, patterns=2)
+            _set_uniforms(program, shadow_map=1, shadow_from_world=shadow_from_world.T)
+            _set_uniforms(program, **vars(lights))
+        _set_uniforms(self._person, image=0)
+        _set_uniforms(self._surface, patterns=2)
 
     def image(
         self, rig: CameraRig, view: int, exposure: Exposure, people: Sequence[int], background: Float[np.ndarray, " 3"]
     ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
-        """What one camera of a rig sees of the scene staged: RGB, and metres along its axis (inf where nothing is).
+        """Image of the staged scene by one camera of a rig: RGB, and depth in metres along its axis (inf for nothing).
 
-        `people` are those to be drawn, by their position: the others are known to be out of the image. `background`
-        is the colour, 0 .. 1, of where there is nothing.
+        `people` are the indices of those to draw; the others are known to be outside the image. `background`
+        is the background colour, 0 .. 1.
         """
         width, height = rig.size[view].tolist()
         target = self._target(width, height)
@@ -181,15 +181,15 @@ class Renderer:
             "contrast": np.array(exposure.contrast),
         }
         for program in (self._person, self._surface):
-            _give(program, lens_model=_LENS_NUMBER[rig.lens.models[view]], **uniforms)
+            _set_uniforms(program, lens_model=_LENS_NUMBER[rig.lens.models[view]], **uniforms)
         for drawn in (d for i in people for d in self._people[i]):
             self._gl.enable_only(moderngl.DEPTH_TEST | (0 if drawn.part.two_sided else moderngl.CULL_FACE))
             drawn.texture.use(0)
-            _give(
+            _set_uniforms(
                 self._person, tint=np.array(drawn.part.colour), gloss=np.array(_GLOSS.get(drawn.part.name, CLOTH_GLOSS))
             )
             drawn.array.render()
-        # Last, so that what people hide is never shaded.
+        # Drawn last, so that pixels hidden by people are never shaded.
         self._gl.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         assert self._surfaces is not None
         self._surfaces.render()
@@ -226,7 +226,7 @@ class Renderer:
             texture = self._gl.texture(pixels.shape[1::-1], 4, pixels)
             texture.build_mipmaps()
             texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-        # Put last: the first of a dict is the one used longest ago.
+        # Reinserted at the end: the first of a dict is the least recently used.
         self._textures[key] = texture
         if len(self._textures) > TEXTURES_KEPT:
             del self._textures[next(iter(self._textures))]
@@ -236,7 +236,7 @@ class Renderer:
         layers = patterns()
         array = self._gl.texture_array((*layers.shape[:0:-1], len(layers)), 1, np.ascontiguousarray(layers))
         array.build_mipmaps()
-        # Between mipmaps it is not blended: 2 of 14 ms a view.
+        # Without blending between mipmaps: it takes 2 of 14 ms per view.
         array.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
         return array
 
@@ -258,8 +258,8 @@ class _Drawn:
     texture: moderngl.Texture
 
 
-def _give(program: moderngl.Program, **uniforms: np.ndarray | int) -> None:
-    """Set uniforms; those that a shader does not use it does not have."""
+def _set_uniforms(program: moderngl.Program, **uniforms: np.ndarray | int) -> None:
+    """Set uniforms; those that a shader does not use are skipped."""
     for name, value in uniforms.items():
         if name in program:
             uniform = program[name]
@@ -271,16 +271,16 @@ def _give(program: moderngl.Program, **uniforms: np.ndarray | int) -> None:
 
 
 def _shadow_from_world(towards_light: np.ndarray, people: Sequence[PosedPerson]) -> Float[np.ndarray, "4 4"]:
-    """An orthographic view from the light of all people and 1.5 m about them."""
+    """Orthographic view from the light of all people and 1.5 m about them."""
     points = np.concatenate([np.zeros((0, 3)), *(vertices for p in people for vertices in p.vertices)])
     low, high = points.min(axis=0), points.max(axis=0)
     centre, radius = (low + high) / 2, np.linalg.norm(high - low) / 2 + 1.5
     side = np.cross(towards_light, [0.0, 0.123, 0.992])
     side /= np.linalg.norm(side)
-    # Depth grows away from the light.
+    # Depth increases away from the light.
     axes = np.stack([side, np.cross(side, towards_light), -towards_light])
     out = np.eye(4)
-    # What stands between light and people counts from further away than what the light shows.
+    # Objects between light and people are included beyond the visible range of the light.
     out[:3, :3] = axes / np.array([radius, radius, 2.0 * radius])[:, None]
     out[:3, 3] = -out[:3, :3] @ centre
     return out
@@ -288,7 +288,7 @@ def _shadow_from_world(towards_light: np.ndarray, people: Sequence[PosedPerson])
 
 def _metres(depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     near, far = NEAR_FAR_M
-    # In place: a quarter of a million numbers a view, 3 ms with temporaries and 0.4 without.
+    # In place: a quarter of a million numbers per view take 3 ms with temporaries and 0.4 without.
     out = np.multiply(depth, np.float32(-2 * (far - near)))
     out += np.float32(2 * far)
     np.divide(np.float32(2 * far * near), out, out=out)

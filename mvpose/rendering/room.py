@@ -1,4 +1,4 @@
-"""Where rendered people stand: a room, a hall or a yard, what hangs and stands in it, and how it is lit."""
+"""Scenery for rendered people: a room, a hall, a studio or a yard, with furniture and lights."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CLEAR_OF_PEOPLE_M, CLEAR_OF_CAMERAS_M = 0.15, 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Room:
-    """What people are rendered in."""
+    """Scenery of a sample."""
 
     surfaces: Surfaces
     lights: Lights
     background: Float[np.ndarray, " 3"]
-    """Of where there is no surface, as the image shows it: 0 .. 1."""
+    """Colour of pixels without a surface, in image values: 0 .. 1."""
     brightness: Float[np.ndarray, " 3"]
-    """Light that a grey wall sends back, about: what a camera sets its exposure and white balance by."""
+    """Approximate light reflected by a grey wall, from which a camera derives exposure and white balance."""
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
-    """Circles on the floor where nothing else may stand."""
+class Occupied:
+    """Occupied circles on the floor."""
 
     centre: Float[np.ndarray, "N 2"]
     radius: Float[np.ndarray, " N"]
@@ -48,28 +48,28 @@ def draw_room(
     cameras: Float[np.ndarray, "V 3"],
     floor_m: float = 0.0,
 ) -> Room:
-    """A place for people, told by points of theirs, before cameras. Nothing stands in a person or before a lens."""
+    """Draw scenery around people, given by points on them, and cameras. Nothing is inside a person or blocks a lens."""
     middle = np.array([*people[0].mean(axis=0)[:2], floor_m])
-    taken = _taken(people, cameras)
+    taken = _occupied(people, cameras)
     kind = rng.choice(["room", "hall", "studio", "yard"], p=[0.58, 0.12, 0.1, 0.2])
     reach = float(np.hypot(*(cameras[:, :2] - middle[:2]).T).max())
     place = {"room": _room, "hall": _hall, "studio": _studio, "yard": _yard}[str(kind)]
     surfaces, background = place(rng, middle, reach)
-    # What is near comes first, so that what it hides is not shaded: a third of the time of a view.
+    # Near objects come first, so that hidden ones are not shaded: this saves a third of the time of a view.
     surfaces = _furniture(rng, middle, cameras, taken, few=kind == "studio") + surfaces[::-1]
     lights = _lights(rng, outside=kind == "yard")
     brightness = 0.45 * (lights.sky_colour + 0.5 * lights.key_colour + 0.4 * lights.fill_colour)
     return Room(surfaces=joined(surfaces), lights=lights, background=background, brightness=brightness)
 
 
-def _taken(people: Sequence[np.ndarray], cameras: np.ndarray) -> Standing:
+def _occupied(people: Sequence[np.ndarray], cameras: np.ndarray) -> Occupied:
     centres = np.array([(p[:, :2].min(axis=0) + p[:, :2].max(axis=0)) / 2 for p in people])
     radii = [np.hypot(*(p[:, :2] - c).T).max() + CLEAR_OF_PEOPLE_M for p, c in zip(people, centres, strict=True)]
-    return Standing(np.concatenate([centres, cameras[:, :2]]), np.array([*radii, *[CLEAR_OF_CAMERAS_M] * len(cameras)]))
+    return Occupied(np.concatenate([centres, cameras[:, :2]]), np.array([*radii, *[CLEAR_OF_CAMERAS_M] * len(cameras)]))
 
 
 def _colour(rng: np.random.Generator, low: float = 0.04, high: float = 0.75) -> tuple[float, float, float]:
-    """Mostly dull colours of any lightness, linear; now and then a strong one."""
+    """Mostly dull colours of any lightness, linear; occasionally a saturated one."""
     lightness, strength = rng.uniform(low, high), rng.beta(1.0, 3.5)
     hue = np.abs((rng.uniform(0, 6) + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1
     r, g, b = lightness * (1 - strength + strength * np.clip(hue, 0, 1) * 1.5)
@@ -78,7 +78,7 @@ def _colour(rng: np.random.Generator, low: float = 0.04, high: float = 0.75) -> 
 
 def _paint(rng: np.random.Generator, low: float = 0.04, high: float = 0.75) -> Paint:
     first = np.array(_colour(rng, low, high))
-    # Half of what there is has one colour, a little uneven; the rest has two.
+    # Half of the surfaces have one colour, a little uneven; the rest have two.
     second = first * rng.uniform(0.75, 0.95) if rng.uniform() < 0.5 else np.array(_colour(rng, low, high))
     return Paint(
         first=tuple(first.tolist()),
@@ -101,14 +101,14 @@ def _room(rng: np.random.Generator, middle: np.ndarray, reach: float) -> tuple[l
 
 
 def _hall(rng: np.random.Generator, middle: np.ndarray, reach: float) -> tuple[list[Surfaces], np.ndarray]:
-    """A floor that ends in the dark or in haze, with things far behind."""
+    """A floor that ends in darkness or haze, with objects far behind."""
     shade = rng.uniform(0.05, 0.8)
     out = [_floor(rng, middle, np.array([3.0, 3.0]) * reach, rng.uniform(0, np.pi))]
     return out + _far_boxes(rng, middle, reach, int(rng.integers(4, 16)), (0.5, 3.0)), np.full(3, shade)
 
 
 def _studio(rng: np.random.Generator, middle: np.ndarray, reach: float) -> tuple[list[Surfaces], np.ndarray]:
-    """One colour everywhere, like a green screen or a bare laboratory."""
+    """One colour everywhere, like a green screen or an empty laboratory."""
     colour = _colour(rng, 0.1, 0.8)
     r, g, b = colour
     paint = Paint(first=colour, second=(0.93 * r, 0.93 * g, 0.93 * b), layer=int(rng.integers(3)), period_m=2.0)
@@ -146,7 +146,7 @@ def _far_boxes(
 
 
 def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw: float) -> Surfaces:
-    """An image, a door, a board or a bright window, a centimetre or two before one of the four walls."""
+    """An image, a door, a board or a bright window, one or two centimetres in front of one of the four walls."""
     turn = yaw + rng.integers(4) * np.pi / 2
     depth, width = (size[0], size[1]) if round((turn - yaw) / (np.pi / 2)) % 2 == 0 else (size[1], size[0])
     outward, along = np.array([np.cos(turn), np.sin(turn), 0]), np.array([-np.sin(turn), np.cos(turn), 0])
@@ -164,14 +164,14 @@ def _on_wall(rng: np.random.Generator, centre: np.ndarray, size: np.ndarray, yaw
         paint = Paint(
             first=(0.8, 0.9, 1.0), second=(0.7, 0.75, 0.8), layer=BLOBS, period_m=3.0, glow=rng.uniform(0.3, 2)
         )
-    # `along` turns to "up" about `outward`: swapped, the image faces the room.
+    # `along` rotates to "up" about `outward`: if swapped, the image faces the room.
     return quad(start - along * extent[0] / 2 + [0, 0, low], (0.0, 0.0, float(extent[1])), along * extent[0], paint)
 
 
 def _furniture(
-    rng: np.random.Generator, middle: np.ndarray, cameras: np.ndarray, taken: Standing, few: bool
+    rng: np.random.Generator, middle: np.ndarray, cameras: np.ndarray, taken: Occupied, few: bool
 ) -> list[Surfaces]:
-    """Things on the floor; some of them stand on purpose between a camera and the first person."""
+    """Objects on the floor; some are placed deliberately between a camera and the first person."""
     out: list[Surfaces] = []
     for _ in range(rng.integers(0, 2 if few else 7)):
         for _ in range(8):
@@ -181,27 +181,27 @@ def _furniture(
                 angle, across = np.arctan2(line[1], line[0]) + rng.normal(0.0, 0.12), np.hypot(*line[:2])
                 far = rng.uniform(0.6, max(0.45 * across, 0.7))
             at = middle + far * np.array([np.cos(angle), np.sin(angle), 0.0])
-            parts, radius = _thing(rng, at, _unhiding(middle, cameras, at) * rng.uniform(0.4, 1.0))
+            parts, radius = _furniture_piece(rng, at, _max_height(middle, cameras, at) * rng.uniform(0.4, 1.0))
             if taken.clear(at[:2], radius):
                 out += parts
-                taken = Standing(np.concatenate([taken.centre, at[None, :2]]), np.append(taken.radius, radius))
+                taken = Occupied(np.concatenate([taken.centre, at[None, :2]]), np.append(taken.radius, radius))
                 break
     return out
 
 
-def _unhiding(middle: np.ndarray, cameras: np.ndarray, at: np.ndarray) -> float:
-    """How high a thing may be so that each camera sees people from the chest upwards over it; inf beside all lines."""
+def _max_height(middle: np.ndarray, cameras: np.ndarray, at: np.ndarray) -> float:
+    """Maximum height of an object over which each camera sees people from the chest upwards; inf off all lines."""
     lines = (cameras - middle)[:, :2]
     across = np.hypot(*lines.T)
     along = (lines @ (at - middle)[:2]) / across
-    beside = np.abs(lines[:, 0] * (at - middle)[1] - lines[:, 1] * (at - middle)[0]) / across
-    before = (along > 0) & (along < across) & (beside < 1.0)
+    offset = np.abs(lines[:, 0] * (at - middle)[1] - lines[:, 1] * (at - middle)[0]) / across
+    before = (along > 0) & (along < across) & (offset < 1.0)
     heights = CHEST_M + (cameras[:, 2] - middle[2] - CHEST_M) * along / across
     return float(np.where(before, np.maximum(heights, 0.2), np.inf).min())
 
 
-def _thing(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[list[Surfaces], float]:
-    """A crate, a table, a chair, a shelf, a panel or a pole, its top at `highest` or so, and the radius it takes."""
+def _furniture_piece(rng: np.random.Generator, at: np.ndarray, highest: float) -> tuple[list[Surfaces], float]:
+    """A crate, a table, a chair, a shelf, a panel or a pole, about `highest` tall, and the radius it occupies."""
     yaw, paint = rng.uniform(0, np.pi), _paint(rng)
     across = np.array([[np.cos(yaw), np.sin(yaw), 0.0], [-np.sin(yaw), np.cos(yaw), 0.0]])
 
@@ -243,7 +243,7 @@ def _lights(rng: np.random.Generator, outside: bool) -> Lights:
     away = turn + np.pi + rng.uniform(-1.0, 1.0)
     fill = np.array([np.cos(away) * 0.8, np.sin(away) * 0.8, 0.6])
     warm = np.array([1.0, 1.0, 1.0]) + rng.normal(0.0, 0.12) * np.array([1.0, 0.1, -1.0])
-    # From a clouded sky or a room full of lamps to one hard light.
+    # From a cloudy sky or a room full of lamps to one hard light.
     hard = rng.uniform(0.3, 2.2) if outside else rng.uniform(0.1, 1.6)
     sky = np.array([0.9, 1.0, 1.15]) if outside else warm
     return Lights(

@@ -1,4 +1,4 @@
-"""One sample: actors put on a floor, furniture and light about them, cameras, images."""
+"""One rendered sample: actors on a floor, scenery, light, cameras and images."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ TRIES = 12
 
 @runtime_checkable
 class Actor(Protocol):
-    """A person in a motion, at a moment of it."""
+    """A person at a moment of a motion."""
 
     @property
     def subject(self) -> str:
-        """Who it is."""
+        """Identity of the person."""
         ...
 
     @property
     def action(self) -> str:
-        """What it does."""
+        """Name of the motion."""
         ...
 
     def at(self, seconds: float) -> PosedPerson:
-        """The person so much after the moment, standing about (0, 0) on the floor z = 0."""
+        """The person `seconds` after the moment, about (0, 0) on the floor z = 0."""
         ...
 
 
 @runtime_checkable
 class Cast(Protocol):
-    """Where people and their motions come from; those of one split never appear in another."""
+    """Source of people and their motions; those of one split never appear in another."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -56,7 +56,7 @@ class Cast(Protocol):
         ...
 
     def draw(self, rng: np.random.Generator, split: str) -> Actor:
-        """Somebody doing something."""
+        """Draw a person with a motion."""
         ...
 
     def image(self, key: str) -> UInt8[np.ndarray, "_ _ 4"]:
@@ -66,18 +66,18 @@ class Cast(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """What the stored crops are."""
+    """Format of the stored crops."""
 
     side: int = 256
-    """Pixels of a crop's side."""
+    """Side of a crop in pixels."""
     margin: float = 1.5
-    """Side of the square cut out, in sides of the box about the joints."""
+    """Side of the crop, relative to the box about the joints."""
 
 
 def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig | int, config: ImageConfig) -> Sample:
-    """Sample `index` of a split; `rig` is one, or how many cameras a random one has.
+    """Sample `index` of a split; `rig` is a rig, or the number of cameras of a random one.
 
-    It follows from the arguments alone. A scene that fewer than two cameras see well is drawn anew.
+    It is determined by the arguments alone. A scene that fewer than two cameras see well is drawn again.
     """
     number = SPLITS.index(split)
     for attempt in range(TRIES):
@@ -113,19 +113,19 @@ def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig |
         )
     raise ConfigError(
         f"in {TRIES} tries fewer than two cameras saw a person on the floor near {np.round(about, 2)}: "
-        "this calibration's cameras look elsewhere, or its world is not in metres with Z up and the floor at 0."
+        "the calibration's cameras look elsewhere, or its world is not in metres with Z up and the floor at 0."
     )
 
 
 def _shutter(rng: np.random.Generator) -> list[float]:
-    """Times of the exposure in seconds, most often one."""
+    """Times of the exposure in seconds; usually one."""
     if rng.uniform() >= BLURRED_SHARE:
         return [0.0]
     return (np.linspace(-0.5, 0.5, BLUR_MOMENTS) * rng.uniform(*SHUTTER_S)).tolist()
 
 
 def _placed(rng: np.random.Generator, actors: Sequence[Actor], about: Float[np.ndarray, " 2"]) -> list[_Placed]:
-    """The actors somewhere about a place, turned anyhow, none in another; those who find no place are left out."""
+    """The actors near a place, randomly rotated, without intersections; those without a free place are left out."""
     placed: list[_Placed] = []
     for i, actor in enumerate(actors):
         still = actor.at(0.0)
@@ -142,11 +142,11 @@ def _placed(rng: np.random.Generator, actors: Sequence[Actor], about: Float[np.n
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """An actor turned about the vertical and moved over the floor."""
+    """An actor rotated about the vertical and moved over the floor."""
 
     actor: Actor
     still: PosedPerson
-    """At the moment itself, where the actor stands."""
+    """Pose at the moment itself."""
     turn: float
     offset: Float[np.ndarray, " 3"]
 
@@ -160,7 +160,7 @@ class _Placed:
         return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]], np.float32)
 
     def __call__(self, seconds: float) -> PosedPerson:
-        """The person where it was placed, so much after the moment."""
+        """The placed person, `seconds` after the moment."""
         person = self.actor.at(seconds) if seconds else self.still
         turned, shift = self._turned, self.offset.astype(np.float32)
         return replace(

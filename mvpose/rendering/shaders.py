@@ -1,9 +1,9 @@
 """The three shaders of the renderer, GLSL 3.30.
 
-The lens bends vertices, not pixels: a vertex is put where `mvpose.geometry.lens` would put it, so that no image is
-resampled and the stored camera is exact at every vertex. Triangles stay straight between their corners, which is why
-large surfaces come finely divided (see `surfaces.py`). Beyond the radius up to which a lens is one-to-one it goes on
-linearly, and what lies there is not drawn.
+Lens distortion is applied to vertices, not pixels: each vertex is projected as by `mvpose.geometry.lens`, so that no
+image is resampled and the stored camera is exact at every vertex. Triangles stay straight between their corners, which
+is why large surfaces are finely subdivided (see `surfaces.py`). Beyond the radius up to which a lens is one-to-one, the
+distortion is extrapolated linearly, and nothing is drawn there.
 """
 
 LENS = """
@@ -40,7 +40,7 @@ vec4 projected(vec3 world) {
     vec2 pixel = focal * at + (centre + 0.5) * p.z;         // times the depth
     vec2 clip = vec2(2 * pixel.x / size.x - p.z, 2 * pixel.y / size.y - p.z);
     float n = near_far.x, f = near_far.y;
-    // Row 0 of the buffer is the top row of the image: nothing is flipped on the way back.
+    // Row 0 of the buffer is the top row of the image: no flip is needed on reading.
     return vec4(clip, ((f + n) * p.z - 2 * f * n) / (f - n), p.z);
 }
 """
@@ -58,13 +58,13 @@ uniform float contrast;
 float lit_by_key(vec3 world, vec3 normal) {
     vec3 p = (shadow_from_world * vec4(world + 0.02 * normal, 1)).xyz * 0.5 + 0.5;
     if (any(lessThan(p, vec3(0))) || any(greaterThan(p, vec3(1)))) return 1.0;
-    // Four texels weighed by the hardware; a second look would cost 2 ms a view more on llvmpipe.
+    // Four texels weighted by the hardware; a second lookup would cost 2 ms more per view on llvmpipe.
     return texture(shadow_map, vec3(p.xy, p.z - 0.0015));
 }
 
 vec3 light(vec3 world, vec3 normal, float soft, float gloss, vec3 albedo) {
     float facing = dot(normal, key_direction);
-    // Skin and cloth scatter light past the terminator: `soft` wraps it round.
+    // Skin and cloth scatter light past the terminator: `soft` extends it.
     float key = max((facing + soft) / (1 + soft), 0.0);
     if (facing > -soft) key *= lit_by_key(world, normal);
     float fill = max((dot(normal, fill_direction) + 0.4) / 1.4, 0.0);
@@ -77,8 +77,8 @@ vec3 light(vec3 world, vec3 normal, float soft, float gloss, vec3 albedo) {
 
 vec3 developed(vec3 radiance) {
     vec3 x = radiance * exposure;
-    x = x * (1 + x * 0.12) / (1 + 0.55 * x);    // a shoulder in place of hard clipping
-    vec3 y = sqrt(clamp(x, 0.0, 1.0));          // gamma 2, forth and back: `pow` took 6 of 15 ms a view
+    x = x * (1 + x * 0.12) / (1 + 0.55 * x);    // a shoulder instead of hard clipping
+    vec3 y = sqrt(clamp(x, 0.0, 1.0));          // gamma 2 in both directions: `pow` took 6 of 15 ms per view
     return mix(y, y * y * (3 - 2 * y), contrast);
 }
 """

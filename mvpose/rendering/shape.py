@@ -1,4 +1,4 @@
-"""The body before clothes and pose: MakeHuman's base mesh moved by its shape targets."""
+"""Body shape without clothes and pose: MakeHuman's base mesh deformed by its shape targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mvpose.rendering.assets import Assets
 
 BASE = "makehuman/base.obj"
 BODY_VERTICES = 13380
-"""The body group comes first in the base mesh; what follows helps to place joints, eyes and clothes."""
+"""The body group comes first in the base mesh; the rest helps to place joints, eyes and clothes."""
 _TARGETS = "makehuman/targets"
 _METRES = 0.1
 """MakeHuman works in decimetres."""
@@ -21,12 +21,12 @@ _CROWN, _GROUND = 881, 5796
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What a body is made by. `muscle` and `weight` run from 0 (least) over 0.5 (average) to 1 (most)."""
+    """Parameters of a body. `muscle` and `weight` run from 0 (minimum) over 0.5 (average) to 1 (maximum)."""
 
     male: float
-    """0 a woman, 1 a man."""
+    """0 for a woman, 1 for a man."""
     old: float
-    """0 young (about 25), 1 old (about 90)."""
+    """0 for young (about 25), 1 for old (about 90)."""
     muscle: float
     weight: float
     origin: dict[str, float]
@@ -37,8 +37,8 @@ class Shape:
 def body_of(shape: Shape, assets: Assets) -> Float[np.ndarray, "n 3"]:
     """Base-mesh vertices (all 19,158, helpers included) in rest pose: metres, Z up, facing -Y, soles at z = 0.
 
-    The shape targets mix as MakeHuman mixes them: each one weighs the product of the shares in its name. The height
-    target is then weighed so that the body is as tall as asked, which is exact because targets are linear.
+    Shape targets are mixed as in MakeHuman: the weight of each is the product of the shares in its name. The height
+    target is then weighted to reach the requested height, which is exact because targets are linear.
     """
     vertices = assets.mesh(BASE).positions.copy()
     sexes = {"male": shape.male, "female": 1.0 - shape.male}

@@ -1,4 +1,4 @@
-"""What stands in a rendered room beside people: floor, walls, furniture, images on the walls, as coloured quads."""
+"""Scenery surfaces as coloured quads: floor, walls, furniture, images on the walls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 PATTERN_SIDE = 256
-# The lens bends corners and not edges: at 3 m an edge of 0.5 m is off by less than half a pixel of a 256-pixel crop
-# with k1 = -0.2, where nobody measures.
+# Lens distortion is applied to corners, not edges: at 3 m an edge of 0.5 m is off by less than half a pixel of a
+# 256-pixel crop with k1 = -0.2, where nothing is measured.
 CELL_M = 0.5
 
 Vector = Sequence[float] | Float[np.ndarray, " 3"]
@@ -29,15 +29,15 @@ class Surfaces:
     """In repetitions of the pattern."""
     first: Float[np.ndarray, "N 3"]
     second: Float[np.ndarray, "N 3"]
-    """Linear RGB where the pattern is 0 and where it is 1."""
+    """Linear RGB at pattern values 0 and 1."""
     pattern: Float[np.ndarray, "N 2"]
-    """Layer of `patterns()`, and how much of its colour the surface sends out by itself."""
+    """Layer of `patterns()`, and the share of its colour that the surface emits."""
     faces: Int[np.ndarray, "F 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paint:
-    """How a surface looks: `second` on `first`, by a layer of `patterns()` that repeats every `period_m`."""
+    """Appearance of a surface: `second` on `first`, by a layer of `patterns()` that repeats every `period_m`."""
 
     first: tuple[float, float, float]
     second: tuple[float, float, float]
@@ -47,7 +47,7 @@ class Paint:
 
 
 def joined(surfaces: Sequence[Surfaces]) -> Surfaces:
-    """All of them as one; there must be some."""
+    """Concatenate surfaces; there must be at least one."""
     starts = np.cumsum([0, *(len(s.vertices) for s in surfaces)])
 
     def together(name: str) -> np.ndarray:
@@ -60,7 +60,8 @@ def joined(surfaces: Sequence[Surfaces]) -> Surfaces:
 
 
 def quad(corner: Vector, along: Vector, across: Vector, paint: Paint) -> Surfaces:
-    """The parallelogram at `corner` between two edges, seen from where `along` turns to `across` counter-clockwise."""
+    """The parallelogram at `corner` between two edges, visible from the side where `along`, `across` are
+    counter-clockwise."""
     start, edges = np.asarray(corner, float), np.array([along, across], float)
     lengths = np.sqrt((edges * edges).sum(axis=1))
     columns, rows = (max(math.ceil(length / CELL_M), 1) for length in lengths)
@@ -81,7 +82,7 @@ def quad(corner: Vector, along: Vector, across: Vector, paint: Paint) -> Surface
 
 @lru_cache(maxsize=4096)
 def _grid(columns: int, rows: int) -> tuple[Float[np.ndarray, "N 2"], Int[np.ndarray, "F 3"]]:
-    """Corners of so many cells in shares of the sides, and two triangles for each."""
+    """Corners of the cells in shares of the sides, and two triangles per cell."""
     v, u = (g.ravel() for g in np.mgrid[0 : rows + 1, 0 : columns + 1])
     index = np.arange(len(u)).reshape(rows + 1, columns + 1)
     a, b, c, d = (i.ravel() for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
@@ -90,7 +91,7 @@ def _grid(columns: int, rows: int) -> tuple[Float[np.ndarray, "N 2"], Int[np.nda
 
 
 def box(centre: Vector, size: Vector, yaw: float, paint: Paint, *, inward: bool = False) -> Surfaces:
-    """A box upright on its base; `centre` is that of the base, metres. `inward` shows its inside: a room."""
+    """An upright box; `centre` is that of its base, metres. `inward` shows its inside: a room."""
     x, y, z = np.asarray(size, float)
     turn = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
     ex, ey, ez = x * turn[:, 0], y * turn[:, 1], np.array([0.0, 0.0, z])
@@ -108,7 +109,7 @@ def box(centre: Vector, size: Vector, yaw: float, paint: Paint, *, inward: bool 
 
 
 def patterns() -> UInt8[np.ndarray, "L S S"]:
-    """The library of patterns, always the same: clouds first, then grains, stripes, tiles, boards, checks and spots."""
+    """The fixed library of patterns: clouds first, then grains, stripes, tiles, boards, checks and spots."""
     rng = np.random.default_rng(20)
     side = PATTERN_SIDE
     y, x = np.mgrid[0:side, 0:side] / side
@@ -125,7 +126,7 @@ def patterns() -> UInt8[np.ndarray, "L S S"]:
 
 
 def _noise(rng: np.random.Generator, cells: int, octaves: int) -> Float[np.ndarray, "S S"]:
-    """Smooth noise that repeats, stretched to 0 .. 1."""
+    """Smooth periodic noise, stretched to 0 .. 1."""
     total = np.zeros((PATTERN_SIDE, PATTERN_SIDE))
     for octave in range(octaves):
         n = min(cells << octave, PATTERN_SIDE)
@@ -138,7 +139,7 @@ def _noise(rng: np.random.Generator, cells: int, octaves: int) -> Float[np.ndarr
 
 
 def _tiles(x: np.ndarray, y: np.ndarray, columns: int, rows: int, shift: float) -> Float[np.ndarray, "S S"]:
-    """Tiles or boards of slightly differing shade, with dark joints; each row moved by `shift` against the last."""
+    """Tiles or boards of slightly differing shade, with dark joints; each row shifted by `shift` from the previous."""
     row = np.floor(y * rows)
     u = (x * columns + shift * row) % columns
     shade = 0.6 + 0.4 * (np.sin(91.7 * row + 37.3 * np.floor(u)) / 2 + 0.5)
@@ -147,7 +148,7 @@ def _tiles(x: np.ndarray, y: np.ndarray, columns: int, rows: int, shift: float) 
 
 
 def _shelf(rng: np.random.Generator) -> Float[np.ndarray, "S S"]:
-    """Rows of upright things of any width and height, like books."""
+    """Rows of upright objects of varying width and height, like books."""
     out = np.zeros((PATTERN_SIDE, PATTERN_SIDE))
     for top in range(0, PATTERN_SIDE, 64):
         left = 0
@@ -159,7 +160,7 @@ def _shelf(rng: np.random.Generator) -> Float[np.ndarray, "S S"]:
 
 
 def _blobs(rng: np.random.Generator) -> Float[np.ndarray, "S S"]:
-    """Ellipses over one another, like an image out of focus."""
+    """Overlapping ellipses, like an image out of focus."""
     out = np.full((PATTERN_SIDE, PATTERN_SIDE), 0.3)
     for _ in range(40):
         middle, axes = rng.integers(0, PATTERN_SIDE, 2), rng.integers(8, 60, 2)

@@ -1,8 +1,8 @@
-"""One person among others in a room, photographed by every camera of a rig as crops about that person.
+"""Crops of one person among others in a room, photographed by every camera of a rig.
 
-A joint is visible when it falls on the image and the surface seen at its pixel is at most `DEPTH_IN_LIMB_M` nearer to
+A joint is visible if it is inside the image and the surface at its pixel is at most `DEPTH_IN_LIMB_M` nearer to
 the camera than the joint, along the camera's axis. A joint is inside its limb, so its own limb and clothes never hide
-it; another limb, another person or an object does as soon as it is further in front than that.
+it; another limb, another person or an object does if it is further in front than that.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ DEPTH_IN_LIMB_M = {
     "shoulder": 0.13, "elbow": 0.09, "wrist": 0.07, "knee": 0.11, "ankle": 0.09, "big_toe": 0.07, "small_toe": 0.07,
     "heel": 0.09,
 }  # fmt: skip
-"""Metres of flesh, shoe and loose cloth between a joint and the surface of its own limb, at most."""
+"""Maximum thickness in metres of flesh, shoe and loose cloth between a joint and the surface of its own limb."""
 
 
-def unhidden(
+def visible_joints(
     pixels: Float[np.ndarray, "J 2"],
     joint_depth: Float[np.ndarray, " J"],
     depth: Float[np.ndarray, "H W"],
     skeleton: Skeleton,
 ) -> Bool[np.ndarray, " J"]:
-    """Which joints nothing is before. Pixels of the depth image; metres along the camera's axis.
+    """Mask of the joints that nothing occludes. Pixels of the depth image; metres along the camera's axis.
 
-    A joint off the image or behind the camera is not visible.
+    A joint outside the image or behind the camera is not visible.
     """
     known = np.isfinite(pixels).all(axis=-1) & (joint_depth > 0)
     column, row = np.round(np.where(known[:, None], pixels, -1)).astype(int).T
@@ -55,24 +55,24 @@ def _part(joint: str) -> str:
     return part if side in ("left", "right") else joint
 
 
-# Multisampling takes 5 s a view on llvmpipe; twice the pixels along each side take 20 ms.
+# Multisampling takes 5 s per view on llvmpipe; twice the resolution takes 20 ms.
 FINER = 2
 MIN_JOINTS = 4
-"""Views with fewer joints on the image are left out: the person is not in it."""
+"""Views with fewer joints in the image are left out: the person is not in it."""
 BODY_MARGIN_PX = 80
-"""Of an image twice as fine: a person whose joints are further beyond its edges than this is not drawn."""
+"""In pixels of an image of twice the resolution: a person whose joints are further outside than this is not drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class RenderedViews:
-    """Crops about one person by the cameras that have it on their image."""
+    """Crops about one person by the cameras that have the person in their image."""
 
     rig: CameraRig
-    """Of the crops, lens included."""
+    """Cameras of the crops, with lens distortion."""
     crops: tuple[bytes, ...]
     visible: Bool[np.ndarray, "V J"]
     box: Float[np.ndarray, "V 4"]
-    """About the joints on the image, in pixels of the crop."""
+    """Boxes about the joints in the image, in pixels of the crop."""
 
 
 def photographed(
@@ -86,7 +86,7 @@ def photographed(
     side: int,
     margin: float,
 ) -> RenderedViews:
-    """Crops about the first person. `moments` are the people at times of the exposure; labels tell the middle one."""
+    """Crops about the first person. `moments` are the people at times of the exposure; labels are of the middle one."""
     joints = moments[len(moments) // 2][0].joints.astype(np.float64)
     inside, box = (a[0] for a in observed(rig, joints[None]))
     chosen = tuple(name for name, seen in zip(rig.names, inside, strict=True) if seen.sum() >= MIN_JOINTS)
@@ -106,14 +106,14 @@ def photographed(
             images[view].append(image)
             if moment == len(moments) // 2:
                 along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
-                visible[view] &= unhidden(pixels[view].numpy(), along_axis, depth, skeleton)
+                visible[view] &= visible_joints(pixels[view].numpy(), along_axis, depth, skeleton)
     frames = _frames(whole, crop)
     crops = tuple(photograph(rng, *v) for v in zip(images, [side] * len(chosen), sensors, frames, strict=True))
     return RenderedViews(crop, crops, visible, crop_box)
 
 
 def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
-    """For each view the people who may be on its image, judged by their joints."""
+    """For each view the people who may be in its image, according to their joints."""
     joints = torch.from_numpy(np.stack([p.joints for p in people]).astype(np.float64))
     pixels, seen = rig.project(joints)
     low = torch.where(seen[..., None], pixels, torch.inf).amin(dim=2) - BODY_MARGIN_PX
@@ -123,9 +123,9 @@ def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
 
 
 def _frames(whole: CameraRig, crop: CameraRig) -> Float[np.ndarray, "V 4"]:
-    """Where the edges of the cameras' whole images lie in the crops."""
+    """Edges of the cameras' whole images in the crops."""
     scale = (crop.focal / whole.focal).numpy()
-    # A pixel c of the whole image goes to (c + 0.5) s - 0.5 + shift.
+    # A pixel c of the whole image maps to (c + 0.5) s - 0.5 + shift.
     shift = crop.centre.numpy() - ((whole.centre.numpy() + 0.5) * scale - 0.5)
     edges = np.stack([np.full((len(whole), 2), -0.5), whole.size.numpy() - 0.5], axis=1)
     return ((edges + 0.5) * scale[:, None] - 0.5 + shift[:, None]).reshape(-1, 4)

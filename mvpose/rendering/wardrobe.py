@@ -1,4 +1,4 @@
-"""What people wear and how they look: drawn at random from the card's skins, clothes, shoes and hair."""
+"""Random looks of people: the card's skins, clothes, shoes and hair."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PLAIN = {"male_worksuit01": (0.05, 0.16, 0.42)}
 """Outfits in one colour: their image was made for an older mesh and does not fit the texture coordinates."""
 _IRISES: tuple[Colour, ...] = ((0.05, 0.025, 0.01), (0.12, 0.06, 0.02), (0.08, 0.14, 0.25), (0.09, 0.14, 0.07))
 _LIGHT_EYES = 0.4
-"""Share of blue and green eyes among people mostly caucasian; others have brown ones."""
+"""Share of blue and green eyes among mostly caucasian people; others have brown eyes."""
 
 
 @dataclass(frozen=True)
 class Garment:
-    """A mesh that hangs on the base mesh by its .mhclo file."""
+    """A mesh bound to the base mesh by its .mhclo file."""
 
     name: str
     """hair, clothes, shoes or hat."""
@@ -39,7 +39,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Look:
-    """All that a person is made by. Two equal looks are the same person."""
+    """All parameters of a person. Two equal looks are the same person."""
 
     shape: Shape
     skin: str
@@ -48,7 +48,7 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, assets: Assets) -> Look:
-    """A person's body, skin and clothes: adults of both sexes, 20 to 90 years, of three origins and their mixtures."""
+    """Draw a person's body, skin and clothes: adults of both sexes, 20 to 90 years, of three origins and mixtures."""
     shape = _draw_shape(rng)
     origin = max(shape.origin, key=lambda name: shape.origin[name])
     sex = "male" if shape.male > 0.5 else "female"
@@ -70,19 +70,19 @@ def outfits(assets: Assets) -> tuple[str, ...]:
 
 
 def draw_outfit(rng: np.random.Generator, sex: str, assets: Assets) -> Garment:
-    """Clothes of one's own sex; a quarter of the women wear men's trousers and shirt."""
+    """Draw clothes for one sex; a quarter of the women wear men's trousers and shirt."""
     made_for = "male" if sex == "male" or rng.random() < 0.25 else "female"
     folder = _one_of(rng, _folders(assets, f"makehuman/clothes/{made_for}"))
     return garment("clothes", folder, _cloth_colour(rng), assets)
 
 
 def draw_shoes(rng: np.random.Generator, assets: Assets) -> Garment:
-    """One of six pairs."""
+    """Draw one of six pairs."""
     return garment("shoes", _one_of(rng, _folders(assets, "makehuman/clothes/shoes")), _cloth_colour(rng), assets)
 
 
 def hat(rng: np.random.Generator) -> Garment:
-    """A fedora, straight or cocked; it comes without an image, so it has one colour."""
+    """A fedora, straight or cocked; it has no image, so it has one colour."""
     file = _one_of(rng, ["fedora", "fedora_cocked"])
     red, green, blue = colorsys.hsv_to_rgb(float(rng.random()), 0.4, float(rng.uniform(0.02, 0.4)))
     path = f"makehuman/clothes/fedora01/{file}"
@@ -125,7 +125,7 @@ def _draw_style(rng: np.random.Generator, sex: str, origin: str, assets: Assets)
 
 
 def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) -> Garment:
-    """Images of hair are brown: tints below 1 darken them, above 1 bleach or grey them. One is silver as it is."""
+    """Hair images are brown: tints below 1 darken them, above 1 bleach or grey them. One is silver and not tinted."""
     grey = rng.random() < 1.2 * shape.old - 0.3
     fair = shape.origin["caucasian"] > 0.5 and rng.random() < 0.35
     if grey:
@@ -143,7 +143,7 @@ def _hair(style: str, rng: np.random.Generator, shape: Shape, assets: Assets) ->
 
 
 def _cloth_colour(rng: np.random.Generator) -> Colour:
-    """As the image has it for two in five, else dyed and darkened."""
+    """The image's own colour for two in five, otherwise dyed and darkened."""
     if rng.random() < 0.4:
         return _WHITE
     return colorsys.hsv_to_rgb(float(rng.random()), float(rng.uniform(0.0, 0.7)), float(rng.uniform(0.3, 1.0)))

@@ -1,5 +1,5 @@
-"""Images people look at: overlays on the footage, plots, and one page. The only home of matplotlib.
+"""Overlays on the footage, plots and HTML pages. Only this package imports matplotlib.
 
-Everything is a function over records, headless; files are written through `mvpose.storage`. The door is
+All functions work on records and need no display. Files are written through `mvpose.storage`. The entry point is
 `mvpose.report.run_report.write_report`.
 """

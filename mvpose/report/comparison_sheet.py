@@ -1,4 +1,4 @@
-"""Truth and prediction drawn into the crops that a network saw: a row a sample, a tile a view."""
+"""Comparison sheet: truth and prediction on the network's input crops, one row per sample, one tile per view."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Drawn:
     caption: str
     crops: UInt8[np.ndarray, "V H W 3"]
     truth_px: Float[np.ndarray, "V J 2"]
-    """Pixels of the crops; NaN is not drawn."""
+    """Pixels of the crops; NaN points are not drawn."""
     predicted_px: Float[np.ndarray, "V J 2"]
     skeleton: Skeleton
 
 
 def comparison_sheet(rows: Sequence[Drawn]) -> UInt8[np.ndarray, "H W 3"]:
-    """All rows below each other; blue is the truth, orange the prediction."""
+    """Stack all rows vertically; blue is the truth, orange the prediction."""
     drawn = [_row(row) for row in rows]
     width = max((row.shape[1] for row in drawn), default=TILE)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=24) for row in drawn]

@@ -1,4 +1,4 @@
-"""Anti-aliased strokes, rings and text on RGB images, at fractions of a pixel."""
+"""Anti-aliased strokes, rings and text on RGB images, at sub-pixel positions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jaxtyping import Float, UInt8
 
 from mvpose.report.figures import CASING, RGB
 
-# OpenCV takes fixed-point coordinates: 4 binary places are 1/16 px.
+# OpenCV takes fixed-point coordinates: 4 fractional bits are 1/16 px.
 PLACES = 4
-# A point so many image sizes away is not drawn: fixed-point coordinates end at 2^31 and such a line shows nothing.
+# Points farther away than this many image sizes are not drawn: fixed-point coordinates end at 2^31.
 MAX_IMAGE_DISTANCE = 10
 
 
 def stroke(
     image: UInt8[np.ndarray, "H W 3"], start: Float[np.ndarray, 2], stop: Float[np.ndarray, 2], colour: RGB, width: int
 ) -> None:
-    """A line with round ends between two pixels; none if an end is NaN or far outside."""
+    """A line with round ends between two pixels; nothing if an end is NaN or far outside."""
     if _drawable(image, start) and _drawable(image, stop):
         cv2.line(image, _fixed(start), _fixed(stop), colour, width, cv2.LINE_AA, PLACES)
 
@@ -51,7 +51,7 @@ def text_width(text: str, size: int) -> int:
 
 
 def write_text(image: UInt8[np.ndarray, "H W 3"], text: str, left: int, middle: int, size: int, colour: RGB) -> int:
-    """One line of text, centred on the row `middle`, shortened where the image ends; returns where it stops."""
+    """Write one line of text, centred on row `middle` and cut at the image's edge; returns the column of its end."""
     line = _one_line(text)
     while line and left + text_width(line, size) > image.shape[1]:
         line = line[:-2].rstrip() + "…" if len(line) > 2 else ""

@@ -1,4 +1,4 @@
-"""Errors against ground truth as plots: by joint or action, over the number of views, and how they are distributed."""
+"""Plots of errors against ground truth: by joint or action, over the number of views, cumulative."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from mvpose.metrics.intervals import Estimate
-from mvpose.report.figures import MIDDLE_INK, SERIES_INK, new_figure, say_nothing_to_show
+from mvpose.report.figures import MIDDLE_INK, SERIES_INK, new_figure, show_message
 
 MARKERS = "os^Dvphd"
 LOGARITHMIC_FROM = 8
 """Cameras."""
 
 
-def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = None, max_views: int = 40) -> Figure:
-    """Mean errors (mm) as bars with their intervals, one a name; the largest `most` in the order given."""
-    if len(estimates) > max_views:
-        kept = set(sorted(estimates, key=lambda name: -estimates[name].mean)[:max_views])
+def error_bars(estimates: Mapping[str, Estimate], inks: Sequence[str] | None = None, max_bars: int = 40) -> Figure:
+    """Mean errors (mm) as bars with intervals, one per name, in the given order; keeps the `max_bars` largest."""
+    if len(estimates) > max_bars:
+        kept = set(sorted(estimates, key=lambda name: -estimates[name].mean)[:max_bars])
         estimates = {name: e for name, e in estimates.items() if name in kept}
         inks = None
     with new_figure(1.0 + 0.27 * max(4, len(estimates))) as figure:
         axes = figure.subplots()
         if not estimates:
-            say_nothing_to_show(axes, "There is nothing to show.")
+            show_message(axes, "No data.")
             return figure
         places = np.arange(len(estimates))
         mean, low, high = (1000 * np.array([getattr(e, end) for e in estimates.values()]) for end in _ENDS)
@@ -49,9 +49,9 @@ _ENDS = ("mean", "low", "high")
 
 
 def error_over_views(series: Mapping[str, Mapping[int, Estimate]]) -> Figure:
-    """Mean error (mm) over the number of views, one line a name, with intervals as bands.
+    """Mean error (mm) over the number of views: one line per name, with intervals as bands.
 
-    A benchmark of many cameras gets a logarithmic scale: what happens, happens among the first few.
+    A benchmark with many cameras gets a logarithmic scale, because the error mostly changes over the first few.
     """
     with new_figure(4.6) as figure:
         axes = figure.subplots()
@@ -69,7 +69,7 @@ def error_over_views(series: Mapping[str, Mapping[int, Estimate]]) -> Figure:
 
 def _finish_views(axes: Axes, views: list[int], highest: float) -> None:
     if not views:
-        say_nothing_to_show(axes, "There is nothing to show.")
+        show_message(axes, "No data.")
         return
     axes.set_ylim(0, 1.05 * highest if highest else 1.0)
     if max(views) > LOGARITHMIC_FROM:

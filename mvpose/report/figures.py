@@ -1,4 +1,4 @@
-"""How every plot looks, and how it becomes a PNG. Plots are 1600 px wide and made to be read at 1200."""
+"""The style of all plots, and their export as PNG. Plots are 1600 px wide and designed to be read at 1200."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvpose.skeleton import Skeleton
 
 RGB = tuple[int, int, int]
 
-# On footage: light enough to stand out from clothes and floor, drawn over a dark casing.
+# On footage: bright enough against clothes and floor, drawn over a dark casing.
 LEFT: RGB = (86, 190, 255)
 RIGHT: RGB = (255, 140, 26)
 MIDDLE: RGB = (255, 255, 255)
@@ -36,7 +36,7 @@ SERIES_INK = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", 
 
 
 def sides(skeleton: Skeleton) -> list[str]:
-    """left, right or middle for each joint, from the prefix of its name."""
+    """Return left, right or middle for each joint, from the prefix of its name."""
     prefixes = [joint.split("_")[0] for joint in skeleton.joints]
     return [prefix if prefix in ("left", "right") else "middle" for prefix in prefixes]
 
@@ -75,19 +75,19 @@ _STYLE: dict[RcKeyType, Any] = {
 
 @contextmanager
 def new_figure(inches_high: float) -> Iterator[Figure]:
-    """A figure in the house style; no window, no global state. Names from archives are never read as mathematics."""
+    """A figure in the house style without a window or global state. Names from archives are not parsed as math text."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(INCHES_WIDE, inches_high), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
 
 
 def to_png(figure: Figure) -> bytes:
-    """A figure as PNG."""
+    """Encode a figure as PNG."""
     sink = io.BytesIO()
     figure.savefig(sink, format="png")
     return sink.getvalue()
 
 
-def say_nothing_to_show(axes: Axes, why: str) -> None:
-    """An empty plot with a sentence in its middle."""
+def show_message(axes: Axes, why: str) -> None:
+    """Show a message in the middle of an empty plot."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)

@@ -1,9 +1,9 @@
-"""One page over the captures of one or many runs, worst first, with links to the page of each run.
+"""Index page: the captures of one or many runs, worst first, with links to the report of each run.
 
-It is made of what runs say of themselves (summary.json), so that a thousand captures cost no more than their text.
+It reads only each run's summary.json, so that its cost for a thousand captures is that of their text.
 
-How bad a capture is: each of a few figures is divided by the value from which on it asks for a look (`LOOK_AT`), and
-the largest counts. Below 1 nothing stands out. A capture without any result is infinitely bad.
+The score of a capture is the maximum of its figures, each divided by its review threshold (`REVIEW_AT`). Below 1, no
+figure exceeds its threshold. A capture without a result has an infinite score.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mvpose.report.wording import MEANINGS, number
 
 INDEX = "index.html"
 
-# Beside each the good demo footage (one person, four cameras, adjusted rig not needed) and the figure that is known of
-# bad runs: freemocap's heels under the floor came with a bone spread of tens of per cent and 0.28 px.
-LOOK_AT = {
+# The comments give the value on the good demo footage (one person, four cameras, rig not adjusted). A known bad run:
+# freemocap's heels under the floor had a bone spread of tens of per cent at 0.28 px.
+REVIEW_AT = {
     "body_used_mean_mm": 30.0,  # demo 14
     "body_left_out_mean_mm": 80.0,  # demo 32
     "body_missing_share": 0.10,  # demo 0.00
@@ -42,71 +42,73 @@ _LABELS = {
 
 def _limit(name: str) -> str:
     label, _, unit = _LABELS[name].rpartition(", ")
-    return f"{label} {LOOK_AT[name] * (100 if unit == '%' else 1):g} {unit}"
+    return f"{label} {REVIEW_AT[name] * (100 if unit == '%' else 1):g} {unit}"
 
 
 _OWN_MEANINGS = (
     (
-        "Badness",
-        "The largest of a row's figures, each divided by the value from which on it asks for a look: "
-        f"{'; '.join(map(_limit, LOOK_AT))}. Below 1 nothing stands out; a capture without a result comes first.",
+        "Score",
+        "The maximum of a row's figures, each divided by its review threshold: "
+        f"{'; '.join(map(_limit, REVIEW_AT))}. Below 1, no figure exceeds its threshold. A capture without a result "
+        "comes first.",
     ),
     (
         "Left-out error",
-        "How far what a camera shows is from what the other cameras reconstruct without it, at the person's distance.",
+        "Distance between a camera's 2D joints and the 3D joints reconstructed from the other cameras only, at the "
+        "person's distance.",
     ),
-    ("Left/right swaps", "Observations in which the detector took left for right, of all that were used."),
-    ("Too fast", "Steps from one frame to the next that no person can make (25 m/s), of all."),
+    ("Left/right swaps", "Share of the used observations in which the detector confused left and right."),
+    ("Too fast", "Share of frame-to-frame steps faster than a person can move (25 m/s)."),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """A capture of a run, as its figures tell it."""
+    """A capture of a run with its figures."""
 
     run: str
     capture_id: str
     figures: Mapping[str, float]
-    """Of the run's summary; empty where nothing was reconstructed."""
+    """From the run's summary; empty if nothing was reconstructed."""
     failed_share: float
-    """Frames without a result because a clip failed, of all."""
+    """Share of the frames without a result because a clip failed."""
     reasons: tuple[str, ...] = ()
-    """Why clips failed."""
+    """Reasons of the failed clips."""
     link: str = ""
-    """From the index to the page that shows it; empty where there is none."""
+    """Link from the index to the capture's section; empty if there is none."""
 
     @property
-    def judged(self) -> dict[str, float]:
-        """The figures that count, all of them such that more is worse; NaN where one could not be measured."""
+    def scored_figures(self) -> dict[str, float]:
+        """The figures that are scored. A higher value is always worse; NaN if it could not be measured."""
         own = {"body_missing_share": 1.0 - self.figures.get("body_reconstructed_share", math.nan)}
         own["failed_share"] = self.failed_share
-        return {name: own.get(name, self.figures.get(name, math.nan)) for name in LOOK_AT}
+        return {name: own.get(name, self.figures.get(name, math.nan)) for name in REVIEW_AT}
 
     @property
     def severity(self) -> tuple[float, str]:
-        """How bad, and the figure that says so."""
+        """The score and the figure that determines it."""
         if not self.figures:
             return math.inf, "no result"
-        shares = {name: value / LOOK_AT[name] for name, value in self.judged.items() if math.isfinite(value)}
+        shares = {name: value / REVIEW_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
         worst = max(shares, key=lambda name: shares[name])
         return shares[worst], _LABELS[worst].rpartition(",")[0]
 
 
 def index_page(title: str, rows: Sequence[IndexRow]) -> str:
-    """The whole page, worst capture first; captures equally bad by name."""
+    """Return the page, worst capture first; captures with equal scores are sorted by name."""
     ordered = sorted(rows, key=lambda row: (-row.severity[0], row.run, row.capture_id))
     runs = len({row.run for row in rows})
     bad = sum(row.severity[0] >= 1 for row in rows)
-    summary = {"runs": runs, "captures": len(rows), "to look at": bad}
-    heads = "".join(f"<th class=n>{escape(label)}</th>" for label in ("badness", *_LABELS.values()))
+    summary = {"runs": runs, "captures": len(rows), "to review": bad}
+    heads = "".join(f"<th class=n>{escape(label)}</th>" for label in ("score", *_LABELS.values()))
     table = (
-        f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>stands out</th>{heads}</tr>"
+        f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>worst figure</th>{heads}</tr>"
         f"{''.join(_row(row, several=runs > 1) for row in ordered)}</table>"
     )
     body = [
         page_header(title, "All captures, worst first", summary),
-        '<main><section><h2>Captures</h2><p class="note">Sorted by badness. A name leads to the page of its run; '
-        f'figures that ask for a look are red.</p><div class="wide">{table}</div></section>',
+        '<main><section><h2>Captures</h2><p class="note">Worst first. A name links to the report of its run. '
+        f'Figures above their review threshold are red.</p><div class="wide">{table}</div></section>',
         meanings((*_OWN_MEANINGS, *(m for m in MEANINGS if m[0] == "Limb spread, %"))),
         "</main>",
     ]
@@ -120,9 +122,9 @@ def _row(row: IndexRow, *, several: bool) -> str:
     reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
     label = "∞" if math.isinf(severity) else f"{severity:.2f}"
     cells = [_cell(label, severity >= 1)]
-    for figure, value in row.judged.items():
+    for figure, value in row.scored_figures.items():
         shown = number(100 * value if figure.endswith("_share") else value)
-        cells.append(_cell(shown, value >= LOOK_AT[figure]))
+        cells.append(_cell(shown, value >= REVIEW_AT[figure]))
     run = f"<td>{escape(row.run)}</td>" if several else ""
     return f"<tr><td>{link}</td>{run}<td>{escape(why) if severity >= 1 else ''}{reasons}</td>{''.join(cells)}</tr>"
 

@@ -1,4 +1,4 @@
-"""Where each camera's image goes when all are shown together."""
+"""Layout of all cameras' images in one canvas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of whole pixels: left, top, width, height."""
+    """A rectangle in whole pixels: left, top, width, height."""
 
     left: int
     top: int
@@ -21,20 +21,20 @@ class Region:
     height: int
 
     def cut(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """The part of an image, as a view of it."""
+        """The region of an image, as a view."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """`shown[v]` of camera v's image goes to `tiles[v]` of a canvas of `size` (width, height)."""
+    """Layout of a canvas of `size` (width, height): `shown[v]` of camera v's image is drawn at `tiles[v]`."""
 
     size: tuple[int, int]
     shown: tuple[Region, ...]
     tiles: tuple[Region, ...]
 
     def to_tile(self, view: int, pixels: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Pixels of a camera's image to pixels of its tile; pixel centres are whole numbers in both."""
+        """Map pixels of a camera's image to pixels of its tile; pixel centres are integers in both."""
         shown, tile = self.shown[view], self.tiles[view]
         scale = np.array([tile.width / shown.width, tile.height / shown.height])
         return (pixels - np.array([shown.left, shown.top]) + 0.5) * scale - 0.5
@@ -51,10 +51,10 @@ class Mosaic:
 def lay_out(
     shown: Sequence[Region], limit: tuple[int, int], header: int = 0, largest_scale: float = 1.0, gap: int = 4
 ) -> Mosaic:
-    """The grid that shows the parts `shown` of all images largest within `limit` (width, height).
+    """Return the grid that shows the parts `shown` of all images at the largest scale within `limit` (width, height).
 
-    Cells are equal; an image of another shape is centred in its cell. `header` rows are left free at the top. The
-    canvas is even in both directions (H.264 halves the colours) and no larger than needed.
+    Cells are equal; an image of another shape is centred in its cell. The top `header` rows are left free. The
+    canvas has even sides, because H.264 halves the chroma resolution, and is no larger than needed.
     """
     columns, _ = max(
         ((n, _scale_of_grid(shown, limit, header, n, gap)) for n in range(1, len(shown) + 1)), key=lambda c: c[1]
@@ -73,7 +73,7 @@ def lay_out(
 
 
 def _scale_of_grid(shown: Sequence[Region], limit: tuple[int, int], header: int, columns: int, gap: int) -> float:
-    """Smallest scale that any image gets in a grid of so many columns."""
+    """Smallest image scale in a grid of `columns` columns."""
     rows = math.ceil(len(shown) / columns)
     width = (limit[0] - gap * (columns - 1)) / columns
     height = (limit[1] - header - gap * (rows - 1)) / rows

@@ -1,4 +1,4 @@
-"""The reconstructed skeleton drawn back into the images of all cameras."""
+"""Overlay of the reconstructed skeleton on the images of all cameras."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL: RGB = (240, 243, 246)
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What is drawn over the image of one camera, in its pixels; NaN is not drawn."""
+    """Marks drawn over one camera's image, in its pixels; NaN points are not drawn."""
 
     projected: Float[np.ndarray, "P J 2"]
     detected: Float[np.ndarray, "P J 2"]
@@ -32,11 +32,11 @@ class Marks:
     track_id: Int[np.ndarray, " P"]
     skeleton: Skeleton
     error_px: float
-    """Mean error of the body joints in this camera; NaN where the camera was not used."""
+    """Mean error of the body joints in this camera; NaN if the camera was not used."""
 
 
 def marks_of_row(reprojection: Reprojection, row: int, poses: Poses3D) -> list[Marks]:
-    """The marks of one row of a reprojection, camera by camera."""
+    """Return the marks of one row of a reprojection, one per camera."""
     r, body = reprojection, body_indices(poses.skeleton)
     errors = mean_known(r.error_px[:, row][:, :, body], axis=(1, 2))
     return [
@@ -54,7 +54,7 @@ def overlay_frame(
     marks: Sequence[Marks] | None,
     title: str,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """All cameras of one frame with their marks, below a title; without marks the frame has no result and says so."""
+    """Draw all cameras of one frame below a title, with their marks; without marks, label the frame as no result."""
     width, height = mosaic.size
     canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
     for view, image in enumerate(images):
@@ -68,7 +68,7 @@ def overlay_frame(
 
 
 def draw_header(header: UInt8[np.ndarray, "H W 3"], title: str) -> None:
-    """The title at the left, and at the right what the colours and marks mean, where there is room for both."""
+    """Draw the title on the left, and the legend of colours and marks on the right if there is room."""
     middle, size = header.shape[0] // 2, 17
     stop = write_text(header, title, 12, middle, size, LABEL)
     entries = [("left", LEFT), ("right", RIGHT), ("middle", MIDDLE), ("detected", DETECTED), ("rejected", REJECTED)]
@@ -111,7 +111,7 @@ def _draw_marks(tile: UInt8[np.ndarray, "H W 3"], marks: Marks) -> None:
 def _draw_skeleton(
     tile: UInt8[np.ndarray, "H W 3"], joints: Float[np.ndarray, "J 2"], skeleton: Skeleton, width: int
 ) -> None:
-    """Bones over a dark casing; the joints' discs, of the bones' width, close the gaps at bends."""
+    """Draw bones over a dark casing; joint discs as wide as the bones close the gaps at bends."""
     side = sides(skeleton)
     bones = skeleton.bone_indices
     for a, b in bones:

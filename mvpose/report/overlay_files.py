@@ -1,4 +1,4 @@
-"""Overlays of a whole capture: a film of all cameras, and a sheet of a few moments seen close."""
+"""Overlay files of a capture: a video of all cameras, and a close-up sheet of a few frames."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ MOMENT_HEIGHT = 620
 
 
 def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
-    """An H.264 film at the capture's speed, of `max_frames` frames from the first with a result; returns its length.
+    """Write an H.264 video at the capture's rate: `max_frames` frames from the first result on. Returns its length.
 
-    Frames between that have no result are shown bare. VideoError where the footage cannot be read again.
+    Frames without a result in between are shown without an overlay. Raises VideoError if the footage cannot be read
+    again.
     """
     start = int(subject.frames[0])
     stop = min(int(subject.frames[-1]) + 1, start + max_frames)
@@ -33,7 +34,7 @@ def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
 
 
 def overlay_frames(subject: CaptureReport, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Mosaics of all cameras for frames [start, stop) of the capture."""
+    """Yield mosaics of all cameras for frames [start, stop) of the capture."""
     capture = subject.capture
     mosaic = _whole_images(capture, LARGEST_FRAME)
     row_of = {int(frame): row for row, frame in enumerate(subject.frames)}
@@ -44,19 +45,19 @@ def overlay_frames(subject: CaptureReport, start: int, stop: int) -> Iterator[UI
 
 
 def contact_sheet(subject: CaptureReport, rows: list[int]) -> UInt8[np.ndarray, "H W 3"]:
-    """A few rows, one below another, all cameras cut to where the people are. VideoError as `write_overlay`."""
+    """Stack some rows vertically, with all cameras cropped to the people. Raises VideoError as `write_overlay`."""
     regions = _regions_of_people(subject, rows)
     mosaic = lay_out(regions, (SHEET_WIDTH, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0)
     return np.concatenate([_moment(subject, row, mosaic) for row in rows])
 
 
 def film_poster(subject: CaptureReport, row: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One image of the film, smaller, to stand for it. VideoError as `write_overlay`."""
+    """Return one downscaled frame of the video as its poster. Raises VideoError as `write_overlay`."""
     return _moment(subject, row, _whole_images(subject.capture, POSTER_SIZE))
 
 
 def sheet_rows(subject: CaptureReport, count: int) -> list[int]:
-    """Rows evenly spread over the capture, and last the one whose body joints reproject worst."""
+    """Rows evenly spread over the capture, then the row with the largest reprojection error of body joints."""
     errors = subject.frame_errors_px
     worst = [int(np.nanargmax(errors))] if np.isfinite(errors).any() else []
     return [*(row for row in subject.moments(count - 1) if row not in worst), *worst]
@@ -74,9 +75,9 @@ def _moment(subject: CaptureReport, row: int, mosaic: Mosaic) -> UInt8[np.ndarra
 
 
 def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
-    """The part of each camera's image that holds all people in all these rows, with room around; one shape for all.
+    """Crop of each camera's image that contains all people in all these rows, with a margin; one shape for all.
 
-    A camera that sees nobody is shown about its middle.
+    A camera that sees no people is cropped about its centre.
     """
     boxes = []
     seen = [reproject(subject, slice(row, row + 1)).projected for row in rows]
@@ -93,7 +94,7 @@ def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
 
 
 def _region(centre: Float[np.ndarray, 2], extent: Float[np.ndarray, 2], size: tuple[int, int]) -> Region:
-    """A rectangle of `extent` about a centre, moved and then cut to lie within an image."""
+    """A rectangle of `extent` about a centre, shifted and clipped to the image."""
     width, height = (min(full, max(32, round(float(part)))) for full, part in zip(size, extent, strict=True))
     left = min(max(0, round(float(centre[0]) - width / 2)), size[0] - width)
     top = min(max(0, round(float(centre[1]) - height / 2)), size[1] - height)
@@ -106,4 +107,4 @@ def _title(subject: CaptureReport, frame: int, row: int | None) -> str:
     if row is None:
         return f"{clock} · no result"
     error = float(mean_known(subject.poses.error_px[row][:, subject.body]))
-    return f"{clock} · mean error {error:.1f} px" if np.isfinite(error) else f"{clock} · nobody reconstructed"
+    return f"{clock} · mean error {error:.1f} px" if np.isfinite(error) else f"{clock} · no person reconstructed"

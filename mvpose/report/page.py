@@ -1,9 +1,9 @@
-"""One HTML page that opens anywhere: styles, script, plots and 3D data stand in the file itself.
+"""Self-contained HTML pages: styles, script, plots and 3D data are embedded in the file.
 
-Images are data URIs, because the page must survive being mailed, opened from a disk, or shown in the sandbox of an
-artefact store, where no file beside it can be reached. Overlay films alone are files beside the page: they are tens of
-megabytes. Every text of an archive goes through `escape`, and a content security policy names the one script and the
-one style by their digests, so that a text that slipped through would still not run.
+Images are data URIs, so that the page can be mailed, opened from disk, or shown in the sandbox of an artifact store,
+where no other file can be reached. Only overlay videos are separate files next to the page, because they take tens of
+megabytes. Every text from an archive goes through `escape`. A content security policy allows only the one script and
+the one style, by their digests, so that a text that escaped escaping would still not run.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ class PageImage:
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """An overlay film beside the page."""
+    """An overlay video next to the page."""
 
     path: str
     """Relative to the page; letters, digits and `-_./` only."""
     poster: bytes
-    """A JPEG that stands for it until it plays."""
+    """JPEG shown until the video plays."""
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """What the page shows of one capture in full."""
+    """The full section of one capture."""
 
     subject: CaptureReport
     sheet: Sequence[PageImage]
-    """Overlays seen close, or nothing."""
+    """Close-up overlays; may be empty."""
     plots: Sequence[PageImage]
     viewer: Mapping[str, Any]
     film: Film | None
     trouble: str = ""
-    """Why there are no overlays."""
+    """Why there are no overlays; empty if there are."""
 
 
 def render_page(
@@ -66,9 +66,9 @@ def render_page(
     failures: Sequence[ClipFailure],
     summary: Mapping[str, int | float | str],
 ) -> str:
-    """The whole page."""
+    """Return the report as one HTML document."""
     body = [
-        page_header(title, "3D poses from several cameras, and how far to trust them", summary),
+        page_header(title, "3D poses from multiple cameras, with quality figures", summary),
         "<main>",
         _capture_table(captures, sections),
         _failures(failures),
@@ -80,7 +80,7 @@ def render_page(
 
 
 def document(title: str, body: str, script: str = "") -> str:
-    """A page of escaped HTML in the house style; nothing but `script` may run in it and nothing is fetched."""
+    """Return a page of escaped HTML in the house style. Only `script` may run in it; nothing is fetched."""
     style = _resource("page.css")
     policy = (
         f"default-src 'none'; img-src data:; media-src 'self' file:; "
@@ -96,7 +96,7 @@ def document(title: str, body: str, script: str = "") -> str:
 
 
 def page_header(title: str, subtitle: str, summary: Mapping[str, int | float | str]) -> str:
-    """Title and the few figures that matter, as tiles."""
+    """Return the title, the subtitle and the summary figures as tiles."""
     labelled = (label_and_value(name, value) for name, value in summary.items())
     tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(label)}</span></div>' for label, v in labelled)
     return (
@@ -105,12 +105,12 @@ def page_header(title: str, subtitle: str, summary: Mapping[str, int | float | s
 
 
 def anchor(capture_id: str) -> str:
-    """Where a page shows a capture in full: other pages may link there."""
+    """Return the anchor of a capture's section, for links from other pages."""
     return f"capture-{folder_name(capture_id)}"
 
 
 def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section]) -> str:
-    """All captures, worst first as they come; those shown in full are linked."""
+    """Table of all captures in the given order (worst first), linked to their sections."""
     in_full = {section.subject.capture.capture_id for section in sections}
     heads = ("cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
     rows = []
@@ -130,7 +130,7 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
         rows.append(f"<tr><td>{link}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(f"<th class=n>{h}</th>" for h in heads)
     left_out = len(captures) - len(sections)
-    note = f"The {len(sections)} with the largest error are shown in full below." if left_out else ""
+    note = f"The {len(sections)} with the largest error have a section below." if left_out else ""
     table = f'<div class="wide"><table><tr><th>capture</th>{head}</tr>{"".join(rows)}</table></div>'
     return (
         '<section><h2>Captures</h2><p class="note">Worst first: by mean reprojection error of the body joints. '
@@ -139,7 +139,7 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
 
 
 def _failures(failures: Sequence[ClipFailure]) -> str:
-    """By reason: what it means and what to do, then the clips."""
+    """Failures by reason, with meaning and remedy, then the failed clips."""
     if not failures:
         return '<section><h2>Failures</h2><p class="good">None: every clip has a result.</p></section>'
     parts = []
@@ -152,15 +152,15 @@ def _failures(failures: Sequence[ClipFailure]) -> str:
         for f in failures[:MAX_FAILURES_LISTED]
     ]
     more = len(failures) - len(rows)
-    rest = f'<p class="note">And {number(more)} more, in the table of failures.</p>' if more else ""
+    rest = f'<p class="note">{number(more)} more are in the table of failures.</p>' if more else ""
     return (
         f'<section><h2>Failures</h2>{"".join(parts)}<div class="wide"><table><tr><th>capture</th>'
-        f"<th class=n>frames</th><th>stage</th><th>what happened</th></tr>{''.join(rows)}</table></div>{rest}</section>"
+        f"<th class=n>frames</th><th>stage</th><th>message</th></tr>{''.join(rows)}</table></div>{rest}</section>"
     )
 
 
 def _frames(clip: Clip) -> str:
-    """A capture that was not begun has no frames to name."""
+    """The clip's frames, or `all` for a capture that failed before it was split into clips."""
     return f"{clip.start} to {clip.stop - 1}" if clip.stop > clip.start else "all"
 
 
@@ -185,7 +185,7 @@ def _section(section: Section) -> str:
 def _film(film: Film) -> str:
     return (
         f'<h3>Overlay</h3><p class="note">The 3D joints projected into every image. '
-        f'The film is the file <a href="{film.path}">{film.path}</a> beside this page.</p>'
+        f'The video is <a href="{film.path}">{film.path}</a>, next to this page.</p>'
         f'<video controls muted loop playsinline preload="none" poster="{_data_uri("image/jpeg", film.poster)}" '
         f'src="{film.path}"></video>'
     )
@@ -206,18 +206,19 @@ def _outline(subject: CaptureReport) -> str:
 def _viewer(data: Mapping[str, Any]) -> str:
     last, first_shown = len(data["frames"]) - 1, data["start"]
     return (
-        '<h3>In 3D</h3><p class="note">Drag to turn; after a click, the wheel zooms, arrow keys step and the space bar '
-        "plays; a double click resets. Blue is the person's left, orange the right.</p>"
+        '<h3>3D view</h3><p class="note">Drag to rotate. Click the view to zoom with the wheel, step with '
+        "the arrow keys and play with the space bar. Double-click to reset. Blue is the person's left, orange the "
+        "right.</p>"
         '<div class="viewer"><canvas tabindex="0" aria-label="skeleton in 3D"></canvas><div class="controls">'
         f'<button type="button">Play</button>'
         f'<input type="range" min="0" max="{last}" value="{first_shown}" aria-label="frame">'
-        '<output></output><label><input type="checkbox"> whole room with cameras</label></div>'
+        '<output></output><label><input type="checkbox"> show room and cameras</label></div>'
         f'<script type="application/json">{script_json(data)}</script></div>'
     )
 
 
 def shown(image: PageImage) -> str:
-    """An image with its title and note."""
+    """Return an image with its title and note."""
     kind = "plot" if image.mime == "image/png" else "photo"
     return (
         f'<h3>{escape(image.title)}</h3><p class="note">{escape(image.note)}</p>'
@@ -230,9 +231,9 @@ def _data_uri(mime: str, data: bytes) -> str:
 
 
 def meanings(terms_and_meanings: Sequence[tuple[str, str]]) -> str:
-    """What the numbers of a page mean."""
+    """Return the definitions of the terms on a page."""
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in terms_and_meanings)
-    return f"<section><h2>What the numbers mean</h2><dl>{terms}</dl></section>"
+    return f"<section><h2>Definitions</h2><dl>{terms}</dl></section>"
 
 
 def _resource(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Quality of one capture: where and when the error is, how many views there were, whether limbs keep their length."""
+"""Quality plots of one capture: errors by camera, joint and time, numbers of views, limb lengths."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvpose.report.figures import GRID_INK, INK, SERIES_INK, TEXT_INK, new_figure, say_nothing_to_show, sides
+from mvpose.report.figures import GRID_INK, INK, SERIES_INK, TEXT_INK, new_figure, show_message, sides
 from mvpose.report.subject import CaptureReport, bone_lengths, length_spread, limb_bones, mean_known
 from mvpose.skeleton import Skeleton
 
-# Numbers in the cells of a heat map stay legible at 1200 px width up to about this many.
+# Above about this many cells, numbers in a heat map are illegible at 1200 px width.
 MAX_NUMBERED_CELLS = 500
 MAX_PEOPLE_SHOWN = 3
 _LIMB_OF_CHILD = {"elbow": "upper arm", "wrist": "forearm", "knee": "thigh", "ankle": "shin"}
@@ -27,7 +27,7 @@ def error_map(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]) -> F
     with new_figure(2.6 + 0.56 * len(rig)) as figure:
         above, below = figure.subplots(2, 1, sharex=True)
         _heat_map(above, mean_known(errors[..., joints], axis=(1, 2)), rig.names, "{:.1f}", "px", "YlOrBr", None)
-        above.set_title("Reprojection error in the views used, mean in px")
+        above.set_title("Mean reprojection error in the views used, px")
         _heat_map(below, share, rig.names, "{:.0f}", "%", "YlOrBr_r", 100.0)
         below.set_title("Share of frames in which the view was used, %")
         below.set_xticks(range(len(labels)), labels, rotation=55, ha="right", rotation_mode="anchor")
@@ -38,7 +38,7 @@ def error_map(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]) -> F
 
 
 def error_over_time(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]) -> Figure:
-    """Error by camera (px), views used and share of body joints reconstructed, over seconds; lines break at gaps."""
+    """Error by camera (px), views used and share of body joints reconstructed, over seconds. Lines break at gaps."""
     poses, body, names = subject.poses, subject.body, subject.capture.rig.names
     with new_figure(6.4) as figure:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[2.2, 1.2, 1.0])
@@ -63,7 +63,7 @@ def error_over_time(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]
         middle.plot(*_on_clock(subject, mean_known(views, axis=1)), color=INK["left"])
         middle.set_ylim(0, len(names) + 0.3)
         middle.yaxis.get_major_locator().set_params(integer=True)
-        middle.set(ylabel="views", title="Views behind a body joint: mean, and from the fewest to the most")
+        middle.set(ylabel="views", title="Views per body joint: mean, minimum and maximum")
 
         there = np.where(subject.present[:, :, None], found, np.nan)
         times, share = _on_clock(subject, mean_known(there, axis=(1, 2)) * 100)
@@ -76,7 +76,7 @@ def error_over_time(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]
 
 
 def limb_lengths(subject: CaptureReport) -> Figure:
-    """Length of the limbs over seconds (mm) and their spread (%), by person: true bones do not change their length."""
+    """Limb lengths over seconds (mm) and their spread (%), by person. True bones have a constant length."""
     poses = subject.poses
     bones = limb_bones(poses.skeleton)
     lengths_mm = bone_lengths(poses, bones) * 1000.0
@@ -85,7 +85,7 @@ def limb_lengths(subject: CaptureReport) -> Figure:
     names = [_bone_name(poses.skeleton, a, b) for a, b in bones]
     with new_figure(0.4 + 3.4 * max(1, len(longest))) as figure:
         if not len(longest) or not bones:
-            say_nothing_to_show(figure.subplots(), "No limb was reconstructed.")
+            show_message(figure.subplots(), "No limb was reconstructed.")
             return figure
         rows = figure.subplots(len(longest), 2, squeeze=False, width_ratios=[1.9, 1.0])
         for (left, right), person in zip(rows, longest, strict=True):
@@ -102,7 +102,7 @@ def limb_lengths(subject: CaptureReport) -> Figure:
 def _lengths_over_time(
     axes: Axes, subject: CaptureReport, lengths_mm: Float[np.ndarray, "T n"], bones: list[tuple[int, int]]
 ) -> None:
-    """One colour a limb; left solid, right dashed."""
+    """One colour per limb; left solid, right dashed."""
     skeleton = subject.poses.skeleton
     kinds = list(dict.fromkeys(_limb(skeleton, a, b) for a, b in bones))
     side = sides(skeleton)
@@ -125,7 +125,7 @@ def _spread_bars(
     inks = [INK[name.split()[0] if name.split()[0] in INK else "middle"] for name in names]
     axes.barh(places, np.nan_to_num(spread), color=inks, height=0.62)
     for place, value, length in zip(places, spread, np.ma.filled(median_mm, np.nan), strict=True):
-        length_text = f"{value:.1f} %  ({length:.0f} mm)" if np.isfinite(value) else "never seen"
+        length_text = f"{value:.1f} %  ({length:.0f} mm)" if np.isfinite(value) else "not reconstructed"
         axes.annotate(
             length_text, (np.nan_to_num(value), place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
         )
@@ -145,7 +145,7 @@ def _heat_map(
     colours: str,
     largest: float | None,
 ) -> None:
-    """Cells with their numbers; a cell without a value is grey."""
+    """A heat map with numbers in its cells; a cell without a value is grey."""
     known = values[np.isfinite(values)]
     top = largest if largest is not None else float(known.max()) if known.size else 1.0
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=top, aspect="auto")
@@ -171,7 +171,7 @@ def _joints_in_order(subject: CaptureReport) -> list[int]:
 def _on_clock(
     subject: CaptureReport, values: Float[np.ndarray, " T"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Seconds and values of every frame from the first to the last; NaN where a frame has no row."""
+    """Seconds and values of every frame from the first to the last; NaN for a frame without a row."""
     first, last = int(subject.frames[0]), int(subject.frames[-1])
     full = np.full(last - first + 1, np.nan)
     full[subject.frames - first] = values
@@ -179,7 +179,7 @@ def _on_clock(
 
 
 def _limb(skeleton: Skeleton, parent: int, child: int) -> str:
-    """The limb without its side: thigh, forearm, ..."""
+    """Name of the limb without its side: thigh, forearm, ..."""
     ends = [skeleton.joints[i].removeprefix("left_").removeprefix("right_") for i in (parent, child)]
     return _LIMB_OF_CHILD.get(ends[1], " to ".join(ends).replace("_", " "))
 

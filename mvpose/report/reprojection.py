@@ -1,4 +1,4 @@
-"""3D joints seen through the cameras again, and the detections that they stand for."""
+"""Reprojection of 3D joints into the cameras, matched to the 2D detections."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.records import Keypoints2D
 from mvpose.report.subject import CaptureReport
 
-# A detection belongs to a person if half of its joints lie within this share of the diagonal of the person's
-# projection. Overlays colour a detection by it; a neighbour stands about a body's width, 0.3 heights, away.
+# A detection belongs to a person if half of its joints are within this share of the diagonal of the person's
+# projection. Overlays colour detections accordingly. A neighbour is about a body's width, 0.3 heights, away.
 MATCH_SHARE = 0.2
 ROWS_AT_ONCE = 512
-# Pixels; farther than anything in an image.
+# Pixels; farther than any distance in an image.
 FARTHER = 1e6
 
 
 @dataclass(frozen=True, eq=False)
 class Reprojection:
-    """Some rows of a capture in the images of all cameras; distorted pixels of the decoded videos."""
+    """Reprojection of some rows of a capture into all cameras, in distorted pixels of the decoded videos."""
 
     projected: Float[np.ndarray, "V T P J 2"]
-    """The 3D joints; NaN where a joint is missing or the camera cannot see there."""
+    """The 3D joints; NaN if a joint is missing or outside the camera's view."""
     detected: Float[np.ndarray, "V T P J 2"]
-    """The 2D joints of the detection nearest to each person; NaN where there is none near enough."""
+    """The 2D joints of the detection nearest to each person; NaN if none is near enough."""
     used: Bool[np.ndarray, "V T P J"]
     """Whether the view was kept in the triangulation of the joint."""
     unrelated: Float[np.ndarray, "V T Q J 2"]
-    """Detections of nobody who was reconstructed; NaN elsewhere."""
+    """Detections that belong to no reconstructed person; NaN elsewhere."""
 
     @property
     def error_px(self) -> Float[np.ndarray, "V T P J"]:
-        """Distance of projection and detection in the views used; NaN elsewhere."""
+        """Distance between projection and detection in the views used; NaN elsewhere."""
         distance = np.linalg.norm(self.projected - self.detected, axis=-1)
         return np.where(self.used, distance, np.nan)
 
 
 def reproject(subject: CaptureReport, rows: slice) -> Reprojection:
-    """Rows of a capture through its cameras, lens distortion included."""
+    """Reproject rows of a capture into its cameras, with lens distortion."""
     poses = subject.poses
     projected = project(poses.xyz[rows], subject.capture.rig)
     used = np.moveaxis(poses.views_used[rows], -1, 0)
@@ -54,7 +54,7 @@ def reproject(subject: CaptureReport, rows: slice) -> Reprojection:
 
 
 def project(xyz: Float[np.ndarray, "T P J 3"], rig: CameraRig) -> Float[np.ndarray, "V T P J 2"]:
-    """World points to distorted pixels; NaN where the point is, behind a camera, or beyond its lens."""
+    """Project world points to distorted pixels; NaN for a missing point, or one behind a camera or beyond its lens."""
     points = torch.from_numpy(xyz).to(rig.focal)
     known = points.isfinite().all(dim=-1)
     pixels, seen = rig.project(torch.where(known[..., None], points, 0.0))
@@ -62,7 +62,7 @@ def project(xyz: Float[np.ndarray, "T P J 3"], rig: CameraRig) -> Float[np.ndarr
 
 
 def camera_errors(subject: CaptureReport) -> Float[np.ndarray, "V T P J"]:
-    """Reprojection error in pixels of every observation used; NaN where a view was not used. float32: it is large."""
+    """Reprojection error in pixels of every used observation, else NaN. float32, because the array is large."""
     num_frames, num_people, num_joints = subject.poses.confidence.shape
     errors = np.full((len(subject.capture.rig), num_frames, num_people, num_joints), np.nan, dtype=np.float32)
     for start in range(0, num_frames, ROWS_AT_ONCE):
@@ -78,15 +78,15 @@ def _match(
     rows: slice,
     used: Bool[np.ndarray, "T P J"],
 ) -> tuple[Float[np.ndarray, "T P J 2"], Float[np.ndarray, "T Q J 2"]]:
-    """The detections of one view that belong to each person, and those that belong to none.
+    """Return the detections of one view matched to each person, and the unmatched ones.
 
-    Places of `Keypoints2D` mean nothing by themselves: a person's detection is the one whose joints lie nearest to the
-    person's projection, in the median. A view that was used in the triangulation has one, however far. No detection
-    belongs to two: whoever it was used for comes first, then whoever is nearest.
+    The order of detections in `Keypoints2D` has no meaning. A person is matched to the detection with the smallest
+    median joint distance to the person's projection. A view used in the triangulation always has a match, at any
+    distance. No detection is matched twice: the person it was triangulated for comes first, then the nearest.
     """
     there = (keypoints.confidence[view, rows] > 0) & (keypoints.box_score[view, rows] > 0)[..., None]
     xy = np.where(there[..., None], keypoints.xy[view, rows], np.nan)
-    if not projected.shape[1] or not xy.shape[1]:  # nobody in the capture: nothing has a nearest one
+    if not projected.shape[1] or not xy.shape[1]:  # without persons or detections there is no nearest one
         return np.full_like(projected, np.nan), xy
     distance = np.linalg.norm(projected[:, :, None] - xy[:, None], axis=-1)
     median = np.ma.median(np.ma.masked_invalid(distance), axis=-1).filled(np.inf)

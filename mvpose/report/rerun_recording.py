@@ -1,7 +1,8 @@
-"""A capture as a Rerun recording (.rrd): cameras, undistorted images, 2D detections and 3D people on one timeline.
+"""Export of a capture as a Rerun recording (.rrd): cameras, undistorted images, 2D detections, 3D people, one timeline.
 
-Needs `rerun-sdk` (the extra `viz`). Rerun's pinhole has no lens distortion: images and detections are told without
-it, so that 3D people lie on them. Its pixel (0, 0) is the corner of the top-left pixel, ours its centre.
+Needs `rerun-sdk` (the extra `viz`). Rerun's pinhole camera has no lens distortion: images and detections are
+undistorted, so that projected 3D people match them. Rerun's pixel (0, 0) is the corner of the top-left pixel, ours its
+centre.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ CORNER = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
-    """How much of a capture is recorded."""
+    """Extent of a recording."""
 
     start: int = 0
     """First frame."""
     max_frames: int = 300
-    """Frames recorded at most; four cameras of full HD at the settings here take 0.3 MB a frame."""
+    """Maximum number of recorded frames; four full HD cameras take 0.3 MB per frame at the default settings."""
     every: int = 1
-    """Only every so many-th frame is recorded."""
+    """Record every n-th frame only."""
     images: bool = True
-    """With images; without them the file is some 30 times smaller."""
+    """Record images; without them the file is about 30 times smaller."""
     largest_side: int = 960
-    """Images are made smaller to have no side longer than this."""
+    """Maximum side length of the recorded images, in pixels; larger images are downscaled."""
     jpeg_quality: int = 75
 
     def __post_init__(self) -> None:
@@ -52,16 +53,16 @@ class RecordingConfig:
 
 
 def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -> int:
-    """Write a recording, replacing what is at `uri`; returns its number of frames.
+    """Write a recording and replace an existing file at `uri`. Returns the number of recorded frames.
 
-    ConfigError where rerun-sdk is not installed or no frame is left, VideoError where the footage cannot be read again,
-    ResultsError where the file cannot be written.
+    Raises ConfigError if rerun-sdk is not installed or no frame is left, VideoError if the footage cannot be read
+    again, ResultsError if the file cannot be written.
     """
     rr = _rerun()
     rows = [row for row, frame in enumerate(subject.frames) if frame >= config.start][:: config.every]
     rows = rows[: config.max_frames]
     if not rows:
-        raise ConfigError(f"{subject.capture.capture_id} has no frame from {config.start} on; it ends before")
+        raise ConfigError(f"{subject.capture.capture_id} ends before frame {config.start}")
     rig = ideal_rig(subject.capture.rig, config.largest_side)
     stream = rr.RecordingStream("mvpose", recording_id=subject.capture.capture_id)
     with tempfile.NamedTemporaryFile(suffix=".rrd") as file:
@@ -83,14 +84,14 @@ def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -
 
 
 def ideal_rig(rig: CameraRig, largest_side: int) -> CameraRig:
-    """The rig of the recorded images: smaller where they are; its lenses do not apply to them any more."""
+    """The rig of the recorded images: scaled to their size, without lens distortion."""
     size = rig.size.double()
     smaller = (size * (largest_side / size.amax(dim=-1, keepdim=True)).clamp_max(1.0)).round()
     return rig.resized((smaller / size).to(rig.focal), smaller.to(rig.size))
 
 
 def undistortion_maps(rig: CameraRig, ideal: CameraRig) -> list[Float[np.ndarray, "h w 2"]]:
-    """For every pixel of the recorded images where in the video it is looked up; far outside where the lens ends."""
+    """Video pixel of every pixel of the recorded images; far outside the image beyond the lens's valid range."""
     maps = []
     for v in range(len(rig)):
         width, height = ideal.size[v].tolist()
@@ -118,12 +119,12 @@ def _rerun() -> ModuleType:
 
 
 def _camera(name: str) -> list[object]:
-    """Path of a camera; as a list its name may hold anything."""
+    """Entity path of a camera; passed as a list, so that its name may contain any character."""
     return ["world", "cameras", name]
 
 
 def _log_scene(rr: ModuleType, stream: Any, rig: CameraRig, skeleton: Skeleton) -> None:
-    """What does not change: axes, skeletons and cameras."""
+    """Log the static entities: axes, skeletons and cameras."""
     stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
     people = [(PERSON, "person", None), (DETECTION, "detection", DETECTED)]
     stream.log("/", rr.AnnotationContext([_annotations(rr, skeleton, *kind) for kind in people]), static=True)
@@ -144,7 +145,7 @@ def _log_scene(rr: ModuleType, stream: Any, rig: CameraRig, skeleton: Skeleton) 
 
 
 def _annotations(rr: ModuleType, skeleton: Skeleton, class_id: int, label: str, colour: RGB | None) -> Any:
-    """Joints with their names and colours, and the bones that the viewer draws between those that are there."""
+    """Joints with names and colours, and the bones that the viewer draws between logged joints."""
     joints = zip(skeleton.joints, sides(skeleton), strict=True)
     return rr.ClassDescription(
         info=rr.AnnotationInfo(id=class_id, label=label, color=colour or DETECTED),
@@ -157,7 +158,7 @@ def _annotations(rr: ModuleType, skeleton: Skeleton, class_id: int, label: str, 
 
 
 def _blueprint(rig: CameraRig) -> Any:
-    """The room at the left, the cameras at the right."""
+    """Room on the left, cameras on the right."""
     import rerun.blueprint as rrb
 
     views = [rrb.Spatial2DView(origin="/".join(map(str, _escaped(name))), name=name) for name in rig.names]
@@ -172,7 +173,7 @@ def _escaped(name: str) -> list[str]:
 
 
 def _log_people(rr: ModuleType, stream: Any, subject: CaptureReport, row: int) -> None:
-    """One entity a track; a person who is not there in this frame has no points."""
+    """Log one entity per track; a person who is absent from this frame has no points."""
     for p, track in enumerate(subject.poses.track_id.tolist()):
         xyz = subject.poses.xyz[row, p]
         known = np.flatnonzero(np.isfinite(xyz).all(axis=-1))

@@ -1,4 +1,4 @@
-"""The room in 3D: cameras as frusta, people at several moments, Z up, all axes at one scale."""
+"""3D plot of the room: cameras as frusta, people at several times, Z up, equal scale on all axes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mvpose.report.figures import INK, MIDDLE_INK, new_figure, sides
 from mvpose.report.subject import CaptureReport, mean_known
 
 MOMENTS = 6
-# The corners of a frustum, walked round; 0 is the camera's centre, 1 to 4 the image's corners from the top left.
+# Path along the edges of a frustum; 0 is the camera's centre, 1 to 4 the image's corners from the top left.
 FRUSTUM_EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
 
 
 def frusta(rig: CameraRig, depth_m: float) -> Float[np.ndarray, "V 5 3"]:
-    """Centre and image corners of each camera, `depth_m` metres before it, in the world; the lens is left out."""
+    """Centre and image corners of each camera in the world, `depth_m` metres in front of it, without distortion."""
     rig = rig.to(torch.float64)
     right, bottom = (rig.size.double() - 0.5).unbind(-1)
     zero = torch.full_like(right, -0.5)
@@ -40,7 +40,7 @@ def frustum_depth(subject: CaptureReport) -> float:
 
 
 def room_plot(subject: CaptureReport) -> Figure:
-    """The whole room, and below it the people alone at evenly spread moments, all at one scale."""
+    """The whole room, and below it the people alone at evenly spread times, all at one scale."""
     rows = subject.moments(MOMENTS)
     azimuth = widest_azimuth(subject)
     with new_figure(7.4) as figure:
@@ -50,7 +50,7 @@ def room_plot(subject: CaptureReport) -> Figure:
         for i, row in enumerate(rows):
             _draw_moment(_axes_at(figure, (i / MOMENTS, 0.0, 1.0 / MOMENTS, 0.34)), subject, row, half, azimuth)
         figure.text(0.012, 0.965, "Cameras and people", fontweight="bold", fontsize=11)
-        figure.text(0.012, 0.325, "The same moments close, squares of 0.5 m", fontweight="bold", fontsize=11)
+        figure.text(0.012, 0.325, "The same people, close-up, squares of 0.5 m", fontweight="bold", fontsize=11)
     return figure
 
 
@@ -64,7 +64,7 @@ def _draw_room(axes: Axes3D, subject: CaptureReport, rows: list[int], azimuth: f
     rig = subject.capture.rig
     corners = frusta(rig, frustum_depth(subject))
     joints = subject.poses.xyz[np.isfinite(subject.poses.xyz).all(axis=-1)]
-    # A joint far off would shrink the room to a dot: the bounds hold 98 % of the joints, and every camera.
+    # A distant joint would shrink the room to a dot: the bounds hold 98 % of the joints, and every camera.
     kept = np.percentile(joints, [1, 99], axis=0) if len(joints) else np.zeros((0, 3))
     everything = np.concatenate([corners.reshape(-1, 3), kept])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -96,7 +96,7 @@ def _draw_moment(axes: Axes3D, subject: CaptureReport, row: int, half: float, az
 
 
 def _draw_people(axes: Axes3D, subject: CaptureReport, row: int, opacity: float, width: float) -> None:
-    """Bones whose two ends are there."""
+    """Draw the bones that have both ends."""
     skeleton = subject.poses.skeleton
     side = sides(skeleton)
     for person in subject.poses.xyz[row]:
@@ -114,7 +114,7 @@ def _draw_people(axes: Axes3D, subject: CaptureReport, row: int, opacity: float,
 
 
 def _half_extent(subject: CaptureReport, rows: list[int]) -> float:
-    """Half the side, in metres, of a cube that holds the people at any of these moments, each about their median."""
+    """Half the side, in metres, of a cube that holds the people at any of these times, each about their median."""
     halves = [0.5]
     for row in rows:
         joints = subject.poses.xyz[row].reshape(-1, 3)
@@ -124,7 +124,7 @@ def _half_extent(subject: CaptureReport, rows: list[int]) -> float:
 
 
 def widest_azimuth(subject: CaptureReport) -> float:
-    """The direction, in degrees about z, from which the joints lie spread out widest about each person's middle."""
+    """View direction, in degrees about z, in which the joints have the widest spread about each person's centre."""
     flat = subject.poses.xyz[..., :2]
     about = (flat - mean_known(flat, axis=2)[:, :, None]).reshape(-1, 2)
     about = about[np.isfinite(about).all(axis=1)]
@@ -135,8 +135,8 @@ def widest_azimuth(subject: CaptureReport) -> float:
 
 
 def _finish(axes: Axes3D, extent: Float[np.ndarray, 3], azimuth: float, zoom: float) -> None:
-    """One scale for all axes, Z up, a view from above the floor."""
-    # matplotlib's stubs know whole zooms only.
+    """Equal scale on all axes, Z up, viewed from above the floor."""
+    # matplotlib's stubs accept only an int for zoom.
     axes.set_box_aspect(tuple(extent), zoom=zoom)  # pyright: ignore[reportArgumentType]
     axes.view_init(elev=16, azim=azimuth)
     axes.tick_params(labelsize=8, pad=0)

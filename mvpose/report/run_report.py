@@ -1,4 +1,4 @@
-"""The door: everything that people look at after a run, written below one location."""
+"""Write the report of a run: the page, and a folder of images and a video for each capture shown in full."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PAGE = "report.html"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """How much a report shows."""
+    """Size of a report."""
 
     max_captures: int = 12
-    """Captures shown in full, those with the largest error first; every capture is in the table."""
+    """Captures shown in full, largest error first. The table lists every capture."""
     max_overlay_frames: int = 600
-    """Length of an overlay film, in frames from the first with a result."""
+    """Length of an overlay video in frames, from the first frame with a result."""
     max_viewer_frames: int = 600
-    """Frames in the page's 3D viewer; of a longer capture every n-th."""
+    """Frames in the page's 3D viewer. Longer captures are subsampled."""
     moments: int = 4
-    """Frames on the sheet of overlays; one of them is the worst."""
+    """Frames on the overlay sheet, including the worst frame."""
 
 
 def write_report(
@@ -48,10 +48,10 @@ def write_report(
     config: ReportConfig | None = None,
     title: str = "mvpose report",
 ) -> dict[str, str]:
-    """Write the page, and for each capture shown in full a folder of images and an overlay film.
+    """Write the page and, for each capture shown in full, a folder of images and an overlay video.
 
-    Returns the URI of each file by its path below `output_uri`; the page is `report.html`. Footage that cannot be read
-    again costs its overlays and the page says why. ResultsError where the output cannot be written.
+    Returns the URI of each file by its path below `output_uri`; the page is `report.html`. If the footage cannot be
+    read again, the overlays are left out and the page states why. Raises ResultsError if the output cannot be written.
     """
     config = config or ReportConfig()
     captures = sorted(captures, key=_severity, reverse=True)
@@ -75,7 +75,7 @@ def _capture_section(subject: CaptureReport, output_uri: str, config: ReportConf
 def _overlays(
     subject: CaptureReport, folder: str, output_uri: str, config: ReportConfig, files: dict[str, str]
 ) -> tuple[Film | None, list[PageImage], str]:
-    """The film, the sheet, and why there is neither."""
+    """Return the video, the overlay sheet, and the reason if both are missing."""
     film = f"{folder}/overlay.mp4"
     try:
         rows = sheet_rows(subject, config.moments)
@@ -87,10 +87,10 @@ def _overlays(
         return None, [], str(error)
     files[film] = join(output_uri, film)
     _write(f"{folder}/overlay.png", _encoded(sheet, ".png"), output_uri, files)
-    note = "Moments spread over the capture, cut to where the people are; the last is the frame with the largest error."
+    note = "Frames spread over the capture, cropped to the people. The last one has the largest error."
     return (
         Film(film, _encoded(poster, ".jpg")),
-        [PageImage("Overlay, close", note, "image/jpeg", _encoded(sheet, ".jpg"))],
+        [PageImage("Overlay, close-up", note, "image/jpeg", _encoded(sheet, ".jpg"))],
         "",
     )
 
@@ -102,24 +102,24 @@ def _plots(subject: CaptureReport) -> dict[str, PageImage]:
         "error_by_joint": (
             error_map(subject, errors),
             "Error by camera and joint",
-            "Dark is bad in both maps. Left of the line are the twelve body joints that figures are judged on. A dark "
-            "row is a camera that moved or is out of step; a dark column a joint that is hard to see.",
+            "Dark is bad in both maps. The twelve body joints are left of the line; only they enter the figures. A "
+            "dark row is a camera that moved or is out of sync. A dark column is a joint that is hard to see.",
         ),
         "error_over_time": (
             error_over_time(subject, errors),
             "Error, views and joints over time",
-            "A step that stays points to a camera that was knocked; peaks to fast or hidden movement. Lines break "
+            "A lasting step indicates a camera that was knocked. Peaks indicate fast or occluded movement. Lines break "
             "where a clip has no result.",
         ),
         "limb_lengths": (
             limb_lengths(subject),
             "Limb lengths",
-            "They should be flat, and left and right alike.",
+            "Lengths should be constant, and equal on the left and right.",
         ),
         "room": (
             room_plot(subject),
             "Cameras and people",
-            "Faint is early, strong is late. People should stand upright on z = 0, with the cameras around and above.",
+            "Faint is early, strong is late. People should stand upright on z = 0, surrounded by the cameras.",
         ),
     }
     return {name: PageImage(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
@@ -136,7 +136,7 @@ def _write(path: str, data: bytes, output_uri: str, files: dict[str, str]) -> No
 
 
 def _encoded(image: UInt8[np.ndarray, "H W 3"], suffix: str) -> bytes:
-    """RGB as PNG or JPEG; quality 85 keeps the lines free of visible blocks at a seventh of the PNG's size."""
+    """RGB as PNG or JPEG; at quality 85, lines show no visible blocks at a seventh of the PNG's size."""
     done, data = cv2.imencode(suffix, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else [])
     assert done
     return data.tobytes()

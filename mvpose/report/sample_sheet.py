@@ -1,4 +1,4 @@
-"""Samples of a table as one image: a row a sample, a tile a view, joints drawn through the stored cameras."""
+"""Contact sheet of samples: one row per sample, one tile per view, joints drawn through the stored cameras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _MIDDLE = (255, 140, 0), (0, 190, 255), (230, 230, 230)
 
 
 def sample_sheet(samples: Sequence[Sample], views: int = 6) -> UInt8[np.ndarray, "H W 3"]:
-    """The first `views` views of each sample, cut out where the table has full images. ConfigError for no samples."""
+    """Draw the first `views` views of each sample, cropped if the table has full images. ConfigError for no samples."""
     rows = [_row(s, views) for s in samples if len(s.rig)]
     if not rows:
         raise ConfigError("there are no samples to show.")

@@ -1,4 +1,4 @@
-"""What a report tells about: one capture with its poses, and the few numbers that sum them up."""
+"""The subject of a report: one capture with its poses, and its main figures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mvpose.skeleton import BODY_JOINTS, Skeleton
 
 @dataclass(frozen=True, eq=False)
 class CaptureReport:
-    """One capture as reconstructed. `capture.rig` is the rig the poses were made with; views are in its order."""
+    """A reconstructed capture. `capture.rig` is the rig used for the poses; views are in its order."""
 
     capture: Capture
     poses: Poses3D
     frames: Int[np.ndarray, " T"]
-    """Frame of the capture that each row of `poses` and of `keypoints` is; rising, with gaps where a clip failed."""
+    """Frame of the capture for each row of `poses` and `keypoints`; increasing, with gaps where a clip failed."""
     keypoints: Keypoints2D | None = None
-    """The 2D detections of the same rows; without them nothing can be said per camera in pixels."""
+    """The 2D detections of the same rows; without them there are no errors per camera in pixels."""
     figures: Mapping[str, int | float] = field(default_factory=dict)
-    """Further quality numbers to print, by name; the suffixes _px, _mm, _m, _s, _fps and _share state the unit."""
+    """Further quality figures to print, by name; the suffixes _px, _mm, _m, _s, _fps and _share state the unit."""
 
     @property
     def times_s(self) -> Float[np.ndarray, " T"]:
@@ -34,19 +34,19 @@ class CaptureReport:
 
     @property
     def body(self) -> list[int]:
-        """Positions of the joints that figures are judged on."""
+        """Indices of the joints that enter the figures."""
         return body_indices(self.poses.skeleton)
 
     @property
     def present(self) -> Bool[np.ndarray, "T P"]:
-        """From the first to the last frame in which any joint of a person was reconstructed."""
+        """True from the first to the last frame in which any joint of a person was reconstructed."""
         found = np.isfinite(self.poses.xyz[..., 0]).any(axis=2)
         count = found.cumsum(axis=0)
         return (count > 0) & (found | (count < count[-1:]))
 
     @property
     def full_rows(self) -> Int[np.ndarray, " n"]:
-        """Rows with at least half as many joints as the fullest has; none if nothing was reconstructed at all."""
+        """Rows with at least half the maximum number of joints; empty if nothing was reconstructed."""
         joints = np.isfinite(self.poses.xyz[..., 0]).sum(axis=(1, 2))
         return np.flatnonzero((joints > 0) & (2 * joints >= joints.max(initial=0)))
 
@@ -60,35 +60,35 @@ class CaptureReport:
 
     @property
     def frame_errors_px(self) -> Float[np.ndarray, " T"]:
-        """Mean reprojection error of the body joints of all persons, by row; NaN where nothing was reconstructed."""
+        """Mean reprojection error of the body joints of all persons, by row; NaN if nothing was reconstructed."""
         return mean_known(self.poses.error_px[:, :, self.body], axis=(1, 2))
 
     @property
     def mean_error_px(self) -> float:
-        """Mean reprojection error of the body joints over the views used; NaN where nothing was reconstructed."""
+        """Mean reprojection error of the body joints over the views used; NaN if nothing was reconstructed."""
         return float(mean_known(self.poses.error_px[:, :, self.body]))
 
     @property
     def joint_share(self) -> float:
-        """Share of body joints reconstructed, of all those of persons while they are present; NaN without any."""
+        """Share of the body joints that were reconstructed while their person is present; NaN without persons."""
         found = np.isfinite(self.poses.xyz[:, :, self.body, 0])
         return float(mean_known(np.where(self.present[:, :, None], found, np.nan)))
 
     @property
     def mean_views(self) -> float:
-        """Mean number of views that a reconstructed body joint rests on."""
+        """Mean number of views per reconstructed body joint."""
         views = self.poses.num_views[:, :, self.body]
         return float(mean_known(np.where(np.isfinite(self.poses.xyz[:, :, self.body, 0]), views, np.nan)))
 
     @property
     def bone_spread(self) -> float:
-        """Standard deviation over median of the length of a limb over time; median over limbs and persons."""
+        """Standard deviation over median of a limb's length in time; median over limbs and persons."""
         lengths = bone_lengths(self.poses, limb_bones(self.poses.skeleton))
         return float(median_known(length_spread(lengths)))
 
 
 def folder_name(capture_id: str) -> str:
-    """A name for a capture's folder in which only letters, digits, `-`, `_` and inner dots stand; unique by digest."""
+    """Return a folder name for a capture: letters, digits, `-`, `_` and inner dots only; made unique by a digest."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", capture_id)[:80].strip("._-")
     if plain and plain == capture_id:
         return plain
@@ -96,7 +96,7 @@ def folder_name(capture_id: str) -> str:
 
 
 def body_indices(skeleton: Skeleton) -> list[int]:
-    """Positions of the twelve body joints, or of all joints of a skeleton that has none of them."""
+    """Indices of the twelve body joints, or of all joints of a skeleton that has none of them."""
     body = [i for i, joint in enumerate(skeleton.joints) if joint in BODY_JOINTS]
     return body or list(range(len(skeleton.joints)))
 
@@ -108,20 +108,20 @@ def limb_bones(skeleton: Skeleton) -> list[tuple[int, int]]:
 
 
 def bone_lengths(poses: Poses3D, bones: list[tuple[int, int]]) -> Float[np.ndarray, "T P n"]:
-    """Lengths in metres; NaN where an end is missing."""
+    """Lengths in metres; NaN if an end is missing."""
     parents, children = [a for a, _ in bones], [b for _, b in bones]
     return np.linalg.norm(poses.xyz[:, :, children] - poses.xyz[:, :, parents], axis=-1)
 
 
 def length_spread(lengths: Float[np.ndarray, "T P n"]) -> Float[np.ndarray, "P n"]:
-    """Standard deviation over median along time; NaN for a bone seen less than twice."""
+    """Standard deviation over median along time; NaN for a bone seen fewer than two times."""
     masked = np.ma.masked_invalid(lengths)
     spread = masked.std(axis=0) / np.ma.median(masked, axis=0)
     return np.where(masked.count(axis=0) > 1, np.ma.filled(spread.astype(float), np.nan), np.nan)
 
 
 def mean_known(values: Float[np.ndarray, "..."], axis: int | tuple[int, ...] | None = None) -> np.ndarray:
-    """Mean of what is finite; NaN where nothing is."""
+    """Mean of the finite values; NaN if there are none."""
     known = np.isfinite(values)
     count = known.sum(axis=axis)
     total = np.where(known, values, 0.0).sum(axis=axis, dtype=np.float64)
@@ -129,6 +129,6 @@ def mean_known(values: Float[np.ndarray, "..."], axis: int | tuple[int, ...] | N
 
 
 def median_known(values: Float[np.ndarray, "..."]) -> float:
-    """Median of what is finite; NaN where nothing is."""
+    """Median of the finite values; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")

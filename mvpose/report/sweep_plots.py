@@ -1,4 +1,4 @@
-"""A sweep as images: each trial a line across its settings, and how much each setting matters."""
+"""Plots of a hyperparameter sweep: parallel coordinates of the trials, and the importance of each setting."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mvpose.report.figures import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK, new_figure, say_nothing_to_show
+from mvpose.report.figures import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK, new_figure, show_message
 
 LABELS = 4
-"""Values written along a scale, about."""
+"""Approximate number of labels along a scale."""
 SPREAD = 0.035
-"""Trials with the same option lie within so much of its scale's height, so that all of them are seen."""
+"""Trials with the same option are spread over this share of the scale's height, so that all are visible."""
 COLOURS = colormaps["viridis"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """One vertical scale of parallel coordinates."""
+    """One vertical axis of the parallel coordinates."""
 
     name: str
     values: Sequence[float]
-    """One for each trial; numbers of options, where there are any."""
+    """One value per trial; indices into `options`, if there are any."""
     logarithmic: bool = False
     options: tuple[str, ...] = ()
     whole: bool = False
-    """Whole numbers only."""
+    """Integers only."""
     ends: tuple[float, float] | None = None
-    """Lowest and highest value of the scale; without it those of the trials."""
+    """Lower and upper end of the scale; default: those of the trials."""
 
 
 def parallel_coordinates(scales: Sequence[Scale], errors_m: Sequence[float], whole: Sequence[bool]) -> Figure:
-    """Each trial a line across its settings to its error (mm, last scale), which also colours it; the best one thick.
+    """Draw each trial as a line across its settings to its error (mm, last axis), coloured by error; the best is thick.
 
-    Trials that were given up early (`whole` false) are dashed; those without an error are left out.
+    Trials that were stopped early (`whole` false) are dashed. Trials without an error are left out.
     """
     shown = [i for i, error in enumerate(errors_m) if math.isfinite(error)]
     with new_figure(4.8) as figure:
         axes = figure.subplots()
         if not shown:
-            say_nothing_to_show(axes, "No trial found a joint: there is nothing to show.")
+            show_message(axes, "No data: no trial has an error.")
             return figure
         errors = 1000 * np.array([errors_m[i] for i in shown])
         kept = [replace(s, values=[s.values[i] for i in shown]) for s in scales]
@@ -71,7 +71,7 @@ def _lines(
 ) -> None:
     paths = [np.stack([np.arange(heights.shape[1]), row], axis=1) for row in heights]
     best = int(np.argmin(errors))
-    # A rate that is too high may give a hundred times the error of the others: colours end at the 90th percentile.
+    # A learning rate that is too high may give 100 times the error of the others: colours end at the 90th percentile.
     tint = Normalize(float(errors.min()), float(max(np.percentile(errors, 90), errors.min() + 1e-6)))
     for number in sorted(range(len(paths)), key=lambda i: -errors[i]):
         ink = COLOURS(0.92 * tint(errors[number]).clip(0, 1))
@@ -85,7 +85,7 @@ def _lines(
         axes.add_collection(lines)
     bar = figure.colorbar(ScalarMappable(tint, COLOURS), ax=axes, shrink=0.75, pad=0.03, extend="max")
     bar.set_label("lowest validation MPJPE, mm")
-    axes.set_title("Trials; thick: the best, dashed: given up early", color=TEXT_INK)
+    axes.set_title("Trials; thick: best, dashed: stopped early", color=TEXT_INK)
 
 
 def _limits(scale: Scale) -> tuple[float, float]:
@@ -103,7 +103,7 @@ def _height(scale: Scale, value: float) -> float:
 
 
 def _heights(scale: Scale) -> Float[np.ndarray, " n"]:
-    """0..1 for each trial; trials with the same option or whole number are spread around it."""
+    """0..1 for each trial; trials with the same option or integer are spread around it."""
     heights = np.array([_height(scale, value) for value in scale.values])
     if scale.options or scale.whole:
         for option in set(scale.values):
@@ -133,18 +133,18 @@ def _labels(scale: Scale) -> list[tuple[float, str]]:
         at = np.linspace(low, high, LABELS + 1)
         if scale.whole:
             at = np.unique(at.round())
-        # Errors may differ in the third decimal alone: two digits of the step between labels are told.
+        # Errors may differ only in the third decimal: labels show two digits of their step.
         digits = max(0, 1 - math.floor(math.log10((high - low) / LABELS))) if not scale.whole else 0
         return [(float(v), f"{v:.{digits}f}") for v in at]
     return [(float(v), f"{v:.3g}") for v in at]
 
 
 def importance_bars(shares: Mapping[str, float], trials: int) -> Figure:
-    """How much of the differences between trials each setting explains (%), the most first."""
+    """Share of the error's variance explained by each setting (%), largest first."""
     with new_figure(1.2 + 0.36 * max(3, len(shares))) as figure:
         axes = figure.subplots()
         if not shares:
-            say_nothing_to_show(axes, f"{trials} trials are too few, or too alike, to say what matters.")
+            show_message(axes, f"{trials} trials are too few or too similar to estimate importance.")
             return figure
         names = sorted(shares, key=lambda name: -shares[name])
         places, values = np.arange(len(names)), 100 * np.array([shares[name] for name in names])
@@ -156,5 +156,5 @@ def importance_bars(shares: Mapping[str, float], trials: int) -> Figure:
         axes.set_xlim(0, 1.12 * float(values.max()))
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=GRID_INK)
-        axes.set_xlabel(f"share of the differences in error between {trials} trials, % (fANOVA)")
+        axes.set_xlabel(f"share of the error's variance over {trials} trials, % (fANOVA)")
     return figure

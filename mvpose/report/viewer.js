@@ -1,6 +1,6 @@
 "use strict";
-// A skeleton in 3D on a canvas: drag to turn, wheel to zoom once it has the focus, slider and keys to move in time.
-// Data (from viewer_data in viewer.py): whole millimetres, world Z up; null is a joint that was not reconstructed.
+// Interactive 3D skeleton on a canvas. Drag to rotate; focus the canvas and use the wheel to zoom; slider and keys set the frame.
+// Data comes from viewer_data in viewer.py: whole millimetres, world Z up; null is a joint that was not reconstructed.
 const INK = { left: "#0072b2", right: "#d55e00", middle: "#4d5660" };
 
 function start(box) {
@@ -19,7 +19,7 @@ function start(box) {
     g.lineCap = "round";
     const radius = (room.checked ? data.roomRadius : data.radius) / view.zoom, distance = 4 * radius;
     const scale = 0.46 * Math.min(width * 0.7, height) * distance / radius;
-    const [ca, sa, ce, se] = [Math.cos(view.azimuth), Math.sin(view.azimuth), Math.cos(view.elevation), Math.sin(view.elevation)];
+    // The viewing direction is (ca, sa), tilted down by the elevation; depth increases away from the eye.
     // The eye looks along a horizontal direction (ca, sa) turned down by the elevation; depth grows away from the eye.
     const see = (p) => {
       const x = p[0] - data.centre[0], y = p[1] - data.centre[1], z = p[2] - data.centre[2];
@@ -94,7 +94,7 @@ function start(box) {
 }
 
 function drawFloor(data, line, radius) {
-  // Squares of half a metre, of two metres in a large room, on the plane z = 0.
+  // Grid on the plane z = 0: 0.5 m squares, or 2 m squares in a large room.
   const side = radius > 4000 ? 2000 : 500, count = Math.ceil(1.2 * radius / side);
   const [cx, cy] = [Math.round(data.centre[0] / side) * side, Math.round(data.centre[1] / side) * side];
   for (let i = -count; i <= count; i += 1) {

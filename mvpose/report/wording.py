@@ -1,4 +1,4 @@
-"""Numbers and failures in words."""
+"""Texts of the report: formatted numbers, failure reasons and definitions of terms."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from mvpose.errors import FailureReason
 _UNITS = {"px": "px", "mm": "mm", "m": "m", "s": "s", "fps": "frames/s", "share": "%", "percent": "%"}
 
 REASONS = {
-    FailureReason.CONFIG: "A setting did not fit these inputs. Correct the setting named and run again.",
-    FailureReason.CALIBRATION: "The calibration could not be used. Correct or replace it and run again.",
-    FailureReason.VIDEO_UNREADABLE: "A video could not be decoded. Copy it again from its source and run again.",
+    FailureReason.CONFIG: "A setting does not fit these inputs. Correct the named setting and rerun.",
+    FailureReason.CALIBRATION: "The calibration could not be used. Correct or replace it and rerun.",
+    FailureReason.VIDEO_UNREADABLE: "A video could not be decoded. Copy it again from its source and rerun.",
     FailureReason.VIDEO_TOO_SHORT: (
-        "A video ends before the frame that it promises; its copy was probably cut off. Copy it again and run again."
+        "A video ends before its stated last frame. The copy was probably cut off. Copy it again and rerun."
     ),
-    FailureReason.EXCEPTION: "The detector or the network raised an error on the clip; its traceback is in the run.",
-    FailureReason.NO_PERSON: "Nobody was seen by enough cameras. If somebody is there, look at the 2D detections.",
-    FailureReason.TOO_FEW_VIEWS: "Fewer than two cameras had footage; 3D needs two.",
-    FailureReason.WEIGHTS: "The detector's weights are missing or are not the expected file. Fetch them again.",
-    FailureReason.STORAGE: "A result could not be written or read. Look at space and permissions and run again.",
+    FailureReason.EXCEPTION: "The detector or the network raised an error on the clip. The run contains its traceback.",
+    FailureReason.NO_PERSON: "No person was seen by enough cameras. If people are visible, check the 2D detections.",
+    FailureReason.TOO_FEW_VIEWS: "Fewer than two cameras had footage. 3D needs at least two.",
+    FailureReason.WEIGHTS: "The detector's weights are missing or not the expected file. Fetch them again.",
+    FailureReason.STORAGE: "A result could not be written or read. Check free space and permissions and rerun.",
     FailureReason.WORKER_DIED: (
-        "The process that worked on the clip died several times, mostly for want of memory. "
-        "Run again with fewer workers or shorter clips."
+        "The worker process died several times on this clip, usually because it ran out of memory. "
+        "Rerun with fewer workers or shorter clips."
     ),
     FailureReason.TIMEOUT: (
-        "The clip took longer than it may: a decoder or a storage that hangs, or a machine with too much to do. "
-        "Look at its videos, or allow more time, and run again with --retry-failed."
+        "The clip exceeded its time limit: the decoder or the storage hangs, or the machine is overloaded. "
+        "Check its videos, or allow more time, and rerun with --retry-failed."
     ),
     FailureReason.OUT_OF_MEMORY: (
-        "Memory did not suffice for the clip. Run again with --retry-failed and shorter clips or fewer workers."
+        "The clip ran out of memory. Rerun with --retry-failed and shorter clips or fewer workers."
     ),
 }
 
 MEANINGS = (
     (
         "Reprojection error, px",
-        "The 3D joint is projected back into an image; the error is its distance from the joint that was "
-        "detected there. Means are over the views that the triangulation used, and over the twelve body "
-        "joints: shoulders, elbows, wrists, hips, knees, ankles. The size of a pixel on the person depends on "
+        "The 3D joint is projected back into an image. The error is the distance between the projection and the "
+        "joint detected there. Means are over the views used in triangulation and over the twelve body "
+        "joints: shoulders, elbows, wrists, hips, knees, ankles. The size of a pixel at the person depends on "
         "the camera: with a focal length of 1700 px and the person 4 m away, 1 px is 2.4 mm. A low error "
-        "alone does not prove a good result: with two views left, a wrong joint can reproject well. Read it "
-        "together with the views and the limb lengths.",
+        "alone does not prove a good result: with only two views, a wrong joint can reproject well. Check "
+        "the number of views and the limb lengths too.",
     ),
     (
         "Joints reconstructed, %",
-        "The share of body joints that have a 3D position, from the first to the last frame of each person. A "
-        "joint that could not be reconstructed is missing; it is never filled in or frozen at its last place.",
+        "The share of body joints that have a 3D position, from the first to the last frame of each person. "
+        "Joints that could not be reconstructed are missing; they are never filled in or frozen.",
     ),
     (
         "Views",
-        "How many cameras a reconstructed body joint rests on, in the mean. Two is the least; with two, one "
+        "Mean number of cameras used to triangulate a body joint. The minimum is two; with two, one "
         "wrong detection goes unnoticed.",
     ),
     (
         "Limb spread, %",
-        "Standard deviation of a limb's length over its median, in time. True limbs do not change their "
-        "length, so this is error in 3D that needs no ground truth. The table gives the median over limbs and "
+        "Standard deviation of a limb's length over its median, in time. True limbs have a constant "
+        "length, so this measures 3D error without ground truth. The table gives the median over limbs and "
         "persons.",
     ),
     (
         "Detected and rejected",
-        "White rings are the 2D joints that were used, magenta crosses those of the same person that were "
-        "not: unsure, or in contradiction to the other views. Grey rings are people who were detected but not "
-        "reconstructed.",
+        "White rings are the 2D joints that were used. Magenta crosses are joints of the same person that were "
+        "rejected: low confidence, or inconsistent with the other views. Grey rings are people who were detected but "
+        "not reconstructed.",
     ),
     (
         "World",
@@ -73,9 +73,9 @@ MEANINGS = (
 
 
 def label_and_value(name: str, value: int | float | str) -> tuple[str, str]:
-    """A figure as people read it: its name without underscores and unit, its value with the unit.
+    """Format a figure for people: its name without underscores and unit, its value with the unit.
 
-    The unit is the name's last word where that is px, mm, m, s, fps, share or percent; a share 0.07 is told as 7.0 %.
+    The unit is the name's last word if that is px, mm, m, s, fps, share or percent; a share of 0.07 becomes 7.0 %.
     """
     stem, _, suffix = name.rpartition("_")
     unit = _UNITS.get(suffix, "") if stem else ""
@@ -87,7 +87,7 @@ def label_and_value(name: str, value: int | float | str) -> tuple[str, str]:
 
 
 def number(value: int | float) -> str:
-    """Whole numbers with thin spaces between thousands, others to three figures or one decimal; a dash for NaN."""
+    """Format a number: integers with thin spaces, others to three digits or one decimal, NaN as a dash."""
     if isinstance(value, float) and not math.isfinite(value):
         return "–"
     if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 1000):

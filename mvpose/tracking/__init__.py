@@ -1,8 +1,8 @@
-"""Runs, models, versions and aliases in MLflow: the only home of mlflow.
+"""Recording of runs, models, versions and aliases in MLflow. Only this package imports mlflow.
 
-The embedded default is a SQLite file and a folder of artifacts in the user's data folder; a server is named by
-`MLFLOW_TRACKING_URI`. A record of what happened is never a part of the work: each is written to a local file first, and
-a server that cannot be reached is said aloud and stops nothing.
+The default store is a SQLite file and a folder of artifacts in the user's data folder; `MLFLOW_TRACKING_URI` names a
+server instead. Tracking never fails a job: each record is written to a local file first, and an unreachable server
+only causes a warning.
 """
 
 from mvpose.tracking.circumstances import system_figures

@@ -1,4 +1,4 @@
-"""Under which circumstances a run was made: versions, commit, machine, load."""
+"""Environment of a run: versions, commit, machine, load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def environment() -> dict[str, object]:
-    """Python, platform, cores, memory, GPUs, and the version of every installed package."""
+    """Return Python, platform, cores, memory, GPUs, and the version of every installed package."""
     packages = {d.name: d.version for d in distributions() if d.name}
     return {
         "python": platform.python_version(),
@@ -26,7 +26,7 @@ def environment() -> dict[str, object]:
 
 
 def commit() -> str:
-    """Git commit of the code that runs, `+changes` where the tree differs from it; empty outside a repository.
+    """Git commit of the running code, with `+changes` if the working tree differs; empty outside a repository.
 
     An image without git names its commit in `MVPOSE_COMMIT`.
     """
@@ -38,9 +38,9 @@ def commit() -> str:
 
 
 def system_figures() -> dict[str, float]:
-    """Load of this machine since the last call, under the names that MLflow's page of system metrics shows.
+    """Load of this machine since the last call, under the names that MLflow's system metrics page expects.
 
-    GPU memory is that of this process' PyTorch; utilisation is there where the NVML bindings are installed.
+    GPU memory is that of this process's PyTorch; utilisation requires the NVML bindings.
     """
     memory = psutil.virtual_memory()
     figures = {
@@ -67,7 +67,7 @@ def _git(folder: str, *words: str) -> str:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Processor, threads, load and versions that figures are of."""
+    """Return processor, threads, load and versions, to qualify benchmark figures."""
     return {
         "processor": torch.cuda.get_device_name() if device != "cpu" else _processor(),
         "threads": torch.get_num_threads(),
@@ -79,8 +79,8 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def peak_mib(pid: int | None = None) -> float:
-    """The most memory that a process has held, this one without `pid`; not `ru_maxrss`, since a child is born with its
-    parent's. FileNotFoundError if it has ended, ValueError if it is a zombie."""
+    """Peak memory of a process in MiB, by default this one. `ru_maxrss` is unsuitable: a child inherits its parent's.
+    FileNotFoundError if it has ended, ValueError if it is a zombie."""
     with open(f"/proc/{pid or 'self'}/status") as file:
         (line,) = (line for line in file if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024

@@ -1,8 +1,7 @@
-"""Records from the local file to MLflow: in order, each of them there exactly once whatever dies in between.
+"""Delivery of records from the local file to MLflow, in order and exactly once, even if a process dies in between.
 
-A record may be sent again when its sender died before it noted the arrival. MLflow takes the second one for the first:
-a run is found by the tag `mvpose.run`; a metric is the same by name, step, time and value; a parameter, a tag and a
-file by name.
+A record may be sent twice if its sender died before it noted the arrival. MLflow ignores the duplicate: a run is
+identified by the tag `mvpose.run`, a metric by name, step, time and value, a parameter, tag or file by name.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ logger = logging.getLogger(__name__)
 RUN_TAG = "mvpose.run"
 MAX_PARAMETER_LENGTH = 500
 MAX_TAG_LENGTH = 4000
-# Limits of MLflow's REST interface for one call.
+# Limits of MLflow's REST interface per call.
 MAX_METRICS, MAX_PARAMETERS, MAX_TAGS = 1000, 100, 100
-# Metrics come often and are sent together.
+# Metrics are frequent and sent in batches.
 SECONDS_BETWEEN_METRICS = 5.0
-# A store that does not answer is asked again after this many times the time that it took not to: it costs a job 5 %.
+# After a failed attempt, wait this many times the time that it took: an unreachable store costs a job 5 %.
 PATIENCE = 20.0
 SHORTEST_PAUSE_S = 30.0
 
@@ -39,17 +38,17 @@ _not_before: dict[Spool, float] = {}
 
 
 class UnreachableError(MvposeError):
-    """The tracking store does not answer, or does not let us in; nothing is lost, it is sent later."""
+    """The tracking store does not respond or denies access; nothing is lost, records are sent later."""
 
 
 class _RefusedError(Exception):
-    """The store will never take this record."""
+    """The store rejects this record permanently."""
 
 
 def deliver(config: TrackingConfig, spool: Spool, *, urgent: bool) -> None:
-    """Send what has not arrived, if it is time to; a store that cannot be reached is a warning, not the end of a job.
+    """Send pending records if a delivery is due. An unreachable store causes a warning and never stops the job.
 
-    `urgent` records do not wait for others to be sent with, and leave out no pause but that after a failure.
+    `urgent` records are sent without waiting for a batch, but still respect the pause after a failure.
     """
     now, due = time.monotonic(), _not_before.get(spool, 0.0)
     if not config.enabled or (now < due and not urgent) or now < due - SECONDS_BETWEEN_METRICS:
@@ -60,13 +59,13 @@ def deliver(config: TrackingConfig, spool: Spool, *, urgent: bool) -> None:
     except UnreachableError as error:
         took = time.monotonic() - now
         _not_before[spool] = time.monotonic() + max(SHORTEST_PAUSE_S, PATIENCE * took)
-        logger.warning("%s The job goes on; the record is kept in %s.", error, spool.path)
+        logger.warning("%s The job continues; the record is kept in %s.", error, spool.path)
 
 
 def send(config: TrackingConfig, spool: Spool, *, wait: bool) -> int:
-    """Send what has not arrived; how many records it was. UnreachableError where the store cannot be reached.
+    """Send pending records and return their number. UnreachableError if the store cannot be reached.
 
-    Raises nothing for a record that the store will never take: it is set aside, and said.
+    A record that the store rejects permanently raises nothing: it is set aside with a warning.
     """
     with spool.sending(wait) as mine, reached(config):
         if not mine:
@@ -80,21 +79,21 @@ def send(config: TrackingConfig, spool: Spool, *, wait: bool) -> int:
             spool.mark(arrived)
             for record in together:
                 if record["kind"] == "files":
-                    spool.drop_files(record["copy"])
+                    spool.remove_files(record["copy"])
             count += len(together)
         return count
 
 
 def remote_run(client: MlflowClient, run_id: str) -> str | None:
-    """The store's own id of a run, by its tag."""
+    """The store's own ID of a run, found by its tag."""
     experiments = [e.experiment_id for e in client.search_experiments()]
     found = client.search_runs(experiments, f"tags.`{RUN_TAG}` = '{run_id}'", max_results=1)
     return found[0].info.run_id if found else None
 
 
 def client_of(config: TrackingConfig) -> MlflowClient:
-    """A client of the tracking store and its registry."""
-    # A server that is down is asked for seconds, not for MLflow's default of some minutes.
+    """Return a client of the tracking store and its registry."""
+    # Retry an unavailable server for seconds; MLflow's default takes minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -109,15 +108,15 @@ def client_of(config: TrackingConfig) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> str:
-    """The experiment of this name, made if need be; artifacts of a SQLite store lie beside its file."""
+    """Return the experiment with this name, created if missing; artifacts of a SQLite store are next to its file."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
     uri = tracking_uri(config)
-    beside = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
-    location = f"file://{beside}/mlartifacts" if uri.startswith("sqlite:///") else None
+    folder = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
+    location = f"file://{folder}/mlartifacts" if uri.startswith("sqlite:///") else None
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
@@ -127,7 +126,7 @@ def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> st
 
 
 def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str, float, int, int]]) -> None:
-    """(name, value, milliseconds, step) as metrics of a run, as many in a call as MLflow takes."""
+    """Log (name, value, milliseconds, step) as metrics of a run, in the largest batches that MLflow accepts."""
     from mlflow.entities import Metric
 
     found = (Metric(_allowed(key), value, time_ms, step) for key, value, time_ms, step in points)
@@ -137,14 +136,14 @@ def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str,
 
 @contextmanager
 def reached(config: TrackingConfig) -> Iterator[None]:
-    """Raises UnreachableError where the store cannot be reached, or refuses."""
+    """Raise UnreachableError if the store cannot be reached or refuses."""
     from alembic.util.exc import CommandError
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # Artifacts may be in an S3 store of their own, and a SQLite file may be of a newer MLflow.
+    # Artifacts may be in a separate S3 store, and a SQLite file may be from a newer MLflow.
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, BotoCoreError, ClientError, Boto3Error, CommandError) as error:
@@ -152,7 +151,7 @@ def reached(config: TrackingConfig) -> Iterator[None]:
 
 
 def _known(client: MlflowClient, config: TrackingConfig, spool: Spool) -> Arrived:
-    """The run in the store: the one that is there, or a new one."""
+    """Return the run in the store: the existing one, or a new one."""
     from mlflow.exceptions import MlflowException
 
     uri, before = tracking_uri(config), spool.arrived()
@@ -163,7 +162,7 @@ def _known(client: MlflowClient, config: TrackingConfig, spool: Spool) -> Arrive
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    # Another store, one that has lost the run, or a run that is not this one: all of it goes there from the start.
+    # Another store, a store that lost the run, or a different run: send all records from the start.
     found = remote_run(client, spool.run_id) or _create(client, config, spool)
     arrived = Arrived(uri, found, 0)
     spool.mark(arrived)
@@ -174,7 +173,7 @@ def _create(client: MlflowClient, config: TrackingConfig, spool: Spool) -> str:
     start = next((record for record, _ in spool.records() if record["kind"] == "start"), None)
     if start is None:
         raise UnreachableError(
-            f"run {spool.run_id} of another machine is not in {tracking_uri(config)}: sync it there first."
+            f"run {spool.run_id} from another machine is not in {tracking_uri(config)}: sync it there first."
         )
     tags = {RUN_TAG: spool.run_id}
     if start["parent"]:
@@ -183,14 +182,14 @@ def _create(client: MlflowClient, config: TrackingConfig, spool: Spool) -> str:
             send(config, parent, wait=True)
         found = remote_run(client, parent.run_id)
         if found is None:
-            raise UnreachableError(f"run {spool.run_id} waits for its parent {parent.run_id}: sync that one's folder.")
+            raise UnreachableError(f"run {spool.run_id} needs its parent {parent.run_id}: sync its folder first.")
         tags["mlflow.parentRunId"] = found
     experiment = experiment_id(client, config, start["experiment"])
     return client.create_run(experiment, start["time"], tags, start["name"]).info.run_id
 
 
 def _grouped(records: Iterator[tuple[Record, int]]) -> Iterator[tuple[list[Record], int]]:
-    """Records that go together in one call, with the byte where the last one ends: metrics do, others stand alone."""
+    """Group records for one call, with the byte where the last one ends: metrics are batched, others sent singly."""
     group: list[Record] = []
     size, last = 0, 0
     for record, end in records:
@@ -205,7 +204,7 @@ def _grouped(records: Iterator[tuple[Record, int]]) -> Iterator[tuple[list[Recor
 
 
 def _send_or_refuse(client: MlflowClient, remote_id: str, spool: Spool, together: Sequence[Record]) -> None:
-    """Send records; those that the store will never take are set aside, one by one."""
+    """Send records; set aside, one by one, those that the store rejects permanently."""
     try:
         _send_records(client, remote_id, spool, together)
     except _RefusedError as error:
@@ -214,7 +213,7 @@ def _send_or_refuse(client: MlflowClient, remote_id: str, spool: Spool, together
                 _send_or_refuse(client, remote_id, spool, [record])
             return
         spool.refuse(together[0], str(error))
-        logger.warning("MLflow refused a record of run %s, which is set aside: %s", spool.run_id, error)
+        logger.warning("MLflow rejected a record of run %s, which is set aside: %s", spool.run_id, error)
 
 
 def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: Sequence[Record]) -> None:
@@ -230,8 +229,8 @@ def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: 
             case "tags":
                 _send_tags(client, remote_id, record["tags"])
             case "files":
-                if spool.holds_links(record["copy"]):
-                    raise _RefusedError("a file of it is a link, which no copy of ours has")
+                if spool.has_links(record["copy"]):
+                    raise _RefusedError("it contains a link, and copies do not contain links")
                 if os.path.isdir(spool.files(record["copy"])):
                     client.log_artifacts(remote_id, spool.files(record["copy"]), record["artifact_path"])
             case "resume":
@@ -249,7 +248,7 @@ def _send_start(client: MlflowClient, remote_id: str, record: Record) -> None:
 
     known = client.get_run(remote_id).data.params
     settings = {_allowed(k): str(v)[:MAX_PARAMETER_LENGTH] for k, v in record["settings"].items()}
-    # A parameter is written once; a run that is taken up with another value keeps both in its settings files.
+    # Parameters are immutable; a run resumed with another value keeps both in its settings files.
     new = iter([Param(key, value) for key, value in settings.items() if key not in known])
     while some := list(islice(new, MAX_PARAMETERS)):
         client.log_batch(remote_id, params=some)
@@ -268,5 +267,5 @@ def _send_tags(client: MlflowClient, remote_id: str, tags: dict[str, Any]) -> No
 
 
 def _allowed(key: str) -> str:
-    """MLflow allows letters, digits and `_-. :/` in names."""
+    """Replace characters that MLflow does not allow in names: it allows letters, digits and `_-. :/`."""
     return "".join(c if c.isalnum() or c in "_-. :/" else "_" for c in key)

@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired errors on the same held-out samples, sequences drawn anew."""
+"""Promotion gate: paired errors of two models on the same held-out samples, bootstrapped over sequences."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from mvpose.metrics.intervals import mean_estimates
 
 Metric = Literal["mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"]
 KEYS = ["capture", "frame", "person", "unseen"]
-# Percentile intervals over fewer sequences than this are far too narrow: of normal errors, a 95 % interval over
-# 5 sequences holds the truth in 84 of 100 cases, over 3 in 73, over 20 in 92 (simulated).
+# Percentile intervals over fewer sequences than this are far too narrow: for normal errors, a 95 % interval over
+# 5 sequences contains the true value in 84 of 100 cases, over 3 in 73, over 20 in 92 (simulated).
 MIN_SEQUENCES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What a version must show before an alias moves to it."""
+    """Requirements that a version must meet before an alias moves to it."""
 
     metric: Metric = "mpjpe_m"
     margin_m: float = 0.0
-    """By so many metres the lower end of the improvement's 95 % interval must pass zero."""
+    """Margin in metres by which the lower end of the improvement's 95 % interval must exceed zero."""
     min_sequences: int = MIN_SEQUENCES
-    """Held-out captures below which nothing is decided."""
+    """Minimum number of held-out captures for a decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate saw, and whether it opens."""
+    """Figures and decision of the gate."""
 
     passed: bool
     reason: str
@@ -43,27 +43,27 @@ class Verdict:
     candidate_m: float = float("nan")
     rival_m: float = float("nan")
     improvement_m: float = float("nan")
-    """Mean of rival's minus candidate's errors; positive where the candidate is better."""
+    """Mean of the rival's errors minus the candidate's; positive if the candidate is better."""
     low_m: float = float("nan")
     high_m: float = float("nan")
     """95 % interval of the improvement."""
 
 
-def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
-    """Whether the evaluation in local folder `candidate` is better than the one in `rival`, by more than chance.
+def decide_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
+    """Decide whether the evaluation in local folder `candidate` is significantly better than the one in `rival`.
 
-    Both errors of a sample are subtracted, so that what makes samples hard for both does not count; captures are drawn
-    with replacement. Only each sample's rows with the most views count. A sample that a model leaves without an answer
-    has no error, so that the candidate may not answer fewer than its rival.
+    Errors are subtracted per sample, so that samples that are hard for both cancel out; captures are drawn
+    with replacement. Only each sample's rows with the maximum number of views count. A sample without an answer has no
+    error, so the candidate must answer at least as many samples as its rival.
     """
     summaries = [_summary(folder) for folder in (candidate, rival)]
     for key, name in (("data_sha256", "data"), ("protocol", "protocol")):
         if summaries[0][key] != summaries[1][key]:
             which = f"{summaries[0][key][:60]} and {summaries[1][key][:60]}"
-            return _refusal(gate, f"evaluated by different {name} ({which}): evaluate both on the same held-out set")
+            return _refusal(gate, f"the {name} of the evaluations differ ({which}): evaluate both on one held-out set")
     new, old = (_errors(folder, gate.metric) for folder in (candidate, rival))
     if new.keys() != old.keys():
-        return _refusal(gate, "the two evaluations hold different samples: evaluate both by the same settings")
+        return _refusal(gate, "the two evaluations contain different samples: evaluate both with the same settings")
     errors = np.array([[new[key], old[key]] for key in new])
     answered = np.isfinite(errors)
     mine, theirs = answered.sum(axis=0)
@@ -73,7 +73,7 @@ def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     captures = [key[0] for key, kept in zip(new, both.tolist(), strict=True) if kept]
     sequences = len(set(captures))
     if sequences < gate.min_sequences:
-        return _refusal(gate, f"{sequences} held-out sequences decide nothing; {gate.min_sequences} are needed")
+        return _refusal(gate, f"{sequences} held-out sequences are too few; {gate.min_sequences} are needed")
     columns = np.concatenate([errors[both], errors[both, 1:] - errors[both, :1]], axis=1)
     mine, theirs, gain = mean_estimates(columns, captures)
     passed = gain.low > gate.margin_m
@@ -81,7 +81,7 @@ def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     return Verdict(
         passed=passed,
         reason=f"{gate.metric} {1000 * mine.mean:.2f} mm against {1000 * theirs.mean:.2f} mm: {share}, "
-        f"{'above' if passed else 'not surely above'} the margin of {1000 * gate.margin_m:g} mm",
+        f"{'above' if passed else 'not significantly above'} the margin of {1000 * gate.margin_m:g} mm",
         metric=gate.metric,
         samples=len(captures),
         sequences=sequences,
@@ -94,7 +94,7 @@ def judge_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
 
 
 def first_verdict(candidate: str, gate: Gate) -> Verdict:
-    """Of a version without a rival: it passes, with its own figure told."""
+    """Verdict for a version without a rival: it passes, and its own figure is reported."""
     errors = _errors(candidate, gate.metric)
     mean = float(np.nanmean(list(errors.values())))
     return Verdict(
@@ -117,7 +117,7 @@ def _summary(folder: str) -> dict[str, str]:
 
 
 def _errors(folder: str, metric: Metric) -> dict[tuple, float]:
-    """Error of each sample (`KEYS`), by the most views that there are of it."""
+    """Error of each sample (`KEYS`), at its maximum number of views."""
     try:
         rows = pd.read_parquet(os.path.join(folder, "samples.parquet"), columns=[*KEYS, "views", metric])
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""A network as an MLflow model that needs MLflow alone: weights, code, requirements, signature, example.
+"""Log a network as an MLflow model that loads with MLflow and its requirements only.
 
-Weights are safetensors, the model is code (`served_model.py`): nothing is pickled, neither here nor where it is loaded.
+Weights are safetensors and the model is code (`served_model.py`): nothing is pickled, neither on saving nor on loading.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
-# Distributions that a registered network imports until it has answered; a test holds the list to that.
+# Distributions that a registered network imports up to its first answer; a test checks the list.
 REQUIREMENTS = (
     "cattrs", "jaxtyping", "numba", "numpy", "onnx", "opencv-python-headless", "pandas", "safetensors", "torch",
 )  # fmt: skip
 
 
 def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
-    """The model folder with code, signature, example and requirements, in the store of `global_stores`."""
+    """Log the model folder with code, signature, example and requirements to the store of `global_stores`."""
     import mlflow
 
     package = os.path.dirname(os.path.abspath(mvpose.__file__))
@@ -59,7 +59,7 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
 
 
 def example(model: SavedModel) -> pd.DataFrame:
-    """Two rows of input, of noise before cameras 3 m away."""
+    """Two input rows of noise, with cameras 3 m away."""
     rng, views = np.random.default_rng(0), model.config.fusion.views
     width, height = model.config.size
     rows = []
@@ -77,7 +77,7 @@ def example(model: SavedModel) -> pd.DataFrame:
 
 
 def signature() -> ModelSignature:
-    """Columns in and out; see `mvpose.tracking.served_model`."""
+    """Input and output columns; see `mvpose.tracking.served_model`."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
@@ -101,13 +101,13 @@ def signature() -> ModelSignature:
 
 
 def requirements() -> list[str]:
-    """What a registered network needs besides MLflow, as installed here, without a build's local part (`+cpu`)."""
+    """Requirements of a registered network besides MLflow, as installed here, without local build tags (`+cpu`)."""
     return [f"{name}=={Version(installed(name)).public}" for name in REQUIREMENTS]
 
 
 @contextmanager
 def global_stores(config: TrackingConfig) -> Iterator[None]:
-    """The stores of `config` for those calls of MLflow that know but one for the whole process."""
+    """Set the stores of `config` for MLflow calls that support only one store per process."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -115,7 +115,7 @@ def global_stores(config: TrackingConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        # MLflow writes the variable itself, and leaves what was set in the process to outlive this block.
+        # MLflow sets the environment variable itself; without this, the process-wide value would outlive this block.
         mlflow.set_tracking_uri(None)  # pyright: ignore[reportArgumentType]
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before

@@ -1,7 +1,7 @@
-"""`tracking.json` of an output: the run that speaks for it, and where that run was recorded.
+"""`tracking.json` of an output: the MLflow run of this output, and the store where it was recorded.
 
-An output may come from anybody. What it remembers is compared with the user's settings and is never where credentials
-or records are sent.
+An output may come from an untrusted source. Its record is only compared with the user's settings; credentials and
+records are never sent to the store it names.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ FILE = "tracking.json"
 
 @dataclass(frozen=True)
 class OutputRecord:
-    """What an output remembers of its run."""
+    """The run recorded with an output."""
 
     run_id: str
     uri: str
-    """The store that the run was recorded in, without credentials."""
+    """Store in which the run was recorded, without credentials."""
 
     def is_elsewhere(self, config: TrackingConfig) -> bool:
-        """Whether that is another store than the user's settings name now."""
+        """Whether this is a different store from the one in the user's settings."""
         return self.uri != tracking_uri(config)
 
 
 def output_record(output: str) -> OutputRecord | None:
-    """What an output remembers, if it does; ResultsError where that cannot be read."""
+    """Return the record of an output, or None; ResultsError if it cannot be read."""
     uri = join(output, FILE)
     if not exists(uri):
         return None
@@ -41,11 +41,11 @@ def output_record(output: str) -> OutputRecord | None:
         check_name(known["run_id"])
         return OutputRecord(known["run_id"], redacted(known["uri"]))
     except (ConfigError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ResultsError(f"{uri} is no record of a run ({error!r}): remove it.") from error
+        raise ResultsError(f"{uri} is not a run record ({error!r}): remove it.") from error
 
 
 def remember(output: str, config: TrackingConfig, run_id: str) -> OutputRecord:
-    """Write down which run speaks for an output; an earlier record stays, and is what is returned."""
+    """Record the run of an output. An existing record is kept and returned."""
     create_once(join(output, FILE), json.dumps(asdict(OutputRecord(run_id, tracking_uri(config)))).encode())
     known = output_record(output)
     assert known is not None

@@ -1,8 +1,7 @@
-"""Aliases of a model: they move when the gate opens, every decision is written on the version, the last move can be
-taken back.
+"""Promotion and rollback of model aliases: the gate decides, every decision is recorded on the version.
 
-Tags of a version: `mvpose.decision.<alias>` is the last decision about it (JSON: when, who, outcome, figures). The tag
-`mvpose.history.<alias>` of the model lists the versions that held the alias, the present one last.
+Tags of a version: `mvpose.decision.<alias>` is the last decision about it (JSON: time, user, outcome, figures). Tag of
+the model: `mvpose.history.<alias>` lists the versions that held the alias, the present one last.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mvpose.errors import ConfigError
 from mvpose.tracking.delivery import client_of, reached
-from mvpose.tracking.gate import Gate, Verdict, first_verdict, judge_promotion
+from mvpose.tracking.gate import Gate, Verdict, decide_promotion, first_verdict
 from mvpose.tracking.registry import (
     DATA_TAG,
     SAMPLES,
@@ -41,14 +40,14 @@ MAX_TAG_LENGTH = 4000
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What came of a request to move an alias."""
+    """Outcome of a request to move an alias."""
 
     moved: bool
     before: int | None
-    """Version that held the alias."""
+    """Version that held the alias before."""
     now: int | None
     verdict: Verdict | None
-    """None for a roll-back, and where the version held the alias already."""
+    """None for a rollback, or if the version already held the alias."""
 
 
 def promote(
@@ -60,10 +59,10 @@ def promote(
     evaluation: str | None = None,
     rival_evaluation: str | None = None,
 ) -> Decision:
-    """Move `alias` to a version if its evaluation is better than that of the version that holds it; see `gate`.
+    """Move `alias` to a version if its evaluation is better than that of the present holder; see `gate`.
 
-    Evaluations are folders of `mvpose evaluate`; without them those that were registered with the versions. The first
-    holder of an alias needs an evaluation, but no rival. ConfigError where one is missing, or of other weights.
+    Evaluations are folders of `mvpose evaluate`; by default, those registered with the versions. The first holder of
+    an alias needs an evaluation, but no rival. ConfigError if an evaluation is missing, or of other weights.
     """
     with reached(config), tempfile.TemporaryDirectory() as scratch:
         candidate = found_version(config, name, version=str(version))
@@ -77,7 +76,7 @@ def promote(
         else:
             rival = found_version(config, name, version=str(before))
             theirs = _evaluation(config, rival, rival_evaluation, os.path.join(scratch, "rival"))
-            verdict = judge_promotion(mine, theirs, gate)
+            verdict = decide_promotion(mine, theirs, gate)
         with open(os.path.join(mine, SUMMARY), encoding="utf-8") as file:
             data = json.load(file)["data_sha256"]
         decision = {"rival": before, "gate": asdict(gate), DATA_TAG: data} | asdict(verdict)
@@ -88,9 +87,9 @@ def promote(
 
 
 def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None = None) -> Decision:
-    """Give `alias` back to the version that held it before, or to `version`, which must have held it.
+    """Return `alias` to its previous holder, or to `version`, which must have held it before.
 
-    RegistryError where there is none such.
+    RegistryError if there is no such version.
     """
     with reached(config):
         client = client_of(config)
@@ -100,7 +99,7 @@ def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None
         wanted = str(version) if version is not None else (earlier[-1] if earlier else None)
         if wanted is None or wanted not in earlier:
             held = ", ".join(dict.fromkeys(earlier)) or "none"
-            raise RegistryError(f"alias {alias} of {name} can go back to versions that held it before: {held}.")
+            raise RegistryError(f"alias {alias} of {name} can only return to a version that held it before: {held}.")
         kept = earlier[: len(earlier) - earlier[::-1].index(wanted)]
         _note(client, found_version(config, name, version=wanted), alias, "rolled back", {"rival": before})
         _move(client, name, alias, wanted, kept)
@@ -108,7 +107,7 @@ def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None
 
 
 def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | None, into: str) -> str:
-    """Local copy of the evaluation of a version, seen to be of its weights."""
+    """Local copy of the evaluation of a version, checked to be of its weights."""
     if folder is not None:
         local = fetched(folder, into, (SAMPLES, SUMMARY))
     else:
@@ -116,8 +115,8 @@ def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | Non
         registered = evaluation_of(config, version, into)
         if registered is None:
             raise ConfigError(
-                f"version {version.version} of {version.name} was registered without an evaluation: make one with "
-                "mvpose evaluate and name its folder (--evaluation, or --rival-evaluation for the present holder)."
+                f"version {version.version} of {version.name} was registered without an evaluation: create one with "
+                "mvpose evaluate and pass its folder (--evaluation, or --rival-evaluation for the present holder)."
             )
         local = registered
     if WEIGHTS_TAG not in version.tags:
@@ -140,13 +139,13 @@ def _holder(client: MlflowClient, name: str, alias: str) -> int | None:
 
 
 def _history(client: MlflowClient, name: str, alias: str, before: int | None) -> list[str]:
-    """Versions that held the alias; one that was moved by other means joins here."""
+    """Versions that held the alias, including one that was set outside mvpose."""
     text = client.get_registered_model(name).tags.get(f"mvpose.history.{alias}", "")
     history = text.split()
     return history if before is None or history[-1:] == [str(before)] else [*history, str(before)]
 
 
 def _move(client: MlflowClient, name: str, alias: str, version: str, history: list[str]) -> None:
-    # History first: a death in between leaves a holder who is not last in it, and `_history` adds that one again.
+    # History first: if the process dies in between, the holder is not last in it, and `_history` appends it again.
     client.set_registered_model_tag(name, f"mvpose.history.{alias}", " ".join(history))
     client.set_registered_model_alias(name, alias, version)

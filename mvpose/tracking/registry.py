@@ -1,7 +1,7 @@
-"""Versions of models: what is registered, and what a consumer gets.
+"""Model registry: registration, resolution and download of versions.
 
 A version is a folder that MLflow can run by itself: weights as safetensors with their digest, config, skeleton, the
-code of mvpose, the packages it needs by version, signature, an example, and where it came from. Nothing is pickled.
+code of mvpose, the required packages with versions, signature, an example, and its lineage. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 REGISTRY = "models:/"
-"""What the name of a version begins with, and no folder does."""
+"""Prefix of a version's name; no folder starts with it."""
 EVALUATION, SAMPLES, SUMMARY = "evaluation", "samples.parquet", "summary.json"
 WEIGHTS_TAG, DATA_TAG = "mvpose.weights_sha256", "mvpose.data_sha256"
 MODELS_EXPERIMENT = "models"
@@ -34,12 +34,12 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 class RegistryError(ConfigError):
-    """A model, version or alias is not in the registry, or is not what it was."""
+    """A model, version or alias is not in the registry, or has changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One version in the registry, resolved: an alias that moves later changes nothing here."""
+    """A resolved version in the registry; moving an alias later does not affect it."""
 
     name: str
     version: int
@@ -52,10 +52,10 @@ class Version:
 
 
 def register(config: TrackingConfig, folder: str, name: str, evaluation: str | None = None) -> Version:
-    """Register what `save_model` wrote in `folder` (any location) as the next version of `name`, under `challenger`.
+    """Register the output of `save_model` in `folder` (any location) as the next version of `name`, as `challenger`.
 
-    `evaluation` is the folder that `mvpose evaluate` made for it. WeightsError where the model is not whole;
-    ConfigError where the evaluation is of other weights; UnreachableError where the registry does not answer.
+    `evaluation` is the folder of its `mvpose evaluate` run. WeightsError if the model is incomplete; ConfigError if
+    the evaluation is of other weights; UnreachableError if the registry does not respond.
     """
     with tempfile.TemporaryDirectory() as scratch:
         local = fetched(folder, os.path.join(scratch, "model"), (DESCRIPTION, WEIGHTS))
@@ -71,7 +71,7 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
 
 
 def resolve(config: TrackingConfig, uri: str) -> Version:
-    """The version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` means now; RegistryError where there is none."""
+    """Resolve `models:/NAME@ALIAS` or `models:/NAME/VERSION` to its present version; RegistryError if there is none."""
     parts = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))", uri)
     if parts is None:
         raise RegistryError(f"{uri}: name a version as models:/NAME@ALIAS or models:/NAME/3.")
@@ -83,9 +83,9 @@ def resolve(config: TrackingConfig, uri: str) -> Version:
 
 
 def download(config: TrackingConfig, version: Version, into: str) -> str:
-    """The model folder of a version, its weights checked against the registry; a local path below `into`.
+    """Download the model folder of a version below `into` and check its weights against the registry; returns its path.
 
-    WeightsError where the weights are not those that were registered.
+    WeightsError if the weights are not the registered ones.
     """
     from mlflow.artifacts import download_artifacts
 
@@ -101,7 +101,7 @@ def download(config: TrackingConfig, version: Version, into: str) -> str:
 def found_version(
     config: TrackingConfig, name: str, *, alias: str | None = None, version: str | None = None
 ) -> ModelVersion:
-    """A version by alias or number; RegistryError names what there is."""
+    """Find a version by alias or number; RegistryError lists the existing ones."""
     from mlflow.exceptions import MlflowException
 
     client = client_of(config)
@@ -126,12 +126,12 @@ def found_version(
 
 
 def check_evaluation(folder: str, weights_sha256: str) -> dict[str, Any]:
-    """`summary.json` of an evaluation; ConfigError where it is not one of these weights."""
+    """Read `summary.json` of an evaluation; ConfigError if it is not of these weights."""
     try:
         with open(os.path.join(folder, SUMMARY), encoding="utf-8") as file:
             summary = json.load(file)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} holds no evaluation ({error}): make one with mvpose evaluate.") from error
+        raise ConfigError(f"{folder} is not an evaluation ({error}): create one with mvpose evaluate.") from error
     if summary["model_sha256"] != weights_sha256:
         raise ConfigError(
             f"the evaluation in {folder} is of weights {summary['model_sha256'][:12]}, the version has "
@@ -141,7 +141,7 @@ def check_evaluation(folder: str, weights_sha256: str) -> dict[str, Any]:
 
 
 def evaluation_of(config: TrackingConfig, version: ModelVersion, into: str) -> str | None:
-    """Local copy of the evaluation that was registered with a version; None where there is none."""
+    """Local copy of the evaluation registered with a version; None if there is none."""
     client = client_of(config)
     assert version.run_id is not None
     if not client.list_artifacts(version.run_id, EVALUATION):
@@ -180,7 +180,7 @@ def _registered(
 
 
 def fetched(uri: str, into: str, files: tuple[str, ...]) -> str:
-    """Local copies of these files of a folder; those that are not there are left to the reader to miss."""
+    """Make local copies of these files of a folder. Missing files are skipped; the reader reports them."""
     os.makedirs(into)
     for file in files:
         if exists(join(uri, file)):
@@ -190,12 +190,12 @@ def fetched(uri: str, into: str, files: tuple[str, ...]) -> str:
 
 
 def _lineage_tags(lineage: dict[str, Any]) -> dict[str, str]:
-    """What a version is to be found by; all of the lineage is in the model's metadata."""
+    """Tags to search a version by; the full lineage is in the model's metadata."""
     plain = {key: value for key, value in lineage.items() if not isinstance(value, (dict, list))}
     return {f"mvpose.lineage.{key}": str(value)[:MAX_TAG_LENGTH] for key, value in plain.items()}
 
 
 def _numbers(lineage: dict[str, Any]) -> dict[str, float]:
-    """Figures that the maker of a model wrote."""
+    """Figures recorded by the model's training."""
     figures = flatten(lineage.get("metrics", {}))
     return {f"lineage/{key}": float(value) for key, value in figures.items() if abs(value) < float("inf")}

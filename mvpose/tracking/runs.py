@@ -1,6 +1,6 @@
-"""Runs: what a job tells of itself, written to a local file first and to MLflow as soon as it can be reached.
+"""Runs: records of a job, written to a local file first and sent to MLflow once it can be reached.
 
-A run is known by an id that is made here. It is plain text, the same for every process that speaks for the run.
+A run is identified by an ID generated here. It is plain text, shared by all processes that record to the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def unrecordable(config: TrackingConfig) -> str | None:
-    """Why runs cannot be recorded, in a sentence; None where they can. Asked before any work is done."""
+    """Return a sentence why runs cannot be recorded, or None if they can. Called before any work is done."""
     folder = spool_folder(config)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -44,16 +44,16 @@ def start_run(
     parent: str | None = None,
     run_id: str | None = None,
 ) -> str:
-    """Open a run with its flat settings as parameters; its id.
+    """Open a run with its flat settings as parameters and return its ID.
 
-    `parent` is the id of the run that this one is a part of. A caller that may be started again names its run by a
-    `run_id` of its own (letters and digits, the same each time): then a run that is there is taken up. Settings,
-    versions of packages and the commit are kept with the run; digests of data belong into `tags`.
+    `parent` is the ID of the run that contains this one. A caller that may be restarted passes its own stable `run_id`
+    (letters and digits): an existing run is then resumed. Settings, package versions and the commit are stored with
+    the run; digests of data belong in `tags`.
     """
     spool = Spool(spool_folder(config), run_id or uuid.uuid4().hex)
     head = commit()
     tags = {"mlflow.source.git.commit": head, "mvpose.commit": head, **(tags or {})}
-    with _written_or_warned(config):
+    with _write_errors_as_warnings(config):
         if spool.exists():
             spool.append({"kind": "resume", "time": _now()})
             spool.append({"kind": "tags", "time": _now(), "tags": tags})
@@ -66,23 +66,23 @@ def start_run(
 
 
 def log_metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], step: int) -> None:
-    """Record one point of each curve; values that are not finite are left out. Sent with others, every few seconds."""
+    """Record one point of each curve; non-finite values are skipped. Sent in batches every few seconds."""
     _metrics(config, run_id, figures, step, urgent=False)
 
 
 def log_figures(config: TrackingConfig, run_id: str, figures: Mapping[str, float]) -> None:
-    """Record results, one value each; values that are not finite are left out."""
+    """Record results, one value each; non-finite values are skipped."""
     _metrics(config, run_id, figures, 0, urgent=True)
 
 
 def log_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, str]) -> None:
-    """Record what a run is to be found by."""
+    """Record tags to search a run by."""
     _record(config, run_id, {"kind": "tags", "tags": dict(tags)}, urgent=True)
 
 
 def log_files(config: TrackingConfig, run_id: str, path: str, artifact_path: str) -> None:
-    """Record a local file, or a folder of them, under `artifact_path`; it may change or go as soon as this returns."""
-    with _written_or_warned(config):
+    """Record a local file or folder under `artifact_path`; it may change or be deleted once this returns."""
+    with _write_errors_as_warnings(config):
         copy = Spool(spool_folder(config), run_id).keep_files(path)
         _record(config, run_id, {"kind": "files", "copy": copy, "artifact_path": artifact_path}, urgent=True)
 
@@ -93,7 +93,7 @@ def end_run(config: TrackingConfig, run_id: str, succeeded: bool) -> None:
 
 
 def described(config: TrackingConfig, run_id: str) -> str:
-    """Where a run is to be found, in words."""
+    """Describe where a run is recorded."""
     spool = Spool(spool_folder(config), run_id)
     if not spool.exists():
         return unrecordable(config) or f"this run is not recorded: {spool.path} could not be written."
@@ -105,10 +105,10 @@ def described(config: TrackingConfig, run_id: str) -> str:
 
 
 def sync_runs(config: TrackingConfig) -> tuple[int, int]:
-    """Send what has not arrived of the runs in `config.folder`; how many runs had some, and how many records it was.
+    """Send pending records of the runs in `config.folder`; returns the numbers of such runs and records.
 
-    They go to the store of the settings. Where one was begun in another, and `config.uri` does not say which is meant,
-    nothing is sent: ConfigError. UnreachableError where the store cannot be reached; the rest can be sent again.
+    They go to the store in the settings. If a run was created in another store and `config.uri` does not say which is
+    meant, nothing is sent: ConfigError. UnreachableError if the store cannot be reached; the rest can be sent later.
     """
     here = tracking_uri(config)
     found = [(spool, spool.arrived()) for spool in spools(spool_folder(config))]
@@ -116,8 +116,8 @@ def sync_runs(config: TrackingConfig) -> tuple[int, int]:
     if elsewhere and config.uri is None:
         spool, before = elsewhere[0]
         raise ConfigError(
-            f"{len(elsewhere)} runs were recorded elsewhere before ({spool.run_id} at {before}), and your settings "
-            f"name {here}: say with --tracking.uri which of the two is meant."
+            f"{len(elsewhere)} runs were recorded elsewhere before ({spool.run_id} at {before}), but your settings "
+            f"name {here}: choose one with --tracking.uri."
         )
     runs = records = 0
     for spool, arrived in found:
@@ -135,14 +135,14 @@ def _metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], 
 
 def _record(config: TrackingConfig, run_id: str, record: dict[str, Any], *, urgent: bool) -> None:
     spool = Spool(spool_folder(config), run_id)
-    with _written_or_warned(config):
+    with _write_errors_as_warnings(config):
         spool.append({"time": _now(), **record})
         deliver(config, spool, urgent=urgent)
 
 
 @contextmanager
-def _written_or_warned(config: TrackingConfig) -> Iterator[None]:
-    """A record that cannot be written is a warning: it is never a part of the work."""
+def _write_errors_as_warnings(config: TrackingConfig) -> Iterator[None]:
+    """Turn a failure to write a record into a warning: tracking never fails a job."""
     try:
         yield
     except OSError as error:
@@ -154,5 +154,5 @@ def _is_plain(value: Any) -> bool:
 
 
 def _now() -> int:
-    """Milliseconds, as MLflow counts."""
+    """Milliseconds, as in MLflow."""
     return time.time_ns() // 1_000_000

@@ -1,15 +1,15 @@
-"""A registered network as MLflow runs it: this file is logged as code, and executed where the model is loaded.
+"""The MLflow model of a registered network: this file is logged as code and executed where the model is loaded.
 
-One row of the input is one person in one frame, as V cameras see it:
+One row of the input is one person in one frame, seen by V cameras:
 
 | column | |
 | --- | --- |
-| crops | V texts: JPEG or PNG in base64, upright RGB images of the network's size, lens distortion removed |
+| crops | V strings: JPEG or PNG in base64, upright RGB images of the network's size, lens distortion removed |
 | projections | V matrices 3 x 4: world metres to pixels of the crop (top-left pixel centre is (0, 0)) |
-| present | V flags, may be left out: false for a view whose crop is to be ignored |
+| present | V flags, optional: false for a view whose crop is to be ignored |
 
-One row of the answer: `joints` (J x 3, world metres; null where there is no answer), `valid` (J), `confidence` (J, 0 to
-1). Joint names are in the model's metadata. Nothing is unpickled, and weights of another digest are refused.
+One row of the output: `joints` (J x 3, world metres; null if there is no answer), `valid` (J), `confidence` (J, 0 to
+1). Joint names are in the model's metadata. Nothing is unpickled, and weights with another digest are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mvpose.errors import WeightsError
 from mvpose.models.saved import load_model
 
-# Crops of 8 people by 4 views in 256 x 256 are 25 MB as floats; more at once is no faster on a CPU.
+# Crops of 8 people by 4 views in 256 x 256 are 25 MB as floats; larger batches are no faster on a CPU.
 BATCH = 8
 
 
@@ -37,18 +37,18 @@ class ServedModel(PythonModel):
     """A multi-view network behind MLflow's `predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read the weights; WeightsError where they are not those that were registered."""
+        """Load the weights; WeightsError if they are not the registered ones."""
         self.model = load_model(context.artifacts["model"], "cuda" if torch.cuda.is_available() else "cpu")
         registered = (context.model_config or {})["weights_sha256"]
         if self.model.sha256 != registered:
             raise WeightsError(
-                f"the weights have SHA-256 {self.model.sha256}, the registered version {registered}: they were altered"
+                f"the weights have SHA-256 {self.model.sha256}, the registered version {registered}: they were changed"
             )
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answers in the order of the rows; ValueError says which row cannot be read."""
+        """Return answers in the order of the rows; ValueError names the row that cannot be read."""
         rows = model_input.to_dict("records")
         alike: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
@@ -88,7 +88,7 @@ class ServedModel(PythonModel):
 def _views(row: dict[str, Any], i: int) -> int:
     crops = row.get("crops")
     if not isinstance(crops, (list, tuple, np.ndarray)) or not len(crops):
-        raise ValueError(f"row {i}: `crops` is {type(crops).__name__}, and a list of images is needed")
+        raise ValueError(f"row {i}: `crops` must be a list of images, not {type(crops).__name__}")
     return len(crops)
 
 
@@ -114,7 +114,7 @@ def _matrices(row: dict[str, Any], i: int) -> np.ndarray:
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"row {i}: `projections` are not 3 x 4 matrices of numbers ({error})") from error
     if found.shape != (len(row["crops"]), 3, 4):
-        raise ValueError(f"row {i}: {len(row['crops'])} crops need as many 3 x 4 matrices, these are {found.shape}")
+        raise ValueError(f"row {i}: {len(row['crops'])} crops need as many 3 x 4 matrices, got {found.shape}")
     return found
 
 
@@ -123,7 +123,7 @@ def _flags(row: dict[str, Any], i: int) -> np.ndarray:
     if flags is None or flags is np.nan:
         return np.ones(views, bool)
     if np.shape(flags) != (views,):
-        raise ValueError(f"row {i}: {views} crops need as many flags in `present`, these are {np.shape(flags)}")
+        raise ValueError(f"row {i}: {views} crops need as many flags in `present`, got {np.shape(flags)}")
     return np.array([bool(flag) for flag in flags])
 
 

@@ -1,11 +1,11 @@
-"""The local record of a run: an append-only file, and how much of it has arrived where.
+"""Local spool of a run's records: an append-only file and its delivery state.
 
-    FOLDER/<run>.jsonl          one record a line, in the order in which they were made
-    FOLDER/<run>.sent.json      store, its own id of the run, and up to which byte records have arrived there
-    FOLDER/<run>.refused.jsonl  records that a store will never take, with its reason
+    FOLDER/<run>.jsonl          one record per line, in the order of creation
+    FOLDER/<run>.sent.json      store, its own ID of the run, and the byte up to which records have arrived there
+    FOLDER/<run>.refused.jsonl  records that the store rejected permanently, with the reason
     FOLDER/<run>.files/<n>/     copies of files that have not arrived
 
-A line without its end was being written when its process was killed: it was never acknowledged, and is left out.
+An incomplete last line belongs to a write whose process was killed. It was never acknowledged and is ignored.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Arrived:
-    """How much of a run has arrived in a store."""
+    """Delivery state of a run in a store."""
 
     uri: str
     remote_id: str
-    """The store's own id of the run."""
+    """The store's own ID of the run."""
     offset: int
-    """Bytes of the record that have arrived."""
+    """Number of bytes of the record that have arrived."""
 
 
 @dataclass(frozen=True)
 class Spool:
-    """The local record of one run. Any number of processes of this machine may append to it."""
+    """Local records of one run. Any number of processes on this machine may append."""
 
     folder: str
     run_id: str
@@ -55,7 +55,7 @@ class Spool:
         return self._file("jsonl")
 
     def append(self, record: Record) -> None:
-        """Write one record as one line; it survives the death of the process."""
+        """Append one record as one line; it survives the death of the process."""
         os.makedirs(self.folder, exist_ok=True)
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         with open(self.path, "ab+") as file:
@@ -71,7 +71,7 @@ class Spool:
         return os.path.isfile(self.path)
 
     def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
-        """Whole records from a byte on, each with the byte where it ends."""
+        """Complete records from a byte offset on, each with the byte where it ends."""
         with open(self.path, "rb") as file:
             file.seek(offset)
             for line in file:
@@ -82,31 +82,31 @@ class Spool:
                     yield record, offset
 
     def arrived(self) -> Arrived | None:
-        """How much has arrived, and where."""
+        """Delivery state, or None if nothing has been sent."""
         if not os.path.isfile(self._file("sent.json")):
             return None
         with open(self._file("sent.json"), encoding="utf-8") as file:
             return Arrived(**json.load(file))
 
     def mark(self, arrived: Arrived) -> None:
-        """Remember what has arrived."""
+        """Store the delivery state."""
         temporary = f"{self._file('sent.json')}.{uuid.uuid4().hex}.tmp"
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(asdict(arrived), file)
         os.replace(temporary, self._file("sent.json"))
 
     def is_waiting(self) -> bool:
-        """Whether some of the run has not arrived."""
+        """Whether records are pending."""
         arrived = self.arrived()
         return next(self.records(arrived.offset if arrived else 0), None) is not None
 
     def refuse(self, record: Record, reason: str) -> None:
-        """Set a record aside that the store will never take."""
+        """Set aside a record that the store rejects permanently."""
         with open(self._file("refused.jsonl"), "a", encoding="utf-8") as file:
             file.write(json.dumps({"reason": reason, "record": record}) + "\n")
 
     def keep_files(self, source: str) -> str:
-        """Copy a file or folder; the name of the copy."""
+        """Copy a file or folder and return the name of the copy."""
         name = uuid.uuid4().hex[:12]
         target = self.files(name)
         if os.path.isdir(source):
@@ -121,13 +121,13 @@ class Spool:
         check_name(name)
         return join(self._file("files"), name)
 
-    def holds_links(self, name: str) -> bool:
-        """Whether a copy is or has a link, so that what is sent would not be in it."""
+    def has_links(self, name: str) -> bool:
+        """Whether a copy is or contains a link, whose content would not be sent."""
         folder = self.files(name)
         inside = (os.path.join(where, entry) for where, *some in os.walk(folder) for entry in (*some[0], *some[1]))
         return any(map(os.path.islink, (folder, *inside)))
 
-    def drop_files(self, name: str) -> None:
+    def remove_files(self, name: str) -> None:
         """Remove a copy that has arrived."""
         shutil.rmtree(self.files(name), ignore_errors=True)
         if os.path.isdir(self._file("files")) and not os.listdir(self._file("files")):
@@ -135,7 +135,7 @@ class Spool:
 
     @contextmanager
     def sending(self, wait: bool) -> Iterator[bool]:
-        """Hold the right to send this run, which one process has at a time; False where another one has it."""
+        """Lock this run for sending; False if another process holds the lock."""
         with open(self._file("lock"), "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -149,9 +149,9 @@ class Spool:
 
 
 def check_name(name: str) -> None:
-    """ConfigError where the name of a run or copy, which files are named after, is not of letters and digits."""
+    """Check the name of a run or copy, which names files; ConfigError unless it consists of letters and digits."""
     if not _is_name(name):
-        raise ConfigError(f"{name!r} is no name of a run: letters and digits are needed.")
+        raise ConfigError(f"{name!r} is not a valid run name: use letters and digits only.")
 
 
 def _is_name(name: str) -> bool:
@@ -159,12 +159,12 @@ def _is_name(name: str) -> bool:
 
 
 def _links(folder: str, names: list[str]) -> list[str]:
-    """What is a link leads out of the folder, or to what is there already."""
+    """Links, which are left out: they point out of the folder or to a file that is copied anyway."""
     return [name for name in names if os.path.islink(os.path.join(folder, name))]
 
 
 def spools(folder: str) -> list[Spool]:
-    """The runs recorded in a folder and the folders in it, in the order in which they were begun."""
+    """The runs recorded in a folder and its subfolders, in the order of creation."""
     found = [
         Spool(where, file.removesuffix(".jsonl"))
         for where, _, files in os.walk(folder)

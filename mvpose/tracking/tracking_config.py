@@ -1,4 +1,4 @@
-"""Where runs are recorded."""
+"""Settings of experiment tracking."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ class TrackingConfig:
     """Where runs are recorded."""
 
     enabled: bool = True
-    """Send records to MLflow as they come. Without it they stay in the local folder, for `mvpose track sync`."""
+    """Send records to MLflow during the job. If off, records stay in the local folder for `mvpose track sync`."""
     uri: str | None = None
-    """Tracking server or store; without it `MLFLOW_TRACKING_URI`, else `mlflow.db` in the user's data folder."""
+    """Tracking server or store (default: `MLFLOW_TRACKING_URI`, else `mlflow.db` in the user's data folder)."""
     experiment: str = "reconstruct"
     folder: str = ""
-    """Local folder where every record is written before it is sent, without it `tracking` in the user's data folder;
-    `mvpose track sync` sends what did not arrive."""
+    """Local folder in which every record is written before it is sent (default: `tracking` in the user's data
+    folder). `mvpose track sync` sends pending records."""
 
 
 def tracking_uri(config: TrackingConfig) -> str:
-    """The tracking store in use as it is shown and remembered, without credentials; a SQLite file by its absolute
-    path."""
+    """URI of the tracking store for display and records, without credentials; a SQLite file has an absolute path."""
     return redacted(_configured(config))
 
 
 def connection(config: TrackingConfig) -> str:
-    """What MLflow is told of the tracking store.
+    """URI of the tracking store for MLflow.
 
-    User and password of a server move to the environment variables that MLflow has for them, so that they are in no
-    URL that it prints or raises. Those of a database stay, since it has no other place for them.
+    User and password of a server move to MLflow's environment variables, so that no URL that it prints or raises
+    contains them. Those of a database stay in the URI, since MLflow has no other place for them.
     """
     uri = _configured(config)
     parts = urlsplit(uri)
@@ -46,7 +45,7 @@ def connection(config: TrackingConfig) -> str:
 
 
 def _configured(config: TrackingConfig) -> str:
-    """From the user's settings and environment alone."""
+    """The store from the user's settings and environment only."""
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{data_folder()}/mlflow.db"
     scheme, separator, path = uri.partition("sqlite:///")
     return f"sqlite:///{os.path.abspath(path)}" if separator and not scheme else uri

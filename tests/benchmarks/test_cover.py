@@ -49,7 +49,7 @@ def test_a_network_that_is_right_agrees_with_itself_and_its_limbs_keep_their_len
     assert found.limb_spread < 0.01
 
 
-def test_a_view_that_is_off_by_a_pixel_is_told_in_millimetres_at_the_person() -> None:
+def test_a_view_that_is_off_by_a_pixel_is_reported_in_millimetres_at_the_person() -> None:
     reference = _points(Oracle(0.0), views())
     found = _judged(Oracle(2.0), views(), HUMAN36M17, reference)
     # The first camera is off by 2 px on both axes; its share of the mean over four cameras lies between all and none.

@@ -1,4 +1,4 @@
-"""The judge of renders, tried on detectors that are told what to say."""
+"""The recall benchmark, on detectors with scripted output."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from tests.rendering.test_scene import SMALL, Mannequins
 
 @dataclass
 class Told:
-    """Says of each image in turn what it was told to."""
+    """Returns the scripted output for each image in turn."""
 
     people: list[People]
     skeleton: Skeleton = COCO17
@@ -47,7 +47,7 @@ def reported(of: Sample, *shifts_px: float) -> Told:
     return Told(people)
 
 
-def test_errors_are_told_in_sides_of_the_box_and_a_person_too_far_off_is_not_found():
+def test_errors_are_reported_in_sides_of_the_box_and_a_person_too_far_off_is_not_found():
     of = sample()
     side = (of.box[:, 2:] - of.box[:, :2]).max(axis=1)
     figures = summary(list(found_in(of, reported(of, 0.0, 0.05 * side[1], 0.6 * side[2]))))
@@ -71,7 +71,7 @@ def test_joints_that_are_not_to_be_seen_are_no_errors_and_views_of_little_are_no
 def test_a_table_without_crops_or_without_people_says_so():
     of = sample()
     bare = replace(of, images=tuple(replace(p, crop=None) for p in of.images))
-    with pytest.raises(ConfigError, match=r"no crops; convert with --crops\.side 256"):
+    with pytest.raises(ConfigError, match=r"no crops: convert with --crops\.side 256"):
         list(found_in(bare, Told([])))
     with pytest.raises(ConfigError, match="no view shows"):
         summary([])

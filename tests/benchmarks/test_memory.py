@@ -14,7 +14,7 @@ def test_footage_that_is_repeated_decodes_to_the_same_images_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_peaks_of_two_lengths_are_told_with_their_ratio(tmp_path, capsys):
+def test_the_peaks_of_two_lengths_are_reported_with_their_ratio(tmp_path, capsys):
     figures = run(MemoryBenchmark(minutes=(1 / 6, 1 / 3), width=160, height=90, scratch=str(tmp_path)))
     assert [figures[f"{minutes:g} min, frames"] for minutes in (1 / 6, 1 / 3)] == [300, 600]
     ratios = [figures[f"longest over shortest, {what}"] for what in MIB]

@@ -28,6 +28,6 @@ def test_too_few_clips_are_refused():
 def test_both_do_the_job_and_each_round_has_its_ratio(capsys):
     figures = run(OverheadBenchmark(width=160, height=90, clip_frames=6, clips=8, rounds=2))
     for part in ("decoding and 2D", "all stages"):
-        ratios = figures[f"Ray over loop, in all, {part}"]
+        ratios = figures[f"Ray over loop, total, {part}"]
         assert isinstance(ratios, list) and len(ratios) == 2 and min(ratios) > -1
     assert "round 2: Ray over loop, between clips" in capsys.readouterr().out

@@ -40,7 +40,7 @@ def test_a_node_s_rate_is_its_workers_over_the_time_of_a_clip():
 def test_the_benchmark_prints_costs_and_a_model_with_its_assumptions(capsys):
     sizes = {"width": 160, "height": 90, "clip_frames": 6, "lengths": (1, 2), "plan_clips": (100,)}
     figures = run(ScaleBenchmark(**sizes, ray_clips=(0, 0), memory_minutes=()))
-    assert figures["cost a frame, longest over shortest archive"] > 0
+    assert figures["cost per frame, longest over shortest archive"] > 0
     assert {"plan of 100 clips: s", "end of 100 clips: s", "resume of 100 clips: peak MiB"} <= figures.keys()
     reported = capsys.readouterr().out
     assert "A model, not a measurement" in reported and "storage 2.5 GB/s" in reported

@@ -56,7 +56,7 @@ def test_the_table_names_the_ways_and_what_is_missing(capsys):
 
 
 def test_a_device_that_is_not_there_is_an_error():
-    with pytest.raises(ValueError, match="not there"):
+    with pytest.raises(ValueError, match="not available"):
         run(TriangulationBenchmark(device="tpu"))
 
 

@@ -74,7 +74,7 @@ def test_filtered_poses_are_shown_when_asked_for_and_raw_ones_otherwise(finished
         there = np.rint(1000 * poses.xyz[10, 0, 0]).astype(int).tolist()
         assert str(there).replace(" ", "") in page
     assert not np.allclose(made.raw.xyz[10, 0, 0], made.poses.xyz[10, 0, 0], atol=0.0005)
-    assert "filled" in filtered and "filled" not in raw.split("What the numbers mean")[0]
+    assert "filled" in filtered and "filled" not in raw.split("Definitions")[0]
 
 
 def test_no_run_is_one_sentence():

@@ -18,7 +18,7 @@ from mvpose.datasets.detector_noise import (
     t_radius,
     view_angle,
 )
-from mvpose.datasets.noise_measurement import JudgedJoints, fitted, fitted_t
+from mvpose.datasets.noise_measurement import DetectedJoints, fitted, fitted_t
 from mvpose.skeleton import COCO17, Skeleton
 
 NOISE = measured_noise()
@@ -156,7 +156,7 @@ def test_the_fit_finds_the_noise_that_was_drawn():
     count = len(pixels)
     seen = np.ones((count, 7), bool)
     refitted = fitted(
-        JudgedJoints(
+        DetectedJoints(
             skeleton=SIDES,
             truth=pixels,
             found=straight,

@@ -158,14 +158,14 @@ def test_annotations_that_do_not_fit_the_calibration_are_refused(folder, tmp_pat
     ("file", "content", "said"),
     [
         ("camera.calibration", "other\n", "first line is not"),
-        ("camera.calibration", calibration() + "name 14\n", "99 lines after the first, not 7 a camera"),
+        ("camera.calibration", calibration() + "name 14\n", "99 lines after the first, not 7 per camera"),
         ("camera.calibration", calibration(radial="0.1"), "camera 0 has radial distortion"),
         ("camera.calibration", calibration().replace("animated    0", "animated    1"), "camera 0 moves"),
         ("camera.calibration", calibration().replace("sensor", "size", 1), "has the keys name, size, size"),
-        ("annot.mat", "not MATLAB", "no MATLAB file"),
+        ("annot.mat", "not MATLAB", "not a MATLAB file"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(folder, tmp_path, file, content, said):
     (tmp_path / "S1" / "Seq1" / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(MpiInf3dhp(folder=folder).read("S1/Seq1"))
@@ -219,7 +219,7 @@ def test_a_test_sequence_whose_pixels_no_camera_explains_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"not HDF5", None])
-def test_a_bad_test_file_is_told_with_path(content, tmp_path):
+def test_a_bad_test_file_is_reported_with_path(content, tmp_path):
     write_test_sequence(tmp_path)
     uri = tmp_path / "mpi_inf_3dhp_test_set" / "TS1" / "annot_data.mat"
     if content is not None:

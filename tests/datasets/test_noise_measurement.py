@@ -22,7 +22,7 @@ def test_a_known_shift_is_measured_in_sides_of_the_box_and_a_stranger_is_nobody(
     assert seen.confidence[:2] == pytest.approx(0.85)
 
 
-def test_swapped_arms_and_a_turned_person_are_told_apart_and_put_right():
+def test_swapped_arms_and_a_turned_person_are_distinguished_and_put_right():
     of = sample()
     detector = reported(of, 0.0, 0.0, 0.0)
     mirror = list(COCO17.mirror)
@@ -42,11 +42,11 @@ def test_swapped_arms_and_a_turned_person_are_told_apart_and_put_right():
 def test_samples_without_crops_none_at_all_and_a_detector_that_finds_nobody_are_errors():
     of = sample()
     bare = replace(of, images=tuple(replace(p, crop=None) for p in of.images))
-    with pytest.raises(ConfigError, match=r"no crops; convert with --crops\.side 256"):
+    with pytest.raises(ConfigError, match=r"no crops: convert with --crops\.side 256"):
         sightings([bare], Told([]))
     with pytest.raises(ConfigError, match="there are no samples"):
         sightings([], Told([]))
     away = reported(of, 900.0, 900.0, 900.0)
-    with pytest.raises(ConfigError, match="finds nobody in 3 views"):
+    with pytest.raises(ConfigError, match="finds no person in 3 views"):
         fitted(sightings([of], away), "told")
     assert set(BODY_JOINTS) <= set(sightings([of], reported(of, 0.0, 0.0, 0.0)).skeleton.joints)

@@ -148,13 +148,13 @@ BODIES = "hdPose3d_stage1_coco19/body3DScene_00000100.json"
         (f"calibration_{SEQUENCE}.json", "{", "not valid JSON"),
         (f"calibration_{SEQUENCE}.json", json.dumps({"cameras": []}), "no HD camera 00_03"),
         (f"calibration_{SEQUENCE}.json", json.dumps(calibration((3, 4, 5, 7))), "no HD camera 00_06"),
-        (BODIES, "{", "not laid out"),
+        (BODIES, "{", "expected layout"),
         (BODIES, "{}", "no 'bodies'"),
         (BODIES, json.dumps({"bodies": [{"id": 1, "joints15": []}]}), "no 'joints19'"),
         (BODIES, json.dumps({"bodies": [{"id": 1, "joints19": [1.0] * 60}]}), "joints19 of body 1 is not 19 x 4"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(folder, tmp_path, file, content, said):
     (tmp_path / SEQUENCE / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(Panoptic(folder=folder, cameras="3,6").read(SEQUENCE))

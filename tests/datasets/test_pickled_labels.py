@@ -116,13 +116,13 @@ def test_whatever_is_not_data_is_refused_and_nothing_runs(data, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 3, 40])
-def test_a_pickle_that_was_cut_off_is_told_with_its_path(size, tmp_path):
+def test_a_pickle_that_was_cut_off_is_reported_with_its_path(size, tmp_path):
     data = pickle.dumps({"a": np.arange(100)})
     with pytest.raises(DatasetError, match=r"file\.pkl"):
         read_pickle(stored(tmp_path, data[:size]))
 
 
-def test_a_file_that_is_not_there_is_told_with_its_path(tmp_path):
+def test_a_file_that_is_not_there_is_reported_with_its_path(tmp_path):
     with pytest.raises(DatasetError, match=r"nowhere\.pkl cannot be read"):
         read_pickle(str(tmp_path / "nowhere.pkl"))
 

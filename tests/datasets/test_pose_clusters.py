@@ -43,7 +43,7 @@ def test_what_the_command_writes_evaluation_reads(tmp_path, capsys):
 
 
 def test_too_few_poses_and_none_are_errors():
-    with pytest.raises(ConfigError, match="60 whole poses: 60 different poses cannot make 61 clusters"):
+    with pytest.raises(ConfigError, match="60 complete poses: 60 different poses cannot make 61 clusters"):
         clusters_of(SAMPLES, 61)
     with pytest.raises(ConfigError, match="these samples have none"):
         clusters_of([], 3)

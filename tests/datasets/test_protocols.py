@@ -117,7 +117,7 @@ def test_protocols_ask_for_what_their_datasets_have():
     assert PROTOCOLS["panoptic-cmu4"].cameras == camera_names("CMU4")
 
 
-def test_an_unknown_protocol_is_told_with_those_there_are():
+def test_an_unknown_protocol_is_reported_with_those_there_are():
     with pytest.raises(ConfigError, match="human36m-every64"):
         protocol_named("human36m-every63")
 
@@ -141,5 +141,5 @@ def test_reading_by_a_protocol_gives_its_people_by_its_cameras(tmp_path):
     assert [s.frame for s in found] == [0, 15, 20, 0, 15, 20]
     assert found[3].rig.names == (names[1], names[0])
     np.testing.assert_array_equal(found[3].xyz, some_samples(seed=1)[0].xyz)
-    with pytest.raises(ConfigError, match="no sample for this protocol: it asks for nothing, split test"):
+    with pytest.raises(ConfigError, match="no sample for this protocol: it needs nothing, split test"):
         list(read_protocol(str(tmp_path), replace(protocol, dataset="nothing", split="test")))

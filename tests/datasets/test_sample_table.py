@@ -132,7 +132,7 @@ def test_an_empty_table_is_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"not parquet", "not laid out"),
+        (b"not parquet", "expected layout"),
         (None, "not a table of multi-view samples"),
     ],
 )

@@ -106,12 +106,12 @@ def test_campus_has_its_own_images_frames_and_cameras(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("calibration_shelf.json", "{", "not laid out"),
+        ("calibration_shelf.json", "{", "expected layout"),
         ("calibration_shelf.json", json.dumps(calibration(4)), "no '4'"),
-        ("actorsGT.mat", "not MATLAB", "no MATLAB file"),
+        ("actorsGT.mat", "not MATLAB", "not a MATLAB file"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(shelf, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(shelf, tmp_path, file, content, said):
     (tmp_path / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(ShelfCampus(folder=shelf).read("shelf"))

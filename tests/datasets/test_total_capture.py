@@ -125,8 +125,8 @@ def test_left_and_right_of_the_files_are_left_and_right():
     ("file", "content", "said"),
     [
         ("calibration.cal", calibration(order=3), "order 3"),
-        ("calibration.cal", calibration().rsplit("\n", 3)[0], "4 cameras, which take 29 lines"),
-        ("calibration.cal", "four one", "not laid out"),
+        ("calibration.cal", calibration().rsplit("\n", 3)[0], "4 cameras, which need 29 lines"),
+        ("calibration.cal", "four one", "expected layout"),
         ("calibration.cal", calibration().replace("1500.0", "-1500.0"), "focal lengths"),
         ("s1/walking2/gt_skel_gbl_pos.txt", "Hips Spine\n0 0 0 0 0 0", "does not name RightUpLeg"),
         (
@@ -134,10 +134,10 @@ def test_left_and_right_of_the_files_are_left_and_right():
             ground_truth(3).replace("\t\n", " 1\n").replace(" 1\n", "\n", 1),
             "line 2 has 64 numbers, not 63",
         ),
-        ("s1/walking2/gt_skel_gbl_pos.txt", "\t".join(VICON) + "\n" + "x " * 63, "not laid out"),
+        ("s1/walking2/gt_skel_gbl_pos.txt", "\t".join(VICON) + "\n" + "x " * 63, "expected layout"),
     ],
 )
-def test_a_bad_file_is_told_with_path_and_reason(folder, tmp_path, file, content, said):
+def test_a_bad_file_is_reported_with_path_and_reason(folder, tmp_path, file, content, said):
     (tmp_path / file).write_text(content)
     with pytest.raises(MvposeError, match=said) as error:
         list(TotalCapture(folder=folder).read("s1/walking2"))
@@ -152,7 +152,7 @@ def test_cameras_that_lie_on_their_sides_in_every_direction_have_no_up(folder, t
         roll = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
         turned += [" ".join(map(repr, map(float, row))) for row in (*(roll @ rotation), roll @ translation)]
     (tmp_path / "calibration.cal").write_text("\n".join(turned))
-    with pytest.raises(DatasetError, match="axis that points up"):
+    with pytest.raises(DatasetError, match="do not agree on an up axis"):
         list(TotalCapture(folder=folder).read("s1/walking2"))
 
 

@@ -56,10 +56,10 @@ def test_cameras_that_begin_each_elsewhere_are_paired_by_the_frames_of_their_own
         paired_frames(capture(first=own), truth(range(100)))
 
 
-def test_truth_of_a_higher_rate_is_judged_where_the_run_has_a_frame_and_told():
+def test_truth_of_a_higher_rate_is_scored_where_the_run_has_a_frame_and_reported():
     found = paired_frames(capture(fps=25.0), truth(range(200), fps=50.0))
     assert found.frames == [f // 2 if f % 2 == 0 else None for f in range(200)]
-    assert found.notes == ("a: 100 frames of the truth are between frames of the run: left out",)
+    assert found.notes == ("a: 100 frames of the truth are between frames of the run: skipped",)
 
 
 def test_truth_of_a_lower_rate_is_paired_with_the_nearest_frame():
@@ -68,20 +68,20 @@ def test_truth_of_a_lower_rate_is_paired_with_the_nearest_frame():
 
 
 def test_images_at_another_rate_than_the_truths_leave_two_readings_and_are_refused():
-    with pytest.raises(ConfigError, match=r"25 frames/s.*of 30.*fps in capture\.toml"):
+    with pytest.raises(ConfigError, match=r"25 frames/s.*assumed 30.*fps in capture\.toml"):
         paired_frames(capture(stated_fps=None), truth(range(100), fps=25.0))
 
 
 def test_less_than_half_of_the_truth_is_refused_with_both_ranges():
     with pytest.raises(
-        ConfigError, match=r"frames 52 to 151, and the run's 100 frames are 0 to 99.*48\.0%.*first_frame"
+        ConfigError, match=r"frames 52 to 151, and the run's 100 frames correspond to 0 to 99.*48\.0%.*first_frame"
     ):
         paired_frames(capture(), truth(range(52, 152)))
     with pytest.raises(ConfigError, match=r"0\.0%"):
         paired_frames(capture(fps=25.0), truth(range(1, 100, 2), fps=50.0))
 
 
-def test_more_than_half_is_judged_and_the_overlap_told():
+def test_more_than_half_is_scored_and_the_overlap_reported():
     found = paired_frames(capture(), truth(range(40, 140)))
     assert found.frames == list(range(40, 140))
     (note,) = found.notes

@@ -7,7 +7,7 @@ import pytest
 
 from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
-from mvpose.evaluation.answers import Judgement, rows_of
+from mvpose.evaluation.answers import Scoring, rows_of
 from mvpose.evaluation.run_poses import matched, run_answers
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
@@ -52,13 +52,13 @@ def truth_of(run: RunFolder, shift: np.ndarray, capture: str = "one") -> list[Sa
     return list(scene_samples(scene, labels, lambda f: dict.fromkeys(plan.capture.rig.names, SampleImage())))
 
 
-def test_a_run_judged_equals_the_distance_computed_by_hand(run):
+def test_a_run_scored_equals_the_distance_computed_by_hand(run):
     (plan,) = run.plans()
     poses = run.poses(plan)
     assert poses is not None
     size = np.linspace(0.01, 0.03, FRAMES)[:, None, None, None] * np.ones((FRAMES, poses.xyz.shape[1], 1, 1))
     samples = truth_of(run, size * [0.6, 0.0, 0.8])
-    rows = rows_of(run_answers(run, samples), Judgement())
+    rows = rows_of(run_answers(run, samples), Scoring())
     expected = [np.linspace(0.01, 0.03, FRAMES)[s.frame] for s in samples]
     assert len(rows) == len(samples) >= FRAMES
     np.testing.assert_allclose(rows.mpjpe_m, expected, atol=1e-6)

@@ -62,5 +62,5 @@ def test_people_and_seeds_differ(samples):
         (1, (), [1]),
     ],
 )
-def test_counts_of_views_that_a_rig_is_judged_with(cameras, wanted, counts):
+def test_counts_of_views_that_a_rig_is_scored_with(cameras, wanted, counts):
     assert view_counts(cameras, wanted) == counts

@@ -92,7 +92,7 @@ def test_gradients_are_finite_where_samples_have_too_few_views(blobs):
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_inputs_that_contradict_each_other_are_told_apart(blobs):
+def test_inputs_that_contradict_each_other_are_distinguished(blobs):
     samples = blobs()
     crops, projections = samples.crops, samples.projections
     with pytest.raises(ValueError, match="projections"):

@@ -56,7 +56,7 @@ def test_the_2d_term_is_a_share_of_the_crop(blobs):
     assert objective(off, truth_of(samples), SIZE, ObjectiveConfig())["points"].item() == pytest.approx(0.1, rel=1e-4)
 
 
-def test_samples_with_one_view_are_judged_relative_to_their_root(blobs):
+def test_samples_with_one_view_are_scored_relative_to_their_root(blobs):
     samples = blobs()
     off = replace(exact(samples), joints=samples.joints + torch.tensor([0.0, 0.3, 0.0]))
     only_first = torch.zeros(2, 4, 3, dtype=torch.bool)

@@ -9,7 +9,7 @@ import pytest
 
 from mvpose.cli import run
 from mvpose.datasets.sample import Labels, SampleImage, SampleScene, scene_samples
-from mvpose.evaluation.answers import Judgement, rows_of
+from mvpose.evaluation.answers import Scoring, rows_of
 from mvpose.evaluation.run_poses import run_answers
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
@@ -79,7 +79,7 @@ def test_a_run_without_people_can_be_viewed_exported_and_evaluated(reconstructed
     frames = np.arange(FRAMES)
     labels = Labels(frame=frames, position=frames, xyz=truth.joints[:, 0])
     samples = scene_samples(scene, labels, lambda _: dict.fromkeys(scene.rig.names, SampleImage()))
-    rows = rows_of(run_answers(RunFolder(output), samples), Judgement())
+    rows = rows_of(run_answers(RunFolder(output), samples), Scoring())
     assert len(rows) == FRAMES and (rows.found == 0).all() and rows.mpjpe_m.isna().all()
 
 

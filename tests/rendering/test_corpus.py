@@ -114,10 +114,10 @@ def test_the_named_corpora_of_the_benchmarks_are_read_and_flags_override_them(na
 
 
 def test_settings_that_make_no_corpus_are_refused():
-    with pytest.raises(ConfigError, match="no negative number"):
+    with pytest.raises(ConfigError, match="non-negative number"):
         Rendered(train=-1)
     with pytest.raises(ConfigError, match="min_views 5, max_views 4"):
         Rendered(min_views=5, max_views=4)
     other = "train" if person_split(0) == "test" else "test"
-    with pytest.raises(ConfigError, match=f"of 1 people none is in the {other} split"):
+    with pytest.raises(ConfigError, match=f"none of 1 people is in the {other} split"):
         list(corpus("nowhere", people=1).read(f"{other}/00000"))

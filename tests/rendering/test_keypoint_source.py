@@ -50,7 +50,7 @@ def test_a_clip_follows_from_seed_split_and_index(source):
         assert not np.array_equal(one.joints, other.joints)
 
 
-def test_the_samples_of_lifting_are_told_on_the_plane_of_each_camera(source):
+def test_the_samples_of_lifting_are_reported_on_the_plane_of_each_camera(source):
     clips = [keypoint_clip(source, TRAIN, index, NOISELESS) for index in range(2)]
     samples = lifting_samples(clips)
     assert samples.points.shape == (6, 5, 20, 2) and samples.seen is not None

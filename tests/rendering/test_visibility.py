@@ -5,7 +5,7 @@ import torch
 
 from mvpose.rendering.renderer import renderer
 from mvpose.rendering.surfaces import box, joined
-from mvpose.rendering.views import DEPTH_IN_LIMB_M, unhidden
+from mvpose.rendering.views import DEPTH_IN_LIMB_M, visible_joints
 from mvpose.skeleton import HALPE26, SKELETONS, Skeleton
 from tests.rendering.mannequin import mannequin
 from tests.rendering.test_renderer import BLACK, EXPOSURE, FLOOR, camera, lights, no_image, plain
@@ -15,7 +15,7 @@ AT = np.array([[5.0, 5.0]])
 
 
 def seen(surface_m: float, joint_m: float = 3.0, pixels=AT) -> bool:
-    return bool(unhidden(pixels, np.array([joint_m]), np.full((11, 11), surface_m, np.float32), KNEE)[0])
+    return bool(visible_joints(pixels, np.array([joint_m]), np.full((11, 11), surface_m, np.float32), KNEE)[0])
 
 
 def test_a_joint_is_seen_through_its_own_limb_and_through_nothing_thicker():
@@ -33,7 +33,7 @@ def test_a_joint_off_the_image_or_behind_the_camera_is_not_seen():
 
 def test_every_joint_of_every_skeleton_has_a_limb():
     for skeleton in SKELETONS.values():
-        assert unhidden(
+        assert visible_joints(
             np.full((len(skeleton.joints), 2), 1.0), np.ones(len(skeleton.joints)), np.full((3, 3), np.inf), skeleton
         ).all()
 
@@ -48,7 +48,7 @@ def test_a_box_before_the_shins_hides_them_and_nothing_else():
         _, depth = gl.image(rig, 0, EXPOSURE, [0], BLACK)
         pixels, _ = rig.project(torch.from_numpy(joints))
         along = rig.camera_from_world.apply(torch.from_numpy(joints)[None])[0, :, 2].numpy()
-        reported.append(unhidden(pixels[0].numpy(), along, depth, HALPE26))
+        reported.append(visible_joints(pixels[0].numpy(), along, depth, HALPE26))
     # The line of sight over the crate's far edge (z 0.45 at x 1.05) comes down on the person's plane at about 0.22.
     low = joints[:, 2] < 0.18
     clear = joints[:, 2] > 0.45

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.report.index_page import LOOK_AT, IndexRow, index_page
+from mvpose.report.index_page import REVIEW_AT, IndexRow, index_page
 
 GOOD = {
     "body_used_mean_mm": 12.0, "body_left_out_mean_mm": 30.0, "body_reconstructed_share": 1.0,
@@ -67,7 +67,7 @@ def test_a_low_error_does_not_hide_limbs_that_change_their_length():
     assert silent.severity[0] > 1 > row("honest", body_used_mean_mm=25.0).severity[0]
 
 
-@given(st.sampled_from(sorted(LOOK_AT)), st.floats(0, 1), st.floats(0, 1))
+@given(st.sampled_from(sorted(REVIEW_AT)), st.floats(0, 1), st.floats(0, 1))
 def test_more_of_any_figure_is_never_better(name, low, high):
     low, high = sorted((low, high))
 

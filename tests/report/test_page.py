@@ -111,11 +111,11 @@ def test_the_table_tells_of_every_capture_and_links_those_shown():
     assert "other" in reader.text and "100" in reader.text and "–" in reader.text and "nan" not in reader.text.lower()
 
 
-def test_failures_are_told_by_reason_with_their_clips():
+def test_failures_are_listed_by_reason_with_their_clips():
     clip = Clip("walk", 300, 600)
     failures = [ClipFailure(clip, "poses", FailureReason.NO_PERSON, f"nobody {i}") for i in range(300)]
     failures.append(ClipFailure(clip, "keypoints", FailureReason.VIDEO_UNREADABLE, "cam02.mp4 is damaged"))
     text = _read(render_page("t", [], [], failures, {})).text
     assert "300 clips: no person." in text and "one clip: video unreadable." in text and "Copy it again" in text
-    assert "300 to 599" in text and "nobody 0" in text and "nobody 250" not in text and "And 101 more" in text
+    assert "300 to 599" in text and "nobody 0" in text and "nobody 250" not in text and "101 more are in" in text
     assert "None: every clip has a result." in _read(render_page("t", [], [], [], {})).text

@@ -75,7 +75,7 @@ def test_axes_name_their_units():
         assert unit in text
 
 
-def test_limb_lengths_are_told_in_millimetres():
+def test_limb_lengths_are_reported_in_millimetres():
     figure = limb_lengths(capture_report())
     knee = np.linalg.norm([0.02, 0.05, 0.45]) * 1000
     values = [line.get_ydata()[0] for line in figure.axes[0].lines]

@@ -57,7 +57,7 @@ def test_a_bystander_is_nobodys_detection():
     assert np.isnan(r.unrelated[:3]).all()
 
 
-def test_a_detection_belongs_to_whom_it_was_used_for_and_to_nobody_whose_projection_only_covers_it():
+def test_a_detection_belongs_to_its_person_and_to_no_other_that_only_covers_it():
     subject = capture_report(people=2, noise_px=0.5)
     poses, keypoints = subject.poses, subject.keypoints
     assert keypoints is not None

@@ -66,7 +66,7 @@ def test_every_known_skeleton_has_the_eight_limbs(skeleton):
     assert len(limb_bones(skeleton)) == 8
 
 
-def test_a_skeleton_of_other_joints_is_judged_on_all_of_them():
+def test_a_skeleton_of_other_joints_is_scored_on_all_of_them():
     subject = capture_report()
     joints = tuple(f"point{i}" for i in range(8))
     other = Skeleton("other", joints, (("point0", "point1"),))

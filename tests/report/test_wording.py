@@ -20,7 +20,7 @@ from mvpose.report.wording import REASONS, label_and_value, number
         ("m", 2.0, ("m", "2.0")),
     ],
 )
-def test_a_figure_is_told_with_its_unit(name, value, reported):
+def test_a_figure_is_reported_with_its_unit(name, value, reported):
     assert label_and_value(name, value) == reported
 
 
@@ -29,7 +29,7 @@ def test_a_figure_is_told_with_its_unit(name, value, reported):
                         (1234567, "1\u2009234\u2009567"), (1234567.8, "1\u2009234\u2009568"), (0.0, "0.0"),
                         (-3.25, "-3.2"), (math.inf, "–")]
 )  # fmt: skip
-def test_numbers_are_told_briefly(value, reported):
+def test_numbers_are_reported_briefly(value, reported):
     assert number(value) == reported
 
 

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mvpose.commands.promote import Promote
 from mvpose.commands.promote import run as promote_command
 from mvpose.errors import ConfigError
-from mvpose.tracking.gate import Gate, judge_promotion
+from mvpose.tracking.gate import Gate, decide_promotion
 from mvpose.tracking.promotion import promote, roll_back
 from mvpose.tracking.registry import CHAMPION, RegistryError, register, resolve
 from tests.tracking.models import evaluated, saved
@@ -25,7 +25,7 @@ def errors(seed: int, better_m: float = 0.0) -> np.ndarray:
 
 def judged(tmp_path, candidate: np.ndarray, rival: np.ndarray, gate: Gate | None = None, data: str = "held-out"):
     ours = evaluated(str(tmp_path / "candidate"), "new", candidate)
-    return judge_promotion(ours, evaluated(str(tmp_path / "rival"), "old", rival, data), gate or Gate())
+    return decide_promotion(ours, evaluated(str(tmp_path / "rival"), "old", rival, data), gate or Gate())
 
 
 def test_a_model_that_is_better_on_hard_and_easy_sequences_alike_passes(tmp_path):
@@ -73,7 +73,7 @@ def test_other_data_or_other_samples_are_not_compared(tmp_path):
 
 def test_few_sequences_decide_nothing(tmp_path):
     verdict = judged(tmp_path, errors(1, 0.02)[:3], errors(2)[:3])
-    assert not verdict.passed and "3 held-out sequences decide nothing; 5 are needed" in verdict.reason
+    assert not verdict.passed and "3 held-out sequences are too few; 5 are needed" in verdict.reason
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_on
 
 
 def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered):
-    with pytest.raises(RegistryError, match="can go back to versions that held it before: none"):
+    with pytest.raises(RegistryError, match="can only return to a version that held it before: none"):
         roll_back(config, "net", CHAMPION)
     promote(config, "net", 2, CHAMPION, Gate())
     promote(config, "net", 1, CHAMPION, Gate())
@@ -146,7 +146,7 @@ def test_a_version_without_evaluation_is_refused_until_it_has_one(config, tmp_pa
     assert promote(config, "net", 1, CHAMPION, Gate(), evaluation=evaluation).moved
 
 
-def test_a_name_or_version_that_is_not_there_is_told_with_those_that_are(config, registered):
+def test_a_name_or_version_that_is_not_there_is_reported_with_those_that_are(config, registered):
     with pytest.raises(RegistryError, match=r"no version 9 .* it has versions 1, 2, 3"):
         promote(config, "net", 9, CHAMPION, Gate())
     with pytest.raises(RegistryError, match="no alias champion"):

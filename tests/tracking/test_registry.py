@@ -164,7 +164,7 @@ def test_tampered_weights_are_refused_wherever_they_are_loaded(registered, tmp_p
     # A whole model of other weights, description and all, in the place of the registered one.
     saved(str(tmp_path / "other"), seed=7)
     shutil.copytree(tmp_path / "other", os.path.dirname(weights), dirs_exist_ok=True)
-    with pytest.raises(WeightsError, match="they were altered"):
+    with pytest.raises(WeightsError, match="they were changed"):
         mlflow.pyfunc.load_model(whole)
     shutil.rmtree(tmp_path / "got")
     (tmp_path / "got").mkdir()
@@ -187,7 +187,7 @@ def test_wrong_input_is_answered_with_what_is_wrong(registered, tmp_path):
             model.predict(pd.DataFrame([rows[0] | change]))
     served = model.unwrap_python_model()
     for change, said in (
-        ({"crops": None}, "row 1: `crops` is NoneType"),
+        ({"crops": None}, "row 1: `crops` must be a list of images, not NoneType"),
         ({"crops": [7, 7, 7]}, "row 1: a crop is not base64"),
         ({"projections": [[[1.0], [1.0, 2.0]]] * 3}, "row 1: `projections` are not 3 x 4 matrices of numbers"),
         ({"projections": 3.0}, "row 1: `projections` are not"),
@@ -269,7 +269,7 @@ def test_a_name_of_no_version_is_refused_with_how_to_write_one(config):
         resolve(config, "models:/net")
 
 
-def test_a_registry_that_cannot_be_reached_is_told(monkeypatch, tmp_path):
+def test_a_registry_that_cannot_be_reached_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UnreachableError, match="MLflow at http"):
         resolve(TrackingConfig(uri="http://127.0.0.1:9", folder=str(tmp_path)), "models:/net@champion")

@@ -79,7 +79,7 @@ def test_a_server_that_cannot_be_reached_is_a_warning_and_stops_nothing(caplog, 
     with caplog.at_level(logging.WARNING):
         run_id = tracking.start_run(nowhere, "demo", {})
         tracking.log_metrics(nowhere, run_id, {"loss": 1.0}, 0)
-    assert caplog.text.count("The job goes on; the record is kept in") == 1
+    assert caplog.text.count("The job continues; the record is kept in") == 1
     assert [record["kind"] for record, _ in Spool(str(tmp_path), run_id).records()] == ["start", "metrics"]
     assert "not yet in MLflow: mvpose track sync" in tracking.described(nowhere, run_id)
 

@@ -113,7 +113,7 @@ def test_an_output_s_own_address_is_compared_and_never_called(own, listener, tmp
 def test_a_record_in_an_output_that_is_none_is_refused(tmp_path, planted):
     path = tmp_path / "tracking.json"
     os.makedirs(path) if planted is None else path.write_text(planted)
-    with pytest.raises(ResultsError, match="is no record of a run"):
+    with pytest.raises(ResultsError, match="is not a run record"):
         output_record(str(tmp_path))
 
 
@@ -122,7 +122,7 @@ def test_a_spool_s_own_address_is_compared_and_never_called(own, listener, tmp_p
     run_id = tracking.start_run(OFFLINE, "demo", {"a": 1})
     spool = Spool(own.folder, run_id)
     spool.mark(Arrived(f"http://{address}", "0" * 32, 0))
-    with pytest.raises(ConfigError, match=f"at http://{address}.* and your settings name sqlite.*say with --tracking"):
+    with pytest.raises(ConfigError, match=f"at http://{address}.* but your settings name sqlite.*choose .* --tracking"):
         tracking.sync_runs(own)
     assert calls == []
     named = replace(own, uri=os.environ["MLFLOW_TRACKING_URI"])
@@ -140,14 +140,14 @@ def test_a_spool_reaches_no_file_but_its_own(own, tmp_path):
     os.makedirs("tracking/linked.files/b1")
     os.symlink(tmp_path / "private", "tracking/link.files/a1")
     os.symlink(tmp_path / "private" / "key", "tracking/linked.files/b1/key")
-    with pytest.raises(ConfigError, match="is no name of a run"):
+    with pytest.raises(ConfigError, match="is not a valid run name"):
         tracking.sync_runs(own)
     os.unlink("tracking/elsewhere.jsonl")
     tracking.sync_runs(own)
     assert (tmp_path / "private" / "key").read_text() == SECRET
     assert found_in(tmp_path) == [str(tmp_path / "private" / "key")]
     for run_id in ("../x", "a/b", "", "a.b"):
-        with pytest.raises(ConfigError, match="is no name of a run"):
+        with pytest.raises(ConfigError, match="is not a valid run name"):
             Spool("tracking", run_id)
 
 

@@ -1,7 +1,7 @@
 """CSPNeXt-s, the backbone of RTMPose-s (Jiang et al. 2023), with weights read from its ONNX file.
 
-The file was exported with batch norms folded into the convolutions, so this module has none: it trains with any batch
-size, and freezing it has no statistics to care about. Input is RGB normalised by ImageNet's mean and deviation.
+The file was exported with batch norms folded into the convolutions, so this module has none. It trains with any batch
+size and has no statistics to freeze. Input is RGB normalised by ImageNet's mean and deviation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConvSiLU(nn.Conv2d):
 
 
 class CspBlock(nn.Module):
-    """3x3 convolution, then 5x5 by channel and 1x1, with a skip where asked for."""
+    """3x3 convolution, then 5x5 depthwise and 1x1, with an optional skip."""
 
     def __init__(self, width: int, skip: bool) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class CspBlock(nn.Module):
         self.skip = skip
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Features to features of the same shape."""
+        """Return features of the same shape."""
         inner = self.pointwise(self.depthwise(self.conv1(x)))
         return inner + x if self.skip else inner
 
 
 class CrossStage(nn.Module):
-    """Half the channels pass through the blocks, half go round them; a channel attention weighs both."""
+    """Half the channels pass through the blocks, half bypass them; a channel attention weights both."""
 
     def __init__(self, channels: int, width: int, depth: int, skip: bool) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class CrossStage(nn.Module):
         self.final = ConvSiLU(width, width, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        """Features to features of this stage's width."""
+        """Return features of this stage's width."""
         both = torch.cat([self.blocks(self.main(x)), self.short(x)], dim=1)
         weight = nn.functional.hardsigmoid(self.attention(both.mean(dim=(-2, -1), keepdim=True)))
         return self.final(both * weight)
 
 
 class PyramidPooling(nn.Module):
-    """Maxima over 5x5, 9x9 and 13x13 neighbourhoods beside the features themselves."""
+    """Maxima over 5x5, 9x9 and 13x13 neighbourhoods, concatenated with the features."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class PyramidPooling(nn.Module):
         self.expand = ConvSiLU(channels * 2, channels, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Features to features of the same shape."""
+        """Return features of the same shape."""
         x = self.reduce(x)
         pooled = [nn.functional.max_pool2d(x, size, 1, size // 2) for size in (5, 9, 13)]
         return self.expand(torch.cat([x, *pooled], dim=1))
@@ -103,16 +103,16 @@ class CSPNeXt(Backbone):
         self.channels = channels
 
     def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
-        """Normalised images to features at 1/32 of their size."""
+        """Map normalised images to features at 1/32 of their size."""
         return self.stages(self.stem(images))
 
 
 def cspnext_from_rtmpose(path: str) -> CSPNeXt:
     """CSPNeXt-s with the weights of a local RTMPose-s ONNX file.
 
-    The graph's convolutions come in the order in which this module runs its own, except that the file computes a
-    stage's short branch before its main one, as `CrossStage` declares them. Every shape must fit; what follows the
-    backbone (the SimCC head) is left out. WeightsError where the file is missing or is another network.
+    The graph's convolutions have the execution order of this module, except that the file computes a stage's short
+    branch before its main one; `CrossStage` declares them in that order. Every shape must match; layers after the
+    backbone (the SimCC head) are ignored. WeightsError if the file is missing or contains another network.
     """
     network = CSPNeXt()
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
@@ -121,7 +121,7 @@ def cspnext_from_rtmpose(path: str) -> CSPNeXt:
     found = [tuple(weight.shape) for weight, _ in stored]
     if found != wanted:
         where = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), len(found))
-        raise WeightsError(f"{path} is no RTMPose-s: its convolution {where} does not fit CSPNeXt-s")
+        raise WeightsError(f"{path} is not an RTMPose-s: its convolution {where} does not fit CSPNeXt-s")
     with torch.no_grad():
         for module, (weight, bias) in zip(convolutions, stored, strict=True):
             module.weight.copy_(weight)
@@ -131,7 +131,7 @@ def cspnext_from_rtmpose(path: str) -> CSPNeXt:
 
 
 def read_graph(path: str) -> onnx.GraphProto:
-    """The graph of a local ONNX file; WeightsError where there is none."""
+    """Read the graph of a local ONNX file; WeightsError if there is none."""
     if not os.path.isfile(path):
         raise WeightsError(f"no ONNX file at {path}")
     try:

@@ -1,14 +1,14 @@
-"""Weights that others trained, from their files into our backbone and head, by the public names.
+"""Loading of pretrained weights into our backbone and head, by their public names.
 
-Three layouts are read, from .safetensors or from a .pth file that holds nothing but tensors:
+Three layouts are read, from .safetensors or from a .pth file that contains only tensors:
 
-    conv1.weight, layer1.0. ..., fc.*                  torchvision's ResNet; the classifier is left out
+    conv1.weight, layer1.0. ..., fc.*                  torchvision's ResNet; the classifier is ignored
     conv1.weight, ..., deconv_layers.*, final_layer.*  pose_resnet of Simple Baselines (Xiao et al. 2018), bare, under
                                                        `module.`, or as the `state_dict` of a checkpoint
-    [...]backbone.*, [...]head.*, ...                  a network that mvpose saved; all else in it is left out
+    [...]backbone.*, [...]head.*, ...                  a network saved by mvpose; everything else in it is ignored
 
-Whatever the layout, each part that a file has must fit exactly: a missing, a spare or a misshapen tensor is an error
-that names it.
+In every layout, each part in the file must fit exactly: a missing, additional or misshapen tensor is an error that
+names it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def load_pretrained(
     trained_joints: Skeleton | None = None,
     colours: Literal["rgb", "bgr"] = "rgb",
 ) -> None:
-    """Fill the backbone, and the head where the file at the local `path` has one; otherwise the head stays as it is.
+    """Load the backbone, and the head if the file at the local `path` has one; otherwise the head is unchanged.
 
     The head's maps are of `joints`; the file's are of `trained_joints`, None for the same. Maps of joints that the file
-    lacks stay as they are. `colours` is the channel order of the images that the file was trained on. WeightsError
-    says what did not fit.
+    lacks are unchanged. `colours` is the channel order of the images that the file was trained on. WeightsError
+    names the mismatch.
     """
     state = _plain_names(read_state_dict(path))
     ours = {name: tensor for name, tensor in state.items() if not name.startswith((*HEAD_NAMES, "fc."))}
@@ -59,9 +59,9 @@ def load_pretrained(
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Named tensors of a local .safetensors file, or of a .pth file: a flat dictionary, or the `state_dict` of one.
+    """Read named tensors of a local .safetensors file, or of a .pth file: a flat dictionary, or its `state_dict`.
 
-    Pickled code is never run. WeightsError where the file is missing or is something else.
+    Pickled code is never run. WeightsError if the file is missing or has another content.
     """
     if not os.path.isfile(path):
         raise WeightsError(f"no weights at {path}: name a .safetensors or .pth file")
@@ -70,15 +70,15 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} holds no plain tensors ({error}); save the state dict as .safetensors") from error
+        raise WeightsError(f"{path} is not plain tensors ({error}); save the state dict as .safetensors") from error
     state = found["state_dict"] if isinstance(found, dict) and isinstance(found.get("state_dict"), dict) else found
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} is not a flat dictionary of tensors; save the network's state_dict() alone")
+        raise WeightsError(f"{path} is not a flat dictionary of tensors; save only the network's state_dict()")
     return dict(state)
 
 
 def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefixes of wrappers; of a whole multi-view network its backbone and head alone."""
+    """Names without the prefixes of wrappers; for a whole multi-view network, only its backbone and head."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     whole = [name.removesuffix("backbone.conv1.weight") for name in state if name.endswith("backbone.conv1.weight")]
     if not whole:
@@ -92,7 +92,7 @@ def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _of_joints(
     maps: dict[str, Tensor], source: Skeleton, joints: Skeleton, head: HeatmapHead, path: str
 ) -> dict[str, Tensor]:
-    """The last layer's rows in the order of `joints`, and those of joints that `source` lacks as the head has them."""
+    """The last layer's rows in the order of `joints`; joints that `source` lacks keep the head's rows."""
     places, found = (torch.from_numpy(values) for values in source.remap(joints))
     out = dict(maps)
     for name, own in head.final_layer.state_dict().items():
@@ -106,11 +106,11 @@ def _of_joints(
 
 
 def _for_rgb(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone that was trained on BGR images, normalised by the constants in RGB order, for ours.
+    """Convert a backbone trained on BGR images, normalised by the constants in RGB order, to our RGB input.
 
     With n the normalised channels, m and d the constants, its k-th input is n[2 - k] d[2 - k] / d[k] plus the constant
-    (m[2 - k] - m[k]) / d[k]: a factor of the first convolution's weights, and a shift of what it gives, which the batch
-    norm after it takes off. Exact but for the outermost pixels, where the convolution is padded with zeros.
+    (m[2 - k] - m[k]) / d[k]: a factor of the first convolution's weights, and a shift of its output, which the
+    following batch norm subtracts. Exact except for the outermost pixels, where the convolution is padded with zeros.
     """
     weight = state["conv1.weight"]
     mean, deviation = (weight.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_DEVIATION))
@@ -120,9 +120,9 @@ def _for_rgb(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _misfits(module: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """What keeps a module from taking these tensors, in words; nothing where they fit."""
+    """Descriptions of all mismatches between a module and these tensors; empty if they fit."""
     own = module.state_dict()
-    # Written from PyTorch 0.4.1 on; older files lack it and nothing reads it at a fixed momentum.
+    # Written since PyTorch 0.4.1; older files lack it, and nothing reads it at a fixed momentum.
     needed = {name for name in own if not name.endswith("num_batches_tracked")}
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
@@ -132,7 +132,7 @@ def _misfits(module: nn.Module, state: dict[str, Tensor]) -> list[str]:
     found = {
         "missing in the file": [name for name in own if name in needed - state.keys()],
         "not in the network": [name for name in state if name not in own],
-        "of another shape": shapes,
+        "with another shape": shapes,
     }
     return [f"{len(names)} {what} ({_some(names)})" for what, names in found.items() if names]
 
@@ -145,6 +145,5 @@ def _some(names: list[str]) -> str:
 def _described(backbone: ResNet, head: HeatmapHead, joints: Skeleton) -> str:
     return (
         f"ResNet-{backbone.depth} (method.backbone.depth) with deconvolutions of {head.width} channels and maps of the "
-        f"{head.final_layer.out_channels} joints of {joints.name} (method.backbone.joints tells the file's, where they "
-        "are others)"
+        f"{head.final_layer.out_channels} joints of {joints.name} (set method.backbone.joints if the file has others)"
     )

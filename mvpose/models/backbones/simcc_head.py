@@ -1,7 +1,7 @@
-"""RTMPose's head as a PyTorch module: features to one score per column and row of the crop for every joint.
+"""RTMPose's head as a PyTorch module: features to one score per joint and column or row of the crop.
 
-Jiang et al. 2023, section 3: a 7x7 convolution to one map a joint, each map flattened and embedded, one gated attention
-unit (Hua et al. 2022) among the joints, and two linear layers that classify columns and rows (SimCC).
+Jiang et al. 2023, section 3: a 7x7 convolution to one map per joint, each map flattened and embedded, one gated
+attention unit (Hua et al. 2022) among the joints, and two linear layers that classify columns and rows (SimCC).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ScaleNorm(nn.Module):
         self.share = width**-0.5
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        """Same direction, length g sqrt(d)."""
+        """Return vectors of the same direction, length g sqrt(d)."""
         return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) * self.share).clamp_min(1e-5) * self.g
 
 
@@ -45,7 +45,7 @@ class GatedAttention(nn.Module):
         self.split = (inner, inner, key)
 
     def forward(self, x: Float[Tensor, "n J d"]) -> Float[Tensor, "n J d"]:
-        """Joints to joints, with a scaled skip."""
+        """Mix joint tokens, with a scaled skip."""
         u, v, shared = nn.functional.silu(self.uv(self.ln(x))).split(self.split, dim=-1)
         query, key = (shared[..., None, :] * self.gamma + self.beta).unbind(dim=-2)
         kernel = torch.relu(query @ key.transpose(-1, -2) / self.split[2] ** 0.5).square()
@@ -53,12 +53,12 @@ class GatedAttention(nn.Module):
 
 
 class SimCCHead(nn.Module):
-    """Scores of columns and rows; those of a trained head are Gaussians of about height 1 about the joint."""
+    """Scores of columns and rows; those of a trained head are Gaussians of height about 1 at the joint."""
 
     def __init__(self, channels: int, num_joints: int, size: tuple[int, int], width: int = 256) -> None:
         super().__init__()
         self.size = size
-        """(width, height) of the crops in pixels; the head serves no other."""
+        """(width, height) of the crops in pixels; the head supports no other size."""
         self.width = width
         self.final_layer = nn.Conv2d(channels, num_joints, 7, 1, 3)
         self.norm = ScaleNorm(size[0] // _STRIDE * (size[1] // _STRIDE))
@@ -68,11 +68,11 @@ class SimCCHead(nn.Module):
         self.cls_y = nn.Linear(width, size[1] * BINS_PER_PIXEL, bias=False)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J X"], Float[Tensor, "n J Y"]]:
-        """Bin i of an axis stands for i / `BINS_PER_PIXEL` pixels of the crop."""
+        """Bin i of an axis is at i / `BINS_PER_PIXEL` pixels of the crop."""
         return self.classified(self.tokens(features))
 
     def tokens(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J d"]:
-        """One vector a joint, which says where it may be."""
+        """One token per joint, which encodes its possible positions."""
         return self.gau(self.embed(self.norm(self.final_layer(features).flatten(2))))
 
     def classified(self, tokens: Float[Tensor, "*n J d"]) -> tuple[Float[Tensor, "*n J X"], Float[Tensor, "*n J Y"]]:
@@ -81,7 +81,7 @@ class SimCCHead(nn.Module):
 
 
 def simcc_head_from_rtmpose(path: str) -> SimCCHead:
-    """The head of a local RTMPose-s ONNX file; WeightsError where the file is missing or is another network."""
+    """The head of a local RTMPose-s ONNX file; WeightsError if the file is missing or contains another network."""
     graph = read_graph(path)
     stored = {entry.name: torch.tensor(numpy_helper.to_array(entry)) for entry in graph.initializer}
     try:
@@ -91,12 +91,12 @@ def simcc_head_from_rtmpose(path: str) -> SimCCHead:
         head = SimCCHead(channels, num_joints, size, width=len(state["embed.weight"]))
         head.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} has not the head of RTMPose-s: {error}") from error
+        raise WeightsError(f"{path} does not have the head of RTMPose-s: {error}") from error
     return head
 
 
 def _state(graph: GraphProto, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by the names of `SimCCHead`. The file names no linear layer; they come in the order of the graph."""
+    """Weights by the names of `SimCCHead`. Linear layers have no names in the file and are in graph order."""
     products = [node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[1] in stored]
     embed, uv, o, cls_x, cls_y = (stored[name].T for name in products)
     (gamma,) = (t for t in stored.values() if t.ndim == 4 and t.shape[:3] == (1, 1, 2))

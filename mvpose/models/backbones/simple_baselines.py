@@ -1,6 +1,6 @@
-"""Backbones and the heatmap head of Simple Baselines (Xiao et al. 2018); every method takes any backbone.
+"""ResNet backbones and the heatmap head of Simple Baselines (Xiao et al. 2018); every method accepts any backbone.
 
-ResNet's parameters carry torchvision's names, the head's those of the published pose_resnet checkpoints, so that
+ResNet's parameters have torchvision's names, the head's those of the published pose_resnet checkpoints, so that
 `mvpose.models.backbones.pretrained` loads both strictly.
 """
 
@@ -22,20 +22,20 @@ STAGES = {
 class Backbone(nn.Module):
     """Images to features at 1/32 of their size. `channels` is the width of the features.
 
-    A frozen backbone keeps its parameters and its batch statistics whatever `train` is called with.
+    A frozen backbone keeps its parameters and batch statistics, whatever `train` is called with.
     """
 
     channels: int
     frozen: bool = False
 
     def freeze(self, frozen: bool = True) -> Backbone:
-        """Stop training this backbone, or resume; returns itself."""
+        """Stop or resume training of this backbone; returns itself."""
         self.frozen = frozen
         self.requires_grad_(not frozen)
         return self.train(not frozen)
 
     def train(self, mode: bool = True) -> Backbone:
-        """As for any module, but a frozen backbone stays in evaluation mode."""
+        """Like any module's `train`, but a frozen backbone stays in evaluation mode."""
         return super().train(mode and not self.frozen)
 
 
@@ -53,7 +53,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(channels, width, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d a b"]:
-        """Features to features, at half the size where the stride is 2."""
+        """Return features, at half the size if the stride is 2."""
         inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
         return torch.relu(inner + (x if self.downsample is None else self.downsample(x)))
 
@@ -74,14 +74,14 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(channels, 4 * width, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d a b"]:
-        """Features to features, at half the size where the stride is 2."""
+        """Return features, at half the size if the stride is 2."""
         inner = torch.relu(self.bn1(self.conv1(x)))
         inner = self.bn3(self.conv3(torch.relu(self.bn2(self.conv2(inner)))))
         return torch.relu(inner + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNet(Backbone):
-    """ResNet (He et al. 2016) without pooling and classifier. `width` 64 is the published one, less is for tests."""
+    """ResNet (He et al. 2016) without pooling and classifier. `width` 64 is the published one; tests use less."""
 
     def __init__(self, depth: int, width: int = 64) -> None:
         if depth not in STAGES:
@@ -107,7 +107,7 @@ class ResNet(Backbone):
         return nn.Sequential(*blocks)
 
     def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
-        """Normalised images to features at 1/32 of their size."""
+        """Map normalised images to features at 1/32 of their size."""
         x = torch.relu(self.bn1(self.conv1(images)))
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
@@ -135,7 +135,7 @@ class HeatmapHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n width 8*h 8*w"], Float[Tensor, "n J 8*h 8*w"]]:
-        """Features to (features at 1/4 of the image, one raw map per joint)."""
+        """Return (features at 1/4 of the image, one raw map per joint)."""
         fine = self.deconv_layers(features)
         return fine, self.final_layer(fine)
 

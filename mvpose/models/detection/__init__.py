@@ -1,1 +1,1 @@
-"""People and their 2D joints in single frames."""
+"""Detection of people and their 2D joints in single frames."""

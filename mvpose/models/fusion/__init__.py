@@ -1,1 +1,1 @@
-"""Fusion of several views' features."""
+"""Fusion of features from several views."""

@@ -1,8 +1,8 @@
-"""A well-scaled frame about what the crops look at, so that networks and solvers see numbers near 1.
+"""Canonical frame about the subject, with well-scaled coordinates for networks and solvers.
 
 Pixels become -1..1 over the crop (half a pixel beyond the outer pixel centres is +-1), which is the same at every
-resolution of its feature maps. The world is told from a centre near the subject in units of half the crop's extent,
-and each projection matrix is divided by the centre's depth. A matrix in metres and pixels spans 1e0..1e6; here its
+resolution of its feature maps. The world origin moves to a centre near the subject, in units of half the crop's extent.
+Each projection matrix is divided by the centre's depth. A matrix in metres and pixels spans 1e0..1e6; here its
 entries are about 1 and its singular values about equal.
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from mvpose.geometry.conditioning import inverse_3x3
 
 PULL = 1e-3
-"""Weight of the guessed depth against the rays' meeting point: it decides where rays do not meet, else moves mm."""
+"""Weight of the assumed depth against the rays' intersection: decides if rays do not meet, else an effect of mm."""
 
 
 @dataclass(frozen=True, eq=False)
 class CanonicalFrame:
-    """Where a sample's canonical frame lies, and its cameras told in it. World axes are kept."""
+    """A sample's canonical frame, and its cameras in this frame. World axes are kept."""
 
     centre: Float[Tensor, "B 3"]
     """World, metres."""
@@ -33,11 +33,11 @@ class CanonicalFrame:
 def canonical_frame(
     projections: Float[Tensor, "B V 3 4"], present: Bool[Tensor, "B V"], size: tuple[int, int], extent: float
 ) -> CanonicalFrame:
-    """The frame about the point nearest to all rays through crop centres.
+    """Frame about the point nearest to all rays through the crop centres.
 
-    `projections` map world metres to pixels of crops of (width, height) `size`. Where rays do not meet (one view, or
-    parallel ones) the centre lies as deep as makes the crop's longer side span `extent` metres. Views that are not
-    present have no say; they must hold finite matrices all the same.
+    `projections` map world metres to pixels of crops of (width, height) `size`. If rays do not meet (one view, or
+    parallel rays), the depth of the centre is such that the crop's longer side spans `extent` metres. Absent views are
+    ignored, but must have finite matrices.
     """
     unit = image_units(projections, size)
     origins, directions, depth = _central_rays(unit)
@@ -58,7 +58,7 @@ def canonical_frame(
 
 
 def image_units(projections: Float[Tensor, "B V 3 4"], size: tuple[int, int]) -> Float[Tensor, "B V 3 4"]:
-    """Projections whose pixels are told in -1..1 over the crop, scaled so that the third coordinate is the depth."""
+    """Projections to -1..1 over the crop, scaled so that the third coordinate is the depth."""
     linear = projections[..., :3]
     handedness = (torch.linalg.cross(linear[..., 0, :], linear[..., 1, :]) * linear[..., 2, :]).sum(dim=-1)
     depth_scale = linear[..., 2, :].norm(dim=-1).clamp_min(1e-12) * torch.where(handedness < 0, -1.0, 1.0)

@@ -1,11 +1,11 @@
 """Baseline, Fusion and Canonical Fusion of Remelli et al. 2020: per-view heatmaps, then triangulation.
 
-They differ in what happens between encoder and decoder: nothing, a mix of all views without cameras, or a mix in a
-canonical frame that features reach and leave through the cameras (FTL). The defaults are the paper's sizes as its
-re-implementations agree on them: 2048 -> 300 channels = 100 points, 400 = 100 homogeneous points, two 1x1 convolutions.
+They differ in the step between encoder and decoder: nothing; a mix of all views without cameras; or a mix in a
+canonical frame, to and from which the cameras transform features (FTL). The defaults are the paper's sizes, agreed
+by its re-implementations: 2048 -> 300 channels = 100 points, 400 = 100 homogeneous points, two 1x1 convolutions.
 
-The feature transform layer (FTL, section 3.2 of the paper) takes the channels of a pixel as vectors of k consecutive
-numbers and multiplies each by the same matrix. It has nothing to learn and no division: depth stays latent. The paper
+The feature transform layer (FTL, section 3.2 of the paper) treats the channels of a pixel as vectors of k consecutive
+numbers and multiplies each by the same matrix. It has no parameters and no division: depth stays latent. The paper
 writes P^-1 for a 3x4 matrix without defining it. Here it is the right inverse P^T (P P^T)^-1, so that FTL(P) undoes
 FTL(P^-1) exactly; in the other order a point moves along its ray towards the camera, never across it. Matrices are
 those of the canonical frame, whose numbers are near 1.
@@ -32,7 +32,7 @@ def feature_transform(
     """FTL(features | matrix): C channels, C a multiple of k, to D = C / k * m channels."""
     k = matrix.shape[-1]
     if features.shape[-3] % k:
-        raise ValueError(f"{features.shape[-3]} channels do not divide into points of {k} numbers; use a multiple")
+        raise ValueError(f"{features.shape[-3]} channels are not a multiple of {k}, the numbers per point")
     points = features.unflatten(-3, (-1, k))
     return torch.einsum("...mk,...gkhw->...gmhw", matrix.to(features), points).flatten(-4, -3)
 
@@ -51,20 +51,20 @@ class FusionConfig:
     """Sizes of Baseline, Fusion and Canonical Fusion."""
 
     views: int = 4
-    """Number of views that concatenation is built for; pooling and attention take any."""
+    """Number of views for concatenation; pooling and attention accept any number."""
     fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
     points: int = 100
     """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
     keep_own_view: bool = False
-    """Add a view's own features to what the fusion gives back (not in the paper)."""
+    """Add a view's own features to the fused ones (not in the paper)."""
     head_width: int = 256
     decoding: Decoding = field(default_factory=Decoding)
     extent: float = 2.0
-    """Metres that a crop's longer side spans about where the person stands; sets the canonical frame's scale."""
+    """Metres that a crop's longer side spans at the person; sets the canonical frame's scale."""
 
 
 class Baseline(nn.Module):
-    """Every view for itself: encode, decode, triangulate."""
+    """Independent views: encode, decode, triangulate."""
 
     def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Baseline(nn.Module):
 
 
 class _Fusing(nn.Module):
-    """What Fusion and Canonical Fusion share: reduce, exchange between views, expand, decode, triangulate."""
+    """Common steps of Fusion and Canonical Fusion: reduce, exchange between views, expand, decode, triangulate."""
 
     def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
         super().__init__()
@@ -107,14 +107,14 @@ class _Fusing(nn.Module):
         present: Bool[Tensor, "B V"] | None = None,
         keep_maps: bool = False,
     ) -> MultiViewPrediction:
-        """See `mvpose.models.multiview`. Samples that the fusion cannot serve have no valid joint."""
+        """See `mvpose.models.multiview`. Samples that the fusion does not support have no valid joint."""
         views = open_views(crops, projections, present, self.config.extent)
         heatmaps, served = self.heatmaps(views)
         weights = served[:, None, None].expand(heatmaps.shape[:3]).to(heatmaps)
         return triangulated(heatmaps, views, self.config.decoding, weights, keep_maps)
 
     def heatmaps(self, views: Views) -> tuple[Float[Tensor, "B V J h w"], Bool[Tensor, "B"]]:
-        """Raw heatmaps of every view, and which samples the fusion can serve."""
+        """Raw heatmaps of every view, and a mask of the samples that the fusion supports."""
         served = self.serves(views.present)
         features = self.backbone(views.images.flatten(0, 1))
         reduced = self.reduce(features).unflatten(0, views.images.shape[:2])
@@ -123,11 +123,11 @@ class _Fusing(nn.Module):
         return self.head(expanded)[1].unflatten(0, views.images.shape[:2]), served
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples whose views the fusion can use."""
+        """Mask of the samples whose views the fusion supports."""
         raise NotImplementedError
 
     def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
-        """Every view's features, told of the others."""
+        """Every view's features after exchange with the others."""
         raise NotImplementedError
 
 
@@ -136,13 +136,13 @@ class Fusion(_Fusing):
 
     def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
         if config.fusion != "concatenation":
-            raise ValueError("Fusion knows no cameras, so it can only concatenate; pool in Canonical Fusion")
+            raise ValueError("Fusion has no cameras and supports only concatenation; use Canonical Fusion for pooling")
         super().__init__(backbone, num_joints, config)
         channels = 3 * config.points
         self.fuse = Concatenation(config.views, channels, config.views * channels)
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples with every view."""
+        """Mask of the samples with every view."""
         return self.fuse.serves(present)
 
     def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:
@@ -151,7 +151,7 @@ class Fusion(_Fusing):
 
 
 class CanonicalFusion(_Fusing):
-    """Features carried into one frame by the cameras, fused there, and carried back to every view."""
+    """Features transformed into one frame by the cameras, fused there, and transformed back to every view."""
 
     def __init__(self, backbone: Backbone, num_joints: int, config: FusionConfig) -> None:
         super().__init__(backbone, num_joints, config)
@@ -165,7 +165,7 @@ class CanonicalFusion(_Fusing):
                 self.fuse = Attention(width, width)
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples whose views the fusion block can use."""
+        """Mask of the samples whose views the fusion block supports."""
         return self.fuse.serves(present)
 
     def exchange(self, features: Float[Tensor, "B V C h w"], views: Views) -> Float[Tensor, "B V C h w"]:

@@ -1,12 +1,12 @@
-"""Canonical fusion of joint tokens: a pretrained single-view network that is told what the other views saw.
+"""Canonical fusion of joint tokens: a pretrained single-view network with information from the other views.
 
-RTMPose's head holds one token a joint before it classifies columns and rows. Here each view's tokens become latent
-points, the feature transform layer carries them into the canonical frame, all views are fused there joint by joint, and
-the result comes back through each camera as a correction of that view's own tokens. Backbone and head stay as they were
+RTMPose's head has one token per joint before it classifies columns and rows. Here each view's tokens become latent
+points. The feature transform layer carries them into the canonical frame, where all views are fused joint by joint.
+The result returns through each camera as a correction of that view's own tokens. Backbone and head keep the weights
 trained on photographs, and the correction starts at zero, so an untrained network *is* RTMPose with triangulation.
 
-The paper's Canonical Fusion (Remelli et al. 2020) fuses pixel with pixel, although one pixel shows other parts of the
-scene to other cameras; tokens of one joint mean the same joint in every view.
+The paper's Canonical Fusion (Remelli et al. 2020) fuses corresponding pixels, although a pixel shows different parts of
+the scene in different cameras; tokens of one joint mean the same joint in every view.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class TokenFusionConfig:
     """Sizes of the fusion of joint tokens."""
 
     points: int = 64
-    """Latent points a token: 3 numbers each in a view, 4 in the canonical frame."""
+    """Latent points per token: 3 numbers each in a view, 4 in the canonical frame."""
     fusion: Literal["pooling", "attention"] = "attention"
     sharpness: float = 20.0
-    """Inverse temperature by which scores become places in training; scores of a sure joint peak at about 1."""
+    """Inverse temperature of the softmax over scores in training; scores of a certain joint peak at about 1."""
     extent: float = 2.0
-    """Metres that a crop's longer side spans about where the person stands."""
+    """Metres that a crop's longer side spans at the person."""
     solver: DltMethod = DltMethod.SII
 
 
@@ -66,7 +66,7 @@ class CanonicalTokens(nn.Module):
         present: Bool[Tensor, "B V"] | None = None,
         keep_maps: bool = False,
     ) -> MultiViewPrediction:
-        """See `mvpose.models.multiview`. ValueError where crops have not the size the head was made for."""
+        """See `mvpose.models.multiview`. ValueError if crops do not have the head's size."""
         if (crops.shape[-1], crops.shape[-2]) != self.head.size:
             raise ValueError(
                 f"this head takes crops of {self.head.size} (width, height), not {tuple(crops.shape[-2:])}"
@@ -77,7 +77,7 @@ class CanonicalTokens(nn.Module):
         return self.predicted(self.fused(own.unflatten(0, views.present.shape), views), views, keep_maps)
 
     def fused(self, own: Float[Tensor, "B V J d"], views: Views) -> Float[Tensor, "B V J d"]:
-        """Every view's tokens, corrected by what all present views know."""
+        """Every view's tokens, corrected by all present views."""
         tokens = own.transpose(2, 3)[..., None].flatten(0, 1)
         points = self.reduce(tokens).unflatten(0, own.shape[:2])
         exchanged = canonically_exchanged(points, views, self.fuse).flatten(0, 1)
@@ -104,7 +104,7 @@ class CanonicalTokens(nn.Module):
         )
 
     def _decoded(self, scores: Float[Tensor, "B V J n"]) -> tuple[Float[Tensor, "B V J"], Float[Tensor, "B V J"]]:
-        """Place in pixels, and the highest score. In training the place is an expectation, which has a gradient."""
+        """Position in pixels, and the highest score. In training it is an expectation, which is differentiable."""
         peak, at = scores.detach().max(dim=-1)
         if self.training:
             bins = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype)
@@ -118,7 +118,7 @@ class CanonicalTokens(nn.Module):
 
     @staticmethod
     def _maps(columns: Float[Tensor, "B V J X"], rows: Float[Tensor, "B V J Y"]) -> Float[Tensor, "B V J h w"]:
-        """Products of row and column scores at a quarter of the crop's size, as other methods' heatmaps have it."""
+        """Products of row and column scores at a quarter of the crop's size, like the heatmaps of other methods."""
         pool = nn.AvgPool1d(_MAP_STRIDE * BINS_PER_PIXEL)
         x, y = (pool(scores.flatten(0, 1)).unflatten(0, scores.shape[:2]) for scores in (columns, rows))
         return y[..., :, None] * x[..., None, :]

@@ -1,9 +1,9 @@
-"""Cross-view fusion of heatmaps (Qiu et al., ICCV 2019, section 4): a view that cannot see a joint asks the others.
+"""Cross-view fusion of heatmaps (Qiu et al., ICCV 2019, section 4): views with an occluded joint use the other views.
 
-`DenseFusion` is the paper's layer: one free matrix for every ordered pair of views, so it knows one rig only.
-`epipolar_fusion` are the two baselines the paper compares it with, which need cameras and learn nothing.
-`EpipolarFusion` looks along each pixel's ray, where the other views' evidence must lie, and learns only how to weigh
-it: a few hundred parameters, any rig, any number of views.
+`DenseFusion` is the paper's layer: one free matrix for every ordered pair of views, so it is tied to one rig.
+`epipolar_fusion` provides the paper's two baselines, which need cameras and have no parameters.
+`EpipolarFusion` samples along each pixel's ray, where the other views' evidence must be, and learns only its
+weighting: a few hundred parameters, any rig, any number of views.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mvpose.losses import heatmap_mse
 from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
 
 OWN_SHARE = 0.4
-"""The view's own part of a fused map; the others share the rest equally (0.2 each of three, as in the paper)."""
+"""Share of a view's own map in its fused map; the others share the rest equally (0.2 each of three in the paper)."""
 
 
 class DenseFusion(nn.Module):
@@ -42,7 +42,7 @@ class DenseFusion(nn.Module):
         b, v, j, h, w = heatmaps.shape
         if (v, (w, h)) != (self.num_views, self.size):
             raise ValueError(
-                f"this layer was made for {self.num_views} views of {self.size[0]}x{self.size[1]} and got {v} views of "
+                f"this layer is built for {self.num_views} views of {self.size[0]}x{self.size[1]} and got {v} views of "
                 f"{w}x{h}: its matrices belong to one rig; train another, or use EpipolarFusion"
             )
         sources = heatmaps.flatten(3)[:, self.others].permute(1, 0, 3, 2, 4).reshape(v, b * j, -1)
@@ -52,7 +52,7 @@ class DenseFusion(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class RaySampling:
-    """Where each pixel's ray is looked at: `steps` depths over `extent_m` metres about the person."""
+    """Sampling of each pixel's ray: `steps` depths over `extent_m` metres about the person."""
 
     steps: int = 32
     extent_m: float = 2.4
@@ -65,14 +65,14 @@ def epipolar_fusion(
     kind: Literal["sum", "max"],
     sampling: RaySampling | None = None,
 ) -> Float[Tensor, "B V J h w"]:
-    """The paper's baselines: each other view adds the sum, or the highest value, along the pixel's epipolar line.
+    """The paper's baselines: each other view adds the sum, or the maximum, along the pixel's epipolar line.
 
-    The line is followed over the depths about `centre` (world, metres) alone. The sum is the line integral in pixels.
+    The line is limited to the depths about `centre` (world, metres). The sum is the line integral in pixels.
     Shares are those of `DenseFusion`. ValueError for a single view.
     """
     rays = _rays(heatmaps, cameras, centre, sampling or RaySampling())
     if kind == "sum":
-        # A step is as long as the way to the next sample; the last one repeats the one before.
+        # The length of a step is the distance to the next sample; the last one repeats the one before.
         step = (rays.pixels[..., 1:, :] - rays.pixels[..., :-1, :]).norm(dim=-1)
         step = torch.cat([step, step[..., -1:]], dim=-1)
         found = (rays.heat * step[:, :, :, None]).sum(dim=-1)
@@ -86,11 +86,11 @@ def epipolar_fusion(
 class EpipolarFusion(nn.Module):
     """Fusion along rays, conditioned on the cameras; the same weights serve every pixel, pair of views and rig.
 
-    At each depth of a pixel's ray the other views' values are averaged, weighted by how the pair of cameras stands
-    (angle and distances). What too few views agree on is damped: else each of them leaves a streak along its epipolar
-    line. A soft maximum over the depths gives the map of the others. A small convolution decides, pixel by pixel, how
-    much of the own map stays, knowing how alike the two maps are: a peak that nobody confirms goes, one that the others
-    confirm keeps its sharpness. Untrained it keeps 0.4 everywhere.
+    At each depth of a pixel's ray the other views' values are averaged, weighted by the geometry of the camera pair
+    (angle and distances). Values on which too few views agree are damped: otherwise each of them leaves a streak along
+    its epipolar line. A soft maximum over the depths gives the map of the others. A small convolution decides for each
+    pixel how much of the own map is kept, given the similarity of the two maps: an unconfirmed peak is suppressed,
+    a confirmed one keeps its sharpness. Untrained, it keeps 0.4 everywhere.
     """
 
     def __init__(self, sampling: RaySampling | None = None, width: int = 8) -> None:
@@ -103,7 +103,7 @@ class EpipolarFusion(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, math.log(OWN_SHARE / (1.0 - OWN_SHARE)))
         self.own_share = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), last)
-        # A single view of three weighs a third, two that agree two thirds: these damp the first to 16 %, the other
+        # A single view of three has weight a third, two that agree two thirds: these damp the first to 16 %, the other
         # to 84 %.
         self.quorum, self.steepness = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(10.0))
         self.log_gain = nn.Parameter(torch.tensor(0.3))
@@ -115,9 +115,9 @@ class EpipolarFusion(nn.Module):
         centre: Float[Tensor, "B 3"],
         present: Bool[Tensor, "B V"] | None = None,
     ) -> Float[Tensor, "B V J h w"]:
-        """Fused maps; `centre` (world, metres) is the middle of the depths that are searched.
+        """Fused maps; `centre` (world, metres) is the middle of the sampled depths.
 
-        A view with `present` false helps no other; a view that no other can help keeps its own map. Memory is
+        A view with `present` false does not contribute; a view without contributions keeps its own map. Memory is
         B V^2 J h w steps floats: 143 MB for four views of 17 joints at 64 x 64 and 32 steps.
         ValueError for a single view.
         """
@@ -139,7 +139,7 @@ class EpipolarFusion(nn.Module):
     def _shares(
         self, cameras: HeatmapCameras, centre: Float[Tensor, "B 3"], helps: Bool[Tensor, "B V V"]
     ) -> Float[Tensor, "B V V"]:
-        """How much each view (second) is believed by each (first): a softmax over those that help."""
+        """Weight of each view (second) for each (first): a softmax over the contributing views."""
         towards = centre[:, None] - _camera_centres(cameras)
         distance = towards.norm(dim=-1)
         unit = towards / distance[..., None]
@@ -158,7 +158,7 @@ def fusion_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared error before fusion plus after it, over the maps whose weight is above 0.
 
-    Both terms are needed: the first keeps each view's own detector honest. Samples whose views show different scenes
+    Both terms are needed: the first keeps each view's own detector accurate. Samples whose views show different scenes
     (single images of a 2D data set) must not be fused: pass `fused=raw` for them.
     """
     return heatmap_mse(raw, targets, weights) + heatmap_mse(fused, targets, weights)
@@ -166,7 +166,7 @@ def fusion_loss(
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """For the pixels p of view x, at each depth s: where it lies in view y, and y's heat there (0 beyond its map)."""
+    """For the pixels p of view x, at each depth s: position in view y, and y's heat there (0 beyond its map)."""
 
     pixels: Float[Tensor, "B V V p s 2"]
     heat: Float[Tensor, "B V V J p s"]
@@ -189,7 +189,7 @@ def _rays(
     ideal, valid = cameras.undistorted(grid)
     through = torch.cat([ideal, torch.ones_like(ideal[..., :1])], dim=-1)
     direction = through @ torch.linalg.inv(cameras.projections[..., :3]).transpose(-1, -2)
-    # A matrix with a negative determinant is the same camera with its rays turned round: point them at the person.
+    # A matrix with a negative determinant is the same camera with inverted rays: point them at the person.
     middle = (centre[:, None] - origin).norm(dim=-1)
     facing = (direction * (centre[:, None] - origin)[:, :, None]).sum(dim=-1, keepdim=True).sign()
     direction = direction / direction.norm(dim=-1, keepdim=True) * facing

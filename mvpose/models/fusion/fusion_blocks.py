@@ -1,7 +1,7 @@
-"""From features of V views in one frame to one representation of the pose.
+"""Fusion blocks: from features of V views in one frame to one representation of the pose.
 
-A block takes (B, V, C, h, w) and the mask of present views, and gives (B, D, h, w). `serves` says for which samples its
-answer means anything.
+A block takes (B, V, C, h, w) and the mask of present views, and returns (B, D, h, w). `serves` returns the mask of
+samples whose output is meaningful.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def pointwise(channels: int, width: int) -> nn.Sequential:
-    """1x1 convolution, batch norm, ReLU: the brick of the paper's fusion."""
+    """1x1 convolution, batch norm, ReLU: the basic unit of the paper's fusion."""
     return nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
@@ -25,11 +25,11 @@ class Concatenation(nn.Module):
         self.mix = nn.Sequential(pointwise(views * channels, width), pointwise(width, width))
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples with every view; ValueError for another number of views than the block was built for."""
+        """Mask of samples with every view; ValueError for another number of views than the block was built for."""
         if present.shape[1] != self.views:
             raise ValueError(
-                f"this network concatenates {self.views} views and was given {present.shape[1]}; "
-                "build it for that number, or use pooled or attentive fusion, which take any"
+                f"this network concatenates {self.views} views but got {present.shape[1]}; "
+                "build it for that number, or use pooled or attentive fusion, which accept any"
             )
         return present.all(dim=1)
 
@@ -47,23 +47,23 @@ class Pooling(nn.Module):
         self.mix = pointwise(2 * width, width)
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples with a view."""
+        """Mask of samples with at least one view."""
         return present.any(dim=1)
 
     def forward(self, features: Float[Tensor, "B V C h w"], present: Bool[Tensor, "B V"]) -> Float[Tensor, "B D h w"]:
         """Fused features."""
         each = self.each(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        # After ReLU nothing is below 0, so zeros for absent views leave the maximum alone.
+        # After ReLU nothing is below 0, so zeros for absent views do not change the maximum.
         each = each * present[..., None, None, None]
         mean = each.sum(dim=1) / present.sum(dim=1).clamp_min(1)[:, None, None, None]
         return self.mix(torch.cat([mean, each.amax(dim=1)], dim=1))
 
 
 class Attention(nn.Module):
-    """Any number and order of views, and any pixel of them: each pixel of the pooled features asks all views' pixels.
+    """Any number and order of views, and any pixel of them: each pixel of the pooled features attends to all views.
 
-    The other blocks fuse pixel by pixel, although one pixel shows other parts of the scene to other cameras; this one
-    may look elsewhere. What it finds is added to the pooled features.
+    The other blocks fuse corresponding pixels, although cameras see different parts of the scene there.
+    This one can attend elsewhere. Its output is added to the pooled features.
     """
 
     def __init__(self, channels: int, width: int, heads: int = 4) -> None:
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         self.answer = nn.Conv2d(width, width, 1)
 
     def serves(self, present: Bool[Tensor, "B V"]) -> Bool[Tensor, "B"]:
-        """Samples with a view."""
+        """Mask of samples with at least one view."""
         return present.any(dim=1)
 
     def forward(self, features: Float[Tensor, "B V C h w"], present: Bool[Tensor, "B V"]) -> Float[Tensor, "B D h w"]:
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         keys, values = self.offer(features.flatten(0, 1)).chunk(2, dim=1)
         keys, values = ((keys + place).unflatten(0, (b, v)), values.unflatten(0, (b, v)))
         query = self._tokens(self.ask(pooled + place)[:, None])
-        # A sample without views would have nothing to attend to and turn NaN; it is invalid whatever it attends to.
+        # A sample without views would have nothing to attend to and become NaN; it is invalid in any case.
         seen = present | ~present.any(dim=1, keepdim=True)
         mask = seen[:, None, None, :, None].expand(b, 1, 1, v, h * w).flatten(3)
         found = nn.functional.scaled_dot_product_attention(query, self._tokens(keys), self._tokens(values), mask)

@@ -1,1 +1,1 @@
-"""Networks that see one camera."""
+"""Single-view networks."""

@@ -1,8 +1,8 @@
-"""Part affinity fields: several people in one image, bottom-up (Cao et al., CVPR 2017).
+"""Part affinity fields: bottom-up detection of several people in one image (Cao et al., CVPR 2017).
 
-For each bone a field of unit vectors along the limb tells which elbow belongs to which shoulder. Candidates are the
-local maxima of the joints' heatmaps; a pair is worth the line integral of the field between them; pairs are matched
-bone by bone, greedily or optimally, and joined into people.
+For each bone, a field of unit vectors along the limb assigns, for example, elbows to shoulders. Candidates are the
+local maxima of the joints' heatmaps. The score of a pair is the line integral of the field between them. Pairs are
+matched bone by bone, greedily or optimally, and joined into people.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class GroupingConfig:
 
     matching: Literal["greedy", "optimal"] = "optimal"
     min_height: float = 0.1
-    """A lower local maximum of a heatmap is no candidate."""
+    """Minimum height of a candidate, a local maximum of a heatmap."""
     samples: int = 10
-    """Along the line between two candidates."""
+    """Samples along the line between two candidates."""
     min_sample: float = 0.05
-    """A sample counts as on the limb when the field there points along the line at least this much."""
+    """Minimum component of the field along the line for a sample to count as on the limb."""
     min_share: float = 0.5
-    """Of the samples that must be on the limb. Where limbs of two people lie on each other in opposite directions
-    their fields cancel: 0.8, which is in wide use, lost 2 of 1600 limbs of crowds of five for that, 0.5 none."""
+    """Minimum share of samples on the limb. If limbs of two people overlap in opposite directions, their
+    fields cancel: the common value 0.8 lost 2 of 1600 limbs in crowds of five for this reason, 0.5 none."""
     min_joints: int = 3
-    """Of a person; fewer are a false alarm."""
+    """Minimum joints of a person; fewer are a false alarm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class GroupedPeople:
-    """People of one image, the surest first. A joint that was not found is (0, 0) with `found` false."""
+    """People in one image, highest score first. A joint that was not found is (0, 0) with `found` false."""
 
     points: Float[Tensor, "P J 2"]
     found: Bool[Tensor, "P J"]
@@ -65,8 +65,8 @@ def affinity_targets(
 ) -> Float[Tensor, "L 2 h w"]:
     """Fields of (width, height) `size`: the limb's unit vector within `width` pixels of it, 0 elsewhere.
 
-    Where limbs of several people overlap the field is their mean. A limb shorter than a hundredth of a pixel points
-    nowhere and leaves none.
+    If limbs of several people overlap, the field is their mean. A limb shorter than a hundredth of a pixel has no
+    direction and leaves no field.
     """
     bones = torch.tensor(skeleton.bone_indices, device=points.device)
     start, stop = points[:, bones[:, 0]], points[:, bones[:, 1]]
@@ -83,7 +83,7 @@ def affinity_targets(
 
 
 def local_maxima(heatmap: Float[Tensor, "h w"], min_height: float) -> Candidates:
-    """Pixels higher than their eight neighbours and than `min_height`, told to a fraction of a pixel; highest first.
+    """Pixels higher than their eight neighbours and than `min_height`, with sub-pixel positions; highest first.
 
     Of a plateau only the first pixel counts.
     """
@@ -104,9 +104,9 @@ def limb_scores(
     stops: Float[Tensor, "m 2"],
     config: GroupingConfig | None = None,
 ) -> Float[Tensor, "n m"]:
-    """How well each pair is joined: mean of the field along the line, less what is longer than half the image.
+    """Score of each pair: mean of the field along the line, with a penalty for lengths over half the image.
 
-    0 where too few samples lie on the limb, or the mean is not positive.
+    0 if too few samples are on the limb, or the mean is not positive.
     """
     config = config or GroupingConfig()
     h, w = field.shape[-2:]
@@ -126,7 +126,7 @@ def limb_scores(
 def match(scores: Float[Tensor, "n m"], matching: Literal["greedy", "optimal"]) -> list[tuple[int, int]]:
     """Pairs (row, column) of positive score, each row and column once.
 
-    Greedy takes the best pair that is left, again and again; optimal has the highest sum there is (Hungarian method).
+    Greedy repeatedly takes the best remaining pair; optimal maximises the sum (Hungarian method).
     """
     table = scores.detach().cpu().double().numpy()
     if matching == "optimal":
@@ -146,10 +146,10 @@ def group_people(
     skeleton: Skeleton,
     config: GroupingConfig | None = None,
 ) -> GroupedPeople:
-    """People from the maps of one image, points in pixels of the maps.
+    """Group the maps of one image into people, with points in pixels of the maps.
 
-    Bones are matched in the skeleton's order. Where a bone joins two parts of people that share no joint they become
-    one; a bone that would give a person a second elbow is left out. ValueError for maps that do not fit the skeleton.
+    Bones are matched in the skeleton's order. If a bone joins two parts without a common joint, they are merged; a
+    bone that would give a person a second elbow is skipped. ValueError for maps that do not fit the skeleton.
     """
     config = config or GroupingConfig()
     if len(heatmaps) != len(skeleton.joints) or len(fields) != len(skeleton.bones):
@@ -168,7 +168,7 @@ def group_people(
 
 
 def _off_pixel(heatmap: Float[Tensor, "h w"], pixels: Int[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-    """Where the top lies beside its pixel: of the parabolas through three logarithms, exact for a Gaussian."""
+    """Offset of the peak from its pixel, by parabolas through three logarithms; exact for a Gaussian."""
     log = torch.nn.functional.pad(heatmap[None, None], (1, 1, 1, 1), mode="replicate")[0, 0].clamp_min(1e-6).log()
     x, y = (pixels + 1).unbind(-1)
     top = log[y, x]
@@ -180,7 +180,7 @@ def _off_pixel(heatmap: Float[Tensor, "h w"], pixels: Int[Tensor, "n 2"]) -> Flo
 
 @dataclass
 class _Part:
-    """Some joints of one person: which candidate each is, and the sum of the limbs' scores."""
+    """Some joints of one person: the candidate of each, and the sum of the limbs' scores."""
 
     joints: dict[int, int]
     limbs: float

@@ -1,11 +1,12 @@
-"""EpipolarPose (Kocabas et al., CVPR 2019): a 3D pose network taught by the geometry of several views, without truth.
+"""EpipolarPose (Kocabas et al., CVPR 2019): a 3D pose network supervised by multi-view geometry, without ground truth.
 
-A frozen copy of the network finds 2D joints in all views; triangulating them gives 3D labels (`make_labels`); the
-network learns these from each single view. The copy must be frozen: labels that follow their pupil shrink to a point.
+A frozen copy of the network finds 2D joints in all views. Triangulation turns them into 3D labels (`make_labels`), from
+which the network learns for each single view. The copy must be frozen: labels that follow the trained network collapse
+to a point.
 
-The cameras' poses may be known up to scale only, as `reconstruction.rig_recovery.recover_rig` finds them from the same
-2D joints (RANSAC F, essential matrix, cheirality) where there are no extrinsics: nothing below depends on the unit.
-Labels can be made in the training loop (`EpipolarPose.loss`), or once by a batch job and kept.
+The cameras' poses may be known up to scale only, as recovered by `mvpose.rigs.rig_recovery.recover_rig` from the same
+2D joints (RANSAC F, essential matrix, cheirality) without extrinsics. Nothing below depends on the unit.
+Labels can be made in the training loop (`EpipolarPose.loss`), or once by a batch job and stored.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ PEAK_RADIUS_PX = 2.0
 
 @dataclass(frozen=True, eq=False)
 class PoseLabels:
-    """Poses that the views agree on, in the unit of the cameras' positions. Not valid: (0, 0, 0)."""
+    """Poses on which the views agree, in the unit of the cameras' positions. Invalid joints are (0, 0, 0)."""
 
     points_world: Float[Tensor, "F J 3"]
     points_camera: Float[Tensor, "F V J 3"]
     valid: Bool[Tensor, "F J"]
-    """Two views or more agree with the label."""
+    """Whether at least two views agree with the label."""
 
 
 def make_labels(
@@ -47,8 +48,8 @@ def make_labels(
 ) -> PoseLabels:
     """2D joints of V views in F frames to 3D labels: polynomial triangulation of each pair, then the vector median.
 
-    `points` are undistorted pixels of images or crops, `intrinsics` theirs; weight 0 means not found.
-    `camera_from_world` holds V poses, in metres or up to scale. A label is valid where two views or more lie within
+    `points` are undistorted pixels of images or crops with these `intrinsics`; weight 0 means not found.
+    `camera_from_world` holds V poses, in metres or up to scale. A label is valid if at least two views are within
     `threshold_px` of it. No gradient passes. TooFewViewsError for a single view.
     """
     if points.shape[1] < 2:
@@ -69,9 +70,9 @@ def to_volume(
 ) -> Float[Tensor, "n J 3"]:
     """Points of the camera frame to the network's normalised volume.
 
-    x and y are those of the crop of (width, height) `size`, -0.5 to 0.5. z is the depth behind the root, seen with the
-    crop's magnification at the root: f (Z - Z_root) / (Z_root width). For a crop that spans 2 m that is the paper's
-    z / 2 m; it has no unit, so labels of unknown scale serve as they are. Points must lie before the camera.
+    x and y are those of the crop of (width, height) `size`, -0.5 to 0.5. z is the depth behind the root at the
+    crop's magnification at the root: f (Z - Z_root) / (Z_root width). For a crop that spans 2 m this is the paper's
+    z / 2 m; it has no unit, so labels of unknown scale can be used. Points must be in front of the camera.
     """
     image = points_camera @ intrinsics.transpose(-1, -2)
     pixels = image[..., :2] / image[..., 2:]
@@ -86,9 +87,9 @@ def from_volume(
     size: tuple[int, int],
     root_depth: Float[Tensor, "n"],
 ) -> Float[Tensor, "n J 3"]:
-    """The inverse of `to_volume`, given how far away the root is; points in the unit of that depth.
+    """The inverse of `to_volume`, given the depth of the root; points in the unit of that depth.
 
-    ValueError where a point would lie behind the camera.
+    ValueError if a point would be behind the camera.
     """
     pixels = (volume_points[..., :2] + 0.5) * volume_points.new_tensor(size) - 0.5
     behind = volume_points[..., 2] / _magnification(intrinsics, size)[:, None]
@@ -113,11 +114,11 @@ class IntegralPose(nn.Module):
         self.head = IntegralHead(backbone.channels, num_joints, depth, width)
 
     def forward(self, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n J 3"]:
-        """Normalised images of one person to joints in the normalised volume."""
+        """Map normalised images of one person to joints in the normalised volume."""
         return self.head(self.backbone(images))
 
     def joints_2d(self, images: Float[Tensor, "n 3 H W"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
-        """The same joints as pixels of the images, and how concentrated each is in them (0..1)."""
+        """The same joints in pixels of the images, and the concentration of each in them (0..1)."""
         volumes = self.head.volumes(self.backbone(images))
         plane = torch.softmax(volumes.flatten(2).float(), dim=-1).unflatten(-1, volumes.shape[2:]).sum(dim=2)
         size = images.new_tensor([images.shape[-1], images.shape[-2]])
@@ -126,13 +127,13 @@ class IntegralPose(nn.Module):
 
 
 class EpipolarPose(nn.Module):
-    """The network that learns, and the frozen copy of it that finds the 2D joints for its labels."""
+    """The trained network, and its frozen copy that finds the 2D joints for the labels."""
 
     def __init__(self, pretrained: IntegralPose, root: int, min_confidence: float = 0.0) -> None:
-        """`pretrained` finds 2D joints already; what it says of depth is not used.
+        """`pretrained` already finds 2D joints; its depth is not used.
 
-        Joints of less than `min_confidence` are not triangulated. The maps of an integral network can be broad and
-        their means right (2 px off at 0.09), so by default all are: agreement between views decides.
+        Joints below `min_confidence` are not triangulated. The maps of an integral network can be broad and
+        their means correct (2 px off at 0.09), so by default all are: agreement between views decides.
         """
         super().__init__()
         self.pupil, self.frozen = pretrained, copy.deepcopy(pretrained).requires_grad_(False)
@@ -140,7 +141,7 @@ class EpipolarPose(nn.Module):
         self.frozen.eval()
 
     def train(self, mode: bool = True) -> EpipolarPose:
-        """As for any module, but the frozen copy stays in evaluation mode."""
+        """Like any module's `train`, but the frozen copy stays in evaluation mode."""
         super().train(mode)
         self.frozen.eval()
         return self
@@ -152,9 +153,9 @@ class EpipolarPose(nn.Module):
     def loss(
         self, images: Float[Tensor, "F V 3 H W"], intrinsics: Float[Tensor, "F V 3 3"], camera_from_world: Rigid
     ) -> Float[Tensor, ""]:
-        """Labels from the frozen copy's 2D joints in all views, and how far the pupil is from them in each view.
+        """Loss of each view against labels from the frozen copy's 2D joints in all views.
 
-        `images` are undistorted crops and `intrinsics` theirs. A frame whose root has no label teaches nothing.
+        `images` are undistorted crops with these `intrinsics`. A frame whose root has no label is ignored.
         """
         frames, views = images.shape[:2]
         size = images.shape[-1], images.shape[-2]
@@ -175,7 +176,7 @@ class EpipolarPose(nn.Module):
 def volume_targets(
     labels: PoseLabels, intrinsics: Float[Tensor, "F V 3 3"], size: tuple[int, int], root: int
 ) -> tuple[Float[Tensor, "F V J 3"], Bool[Tensor, "F V J"]]:
-    """Labels in each view's normalised volume, and where there are any: joint and root valid and before the camera."""
+    """Labels in each view's normalised volume, and their mask: joint and root valid and in front of the camera."""
     depth = labels.points_camera[..., 2]
     valid = labels.valid[:, None] & labels.valid[:, None, root : root + 1] & (depth > 0) & (depth[..., root, None] > 0)
     somewhere = labels.points_camera.new_tensor([0.0, 0.0, 1.0])
@@ -185,5 +186,5 @@ def volume_targets(
 
 
 def _magnification(intrinsics: Float[Tensor, "n 3 3"], size: tuple[int, int]) -> Float[Tensor, "n"]:
-    """Focal length over the width of the crop: the inverse of what a crop spans at distance 1."""
+    """Focal length over the width of the crop: the inverse of the crop's span at distance 1."""
     return (intrinsics[:, 0, 0] * intrinsics[:, 1, 1]).sqrt() / size[0]

@@ -1,4 +1,4 @@
-"""Heads: features of one image to joints, by regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
+"""Single-view heads: direct regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
 
 Normalised coordinates run from -0.5 to 0.5 over the image (over the depth range for z): a pixel x of a map of width w
 is (x + 0.5) / w - 0.5, so the same point has the same coordinates at every resolution.
@@ -23,7 +23,7 @@ class RegressionHead(nn.Module):
         self.linear = nn.Linear(channels, num_joints * dims)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J d"]:
-        """Joints; nothing keeps them inside the image."""
+        """Joints; they may be outside the image."""
         return self.linear(features.mean(dim=(-2, -1))).unflatten(-1, (-1, self.dims))
 
 
@@ -70,14 +70,14 @@ class IntegralHead(nn.Module):
 
 
 class DepthHead(nn.Module):
-    """2.5D: for each joint a map of where it is and a map of how deep it is."""
+    """2.5D: a position map and a depth map for each joint."""
 
     def __init__(self, channels: int, num_joints: int, width: int = 256) -> None:
         super().__init__()
         self.maps = HeatmapHead(channels, 2 * num_joints, width)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
-        """Normalised (x, y), and depth in metres behind the root, read where the joint is."""
+        """Normalised (x, y), and depth in metres behind the root, read at the joint's position."""
         where, depth = self.maps(features)[1].unflatten(1, (2, -1)).unbind(1)
         return integral_2d(where), depth_at(maps.probabilities(where), depth)
 
@@ -95,13 +95,13 @@ def back_project(
     ValueError for a depth of 0 or below: such a point is behind the camera, or the depth is relative to the root.
     """
     if (depth <= 0).any():
-        raise ValueError(f"depths must be above 0 m, the least is {float(depth.min()):.3f}: add the root's depth first")
+        raise ValueError(f"depths must be above 0 m, the minimum is {float(depth.min()):.3f}: add the root's depth")
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
     return homogeneous @ torch.linalg.inv(intrinsics).transpose(-1, -2) * depth[..., None]
 
 
 class ReshapeDecoder(nn.Module):
-    """2D encoder - 3D decoder: channels are cut into depth slices, and 3D convolutions make J volumes of them."""
+    """2D encoder - 3D decoder: channels are reshaped to depth slices, and 3D convolutions give J volumes."""
 
     def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ReshapeDecoder(nn.Module):
 class RayDecoder(nn.Module):
     """2D encoder - 3D decoder: features are carried along the rays of their pixels by the inverse intrinsics.
 
-    The volume is a piece of the camera's frustum, `extent_m` deep about the root, so joints come out in metres.
+    The volume is a section of the camera's frustum, `extent_m` deep about the root, so joints are in metres.
     """
 
     def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32, extent_m: float = 2.0) -> None:
@@ -135,11 +135,11 @@ class RayDecoder(nn.Module):
     ) -> Float[Tensor, "n J 3"]:
         """Joints in the camera frame, metres. `intrinsics` are those of the undistorted crop of (width, height) `size`.
 
-        ValueError where the volume would reach behind the camera.
+        ValueError if the volume would extend behind the camera.
         """
         if (root_depth <= self.extent_m / 2).any():
             nearest = float(root_depth.min())
-            raise ValueError(f"a root {nearest:.2f} m away leaves no room for a volume {self.extent_m} m deep about it")
+            raise ValueError(f"a root {nearest:.2f} m away is too close for a volume {self.extent_m} m deep about it")
         h, w = features.shape[-2:]
         steps = torch.linspace(-0.5, 0.5, self.depth).to(features) * self.extent_m
         coarse = frustum(intrinsics, size, (w, h), root_depth[:, None] + steps)

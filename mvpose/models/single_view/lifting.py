@@ -1,8 +1,8 @@
 """Lifting 2D joints of one camera to 3D: the residual network of Martinez et al. (ICCV 2017) and a transformer.
 
-Both can be trained from motion capture alone: `random_views` looks at it through cameras drawn at random. 2D joints are
-told on the plane z = 1 of the ideal camera (undistorted, K taken away), so that one network serves every lens; poses
-are told in the axes of that camera, in metres from the root.
+Both can be trained from motion capture alone: `random_views` projects it into randomly drawn cameras. 2D joints are on
+the plane z = 1 of the ideal camera (undistorted, without K), so that one network serves every lens. Poses are in the
+axes of that camera, in metres from the root.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCameras:
-    """From where motion capture is looked at: uniformly within these bounds, on the person, at any azimuth."""
+    """Distribution of random cameras: uniform within these bounds, aimed at the person, at any azimuth."""
 
     distance_m: tuple[float, float] = (3.0, 7.0)
     elevation: tuple[float, float] = (-0.1, 0.6)
     """Radians above the horizontal."""
     off_centre_m: float = 0.3
-    """Standard deviation of the point looked at, about the person."""
+    """Standard deviation of the target point about the person."""
 
 
 @dataclass(frozen=True, eq=False)
 class LiftingSamples:
-    """Clips as one camera sees them, and the answers."""
+    """Clips as seen by one camera, and their 3D poses."""
 
     points: Float[Tensor, "B T J 2"]
     """On the plane z = 1."""
     poses: Float[Tensor, "B T J 3"]
     """Axes of the camera, metres from the root."""
     seen: Bool[Tensor, "B T J"] | None = None
-    """Where false a joint was missed, and its point is NaN. None where all are seen."""
+    """False for a missed joint, whose point is NaN. None if all are seen."""
 
     def whole_frames(self) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J 3"]]:
-        """Points and poses of the frames that miss no joint: what `ResidualLifter` can be trained on."""
+        """Points and poses of the frames without missed joints, as needed to train `ResidualLifter`."""
         kept = torch.ones_like(self.points[..., 0], dtype=torch.bool) if self.seen is None else self.seen
         whole = kept.all(dim=-1)
         return self.points[whole], self.poses[whole]
@@ -47,9 +47,9 @@ class LiftingSamples:
 def random_views(
     poses_world: Float[Tensor, "B T J 3"], root: int, cameras: RandomCameras, generator: torch.Generator
 ) -> LiftingSamples:
-    """Each clip through a camera of its own that stands still. The world is Z-up, in metres.
+    """View each clip through a separate static camera. The world is Z-up, in metres.
 
-    ValueError where a joint comes nearer than 10 cm to its camera: such cameras stand within the motion.
+    ValueError if a joint is nearer than 10 cm to its camera: such cameras are within the motion.
     """
     count, dtype = len(poses_world), poses_world.dtype
 
@@ -68,12 +68,12 @@ def random_views(
     in_camera = away @ axes[:, None].transpose(-1, -2)
     nearest = float(in_camera[..., 2].min())
     if nearest < 0.1:
-        raise ValueError(f"a joint is {nearest:.2f} m before its camera: draw cameras from further away")
+        raise ValueError(f"a joint is {nearest:.2f} m in front of its camera: draw cameras from further away")
     return LiftingSamples(in_camera[..., :2] / in_camera[..., 2:], in_camera - in_camera[:, :, root : root + 1])
 
 
 class Standardised(nn.Module):
-    """Mean and deviation of each number of a sample, kept with the weights."""
+    """Mean and deviation of each component of a sample, stored with the weights."""
 
     mean: Tensor
     deviation: Tensor
@@ -84,18 +84,18 @@ class Standardised(nn.Module):
         self.register_buffer("deviation", torch.ones(shape))
 
     def fit(self, samples: Float[Tensor, "n *shape"]) -> None:
-        """Take both from samples without NaN; a number that never changes keeps deviation 1, an unknown one mean 0."""
+        """Fit both to samples, ignoring NaN; a constant component gets deviation 1, an unknown one mean 0."""
         mean = samples.nanmean(dim=0).nan_to_num()
         deviation = (samples - mean).square().nanmean(dim=0).sqrt().nan_to_num()
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def forward(self, samples: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """To mean 0 and deviation 1."""
+        """Normalise to mean 0 and deviation 1."""
         return (samples - self.mean) / self.deviation
 
     def inverse(self, standard: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Back to the samples' own units."""
+        """Map back to the samples' own units."""
         return standard * self.deviation + self.mean
 
 
@@ -109,7 +109,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
-        """Features to features."""
+        """Return features of the same width."""
         return x + self.inner(x)
 
 
@@ -124,7 +124,7 @@ class ResidualLifter(nn.Module):
     """One frame's joints through two residual blocks of width 1024; 4.3 million parameters for 17 joints."""
 
     def __init__(self, num_joints: int, num_out: int | None = None, width: int = 1024, dropout: float = 0.5) -> None:
-        """`num_out` joints come out, as many as go in where it is None."""
+        """`num_out` is the number of output joints; None for the number of input joints."""
         super().__init__()
         num_out = num_joints if num_out is None else num_out
         self.points, self.poses = Standardised(num_joints, 2), Standardised(num_out, 3)
@@ -137,7 +137,7 @@ class ResidualLifter(nn.Module):
         )
 
     def fit_units(self, points: Float[Tensor, "n J 2"], poses: Float[Tensor, "n K 3"]) -> None:
-        """Standardise by training samples; do so once, before training."""
+        """Fit the standardisation to training samples; call once, before training."""
         self.points.fit(points)
         self.poses.fit(poses)
 
@@ -147,10 +147,10 @@ class ResidualLifter(nn.Module):
 
 
 class TemporalLifter(nn.Module):
-    """A clip's joints through attention among the joints of a frame and among the frames of a joint, in turn.
+    """Alternating attention among the joints of a frame and among the frames of a joint, over a clip.
 
-    Every frame of the window gets a pose. A joint that was not seen is a learned token, so any part of a joint set may
-    be missing, in any frame.
+    Every frame of the window gets a pose. An unseen joint is a learned token, so any joints may be missing in any
+    frame.
     """
 
     def __init__(
@@ -173,20 +173,20 @@ class TemporalLifter(nn.Module):
         self.among_joints, self.among_frames = layers(), layers()
 
     def fit_units(self, points: Float[Tensor, "B T J 2"], poses: Float[Tensor, "B T J 3"]) -> None:
-        """Standardise by training clips; do so once, before training."""
+        """Fit the standardisation to training clips; call once, before training."""
         self.points.fit(points.flatten(0, 1))
         self.poses.fit(poses.flatten(0, 1))
 
     def forward(
         self, points: Float[Tensor, "B T J 2"], seen: Bool[Tensor, "B T J"] | None = None
     ) -> Float[Tensor, "B T J 3"]:
-        """Joints on the plane z = 1 to metres from the root. Where `seen` is false the point may be anything.
+        """Joints on the plane z = 1 to metres from the root. Points with `seen` false are ignored.
 
         ValueError for a clip longer than the window.
         """
         b, t, j = points.shape[:3]
         if t > self.window:
-            raise ValueError(f"this lifter looks at {self.window} frames at a time, the clip has {t}: cut it")
+            raise ValueError(f"the clip has {t} frames, but this lifter's window is {self.window}: split the clip")
         seen = torch.ones_like(points[..., 0], dtype=torch.bool) if seen is None else seen
         known = self.enter(self.points(torch.where(seen[..., None], points, torch.zeros_like(points))))
         x = torch.where(seen[..., None], known, self.unseen) + self.joint + self.time[:t]

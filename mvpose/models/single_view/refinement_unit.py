@@ -1,4 +1,4 @@
-"""The refinement unit of EpipolarPose (Kocabas et al., CVPR 2019, section 3.3): noisy 3D poses to better ones."""
+"""The refinement unit of EpipolarPose (Kocabas et al., CVPR 2019, section 3.3), which denoises 3D poses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from mvpose.models.single_view.lifting import ResidualBlock, Standardised, linear_step
 
 SLOPE = 0.01
-"""Of the leaky ReLU below 0; the paper names the activation and no slope."""
+"""Negative slope of the leaky ReLU; the paper names the activation but no slope."""
 
 
 class RefinementUnit(nn.Module):
     """Two stages of four linear layers with two skips; each stage gives a pose, the second starts from the first's.
 
-    Poses are root-relative, in any unit; their root joint may be left out, since it is always 0. For 15 joints and
+    Poses are root-relative, in any unit; their root joint may be omitted, since it is always 0. For 15 joints and
     width 1024 it has 8.7 million parameters.
     """
 
@@ -31,12 +31,12 @@ class RefinementUnit(nn.Module):
         self.again = nn.Linear(numbers, width)
 
     def fit_units(self, noisy: Float[Tensor, "n J 3"], clean: Float[Tensor, "n J 3"]) -> None:
-        """Standardise by training samples; do so once, before training."""
+        """Fit the standardisation to training samples; call once, before training."""
         self.noisy.fit(noisy)
         self.clean.fit(clean)
 
     def forward(self, poses: Float[Tensor, "n J 3"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J 3"]]:
-        """Poses of the first and of the second stage; the second is the answer, the first is for the loss."""
+        """Poses of the first and of the second stage; the second is the result, the first is for the loss."""
         start = self.enter(self.noisy(poses).flatten(1))
         inner = self.stages[0](start)
         first = self.leave[0](inner)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Cube:
-    """n^3 voxels about `centre`; the outer voxels' centres lie on the faces (step `side` / (n - 1)).
+    """n^3 voxels about `centre`; the outer voxels' centres are on the faces (step `side` / (n - 1)).
 
-    Voxel (i, j, k) lies at `centre + rotation ((i, j, k) / (n - 1) - 0.5) side`.
+    Voxel (i, j, k) is at `centre + rotation ((i, j, k) / (n - 1) - 0.5) side`.
     """
 
     centre: Float[Tensor, "B 3"]
@@ -35,7 +35,7 @@ class Cube:
         return ((self.rotation[:, None] * away).sum(dim=-2) / self.side + 0.5) * (self.count - 1)
 
     def index_projections(self, unit_projections: Float[Tensor, "B V 3 4"]) -> Float[Tensor, "B V 3 4"]:
-        """Projections, in double precision, that take a voxel's (i, j, k, 1) where the given ones take its place."""
+        """Projections, in double precision, of voxel indices (i, j, k, 1) instead of positions."""
         matrix, step = unit_projections.double(), self.side / (self.count - 1)
         corner = self.centre.double() - self.rotation.double().sum(dim=-1) * self.side / 2
         linear = matrix[..., :3] @ self.rotation.double()[:, None]
@@ -45,9 +45,9 @@ class Cube:
     def image_points(
         self, unit_projections: Float[Tensor, "B V 3 4"]
     ) -> tuple[Float[Tensor, "B V N 2"], Bool[Tensor, "B V N"]]:
-        """Where all N = n^3 voxels fall in each image (-1..1 over it), and whether they lie before the camera.
+        """Projection of all N = n^3 voxels in each image (-1..1 over it), and a mask of those in front of the camera.
 
-        `unit_projections` as by `image_units`. A point behind a camera is given (2, 2), outside its image.
+        `unit_projections` as by `image_units`. A point behind a camera is set to (2, 2), outside its image.
         """
         matrix = unit_projections[..., :3] @ self.rotation[:, None]
         at_centre = (unit_projections[..., :3] * self.centre[:, None, None]).sum(dim=-1) + unit_projections[..., 3]
@@ -73,10 +73,10 @@ class Volume:
     def at(
         self, points: Float[Tensor, "B J 3"], *, trilinear: bool = False
     ) -> tuple[Float[Tensor, "B J"], Bool[Tensor, "B J"]]:
-        """Log-probability at each world point, and whether the point lies in the cube.
+        """Log-probability at each world point, and a mask of the points inside the cube.
 
         It is that of the nearest voxel, or the mean of the eight voxels about the point by their trilinear shares. The
-        latter is the negative cross-entropy to the one target over those voxels whose mean is the point itself.
+        latter is the negative cross-entropy to the only target over those voxels whose mean is the point itself.
         """
         last = self.cube.count - 1
         index = self.cube.index_of(points)

@@ -1,7 +1,7 @@
-"""How heatmaps see the world: the door between points in metres and pixels of maps cut out of images.
+"""Cameras of heatmaps: projection between world points in metres and pixels of cropped heatmaps.
 
-`HeatmapCameras` are V cameras in B samples (frames) told in pixels of the heatmaps: `project` goes from the world to
-the maps, `undistorted` from the maps to pixels of ideal cameras, whose matrices are `projections`.
+`HeatmapCameras` are V cameras in B samples (frames), in pixels of the heatmaps: `project` maps the world to
+the maps, `undistorted` maps heatmap pixels to pixels of ideal cameras, whose matrices are `projections`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEAREST_M = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class CropCameras:
-    """Ideal cameras: matrices that map the world to heatmap pixels, one a sample and view."""
+    """Ideal cameras: matrices that map the world to heatmap pixels, one per sample and view."""
 
     projections: Float[Tensor, "B V 3 4"]
 
@@ -37,14 +37,14 @@ class CropCameras:
         """World points to heatmap pixels; a point nearer than 1 mm to the camera's plane, or behind it, is unseen."""
         matrix = self.projections
         image = points_world[:, None] @ matrix[..., :3].transpose(-1, -2) + matrix[..., None, :, 3]
-        # The third row of K [R | t] is the unit axis of the camera only if nobody rescaled the matrix.
+        # The third row of K [R | t] is the unit axis of the camera only if the matrix has not been rescaled.
         depth = image[..., 2] / matrix[..., 2, :3].norm(dim=-1, keepdim=True)
         seen = depth > NEAREST_M
         pixels = image[..., :2] / torch.where(seen, image[..., 2], torch.ones_like(depth))[..., None]
         return torch.where(seen[..., None], pixels, torch.zeros_like(pixels)), seen
 
     def undistorted(self, points: Float[Tensor, "B V n 2"]) -> tuple[Float[Tensor, "B V n 2"], Bool[Tensor, "B V n"]]:
-        """The points themselves: there is no lens."""
+        """The points unchanged: there is no lens distortion."""
         return points, torch.ones_like(points[..., 0], dtype=torch.bool)
 
 
@@ -57,7 +57,7 @@ class RigCameras:
 
     @property
     def projections(self) -> Float[Tensor, "B V 3 4"]:
-        """The affine map after the rig's ideal cameras."""
+        """The affine map applied after the rig's ideal cameras."""
         last = torch.tensor([0.0, 0.0, 1.0]).to(self.map_from_image).expand(*self.map_from_image.shape[:2], 1, 3)
         return torch.cat([self.map_from_image, last], dim=-2) @ self.rig.projections.to(self.map_from_image)
 
@@ -67,7 +67,7 @@ class RigCameras:
         return self._to_map(pixels.transpose(0, 1)), seen.transpose(0, 1)
 
     def undistorted(self, points: Float[Tensor, "B V n 2"]) -> tuple[Float[Tensor, "B V n 2"], Bool[Tensor, "B V n"]]:
-        """Back through crop and lens, then forward through the crop alone."""
+        """Back through crop and lens, then forward through the crop only."""
         matrix = self.map_from_image
         pixels = (points - matrix[..., None, :, 2]) @ torch.linalg.inv(matrix[..., :2]).transpose(-1, -2)
         ideal, valid = self.rig.undistorted(pixels.transpose(0, 1))

@@ -1,4 +1,4 @@
-"""Peaks of heatmaps, and joints triangulated from them: where a search through the maps starts."""
+"""Heatmap peaks, and joints triangulated from them as the start of a search through the maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
 
 PEAK_RADIUS_PX = 3
-# Two sigma of the usual target: a peak further from where the other views put the joint is a peak of something else.
+# Two sigma of the usual target: a peak further from the joint's projection from the other views is a different peak.
 AGREEMENT_PX = 4.0
 
 
@@ -31,9 +31,9 @@ def heatmap_peaks(
 def triangulated_peaks(
     heatmaps: Float[Tensor, "B V J h w"], cameras: HeatmapCameras, view_weights: Float[Tensor, "B V"] | None = None
 ) -> RobustTriangulation:
-    """Joints from the peaks of their maps alone, by the views that agree within 4 heatmap pixels; weight is height.
+    """Joints from the peaks of their maps alone, by views that agree within 4 heatmap pixels, weighted by height.
 
-    TooFewViewsError where a frame has fewer than two views.
+    TooFewViewsError if a frame has fewer than two views.
     """
     weights = checked_view_weights(heatmaps, view_weights)
     peaks, height = heatmap_peaks(heatmaps)
@@ -52,7 +52,7 @@ def triangulated_peaks(
 def checked_view_weights(
     heatmaps: Float[Tensor, "B V J h w"], weights: Float[Tensor, "B V"] | None
 ) -> Float[Tensor, "B V"]:
-    """The weight of each view, 1 by default; TooFewViewsError where a frame has fewer than two above 0."""
+    """The weight of each view, 1 by default; TooFewViewsError if a frame has fewer than two above 0."""
     weights = torch.ones_like(heatmaps[:, :, 0, 0, 0]) if weights is None else weights
     views = (weights > 0).sum(dim=-1)
     if (views < 2).any():

@@ -1,11 +1,11 @@
 """Pictorial structures in 3D, plain (PSM) and recursive (RPSM): Qiu et al., ICCV 2019, section 5, batched over frames.
 
-A person is a tree of joints. Each joint takes one place on a grid; a placement is worth the product, over joints, of
-the heatmaps' mean at its projections and, over limbs, of a prior on their length. Dynamic programming finds the best
-placement exactly. RPSM then repeats the search on ever finer 2 x 2 x 2 grids about each joint.
+A person is a tree of joints. Each joint takes one position on a grid. The score of a configuration is the product of
+the heatmaps' mean at the projections of the joints, and of a length prior over the limbs. Dynamic programming finds the
+best configuration exactly. RPSM then repeats the search on ever finer 2 x 2 x 2 grids about each joint.
 
-Nothing here needs the truth: the middle of the first grid and the limb lengths come from triangulated peaks
-(`reconstruct_poses`), or the lengths from statistics of other captures (`limb_lengths` of theirs).
+No ground truth is needed: the centre of the first grid and the limb lengths come from triangulated peaks
+(`reconstruct_poses`), or the lengths from statistics of other captures (`limb_lengths`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
 from mvpose.models.volumes.peaks import checked_view_weights, triangulated_peaks
 from mvpose.skeleton import Skeleton
 
-# A map that is empty everywhere must not forbid a place that the other joints want: its logarithm stops here.
+# A map that is empty everywhere must not exclude a position that the other joints need: its logarithm is floored here.
 LOWEST_VALUE = 1e-4
 # Worse than all maps of a person empty (17 log 1e-4 = -157), so a broken limb is the last resort, as in a product with
-# 0, but of two placements with broken limbs the better is still found.
+# 0, but the better of two configurations with broken limbs is still found.
 BROKEN_LIMB = -1000.0
 
 
@@ -36,15 +36,15 @@ class PictorialConfig:
     """Settings of the search. `rounds=0` is the plain PSM."""
 
     side_m: float = 2.0
-    """Side of the cube about the root that holds the person."""
+    """Side of the cube about the root that contains the person."""
     bins: int = 16
     """Bins per side of the first grid."""
     rounds: int = 10
-    """Refinements on 2 x 2 x 2 grids."""
+    """Number of refinements on 2 x 2 x 2 grids."""
     tolerance_m: float = 0.150
-    """A limb may deviate from its length by this much."""
+    """Maximum deviation of a limb from its length."""
     softness_m: float | None = None
-    """None: every length within the tolerance is equally good (the paper). Else the sigma of a Gaussian prior."""
+    """None: every length within the tolerance is equally good (the paper). Otherwise the sigma of a Gaussian prior."""
 
     def __post_init__(self) -> None:
         if self.bins < 2 or self.rounds < 0 or min(self.side_m, self.tolerance_m, self.softness_m or 1.0) <= 0:
@@ -53,7 +53,7 @@ class PictorialConfig:
 
 @dataclass(frozen=True, eq=False)
 class PictorialPoses:
-    """One pose a frame: joints in the world in metres, and the heatmaps' mean over the views at each."""
+    """One pose per frame: joints in the world in metres, and the heatmaps' mean over the views at each."""
 
     points: Float[Tensor, "B J 3"]
     confidence: Float[Tensor, "B J"]
@@ -68,13 +68,13 @@ def reconstruct_poses(
 ) -> PictorialPoses:
     """One person's poses from the heatmaps of a capture alone: grid and limb lengths come from triangulated peaks.
 
-    The grid is laid about the skeleton's root, in a frame without a valid root about the mean of its valid joints.
-    ValueError where a frame has no valid joint, or a limb is never seen.
+    The grid is centred on the skeleton's root; in a frame without a valid root, on the mean of its valid joints.
+    ValueError if a frame has no valid joint, or a limb is never seen.
     """
     found = triangulated_peaks(heatmaps, cameras, view_weights)
     if not found.valid.any(dim=-1).all():
         frame = int((~found.valid.any(dim=-1)).nonzero()[0, 0])
-        raise ValueError(f"frame {frame} of the batch has no joint that two views agree on: leave it out")
+        raise ValueError(f"frame {frame} of the batch has no joint on which two views agree: exclude it")
     root = _limbs(skeleton)[0].parent
     known = found.valid[..., None]
     mean = (found.points * known).sum(dim=1) / known.sum(dim=1)
@@ -92,11 +92,11 @@ def pictorial_poses(
     config: PictorialConfig | None = None,
     view_weights: Float[Tensor, "B V"] | None = None,
 ) -> PictorialPoses:
-    """The best placement of the skeleton in each of B frames.
+    """The best configuration of the skeleton in each of B frames.
 
-    `middle` (metres, world) is where the first grid is laid and `lengths` (metres) go with `skeleton.bones`. A view of
-    weight 0 counts as absent. The first round holds B * bins^3 * (V J + 4 J) floats; split long captures.
-    ValueError for a skeleton that is no tree; TooFewViewsError where a frame has fewer than two views.
+    `middle` (metres, world) is the centre of the first grid and `lengths` (metres) belong to `skeleton.bones`. A view
+    with weight 0 counts as absent. The first round holds B * bins^3 * (V J + 4 J) floats; split long captures.
+    ValueError for a skeleton that is not a tree; TooFewViewsError if a frame has fewer than two views.
     """
     config = config or PictorialConfig()
     limbs = _limbs(skeleton)
@@ -115,7 +115,7 @@ def pictorial_poses(
 def limb_lengths(points: Float[Tensor, "B J 3"], valid: Bool[Tensor, "B J"], skeleton: Skeleton) -> Float[Tensor, "L"]:
     """Median length of each bone over the frames where both ends are valid, in the unit of the points.
 
-    A bone and its mirror image share the median of both. ValueError for a bone that no frame shows.
+    A bone and its mirror image share the median of both. ValueError for a bone that is visible in no frame.
     """
     bones = torch.tensor(skeleton.bone_indices, device=points.device)
     shown = valid[:, bones].all(dim=-1)
@@ -127,13 +127,13 @@ def limb_lengths(points: Float[Tensor, "B J 3"], valid: Bool[Tensor, "B J"], ske
     median = torch.cat([length, length[:, twin]]).nanmedian(dim=0).values
     if median.isnan().any():
         missing = ["-".join(skeleton.bones[i]) for i in median.isnan().nonzero()[:, 0].tolist()]
-        raise ValueError(f"no frame shows both ends of {', '.join(missing)}: give these lengths from statistics")
+        raise ValueError(f"no frame shows both ends of {', '.join(missing)}: pass these lengths from statistics")
     return median
 
 
 @dataclass(frozen=True)
 class _Limb:
-    """A bone on the way from the root to the leaves; `bone` is its place among the skeleton's bones."""
+    """A bone on the way from the root to the leaves; `bone` is its index among the skeleton's bones."""
 
     parent: int
     child: int
@@ -141,7 +141,7 @@ class _Limb:
 
 
 def _limbs(skeleton: Skeleton) -> list[_Limb]:
-    """Bones ordered so that a joint's own limb comes before those that leave it; ValueError where it is no tree."""
+    """Bones ordered so that a joint's own limb comes before those that leave it; ValueError if it is not a tree."""
     bones = skeleton.bone_indices
     roots = [j for j, parent in enumerate(skeleton.parents) if parent < 0]
     ordered: list[_Limb] = []
@@ -151,7 +151,7 @@ def _limbs(skeleton: Skeleton) -> list[_Limb]:
     if len(roots) != 1 or len(ordered) != len(skeleton.joints) - 1 or len(bones) != len(ordered):
         names = ", ".join(skeleton.joints[j] for j in roots)
         raise ValueError(
-            f"skeleton {skeleton.name} is no tree: {len(bones)} bones for {len(skeleton.joints)} joints, roots: "
+            f"skeleton {skeleton.name} is not a tree: {len(bones)} bones for {len(skeleton.joints)} joints, roots: "
             f"{names or 'none'}; remap to a joint set that has one root, such as human36m17"
         )
     return ordered
@@ -162,7 +162,7 @@ Message = Callable[[_Limb, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """What stays the same over the rounds. States come before frames (`K B`), so that frames lie side by side."""
+    """Data common to all rounds. States come before frames (`K B`), so that frames are contiguous in memory."""
 
     heatmaps: Float[Tensor, "B V J h w"]
     cameras: HeatmapCameras
@@ -180,10 +180,10 @@ class _Search:
         return self._placed(self._shared_unary(places[:, 0]), places, self.config.side_m / n, self._grid_message)
 
     def refined(self, points: Float[Tensor, "B J 3"], size_m: float) -> Float[Tensor, "B J 3"]:
-        """Each joint on the 8 corners of a cube of side `size_m` about where it is.
+        """Each joint on the 8 corners of a cube of side `size_m` about its position.
 
-        Corners, and not the centres of eighths: they reach as far as the neighbours' cubes, so a joint put into the
-        wrong bin can still come back.
+        Corners, and not the centres of octants: they reach as far as the neighbouring cubes, so a joint in the
+        wrong bin can still recover.
         """
         axis = torch.tensor([-0.5, 0.5]).to(points) * size_m
         places = points[:, :, None] + torch.cartesian_prod(axis, axis, axis)
@@ -195,7 +195,7 @@ class _Search:
         return self._placed(self.mean_heat(places).clamp_min(LOWEST_VALUE).log(), places, size_m, message)
 
     def mean_heat(self, places: Float[Tensor, "B J K 3"]) -> Float[Tensor, "B J K"]:
-        """Mean over the views that see it of each joint's own map at its places."""
+        """Mean of each joint's own map at its positions, over the views that see it."""
         (b, j, k), v = places.shape[:3], self.heatmaps.shape[1]
         pixels, seen = self.cameras.project(places.flatten(1, 2))
         where = self._normalised(pixels).reshape(b * v * j, k, 1, 2)
@@ -203,7 +203,7 @@ class _Search:
         return self._mean_over_views(heat.reshape(b, v, j, k), seen.reshape(b, v, j, k))
 
     def _shared_unary(self, places: Float[Tensor, "B K 3"]) -> Float[Tensor, "B J K"]:
-        """Logarithm of the maps' mean, where all joints have the same places: projected once, not J times."""
+        """Logarithm of the maps' mean if all joints have the same positions: projected once, not J times."""
         b, v, j = self.heatmaps.shape[:3]
         pixels, seen = self.cameras.project(places)
         where = self._normalised(pixels).flatten(0, 1)[..., None, :]
@@ -220,10 +220,10 @@ class _Search:
         return pixels * (2.0 / torch.tensor([w - 1, h - 1]).to(pixels)) - 1.0
 
     def _prior(self, apart: Float[Tensor, "*n"], limb: _Limb, pitch_m: float) -> Float[Tensor, "*n"]:
-        """Logarithm of the prior of a limb whose ends, on grids of `pitch_m`, are so many metres apart.
+        """Logarithm of the prior of a limb whose ends, on grids of `pitch_m`, are `apart` metres apart.
 
-        The soft prior is widened by the grids' own error along the limb, whose variance is pitch^2 / 12 at each end;
-        else a coarse grid is told apart by its rounding, and later rounds cannot undo it.
+        The soft prior is widened by the grids' own error along the limb, whose variance is pitch^2 / 12 at each end.
+        Otherwise rounding decides on a coarse grid, and later rounds cannot undo it.
         """
         off = apart - self.lengths[limb.bone]
         worth = torch.zeros_like(off)
@@ -232,10 +232,10 @@ class _Search:
         return torch.where(off.abs() <= self.config.tolerance_m, worth, torch.full_like(off, BROKEN_LIMB))
 
     def _grid_message(self, limb: _Limb, belief: Float[Tensor, "K B"]) -> Float[Tensor, "K B"]:
-        """For each bin of the parent the best belief among the child's bins at the limb's length.
+        """For each bin of the parent, the best belief among the child's bins at the limb's length.
 
-        On a common grid the prior depends on the step between the bins alone, so it is a stencil: a shell of some 50
-        to 400 steps in place of all 4096 bins.
+        On a common grid the prior depends only on the step between the bins, so it is a stencil: a shell of some 50
+        to 400 steps instead of all 4096 bins.
         """
         n = self.config.bins
         child = belief.reshape(n, n, n, -1)
@@ -247,7 +247,7 @@ class _Search:
         return best.reshape(belief.shape)
 
     def _shell(self, limb: _Limb) -> list[tuple[tuple[int, ...], float]]:
-        """Steps between bins that the limb allows, each with its prior."""
+        """Steps between bins that the limb's length allows, each with its prior."""
         bins, pitch = self.config.bins, self.config.side_m / self.config.bins
         steps = torch.tensor(list(itertools.product(range(1 - bins, bins), repeat=3)))
         worth = self._prior(steps.double().norm(dim=-1) * pitch, limb, pitch)

@@ -1,4 +1,4 @@
-"""V2V: the 3D encoder-decoder that volumetric triangulation refines its cube with (after Moon et al. 2018)."""
+"""V2V, the 3D encoder-decoder that refines the cube of volumetric triangulation (after Moon et al. 2018)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _brick(channels: int, width: int, kernel: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two 3^3 convolutions and a skip, 1^3 where the width changes."""
+    """Two 3^3 convolutions and a skip, 1^3 if the width changes."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class Residual(nn.Module):
         self.skip = nn.Identity() if same else nn.Sequential(nn.Conv3d(channels, width, 1), nn.BatchNorm3d(width))
 
     def forward(self, x: Float[Tensor, "B c n n n"]) -> Float[Tensor, "B d n n n"]:
-        """Volumes of one width to volumes of another."""
+        """Map volumes of one width to volumes of another."""
         return torch.relu(self.norm(self.inner(x)) + self.skip(x))
 
 
 class Level(nn.Module):
-    """One halving: a skip at this resolution, and everything below it at half; `below` is the next level or its end."""
+    """One downsampling: a skip at this resolution, and all lower levels at half of it; `below` is the next level."""
 
     def __init__(self, width: int, lower_width: int, below: nn.Module) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Level(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "B c n n n"]) -> Float[Tensor, "B c n n n"]:
-        """Volumes to volumes of the same shape."""
+        """Return volumes of the same shape."""
         lower = self.below(self.down(nn.functional.max_pool3d(x, 2)))
         return self.skip(x) + self.up(lower)
 

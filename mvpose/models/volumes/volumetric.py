@@ -1,12 +1,12 @@
 """Learnable volumetric triangulation (Iskakov et al. 2019, section 3.2).
 
-Features of every view are unprojected into a cube about the person, aggregated over the views, refined in 3D, and each
+Features of every view are unprojected into a cube about the person, aggregated over the views and refined in 3D. Each
 joint is the mean of its probability over the cube. The cube is centred by the algebraic stage, which shares backbone
 and deconvolutions and runs in the same forward pass.
 
 Memory: the fused kernel of unprojection holds B c n^3 numbers, in training too: with the defaults, 32 channels in 64^3
-voxels, 34 MB a sample. Plain torch, its reference, holds B V c n^3 and a twin for the softmax's weights. Sampling stays
-in float32 under autocast; the 3D network follows autocast.
+voxels, 34 MB per sample. Plain torch, its reference, holds B V c n^3 and a copy for the softmax's weights. Sampling
+stays in float32 under autocast; the 3D network follows autocast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class VolumetricConfig:
     side: float = 2.5
     """Metres."""
     voxels: int = 64
-    """Along a side; a multiple of 2^(levels of the V2V)."""
+    """Voxels per side; a multiple of 2^(levels of the V2V)."""
     channels: int = 32
     aggregation: Aggregation = "softmax"
     widths: tuple[int, ...] = (32, 64, 128, 128, 128, 128)
@@ -45,14 +45,14 @@ class VolumetricConfig:
     root: tuple[int, ...] = (0,)
     """Joints whose mean centres the cube: the pelvis, or both hips."""
     turn_in_training: bool = True
-    """Turn the cube by a random angle about the vertical while training."""
+    """Rotate the cube by a random angle about the vertical in training."""
     radius: float = 0.1
-    """Metres about a joint whose probability counts towards its confidence."""
+    """Radius in metres about a joint whose probability counts towards its confidence."""
     algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
 
 
 class VolumetricTriangulation(nn.Module):
-    """Any number of views from 1. With one view the cube lies where the person's size puts it."""
+    """Any number of views from 1. With one view, the person's size determines the cube's position."""
 
     def __init__(self, backbone: Backbone, num_joints: int, config: VolumetricConfig) -> None:
         step = 2 ** (len(config.widths) - 1)
@@ -90,7 +90,7 @@ class VolumetricTriangulation(nn.Module):
         return self._read(Volume(log_probability, cube), coarse, views, keep_maps)
 
     def cube_about(self, coarse: MultiViewPrediction, views: Views) -> Cube:
-        """The cube about the algebraic pelvis, or about the canonical frame's centre where there is none."""
+        """The cube about the algebraic pelvis, or about the canonical frame's centre if there is none."""
         root = list(self.config.root)
         known = coarse.valid[:, root].all(dim=1)
         pelvis = coarse.joints[:, root].mean(dim=1).detach()
@@ -125,11 +125,11 @@ def unproject(
     weights: Float[Tensor, "B V c"] | None = None,
     engine: Kernel | None = None,
 ) -> Float[Tensor, "B c n n n"]:
-    """Features of all views sampled (bilinearly) where each voxel projects, aggregated over the views that can see it.
+    """Features of all views sampled (bilinearly) at each voxel's projection, aggregated over the views that see it.
 
-    Beyond an image's edge features are 0, as in the paper; behind a camera, or in an absent view, the view has no say
-    at all. `weights` are needed by `conf` and `conf_norm`. `engine` is `chosen_engine`'s unless named; the fused
-    kernels give float32 and no gradients to cameras and cube, ImportError on CUDA where Triton is missing.
+    Beyond an image's edge features are 0, as in the paper. A view behind whose camera the voxel is, or an absent view,
+    is ignored. `weights` are needed by `conf` and `conf_norm`. `engine` defaults to `chosen_engine`'s; the fused
+    kernels give float32 and no gradients to cameras and cube; ImportError on CUDA if Triton is missing.
     """
     with torch.autocast(features.device.type, enabled=False):
         if (engine or chosen_engine(features, views, cube)) == Kernel.FUSED:
@@ -145,10 +145,10 @@ def unproject(
 
 
 def chosen_engine(features: Float[Tensor, "B V c h w"], views: Views, cube: Cube) -> Kernel:
-    """What `unproject` runs when not told: on a CPU the fused kernel wherever it can do the work.
+    """Default engine of `unproject`: on a CPU the fused kernel whenever it is supported.
 
-    It cannot in double precision, while tracing or compiling, and where cameras or cube want gradients. On CUDA the
-    Triton kernel has to be asked for: no device has yet shown it to be faster.
+    It is not supported in double precision, while tracing or compiling, or if cameras or cube need gradients. On CUDA
+    the Triton kernel must be requested: it has not yet been faster on any device.
     """
     moved = torch.is_grad_enabled() and any(t.requires_grad for t in (views.projections, cube.centre, cube.rotation))
     fits = features.device.type == "cpu" and features.dtype != torch.float64 and not moved
@@ -161,7 +161,7 @@ def aggregate(
     aggregation: Aggregation,
     weights: Float[Tensor, "B V c"] | None = None,
 ) -> Float[Tensor, "B c N"]:
-    """One value from those of the views that see a voxel; 0 where none does."""
+    """One value from those of the views that see a voxel; 0 if there are none."""
     match aggregation:
         case "sum":
             return (values * seen).sum(dim=1)

@@ -176,7 +176,7 @@ def test_a_network_of_mvpose_hands_on_its_backbone_and_head(tmp_path, name):
         assert all(torch.equal(t, after.state_dict()[n]) for n, t in before.state_dict().items())
 
 
-def test_what_does_not_fit_is_told_by_name_shape_and_remedy(tmp_path):
+def test_what_does_not_fit_is_reported_by_name_shape_and_remedy(tmp_path):
     def refusal(state: dict, **settings) -> str:
         path = str(tmp_path / "weights.pth")
         torch.save(state, path)
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_told_by_name_shape_and_remedy(tmp_path):
     assert (
         "final_layer.weight is (16, 16, 1, 1), not (17, 16, 1, 1)" in reported and "method.backbone.joints" in reported
     )
-    assert "2 of another shape" in reported and "missing" not in reported
+    assert "2 with another shape" in reported and "missing" not in reported
     assert "maps of 16 joints; coco17 has 17" in refusal(small(16), joints="coco17")
     deeper = refusal(small(), depth=34)
     assert "ResNet-34 (method.backbone.depth)" in deeper and "layer1.2.conv1.weight" in deeper

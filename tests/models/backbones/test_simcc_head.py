@@ -23,7 +23,7 @@ def test_backbone_and_head_equal_onnx_runtime(weights: str) -> None:
 
 
 def test_another_network_has_no_such_head(weights: str) -> None:
-    with pytest.raises(WeightsError, match="has not the head"):
+    with pytest.raises(WeightsError, match="does not have the head"):
         simcc_head_from_rtmpose(os.path.join(weights, "yolox_tiny_8xb8-300e_humanart-6f3252f9.onnx"))
 
 

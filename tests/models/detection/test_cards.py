@@ -88,7 +88,7 @@ def test_missing_weights_say_how_to_get_them(card_path):
 def test_tampered_weights_are_not_handed_out(card_path):
     with open(os.path.join(weights_folder(), "mine.onnx"), "ab") as file:
         file.write(b"!")
-    with pytest.raises(WeightsError, match="damaged or another one"):
+    with pytest.raises(WeightsError, match="damaged or a different one"):
         locate(read_card(card_path))
 
 

@@ -161,7 +161,7 @@ def test_a_joint_is_found_in_its_own_view_and_frame_and_place(config):
             assert found.xy.shape == (3, NUM_JOINTS, 2)
 
 
-def test_boxes_are_told_in_pixels_of_the_image_best_first(config):
+def test_boxes_are_reported_in_pixels_of_the_image_best_first(config):
     (people,) = load_detector(config)([clip((80, 70))])[0]
     assert np.allclose(people.score, [0.9, 0.7, 0.4])
     expected = np.array([[60, 40, 120, 120], [8, 8, 56, 72], [0, 80, 40, 126]]) + 0.5
@@ -240,7 +240,7 @@ def test_other_weights_have_another_digest(config, edit_card, tmp_path):
     assert load_detector(config).digest != before
 
 
-def test_the_digest_can_be_told_without_weights(config, monkeypatch, tmp_path):
+def test_the_digest_can_be_computed_without_weights(config, monkeypatch, tmp_path):
     loaded = load_detector(config).digest
     monkeypatch.setenv("MVPOSE_WEIGHTS", str(tmp_path / "nothing"))
     assert detector_digest(config) == loaded

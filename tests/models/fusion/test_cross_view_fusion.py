@@ -191,7 +191,7 @@ def test_the_loss_counts_maps_before_and_after_fusion():
 
 
 def test_a_dense_layer_refuses_another_rig_s_maps():
-    with pytest.raises(ValueError, match="made for 4 views of 8x6 and got 3 views of 8x6"):
+    with pytest.raises(ValueError, match="built for 4 views of 8x6 and got 3 views of 8x6"):
         DenseFusion(4, (8, 6))(torch.zeros(1, 3, 2, 6, 8))
 
 

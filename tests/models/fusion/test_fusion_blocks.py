@@ -54,7 +54,7 @@ def test_a_sample_without_views_is_finite_and_not_served(block):
 
 def test_concatenation_refuses_another_number_of_views_and_does_not_serve_samples_that_lack_one():
     block = Concatenation(4, 8, 12)
-    with pytest.raises(ValueError, match="concatenates 4 views and was given 3"):
+    with pytest.raises(ValueError, match="concatenates 4 views but got 3"):
         block.serves(every(3))
     present = every(4)
     present[1, 2] = False

@@ -73,7 +73,7 @@ def test_where_limbs_cross_the_field_is_their_mean():
     assert field[1].abs().max() == 0
 
 
-def test_local_maxima_are_told_between_the_pixels_highest_first():
+def test_local_maxima_are_reported_between_the_pixels_highest_first():
     points = torch.tensor([[5.3, 7.8], [14.6, 3.25]])
     maps = gaussian_targets(points, (20, 16), 1.3) * torch.tensor([0.6, 1.0])[:, None, None]
     found = local_maxima(maps.amax(dim=0), 0.1)
@@ -127,7 +127,7 @@ def test_a_candidate_is_matched_once_and_only_where_there_is_a_limb(matching):
     assert match(torch.zeros(0, 3), matching) == []
 
 
-def test_a_joint_that_one_person_lacks_is_told_as_not_found():
+def test_a_joint_that_one_person_lacks_is_reported_as_not_found():
     truth = _crowd(3)
     present = torch.ones(5, 17, dtype=torch.bool)
     wrist = HUMAN36M17.index("left_wrist")

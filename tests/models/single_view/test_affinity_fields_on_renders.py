@@ -33,7 +33,7 @@ from mvpose.rendering.photograph import draw_sensor, photograph
 from mvpose.rendering.renderer import renderer
 from mvpose.rendering.room import draw_room
 from mvpose.rendering.scene import _Placed
-from mvpose.rendering.views import FINER, unhidden
+from mvpose.rendering.views import FINER, visible_joints
 from mvpose.skeleton import BODY_JOINTS, HUMAN36M17, RENDERED
 from tests.rendering.conftest import assets  # noqa: F401
 
@@ -81,7 +81,7 @@ def groups(folder: str) -> Iterator[Group]:
             sensor = draw_sensor(rng, room.brightness)
             drawn, depth = renderer().image(fine, v, sensor.exposure, [0, 1, 2], room.background)
             places, depths = FINER * (pixels[v].numpy() + 0.5) - 0.5, along[v].reshape(3, -1)
-            visible = np.stack([unhidden(places[p], depths[p], depth, RENDERED) for p in range(3)])
+            visible = np.stack([visible_joints(places[p], depths[p], depth, RENDERED) for p in range(3)])
             jpeg = photograph(rng, [drawn], SIDE, sensor, np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5]))
             image = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB))
             yield Group(image, pixels[v].numpy(), visible)

@@ -161,5 +161,5 @@ def test_an_unseen_joint_may_be_anything_but_is_not_the_same_as_seen():
 
 
 def test_a_clip_longer_than_the_window_is_refused():
-    with pytest.raises(ValueError, match="looks at 5 frames at a time, the clip has 6"):
+    with pytest.raises(ValueError, match="the clip has 6 frames, but this lifter's window is 5"):
         _small_temporal()(torch.zeros(1, 6, 17, 2))

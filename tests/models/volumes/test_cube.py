@@ -47,7 +47,7 @@ def test_every_voxel_is_projected_as_its_world_point(ring):
     assert torch.allclose(points, expected, atol=1e-9)
 
 
-def test_voxels_behind_a_camera_are_told(ring):
+def test_voxels_behind_a_camera_are_reported(ring):
     raw = ring(1, radius=0.4, height=1.0)[None].expand(2, -1, -1, -1).double()
     points, front = cube().image_points(image_units(raw, SIZE))
     assert front.any()

@@ -256,7 +256,7 @@ def test_a_limb_seen_in_no_frame_is_named():
 )
 def test_a_skeleton_that_is_no_tree_is_refused(skeleton):
     maps, cameras = _random_maps(1, len(skeleton.joints))
-    with pytest.raises(ValueError, match="no tree"):
+    with pytest.raises(ValueError, match="is not a tree"):
         pictorial_poses(maps, cameras, torch.zeros(1, 3), torch.ones(len(skeleton.bones)), skeleton)
 
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from mvpose.evaluation.judging import Judged, detection_rate, judge, velocity_errors
+from mvpose.evaluation.scoring import CommonJoints, detection_rate, score, velocity_errors
 from mvpose.skeleton import COCO17, HALPE26, HUMAN36M17, Skeleton
 
 FOUR = Skeleton("four", ("hip", "neck", "head", "hand"), (("hip", "neck"), ("neck", "head"), ("neck", "hand")))
 POSE = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.5], [0.0, 0.0, 1.8], [0.6, 0.0, 1.5]])
-JUDGED = Judged.between(FOUR, FOUR)
+COMMON = CommonJoints.between(FOUR, FOUR)
 
 
-def reported(predicted: np.ndarray, truth: np.ndarray = POSE, judged: Judged = JUDGED) -> dict[str, float]:
-    return {k: v[0] for k, v in judge(predicted[None], truth[None], judged).items() if v.ndim == 1}
+def reported(predicted: np.ndarray, truth: np.ndarray = POSE, common: CommonJoints = COMMON) -> dict[str, float]:
+    return {k: v[0] for k, v in score(predicted[None], truth[None], common).items() if v.ndim == 1}
 
 
 def test_a_shift_is_an_absolute_error_alone():
@@ -64,31 +64,31 @@ def test_nothing_answered_is_nan_in_metres_and_nought_in_shares():
 def test_the_structure_score_needs_the_same_cluster():
     centroids = np.stack([POSE - POSE[0], (POSE - POSE[0])[:, [2, 1, 0]]])
     centroids /= np.linalg.norm(centroids, axis=(1, 2), keepdims=True)
-    assert judge(POSE[None], POSE[None], JUDGED, centroids)["pss"][0] == 1.0
+    assert score(POSE[None], POSE[None], COMMON, centroids)["pss"][0] == 1.0
     other = POSE[0] + (POSE - POSE[0])[:, [2, 1, 0]]
-    assert judge(other[None], POSE[None], JUDGED, centroids)["pss"][0] == 0.0
+    assert score(other[None], POSE[None], COMMON, centroids)["pss"][0] == 0.0
 
 
 def test_joints_are_matched_by_name_and_those_of_one_side_only_do_not_count():
-    judged = Judged.between(HALPE26, HUMAN36M17)
-    assert {n for n, c in zip(HUMAN36M17.joints, judged.counted, strict=True) if not c} == {"spine", "thorax"}
+    common = CommonJoints.between(HALPE26, HUMAN36M17)
+    assert {n for n, c in zip(HUMAN36M17.joints, common.counted, strict=True) if not c} == {"spine", "thorax"}
     poses = np.random.default_rng(0).uniform(size=(2, 26, 3))
-    predicted = judged.selected(poses)
+    predicted = common.selected(poses)
     np.testing.assert_array_equal(predicted[:, HUMAN36M17.index("left_knee")], poses[:, HALPE26.index("left_knee")])
     truth = np.where(np.isfinite(predicted), predicted, 9.0)
-    assert judge(predicted, truth, judged)["found"].tolist() == [1.0, 1.0]
+    assert score(predicted, truth, common)["found"].tolist() == [1.0, 1.0]
 
 
 def test_the_root_is_the_named_joint_or_both_hips_or_none():
-    assert Judged.between(HUMAN36M17, HUMAN36M17).root == (0,)
-    assert Judged.between(COCO17, COCO17).root == (11, 12)
-    without = Judged.between(COCO17, COCO17, joints=("nose", "left_hip"))
+    assert CommonJoints.between(HUMAN36M17, HUMAN36M17).root == (0,)
+    assert CommonJoints.between(COCO17, COCO17).root == (11, 12)
+    without = CommonJoints.between(COCO17, COCO17, joints=("nose", "left_hip"))
     assert without.root == () and without.counted.sum() == 2
     poses = np.zeros((1, 17, 3))
-    assert "mpjpe_relative_m" not in judge(poses, poses, without)
+    assert "mpjpe_relative_m" not in score(poses, poses, without)
 
 
-def test_velocity_is_judged_between_neighbours_of_one_track_whatever_their_order():
+def test_velocity_is_scored_between_neighbours_of_one_track_whatever_their_order():
     positions = np.array([2, 0, 1, 0, 5])
     track = [("a", 0), ("a", 0), ("a", 0), ("b", 0), ("a", 0)]
     truth = np.zeros((5, 4, 3))

@@ -1,4 +1,4 @@
-"""Predictions beside the truth: every metric of every row."""
+"""Score predictions against ground truth: every metric of every row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = (
     "mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m", "n_mpjpe_m", "mpjve_m", "pck", "npck", "auc", "pcp", "jdr", "pss",
     "found",
 )  # fmt: skip
-"""Columns of figures. `_m` are metres (of `mpjve_m` a frame), the others shares of 0..1.
+"""Metric columns. `_m` is in metres (`mpjve_m` in metres per frame), the others are shares of 0..1.
 
 Errors in metres are means over the joints that have an answer, and `found` is their share; in `pck`, `npck`, `auc` and
 `pcp` a joint without an answer counts as wrong."""
@@ -27,45 +27,47 @@ HEAD_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """The joints that can be judged: those that both sides have, in the truth's order."""
+class CommonJoints:
+    """The joints common to prediction and truth, in the truth's order."""
 
     skeleton: Skeleton
-    """The truth's."""
+    """Skeleton of the truth."""
     source: Int[np.ndarray, " J"]
-    """For each joint of the truth its position in the prediction."""
+    """Index in the prediction of each joint of the truth."""
     counted: Bool[np.ndarray, " J"]
     root: tuple[int, ...]
-    """Joints whose mean relative errors are relative to; empty where there is none."""
+    """Joints whose mean is the origin of relative errors; empty if there are none."""
 
     @staticmethod
-    def between(predicted: Skeleton, truth: Skeleton, joints: Sequence[str] | None = None, root: str = "hip") -> Judged:
-        """Only `joints`, where they are named. The root is the joint of that name, or else both hips."""
+    def between(
+        predicted: Skeleton, truth: Skeleton, joints: Sequence[str] | None = None, root: str = "hip"
+    ) -> CommonJoints:
+        """Match two skeletons, optionally restricted to `joints`. The root is the joint of that name or both hips."""
         source, counted = predicted.remap(truth)
         if joints is not None:
             counted = counted & np.isin(truth.joints, joints)
         names = [name for name, kept in zip(truth.joints, counted, strict=True) if kept]
         roots = [c for c in ((root,), ("left_hip", "right_hip")) if all(name in names for name in c)]
-        return Judged(truth, source, counted, tuple(truth.indices(*roots[0])) if roots else ())
+        return CommonJoints(truth, source, counted, tuple(truth.indices(*roots[0])) if roots else ())
 
     def selected(self, joints: Float[np.ndarray, "N K 3"]) -> Float[np.ndarray, "N J 3"]:
-        """Predictions in the truth's order, NaN for a joint that the prediction's skeleton lacks."""
+        """Predictions in the truth's order; NaN for a joint that the prediction's skeleton lacks."""
         return np.where(self.counted[:, None], joints[:, self.source], np.nan)
 
 
-def judge(
+def score(
     predicted: Float[np.ndarray, "N J 3"],
     truth: Float[np.ndarray, "N J 3"],
-    judged: Judged,
+    common: CommonJoints,
     centroids: Float[np.ndarray, "k J 3"] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Figures of each row by name, NaN where there is nothing to judge, and `joint_error_m` (N J).
+    """Metrics of each row by name, NaN if there is nothing to score, and `joint_error_m` (N J).
 
     Metres in the world; NaN marks a joint without an answer, or without a truth. `centroids` are those of
     `mvpose.metrics.joint_errors.pose_structure_score`. MPJVE, which needs neighbours in time, is `velocity_errors`.
     """
     p, g = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
-    known = g.isfinite().all(dim=-1) & torch.from_numpy(judged.counted)
+    known = g.isfinite().all(dim=-1) & torch.from_numpy(common.counted)
     both = known & p.isfinite().all(dim=-1)
     found = both.sum(dim=1) / known.sum(dim=1)
     g = torch.where(known[..., None], g, torch.nan)
@@ -73,23 +75,23 @@ def judge(
     columns = {"mpjpe_m": metrics.mpjpe(p, g, both), "found": found}
     enough = both.sum(dim=1) >= 3
     columns["pa_mpjpe_m"] = torch.where(enough, metrics.pa_mpjpe(p, g, both), torch.nan)
-    if judged.root:
-        rooted = known[:, list(judged.root)].all(dim=1)
-        selected = rooted & both[:, list(judged.root)].all(dim=1)
+    if common.root:
+        rooted = known[:, list(common.root)].all(dim=1)
+        selected = rooted & both[:, list(common.root)].all(dim=1)
         relative = {"mpjpe_relative_m": metrics.mpjpe_relative, "n_mpjpe_m": metrics.n_mpjpe}
         shares = {"pck": metrics.pck, "npck": metrics.npck, "auc": metrics.auc}
         for name, metric in relative.items():
-            columns[name] = torch.where(selected, metric(p, g, judged.root, both), torch.nan)
+            columns[name] = torch.where(selected, metric(p, g, common.root, both), torch.nan)
         for name, metric in shares.items():
-            share = torch.where(selected, metric(p, g, judged.root, both) * found, 0.0)
+            share = torch.where(selected, metric(p, g, common.root, both) * found, 0.0)
             columns[name] = torch.where(rooted, share, torch.nan)
         if centroids is not None:
             whole = both.all(dim=1)
             score = metrics.pose_structure_score(
-                p.nan_to_num(), g.nan_to_num(), torch.from_numpy(centroids).double(), judged.root
+                p.nan_to_num(), g.nan_to_num(), torch.from_numpy(centroids).double(), common.root
             )
             columns["pss"] = torch.where(whole, score, torch.nan)
-    columns["pcp"] = pcp(p, g, judged.skeleton.bone_indices, known)
+    columns["pcp"] = pcp(p, g, common.skeleton.bone_indices, known)
     column_arrays = {name: column.numpy() for name, column in columns.items()}
     return column_arrays | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
 
@@ -100,7 +102,7 @@ def velocity_errors(
     track: Sequence[tuple],
     position: Int[np.ndarray, " N"],
 ) -> Float[np.ndarray, " N"]:
-    """MPJVE of each row against the row before it in time, metres a frame; NaN for a row that has none.
+    """MPJVE of each row against the previous row in time, metres per frame; NaN for a row without a previous one.
 
     Rows of one `track` (person, capture and cameras) whose `position` differs by 1 are neighbours.
     """
@@ -118,7 +120,7 @@ def detection_rate(
     inside: Bool[np.ndarray, "N V J"],
     size: tuple[int, int],
 ) -> Float[np.ndarray, " N"]:
-    """JDR of each row over all its views, in pixels of crops of `size`; NaN where no joint is `inside` an image."""
+    """JDR of each row over all its views, in pixels of crops of `size`; NaN if no joint is `inside` an image."""
     p, g = (torch.from_numpy(x).double().flatten(1, 2) for x in (predicted_px, truth_px))
     head = torch.full((len(p),), HEAD_SHARE * max(size), dtype=p.dtype)
     return metrics.joint_detection_rate(p, g, head, torch.from_numpy(inside).flatten(1)).numpy()
