@@ -9,6 +9,7 @@ failures/failures.parquet           one row a clip or capture without a result
 figures.parquet     figures of merit, one row a capture and figure
 summary.json        counts, failures and notes
 performance.json    seconds by stage of the last start that had work to do
+logs/               what workers on Ray printed, one file per start; no result, and never read
 """
 
 from __future__ import annotations

@@ -142,7 +142,8 @@ class DetectorConfig:
     """A box less sure than this is none."""
     batch_size: int = 16
     """Crops that go through the joint network together; from 8 to 32 make no difference in speed on a CPU."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] | None = None
+    """A job sets it by --gpus and refuses another; without both it is the CPU."""
     threads: int = 1
     """Threads within one operator of a network on the CPU; one, where as many workers run as there are cores."""
 
@@ -196,7 +197,7 @@ class TopDownDetector:
         self.skeleton, self._bins_per_pixel = _joint_set(self._joint_card)
         self._person_network = _session(self._person_card, config)
         self._joint_network = _session(self._joint_card, config)
-        self.device = config.device
+        self.device = config.device or "cpu"
         self.chunk_frames = config.chunk_frames
         self.digest = _top_down_digest(config)
 
@@ -278,7 +279,7 @@ def _top_down_digest(config: DetectorConfig) -> str:
 
 def _session(card: ModelCard, config: DetectorConfig) -> onnxruntime.InferenceSession:
     """The card's network on the device that was asked for; ONNX Runtime alone would fall back to the CPU in silence."""
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device]
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device or "cpu"]
     advice = "install onnxruntime-gpu in place of onnxruntime, with its CUDA and cuDNN libraries, or ask for device cpu"
     if provider not in onnxruntime.get_available_providers():
         raise ConfigError(f"device {config.device} was asked for, but this ONNX Runtime is built without it: {advice}")
