@@ -141,10 +141,12 @@ def _logs_kept(output: str) -> Iterator[None]:
         with storage_errors(uri):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             handler = logging.FileHandler(path, errors="backslashreplace")
-        with _written_by(handler):
-            yield
-        if is_remote(uri):
-            _upload(uri, path)
+        try:
+            with _written_by(handler):
+                yield
+        finally:
+            if is_remote(uri):
+                _upload(uri, path)
 
 
 @contextmanager
