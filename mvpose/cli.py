@@ -13,6 +13,7 @@ from keyword import iskeyword
 from types import FrameType, ModuleType
 from typing import Any, get_args
 
+DEBUG = "--debug"
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
     "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
@@ -49,7 +50,14 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1."""
+    """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1.
+
+    With `--debug`, wherever it is among the arguments, its traceback comes before it, and logs are shown.
+    """
+    from mvpose.errors import set_debugging
+
+    set_debugging(DEBUG in arguments)
+    arguments = [argument for argument in arguments if argument != DEBUG]
     if arguments in ([], ["-h"], ["--help"]):
         print(_usage())
         return 0 if arguments else 2
@@ -67,15 +75,22 @@ def run(arguments: list[str]) -> int:
         command = parse(arguments[0], arguments[1:])
         _refuse_credentials(asdict(command))
         return verb.run(command)
-    except MvposeError as error:
+    except (MvposeError, OSError) as error:
+        _print_traceback(error)
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"mvpose: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        _print_traceback(interruption)
         print("\nmvpose: interrupted. What is committed is kept: run the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Only while debugging."""
+    from mvpose.errors import is_debugging, redacted_traceback
+
+    if is_debugging():
+        print(redacted_traceback(error), file=sys.stderr)
 
 
 def _known(name: str, known: Collection[str], kind: str) -> bool:
@@ -146,7 +161,8 @@ def _usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (_, help_text) in VERBS.items())
     return (
-        f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
+        f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n"
+        "`mvpose VERB --help` lists the flags of a verb.\n`--debug` with any verb shows tracebacks and detailed logs."
     )
 
 

@@ -1,6 +1,8 @@
 """Errors reported to users. A message states what is wrong, where, and what to do next."""
 
+import logging
 import re
+import traceback
 from enum import StrEnum
 
 # A password is often not percent-encoded, and S3's secret keys contain slashes, so everything after `user:` up to the
@@ -25,6 +27,23 @@ def _without_query(word: re.Match[str]) -> str:
     if not separator or scheme.endswith(("s3", "file")):
         return word[0]
     return f"{scheme}://{rest.partition('?')[0]}"
+
+
+def redacted_traceback(error: BaseException) -> str:
+    """The traceback of an error with those of its causes, without credentials in locations."""
+    return redacted("".join(traceback.format_exception(error)))
+
+
+def set_debugging(on: bool) -> None:
+    """Log everything of mvpose in this process to stderr, and what others think is of interest; or only warnings."""
+    if on:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mvpose").setLevel(logging.DEBUG if on else logging.NOTSET)
+
+
+def is_debugging() -> bool:
+    """Whether `--debug` was given, or a program around mvpose logs at that level."""
+    return logging.getLogger("mvpose").isEnabledFor(logging.DEBUG)
 
 
 class FailureReason(StrEnum):

@@ -17,6 +17,7 @@ from mvpose.exchange.keypoints import (
 )
 from mvpose.footage.catalogue import CatalogueConfig
 from mvpose.models.detection.detector import DetectorConfig
+from mvpose.pipeline.job import placed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,4 +76,5 @@ def run(command: OpenPose | Pose2Sim | DeepLabCut | Sleap) -> int:
             "say where the 2D joints are and which output: "
             f"mvpose import {imported.format} FOLDER --calibration FILE --output OUT"
         )
+    command = placed(command)
     return run_job(command, f"Reconstructing from the 2D joints in {command.archive}", f"found by {imported.format}")

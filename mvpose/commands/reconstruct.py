@@ -17,7 +17,7 @@ from mvpose.exchange.keypoints import KeypointImport
 from mvpose.footage.catalogue_table import listed
 from mvpose.models.detection.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, require_own_output
+from mvpose.pipeline.job import ReconstructJob, Work, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
@@ -53,6 +53,7 @@ def run(command: Reconstruct) -> int:
     """
     if not command.archive or not command.output:
         raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
+    command = placed(command)
     return run_job(command, f"Reconstructing {command.archive}", f"detector on {command.detector.device}")
 
 

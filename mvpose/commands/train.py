@@ -76,7 +76,7 @@ def run(command: Train) -> int:
 def _described(config: TrainConfig, feed: Feed) -> str:
     where = "in this process" if config.compute.local else f"on Ray with {config.compute.workers} workers"
     return (
-        f"Training {config.method.method} {where}, on {'GPU' if config.compute.gpu else 'CPU'}: "
+        f"Training {config.method.method} {where}, on {'GPU' if config.compute.gpus else 'CPU'}: "
         f"{len(feed.order)} samples of {config.data}, {feed.order.steps_per_epoch} steps of "
         f"{config.optimisation.batch} an epoch, {feed.total_steps} steps, validation on {len(feed.validation_rows)}."
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.scoring import detection_rate
@@ -49,13 +50,21 @@ def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
 class NetworkConfig:
     """Settings of the network's evaluation."""
 
-    device: str = "cpu"
-    """`cpu` or `cuda`."""
+    gpus: float = 0.0
+    """1 computes on the GPU of this machine, 0 on the CPU."""
     batch_size: int = 16
     margin: float = 1.4
     """Crop side over the side of the box about the joints; keep the training value unless it is under study."""
     subset_seed: int = 0
     """Seed for drawing cameras when fewer than all are used."""
+
+    def __post_init__(self) -> None:
+        require_gpus(self.gpus)
+
+    @property
+    def device(self) -> Device:
+        """ConfigError where a GPU is asked for and there is none."""
+        return compute_device(self.gpus, here=True)
 
 
 @dataclass

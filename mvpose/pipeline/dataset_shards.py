@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from mvpose.accelerator import require_no_gpus
 from mvpose.datasets.conversion import Dataset, Receipt, begin_conversion, convert_shard
 from mvpose.datasets.crops import CropConfig
 from mvpose.pipeline.engine import Engine, EngineConfig
@@ -15,8 +16,9 @@ def convert(dataset: Dataset, crops: CropConfig, output: str, engine: EngineConf
     """Receipts of the shards of a dataset as they are done, in no particular order.
 
     Run it again to go on: shards that are there are left as they are. ConfigError where `output` was begun with other
-    settings, DatasetError where the dataset is not there.
+    settings, DatasetError where the dataset is not there. With Ray, logs of workers are kept in `logs/` of `output`.
     """
+    require_no_gpus(engine.gpus, "making a table of samples")
     shards = dataset.shards()
     begin_conversion(dataset, crops, output)
     if engine.local:
@@ -29,7 +31,7 @@ def _ray_data(
 ) -> Iterator[Receipt]:
     import ray.data
 
-    runner = Engine(engine)
+    runner = Engine(engine, output)
     try:
         runner.start()
         _, workers = runner.pool_limits(engine.need(with_model=False))

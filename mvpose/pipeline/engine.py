@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.errors import ConfigError, ResultsError, StageError
 from mvpose.pipeline.capacity import ClusterNode, Need, pool_limits
 from mvpose.pipeline.prometheus import counted
 from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
+from mvpose.ray_session import LocalRay, ray_session, worker_environment
 from mvpose.records import Task
 
 ENOUGH = 5
@@ -58,13 +60,9 @@ class FirstClips:
 
 
 Receipt = dict[str, Any]
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENCV_FFMPEG_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-}
+WORKER_ENVIRONMENT = worker_environment(
+    threads=1, MALLOC_ARENA_MAX="1", MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(2**30)
+)
 """One thread a worker: two fused actors scale 1.7x on two cores. The rest keeps freed memory for the next frames and
 does not give it back: a clip of 300 frames of four 1080p cameras asks the system for 100 in place of 130,000 pages,
 which was 1.3 of its 6.5 s of processor on a virtual machine; the peak is 1.3 in place of 1.4 GiB (glibc 2.36)."""
@@ -84,8 +82,9 @@ class EngineConfig:
     """Begin with so few and grow to `workers` as the cluster does; 0 begins before any node is there. Without it the
     number is fixed, and has to fit when a stage begins."""
     cpus_per_worker: float = 1.0
-    gpus_per_worker: float = 0.0
-    """Of the workers that hold the model; 0.25 puts four of them on a GPU."""
+    gpus: float = 0.0
+    """GPUs per worker that runs a network: Ray reserves them, and networks compute there. 0.25 puts four workers on a
+    GPU; 0 computes on the CPU."""
     model_resources: Mapping[str, float] = field(default_factory=dict)
     """Custom resources of Ray that a worker with the model takes, by name."""
     model_nodes: str = ""
@@ -109,8 +108,9 @@ class EngineConfig:
         for name in ("workers", "max_attempts", "wave_clips"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more.")
-        if self.cpus_per_worker <= 0 or self.gpus_per_worker < 0:
-            raise ConfigError("a worker needs some CPU (cpus_per_worker above 0) and no negative share of a GPU.")
+        require_gpus(self.gpus)
+        if self.cpus_per_worker <= 0:
+            raise ConfigError("a worker needs some CPU (cpus_per_worker above 0).")
         if self.min_workers is not None and not 0 <= self.min_workers <= (self.workers or -1):
             raise ConfigError(
                 f"min_workers is {self.min_workers}; it needs workers, the most, and lies from 0 to that."
@@ -127,16 +127,24 @@ class EngineConfig:
         key, _, value = label.partition("=")
         resources = {"CPU": self.cpus_per_worker}
         if with_model:
-            resources |= {"GPU": self.gpus_per_worker, **self.model_resources}
+            resources |= {"GPU": self.gpus, **self.model_resources}
         return Need(resources, {key: value} if label else {})
+
+    def device(self, stated: Mapping[str, str | None]) -> Device:
+        """What networks compute on; ConfigError where that contradicts `stated` (see `compute_device`)."""
+        return compute_device(self.gpus, here=self.address is None, stated=stated)
 
 
 class Engine:
-    """Runs stages on the Ray that `start` starts or joins, or in a plain loop; `close` ends what was started."""
+    """Runs stages on the Ray that `start` starts or joins, or in a plain loop; `close` ends what was started.
 
-    def __init__(self, config: EngineConfig) -> None:
-        self.config = config
+    Logs of workers are kept in `logs/` of `output`, where one is named.
+    """
+
+    def __init__(self, config: EngineConfig, output: str = "") -> None:
+        self.config, self.output = config, output
         self._started = False
+        self._session = ExitStack()
         self._first: dict[str, FirstClips] = {}
 
     def run(self, spec: StageSpec, tasks: list[Task], *, later: int = 0) -> Iterator[Receipt]:
@@ -168,49 +176,23 @@ class Engine:
         return f"on the Ray cluster at {self.config.address}" if self.config.address else "on a Ray of this machine"
 
     def start(self) -> None:
-        """Start a Ray on this machine, or join the one at `address`; a Ray that this process has already is used.
-
-        Ray's Python packages are quiet from then on: what concerns a job comes as an exception.
-        """
-        import ray
-        import ray.data
-
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        if ray.is_initialized():
+        """Start a Ray on this machine, or join the one at `address`, unless that is done (see `ray_session`)."""
+        if self._started:
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's C++ side warns of every actor with arguments; what concerns a job comes as an exception.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        settings: dict[str, Any] = {
-            "runtime_env": {"env_vars": WORKER_ENVIRONMENT},
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-        }
-        if self.config.address:
-            ray.init(address=self.config.address, **settings)
-        else:
-            # One logical CPU more than workers: an actor pool that takes all CPUs hangs Ray Data's own small tasks.
-            # "local": a Ray that somebody else runs on this machine is not joined unasked.
-            ray.init(
-                address="local",
-                num_cpus=int(self.local_workers() * self.config.cpus_per_worker) + 1,
-                object_store_memory=self.config.object_store_mib * 2**20,
-                include_dashboard=False,
-                _metrics_export_port=self.config.metrics_port,
-                **settings,
-            )
+        config = self.config
+        local = LocalRay(
+            cpus=int(self.local_workers() * config.cpus_per_worker) + 1,
+            gpus=config.gpus,
+            object_store_mib=config.object_store_mib,
+            metrics_port=config.metrics_port,
+        )
+        self._session.enter_context(ray_session(config.address, local, WORKER_ENVIRONMENT, self.output))
         self._started = True
 
     def close(self) -> None:
         """End the Ray that this engine started, or leave the one it joined."""
-        if self._started:
-            import ray
-
-            ray.shutdown()
-            self._started = False
+        self._session.close()
+        self._started = False
 
     def local_workers(self) -> int:
         """Workers on this machine: as asked for, or one a core; one in a plain loop."""

@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from mvpose.accelerator import require_no_gpus
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.exchange.keypoints import KeypointImport, imported_captures
@@ -110,6 +111,18 @@ def require_own_output(job: ReconstructJob) -> None:
     RunFolder(job.output).require_own()
 
 
+Job = TypeVar("Job", bound=ReconstructJob)
+
+
+def placed(job: Job) -> Job:
+    """The job with the device of its networks settled; ConfigError where settings contradict each other about it."""
+    if job.imported:
+        require_no_gpus(job.engine.gpus, "an import of 2D joints")
+        return job
+    device = job.engine.device({"--detector.device": job.detector.device})
+    return replace(job, detector=replace(job.detector, device=device))
+
+
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and lay out the work; writes nothing to the output. ConfigError as `require_own_output`."""
     require_own_output(job)
@@ -147,18 +160,18 @@ def _known(job: ReconstructJob) -> Mapping[str, Video]:
 def reconstruct_archive(job: ReconstructJob) -> Summary:
     """Run the job to its end, or go on where an earlier start of it stopped.
 
-    Raises ConfigError if the output belongs to a job with other settings, ResultsError if it cannot be written. A clip
-    that cannot be reconstructed is a row of `failures/` and stops nothing.
+    Raises ConfigError as `placed`, or if the output belongs to a job with other settings; ResultsError if it cannot be
+    written. A clip that cannot be reconstructed is a row of `failures/` and stops nothing.
     """
     # Workers may stand in other folders than this process: what they are told is absolute.
-    job = replace(job, output=absolute(job.output))
+    job = placed(replace(job, output=absolute(job.output)))
     work = plan_job(job)
     if not job.replan and work.run.matches(work.settings) and not job.retry_failed and (ended := work.run.ended()):
         return ended
     work.run.begin(work.settings, work.planned, replan=job.replan)
     if job.retry_failed:
         withdraw_failures(work.run, work.planned.tasks())
-    engine = Engine(job.engine)
+    engine = Engine(job.engine, job.output)
     try:
         seconds = _run_waves(job, work, engine)
     finally:

@@ -60,7 +60,7 @@ class NetworkStage(DetectStage):
         config: ReconstructionConfig,
     ) -> None:
         super().__init__(source, detector)
-        self.model = open_model(model, weights_sha256, detector.device)
+        self.model = open_model(model, weights_sha256, detector.device or "cpu")
         self.skeleton = SKELETONS[self.model.config.skeleton]
         self.config = config
 

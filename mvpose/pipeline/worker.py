@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -15,10 +16,19 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pyarrow as pa
 
-from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError, redacted
+from mvpose.errors import (
+    ClipTimeoutError,
+    FailureReason,
+    MvposeError,
+    ResultsError,
+    is_debugging,
+    redacted,
+    redacted_traceback,
+)
 from mvpose.records import Clip, ClipFailure, Task
 from mvpose.run.store import ClipStore, Commit, TableFile
 
+logger = logging.getLogger(__name__)
 CLIPS_TO_KNOW = 3
 SLOWER = 10.0
 """A clip of four people takes four times as long as one of an empty room (default detector)."""
@@ -121,6 +131,7 @@ class ClipWorker:
         try:
             self.stage = spec.make(**spec.arguments)
         except MvposeError as error:
+            _log_error(f"{spec.kind} cannot be made", error)
             self.unmade = str(error)
         self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
         self.spent = False
@@ -183,11 +194,13 @@ class ClipWorker:
             # Not the clip's fault: a full disk or a damaged result folder stops the job.
             raise
         except MvposeError as error:
+            _log_error(f"{self.spec.kind} of {task.clip.clip_id}", error)
             self.spent |= isinstance(error, ClipTimeoutError)
             return Fault(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
         except Exception as error:  # noqa: BLE001 (a user's own detector may raise anything: it costs one clip)
             # A CUDA error stays with the process that had it, and so does the memory that was short.
             self.spent = True
+            _log_error(f"{self.spec.kind} of {task.clip.clip_id}", error)
             return self._raised(task, error)
 
     def _in_time(self, task: Task) -> Outcome:
@@ -217,6 +230,12 @@ class ClipWorker:
             reason = FailureReason.OUT_OF_MEMORY
             detail += " Use fewer workers, smaller batches or shorter clips, then run again with --retry-failed."
         return Fault(ClipFailure(task.clip, self.spec.kind, reason, detail), trace)
+
+
+def _log_error(what: str, error: Exception) -> None:
+    """While debugging the traceback is shown at once; otherwise a failure row names it."""
+    if is_debugging():
+        logger.debug("%s: %s", what, redacted_traceback(error))
 
 
 def _printable(text: str) -> str:

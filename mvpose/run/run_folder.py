@@ -8,7 +8,8 @@ commits/ attempts/  which data files count (see store.py)
 failures/failures.parquet           one row per clip or capture without a result
 figures.parquet     figures of merit, one row per capture and figure
 summary.json        counts, failures and notes
-performance.json    seconds by stage, of the last start that had work to do
+performance.json    seconds by stage of the last start that had work to do
+logs/               what workers on Ray printed, one file per start; no result, and never read
 """
 
 from __future__ import annotations

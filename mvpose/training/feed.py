@@ -141,7 +141,7 @@ def _read_by_processes(source: TakeReader, takes: Iterable[Take], compute: Compu
         prefetch_factor=READ_AHEAD,
         # A fork of a process whose libraries run threads hangs at times (seen); a fresh one takes seconds to start.
         multiprocessing_context="spawn",
-        pin_memory=compute.gpu,
+        pin_memory=compute.gpus > 0,
         worker_init_fn=_single_threaded,
     )
     return map(TrainingBatch.of, loader)

@@ -13,8 +13,6 @@ with there, and Ray's folder below the output holds nothing that matters.
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,21 +21,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import ray
 import ray.data
 import ray.train
-import torch
 from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed, TakeReader
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
-from mvpose.training.training_config import TrainConfig
+from mvpose.training.training_config import ComputeConfig, TrainConfig
 
 POLL_SECONDS = 1.0
 PREFETCHED = 2
@@ -58,35 +55,39 @@ class Job:
 
 
 def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
-    """Train to the end on a Ray cluster, or a Ray of this machine; checkpoints and journal are in `output`.
+    """Train to the end on a Ray cluster, or a Ray of this machine; checkpoints, journal and logs are in `output`.
 
     `report` is called in this thread. TrainingError where workers were lost too often or the training itself failed.
     """
     job = Job(config, absolute(output))
-    started = not ray.is_initialized()
-    if started:
-        _start_ray(config)
-    try:
+    compute = config.compute
+    with ray_session(compute.address, local_ray(compute), compute.environment, job.output):
         _follow(_trainer(job), Journal(job.output), report)
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _trainer(job: Job) -> TorchTrainer:
     compute = job.config.compute
-    resources = {"CPU": compute.cpus_per_worker, **({"GPU": 1.0} if compute.gpu else {})}
     options = ray.data.ExecutionOptions(preserve_order=True)
     return TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
-        scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
+        scaling_config=scaling(compute),
+        torch_config=TorchConfig(backend="nccl" if compute.gpus > 0 else "gloo"),
         run_config=RunConfig(
             name="ray", storage_path=job.output, failure_config=FailureConfig(max_failures=compute.max_failures)
         ),
         datasets={"train": partial(remaining_takes, job)},
         dataset_config=DataConfig(execution_options=options, enable_shard_locality=False),
+    )
+
+
+def scaling(compute: ComputeConfig) -> ScalingConfig:
+    """What Ray Train reserves for the workers, which compute on the GPU that they are given."""
+    gpus = {"GPU": compute.gpus} if compute.gpus > 0 else {}
+    return ScalingConfig(
+        num_workers=compute.workers,
+        use_gpu=compute.gpus > 0,
+        resources_per_worker={"CPU": compute.cpus_per_worker, **gpus},
     )
 
 
@@ -191,18 +192,7 @@ def _key(line: dict[str, Any]) -> tuple[int, bool]:
     return line["step"], "validation/mpjpe_m" in line
 
 
-def _start_ray(config: TrainConfig) -> None:
-    compute = config.compute
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    threads = str(max(int(compute.cpus_per_worker), 1))
-    env = {"OMP_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2"}
-    settings: dict[str, Any] = {"runtime_env": {"env_vars": env}, "log_to_driver": False, "logging_level": "ERROR"}
-    if compute.address:
-        ray.init(address=compute.address, **settings)
-        return
-    # One CPU beyond trainers and readers, or Ray Data has none for its own small tasks.
+def local_ray(compute: ComputeConfig) -> LocalRay:
+    """A Ray of this machine for one training: a CPU beyond trainers and readers."""
     cpus = int(compute.workers * compute.cpus_per_worker) + max(compute.loaders, 1) + 1
-    gpus = torch.cuda.device_count() if compute.gpu else 0
-    ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, **settings)
+    return LocalRay(cpus=cpus, gpus=compute.gpus)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.config import flatten
 from mvpose.datasets.sample import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
 from mvpose.models.method import MethodConfig
 from mvpose.models.objective import ObjectiveConfig
+from mvpose.ray_session import worker_environment
 from mvpose.skeleton import SKELETONS
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView
@@ -57,8 +59,9 @@ class ComputeConfig:
     """In this process, without Ray."""
     workers: int = 1
     """Processes that share each batch. With Ray."""
-    gpu: bool = False
-    """One GPU a worker (NCCL); without it CPUs (Gloo)."""
+    gpus: float = 0.0
+    """GPUs per worker: 1 (several workers talk by NCCL), or a share that one worker leaves the rest of to others; 0
+    trains on CPUs (Gloo)."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
     """Processes that decode and augment samples. 0 is enough for CPUs: a thread beside the training, or one process
@@ -71,6 +74,27 @@ class ComputeConfig:
     def __post_init__(self) -> None:
         if self.workers < 1 or self.loaders < 0 or (self.local and self.workers > 1):
             raise ConfigError("workers start at 1, loaders at 0, and --local has one worker.")
+        require_gpus(self.gpus)
+        if self.gpus > 1:
+            raise ConfigError(f"--gpus {self.gpus:g}: a training worker computes on one GPU; use more --workers.")
+        if 0 < self.gpus < 1 < self.workers:
+            raise ConfigError(
+                f"--gpus {self.gpus:g} lets the {self.workers} workers of --workers share a GPU, and NCCL needs one "
+                "for each: use --gpus 1, or one worker."
+            )
+
+    @property
+    def device(self) -> Device:
+        """What the network computes on; ConfigError where a training in this process asks for a GPU that is not here.
+
+        A Ray that is started on this machine is asked as it starts.
+        """
+        return compute_device(self.gpus, here=self.local)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the workers, on Ray."""
+        return worker_environment(threads=max(int(self.cpus_per_worker), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +140,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """ConfigError where settings contradict each other."""
+        _ = self.compute.device
         fused = self.method.method in ("fusion", "canonical_fusion") and self.method.fusion.fusion == "concatenation"
         if fused and self.method.fusion.views != self.samples.views:
             raise ConfigError(

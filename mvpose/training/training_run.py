@@ -75,7 +75,7 @@ def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, report_line: 
         journal.write(step, figures)
         report_line(step, figures)
 
-    process = Process(device=torch.device("cuda" if feed.config.compute.gpu else "cpu"))
+    process = Process(device=torch.device(feed.config.compute.device))
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
     return train_loop(feed.config, length, feed.batches, feed.validation_batches, process, checkpoints, written)
 
@@ -87,8 +87,6 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     each other.
     """
     config.check()
-    if config.compute.gpu and config.compute.local and not torch.cuda.is_available():
-        raise ConfigError("--gpu was asked for and torch finds none here.")
     uri = join(output, "run.json")
     data = feed.table.digest()
     settings = config.settings() | {"data_digest": data}

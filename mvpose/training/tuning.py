@@ -11,15 +11,12 @@ compared. Ray restores the searcher, but no scheduler: ASHA hears again what the
 from __future__ import annotations
 
 import json
-import logging
 import os
 import uuid
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import ray
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
@@ -27,11 +24,12 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mvpose.config import differences, flatten
 from mvpose.errors import ConfigError
+from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.commits import create_once
 from mvpose.storage.locations import absolute, join, read_text
 from mvpose.training.feed import Feed
 from mvpose.training.loop import TrainingError
-from mvpose.training.training_config import TrainConfig
+from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.tuning_records import Listener, Records
 from mvpose.training.tuning_space import Space, applied, check_space, domains
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function
@@ -58,16 +56,14 @@ class SweepConfig:
     """Share of the training between two changes by PBT."""
     concurrent: int = 0
     """Trials at a time; 0 for as many as there is room for."""
-    gpus_per_trial: float = 1.0
-    """With --gpu, and one worker a trial: less than 1 lets trials share a GPU."""
     seed: int = 0
     """Of the search; that of the trainings is a setting of theirs."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.concurrent < 0 or not 0 < self.grace < 1 or self.reduction <= 1:
             raise ConfigError("a sweep has 1 trial or more, a grace between 0 and 1, and a reduction above 1.")
-        if not 0 < self.perturb_every < 1 or self.gpus_per_trial <= 0:
-            raise ConfigError("perturb_every lies between 0 and 1, and gpus_per_trial above 0.")
+        if not 0 < self.perturb_every < 1:
+            raise ConfigError("perturb_every lies between 0 and 1.")
 
 
 def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:
@@ -84,7 +80,7 @@ def begin_sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: st
     ConfigError where the space is wrong, or where `output` was begun with another one.
     """
     check_sweep(config, space, plan)
-    search = {name: value for name, value in flatten(plan).items() if name not in ("concurrent", "gpus_per_trial")}
+    search = {name: value for name, value in flatten(plan).items() if name != "concurrent"}
     settings = {
         **{f"train.{name}": value for name, value in config.settings().items() if name not in space},
         **{f"space.{path}.{name}": v for path, values in space.items() for name, v in flatten(values).items()},
@@ -111,14 +107,9 @@ def sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str, lis
     if len(ended_trials(output)) < plan.trials:
         job = _job(config, space, plan, output)
         _set_up_tune()
-        started = not ray.is_initialized()
-        if started:
-            _start_ray(config, plan)
-        try:
+        compute, environment = config.compute, config.compute.environment | {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+        with ray_session(compute.address, _local_ray(compute, plan), environment, output):
             _tuner(job, plan, listener).fit()
-        finally:
-            if started:
-                ray.shutdown()
     trials = ended_trials(output)
     if len(trials) < plan.trials:
         raise TrainingError(f"{len(trials)} of {plan.trials} trials have ended: run the same command again to go on.")
@@ -139,7 +130,7 @@ def _job(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> S
 
 
 def _tuner(job: SweepJob, plan: SweepConfig, listener: Listener) -> tune.Tuner:
-    function = tune.with_resources(trial_function(job), _resources(job.config, plan))
+    function = tune.with_resources(trial_function(job), trial_resources(job.config))
     path, samples = join(job.output, "ray"), dict(domains(job.space))
     if tune.Tuner.can_restore(path):
         return tune.Tuner.restore(path, trainable=function, param_space=samples)
@@ -164,13 +155,13 @@ def _tuner(job: SweepJob, plan: SweepConfig, listener: Listener) -> tune.Tuner:
     )
 
 
-def _resources(config: TrainConfig, plan: SweepConfig) -> dict[str, float]:
+def trial_resources(config: TrainConfig) -> dict[str, float]:
     """Of the process of a trial. With several workers it only watches over them: they have resources of their own."""
     compute = config.compute
     if compute.workers > 1:
         return {"CPU": 1.0}
     cpus = {"CPU": compute.cpus_per_worker + compute.loaders}
-    return cpus | ({"GPU": plan.gpus_per_trial} if compute.gpu else {})
+    return cpus | ({"GPU": compute.gpus} if compute.gpus > 0 else {})
 
 
 def _searcher(plan: SweepConfig):
@@ -215,7 +206,6 @@ class RememberingASHA(ASHAScheduler):
 
 
 def _set_up_tune() -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ |= {
         "TUNE_GLOBAL_CHECKPOINT_S": SNAPSHOT_SECONDS,
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -223,22 +213,14 @@ def _set_up_tune() -> None:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
     }
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
-def _start_ray(config: TrainConfig, plan: SweepConfig) -> None:
-    compute = config.compute
+def _local_ray(compute: ComputeConfig, plan: SweepConfig) -> LocalRay:
+    """A Ray of this machine for as many trials as there is room for."""
     alone = compute.workers == 1
-    threads = str(max(int(compute.cpus_per_worker), 1))
-    env = {"OMP_NUM_THREADS": threads, "MALLOC_ARENA_MAX": "2", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    settings: dict[str, Any] = {"runtime_env": {"env_vars": env}, "log_to_driver": False, "logging_level": "ERROR"}
-    if compute.address:
-        ray.init(address=compute.address, **settings)
-        return
     each = compute.cpus_per_worker + compute.loaders if alone else compute.workers * compute.cpus_per_worker + 3
     room = max(int((os.cpu_count() or 1) / each), 1)
     cpus = max(int((plan.concurrent or room) * each + 0.5), 1)
-    gpus = torch.cuda.device_count() if compute.gpu else 0
     # Ray Train frees what a stopped trial held by a service of the dashboard: without it, trials with workers of their
     # own wait for ever (measured).
-    ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=not alone, **settings)
+    return LocalRay(cpus=cpus, gpus=compute.gpus, dashboard=not alone)

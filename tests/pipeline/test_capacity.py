@@ -34,12 +34,12 @@ def test_a_pool_that_is_granted_fits_node_by_node_and_leaves_a_cpu(cpus, per_wor
 
 
 def test_a_quarter_of_a_gpu_puts_four_workers_on_each_gpu():
-    need = EngineConfig(address="auto", gpus_per_worker=0.25, cpus_per_worker=2.0).need(with_model=True)
+    need = EngineConfig(address="auto", gpus=0.25, cpus_per_worker=2.0).need(with_model=True)
     assert pool_limits(MIXED, need, None, None) == (8, 8)
 
 
 def test_stages_without_a_model_ask_for_no_gpu_and_stay_on_their_nodes():
-    config = EngineConfig(address="auto", gpus_per_worker=1.0, model_nodes="kind=gpu", other_nodes="kind=cpu")
+    config = EngineConfig(address="auto", gpus=1.0, model_nodes="kind=gpu", other_nodes="kind=cpu")
     assert pool_limits(MIXED, config.need(with_model=True), None, None) == (2, 2)
     assert pool_limits(MIXED, config.need(with_model=False), None, None) == (16, 16)
 

@@ -17,6 +17,7 @@ from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
+from mvpose.run.verification import verify_run
 from mvpose.temporal.filters import FilterConfig, filtered
 from tests.pipeline import coded_footage
 
@@ -134,6 +135,11 @@ def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_pa
     output = str(tmp_path / "run")
     reconstruct_archive(job(archive, output, engine=EngineConfig(workers=2)))
     assert contents(output) == contents(undisturbed)
+    assert len(os.listdir(os.path.join(output, "logs"))) == 1
+    verification = verify_run(output)
+    assert verification.findings == () and verification.notes == ()
+    assert RunFolder(output).summary().notes == RunFolder(undisturbed).summary().notes
+    assert not os.path.exists(os.path.join(undisturbed, "logs")), "a plain loop has no workers"
 
 
 def test_waves_of_one_capture_end_with_the_same_bytes_and_the_first_is_whole_before_the_next_begins(

@@ -141,7 +141,8 @@ class DetectorConfig:
     """Discard boxes scoring lower."""
     batch_size: int = 16
     """Crops per batch of the joint network; 8 to 32 are equally fast on a CPU."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] | None = None
+    """Set by --gpus in a job, which refuses a contradiction; the default is the CPU."""
     threads: int = 1
     """CPU threads per network operator; use 1 with as many workers as cores."""
 
@@ -180,7 +181,7 @@ class TopDownDetector:
         self.skeleton, self._bins_per_pixel = _joint_set(self._joint_card)
         self._person_network = _session(self._person_card, config)
         self._joint_network = _session(self._joint_card, config)
-        self.device = config.device
+        self.device = config.device or "cpu"
         self.chunk_frames = config.chunk_frames
         self.digest = _top_down_digest(config)
 
@@ -262,7 +263,7 @@ def _top_down_digest(config: DetectorConfig) -> str:
 
 def _session(card: ModelCard, config: DetectorConfig) -> onnxruntime.InferenceSession:
     """Session of the card's network on the requested device; ONNX Runtime alone would silently fall back to the CPU."""
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device]
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device or "cpu"]
     advice = "install onnxruntime-gpu instead of onnxruntime, with its CUDA and cuDNN libraries, or set device to cpu"
     if provider not in onnxruntime.get_available_providers():
         raise ConfigError(f"device {config.device} was requested, but this ONNX Runtime is built without it: {advice}")
