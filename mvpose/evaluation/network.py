@@ -15,7 +15,7 @@ from jaxtyping import Float
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.judging import detection_rate
-from mvpose.models.method import MethodConfig
+from mvpose.models.input_rule import InputRule
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -52,8 +52,6 @@ class NetworkConfig:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     batch_size: int = 16
-    margin: float = 1.4
-    """Crop over box about the joints; the training's, unless that is what is studied."""
     subset_seed: int = 0
     """Another seed draws other cameras where fewer than all are used."""
 
@@ -84,44 +82,46 @@ def network_answers(
 ) -> list[Answers]:
     """Answers by each number of views (see `view_counts`), most first; `model.network` must be on `config.device`.
 
-    A network that concatenates is asked for the one number of views that it was built for; of cameras that see nothing
-    of the person it gets no crop. Samples with fewer cameras than a number has are not asked there.
+    Crops are cut by the rule that is saved with the weights. A network is asked only for numbers of views that it
+    accepts; ConfigError where none of `views`, or of any sample's rig, is one. Of cameras that see nothing of the
+    person it gets no crop. Samples with fewer cameras than a number has are not asked there.
     """
+    views = _accepted(model.rule, views)
+    most_cameras = 0
     collected: dict[int, _Collected] = defaultdict(_Collected)
     upcoming = iter(samples)
     while some := list(itertools.islice(upcoming, config.batch_size)):
         by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
-            for question in _questions(sample, model.config, views, config):
+            most_cameras = max(most_cameras, len(sample.rig))
+            for question in _questions(sample, model.rule, views, config):
                 by_count[len(question.cameras)].append(question)
         for count, questions in by_count.items():
             _ask(model, questions, config, collected[count])
-    skeleton = SKELETONS[model.config.skeleton]
+    if most_cameras and not collected:
+        model.rule.require_views(most_cameras)
+    skeleton = SKELETONS[model.rule.skeleton]
     return [
         Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.max_views), np.concatenate(c.jdr))
         for _, c in sorted(collected.items(), reverse=True)
     ]
 
 
-def needed_views(config: MethodConfig) -> int | None:
-    """The one number of views that a concatenating network takes; None for any."""
-    concatenates = config.method == "fusion" or (
-        config.method == "canonical_fusion" and config.fusion.fusion == "concatenation"
-    )
-    return config.fusion.views if concatenates else None
+def _accepted(rule: InputRule, views: Sequence[int]) -> tuple[int, ...]:
+    """Those of the numbers that the network accepts, its one number where none are named and it has but one."""
+    if not views:
+        return (rule.min_views,) if rule.min_views == rule.max_views else ()
+    accepted = tuple(n for n in views if rule.accepts(n))
+    if not accepted:
+        rule.require_views(max(views))
+    return accepted
 
 
-def _questions(
-    sample: Sample, method: MethodConfig, views: Sequence[int], config: NetworkConfig
-) -> Iterator[_ViewRequest]:
-    needed = needed_views(method)
-    counts = view_counts(len(sample.rig), views if needed is None else (needed,))
-    counts = [n for n in counts if needed is None or not views or n in views]
+def _questions(sample: Sample, rule: InputRule, views: Sequence[int], config: NetworkConfig) -> Iterator[_ViewRequest]:
+    counts = [n for n in view_counts(len(sample.rig), views) if rule.accepts(n)]
     if not counts:
         return
-    crop_view = CropView(
-        skeleton=SKELETONS[method.skeleton], size=method.size, views=len(sample.rig), margin=config.margin
-    )
+    crop_view = CropView(skeleton=SKELETONS[rule.skeleton], crop=rule.crop, views=len(sample.rig))
     arrays = sample_arrays(sample, crop_view, np.random.default_rng(0))
     bare = without_images(sample)
     for count in counts:
@@ -142,7 +142,7 @@ def _ask(model: SavedModel, questions: list[_ViewRequest], config: NetworkConfig
     into.cameras += [q.cameras for q in questions]
     into.max_views += [q.max_views for q in questions]
     into.joints.append(joints)
-    into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.config.size))
+    into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.rule.crop.size))
 
 
 def _seen_by(question: _ViewRequest) -> dict[str, np.ndarray]:
