@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc.model import PythonModelContext
 from packaging.requirements import Requirement
 
 from mlflow import MlflowClient
-from mlflow.pyfunc.model import PythonModelContext
 from mvpose.commands.register import Register
 from mvpose.commands.register import run as register_command
 from mvpose.errors import WeightsError
