@@ -4,6 +4,14 @@ The count that a container states is not used: a cut made without re-encoding ke
 one (324 stated, 285 shown in one file measured), and a recording that died states nothing. The samples themselves are
 listed instead: from the sample table of MP4 and MOV, which is a few megabytes for hours of video and lets the rest of
 an S3 object alone; from one pass over the packets for every other container.
+
+torchcodec 0.13 was weighed against this index, with the same build of FFmpeg (8.0, CPU), on the 27 kinds of files in
+`tests/footage/numbered_video.py`. Asked for every frame by number, in order and at random, its exact mode gives wrong
+frames in 6: MPEG-TS (open_gop.ts, cut_open_gop.ts, cut_hevc_open_gop.ts, cut_hevc_radl.ts), mpeg2.mpg, and an edit list
+over an open GOP. Its approximate mode does in 18; this index in none. A copy cut off in the middle opens as a shorter
+recording (28 of 60 frames), where we raise VideoTooShortError. Pixels are equal and speed is alike: 100 frames of 1080p
+H.264 took 0.79 s of CPU against 0.73 s here, and a frame deep in an 84 MB file 0.19 s against 0.16 s. The exact mode
+reads an object on S3 whole to open it (84 of 84 MB); the approximate one takes 0.6 MB.
 """
 
 from __future__ import annotations
