@@ -1,4 +1,9 @@
-"""Exact medians of more numbers than memory holds: they wait in a temporary file and are counted in passes over it."""
+"""Exact medians of more numbers than memory holds: they wait in a temporary file and are counted in passes over it.
+
+Two hours of four cameras at 30 frames/s with five people (`python -m mvpose.benchmarks.median_cost`): bone lengths take
+16 MiB and 5.1 s of CPU here, 215 MiB and 1.8 s by `np.median` in memory; reprojection errors 15 MiB and 19.5 s here,
+1352 MiB and 8.2 s in memory. What NumPy needs grows with the footage, and a job's memory must not: the file is kept.
+"""
 
 from __future__ import annotations
 

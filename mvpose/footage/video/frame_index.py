@@ -5,7 +5,7 @@ one (324 stated, 285 shown in one file measured), and a recording that died stat
 listed instead: from the sample table of MP4 and MOV, which is a few megabytes for hours of video and lets the rest of
 an S3 object alone; from one pass over the packets for every other container.
 
-torchcodec 0.13 was weighed against this index, with the same build of FFmpeg (8.0, CPU), on the 27 kinds of files in
+torchcodec 0.13 was weighed against this index, with the same build of FFmpeg (8.1, CPU), on the 27 kinds of files in
 `tests/footage/numbered_video.py`. Asked for every frame by number, in order and at random, its exact mode gives wrong
 frames in 6: MPEG-TS (open_gop.ts, cut_open_gop.ts, cut_hevc_open_gop.ts, cut_hevc_radl.ts), mpeg2.mpg, and an edit list
 over an open GOP. Its approximate mode does in 18; this index in none. A copy cut off in the middle opens as a shorter
