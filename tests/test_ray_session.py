@@ -5,6 +5,7 @@ import os
 
 import pytest
 import ray
+from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 from mvpose import ray_session as session_module
 from mvpose.errors import ResultsError, set_debugging
@@ -15,7 +16,6 @@ from mvpose.training.trainer import train_on_ray
 from mvpose.training.training_config import ComputeConfig
 from mvpose.training.tuning import SweepConfig, sweep
 from mvpose.training.tuning_space import LogUniform
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 from tests.training.conftest import write_table
 from tests.training.test_training_run import tiny
 

@@ -20,12 +20,15 @@ from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
 from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.geometry.triangulation import reprojection_errors
+from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import load_model
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
 
 RTMPOSE = "rtmpose"
+RTMPOSE_MARGIN = 1.25
+"""Crop over box in the data preparation of the published RTMPose."""
 SURE, MIN_CONFIDENCE = 0.5, 0.3
 THRESHOLD_SHARE = 6 / 256
 """Outlier threshold relative to a crop's longer side: 15 px of the demo's 1080p images."""
@@ -70,11 +73,11 @@ class _Views:
 def run(config: CoverBenchmark) -> None:
     """Measure, print a table, write JSON."""
     networks = {name: _network(name) for name in config.models}
-    method = next(iter(networks.values()))[1]
-    if any((c.skeleton, c.size) != (method.skeleton, method.size) for _, c in networks.values()):
-        raise ConfigError("networks can be compared only with the same joint set and crop size.")
-    skeleton = SKELETONS[method.skeleton]
-    views = _views(config, CropView(skeleton=skeleton, size=method.size, margin=1.25))
+    rule = next(iter(networks.values()))[1]
+    if any((r.skeleton, r.crop) != (rule.skeleton, rule.crop) for _, r in networks.values()):
+        raise ConfigError("networks that are compared must have one joint set, and crops of one size and margin.")
+    skeleton = SKELETONS[rule.skeleton]
+    views = _views(config, CropView(skeleton=skeleton, crop=rule.crop))
     reference = _points(next(iter(networks.values()))[0], views)
     figures: dict[str, dict[str, Figures]] = {}
     print(f"{len(views.crops)} samples of {config.table} by {views.crops.shape[1]} cameras")
@@ -91,14 +94,14 @@ def run(config: CoverBenchmark) -> None:
             json.dump({c: {n: asdict(f) for n, f in by.items()} for c, by in figures.items()}, file, indent=1)
 
 
-def _network(name: str) -> tuple[nn.Module, MethodConfig]:
+def _network(name: str) -> tuple[nn.Module, InputRule]:
     if name != RTMPOSE:
         saved = load_model(name)
-        return saved.network, saved.config
+        return saved.network, saved.rule
     backbone = BackboneConfig(kind="cspnext", weights="rtmpose_s_halpe26", frozen=True)
     # Untrained fusion of tokens corrects nothing.
     config = MethodConfig(method="canonical_tokens", skeleton="halpe26", size=(192, 256), backbone=backbone)
-    return build_method(config).eval(), config
+    return build_method(config).eval(), input_rule(config, RTMPOSE_MARGIN)
 
 
 def _views(config: CoverBenchmark, view: CropView) -> _Views:

@@ -16,7 +16,7 @@ from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.scoring import detection_rate
-from mvpose.models.method import MethodConfig
+from mvpose.models.input_rule import InputRule
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -53,8 +53,6 @@ class NetworkConfig:
     gpus: float = 0.0
     """1 computes on the GPU of this machine, 0 on the CPU."""
     batch_size: int = 16
-    margin: float = 1.4
-    """Crop side over the side of the box about the joints; keep the training value unless it is under study."""
     subset_seed: int = 0
     """Seed for drawing cameras when fewer than all are used."""
 
@@ -93,44 +91,48 @@ def network_answers(
 ) -> list[Answers]:
     """Predictions at each number of views (see `view_counts`), descending; `model.network` must be on `config.device`.
 
-    A network that concatenates views is evaluated only at the number of views it was built for; it gets no
-    crop of cameras that do not see the person. Samples with too few cameras for a number of views are skipped there.
+    Crops are cut by the rule that is saved with the weights. A network is evaluated only at numbers of views that it
+    accepts; ConfigError if it accepts none of `views`, or no sample has as many. It gets no crop of cameras that do not
+    see the person. Samples with too few cameras for a number of views are skipped there.
     """
+    views = _accepted(model.rule, views)
+    max_cameras = 0
     collected: dict[int, _Collected] = defaultdict(_Collected)
     upcoming = iter(samples)
     while some := list(itertools.islice(upcoming, config.batch_size)):
         by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
-            for request in _view_requests(sample, model.config, views, config):
+            max_cameras = max(max_cameras, len(sample.rig))
+            for request in _view_requests(sample, model.rule, views, config):
                 by_count[len(request.cameras)].append(request)
         for count, requests in by_count.items():
             _predict_batch(model, requests, config, collected[count])
-    skeleton = SKELETONS[model.config.skeleton]
+    if max_cameras and not collected:
+        model.rule.require_views(max_cameras)
+    skeleton = SKELETONS[model.rule.skeleton]
     return [
         Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.max_views), np.concatenate(c.jdr))
         for _, c in sorted(collected.items(), reverse=True)
     ]
 
 
-def needed_views(config: MethodConfig) -> int | None:
-    """The number of views that a concatenating network requires; None for other networks."""
-    concatenates = config.method == "fusion" or (
-        config.method == "canonical_fusion" and config.fusion.fusion == "concatenation"
-    )
-    return config.fusion.views if concatenates else None
+def _accepted(rule: InputRule, views: Sequence[int]) -> tuple[int, ...]:
+    """The numbers in `views` that the network accepts; without any, its only number if it has one."""
+    if not views:
+        return (rule.min_views,) if rule.min_views == rule.max_views else ()
+    accepted = tuple(n for n in views if rule.accepts(n))
+    if not accepted:
+        rule.require_views(max(views))
+    return accepted
 
 
 def _view_requests(
-    sample: Sample, method: MethodConfig, views: Sequence[int], config: NetworkConfig
+    sample: Sample, rule: InputRule, views: Sequence[int], config: NetworkConfig
 ) -> Iterator[_ViewRequest]:
-    needed = needed_views(method)
-    counts = view_counts(len(sample.rig), views if needed is None else (needed,))
-    counts = [n for n in counts if needed is None or not views or n in views]
+    counts = [n for n in view_counts(len(sample.rig), views) if rule.accepts(n)]
     if not counts:
         return
-    crop_view = CropView(
-        skeleton=SKELETONS[method.skeleton], size=method.size, views=len(sample.rig), margin=config.margin
-    )
+    crop_view = CropView(skeleton=SKELETONS[rule.skeleton], crop=rule.crop, views=len(sample.rig))
     arrays = sample_arrays(sample, crop_view, np.random.default_rng(0))
     bare = without_images(sample)
     for count in counts:
@@ -151,7 +153,7 @@ def _predict_batch(model: SavedModel, requests: list[_ViewRequest], config: Netw
     into.cameras += [q.cameras for q in requests]
     into.max_views += [q.max_views for q in requests]
     into.joints.append(joints)
-    into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.config.size))
+    into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.rule.crop.size))
 
 
 def _of_chosen_cameras(request: _ViewRequest) -> dict[str, np.ndarray]:

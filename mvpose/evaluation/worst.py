@@ -12,11 +12,13 @@ from mvpose.datasets.crops import CropConfig, cropped_samples
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.subject_errors import Evaluation, TruthTable
 from mvpose.evaluation.summary import at_max_views
+from mvpose.models.pinhole_crops import CropRule
 from mvpose.report.comparison_sheet import Drawn
 from mvpose.training.batches import CropView, projected, sample_arrays
 
 VIEWS_DRAWN = 4
 SIDE = 256
+ON_PAGE = CropRule(size=(SIDE, SIDE), margin=1.4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +52,13 @@ def _drawn(sample: Sample, evaluation: Evaluation, row: int) -> Drawn:
     chosen = sample.select(tuple(rows.cameras[row])[:VIEWS_DRAWN])
     if any(image.crop is None and image.frame >= 0 for image in chosen.images):
         chosen = next(cropped_samples([chosen], CropConfig(side=SIDE)), chosen)
-    view = CropView(skeleton=sample.skeleton, size=(SIDE, SIDE), views=len(chosen.rig))
+    view = CropView(skeleton=sample.skeleton, crop=ON_PAGE, views=len(chosen.rig))
     arrays = sample_arrays(chosen, view, np.random.default_rng(0))
     cameras = arrays["projections"].astype(np.float64)
 
     def pixels(joints: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "V J 2"]:
         known = np.isfinite(joints).all(axis=-1) & arrays["present"][:, None]
-        xy, _ = projected(cameras, np.nan_to_num(joints), view.size)
+        xy, _ = projected(cameras, np.nan_to_num(joints), view.crop.size)
         return np.where(known[..., None], xy, np.nan)
 
     caption = (

@@ -2,34 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
 
 
-def crop_about(
-    box: Float[np.ndarray, "4"],
-    size: tuple[int, int],
-    margin: float,
-    *,
-    turn: float = 0.0,
-    zoom: float = 1.0,
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> Float[np.ndarray, "3 3"]:
-    """Map pixels of an image to those of a crop of (width, height) `size`; the camera becomes `map @ K`.
+@dataclass(frozen=True, kw_only=True)
+class CropRule:
+    """Which part of an image a network is shown of a person, and how large."""
 
-    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, plus a `shift` (right, down) in sides of the crop. The
-    crop shows `margin` times the box along its limiting side, `zoom` times as large, rotated about the box's centre
-    by `turn` radians (from x to y).
+    about: Literal["joints"] = "joints"
+    """What the crop is centred on: the box about the person's 2D joints in that view, once the lens is undone."""
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+    margin: float
+    """Side of the crop over that of the box, along the side that needs more."""
+
+    def __post_init__(self) -> None:
+        if not self.margin > 0:
+            raise ConfigError(f"the margin of a crop is {self.margin}; it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jitter:
+    """How a crop differs from the one that its rule names: nothing, or what augmentation draws."""
+
+    turn: float = 0.0
+    """Radians about the box's centre, from x to y."""
+    zoom: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Right and down, in sides of the crop."""
+
+
+NO_JITTER = Jitter()
+
+
+def cut_crops(
+    image: Callable[[int], UInt8[np.ndarray, "h w 3"]],
+    rig: CameraRig,
+    boxes: Float[np.ndarray, "V 4"],
+    views: Sequence[int],
+    rule: CropRule,
+    jitter: Callable[[], Jitter] = lambda: NO_JITTER,
+) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "3 3"]]]:
+    """The crops of a person by a network's rule, one view at a time: view, crop, and the map of `crop_about`.
+
+    Training, evaluation and the job all cut here. `boxes` are about the joints in pixels of the images, lens and all;
+    `image` gives a view's image, `jitter` what is drawn for the next crop.
     """
-    extent = np.maximum(box[2:] - box[:2], 1.0)
-    factor = float((np.array(size) / (margin * extent)).min()) * zoom
-    c, s = factor * np.cos(turn), factor * np.sin(turn)
-    middle = (np.array(size) - 1.0) / 2.0 + np.array(shift) * np.array(size)
+    pinhole = pinhole_boxes(rig, boxes)
+    for v in views:
+        change = crop_about(pinhole[v], rule, jitter())
+        yield v, pinhole_crop(image(v), rig, v, change, rule.size), change
+
+
+def crop_about(box: Float[np.ndarray, "4"], rule: CropRule, jitter: Jitter = NO_JITTER) -> Float[np.ndarray, "3 3"]:
+    """The map of undistorted pixels of an image to those of the crop that `rule` names; the camera becomes `map @ K`.
+
+    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, but for the jitter's shift.
+    """
+    size, extent = np.array(rule.size), np.maximum(box[2:] - box[:2], 1.0)
+    factor = float((size / (rule.margin * extent)).min()) * jitter.zoom
+    c, s = factor * np.cos(jitter.turn), factor * np.sin(jitter.turn)
+    middle = (size - 1.0) / 2.0 + np.array(jitter.shift) * size
     linear = np.array([[c, -s], [s, c]])
     out = np.eye(3)
     out[:2, :2] = linear

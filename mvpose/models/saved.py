@@ -1,4 +1,4 @@
-"""Saved networks: a folder with `model.json` (config, digest, lineage) and `weights.safetensors`.
+"""Saved networks: a folder with `model.json` (input, config, digest, lineage) and `weights.safetensors`.
 
 Nothing is ever unpickled, and weights are refused if their digest differs from the one in `model.json`.
 """
@@ -18,10 +18,11 @@ from torch import nn
 from mvpose.config import nearest, structure
 from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
+from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import MethodConfig, build_method
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 
 
@@ -30,6 +31,8 @@ class SavedModel:
     """A network with its weights, ready for inference, and its lineage."""
 
     network: nn.Module
+    rule: InputRule
+    """What it was trained on, and is asked with."""
     config: MethodConfig
     sha256: str
     """Digest of the weights file: the version of the model."""
@@ -37,8 +40,10 @@ class SavedModel:
     """Recorded by the training: digest of the data, settings, commit, figures."""
 
 
-def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: Mapping[str, Any]) -> str:
-    """Write a network to a local folder and return the SHA-256 (hex) of its weights.
+def save_model(
+    folder: str, network: nn.Module, rule: InputRule, config: MethodConfig, lineage: Mapping[str, Any]
+) -> str:
+    """Write a network of `config`, trained by `rule`, to a local folder; return the SHA-256 (hex) of its weights.
 
     `lineage` is plain JSON values. The description is written last, so that a folder with one is complete.
     """
@@ -48,6 +53,7 @@ def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: M
     sha256 = file_sha256(path)
     description = {
         "format_version": FORMAT_VERSION,
+        "input": asdict(rule),
         "config": asdict(config),
         "weights_sha256": sha256,
         "lineage": dict(lineage),
@@ -58,29 +64,47 @@ def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: M
 
 
 def load_model(folder: str, device: str = "cpu") -> SavedModel:
-    """Load the output of `save_model` in evaluation mode. WeightsError if it is missing, altered or incompatible."""
+    """Load the output of `save_model` in evaluation mode.
+
+    WeightsError if it is missing, altered, of another format, or trained on an input that this version's network of
+    that config does not take.
+    """
     where = os.path.join(folder, DESCRIPTION)
     try:
         with open(where, encoding="utf-8") as file:
             description = json.load(file)
     except (OSError, json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"no model in {folder}: {where} cannot be read ({error})") from error
-    if description.get("format_version") != FORMAT_VERSION:
-        raise WeightsError(
-            f"{where} has format {description.get('format_version')!r}; this mvpose reads {FORMAT_VERSION}"
-        )
+    if (written := description.get("format_version")) not in (1, FORMAT_VERSION):
+        raise WeightsError(f"{where} has format {written!r}; this mvpose reads 1 and {FORMAT_VERSION}")
     path = os.path.join(folder, WEIGHTS)
     if not os.path.isfile(path):
         raise WeightsError(f"{folder} has a description but no {WEIGHTS}: copy the folder again")
     if (found := file_sha256(path)) != description["weights_sha256"]:
         raise WeightsError(f"{path} has SHA-256 {found}, {where} says {description['weights_sha256']}: it was altered")
     config = structure(description["config"], MethodConfig, where)
+    rule = _rule(description, config, where)
     network = build_method(config, pretrained=False)
     try:
         network.load_state_dict(load_file(path, device="cpu"))
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
-    return SavedModel(network.to(device).eval(), config, found, description["lineage"])
+    return SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+
+
+def _rule(description: dict[str, Any], config: MethodConfig, where: str) -> InputRule:
+    if "input" in description:
+        rule = structure(description["input"], InputRule, where)
+        if rule != (own := input_rule(config, rule.crop.margin)):
+            raise WeightsError(f"{where}: the weights were trained on {rule}, the network takes {own}: train it again")
+        return rule
+    # Format 1 states the margin among the settings of the training alone; all else followed from the config.
+    margin = description["lineage"].get("settings", {}).get("samples.margin")
+    if margin is None:
+        raise WeightsError(
+            f"{where} has format 1 and does not state the margin of the training's crops: train it again"
+        )
+    return input_rule(config, margin)
 
 
 def require_model(uri: str) -> None:

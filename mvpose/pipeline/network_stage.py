@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import DetectorConfig, People
-from mvpose.models.method import MethodConfig
-from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
+from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
 from mvpose.pipeline.plan_source import PlanSource
@@ -32,8 +30,6 @@ from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
 
 BATCH = 8
-# Box about the joints to crop: what training shows.
-MARGIN = 1.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +57,7 @@ class NetworkStage(DetectStage):
     ) -> None:
         super().__init__(source, detector)
         self.model = open_model(model, weights_sha256, detector.device or "cpu")
-        self.skeleton = SKELETONS[self.model.config.skeleton]
+        self.skeleton = SKELETONS[self.model.rule.skeleton]
         self.config = config
 
     def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
@@ -69,13 +65,16 @@ class NetworkStage(DetectStage):
         return self.seen_again(chunk, self.source.setup(task).rig)
 
     def seen_again(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> list[list[People]]:
-        """What the network makes of consecutive frames of all views of a rig; by view and frame."""
-        require_views(self.model.config, rig)
+        """What the network makes of consecutive frames of all views of a rig; by view and frame.
+
+        ConfigError where the network does not accept as many views as the rig has.
+        """
+        self.model.rule.require_views(len(rig))
         seen = stack_people(detected(self.detector, chunk), self.detector.skeleton)
         places = _same_people(seen, rig, self.config)
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
-            (t, _request(chunk, seen, t, member, rig, self.model.config))
+            (t, _request(chunk, seen, t, member, rig, self.model.rule.crop))
             for t, members in enumerate(places)
             for member in members
             if (member >= 0).sum() >= 2
@@ -88,18 +87,6 @@ class NetworkStage(DetectStage):
         return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
 
 
-def require_views(method: MethodConfig, rig: CameraRig) -> None:
-    """ConfigError where the network was built for another number of cameras."""
-    concatenates = method.method == "fusion" or (
-        method.method == "canonical_fusion" and method.fusion.fusion == "concatenation"
-    )
-    if concatenates and method.fusion.views != len(rig):
-        raise ConfigError(
-            f"the network concatenates {method.fusion.views} views and the capture has {len(rig)} cameras: "
-            "use a network that pools, or one trained for this rig."
-        )
-
-
 def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
     """(T K V): the place of each person in each view, -1 where it is not seen."""
     observed = observe(seen, rig, config.min_confidence)
@@ -110,25 +97,29 @@ def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 
 
 def _request(
-    chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
+    chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, rule: CropRule
 ) -> _Question:
-    (width, height), views = method.size, len(rig)
+    (width, height), views = rule.size, len(rig)
     crops = np.zeros((views, 3, height, width), np.uint8)
     projections, back = np.zeros((views, 3, 4)), np.zeros((views, 3, 3))
     place = np.maximum(member, 0)
     box = np.where((member >= 0)[:, None], _joint_boxes(seen, t, place), np.nan)
-    pinhole, cameras = pinhole_boxes(rig, box), rig.projections.double().numpy()
-    for v in np.flatnonzero(member >= 0):
-        change, image = crop_about(pinhole[v], method.size, MARGIN), chunk[int(v)].image(t)
-        assert image is not None  # nobody is found in a frame that a view lacks
-        crops[v] = pinhole_crop(image, rig, int(v), change, method.size).transpose(2, 0, 1)
+    cameras = rig.projections.double().numpy()
+
+    def image(v: int) -> UInt8[np.ndarray, "h w 3"]:
+        found = chunk[v].image(t)
+        assert found is not None  # nobody is found in a frame that a view lacks
+        return found
+
+    for v, crop, change in cut_crops(image, rig, box, np.flatnonzero(member >= 0).tolist(), rule):
+        crops[v] = crop.transpose(2, 0, 1)
         projections[v], back[v] = change @ cameras[v], np.linalg.inv(change)
     row = np.arange(views)
     return _Question(crops, projections, member >= 0, back, seen.box[row, t, place], seen.box_score[row, t, place])
 
 
 def _joint_boxes(seen: Keypoints2D, t: int, place: np.ndarray) -> Float[np.ndarray, "V 4"]:
-    """Boxes about the joints of a person in each view: what the margin of training is about."""
+    """Boxes about the joints of a person in each view: what the crop rule is about."""
     row = np.arange(len(place))
     xy = seen.xy[row, t, place]
     known = np.isfinite(xy)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 REQUIREMENTS = (
     "cattrs", "jaxtyping", "numba", "numpy", "onnx", "opencv-python-headless", "pandas", "safetensors", "torch",
 )  # fmt: skip
+EXAMPLE_VIEWS = 4
+"""Of a network that accepts any number."""
 
 
 def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
@@ -50,8 +52,9 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
             input_example=example(model),
             model_config={"weights_sha256": model.sha256},
             metadata={
+                "input": json.loads(json.dumps(asdict(model.rule))),
                 "weights_sha256": model.sha256,
-                "joints": list(SKELETONS[model.config.skeleton].joints),
+                "joints": list(SKELETONS[model.rule.skeleton].joints),
                 "config": json.loads(json.dumps(asdict(model.config))),
                 "lineage": model.lineage,
             },
@@ -60,8 +63,8 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
 
 def example(model: SavedModel) -> pd.DataFrame:
     """Two input rows of noise, with cameras 3 m away."""
-    rng, views = np.random.default_rng(0), model.config.fusion.views
-    width, height = model.config.size
+    rng, views = np.random.default_rng(0), model.rule.max_views or EXAMPLE_VIEWS
+    width, height = model.rule.crop.size
     rows = []
     for _ in range(2):
         matrices, crops = [], []

@@ -4,12 +4,14 @@ One row of the input is one person in one frame, seen by V cameras:
 
 | column | |
 | --- | --- |
-| crops | V strings: JPEG or PNG in base64, upright RGB images of the network's size, lens distortion removed |
+| crops | V strings: JPEG or PNG in base64, upright RGB images, cut by the rule under `input` in the metadata |
 | projections | V matrices 3 x 4: world metres to pixels of the crop (top-left pixel centre is (0, 0)) |
 | present | V flags, optional: false for a view whose crop is to be ignored |
 
 One row of the output: `joints` (J x 3, world metres; null if there is no answer), `valid` (J), `confidence` (J, 0 to
-1). Joint names are in the model's metadata. Nothing is unpickled, and weights with another digest are refused.
+1). The metadata names the joints and, under `input`, states the crop's size and margin (crop over box about the joints,
+once lens distortion is removed) and the accepted numbers of views; `mvpose.models.pinhole_crops.cut_crops` cuts such
+crops. Nothing is unpickled, and weights with another digest are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from mvpose.errors import WeightsError
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.input_rule import InputRule
 from mvpose.models.saved import load_model
 
 # Crops of 8 people by 4 views in 256 x 256 are 25 MB as floats; larger batches are no faster on a CPU.
@@ -52,7 +55,7 @@ class ServedModel(PythonModel):
         rows = model_input.to_dict("records")
         alike: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
-            alike[_views(row, i)].append(i)
+            alike[_views(row, self.model.rule, i)].append(i)
         answers: list[dict[str, Any]] = [{} for _ in rows]
         for indices in alike.values():
             for start in range(0, len(indices), BATCH):
@@ -63,7 +66,7 @@ class ServedModel(PythonModel):
 
     def _answers(self, rows: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
         device = next(self.model.network.parameters()).device
-        crops = np.stack([[_decoded(text, self.model.config.size, i) for text in row["crops"]] for i, row in rows])
+        crops = np.stack([[_decoded(text, self.model.rule.crop.size, i) for text in row["crops"]] for i, row in rows])
         projections = np.stack([_matrices(row, i) for i, row in rows])
         present = np.stack([_flags(row, i) for i, row in rows])
         with torch.inference_mode():
@@ -85,10 +88,14 @@ class ServedModel(PythonModel):
         ]
 
 
-def _views(row: dict[str, Any], i: int) -> int:
+def _views(row: dict[str, Any], rule: InputRule, i: int) -> int:
     crops = row.get("crops")
     if not isinstance(crops, (list, tuple, np.ndarray)) or not len(crops):
         raise ValueError(f"row {i}: `crops` must be a list of images, not {type(crops).__name__}")
+    try:
+        rule.require_views(len(crops))
+    except ConfigError as error:
+        raise ValueError(f"row {i}: {error}") from error
     return len(crops)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from mvpose.errors import ConfigError
-from mvpose.models.pinhole_crops import crop_about
+from mvpose.models.pinhole_crops import Jitter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +56,10 @@ NONE = AugmentationConfig(
 )
 
 
-def drawn_crop(
-    box: Float[np.ndarray, "4"],
-    size: tuple[int, int],
-    margin: float,
-    config: AugmentationConfig,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "3 3"]:
-    """A crop about the box (`models.pinhole_crops.crop_about`), turned, zoomed and shifted as drawn."""
+def drawn_jitter(config: AugmentationConfig, rng: np.random.Generator) -> Jitter:
+    """Turn, zoom and shift of a crop, as drawn."""
     turn, scale, right, down = rng.uniform(-1.0, 1.0, 4)
-    return crop_about(
-        box,
-        size,
-        margin,
+    return Jitter(
         turn=float(np.radians(config.rotation_degrees * turn)),
         zoom=1.0 + config.scale * float(scale),
         shift=(config.shift * float(right), config.shift * float(down)),

@@ -15,13 +15,13 @@ from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.image_folder import read_image
 from mvpose.models.objective import MultiViewTruth
-from mvpose.models.pinhole_crops import pinhole_boxes, pinhole_crop
+from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.skeleton import Skeleton
 from mvpose.training.augmentation import (
     NONE,
     AugmentationConfig,
     covered,
-    drawn_crop,
+    drawn_jitter,
     mirrored,
     recoloured,
     without_some_views,
@@ -33,14 +33,11 @@ class CropView:
     """What a network is shown of a sample."""
 
     skeleton: Skeleton
-    size: tuple[int, int]
-    """(width, height) of crops in pixels."""
+    crop: CropRule
     views: int = 4
     """Places for views: rows with more views give some of them, rows with fewer leave places absent."""
     cameras: tuple[str, ...] = ()
     """Only these, in this order; empty for the row's own."""
-    margin: float = 1.4
-    """Crop over box about the joints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +89,21 @@ def sample_arrays(
     `config` nothing is drawn: of too many views the first are taken. DatasetError where an image cannot be read.
     """
     seen = _chosen_views(sample, view, rng if config else None)
-    (width, height), places = view.size, view.views
+    (width, height), places = view.crop.size, view.views
     crops = np.zeros((places, 3, height, width), np.uint8)
     projections = np.zeros((places, 3, 4))
     present: np.ndarray = np.all(np.isfinite(seen.box), axis=-1)
     if config:
         present = without_some_views(present, config, rng)
-    pinholes, boxes = seen.rig.projections.double().numpy(), pinhole_boxes(seen.rig, seen.box)
-    for v in np.flatnonzero(present):
-        change = drawn_crop(boxes[v], view.size, view.margin, config or NONE, rng)
-        crop = pinhole_crop(_decoded(seen.images[v], seen), seen.rig, int(v), change, view.size)
+    pinholes = seen.rig.projections.double().numpy()
+    for v, crop, change in cut_crops(
+        lambda v: _decoded(seen.images[v], seen),
+        seen.rig,
+        seen.box,
+        np.flatnonzero(present).tolist(),
+        view.crop,
+        lambda: drawn_jitter(config or NONE, rng),
+    ):
         if config:
             crop = covered(recoloured(crop, config, rng), config, rng)
         crops[v], projections[v] = crop.transpose(2, 0, 1), change @ pinholes[v]
@@ -112,7 +114,7 @@ def sample_arrays(
     # No draw without a probability: samples of the recipes that came before stay what they were, to the bit.
     if config and config.mirror and rng.random() < config.mirror:
         crops, projections, joints, known = mirrored(crops, projections, joints, known, view.skeleton.mirror)
-    joints_2d, in_image = projected(projections, joints, view.size)
+    joints_2d, in_image = projected(projections, joints, view.crop.size)
     return {
         "crops": crops,
         "projections": projections.astype(np.float32),

@@ -8,6 +8,7 @@ from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.config import flatten
 from mvpose.datasets.sample import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
+from mvpose.models.input_rule import MARGIN, InputRule, input_rule
 from mvpose.models.method import MethodConfig
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.ray_session import worker_environment
@@ -33,8 +34,8 @@ class SamplesConfig:
     """Rows by fewer cameras are left out."""
     cameras: tuple[str, ...] = ()
     """Only these, in this order; empty for all."""
-    margin: float = 1.4
-    """Side of a crop over that of the box about the joints."""
+    margin: float = MARGIN
+    """Side of a crop over that of the box about the joints; saved with the weights."""
     damaged: bool = False
     """Take samples whose ground truth is known to be wrong."""
     shuffled_groups: int = 16
@@ -117,16 +118,15 @@ class TrainConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     @property
+    def rule(self) -> InputRule:
+        """What is saved with the weights about the input that they were trained on."""
+        return input_rule(self.method, self.samples.margin)
+
+    @property
     def view(self) -> CropView:
         """What the network is shown of a sample."""
-        samples, method = self.samples, self.method
-        return CropView(
-            skeleton=SKELETONS[method.skeleton],
-            size=method.size,
-            views=samples.views,
-            cameras=samples.cameras,
-            margin=samples.margin,
-        )
+        rule, samples = self.rule, self.samples
+        return CropView(skeleton=SKELETONS[rule.skeleton], crop=rule.crop, views=samples.views, cameras=samples.cameras)
 
     @property
     def keeps_maps(self) -> bool:
@@ -141,13 +141,13 @@ class TrainConfig:
     def check(self) -> None:
         """ConfigError where settings contradict each other."""
         _ = self.compute.device
-        fused = self.method.method in ("fusion", "canonical_fusion") and self.method.fusion.fusion == "concatenation"
-        if fused and self.method.fusion.views != self.samples.views:
+        rule = self.rule
+        if not rule.accepts(self.samples.views):
             raise ConfigError(
-                f"the fusion is built for {self.method.fusion.views} views and samples have {self.samples.views}: set "
+                f"the network takes {rule.accepted_views} and samples have {self.samples.views}: set "
                 "method.fusion.views and samples.views alike."
             )
-        if fused and self.augmentation.view_dropout:
+        if rule.min_views == rule.max_views and self.augmentation.view_dropout:
             raise ConfigError("a concatenating fusion needs every view: set augmentation.view_dropout to 0, or pool.")
         early = self.objective.heatmaps or self.objective.points
         if not early and self.objective.warm_up.start > 0:

@@ -117,10 +117,10 @@ def _write_model(config: TrainConfig, checkpoints: Checkpoints, position: Positi
         "metrics": position.best.figures,
     }
     if not is_remote(output):
-        save_model(join(output, MODEL).removeprefix("file://"), network, config.method, lineage)
+        save_model(join(output, MODEL).removeprefix("file://"), network, config.rule, config.method, lineage)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_model(folder, network, config.method, lineage)
+        save_model(folder, network, config.rule, config.method, lineage)
         for name in (WEIGHTS, DESCRIPTION):
             with open(os.path.join(folder, name), "rb") as file:
                 write_whole(join(output, MODEL, name), file.read())

@@ -12,6 +12,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.backbones.simple_baselines import HeatmapHead
 from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import save_model
 from mvpose.scenes import ring4
@@ -60,12 +61,12 @@ def small_method(method: str, **fusion) -> MethodConfig:
     )
 
 
-def write_model(folder: str, method: str, **fusion) -> str:
+def write_model(folder: str, method: str, margin: float = MARGIN, **fusion) -> str:
     torch.manual_seed(0)
     config = small_method(method, **fusion)
     network = build_method(config)
     for head in (m for m in network.modules() if isinstance(m, HeatmapHead)):
         for weight in (p for p in head.parameters() if p.ndim == 4):
             torch.nn.init.normal_(weight, std=0.3)
-    save_model(folder, network, config, {})
+    save_model(folder, network, input_rule(config, margin), config, {})
     return folder

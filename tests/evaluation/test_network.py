@@ -1,13 +1,17 @@
 """A network asked by several numbers of views."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mvpose.evaluation.network import NetworkConfig, chosen_cameras, needed_views, network_answers
+from mvpose.errors import ConfigError
+from mvpose.evaluation.network import NetworkConfig, chosen_cameras, network_answers
+from mvpose.models.input_rule import MARGIN
 from mvpose.models.saved import load_model
 from mvpose.training.batches import CropView, sample_arrays, stacked
-from tests.evaluation.small import SIDE, small_method, some_samples, write_model
+from tests.evaluation.small import some_samples, write_model
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def test_each_number_of_views_is_answered_as_by_those_cameras_alone(model, sampl
         for i, sample in enumerate(samples):
             names = chosen_cameras(sample, len(found.cameras[i]))
             assert found.cameras[i] == names
-            view = CropView(skeleton=sample.skeleton, size=(SIDE, SIDE), views=len(names))
+            view = CropView(skeleton=sample.skeleton, crop=model.rule.crop, views=len(names))
             batch = stacked([sample_arrays(sample.select(names), view, np.random.default_rng(0))])
             with torch.no_grad():
                 alone = model.network(*(torch.from_numpy(batch[n]) for n in ("crops", "projections", "present")))
@@ -38,13 +42,32 @@ def test_each_number_of_views_is_answered_as_by_those_cameras_alone(model, sampl
 
 
 def test_a_network_that_concatenates_is_asked_for_its_own_number_of_views_alone(samples, tmp_path):
-    assert needed_views(small_method("fusion", views=3)) == 3
-    assert needed_views(small_method("canonical_fusion", fusion="pooling")) is None
-    assert needed_views(small_method("algebraic")) is None
     model = load_model(write_model(str(tmp_path), "fusion", views=3))
     answers = network_answers(model, samples, (4, 3, 2), NetworkConfig())
     assert [len(a.cameras[0]) for a in answers] == [3] and answers[0].max_views.all()
-    assert network_answers(model, samples, (4, 2), NetworkConfig()) == []
+    assert [len(a.cameras[0]) for a in network_answers(model, samples, (), NetworkConfig())] == [3]
+    with pytest.raises(ConfigError, match="takes exactly 3 views, and 4 are given"):
+        network_answers(model, samples, (4, 2), NetworkConfig())
+    two = [sample.select(sample.rig.names[:2]) for sample in samples]
+    with pytest.raises(ConfigError, match="takes exactly 3 views, and 2 are given"):
+        network_answers(model, two, (), NetworkConfig())
+
+
+def test_the_margin_that_a_network_was_trained_with_is_that_of_its_crops(samples, tmp_path):
+    seen = []
+    model = load_model(write_model(str(tmp_path), "baseline", margin=2.2))
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numpy()))
+    network_answers(model, samples[:1], (4,), NetworkConfig())
+    wide, usual = (
+        sample_arrays(
+            samples[0],
+            CropView(skeleton=samples[0].skeleton, crop=replace(model.rule.crop, margin=margin)),
+            np.random.default_rng(0),
+        )["crops"]
+        for margin in (2.2, MARGIN)
+    )
+    np.testing.assert_array_equal(seen[0][0], wide)
+    assert (wide != usual).any()
 
 
 def test_samples_by_fewer_cameras_are_not_asked_for_more(model, samples):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvpose.geometry.lens import Lens, LensModel
-from mvpose.models.pinhole_crops import crop_about, pinhole_crop
+from mvpose.models.pinhole_crops import CropRule, Jitter, crop_about, pinhole_crop
 from tests.training.conftest import SIDE, ring
 
 
@@ -17,8 +17,8 @@ from tests.training.conftest import SIDE, ring
     aside=st.floats(-40, 40), below=st.floats(-40, 40),
 )  # fmt: skip
 def test_a_crop_turns_zooms_and_shifts_about_the_centre_of_the_box(turn, zoom, right, down, aside, below):
-    box, size = np.array([100.0, 50.0, 160.0, 170.0]), (96, 192)
-    change = crop_about(box, size, 1.5, turn=turn, zoom=zoom, shift=(right, down))
+    box, rule = np.array([100.0, 50.0, 160.0, 170.0]), CropRule(size=(96, 192), margin=1.5)
+    change = crop_about(box, rule, Jitter(turn=turn, zoom=zoom, shift=(right, down)))
     centre = change @ (130.0, 110.0, 1.0)
     np.testing.assert_allclose(centre, [47.5 + 96 * right, 95.5 + 192 * down, 1.0], atol=1e-9)
     place = (change @ (130.0 + aside, 110.0 + below, 1.0) - centre)[:2]
@@ -30,12 +30,12 @@ def test_a_crop_turns_zooms_and_shifts_about_the_centre_of_the_box(turn, zoom, r
 
 def test_a_crop_of_the_whole_image_is_a_resize_by_the_half_pixel_rule():
     whole = np.array([-0.5, -0.5, 127.5, 127.5])
-    change = crop_about(whole, (64, 64), 1.0)
+    change = crop_about(whole, CropRule(size=(64, 64), margin=1.0))
     np.testing.assert_allclose(change, [[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]], atol=1e-12)
 
 
 def test_a_tall_box_fits_into_a_wide_crop():
-    change = crop_about(np.array([0.0, 0, 10, 100]), (256, 192), 1.0)
+    change = crop_about(np.array([0.0, 0, 10, 100]), CropRule(size=(256, 192), margin=1.0))
     assert (change @ (5.0, 0.0, 1.0))[1] == pytest.approx(95.5 - 96)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
 from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.input_rule import MARGIN, InputRule, input_rule
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import load_model, save_model
 from mvpose.models.volumes.volumetric import VolumetricConfig
@@ -27,6 +29,11 @@ def small(method: str) -> MethodConfig:
     )
 
 
+def rule(method: MethodConfig) -> InputRule:
+    """Of a training with a margin that nothing takes by default."""
+    return input_rule(method, 1.25)
+
+
 def views(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     projections = torch.eye(3, 4).expand(1, 2, 3, 4).clone()
@@ -41,9 +48,10 @@ def views(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_saved_model_answers_as_the_one_that_was_saved(method: str, tmp_path) -> None:
     torch.manual_seed(0)
     network = build_method(small(method)).eval()
-    digest = save_model(str(tmp_path), network, small(method), {"data": "abc"})
+    digest = save_model(str(tmp_path), network, rule(small(method)), small(method), {"data": "abc"})
     found = load_model(str(tmp_path))
     assert (found.sha256, found.config, found.lineage) == (digest, small(method), {"data": "abc"})
+    assert found.rule == rule(small(method)) and found.rule.crop.margin == 1.25
     with torch.no_grad():
         torch.testing.assert_close(found.network(*views()).joints, network(*views()).joints, rtol=0, atol=0)
 
@@ -56,7 +64,7 @@ def test_ransac_loads_the_weights_of_a_trained_baseline() -> None:
 
 
 def test_altered_weights_are_refused(tmp_path) -> None:
-    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    save_model(str(tmp_path), build_method(small("baseline")), rule(small("baseline")), small("baseline"), {})
     path = tmp_path / "weights.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -66,7 +74,7 @@ def test_altered_weights_are_refused(tmp_path) -> None:
 
 
 def test_a_description_of_another_network_is_refused(tmp_path) -> None:
-    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    save_model(str(tmp_path), build_method(small("baseline")), rule(small("baseline")), small("baseline"), {})
     described = json.loads((tmp_path / "model.json").read_text())
     described["config"]["fusion"]["head_width"] = 16
     (tmp_path / "model.json").write_text(json.dumps(described))
@@ -74,10 +82,58 @@ def test_a_description_of_another_network_is_refused(tmp_path) -> None:
         load_model(str(tmp_path))
 
 
+def written(tmp_path, **changes) -> str:
+    """A Baseline on disk whose description was changed; None drops an entry."""
+    config = small("baseline")
+    save_model(str(tmp_path), build_method(config), rule(config), config, {"settings": {"samples.margin": 1.25}})
+    described = json.loads((tmp_path / "model.json").read_text()) | changes
+    (tmp_path / "model.json").write_text(json.dumps({k: v for k, v in described.items() if v is not None}))
+    return str(tmp_path)
+
+
+def test_format_1_is_read_with_the_margin_among_the_settings_of_its_training(tmp_path) -> None:
+    old = load_model(written(tmp_path, format_version=1, input=None)).rule
+    assert old == rule(small("baseline")) and old.crop.margin != MARGIN
+
+
+def test_format_1_without_the_margin_is_refused_and_training_again_is_named(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="does not state the margin of the training's crops: train it again"):
+        load_model(written(tmp_path, format_version=1, input=None, lineage={}))
+
+
+def test_a_later_format_is_refused(tmp_path) -> None:
+    with pytest.raises(WeightsError, match="has format 3; this mvpose reads 1 and 2"):
+        load_model(written(tmp_path, format_version=3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pixel_mean": (0.5, 0.5, 0.5)},
+        {"skeleton": "halpe26"},
+        {"min_views": 2, "max_views": 2},
+        {"crop": {"about": "joints", "size": (64, 64), "margin": 1.25}},
+    ],
+)
+def test_an_input_that_the_network_does_not_take_is_refused(changes: dict, tmp_path) -> None:
+    stated = asdict(rule(small("baseline"))) | changes
+    with pytest.raises(WeightsError, match=r"the network takes .*: train it again"):
+        load_model(written(tmp_path, input=stated))
+
+
+def test_a_network_that_concatenates_accepts_its_own_number_of_views_and_others_two_or_more() -> None:
+    three = FusionConfig(views=3)
+    for method in (MethodConfig(method="fusion", fusion=three), MethodConfig(fusion=three)):
+        assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [3]
+    pooling = FusionConfig(views=3, fusion="pooling")
+    for method in (MethodConfig(method="algebraic", fusion=three), MethodConfig(fusion=pooling)):
+        assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [2, 3, 4, 5]
+
+
 def test_a_folder_without_a_model_and_one_without_weights_are_named(tmp_path) -> None:
     with pytest.raises(WeightsError, match="no model in"):
         load_model(str(tmp_path))
-    save_model(str(tmp_path), build_method(small("baseline")), small("baseline"), {})
+    save_model(str(tmp_path), build_method(small("baseline")), rule(small("baseline")), small("baseline"), {})
     os.remove(tmp_path / "weights.safetensors")
     with pytest.raises(WeightsError, match=r"no weights\.safetensors"):
         load_model(str(tmp_path))

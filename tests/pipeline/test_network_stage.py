@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from mvpose.errors import ConfigError, WeightsError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import People
 from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import MethodConfig
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
-from mvpose.pipeline.network_stage import NetworkStage, require_views
+from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4
@@ -26,6 +28,7 @@ from tests.pipeline.test_job import archive, job  # noqa: F401
 from tests.tracking.models import SMALL, saved
 
 JOINT = 9
+BASELINE = MethodConfig(method="baseline", skeleton="coco17")
 
 
 class SpotFinder(torch.nn.Module):
@@ -70,6 +73,19 @@ def _people(found, camera: int, frame: int):
     )  # fmt: skip
 
 
+def network_stage(detector: SceneDetector, margin: float = MARGIN, config: MethodConfig = BASELINE) -> NetworkStage:
+    """A stage with a network that finds spots and passes for one of the config."""
+    stage = NetworkStage.__new__(NetworkStage)
+    stage.detector, stage.config, stage.skeleton = detector, ReconstructionConfig(), detector.skeleton
+    stage.model = SavedModel(SpotFinder(), input_rule(config, margin), config, "", {})
+    return stage
+
+
+def blank(scene) -> list[ViewFrames]:
+    """Two black frames of every camera."""
+    return [ViewFrames(np.zeros((2, h, w, 3), np.uint8), np.ones(2, bool)) for w, h in scene.rig.size.tolist()]
+
+
 def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
     scene = ring4(num_frames=2)
     assert scene.rig.lens.coefficients.any(), "a scene without distortion would prove less"
@@ -81,10 +97,7 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
         spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2)) for x, y in truth[v]]
         images = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
         views.append(ViewFrames(images, np.ones(2, bool)))
-    stage = NetworkStage.__new__(NetworkStage)
-    stage.detector, stage.config = detector, ReconstructionConfig()
-    config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
-    stage.model, stage.skeleton = SavedModel(SpotFinder(), config, "", {}), detector.skeleton
+    stage = network_stage(detector)
     people = stage.seen_again(views, scene.rig)
     for v in range(len(views)):
         for t in range(2):
@@ -93,9 +106,24 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
 
 
 def test_a_network_of_another_number_of_views_is_refused():
-    with pytest.raises(ConfigError, match="concatenates 3 views and the capture has 4 cameras"):
-        require_views(MethodConfig(fusion=FusionConfig(views=3)), ring4(num_frames=1).rig)
-    require_views(MethodConfig(fusion=FusionConfig(views=3, fusion="pooling")), ring4(num_frames=1).rig)
+    scene = ring4(num_frames=2)
+    stage = network_stage(SceneDetector(scene), config=replace(BASELINE, method="fusion", fusion=FusionConfig(views=3)))
+    with pytest.raises(ConfigError, match="takes exactly 3 views, and 4 are given"):
+        stage.seen_again(blank(scene), scene.rig)
+    pooling = MethodConfig(skeleton="coco17", fusion=FusionConfig(views=3, fusion="pooling"))
+    stage = network_stage(SceneDetector(scene), config=pooling)
+    assert stage.seen_again(blank(scene), scene.rig)
+
+
+def test_the_margin_that_a_network_was_trained_with_is_that_of_its_crops():
+    scene, cameras = ring4(num_frames=2), []
+    for margin in (MARGIN, 2 * MARGIN):
+        stage = network_stage(SceneDetector(scene), margin)
+        stage.model.network.register_forward_pre_hook(lambda _, inputs: cameras.append(inputs[1]))
+        stage.seen_again(blank(scene), scene.rig)
+    # A crop of twice the margin shows twice as much: its focal lengths are half.
+    lengths = [torch.linalg.cross(p[..., 0, :3], p[..., 2, :3]).norm(dim=-1) for p in cameras]
+    torch.testing.assert_close(lengths[0], 2 * lengths[1])
 
 
 @pytest.fixture

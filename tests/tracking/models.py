@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import BackboneConfig, MethodConfig, build_method
 from mvpose.models.saved import save_model
 
@@ -23,7 +24,7 @@ SMALL = MethodConfig(
 JOINTS = 17
 
 
-def saved(folder: str, seed: int = 0) -> str:
+def saved(folder: str, seed: int = 0, margin: float = MARGIN) -> str:
     """A network of random weights whose maps have peaks, so that it answers what it sees; the digest of its weights."""
     torch.manual_seed(seed)
     network = build_method(SMALL)
@@ -34,7 +35,9 @@ def saved(folder: str, seed: int = 0) -> str:
             if isinstance(layer, torch.nn.Conv2d) and layer.out_channels == JOINTS:
                 layer.weight.normal_(0.0, 5.0 / layer.in_channels**0.5)
         network.train()(*question(seed)[:2])
-    return save_model(folder, network, SMALL, {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}})
+    return save_model(
+        folder, network, input_rule(SMALL, margin), SMALL, {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}}
+    )
 
 
 def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = "held-out") -> str:

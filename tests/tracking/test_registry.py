@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc.model import PythonModelContext
 from packaging.requirements import Requirement
 
 from mlflow import MlflowClient
@@ -25,6 +26,8 @@ from mvpose.models.saved import load_model
 from mvpose.tracking import TrackingConfig, UnreachableError
 from mvpose.tracking.logged_model import requirements
 from mvpose.tracking.registry import RegistryError, download, register, resolve
+from mvpose.tracking.served_model import ServedModel
+from tests.evaluation.small import write_model
 from tests.tracking.conftest import free_port
 from tests.tracking.models import question, saved
 
@@ -195,6 +198,26 @@ def test_wrong_input_is_answered_with_what_is_wrong(registered, tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             served.predict(None, pd.DataFrame([rows[0], rows[0] | change]))
+
+
+def test_the_input_that_a_network_was_trained_on_is_in_the_metadata(config, tmp_path):
+    import mlflow
+
+    saved(str(tmp_path / "model"), margin=1.25)
+    register(config, str(tmp_path / "model"), "net")
+    (whole,) = [w for w, _, files in os.walk(tmp_path / "mlartifacts") if "MLmodel" in files]
+    stated = mlflow.pyfunc.load_model(whole).metadata.metadata["input"]
+    assert stated["crop"] == {"about": "joints", "size": [64, 64], "margin": 1.25}
+    assert (stated["min_views"], stated["max_views"], stated["skeleton"]) == (2, None, "coco17")
+
+
+def test_a_served_network_that_concatenates_refuses_another_number_of_views(tmp_path):
+    served = ServedModel()
+    served.model = load_model(write_model(str(tmp_path), "fusion", views=3))
+    _, _, rows = question(people=1)
+    four = {key: [*value, value[0]] for key, value in rows[0].items()}
+    with pytest.raises(ValueError, match="row 0: the network takes exactly 3 views, and 4 are given"):
+        served.predict(PythonModelContext({}, {}), pd.DataFrame([four]))
 
 
 def test_absent_views_do_not_count_and_rows_may_differ_in_views(registered, tmp_path):

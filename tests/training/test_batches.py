@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import SampleImage
 from mvpose.geometry.triangulation import triangulate
+from mvpose.models.input_rule import MARGIN
+from mvpose.models.pinhole_crops import CropRule
 from mvpose.skeleton import COCO17, HUMAN36M17
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
 from tests.training.conftest import SIDE, drawn_sample, people, ring
 
-VIEW = CropView(skeleton=HUMAN36M17, size=(128, 128))
+VIEW = CropView(skeleton=HUMAN36M17, crop=CropRule(size=(128, 128), margin=MARGIN))
 PERSON = people(5)[3]
 HEAVY = AugmentationConfig(rotation_degrees=40.0, scale=0.3, shift=0.1, colour=0.0, occluders=0.0)
 
@@ -53,7 +55,7 @@ def test_what_is_drawn_lies_where_the_camera_says(lens, size):
     places = rig.project(torch.from_numpy(PERSON[nose : nose + 1]))[0][:, 0].numpy()
     dots = [spot(place) for place in places]
     sample = replace(sample, images=tuple(SampleImage(crop=png(dot)) for dot in dots))
-    found = sample_arrays(sample, replace(VIEW, size=size), rng(5), HEAVY)
+    found = sample_arrays(sample, replace(VIEW, crop=CropRule(size=size, margin=MARGIN)), rng(5), HEAVY)
     for v in range(4):
         grey = found["crops"][v].astype(float).mean(axis=0)
         y, x = np.mgrid[: size[1], : size[0]]
@@ -130,7 +132,7 @@ def test_a_mirrored_sample_is_the_flipped_one_with_left_for_right(lens):
     np.testing.assert_array_equal(image["crops"], plain["crops"][..., ::-1])
     np.testing.assert_array_equal(image["inside"], plain["inside"][:, twins])
     flipped = plain["joints_2d"].copy()
-    flipped[..., 0] = np.where(plain["inside"], VIEW.size[0] - 1 - flipped[..., 0], 0.0)
+    flipped[..., 0] = np.where(plain["inside"], VIEW.crop.size[0] - 1 - flipped[..., 0], 0.0)
     np.testing.assert_allclose(image["joints_2d"], flipped[:, twins], atol=1e-4)
     np.testing.assert_array_equal(image["joints"], plain["joints"][twins] * np.array([-1, 1, 1], np.float32))
 

@@ -8,6 +8,7 @@ import torch
 from mvpose.commands.train import Train
 from mvpose.commands.train import run as train_command
 from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import build_method
 from mvpose.models.saved import load_model, save_model
 from mvpose.storage.commits import write_whole
@@ -30,7 +31,7 @@ def saved(folder: str, seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
     method = replace(TINY.method, method="baseline")
     network = build_method(method)
-    save_model(folder, network, method, {})
+    save_model(folder, network, input_rule(method, MARGIN), method, {})
     return network
 
 

@@ -54,10 +54,12 @@ def tiny(table: str, **changes) -> TrainConfig:
 
 def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_path):
     output, reported = str(tmp_path / "run"), []
-    figures = train(tiny(table), output, lambda step, figures: reported.append((step, figures)))
+    config = tiny(table, samples=SamplesConfig(margin=1.25))
+    figures = train(config, output, lambda step, figures: reported.append((step, figures)))
     model = load_model(f"{output}/model")
     assert model.config == TINY.method
-    assert model.lineage["data_digest"] == Feed.open(tiny(table)).table.digest()
+    assert model.rule.crop == config.view.crop and model.rule.crop.margin == 1.25
+    assert model.lineage["data_digest"] == Feed.open(config).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
     lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]

@@ -4,6 +4,14 @@ The frame count stated by a container is not used. A cut made without re-encodin
 shown one (324 stated, 285 shown in one measured file), and an interrupted recording states no count. The samples are
 listed instead. For MP4 and MOV they come from the sample table, which is a few megabytes for hours of video and leaves
 the rest of an S3 object unread. For all other containers they come from one pass over the packets.
+
+torchcodec 0.13 was compared with this index, with the same build of FFmpeg (8.1, CPU), on the 27 kinds of files in
+`tests/footage/numbered_video.py`. For every frame by number, in order and at random, its exact mode returns wrong
+frames in 6: MPEG-TS (open_gop.ts, cut_open_gop.ts, cut_hevc_open_gop.ts, cut_hevc_radl.ts), mpeg2.mpg, and an edit list
+over an open GOP. Its approximate mode does in 18, this index in none. It opens a truncated copy as a shorter recording
+(28 of 60 frames), where this index raises VideoTooShortError. Pixels are equal and speed is similar: 100 frames of
+1080p H.264 took 0.79 s of CPU against 0.73 s here, a frame deep in an 84 MB file 0.19 s against 0.16 s. The exact mode
+reads a whole object to open it (84 of 84 MB), the approximate one 0.6 MB.
 """
 
 from __future__ import annotations
