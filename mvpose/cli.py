@@ -13,24 +13,26 @@ from keyword import iskeyword
 from types import FrameType, ModuleType
 from typing import Any, get_args
 
+# Module of `mvpose.commands` with the flags, their dataclass, and what the verb does. Its work is in the module of the
+# verb's own name, which is imported when it runs.
 VERBS = {
-    "index": ("Index", "List the captures of an archive and what is wrong with them"),
-    "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
-    "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
-    "import": ("Import", "Reconstruct 3D poses from 2D joints that another tool found"),
-    "evaluate": ("Evaluate", "Judge models and runs against ground truth, and beside each other"),
-    "view": ("View", "Make overlays, plots and a summary page of a finished run"),
-    "export": ("Export", "Write the poses of a run in the formats of other tools"),
-    "record": ("Record", "Write a run as recordings for the Rerun viewer"),
-    "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
-    "train": ("Train", "Train a multi-view network on a table of samples"),
-    "tune": ("Tune", "Search the settings of a training"),
-    "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
-    "register": ("Register", "Register a trained network as a version that MLflow can serve"),
-    "promote": ("Promote", "Move an alias to a version that is better than its holder, or back"),
-    "track": ("TrackSync", "Send records of runs that did not reach MLflow when they were made"),
-    "models": ("Models", "Fetch and list the weights of the detector"),
-    "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
+    "index": ("run_flags", "Index", "List the captures of an archive and what is wrong with them"),
+    "check": ("run_flags", "Check", "Judge calibration, synchronisation and scale before compute is spent"),
+    "reconstruct": ("run_flags", "Reconstruct", "Reconstruct 3D poses from an archive"),
+    "import": ("run_flags", "Import", "Reconstruct 3D poses from 2D joints that another tool found"),
+    "evaluate": ("network_flags", "Evaluate", "Judge models and runs against ground truth, and beside each other"),
+    "view": ("run_flags", "View", "Make overlays, plots and a summary page of a finished run"),
+    "export": ("run_flags", "Export", "Write the poses of a run in the formats of other tools"),
+    "record": ("run_flags", "Record", "Write a run as recordings for the Rerun viewer"),
+    "verify": ("verify", "Verify", "Check that the results of a run are whole, and each there once"),
+    "train": ("network_flags", "Train", "Train a multi-view network on a table of samples"),
+    "tune": ("network_flags", "Tune", "Search the settings of a training"),
+    "dataset": ("dataset", "Dataset", "Convert, measure and show datasets of samples"),
+    "register": ("register", "Register", "Register a trained network as a version that MLflow can serve"),
+    "promote": ("promote", "Promote", "Move an alias to a version that is better than its holder, or back"),
+    "track": ("track", "TrackSync", "Send records of runs that did not reach MLflow when they were made"),
+    "models": ("models", "Models", "Fetch and list the weights of the detector"),
+    "benchmark": ("benchmark", "Benchmark", "Measure throughput beside the peers that are installed"),
 }
 
 
@@ -60,13 +62,12 @@ def run(arguments: list[str]) -> int:
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
-        verb = module_of(arguments[0])
         actions = [choice.name for _, choice in map(get_args, get_args(command_of(arguments[0])))]
         if actions and arguments[1:] and not _known(arguments[1], actions, f"action of {arguments[0]}"):
             return 2
         command = parse(arguments[0], arguments[1:])
         _refuse_credentials(asdict(command))
-        return verb.run(command)
+        return module_of(arguments[0]).run(command)
     except MvposeError as error:
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
@@ -90,7 +91,8 @@ def _known(name: str, known: Collection[str], kind: str) -> bool:
 
 def command_of(verb: str):
     """The dataclass (or union of dataclasses) whose fields are the flags of a verb."""
-    return getattr(module_of(verb), VERBS[verb][0])
+    module, name, _ = VERBS[verb]
+    return getattr(import_module(f"mvpose.commands.{module}"), name)
 
 
 def module_of(verb: str) -> ModuleType:
@@ -144,7 +146,7 @@ def _refuse_credentials(value: Any) -> None:
 
 def _usage() -> str:
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (_, help_text) in VERBS.items())
+    verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (*_, help_text) in VERBS.items())
     return (
         f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
     )

@@ -12,7 +12,6 @@ satisfies it. The guard makes both constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -72,30 +71,6 @@ def weighted_mean(values: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch
     """Mean by weight; 0 where all weights are, and blind to what has none."""
     total = weight.sum()
     return (torch.where(weight > 0, values, torch.zeros_like(values)) * weight).sum() / total.clamp_min(1e-9)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmUp:
-    """When a term that goes through triangulation comes in.
-
-    Untrained points send the DLT far away, and its gradients with it: both known re-implementations of Canonical Fusion
-    train the 2D term alone first. Progress is the share of training done, 0..1.
-    """
-
-    start: float = 0.4
-    """Before this the term has no weight (20 of 50 epochs)."""
-    full: float = 0.5
-    """From here on it has its full weight; in between it grows in a straight line."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.full:
-            raise ValueError(f"a warm-up starts before it ends, not at {self.start} and {self.full}")
-
-    def share(self, progress: float) -> float:
-        """Share of the term's full weight, 0..1."""
-        if progress >= self.full:
-            return 1.0
-        return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
 
 
 def _where(weight: Tensor, truth: Tensor) -> Tensor:

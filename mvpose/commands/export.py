@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from typing import Literal
 
-import tyro
-
+from mvpose.commands.run_flags import CameraFormat, Export, PoseFormat
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.exchange.calibration_export import (
@@ -36,16 +34,6 @@ from mvpose.storage.locations import join
 from mvpose.storage.output_folder import require_output
 from mvpose.temporal.filters import FilteredPoses
 
-PoseFormat = Literal["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "nwb"]
-CameraFormat = Literal[
-    "openpose_json",
-    "calibration_pose2sim",
-    "calibration_anipose",
-    "calibration_easymocap",
-    "calibration_opencv",
-    "calibration_panoptic",
-]
-
 UNITS_AND_AXES: dict[PoseFormat | CameraFormat, str] = {
     "trc": "metres, Y up",
     "c3d": "millimetres, Z up",
@@ -62,22 +50,6 @@ UNITS_AND_AXES: dict[PoseFormat | CameraFormat, str] = {
     "calibration_opencv": "metres, Z up",
     "calibration_panoptic": "centimetres, Y down",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write the poses of a run in the formats of other tools."""
-
-    run: tyro.conf.Positional[str] = ""
-    """Output of `mvpose reconstruct`."""
-    format: tuple[PoseFormat | CameraFormat, ...] = ("trc",)
-    """One or several; those of poses go to `raw/` (and `filtered/`), those of cameras beside them."""
-    output: str | None = None
-    """Where the files go, a folder a capture; without it the folder `export` of the run."""
-    captures: tuple[str, ...] = ()
-    """Only these; without it all of the run."""
-    filtered: bool = False
-    """Write the run's filtered poses beside the raw ones; how they are filtered is a setting of `reconstruct`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from mvpose.datasets import NEITHER as NEITHER
+from mvpose.datasets import TEST as TEST
+from mvpose.datasets import TRAIN as TRAIN
+from mvpose.datasets import VALIDATION as VALIDATION
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
-
-TRAIN, VALIDATION, TEST, NEITHER = "train", "validation", "test", ""
-"""Splits as the datasets' authors or their first users made them; NEITHER is for what they left out."""
 
 
 @dataclass(frozen=True)

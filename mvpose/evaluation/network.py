@@ -16,6 +16,7 @@ from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.judging import detection_rate
 from mvpose.models.method import MethodConfig
+from mvpose.models.network_settings import NetworkConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -43,19 +44,6 @@ def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
     """
     numbers = wanted or [cameras, *FEWER]
     return sorted({n for n in numbers if n <= cameras}, reverse=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """How a network is asked."""
-
-    device: str = "cpu"
-    """`cpu` or `cuda`."""
-    batch_size: int = 16
-    margin: float = 1.4
-    """Crop over box about the joints; the training's, unless that is what is studied."""
-    subset_seed: int = 0
-    """Another seed draws other cameras where fewer than all are used."""
 
 
 @dataclass

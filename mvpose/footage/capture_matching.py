@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from mvpose.errors import CalibrationError, ConfigError, MvposeError, TooFewViewsError
-from mvpose.footage.calibration import Calibration, Unit, UpAxis
+from mvpose.footage.archive_settings import CatalogueConfig
+from mvpose.footage.calibration import Calibration
 from mvpose.footage.camera_names import Matching, match_cameras
 from mvpose.footage.capture_files import CaptureFiles
 from mvpose.footage.capture_toml import CAPTURE_TOML, VideoEntry
-from mvpose.footage.image_fit import ImageFit
 from mvpose.footage.trial_folders import Trials, all_trials
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.footage.video.wall_times import wall_times_of
@@ -26,27 +26,6 @@ SAME = 1e-5
 digits are one, and a camera moved by 0.1 mm is another."""
 NAMED = 8
 """Cameras named in a note before it says how many more there are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatalogueConfig:
-    """What an archive's own files leave open; a capture.toml goes before it."""
-
-    calibration: str = ""
-    """File name of the calibration to use where a capture has several; with a `/` in it, the location (absolute, or
-    below the archive) of the one for all captures."""
-    footage: str = ""
-    """Name of the folder of footage to use where a capture has several (`videos` beside `images`)."""
-    unit: Unit | None = None
-    """Unit of the calibrations, over what they state."""
-    up: UpAxis | None = None
-    """Axis of the calibrations' world that points up, over what they state."""
-    fps: float | None = None
-    """Frames per second of all footage, over what the videos state; needed for folders of images."""
-    image_fit: ImageFit = ImageFit.AUTO
-    """What was done to images whose size is not their calibration's."""
-    outside_archive: bool = False
-    """Whether a capture.toml may name locations outside the archive."""
 
 
 @dataclass(frozen=True, eq=False)

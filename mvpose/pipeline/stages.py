@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mvpose.exchange.keypoints import KeypointImport, keypoints_of
+from mvpose.exchange.keypoints import KeypointImport
+from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import figures_to_table, rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mvpose.errors import ConfigError
+
 
 class CheckKind(StrEnum):
     """What is looked at before a job."""
@@ -65,3 +67,23 @@ def status_by(value: float, warn: float, fail: float) -> Status:
     if value <= warn:
         return Status.PASS
     return Status.FAIL if value > fail else Status.WARN
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightConfig:
+    """What is looked at."""
+
+    runs: int = 4
+    """Stretches of time, evenly spread over the capture."""
+    run_frames: int = 72
+    """Consecutive frames of each."""
+    max_shift: int = 24
+    """Frames by which a camera may be early or late and still be found so; a run must be three times as long. Of a
+    shorter capture it is a third."""
+
+    def __post_init__(self) -> None:
+        if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
+            raise ConfigError(
+                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: give at least one "
+                "run and one frame of shift, and runs three times as long as the largest shift"
+            )

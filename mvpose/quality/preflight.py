@@ -7,16 +7,15 @@ cameras shifted in time, then turned. The residuals of pairs are those before an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
-from mvpose.errors import ConfigError, NoPersonError
+from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
 from mvpose.quality.camera_turns import mended
-from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
+from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
 from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import synchronised
@@ -28,26 +27,6 @@ from mvpose.records import Keypoints2D, Video
 PASSES = 2
 # Lengths that differ by more say that somebody pressed start or stop at another time.
 LENGTHS_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreflightConfig:
-    """What is looked at."""
-
-    runs: int = 4
-    """Stretches of time, evenly spread over the capture."""
-    run_frames: int = 72
-    """Consecutive frames of each."""
-    max_shift: int = 24
-    """Frames by which a camera may be early or late and still be found so; a run must be three times as long. Of a
-    shorter capture it is a third."""
-
-    def __post_init__(self) -> None:
-        if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
-            raise ConfigError(
-                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: give at least one "
-                "run and one frame of shift, and runs three times as long as the largest shift"
-            )
 
 
 def sampled_runs(num_frames: int, config: PreflightConfig) -> list[range]:

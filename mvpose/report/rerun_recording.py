@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -21,34 +20,13 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.geometry.camera import CameraRig
 from mvpose.report.figures import DETECTED, FOOTAGE, RGB, sides
+from mvpose.report.report_settings import RecordingConfig
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import write_whole
 
 PERSON, DETECTION = 1, 2
 CORNER = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingConfig:
-    """How much of a capture is recorded."""
-
-    start: int = 0
-    """First frame."""
-    max_frames: int = 300
-    """Frames recorded at most; four cameras of full HD at the settings here take 0.3 MB a frame."""
-    every: int = 1
-    """Only every so many-th frame is recorded."""
-    images: bool = True
-    """With images; without them the file is some 30 times smaller."""
-    largest_side: int = 960
-    """Images are made smaller to have no side longer than this."""
-    jpeg_quality: int = 75
-
-    def __post_init__(self) -> None:
-        for name, minimum in (("start", 0), ("max_frames", 1), ("every", 1), ("largest_side", 16), ("jpeg_quality", 1)):
-            if getattr(self, name) < minimum:
-                raise ConfigError(f"{name} of the recording is {getattr(self, name)}; it must be {minimum} or more")
 
 
 def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -> int:

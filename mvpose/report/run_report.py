@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ from mvpose.report.figures import to_png
 from mvpose.report.overlay_files import contact_sheet, film_poster, sheet_rows, write_overlay
 from mvpose.report.page import Film, PageImage, Section, render_page
 from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
+from mvpose.report.report_settings import ReportConfig
 from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
 from mvpose.report.subject import CaptureReport, folder_name
@@ -24,20 +24,6 @@ from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join
 
 PAGE = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """How much a report shows."""
-
-    max_captures: int = 12
-    """Captures shown in full, those with the largest error first; every capture is in the table."""
-    max_overlay_frames: int = 600
-    """Length of an overlay film, in frames from the first with a result."""
-    max_viewer_frames: int = 600
-    """Frames in the page's 3D viewer; of a longer capture every n-th."""
-    moments: int = 4
-    """Frames on the sheet of overlays; one of them is the worst."""
 
 
 def write_report(

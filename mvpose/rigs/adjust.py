@@ -18,6 +18,7 @@ from mvpose.geometry.robust import triangulate_robust
 from mvpose.geometry.triangulation import triangulate
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.reconstruction_settings import AdjustmentConfig
 from mvpose.reconstruction.view_errors import keypoints_at
 from mvpose.records import Keypoints2D
 from mvpose.rigs.bundle_adjustment import bundle_adjust
@@ -27,20 +28,6 @@ from mvpose.skeleton import BODY_JOINTS
 GATES_PX = (60.0, 30.0)
 # Of 8 stretches of time these are for judging.
 STRETCHES, HELD_OUT = 8, (2, 5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdjustmentConfig:
-    """How camera poses are corrected on 2D joints."""
-
-    frames: int = 400
-    """Frames looked at, evenly spread over the capture."""
-    poses: int = 150
-    """Poses learned from, chosen so that they differ most from each other in place and posture."""
-    min_confidence: float = 0.5
-    """2D joints less sure than this are not used."""
-    match_distance_m: float = 0.3
-    """As in the reconstruction; wider, because the cameras are off."""
 
 
 @dataclass(frozen=True, eq=False)

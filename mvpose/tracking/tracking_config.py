@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from mvpose.config import home_folder
@@ -61,3 +62,20 @@ def data_folder() -> str:
     """The user's data folder: `mvpose` in $XDG_DATA_HOME, else in ~/.local/share."""
     share = os.environ.get("XDG_DATA_HOME") or os.path.join(home_folder(), ".local", "share")
     return os.path.join(os.path.abspath(share), "mvpose")
+
+
+Metric = Literal["mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"]
+
+
+MIN_SEQUENCES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a version must show before an alias moves to it."""
+
+    metric: Metric = "mpjpe_m"
+    margin_m: float = 0.0
+    """By so many metres the lower end of the improvement's 95 % interval must pass zero."""
+    min_sequences: int = MIN_SEQUENCES
+    """Held-out captures below which nothing is decided."""

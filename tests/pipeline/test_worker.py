@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mvpose.errors import FailureReason, NoPersonError, ResultsError, StageError
 from mvpose.pipeline import worker as worker_module
-from mvpose.pipeline import worker as worker_module
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec, task_rows, tasks_of
 from mvpose.records import Clip, ClipFailure, Task

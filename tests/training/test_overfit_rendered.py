@@ -7,11 +7,11 @@ import pytest
 
 from mvpose.datasets.sample import TRAIN
 from mvpose.datasets.sample_table import write_samples
-from mvpose.losses import WarmUp
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig
 from mvpose.models.multiview import Decoding
+from mvpose.models.network_settings import WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.rendering.corpus import Rendered

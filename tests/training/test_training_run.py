@@ -13,10 +13,10 @@ import torch
 
 from mvpose.cli import run as command_line
 from mvpose.errors import ConfigError
-from mvpose.losses import WarmUp
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.method import BackboneConfig, MethodConfig
+from mvpose.models.network_settings import WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.saved import load_model
 from mvpose.models.volumes.volumetric import VolumetricConfig

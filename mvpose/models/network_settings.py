@@ -1,0 +1,218 @@
+"""Settings of the networks: which method, from which backbone, with which sizes, trained for what. Light: no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mvpose.config import nearest
+from mvpose.errors import ConfigError
+from mvpose.geometry import Aggregation, DltMethod
+from mvpose.skeleton import SKELETONS
+
+STRIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How heatmaps become points, in the image and in the world."""
+
+    kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
+    sharpness: float = 1.0
+    """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
+    radius: float = 2.0
+    """Pixels of the map about the point that count towards its confidence."""
+    solver: DltMethod = DltMethod.SII
+    """Of the points' triangulation; shifted iterations are the paper's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Sizes of Baseline, Fusion and Canonical Fusion."""
+
+    views: int = 4
+    """Number of views that concatenation is built for; pooling and attention take any."""
+    fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
+    points: int = 100
+    """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
+    keep_own_view: bool = False
+    """Add a view's own features to what the fusion gives back (not in the paper)."""
+    head_width: int = 256
+    decoding: Decoding = field(default_factory=Decoding)
+    extent: float = 2.0
+    """Metres that a crop's longer side spans about where the person stands; sets the canonical frame's scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFusionConfig:
+    """Sizes of the fusion of joint tokens."""
+
+    points: int = 64
+    """Latent points a token: 3 numbers each in a view, 4 in the canonical frame."""
+    fusion: Literal["pooling", "attention"] = "attention"
+    sharpness: float = 20.0
+    """Inverse temperature by which scores become places in training; scores of a sure joint peak at about 1."""
+    extent: float = 2.0
+    """Metres that a crop's longer side spans about where the person stands."""
+    solver: DltMethod = DltMethod.SII
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgebraicConfig:
+    """Sizes of the algebraic method; the defaults are the paper's."""
+
+    head_width: int = 256
+    confidence_widths: tuple[int, int] = (512, 256)
+    decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0))
+    extent: float = 2.0
+    """Metres that a crop's longer side spans about where the person stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RansacConfig:
+    """The paper's thresholds, as shares of the crop's longer side (it uses crops of 384 pixels)."""
+
+    threshold: float = 30 / 384
+    """A view further than this from the projected point is an outlier."""
+    huber: float = 10 / 384
+    """Where the refinement's loss turns from square to straight."""
+    rounds: int = 10
+    """Reweighted solutions of the refinement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumetricConfig:
+    """Sizes of the volumetric method; the defaults are the paper's."""
+
+    side: float = 2.5
+    """Metres."""
+    voxels: int = 64
+    """Along a side; a multiple of 2^(levels of the V2V)."""
+    channels: int = 32
+    aggregation: Aggregation = "softmax"
+    widths: tuple[int, ...] = (32, 64, 128, 128, 128, 128)
+    sharpness: float = 1.0
+    root: tuple[int, ...] = (0,)
+    """Joints whose mean centres the cube: the pelvis, or both hips."""
+    turn_in_training: bool = True
+    """Turn the cube by a random angle about the vertical while training."""
+    radius: float = 0.1
+    """Metres about a joint whose probability counts towards its confidence."""
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The network that every view's crop goes through first."""
+
+    kind: Literal["resnet", "cspnext"] = "resnet"
+    """`cspnext` is CSPNeXt-s, the backbone of RTMPose-s."""
+    depth: int = 50
+    """ResNet: 18, 34, 50, 101 or 152."""
+    width: int = 64
+    """ResNet: channels of the first stage; 64 is the published network."""
+    weights: str = ""
+    """What training starts from. For a ResNet a .safetensors or .pth file of torchvision's names, of pose_resnet
+    (Simple Baselines: fills the deconvolutions and maps too) or of a network of mvpose (its backbone and head); in
+    `mvpose train` also at s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt the name of a model
+    card, or its .toml file, whose ONNX file is RTMPose-s. Empty for random weights."""
+    joints: str = ""
+    """Order of the joints in the maps of such weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
+    of joints that they lack start from random weights."""
+    colours: Literal["rgb", "bgr"] = "rgb"
+    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
+    frozen: bool = False
+    """Keep the backbone as it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """A multi-view network. Only the sizes of the method that is named are read."""
+
+    method: Literal[
+        "baseline", "fusion", "canonical_fusion", "canonical_tokens", "ransac", "algebraic", "volumetric"
+    ] = "canonical_fusion"
+    skeleton: str = "human36m17"
+    size: tuple[int, int] = (256, 256)
+    """(width, height) of the crops in pixels; multiples of 32."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """Of Baseline, Fusion and Canonical Fusion, and of the per-view network under RANSAC."""
+    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
+    """Of the fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
+    ransac: RansacConfig = field(default_factory=RansacConfig)
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
+
+    def __post_init__(self) -> None:
+        if self.skeleton not in SKELETONS:
+            raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
+        if self.backbone.joints and self.backbone.joints not in SKELETONS:
+            joints = self.backbone.joints
+            raise ConfigError(f"no skeleton is named {joints!r} ({nearest(joints, SKELETONS)})")
+        if any(side < STRIDE or side % STRIDE for side in self.size):
+            raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """When a term that goes through triangulation comes in.
+
+    Untrained points send the DLT far away, and its gradients with it: both known re-implementations of Canonical Fusion
+    train the 2D term alone first. Progress is the share of training done, 0..1.
+    """
+
+    start: float = 0.4
+    """Before this the term has no weight (20 of 50 epochs)."""
+    full: float = 0.5
+    """From here on it has its full weight; in between it grows in a straight line."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.full:
+            raise ValueError(f"a warm-up starts before it ends, not at {self.start} and {self.full}")
+
+    def share(self, progress: float) -> float:
+        """Share of the term's full weight, 0..1."""
+        if progress >= self.full:
+            return 1.0
+        return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Canonical Fusion trains `points` first and `joints` late; algebraic triangulation `joints` as `soft_mse`; volumetric
+    `joints` as `absolute` with `volume` (the paper's 0.01 against centimetres is 1e-4 against metres).
+    """
+
+    heatmaps: float = 0.0
+    sigma: float = 2.0
+    """Of the target Gaussians, in pixels of the map."""
+    points: float = 1.0
+    """2D distance, as a share of the crop's longer side."""
+    joints: float = 1.0
+    """3D error in metres."""
+    joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
+    warm_up: WarmUp = field(default_factory=WarmUp)
+    volume: float = 0.0
+    volume_at: Literal["nearest", "trilinear"] = "nearest"
+    """The voxels whose log-probability `volume` weighs: the one nearest to the joint, as in the paper, or the eight
+    about it, so that the answer is not drawn to a voxel's middle."""
+    coarse: float = 0.0
+    """The 3D error of the volumetric method's algebraic stage."""
+    root: tuple[int, ...] = (0,)
+    """One view cannot tell depth: samples with fewer than two are judged relative to these joints' mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """How a network is asked."""
+
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+    batch_size: int = 16
+    margin: float = 1.4
+    """Crop over box about the joints; the training's, unless that is what is studied."""
+    subset_seed: int = 0
+    """Another seed draws other cameras where fewer than all are used."""
