@@ -100,37 +100,16 @@ def module_of(verb: str) -> ModuleType:
     return import_module(f"mvpose.commands.{verb}{'_' * iskeyword(verb)}")
 
 
-def parse(verb: str, arguments: list[str]):
-    """The dataclass of a verb from its arguments; `--config FILE.toml` gives the defaults of the other flags."""
-    import tyro
+def parse(verb: str, arguments: list[str]) -> Any:
+    """The dataclass of a verb from its arguments; see `mvpose.commands.parsing`."""
+    from mvpose.commands.parsing import parsed
 
-    command = command_of(verb)
-    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
-    if "--config" not in arguments:
-        return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
-    for option in get_args(command):
-        subcommand, choice = get_args(option)
-        if arguments[0] == choice.name:
-            command, verb, arguments = subcommand, f"{verb} {choice.name}", arguments[1:]
-            break
-    default, arguments = _named_run(command, arguments)
-    return tyro.cli(command, args=arguments, default=default, prog=f"mvpose {verb}")
+    return parsed(verb, command_of(verb), arguments, common_flags(verb))
 
 
-def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
-    """A command filled from the TOML file after `--config`, and the arguments without it."""
-    from mvpose.errors import ConfigError
-
-    at = arguments.index("--config")
-    if at + 1 == len(arguments):
-        raise ConfigError("--config needs a TOML file.")
-    from mvpose.config import MAX_TOML_BYTES, load_toml
-    from mvpose.storage.locations import exists, read_text
-
-    uri = arguments[at + 1]
-    if not exists(uri):
-        raise ConfigError(f"--config {uri}: there is no such file.")
-    return load_toml(uri, read_text(uri, MAX_TOML_BYTES), command), arguments[:at] + arguments[at + 2 :]
+def common_flags(verb: str) -> tuple[str, ...]:
+    """The flags that the `--help` of a verb shows; without them it shows all."""
+    return getattr(import_module(f"mvpose.commands.{VERBS[verb][0]}"), "COMMON", {}).get(verb, ())
 
 
 def _refuse_credentials(value: Any) -> None:
@@ -147,9 +126,8 @@ def _refuse_credentials(value: Any) -> None:
 def _usage() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (*_, help_text) in VERBS.items())
-    return (
-        f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n`mvpose VERB --help` lists the flags of a verb."
-    )
+    helps = "`mvpose VERB --help` lists the flags of a verb, `--help-all` the rare ones too."
+    return f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n{helps}"
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

@@ -96,8 +96,17 @@ def other_kind(name: str, tag: str, others: list[str], kind: str) -> str:
 _CONVERTER.register_structure_hook_func(lambda kind: tagged_union(kind) is not None, _structure_tagged)
 
 
+def with_kind(config: Any, annotation: Any, kind: str) -> Any:
+    """Settings of another kind of a tagged union, with the values of what both kinds have."""
+    union = tagged_union(annotation)
+    assert union is not None
+    member = union.member(kind)
+    shared = {f.name: getattr(config, f.name) for f in fields(config) if f.name in member.__dataclass_fields__}
+    return member(**shared | {union.tag: kind})
+
+
 def without_other_kinds(values: dict[str, Any], annotation: Any) -> dict[str, Any]:
-    """Plain settings without those of kinds that are not chosen: what was written when files held those of all kinds."""
+    """Plain settings without those of kinds that are not chosen: files of before held those of all kinds."""
     if union := tagged_union(annotation):
         kind = values.get(union.tag, next(iter(union.members)))
         annotation = union.member(kind)
@@ -112,11 +121,15 @@ def without_other_kinds(values: dict[str, Any], annotation: Any) -> dict[str, An
 
 def load_toml(uri: str, text: str, cls: type[T]) -> T:
     """A config of type `cls` from TOML text; ConfigError names the file and every unknown key or wrong value."""
+    return structure(read_toml(uri, text), cls, uri)
+
+
+def read_toml(uri: str, text: str) -> dict[str, Any]:
+    """TOML as plain values; ConfigError names the file where it is not valid."""
     try:
-        values = parse_toml(text)
+        return parse_toml(text)
     except ValueError as error:
         raise ConfigError(f"{uri} is not valid TOML: {error}") from error
-    return structure(values, cls, uri)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -12,6 +12,33 @@ from mvpose.tracking import TrackingConfig
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.tuning_space import Space, SweepConfig
 
+TRAINING = (
+    "--data",
+    "--output",
+    "--method.method",
+    "--method.skeleton",
+    "--method.backbone.kind",
+    "--method.backbone.weights",
+    "--samples.views",
+    "--optimisation.rate",
+    "--optimisation.batch",
+    "--optimisation.epochs",
+    "--optimisation.precision",
+    "--augmentation.mirror",
+    "--seed",
+    "--dry-run",
+    "--local",
+    "--address",
+    "--workers",
+    "--gpu",
+    "--loaders",
+)
+COMMON = {
+    "train": TRAINING,
+    "tune": (*TRAINING, "--sweep.trials", "--sweep.searcher", "--sweep.scheduler", "--retrain-epochs", "--register"),
+}
+"""The flags that most users need, by verb: `--help` shows these, `--help-all` all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig):

@@ -22,6 +22,33 @@ from mvpose.quality.findings import PreflightConfig
 from mvpose.report.report_settings import RecordingConfig, ReportConfig
 from mvpose.tracking import TrackingConfig
 
+RECONSTRUCTION = (
+    "--output",
+    "--adjust-extrinsics",
+    "--filtered",
+    "--filtering.smoothing",
+    "--filtering.cutoff-hz",
+    "--reconstruction.max-people",
+    "--retry-failed",
+    "--replan",
+    "--dry-run",
+    "--local",
+    "--address",
+    "--workers",
+)
+COMMON = {
+    "reconstruct": (
+        *RECONSTRUCTION,
+        "--model",
+        "--catalogue.unit",
+        "--catalogue.fps",
+        "--detector.device",
+        "--gpus-per-worker",
+    ),
+    "import": (*RECONSTRUCTION, "--calibration", "--unit", "--fps", "--first-frame", "--videos"),
+}
+"""The flags that most users need, by verb: `--help` shows these, `--help-all` all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Index:

@@ -9,7 +9,7 @@ from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.reconstruction.reconstruction_settings import AdjustmentConfig, ReconstructionConfig
-from mvpose.temporal.filter_settings import FilterConfig
+from mvpose.temporal.filter_settings import ButterworthFilter, Filtering
 from mvpose.tracking.tracking_config import TrackingConfig
 
 
@@ -44,5 +44,5 @@ class ReconstructJob:
     """Where the registry is, and where the run is recorded."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
-    filtering: FilterConfig = field(default_factory=FilterConfig)
+    filtering: Filtering = field(default_factory=ButterworthFilter)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -37,7 +37,8 @@ from mvpose.run.pose_tables import (
 from mvpose.run.sequences import pose_windows, sampled_keypoints
 from mvpose.run.store import Commit, table_file
 from mvpose.skeleton import Skeleton
-from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered_block
+from mvpose.temporal.filter_settings import Filtering
+from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
 
 
 def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:
@@ -158,7 +159,7 @@ class PoseStage:
 class FilterStage:
     """Raw poses of a whole capture to filtered ones, beside them: gaps and smoothing know no edges of clips."""
 
-    def __init__(self, source: PlanSource, config: FilterConfig) -> None:
+    def __init__(self, source: PlanSource, config: Filtering) -> None:
         self.source, self.config = source, config
 
     def __call__(self, task: Task) -> Outcome:
