@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
@@ -147,8 +147,12 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
 
 
-def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
-    """A config of type `cls` from a plain dict; keys that `cls` does not have are errors."""
+@overload
+def structure(values: dict[str, Any], cls: type[T], where: str) -> T: ...
+@overload
+def structure(values: dict[str, Any], cls: Any, where: str) -> Any: ...
+def structure(values: dict[str, Any], cls: Any, where: str) -> Any:
+    """A config of type `cls`, or of a tagged union, from a plain dict; keys that `cls` does not have are errors."""
     try:
         return _CONVERTER.structure(values, cls)
     except _KindError as error:
