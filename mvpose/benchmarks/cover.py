@@ -20,7 +20,8 @@ from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
 from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.geometry.triangulation import reprojection_errors
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import CSPNeXtBackbone, Method, TokenMethod
 from mvpose.models.saved import load_model
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -91,13 +92,13 @@ def run(config: CoverBenchmark) -> None:
             json.dump({c: {n: asdict(f) for n, f in by.items()} for c, by in figures.items()}, file, indent=1)
 
 
-def _network(name: str) -> tuple[nn.Module, MethodConfig]:
+def _network(name: str) -> tuple[nn.Module, Method]:
     if name != RTMPOSE:
         saved = load_model(name)
         return saved.network, saved.config
-    backbone = BackboneConfig(kind="cspnext", weights="rtmpose_s_halpe26", frozen=True)
+    backbone = CSPNeXtBackbone(weights="rtmpose_s_halpe26", frozen=True)
     # Fusion of tokens corrects nothing before it is trained.
-    config = MethodConfig(method="canonical_tokens", skeleton="halpe26", size=(192, 256), backbone=backbone)
+    config = TokenMethod(skeleton="halpe26", size=(192, 256), backbone=backbone)
     return build_method(config).eval(), config
 
 

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.judging import detection_rate
-from mvpose.models.method import MethodConfig
-from mvpose.models.network_settings import NetworkConfig
+from mvpose.models.network_settings import FusionMethod, Method, NetworkConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -91,17 +90,12 @@ def network_answers(
     ]
 
 
-def needed_views(config: MethodConfig) -> int | None:
+def needed_views(config: Method) -> int | None:
     """The one number of views that a concatenating network takes; None for any."""
-    concatenates = config.method == "fusion" or (
-        config.method == "canonical_fusion" and config.fusion.fusion == "concatenation"
-    )
-    return config.fusion.views if concatenates else None
+    return config.fusion.views if isinstance(config, FusionMethod) and config.concatenates else None
 
 
-def _questions(
-    sample: Sample, method: MethodConfig, views: Sequence[int], config: NetworkConfig
-) -> Iterator[_ViewRequest]:
+def _questions(sample: Sample, method: Method, views: Sequence[int], config: NetworkConfig) -> Iterator[_ViewRequest]:
     needed = needed_views(method)
     counts = view_counts(len(sample.rig), views if needed is None else (needed,))
     counts = [n for n in counts if needed is None or not views or n in views]

@@ -12,12 +12,21 @@ from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead, ResN
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion
 from mvpose.models.fusion.canonical_tokens import CanonicalTokens
-from mvpose.models.network_settings import BackboneConfig, MethodConfig
+from mvpose.models.network_settings import (
+    AlgebraicMethod,
+    CSPNeXtBackbone,
+    FusionMethod,
+    Method,
+    RansacMethod,
+    ResNetBackbone,
+    TokenMethod,
+    VolumetricMethod,
+)
 from mvpose.models.volumes.volumetric import VolumetricTriangulation
-from mvpose.skeleton import SKELETONS
+from mvpose.skeleton import SKELETONS, Skeleton
 
 
-def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
+def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
     """The network of a config, as `mvpose.models.multiview` calls it.
 
     `pretrained` fills the backbone, and the head where there is one, from `backbone.weights`; without it (the caller
@@ -26,40 +35,37 @@ def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
     backbone = _backbone(config.backbone, pretrained).freeze(config.backbone.frozen)
     network = _network(config, backbone, pretrained)
     if pretrained and config.backbone.weights and isinstance(backbone, ResNet):
-        _load(config, network, backbone)
+        assert isinstance(config.backbone, ResNetBackbone)
+        _load(config.backbone, network, backbone, SKELETONS[config.skeleton])
     return network
 
 
-def _network(config: MethodConfig, backbone: Backbone, pretrained: bool) -> nn.Module:
+def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
     joints = len(SKELETONS[config.skeleton].joints)
-    match config.method:
-        case "baseline":
-            return Baseline(backbone, joints, config.fusion)
-        case "fusion":
-            return Fusion(backbone, joints, config.fusion)
-        case "canonical_fusion":
-            return CanonicalFusion(backbone, joints, config.fusion)
-        case "canonical_tokens":
+    match config:
+        case FusionMethod():
+            kinds = {"baseline": Baseline, "fusion": Fusion, "canonical_fusion": CanonicalFusion}
+            return kinds[config.method](backbone, joints, config.fusion)
+        case TokenMethod():
             weights = config.backbone.weights if pretrained else ""
             head = simcc_head_from_rtmpose(locate(read_card(weights))) if weights else None
             return CanonicalTokens(backbone, head or SimCCHead(backbone.channels, joints, config.size), config.tokens)
-        case "ransac":
+        case RansacMethod():
             return RansacTriangulation(Baseline(backbone, joints, config.fusion), config.ransac)
-        case "algebraic":
+        case AlgebraicMethod():
             return AlgebraicTriangulation(backbone, joints, config.algebraic)
-        case "volumetric":
+        case VolumetricMethod():
             return VolumetricTriangulation(backbone, joints, config.volumetric)
 
 
-def _backbone(config: BackboneConfig, pretrained: bool) -> Backbone:
+def _backbone(config: ResNetBackbone | CSPNeXtBackbone, pretrained: bool) -> Backbone:
     weights = config.weights if pretrained else ""
-    if config.kind == "cspnext":
+    if isinstance(config, CSPNeXtBackbone):
         return cspnext_from_rtmpose(locate(read_card(weights))) if weights else CSPNeXt()
     return ResNet(config.depth, config.width)
 
 
-def _load(config: MethodConfig, network: nn.Module, backbone: ResNet) -> None:
-    own, trained = SKELETONS[config.skeleton], config.backbone.joints
+def _load(config: ResNetBackbone, network: nn.Module, backbone: ResNet, own: Skeleton) -> None:
     (head,) = (module for module in network.modules() if isinstance(module, HeatmapHead))
-    trained_joints = SKELETONS[trained] if trained else None
-    load_pretrained(backbone, head, config.backbone.weights, own, trained_joints, config.backbone.colours)
+    trained_joints = SKELETONS[config.joints] if config.joints else None
+    load_pretrained(backbone, head, config.weights, own, trained_joints, config.colours)

@@ -105,53 +105,105 @@ class VolumetricConfig:
 class BackboneConfig:
     """The network that every view's crop goes through first."""
 
-    kind: Literal["resnet", "cspnext"] = "resnet"
-    """`cspnext` is CSPNeXt-s, the backbone of RTMPose-s."""
-    depth: int = 50
-    """ResNet: 18, 34, 50, 101 or 152."""
-    width: int = 64
-    """ResNet: channels of the first stage; 64 is the published network."""
     weights: str = ""
     """What training starts from. For a ResNet a .safetensors or .pth file of torchvision's names, of pose_resnet
     (Simple Baselines: fills the deconvolutions and maps too) or of a network of mvpose (its backbone and head); in
     `mvpose train` also at s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt the name of a model
     card, or its .toml file, whose ONNX file is RTMPose-s. Empty for random weights."""
-    joints: str = ""
-    """Order of the joints in the maps of such weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
-    of joints that they lack start from random weights."""
-    colours: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
     frozen: bool = False
     """Keep the backbone as it is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """A multi-view network. Only the sizes of the method that is named are read."""
+class ResNetBackbone(BackboneConfig):
+    """A ResNet."""
 
-    method: Literal[
-        "baseline", "fusion", "canonical_fusion", "canonical_tokens", "ransac", "algebraic", "volumetric"
-    ] = "canonical_fusion"
+    kind: Literal["resnet"] = "resnet"
+    depth: int = 50
+    """18, 34, 50, 101 or 152."""
+    width: int = 64
+    """Channels of the first stage; 64 is the published network."""
+    joints: str = ""
+    """Order of the joints in the maps of `weights` (coco17, mpii16, ...); empty for the method's own skeleton. Maps of
+    joints that they lack start from random weights."""
+    colours: Literal["rgb", "bgr"] = "rgb"
+    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
+
+    def __post_init__(self) -> None:
+        if self.joints and self.joints not in SKELETONS:
+            raise ConfigError(f"no skeleton is named {self.joints!r} ({nearest(self.joints, SKELETONS)})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSPNeXtBackbone(BackboneConfig):
+    """CSPNeXt-s, the backbone of RTMPose-s."""
+
+    kind: Literal["cspnext"] = "cspnext"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """A multi-view network, whatever the method."""
+
     skeleton: str = "human36m17"
     size: tuple[int, int] = (256, 256)
     """(width, height) of the crops in pixels; multiples of 32."""
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    """Of Baseline, Fusion and Canonical Fusion, and of the per-view network under RANSAC."""
-    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
-    """Of the fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
-    ransac: RansacConfig = field(default_factory=RansacConfig)
-    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
-    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
+    backbone: ResNetBackbone | CSPNeXtBackbone = field(default_factory=ResNetBackbone)
 
     def __post_init__(self) -> None:
         if self.skeleton not in SKELETONS:
             raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
-        if self.backbone.joints and self.backbone.joints not in SKELETONS:
-            joints = self.backbone.joints
-            raise ConfigError(f"no skeleton is named {joints!r} ({nearest(joints, SKELETONS)})")
         if any(side < STRIDE or side % STRIDE for side in self.size):
             raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionMethod(MethodConfig):
+    """Baseline, Fusion or Canonical Fusion (Remelli et al. 2020)."""
+
+    method: Literal["canonical_fusion", "fusion", "baseline"] = "canonical_fusion"
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether it takes one number of views alone, `fusion.views`."""
+        return self.method != "baseline" and self.fusion.fusion == "concatenation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMethod(MethodConfig):
+    """Fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
+
+    method: Literal["canonical_tokens"] = "canonical_tokens"
+    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RansacMethod(MethodConfig):
+    """RANSAC over the per-view network of a Baseline, whose sizes are `fusion`."""
+
+    method: Literal["ransac"] = "ransac"
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    ransac: RansacConfig = field(default_factory=RansacConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgebraicMethod(MethodConfig):
+    """Algebraic triangulation (Iskakov et al. 2019)."""
+
+    method: Literal["algebraic"] = "algebraic"
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumetricMethod(MethodConfig):
+    """Volumetric triangulation (Iskakov et al. 2019)."""
+
+    method: Literal["volumetric"] = "volumetric"
+    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
+
+
+Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mvpose.config import nearest, structure
+from mvpose.config import nearest, structure, without_other_kinds
 from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
-from mvpose.models.method import MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import Method
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 1
@@ -30,14 +31,14 @@ class SavedModel:
     """A network with its weights, ready for inference, and where it came from."""
 
     network: nn.Module
-    config: MethodConfig
+    config: Method
     sha256: str
     """Of the weights file: the version of the model."""
     lineage: dict[str, Any]
     """What the maker wrote: digest of the data, settings of the training, commit, figures."""
 
 
-def save_model(folder: str, network: nn.Module, config: MethodConfig, lineage: Mapping[str, Any]) -> str:
+def save_model(folder: str, network: nn.Module, config: Method, lineage: Mapping[str, Any]) -> str:
     """Write a network into a local folder; the SHA-256 (hex) of its weights.
 
     `lineage` is plain JSON values. The description is written last, so that a folder with one is whole.
@@ -74,7 +75,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         raise WeightsError(f"{folder} has a description but no {WEIGHTS}: copy the folder again")
     if (found := file_sha256(path)) != description["weights_sha256"]:
         raise WeightsError(f"{path} has SHA-256 {found}, {where} says {description['weights_sha256']}: it was altered")
-    config = structure(description["config"], MethodConfig, where)
+    config = structure(without_other_kinds(description["config"], Method), Method, where)
     network = build_method(config, pretrained=False)
     try:
         network.load_state_dict(load_file(path, device="cpu"))

@@ -18,7 +18,7 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import DetectorConfig, People
-from mvpose.models.method import MethodConfig
+from mvpose.models.network_settings import FusionMethod, Method
 from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
@@ -88,12 +88,9 @@ class NetworkStage(DetectStage):
         return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
 
 
-def require_views(method: MethodConfig, rig: CameraRig) -> None:
+def require_views(method: Method, rig: CameraRig) -> None:
     """ConfigError where the network was built for another number of cameras."""
-    concatenates = method.method == "fusion" or (
-        method.method == "canonical_fusion" and method.fusion.fusion == "concatenation"
-    )
-    if concatenates and method.fusion.views != len(rig):
+    if isinstance(method, FusionMethod) and method.concatenates and method.fusion.views != len(rig):
         raise ConfigError(
             f"the network concatenates {method.fusion.views} views and the capture has {len(rig)} cameras: "
             "use a network that pools, or one trained for this rig."
@@ -110,7 +107,7 @@ def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 
 
 def _request(
-    chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
+    chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: Method
 ) -> _Question:
     (width, height), views = method.size, len(rig)
     crops = np.zeros((views, 3, height, width), np.uint8)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from mvpose.config import flatten
 from mvpose.datasets import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
-from mvpose.models.network_settings import MethodConfig, ObjectiveConfig
+from mvpose.models.network_settings import FusionMethod, Method, ObjectiveConfig
 from mvpose.skeleton import SKELETONS
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class TrainConfig:
 
     data: str = ""
     """Table of samples: a file, folder or s3:// URI."""
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: Method = field(default_factory=FusionMethod)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -201,10 +201,11 @@ class TrainConfig:
 
     def check(self) -> None:
         """ConfigError where settings contradict each other."""
-        fused = self.method.method in ("fusion", "canonical_fusion") and self.method.fusion.fusion == "concatenation"
-        if fused and self.method.fusion.views != self.samples.views:
+        method = self.method
+        fused = isinstance(method, FusionMethod) and method.concatenates
+        if fused and method.fusion.views != self.samples.views:
             raise ConfigError(
-                f"the fusion is built for {self.method.fusion.views} views and samples have {self.samples.views}: set "
+                f"the fusion is built for {method.fusion.views} views and samples have {self.samples.views}: set "
                 "method.fusion.views and samples.views alike."
             )
         if fused and self.augmentation.view_dropout:

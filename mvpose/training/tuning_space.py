@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mvpose.config import structure
+from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError
 from mvpose.training.training_config import TrainConfig
 
@@ -113,7 +113,11 @@ def applied(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
         for name in outer:
             place = place[name]
         place[last] = value
-    changed = structure(plain, TrainConfig, ", ".join(f"{path} = {value!r}" for path, value in values.items()))
+    changed = structure(
+        without_other_kinds(plain, TrainConfig),
+        TrainConfig,
+        ", ".join(f"{path} = {value!r}" for path, value in values.items()),
+    )
     changed.check()
     return changed
 

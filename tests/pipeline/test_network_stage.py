@@ -12,8 +12,8 @@ from mvpose.errors import ConfigError, WeightsError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import People
 from mvpose.models.fusion.canonical_fusion import FusionConfig
-from mvpose.models.method import MethodConfig
 from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.network_settings import FusionMethod
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage, require_views
@@ -83,7 +83,7 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
         views.append(ViewFrames(images, np.ones(2, bool)))
     stage = NetworkStage.__new__(NetworkStage)
     stage.detector, stage.config = detector, ReconstructionConfig()
-    config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
+    config = FusionMethod(method="baseline", skeleton="coco17", size=(256, 256))
     stage.model, stage.skeleton = SavedModel(SpotFinder(), config, "", {}), detector.skeleton
     people = stage.seen_again(views, scene.rig)
     for v in range(len(views)):
@@ -94,8 +94,8 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
 
 def test_a_network_of_another_number_of_views_is_refused():
     with pytest.raises(ConfigError, match="concatenates 3 views and the capture has 4 cameras"):
-        require_views(MethodConfig(fusion=FusionConfig(views=3)), ring4(num_frames=1).rig)
-    require_views(MethodConfig(fusion=FusionConfig(views=3, fusion="pooling")), ring4(num_frames=1).rig)
+        require_views(FusionMethod(fusion=FusionConfig(views=3)), ring4(num_frames=1).rig)
+    require_views(FusionMethod(fusion=FusionConfig(views=3, fusion="pooling")), ring4(num_frames=1).rig)
 
 
 @pytest.fixture
