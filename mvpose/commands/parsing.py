@@ -56,9 +56,9 @@ def subcommand(verb: str, command: Any, arguments: list[str]) -> tuple[str, Any,
 def _defaults(command: Any, arguments: list[str]) -> tuple[Any, list[str]]:
     """A command filled from the TOML file after `--config`, or with its defaults; the arguments without the file."""
     if "--config" not in arguments:
-        own = fields(command) if is_dataclass(command) else ()
-        complete = own and all(f.default is not MISSING or f.default_factory is not MISSING for f in own)
-        return (command() if complete else None), arguments
+        own = getattr(command, "__dataclass_fields__", {}).values()
+        is_complete = own and all(f.default is not MISSING or f.default_factory is not MISSING for f in own)
+        return (command() if is_complete else None), arguments
     at = arguments.index("--config")
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")

@@ -20,6 +20,7 @@ import pandas as pd
 from packaging.version import Version
 
 import mvpose
+from mvpose.models.network_settings import FusionConfig, FusionMethod
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.tracking.tracking_config import TrackingConfig, connection
@@ -60,8 +61,9 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
 
 def example(model: SavedModel) -> pd.DataFrame:
     """Two rows of input, of noise before cameras 3 m away."""
-    rng, views = np.random.default_rng(0), model.config.fusion.views
-    width, height = model.config.size
+    config, rng = model.config, np.random.default_rng(0)
+    views = config.fusion.views if isinstance(config, FusionMethod) else FusionConfig().views
+    width, height = config.size
     rows = []
     for _ in range(2):
         matrices, crops = [], []

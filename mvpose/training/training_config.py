@@ -201,11 +201,10 @@ class TrainConfig:
 
     def check(self) -> None:
         """ConfigError where settings contradict each other."""
-        method = self.method
-        fused = isinstance(method, FusionMethod) and method.concatenates
-        if fused and method.fusion.views != self.samples.views:
+        fused = self.method.fusion if isinstance(self.method, FusionMethod) and self.method.concatenates else None
+        if fused and fused.views != self.samples.views:
             raise ConfigError(
-                f"the fusion is built for {method.fusion.views} views and samples have {self.samples.views}: set "
+                f"the fusion is built for {fused.views} views and samples have {self.samples.views}: set "
                 "method.fusion.views and samples.views alike."
             )
         if fused and self.augmentation.view_dropout:

@@ -153,6 +153,7 @@ def domains(space: Space) -> dict[str, Domain]:
 
 
 def _domain(values: Range) -> Domain:
+    from ray import tune
 
     match values:
         case Uniform():
