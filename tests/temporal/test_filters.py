@@ -269,7 +269,7 @@ def test_a_cut_off_above_half_the_frame_rate_is_refused():
 )
 def test_settings_out_of_range_are_refused(kind, wrong):
     with pytest.raises(ConfigError):
-        ButterworthFilter(**wrong)
+        kind(**wrong)
 
 
 def test_float32_poses_come_back_as_float32_with_their_shapes():
