@@ -16,13 +16,12 @@ from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.scene import ImageConfig
 from mvpose.skeleton import RENDERED
-from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, train_loop
 from mvpose.training.metrics_log import Report
 from mvpose.training.optimisation import OptimisationConfig
-from mvpose.training.training_config import SamplesConfig, TrainConfig
+from mvpose.training.training_config import NONE, SamplesConfig, TrainConfig
 from tests.rendering.conftest import assets
 
 __all__ = ["assets"]

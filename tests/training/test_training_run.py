@@ -18,12 +18,11 @@ from mvpose.models.network_settings import FusionMethod, ResNetBackbone, WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.saved import load_model
 from mvpose.storage.locations import read_bytes, read_text
-from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
 from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
-from mvpose.training.training_config import CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
+from mvpose.training.training_config import NONE, CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
 from tests.training.conftest import ring, write_table
 
