@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
+from itertools import zip_longest
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
@@ -123,7 +124,7 @@ def _with_kinds(config: Any, arguments: Sequence[str], prefix: str = "") -> Any:
 def _given(arguments: Sequence[str], name: str) -> str | None:
     """The value of a flag, by its dotted name; the last one counts."""
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
         if flag.startswith("--") and flag[2:].replace("-", "_") == name:
             found = value if equals else following
