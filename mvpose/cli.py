@@ -14,24 +14,26 @@ from types import FrameType, ModuleType
 from typing import Any, get_args
 
 DEBUG = "--debug"
+# Module of `mvpose.commands` with the flags, their dataclass, and what the verb does. Its work is in the module of the
+# verb's own name, which is imported when it runs.
 VERBS = {
-    "index": ("Index", "List the captures of an archive and what is wrong with them"),
-    "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
-    "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
-    "import": ("Import", "Reconstruct 3D poses from 2D joints that another tool found"),
-    "evaluate": ("Evaluate", "Judge models and runs against ground truth, and beside each other"),
-    "view": ("View", "Make overlays, plots and a summary page of a finished run"),
-    "export": ("Export", "Write the poses of a run in the formats of other tools"),
-    "record": ("Record", "Write a run as recordings for the Rerun viewer"),
-    "verify": ("Verify", "Check that the results of a run are whole, and each there once"),
-    "train": ("Train", "Train a multi-view network on a table of samples"),
-    "tune": ("Tune", "Search the settings of a training"),
-    "dataset": ("Dataset", "Convert, measure and show datasets of samples"),
-    "register": ("Register", "Register a trained network as a version that MLflow can serve"),
-    "promote": ("Promote", "Move an alias to a version that is better than its holder, or back"),
-    "track": ("TrackSync", "Send records of runs that did not reach MLflow when they were made"),
-    "models": ("Models", "Fetch and list the weights of the detector"),
-    "benchmark": ("Benchmark", "Measure throughput beside the peers that are installed"),
+    "index": ("run_flags", "Index", "List the captures of an archive and what is wrong with them"),
+    "check": ("run_flags", "Check", "Judge calibration, synchronisation and scale before compute is spent"),
+    "reconstruct": ("run_flags", "Reconstruct", "Reconstruct 3D poses from an archive"),
+    "import": ("run_flags", "Import", "Reconstruct 3D poses from 2D joints that another tool found"),
+    "evaluate": ("network_flags", "Evaluate", "Judge models and runs against ground truth, and beside each other"),
+    "view": ("run_flags", "View", "Make overlays, plots and a summary page of a finished run"),
+    "export": ("run_flags", "Export", "Write the poses of a run in the formats of other tools"),
+    "record": ("run_flags", "Record", "Write a run as recordings for the Rerun viewer"),
+    "verify": ("verify", "Verify", "Check that the results of a run are whole, and each there once"),
+    "train": ("network_flags", "Train", "Train a multi-view network on a table of samples"),
+    "tune": ("network_flags", "Tune", "Search the settings of a training"),
+    "dataset": ("dataset", "Dataset", "Convert, measure and show datasets of samples"),
+    "register": ("register", "Register", "Register a trained network as a version that MLflow can serve"),
+    "promote": ("promote", "Promote", "Move an alias to a version that is better than its holder, or back"),
+    "track": ("track", "TrackSync", "Send records of runs that did not reach MLflow when they were made"),
+    "models": ("models", "Models", "Fetch and list the weights of the detector"),
+    "benchmark": ("benchmark", "Benchmark", "Measure throughput beside the peers that are installed"),
 }
 
 
@@ -68,13 +70,12 @@ def run(arguments: list[str]) -> int:
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
-        verb = module_of(arguments[0])
         actions = [choice.name for _, choice in map(get_args, get_args(command_of(arguments[0])))]
         if actions and arguments[1:] and not _known(arguments[1], actions, f"action of {arguments[0]}"):
             return 2
         command = parse(arguments[0], arguments[1:])
         _refuse_credentials(asdict(command))
-        return verb.run(command)
+        return module_of(arguments[0]).run(command)
     except (MvposeError, OSError) as error:
         _print_traceback(error)
         print(f"mvpose: {error}", file=sys.stderr)
@@ -105,7 +106,8 @@ def _known(name: str, known: Collection[str], kind: str) -> bool:
 
 def command_of(verb: str):
     """The dataclass (or union of dataclasses) whose fields are the flags of a verb."""
-    return getattr(module_of(verb), VERBS[verb][0])
+    module, name, _ = VERBS[verb]
+    return getattr(import_module(f"mvpose.commands.{module}"), name)
 
 
 def module_of(verb: str) -> ModuleType:
@@ -113,37 +115,16 @@ def module_of(verb: str) -> ModuleType:
     return import_module(f"mvpose.commands.{verb}{'_' * iskeyword(verb)}")
 
 
-def parse(verb: str, arguments: list[str]):
-    """The dataclass of a verb from its arguments; `--config FILE.toml` gives the defaults of the other flags."""
-    import tyro
+def parse(verb: str, arguments: list[str]) -> Any:
+    """The dataclass of a verb from its arguments; see `mvpose.commands.parsing`."""
+    from mvpose.commands.parsing import parsed
 
-    command = command_of(verb)
-    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
-    if "--config" not in arguments:
-        return tyro.cli(command, args=arguments, prog=f"mvpose {verb}")
-    for option in get_args(command):
-        subcommand, choice = get_args(option)
-        if arguments[0] == choice.name:
-            command, verb, arguments = subcommand, f"{verb} {choice.name}", arguments[1:]
-            break
-    default, arguments = _named_run(command, arguments)
-    return tyro.cli(command, args=arguments, default=default, prog=f"mvpose {verb}")
+    return parsed(verb, command_of(verb), arguments, common_flags(verb))
 
 
-def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
-    """A command filled from the TOML file after `--config`, and the arguments without it."""
-    from mvpose.errors import ConfigError
-
-    at = arguments.index("--config")
-    if at + 1 == len(arguments):
-        raise ConfigError("--config needs a TOML file.")
-    from mvpose.config import MAX_TOML_BYTES, load_toml
-    from mvpose.storage.locations import exists, read_text
-
-    uri = arguments[at + 1]
-    if not exists(uri):
-        raise ConfigError(f"--config {uri}: there is no such file.")
-    return load_toml(uri, read_text(uri, MAX_TOML_BYTES), command), arguments[:at] + arguments[at + 2 :]
+def common_flags(verb: str) -> tuple[str, ...]:
+    """The flags that the `--help` of a verb shows; without them it shows all."""
+    return getattr(import_module(f"mvpose.commands.{VERBS[verb][0]}"), "COMMON", {}).get(verb, ())
 
 
 def _refuse_credentials(value: Any) -> None:
@@ -159,10 +140,11 @@ def _refuse_credentials(value: Any) -> None:
 
 def _usage() -> str:
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (_, help_text) in VERBS.items())
+    verbs = "\n".join(f"  {verb:{width}}  {help_text}" for verb, (*_, help_text) in VERBS.items())
     return (
         f"usage: mvpose VERB [--config FILE.toml] [flags]\n\n{verbs}\n\n"
-        "`mvpose VERB --help` lists the flags of a verb.\n`--debug` with any verb shows tracebacks and detailed logs."
+        "`mvpose VERB --help` lists the common flags of a verb, `--help-all` lists all of them.\n"
+        "`--debug` with any verb shows tracebacks and detailed logs."
     )
 
 

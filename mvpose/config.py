@@ -12,10 +12,12 @@ import os
 import re
 import tomllib
 from collections.abc import Collection
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
@@ -33,13 +35,102 @@ _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
+@dataclass(frozen=True)
+class TaggedUnion:
+    """A union of settings of which one field, the tag, names the member: only that member's settings can be given."""
+
+    tag: str
+    members: dict[str, type]
+    """By the values of the tag; the first is the default."""
+
+    def member(self, kind: str) -> type:
+        """The settings of a kind; ConfigError where there is none of that name."""
+        if kind not in self.members:
+            raise _KindError(f"{kind!r} is not one of {', '.join(self.members)}")
+        return self.members[kind]
+
+    def kinds_with(self, key: str) -> list[str]:
+        """The kinds that have a setting of this name."""
+        return [kind for kind, member in self.members.items() if key in member.__dataclass_fields__]
+
+
+class _KindError(ConfigError):
+    """A kind that there is not, or a setting of another kind."""
+
+
+@cache
+def tagged_union(annotation: Any) -> TaggedUnion | None:
+    """The union that an annotation is, if all its members are dataclasses with a Literal field of disjoint values."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if len(members) < 2 or not all(map(is_dataclass, members)):
+        return None
+    hints = [get_type_hints(member) for member in members]
+    for name in hints[0]:
+        kinds = {
+            kind: member
+            for member, hint in zip(members, hints, strict=True)
+            if get_origin(hint.get(name)) is Literal
+            for kind in get_args(hint[name])
+        }
+        if len(kinds) == sum(len(get_args(hint.get(name))) for hint in hints) and set(kinds.values()) == set(members):
+            return TaggedUnion(name, kinds)
+    return None
+
+
+def _structure_tagged(values: Any, annotation: Any) -> Any:
+    union = tagged_union(annotation)
+    if union is None or not isinstance(values, dict):
+        raise _KindError(f"a table is needed, not {values!r}")
+    kind = values.get(union.tag, next(iter(union.members)))
+    member = union.member(kind)
+    for key in values.keys() - member.__dataclass_fields__.keys():
+        if others := union.kinds_with(key):
+            raise _KindError(other_kind(key, union.tag, others, kind))
+    return _CONVERTER.structure(values, member)
+
+
+def other_kind(name: str, tag: str, others: list[str], kind: str) -> str:
+    """Why a setting of another kind is refused, in words."""
+    return f"{name} belongs to {tag} {' and '.join(others)}, and {tag} is {kind}"
+
+
+_CONVERTER.register_structure_hook_func(lambda kind: tagged_union(kind) is not None, _structure_tagged)
+
+
+def with_kind(config: Any, annotation: Any, kind: str) -> Any:
+    """Settings of another kind of a tagged union, with the values of what both kinds have."""
+    union = tagged_union(annotation)
+    assert union is not None
+    member = union.member(kind)
+    shared = {f.name: getattr(config, f.name) for f in fields(config) if f.name in member.__dataclass_fields__}
+    return member(**shared | {union.tag: kind})
+
+
+def without_other_kinds(values: dict[str, Any], annotation: Any) -> dict[str, Any]:
+    """Plain settings without those of kinds that are not chosen: files of before held those of all kinds."""
+    if union := tagged_union(annotation):
+        kind = values.get(union.tag, next(iter(union.members)))
+        annotation = union.member(kind)
+        others = {key for key in values if union.kinds_with(key)} - annotation.__dataclass_fields__.keys()
+        values = {key: value for key, value in values.items() if key not in others}
+    hints = get_type_hints(annotation) if is_dataclass(annotation) else {}
+    return {
+        key: without_other_kinds(value, hints.get(key)) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
 def load_toml(uri: str, text: str, cls: type[T]) -> T:
     """A config of type `cls` from TOML text. ConfigError names the file and every unknown key or wrong value."""
+    return structure(read_toml(uri, text), cls, uri)
+
+
+def read_toml(uri: str, text: str) -> dict[str, Any]:
+    """TOML as plain values; ConfigError names the file if it is not valid."""
     try:
-        values = parse_toml(text)
+        return parse_toml(text)
     except ValueError as error:
         raise ConfigError(f"{uri} is not valid TOML: {error}") from error
-    return structure(values, cls, uri)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -57,10 +148,16 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
 
 
-def structure(values: dict[str, Any], cls: type[T], where: str) -> T:
-    """A config of type `cls` from a plain dict; keys that `cls` does not have are errors."""
+@overload
+def structure(values: dict[str, Any], cls: type[T], where: str) -> T: ...
+@overload
+def structure(values: dict[str, Any], cls: Any, where: str) -> Any: ...
+def structure(values: dict[str, Any], cls: Any, where: str) -> Any:
+    """A config of type `cls`, or of a tagged union, from a plain dict; keys that `cls` does not have are errors."""
     try:
         return _CONVERTER.structure(values, cls)
+    except _KindError as error:
+        raise ConfigError(f"{where}: {error}") from error
     except ClassValidationError as error:
         problems = [
             problem.rpartition(" @ ") for problem in transform_error(error, path="", format_exception=_problem_text)
@@ -106,6 +203,8 @@ def _problem_text(error: BaseException, kind: Any) -> str:
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]
         return ", ".join(f"unknown key {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
+    if isinstance(error, _KindError):
+        return str(error)
     if choices := _choices(kind):
         value = re.split(" not in literal| is not a valid ", str(error))[0].strip("'")
         return f"{value!r} is not one of {', '.join(choices)}"

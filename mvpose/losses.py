@@ -12,7 +12,6 @@ satisfies it. The guard makes both constants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -72,30 +71,6 @@ def weighted_mean(values: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch
     """Weighted mean; 0 if all weights are 0. Values with weight 0 are ignored, even NaN."""
     total = weight.sum()
     return (torch.where(weight > 0, values, torch.zeros_like(values)) * weight).sum() / total.clamp_min(1e-9)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmUp:
-    """When a term that depends on triangulation is introduced.
-
-    Untrained points send the DLT, and its gradients, far off. Both known re-implementations of Canonical Fusion
-    therefore train the 2D term alone first. Progress is the completed fraction of training, 0..1.
-    """
-
-    start: float = 0.4
-    """The term has weight 0 until this progress (20 of 50 epochs)."""
-    full: float = 0.5
-    """The term has its full weight from this progress; in between, the weight grows linearly."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.full:
-            raise ValueError(f"a warm-up must start before it ends: start is {self.start}, full is {self.full}")
-
-    def share(self, progress: float) -> float:
-        """Fraction of the term's full weight, 0..1."""
-        if progress >= self.full:
-            return 1.0
-        return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
 
 
 def _where(weight: Tensor, truth: Tensor) -> Tensor:

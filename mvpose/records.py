@@ -6,17 +6,14 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mvpose.errors import FailureReason
+from mvpose.geometry import Unit
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
-
-Unit = Literal["m", "cm", "mm", "in"]
-"""Length units of calibrations."""
 
 
 class ClockKind(StrEnum):

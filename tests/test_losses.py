@@ -77,9 +77,9 @@ def test_heatmap_loss_ignores_maps_without_weight():
 
 
 def test_the_warm_up_is_silent_then_grows_then_stays():
-    warm_up = losses.WarmUp(start=0.4, full=0.6)
+    warm_up = WarmUp(start=0.4, full=0.6)
     assert [warm_up.share(p) for p in (0.0, 0.4, 0.5, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
-    assert losses.WarmUp(start=0.0, full=0.0).share(0.0) == 1.0
-    assert losses.WarmUp(start=0.4, full=0.4).share(0.39) == 0.0
+    assert WarmUp(start=0.0, full=0.0).share(0.0) == 1.0
+    assert WarmUp(start=0.4, full=0.4).share(0.39) == 0.0
     with pytest.raises(ValueError, match="before it ends"):
-        losses.WarmUp(start=0.6, full=0.4)
+        WarmUp(start=0.6, full=0.4)

@@ -5,7 +5,6 @@ import os
 
 import pytest
 import ray
-from tests.footage.conftest import s3, s3_endpoint  # noqa: F401
 
 from mvpose import ray_session as session_module
 from mvpose.errors import ResultsError, set_debugging
@@ -152,7 +151,7 @@ def test_each_start_has_a_file_of_its_own_and_the_autoscaler_none(no_ray, tmp_pa
         assert log.count("\n") == 3 and "10.0.0.2 pid 12 poses: line of the" in log and "warned in the" in log
 
 
-def test_logs_of_a_run_on_s3_are_uploaded_when_it_ends_though_it_failed(no_ray, s3):  # noqa: F811
+def test_logs_of_a_run_on_s3_are_uploaded_when_it_ends_though_it_failed(no_ray, s3):
     output = join(s3, "run")
     with pytest.raises(ResultsError, match="full"), ray_session("auto", LocalRay(cpus=1), {}, output):
         said_by_a_worker("last words")

@@ -21,7 +21,8 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.geometry.triangulation import reprojection_errors
 from mvpose.models.input_rule import InputRule, input_rule
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import load_model
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -98,9 +99,9 @@ def _network(name: str) -> tuple[nn.Module, InputRule]:
     if name != RTMPOSE:
         saved = load_model(name)
         return saved.network, saved.rule
-    backbone = BackboneConfig(kind="cspnext", weights="rtmpose_s_halpe26", frozen=True)
+    backbone = CSPNeXtBackbone(weights="rtmpose_s_halpe26", frozen=True)
     # Untrained fusion of tokens corrects nothing.
-    config = MethodConfig(method="canonical_tokens", skeleton="halpe26", size=(192, 256), backbone=backbone)
+    config = TokenMethod(skeleton="halpe26", size=(192, 256), backbone=backbone)
     return build_method(config).eval(), input_rule(config, RTMPOSE_MARGIN)
 
 

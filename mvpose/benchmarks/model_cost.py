@@ -16,10 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mvpose import scenes
 from mvpose.benchmarks import loops
-from mvpose.config import structure
+from mvpose.config import structure, without_other_kinds
 from mvpose.geometry.triangulation import Kernel, triangulate
-from mvpose.models.method import MethodConfig, build_method
+from mvpose.models.method import build_method
 from mvpose.models.multiview import open_views
+from mvpose.models.network_settings import Method
 from mvpose.models.volumes.cube import Cube
 from mvpose.models.volumes.volumetric import VolumetricConfig, unproject
 from mvpose.tracking.circumstances import machine
@@ -104,7 +105,7 @@ def _network(name: str, depth: int, config: ModelsBenchmark) -> nn.Module:
         "fusion": {"views": config.views, "fusion": fusion or "concatenation"},
         "volumetric": {"voxels": config.voxels},
     }
-    chosen = structure(described, MethodConfig, f"method {name!r}")
+    chosen = structure(without_other_kinds(described, Method), Method, f"method {name!r}")
     torch.manual_seed(0)
     return build_method(chosen).to(config.device).eval()
 

@@ -6,16 +6,16 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import tyro
 
+from mvpose.commands.run_flags import Check
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
-from mvpose.footage.catalogue import Catalogue, CatalogueConfig, find_captures
-from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
+from mvpose.footage.catalogue import Catalogue, find_captures
+from mvpose.models.detection.detector import Detector, People, load_detector
 from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
@@ -25,23 +25,6 @@ from mvpose.storage.commits import write_whole
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}
 # Pairs of cameras told in full; a rig of 31 has 465, and one camera that is off spoils 30 of them.
 MAX_PAIRS_LISTED = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """Look at some frames of every capture: names, synchronisation, cameras, scale and floor."""
-
-    archive: tyro.conf.Positional[str] = ""
-    """Folder or s3:// URI with the captures."""
-    captures: tuple[str, ...] = ()
-    """Only these; without it all."""
-    output: str | None = None
-    """JSON file for all findings with their figures."""
-    verbose: bool = False
-    """Tell what passes too."""
-    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
-    detector: DetectorConfig = field(default_factory=DetectorConfig)
-    preflight: PreflightConfig = field(default_factory=PreflightConfig)
 
 
 def run(command: Check) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
-from typing import Annotated
 
 import numpy as np
-import tyro
 
+from mvpose.commands.network_flags import Evaluate
 from mvpose.config import import_named
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
@@ -18,7 +16,6 @@ from mvpose.evaluation.answers import Scoring
 from mvpose.evaluation.comparison import markdown, write_comparison
 from mvpose.evaluation.evaluation_page import evaluation_page
 from mvpose.evaluation.named_benchmarks import benchmark_named
-from mvpose.evaluation.network import NetworkConfig
 from mvpose.evaluation.subject_errors import Evaluation, TruthTable, evaluate, open_model
 from mvpose.evaluation.summary import SUMMARY, by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
@@ -32,38 +29,6 @@ from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import REGISTRY, resolve
 
 PAGE = "evaluation.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Judge models or runs on tables of truth: every metric, with intervals, as tables and a page."""
-
-    models: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Folders of trained models, outputs of `mvpose reconstruct`, or versions in the registry (models:/NAME@ALIAS,
-    models:/NAME/3). Several are compared."""
-    data: tuple[str, ...] = ()
-    """Tables of samples, one for each benchmark named; without it benchmarks/NAME, rendered if need be."""
-    benchmark: tuple[str, ...] = ()
-    """Benchmarks by name."""
-    protocol: str | None = None
-    """Without a benchmark: only what counts under this protocol of a dataset."""
-    views: tuple[int, ...] = ()
-    """Numbers of views; without them those of the benchmark, or all cameras and each of 4, 3, 2 below that."""
-    unseen: bool = False
-    """Without a benchmark: training has seen none of the cameras."""
-    output: str | None = None
-    """Where the results go; without it the folder `evaluation` of the model, or of this place for several; a version
-    in the registry has one of its own there."""
-    worst: int = 8
-    """Samples with the largest error on the page."""
-    centroids: str | None = None
-    """Cluster centres for PSS: what `mvpose dataset clusters` wrote, or .npy (k, J, 3) in the truth's order."""
-    metrics: tuple[str, ...] = ()
-    """Metrics of your own next to those of mvpose: `package.module:function`, from predicted and true joints (N, J, 3)
-    to one figure per row."""
-    network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Where the registry is."""
 
 
 def run(command: Evaluate) -> int:

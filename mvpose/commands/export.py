@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 
-import tyro
-
+from mvpose.commands.run_flags import Export
 from mvpose.config import import_named, nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.exchange.calibration_export import (
@@ -51,24 +50,6 @@ UNITS_AND_AXES = {
     "calibration_opencv": "metres, Z up",
     "calibration_panoptic": "centimetres, Y down",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export:
-    """Write the poses of a run in the formats of other tools."""
-
-    run: tyro.conf.Positional[str] = ""
-    """Output of `mvpose reconstruct`."""
-    format: tuple[str, ...] = ("trc",)
-    """trc, c3d, csv_long, csv_wide, bvh, nwb, pose2sim, anipose; openpose_json; calibration_pose2sim, _anipose,
-    _easymocap, _opencv, _panoptic. Poses go to `raw/` (and `filtered/`), cameras next to them. `package.module:name` is
-    a format of your own: a function from a Recording to (file name, content)."""
-    output: str | None = None
-    """Where the files go, a folder a capture; without it the folder `export` of the run."""
-    captures: tuple[str, ...] = ()
-    """Only these; without it all of the run."""
-    filtered: bool = False
-    """Write the run's filtered poses beside the raw ones; how they are filtered is a setting of `reconstruct`."""
 
 
 @dataclass(frozen=True, eq=False)

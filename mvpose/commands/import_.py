@@ -2,70 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated
-
-import tyro
-
-from mvpose.commands.reconstruct import Reconstruct, run_job
+from mvpose.commands.reconstruct import run_job
+from mvpose.commands.run_flags import DeepLabCut, OpenPose, Pose2Sim, Sleap
 from mvpose.errors import ConfigError
-from mvpose.exchange.keypoints import (
-    DeepLabCutImport,
-    OpenPoseImport,
-    Pose2SimImport,
-    SleapImport,
-)
-from mvpose.footage.catalogue import CatalogueConfig
-from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.job import placed
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Import(Reconstruct):
-    archive: tyro.conf.Positional[str] = ""
-    """Folder or s3:// URI with the 2D joints."""
-    catalogue: tyro.conf.Suppress[CatalogueConfig] = field(default_factory=CatalogueConfig)
-    detector: tyro.conf.Suppress[DetectorConfig] = field(default_factory=DetectorConfig)
-    model: tyro.conf.Suppress[str] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenPose(_Import):
-    """Reconstruct from OpenPose JSON: in the folder, or in each of its folders of trials, a folder for each camera.
-
-    The number in a file's name is its frame. Joint sets of 17 (coco17), 25 (body25) and 26 (halpe26) are recognised.
-    """
-
-    imported: Annotated[OpenPoseImport, tyro.conf.arg(name="")] = field(default_factory=OpenPoseImport)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pose2Sim(_Import):
-    """Reconstruct from a Pose2Sim project: of each trial `pose-associated`, else `pose-sync`, else `pose`."""
-
-    imported: Annotated[Pose2SimImport, tyro.conf.arg(name="")] = field(default_factory=Pose2SimImport)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepLabCut(_Import):
-    """Reconstruct from DeepLabCut's h5 or csv, a file for each camera. The index of a table is the frame."""
-
-    imported: Annotated[DeepLabCutImport, tyro.conf.arg(name="")] = field(default_factory=DeepLabCutImport)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sleap(_Import):
-    """Reconstruct from SLEAP's analysis h5, a file for each camera."""
-
-    imported: Annotated[SleapImport, tyro.conf.arg(name="")] = field(default_factory=SleapImport)
-
-
-Import = (
-    Annotated[OpenPose, tyro.conf.subcommand("openpose")]
-    | Annotated[Pose2Sim, tyro.conf.subcommand("pose2sim")]
-    | Annotated[DeepLabCut, tyro.conf.subcommand("deeplabcut")]
-    | Annotated[Sleap, tyro.conf.subcommand("sleap")]
-)
 
 
 def run(command: OpenPose | Pose2Sim | DeepLabCut | Sleap) -> int:

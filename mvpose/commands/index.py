@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-import tyro
-
+from mvpose.commands.run_flags import Index
 from mvpose.errors import ConfigError
-from mvpose.footage.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, Problem, known_videos, written
 from mvpose.records import Capture, Video
 from mvpose.storage.locations import exists
 
 COMPLETE, WITH_PROBLEMS = 0, 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Index:
-    """List the captures of an archive and what is wrong with them."""
-
-    archive: tyro.conf.Positional[str] = ""
-    """Folder or s3:// URI with the captures."""
-    output: str | None = None
-    """Parquet file for the catalogue, one row a capture and camera. Where it is there already, only videos that are
-    new or changed since (size and time, or ETag) are opened."""
-    full: bool = False
-    """Open every video again, whatever the catalogue that is there says."""
-    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
 
 
 def run(command: Index) -> int:

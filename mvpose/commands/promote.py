@@ -9,8 +9,7 @@ import tyro
 
 from mvpose.errors import ConfigError
 from mvpose.tracking import TrackingConfig
-from mvpose.tracking.gate import Gate
-from mvpose.tracking.promotion import promote, roll_back
+from mvpose.tracking.tracking_config import Gate
 
 REFUSED = 4
 
@@ -40,6 +39,8 @@ def run(command: Promote) -> int:
         raise ConfigError(
             "say which version of which model: mvpose promote NAME VERSION, or mvpose promote NAME --rollback"
         )
+    from mvpose.tracking.promotion import promote, roll_back
+
     if command.rollback:
         back = roll_back(command.tracking, command.name, command.alias, command.version or None)
         print(f"{command.alias} of {command.name} is version {back.now} again; it was version {back.before}.")

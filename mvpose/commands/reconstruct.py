@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated
-
-import tyro
 
 from mvpose import tracking
+from mvpose.commands.run_flags import Reconstruct
 from mvpose.config import flatten
 from mvpose.errors import ConfigError, MvposeError
-from mvpose.exchange.keypoints import KeypointImport
 from mvpose.footage.catalogue_table import listed
 from mvpose.models.detection.detector import load_detector
-from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, Work, placed, plan_job, reconstruct_archive, require_own_output
+from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
@@ -30,20 +26,6 @@ from mvpose.storage.locations import join
 ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
 ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
 MAX_LINES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reconstruct(ReconstructJob):
-    """Reconstruct 3D poses from an archive of calibrated, synchronised multi-view footage."""
-
-    archive: tyro.conf.Positional[str] = ""
-    """Folder or s3:// URI with the captures."""
-    output: str = ""
-    """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
-    imported: Annotated[KeypointImport | None, tyro.conf.Suppress] = None
-    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
-    dry_run: bool = False
-    """Say what would be done, and do nothing."""
 
 
 def run(command: Reconstruct) -> int:

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-import tyro
 
+from mvpose.commands.run_flags import Record
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, ResultsError, VideoError
 from mvpose.records import CapturePlan
-from mvpose.report.rerun_recording import RecordingConfig, write_recording
+from mvpose.report.rerun_recording import write_recording
 from mvpose.report.subject import CaptureReport
 from mvpose.run.run_folder import RunFolder
 from mvpose.storage.locations import join
 from mvpose.storage.output_folder import claim_output
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """Write captures of a run as Rerun recordings (.rrd), to be opened with `rerun FILE`."""
-
-    run: tyro.conf.Positional[str] = ""
-    """Output of `mvpose reconstruct`."""
-    output: str | None = None
-    """Where the recordings go; without it the folder `recordings` (or `recordings_filtered`) of the run."""
-    captures: tuple[str, ...] = ()
-    """Only these; without it all of the run."""
-    filtered: bool = False
-    """Record the filtered poses, not the raw ones."""
-    recording: RecordingConfig = field(default_factory=RecordingConfig)
 
 
 def run(command: Record) -> int:

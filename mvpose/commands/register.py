@@ -9,7 +9,6 @@ import tyro
 from mvpose.errors import ConfigError
 from mvpose.storage.locations import exists, join
 from mvpose.tracking import TrackingConfig, tracking_uri
-from mvpose.tracking.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ def run(command: Register) -> int:
     """Exit code 0; what goes wrong is an error."""
     if not command.model or not command.name:
         raise ConfigError("say which model and under which name: mvpose register MODEL --name NAME")
+    from mvpose.tracking.registry import register
+
     folder = command.model
     if not exists(join(folder, "model.json")) and exists(join(folder, "model", "model.json")):
         folder = join(folder, "model")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated
-
-import tyro
+from dataclasses import replace
 
 from mvpose import tracking
+from mvpose.commands.network_flags import Train
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.storage.locations import absolute, join
@@ -16,24 +14,8 @@ from mvpose.tracking import TrackingConfig
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
 from mvpose.training.metrics_log import Report, progress_line
-from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_config import TrainConfig
 from mvpose.training.training_run import begin_training, finished, run_id_of, train
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train(TrainConfig):
-    """Train a multi-view network on a table of samples. Run the same command again to go on after an interruption."""
-
-    output: str = ""
-    """Folder or s3:// URI. With Ray on several machines it must be one that all of them see."""
-    compute: Annotated[ComputeConfig, tyro.conf.arg(name="")] = field(default_factory=ComputeConfig)
-    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="train"))
-    dry_run: bool = False
-    """Say what would be trained on what, and do nothing."""
-
-    def training(self) -> TrainConfig:
-        """What is trained, without what the command adds."""
-        return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.__dataclass_fields__})
 
 
 def run(command: Train) -> int:

@@ -6,12 +6,10 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated
-
-import tyro
+from dataclasses import dataclass, replace
 
 from mvpose import tracking
+from mvpose.commands.network_flags import Tune
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
@@ -24,40 +22,15 @@ from mvpose.tracking.registry import register
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import with_placed_weights
 from mvpose.training.metrics_log import progress_line
-from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_config import TrainConfig
 from mvpose.training.training_run import finished, train
-from mvpose.training.tuning import SweepConfig, begin_sweep, check_sweep, sweep, training_of
+from mvpose.training.tuning import begin_sweep, check_sweep, sweep, training_of
 from mvpose.training.tuning_results import importance, numbered, trials_json, trials_markdown
 from mvpose.training.tuning_space import Choice, Integer, LogUniform, Space, applied
 from mvpose.training.tuning_trial import Trial, ended_trials
 
 TABLE = "trials.json"
 """Written last: a sweep that has it is complete."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tune(TrainConfig):
-    """Search settings of a training. Run the same command again to go on after an interruption: no trial that has
-    ended is repeated. The space is a table of the TOML file."""
-
-    space: Annotated[Space, tyro.conf.Suppress] = field(default_factory=dict)
-    """Ranges by the dotted names of settings: uniform, loguniform, integer or choice."""
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    output: str = ""
-    """Folder or s3:// URI. With Ray on several machines it must be one that all of them see."""
-    retrain_epochs: int = 0
-    """Train anew with the best trial's settings, for so many epochs, into OUTPUT/best."""
-    register: str = ""
-    """Register the best network under this name: of the best trial, or what was trained anew."""
-    compute: Annotated[ComputeConfig, tyro.conf.arg(name="")] = field(default_factory=ComputeConfig)
-    """Of each trial. With one worker a trial trains in its own process, without Ray Train."""
-    tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="tune"))
-    dry_run: bool = False
-    """Say what would be searched on what, and do nothing."""
-
-    def training(self) -> TrainConfig:
-        """What each trial trains, before its own settings."""
-        return TrainConfig(**{name: getattr(self, name) for name in TrainConfig.__dataclass_fields__})
 
 
 def run(command: Tune) -> int:

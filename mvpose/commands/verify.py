@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import tyro
 
 from mvpose.errors import ConfigError
-from mvpose.run.verification import verify_run
 
 SOUND, UNSOUND = 0, 4
 LABELS = 50
@@ -25,6 +24,8 @@ def run(command: Verify) -> int:
     """Print what was looked at and what was found. Exit code 4 if anything was found."""
     if not command.run:
         raise ConfigError("say which run: mvpose verify RUN")
+    from mvpose.run.verification import verify_run
+
     seen = verify_run(command.run)
     for finding in seen.findings[:LABELS]:
         print(f"{finding.where}: {finding.what}")

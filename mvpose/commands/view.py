@@ -6,43 +6,28 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
-import tyro
 
 from mvpose import tracking
+from mvpose.commands.run_flags import View
 from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
 from mvpose.records import CapturePlan
 from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
-from mvpose.report.run_report import PAGE, ReportConfig, write_report
+from mvpose.report.run_report import PAGE, write_report
 from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import absolute, is_remote, join, read_text
 from mvpose.storage.output_folder import claim_output
-from mvpose.tracking import TrackingConfig, tracking_uri
+from mvpose.tracking import tracking_uri
 
 STAMP = "made_of.json"
 """What a page was made of; by it the folder is known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """Make overlays, plots and a summary page of finished runs, and an index of their captures, worst first."""
-
-    run: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Outputs of `mvpose reconstruct`, one or several."""
-    output: str | None = None
-    """Where the images and the index go; without it the folder `view` (or `view_filtered`) of the run. The pages of
-    several runs go to their own folders, and the index of all goes here."""
-    filtered: bool = False
-    """Show the filtered poses, not the raw ones."""
-    report: ReportConfig = field(default_factory=ReportConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def run(command: View) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from mvpose.datasets import NEITHER as NEITHER
+from mvpose.datasets import TEST as TEST
+from mvpose.datasets import TRAIN as TRAIN
+from mvpose.datasets import VALIDATION as VALIDATION
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
-
-TRAIN, VALIDATION, TEST, NEITHER = "train", "validation", "test", ""
-"""Splits of the datasets' authors or of the first work that used them; NEITHER is for samples in no split."""
 
 
 @dataclass(frozen=True)

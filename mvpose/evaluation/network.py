@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.datasets.sample import Sample
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.scoring import detection_rate
 from mvpose.models.input_rule import InputRule
+from mvpose.models.network_settings import NetworkConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -44,25 +44,6 @@ def view_counts(cameras: int, wanted: Sequence[int]) -> list[int]:
     """
     numbers = wanted or [cameras, *FEWER]
     return sorted({n for n in numbers if n <= cameras}, reverse=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Settings of the network's evaluation."""
-
-    gpus: float = 0.0
-    """1 computes on the GPU of this machine, 0 on the CPU."""
-    batch_size: int = 16
-    subset_seed: int = 0
-    """Seed for drawing cameras when fewer than all are used."""
-
-    def __post_init__(self) -> None:
-        require_gpus(self.gpus)
-
-    @property
-    def device(self) -> Device:
-        """ConfigError where a GPU is asked for and there is none."""
-        return compute_device(self.gpus, here=True)
 
 
 @dataclass

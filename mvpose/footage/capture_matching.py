@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from mvpose.errors import CalibrationError, ConfigError, MvposeError, TooFewViewsError
-from mvpose.footage.calibration import Calibration, Unit, UpAxis
+from mvpose.footage.archive_settings import CatalogueConfig
+from mvpose.footage.calibration import Calibration
 from mvpose.footage.camera_names import Matching, match_cameras
 from mvpose.footage.capture_files import CaptureFiles
 from mvpose.footage.capture_toml import CAPTURE_TOML, VideoEntry
-from mvpose.footage.image_fit import ImageFit
 from mvpose.footage.trial_folders import Trials, all_trials
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.footage.video.wall_times import wall_times_of
@@ -26,29 +26,6 @@ SAME = 1e-5
 digits are the same; a camera moved by 0.1 mm is different."""
 NAMED = 8
 """Number of cameras listed in a note; the rest are only counted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatalogueConfig:
-    """Settings for what an archive's files leave open. A capture.toml takes precedence."""
-
-    calibration: str = ""
-    """File name of the calibration to use if a capture has several. With a `/` in it: location (absolute, or relative
-    to the archive) of one calibration for all captures."""
-    calibration_reader: str = ""
-    """`package.module:function` that reads calibrations of another format, from bytes to FileCameras."""
-    footage: str = ""
-    """Footage folder to use if a capture has several (for example `videos` and `images`)."""
-    unit: Unit | None = None
-    """Override the calibration's unit."""
-    up: UpAxis | None = None
-    """Override the calibration's up axis (in its world frame)."""
-    fps: float | None = None
-    """Override the frame rate of all footage (frames per second). Required for image folders."""
-    image_fit: ImageFit = ImageFit.AUTO
-    """How images were changed if their size differs from the calibration's."""
-    outside_archive: bool = False
-    """Allow a capture.toml to name locations outside the archive."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,13 +21,13 @@ Pixels are areas: scaling by s maps pixel c to (c + 0.5) s - 0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from mvpose.errors import CalibrationError
+from mvpose.footage.archive_settings import ImageFit
 from mvpose.footage.video.frames import read_frames
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
@@ -40,19 +40,6 @@ BLACK = 24
 except for the one row that the image reaches into (22 to 33)."""
 BAR_TOLERANCE_PX = 1.5
 SAMPLED_FRAMES = 3
-
-
-class ImageFit(StrEnum):
-    """How the video's image was made from the calibrated image."""
-
-    AUTO = "auto"
-    SCALE = "scale"
-    LETTERBOX = "letterbox"
-    CROP = "crop"
-    TURN_0 = "turn_0"
-    TURN_90 = "turn_90"
-    TURN_180 = "turn_180"
-    TURN_270 = "turn_270"
 
 
 _TURNS = {ImageFit.TURN_0: 0, ImageFit.TURN_90: 1, ImageFit.TURN_180: 2, ImageFit.TURN_270: 3}

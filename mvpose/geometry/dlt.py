@@ -6,30 +6,15 @@ is the distance of the point from the plane of the ray (Hartley and Zisserman, 1
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvpose.geometry import DltMethod
 from mvpose.geometry.conditioning import adjugate
 
 # In units of the rig: a solution farther away than a million rigs is a direction, not a point.
 MAX_DISTANCE = 1e6
-
-
-class DltMethod(StrEnum):
-    """Solver of the homogeneous system A x = 0.
-
-    `NORMAL`: the point that minimises the weighted distances to the planes of the rays, by 3x3 normal equations.
-    `SII`: shifted inverse iterations on the 4x4 matrix A^T A (Remelli et al., CVPR 2020, Algorithm 1).
-    `EIGH`: eigenvector of the smallest eigenvalue of A^T A. `SVD`: last right singular vector of A.
-    """
-
-    NORMAL = "normal"
-    SII = "sii"
-    EIGH = "eigh"
-    SVD = "svd"
 
 
 def design_rows(

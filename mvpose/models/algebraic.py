@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
 from mvpose.models.fusion.canonical_fusion import Baseline
 from mvpose.models.multiview import (
-    Decoding,
     MultiViewPrediction,
     Views,
     lift,
@@ -20,17 +19,7 @@ from mvpose.models.multiview import (
     read_heatmaps,
     triangulated,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlgebraicConfig:
-    """Sizes of the algebraic method; the defaults are the paper's."""
-
-    head_width: int = 256
-    confidence_widths: tuple[int, int] = (512, 256)
-    decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0))
-    extent: float = 2.0
-    """Metres that a crop's longer side spans at the person."""
+from mvpose.models.network_settings import AlgebraicConfig, RansacConfig
 
 
 class AlgebraicTriangulation(nn.Module):
@@ -67,18 +56,6 @@ class AlgebraicTriangulation(nn.Module):
             heatmaps.unflatten(0, batch), views, self.config.decoding, weights, keep_maps=keep_maps
         )
         return prediction, fine.unflatten(0, batch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RansacConfig:
-    """The paper's thresholds, as shares of the crop's longer side (it uses crops of 384 pixels)."""
-
-    threshold: float = 30 / 384
-    """Maximum distance of an inlier view from the projected point."""
-    huber: float = 10 / 384
-    """Threshold of the refinement's Huber loss."""
-    rounds: int = 10
-    """Reweighting iterations of the refinement."""
 
 
 class RansacTriangulation(nn.Module):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.errors import ConfigError
-from mvpose.models.method import MethodConfig
-from mvpose.models.multiview import PIXEL_DEVIATION, PIXEL_MEAN
-from mvpose.models.pinhole_crops import CropRule
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, Method
 
 MARGIN = 1.4
 """The margin of crops that training takes without another; everything else takes the margin of the weights."""
@@ -51,14 +49,12 @@ class InputRule:
             )
 
 
-def input_rule(method: MethodConfig, margin: float) -> InputRule:
+def input_rule(method: Method, margin: float) -> InputRule:
     """The rule of a network that is trained on crops of this margin."""
-    concatenates = method.method == "fusion" or (
-        method.method == "canonical_fusion" and method.fusion.fusion == "concatenation"
-    )
+    views = method.fusion.views if isinstance(method, FusionMethod) and method.concatenates else None
     return InputRule(
         skeleton=method.skeleton,
         crop=CropRule(size=method.size, margin=margin),
-        min_views=method.fusion.views if concatenates else MIN_VIEWS,
-        max_views=method.fusion.views if concatenates else None,
+        min_views=views or MIN_VIEWS,
+        max_views=views,
     )

@@ -2,80 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 from torch import nn
 
-from mvpose.config import nearest
-from mvpose.errors import ConfigError
-from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
+from mvpose.models.algebraic import AlgebraicTriangulation, RansacTriangulation
 from mvpose.models.backbones.cspnext import CSPNeXt, cspnext_from_rtmpose
 from mvpose.models.backbones.pretrained import load_pretrained
 from mvpose.models.backbones.simcc_head import SimCCHead, simcc_head_from_rtmpose
 from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead, ResNet
 from mvpose.models.detection.cards import locate, read_card
-from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
-from mvpose.models.fusion.canonical_tokens import CanonicalTokens, TokenFusionConfig
-from mvpose.models.multiview import STRIDE
-from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
-from mvpose.skeleton import SKELETONS
+from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion
+from mvpose.models.fusion.canonical_tokens import CanonicalTokens
+from mvpose.models.network_settings import (
+    AlgebraicMethod,
+    CSPNeXtBackbone,
+    FusionMethod,
+    Method,
+    RansacMethod,
+    ResNetBackbone,
+    TokenMethod,
+    VolumetricMethod,
+)
+from mvpose.models.volumes.volumetric import VolumetricTriangulation
+from mvpose.skeleton import SKELETONS, Skeleton
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """The network that processes every view's crop first."""
-
-    kind: Literal["resnet", "cspnext"] = "resnet"
-    """`cspnext` is CSPNeXt-s, the backbone of RTMPose-s."""
-    depth: int = 50
-    """ResNet: 18, 34, 50, 101 or 152."""
-    width: int = 64
-    """ResNet: channels of the first stage; 64 is the published network."""
-    weights: str = ""
-    """Initial weights; empty for random weights. For a ResNet, a .safetensors or .pth file: with torchvision's names,
-    of pose_resnet (Simple Baselines: fills the deconvolutions and maps too), or of a network of mvpose (its backbone
-    and head). `mvpose train` also accepts s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt, the
-    name of a model card, or its .toml file, whose ONNX file is RTMPose-s."""
-    joints: str = ""
-    """Order of the joints in the maps of these weights (coco17, mpii16, ...); empty for the method's own skeleton. Maps
-    of missing joints start from random weights."""
-    colours: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
-    frozen: bool = False
-    """Freeze the backbone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """A multi-view network. Only the settings of the selected method are used."""
-
-    method: Literal[
-        "baseline", "fusion", "canonical_fusion", "canonical_tokens", "ransac", "algebraic", "volumetric"
-    ] = "canonical_fusion"
-    skeleton: str = "human36m17"
-    size: tuple[int, int] = (256, 256)
-    """(width, height) of the crops in pixels; multiples of 32."""
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    """Settings of Baseline, Fusion, Canonical Fusion, and the per-view network under RANSAC."""
-    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
-    """Settings of canonical_tokens, which needs backbone `cspnext`, skeleton `halpe26` and crops of 192 x 256."""
-    ransac: RansacConfig = field(default_factory=RansacConfig)
-    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
-    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
-
-    def __post_init__(self) -> None:
-        if self.skeleton not in SKELETONS:
-            raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
-        if self.backbone.joints and self.backbone.joints not in SKELETONS:
-            joints = self.backbone.joints
-            raise ConfigError(f"no skeleton is named {joints!r} ({nearest(joints, SKELETONS)})")
-        if any(side < STRIDE or side % STRIDE for side in self.size):
-            raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
-
-
-def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
+def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
     """Build the network of a config; see `mvpose.models.multiview` for its call.
 
     `pretrained` loads the backbone, and the head if there is one, from `backbone.weights`; without it (if the caller
@@ -84,40 +35,37 @@ def build_method(config: MethodConfig, *, pretrained: bool = True) -> nn.Module:
     backbone = _backbone(config.backbone, pretrained).freeze(config.backbone.frozen)
     network = _network(config, backbone, pretrained)
     if pretrained and config.backbone.weights and isinstance(backbone, ResNet):
-        _load(config, network, backbone)
+        assert isinstance(config.backbone, ResNetBackbone)
+        _load(config.backbone, network, backbone, SKELETONS[config.skeleton])
     return network
 
 
-def _network(config: MethodConfig, backbone: Backbone, pretrained: bool) -> nn.Module:
+def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
     joints = len(SKELETONS[config.skeleton].joints)
-    match config.method:
-        case "baseline":
-            return Baseline(backbone, joints, config.fusion)
-        case "fusion":
-            return Fusion(backbone, joints, config.fusion)
-        case "canonical_fusion":
-            return CanonicalFusion(backbone, joints, config.fusion)
-        case "canonical_tokens":
+    match config:
+        case FusionMethod():
+            kinds = {"baseline": Baseline, "fusion": Fusion, "canonical_fusion": CanonicalFusion}
+            return kinds[config.method](backbone, joints, config.fusion)
+        case TokenMethod():
             weights = config.backbone.weights if pretrained else ""
             head = simcc_head_from_rtmpose(locate(read_card(weights))) if weights else None
             return CanonicalTokens(backbone, head or SimCCHead(backbone.channels, joints, config.size), config.tokens)
-        case "ransac":
+        case RansacMethod():
             return RansacTriangulation(Baseline(backbone, joints, config.fusion), config.ransac)
-        case "algebraic":
+        case AlgebraicMethod():
             return AlgebraicTriangulation(backbone, joints, config.algebraic)
-        case "volumetric":
+        case VolumetricMethod():
             return VolumetricTriangulation(backbone, joints, config.volumetric)
 
 
-def _backbone(config: BackboneConfig, pretrained: bool) -> Backbone:
+def _backbone(config: ResNetBackbone | CSPNeXtBackbone, pretrained: bool) -> Backbone:
     weights = config.weights if pretrained else ""
-    if config.kind == "cspnext":
+    if isinstance(config, CSPNeXtBackbone):
         return cspnext_from_rtmpose(locate(read_card(weights))) if weights else CSPNeXt()
     return ResNet(config.depth, config.width)
 
 
-def _load(config: MethodConfig, network: nn.Module, backbone: ResNet) -> None:
-    own, trained = SKELETONS[config.skeleton], config.backbone.joints
+def _load(config: ResNetBackbone, network: nn.Module, backbone: ResNet, own: Skeleton) -> None:
     (head,) = (module for module in network.modules() if isinstance(module, HeatmapHead))
-    trained_joints = SKELETONS[trained] if trained else None
-    load_pretrained(backbone, head, config.backbone.weights, own, trained_joints, config.backbone.colours)
+    trained_joints = SKELETONS[config.joints] if config.joints else None
+    load_pretrained(backbone, head, config.weights, own, trained_joints, config.colours)

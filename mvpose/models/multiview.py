@@ -10,7 +10,6 @@ is not finite counts as absent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -19,11 +18,8 @@ from torch import Tensor
 from mvpose import heatmaps as maps
 from mvpose.geometry.triangulation import DltMethod, triangulate
 from mvpose.models.fusion.canonical_frame import CanonicalFrame, canonical_frame
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, STRIDE, Decoding
 from mvpose.models.volumes.cube import Volume
-
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_DEVIATION = (0.229, 0.224, 0.225)
-STRIDE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +57,6 @@ class Views:
     present: Bool[Tensor, "B V"]
     frame: CanonicalFrame
     size: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """Decoding of heatmaps to points in the image and in the world."""
-
-    kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
-    sharpness: float = 1.0
-    """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
-    radius: float = 2.0
-    """Radius about the point, in pixels of the map, that counts towards its confidence."""
-    solver: DltMethod = DltMethod.SII
-    """Triangulation solver; shifted iterations match the paper."""
 
 
 def open_views(

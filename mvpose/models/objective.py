@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from mvpose import losses
 from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.network_settings import ObjectiveConfig
 
 T = TypeVar("T")
 
@@ -26,33 +27,6 @@ class MultiViewTruth:
     joints_2d: Float[Tensor, "B V J 2"]
     """Pixels of the crops; a joint outside its crop, or in an absent view, is not `inside`."""
     inside: Bool[Tensor, "B V J"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """Weights of the terms; a term of weight 0 is not computed.
-
-    Canonical Fusion trains `points` first and `joints` late; algebraic triangulation `joints` as `soft_mse`; volumetric
-    `joints` as `absolute` with `volume` (the paper's 0.01 against centimetres is 1e-4 against metres).
-    """
-
-    heatmaps: float = 0.0
-    sigma: float = 2.0
-    """Standard deviation of the target Gaussians, in pixels of the map."""
-    points: float = 1.0
-    """Weight of the 2D distance, as a share of the crop's longer side."""
-    joints: float = 1.0
-    """Weight of the 3D error in metres."""
-    joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
-    warm_up: losses.WarmUp = field(default_factory=losses.WarmUp)
-    volume: float = 0.0
-    volume_at: Literal["nearest", "trilinear"] = "nearest"
-    """Voxels whose log-probability `volume` weights: the one nearest to the joint, as in the paper, or the eight
-    around it, which avoids a bias towards voxel centres."""
-    coarse: float = 0.0
-    """Weight of the 3D error of the volumetric method's algebraic stage."""
-    root: tuple[int, ...] = (0,)
-    """Joints whose mean is subtracted in samples with fewer than two views, which cannot determine depth."""
 
 
 def objective(

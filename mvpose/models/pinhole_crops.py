@@ -4,32 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import LensModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropRule:
-    """Which part of an image a network is shown of a person, and how large."""
-
-    about: Literal["joints"] = "joints"
-    """What the crop is centred on: the box about the person's 2D joints in that view, once the lens is undone."""
-    size: tuple[int, int]
-    """(width, height) in pixels."""
-    margin: float
-    """Side of the crop over that of the box, along the side that needs more."""
-
-    def __post_init__(self) -> None:
-        if not self.margin > 0:
-            raise ConfigError(f"the margin of a crop is {self.margin}; it must be above 0.")
+from mvpose.models.network_settings import CropRule
 
 
 @dataclass(frozen=True, kw_only=True)

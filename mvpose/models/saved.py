@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mvpose.config import nearest, structure
+from mvpose.config import nearest, structure, without_other_kinds
 from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
 from mvpose.models.input_rule import InputRule, input_rule
-from mvpose.models.method import MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import Method
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 2
@@ -32,17 +33,15 @@ class SavedModel:
 
     network: nn.Module
     rule: InputRule
-    """What it was trained on, and is asked with."""
-    config: MethodConfig
+    """The input that it was trained on and expects."""
+    config: Method
     sha256: str
     """Digest of the weights file: the version of the model."""
     lineage: dict[str, Any]
     """Recorded by the training: digest of the data, settings, commit, figures."""
 
 
-def save_model(
-    folder: str, network: nn.Module, rule: InputRule, config: MethodConfig, lineage: Mapping[str, Any]
-) -> str:
+def save_model(folder: str, network: nn.Module, rule: InputRule, config: Method, lineage: Mapping[str, Any]) -> str:
     """Write a network of `config`, trained by `rule`, to a local folder; return the SHA-256 (hex) of its weights.
 
     `lineage` is plain JSON values. The description is written last, so that a folder with one is complete.
@@ -82,7 +81,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         raise WeightsError(f"{folder} has a description but no {WEIGHTS}: copy the folder again")
     if (found := file_sha256(path)) != description["weights_sha256"]:
         raise WeightsError(f"{path} has SHA-256 {found}, {where} says {description['weights_sha256']}: it was altered")
-    config = structure(description["config"], MethodConfig, where)
+    config = structure(without_other_kinds(description["config"], Method), Method, where)
     rule = _rule(description, config, where)
     network = build_method(config, pretrained=False)
     try:
@@ -92,7 +91,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     return SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
 
 
-def _rule(description: dict[str, Any], config: MethodConfig, where: str) -> InputRule:
+def _rule(description: dict[str, Any], config: Method, where: str) -> InputRule:
     if "input" in description:
         rule = structure(description["input"], InputRule, where)
         if rule != (own := input_rule(config, rule.crop.margin)):

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.errors import ConfigError, ResultsError, StageError
 from mvpose.pipeline.capacity import ClusterNode, Need, pool_limits
 from mvpose.pipeline.prometheus import counted
-from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.ray_session import LocalRay, ray_session, worker_environment
-from mvpose.records import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mvpose.pipeline.worker import StageSpec
+    from mvpose.records import Task
 
 ENOUGH = 5
 """First clips that raise alike. All clips of one capture of an odd kind may do so too: where the job has two captures,
@@ -162,6 +164,8 @@ class Engine:
     def _receipts(self, spec: StageSpec, tasks: list[Task], later: int) -> Iterator[Receipt]:
         if self.config.local:
             return _plain_loop(spec, tasks)
+        from mvpose.pipeline.worker import task_rows
+
         self.start()
         need = self.config.need(with_model=spec.keeps_weights)
         minimum, maximum = self.pool_limits(need)
@@ -227,6 +231,8 @@ def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
 
 
 def _plain_loop(spec: StageSpec, tasks: list[Task]) -> Iterator[Receipt]:
+    from mvpose.pipeline.worker import ClipWorker, task_rows
+
     worker = ClipWorker(spec)
     for task in tasks:
         batch = {name: column.to_numpy() for name, column in _columns(task_rows([task]))}
@@ -250,6 +256,8 @@ def tasks_together(tasks: int, workers: int) -> int:
 
 def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, int]) -> Iterator[Receipt]:
     import ray.data
+
+    from mvpose.pipeline.worker import ClipWorker, run_batch
 
     together = 1 if spec.keeps_weights else tasks_together(rows.num_rows, limits[1])
     dataset = ray.data.from_arrow(rows).repartition(target_num_rows_per_block=together)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from mvpose.accelerator import require_no_gpus
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
-from mvpose.exchange.keypoints import KeypointImport, imported_captures
+from mvpose.exchange.keypoints.captures import imported_captures
 from mvpose.footage.capture_files import capture_around
-from mvpose.footage.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
+from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
-from mvpose.models.detection.detector import DetectorConfig, detector_digest
+from mvpose.models.detection.detector import detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
-from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.job_settings import ReconstructJob
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -35,52 +36,12 @@ from mvpose.pipeline.stages import (
 )
 from mvpose.pipeline.waves import OpenWork, uncommitted, waves
 from mvpose.pipeline.worker import Stage, StageSpec
-from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Kind, Task, Video
-from mvpose.rigs.adjust import AdjustmentConfig
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import absolute, exists, join
-from mvpose.temporal.filters import FilterConfig
-from mvpose.tracking import TrackingConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructJob:
-    """Everything that a reconstruction job can be told."""
-
-    archive: str
-    """Folder or s3:// URI with the captures."""
-    output: str
-    """Run folder or s3:// URI: the results, and what is needed to go on after an interruption."""
-    clip_frames: int = 300
-    """Longest clip, the unit of work and of retry. 300 frames keep the cost of seeking at a few per cent."""
-    adjust_extrinsics: bool = False
-    """Adjust the cameras' poses to the 2D joints of each capture before the 3D stage; what moved is reported."""
-    filtered: bool = True
-    """Make filtered poses beside the raw ones, which stay as they are: gaps filled and smoothed as `filtering` says."""
-    max_failed_share: float = 0.1
-    """Largest share of failed clips that still counts as success with failures (exit code 3, else 4)."""
-    replan: bool = False
-    """Go on in an output that was begun with other settings or footage; results that still fit are kept."""
-    retry_failed: bool = False
-    """Do the clips again that failed (a storage was away, a worker out of memory), and what was made without them."""
-    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
-    detector: DetectorConfig = field(default_factory=DetectorConfig)
-    imported: KeypointImport | None = None
-    """2D joints of another tool, in place of footage and detector: `archive` is where they are."""
-    model: str = ""
-    """A multi-view network that looks again at whom the detector found: its folder, or models:/NAME@ALIAS of the
-    registry, which is resolved to a version when the job is planned."""
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Where the registry is, and where the run is recorded."""
-    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
-    adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
-    filtering: FilterConfig = field(default_factory=FilterConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5

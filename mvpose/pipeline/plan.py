@@ -22,7 +22,7 @@ from mvpose.records import CaptureTasks, Clip, Unit
 from mvpose.rigs.adjust import AdjustmentConfig
 from mvpose.run.pose_tables import SCHEMA_VERSION
 from mvpose.run.store import FINGERPRINT_LENGTH
-from mvpose.temporal.filters import FilterConfig
+from mvpose.temporal.filter_settings import Filtering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class FilteredInputs:
 
     poses: str
     """Fingerprint of the raw poses, clock and cameras included."""
-    filtering: FilterConfig
+    filtering: Filtering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class PlanSettings:
     """SHA-256 of the weights of the multi-view network that looks again; empty for none."""
     reconstruction: ReconstructionConfig
     adjustment: AdjustmentConfig | None
-    filtering: FilterConfig | None
+    filtering: Filtering | None
 
 
 def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:

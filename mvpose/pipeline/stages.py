@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mvpose.exchange.keypoints import KeypointImport, keypoints_of
+from mvpose.exchange.keypoints import KeypointImport
+from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import figures_to_table, rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames
@@ -36,7 +37,8 @@ from mvpose.run.pose_tables import (
 from mvpose.run.sequences import pose_windows, sampled_keypoints
 from mvpose.run.store import Commit, table_file
 from mvpose.skeleton import Skeleton
-from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered_block
+from mvpose.temporal.filter_settings import Filtering
+from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
 
 
 def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:
@@ -157,7 +159,7 @@ class PoseStage:
 class FilterStage:
     """Raw poses of a whole capture to filtered ones, beside them: gaps and smoothing know no edges of clips."""
 
-    def __init__(self, source: PlanSource, config: FilterConfig) -> None:
+    def __init__(self, source: PlanSource, config: Filtering) -> None:
         self.source, self.config = source, config
 
     def __call__(self, task: Task) -> Outcome:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mvpose.errors import ConfigError
+
 
 class CheckKind(StrEnum):
     """The checks before a job."""
@@ -65,3 +67,23 @@ def status_by(value: float, warn: float, fail: float) -> Status:
     if value <= warn:
         return Status.PASS
     return Status.FAIL if value > fail else Status.WARN
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightConfig:
+    """The sample of frames that is checked."""
+
+    runs: int = 4
+    """Number of stretches, spread evenly over the capture."""
+    run_frames: int = 72
+    """Consecutive frames per stretch."""
+    max_shift: int = 24
+    """Maximum offset in frames of a camera that can be measured. A stretch must be three times as long. In a shorter
+    capture, the maximum is a third of its length."""
+
+    def __post_init__(self) -> None:
+        if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
+            raise ConfigError(
+                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: at least one run "
+                "and one frame of shift are required, and runs must be three times as long as the largest shift"
+            )

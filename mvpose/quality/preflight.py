@@ -7,16 +7,15 @@ exchanged, then cameras shifted in time, then rotated. Residuals of pairs are fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
-from mvpose.errors import ConfigError, NoPersonError
+from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
 from mvpose.quality.camera_turns import corrected
-from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
+from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
 from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import synchronised
@@ -28,26 +27,6 @@ from mvpose.records import Keypoints2D, Video
 PASSES = 2
 # A larger difference in length means that a recording was started or stopped at another time.
 LENGTHS_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreflightConfig:
-    """The sample of frames that is checked."""
-
-    runs: int = 4
-    """Number of stretches, spread evenly over the capture."""
-    run_frames: int = 72
-    """Consecutive frames per stretch."""
-    max_shift: int = 24
-    """Maximum offset in frames of a camera that can be measured. A stretch must be three times as long. In a shorter
-    capture, the maximum is a third of its length."""
-
-    def __post_init__(self) -> None:
-        if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
-            raise ConfigError(
-                f"{self.runs} runs of {self.run_frames} frames with shifts up to {self.max_shift}: at least one run "
-                "and one frame of shift are required, and runs must be three times as long as the largest shift"
-            )
 
 
 def sampled_runs(num_frames: int, config: PreflightConfig) -> list[range]:

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mvpose.errors import ConfigError, NoPersonError, TooFewViewsError
+from mvpose.errors import NoPersonError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.joints import (
     WIDEST,
-    WINDOW_S,
-    Agreement,
     JointPoints,
     exchanged,
     swapped_sides,
     triangulate_joints,
 )
 from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.reconstruction.tracks import link, strongest
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import Skeleton
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructionConfig:
-    """Reconstruction of 3D joints from 2D joints."""
-
-    max_people: int = 1
-    """Maximum people to reconstruct."""
-    min_confidence: float = 0.3
-    """Ignore 2D joints below this confidence."""
-    min_views: int = 2
-    """Minimum number of agreeing views per joint."""
-    max_error_px: float = 15.0
-    """Reject a view that is farther than this from the joint on which the other views agree.
-
-    Measured on the single-person demo with adjusted cameras, 12 body joints: at 15 px, the views kept (3.7 of 4) have a
-    mean error of 5.9 px, at 20 px 6.3 (3.85 of 4), at 40 px 7.2 (all); at 10 px too many are rejected (3.4 of 4 kept).
-    """
-    match_distance_m: float = 0.2
-    """Maximum distance of a ray from a joint of the body that it shows."""
-    max_gap_s: float = 1.0
-    """Longest absence before a new ID."""
-    undo_swaps: bool = True
-    """Exchange left and right in a view if both joints then fit."""
-
-    def __post_init__(self) -> None:
-        for name, minimum in (("max_people", 1), ("min_views", 2)):
-            if getattr(self, name) < minimum:
-                raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be at least {minimum}")
-        for name in ("max_error_px", "match_distance_m"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be above 0")
-
-    def agreement(self, fps: float) -> Agreement:
-        """The rule for agreement of views on a joint, in frames of this clip."""
-        window = round(WINDOW_S * fps)
-        return Agreement(max_error_px=self.max_error_px, min_views=self.min_views, window=window)
 
 
 def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float) -> Poses3D:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -22,34 +21,13 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.geometry.camera import CameraRig
 from mvpose.report.figures import DETECTED, FOOTAGE, RGB, sides
+from mvpose.report.report_settings import RecordingConfig
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import write_whole
 
 PERSON, DETECTION = 1, 2
 CORNER = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingConfig:
-    """Extent of a recording."""
-
-    start: int = 0
-    """First frame."""
-    max_frames: int = 300
-    """Maximum number of recorded frames; four full HD cameras take 0.3 MB per frame at the default settings."""
-    every: int = 1
-    """Record every n-th frame only."""
-    images: bool = True
-    """Record images; without them the file is about 30 times smaller."""
-    largest_side: int = 960
-    """Maximum side length of the recorded images, in pixels; larger images are downscaled."""
-    jpeg_quality: int = 75
-
-    def __post_init__(self) -> None:
-        for name, minimum in (("start", 0), ("max_frames", 1), ("every", 1), ("largest_side", 16), ("jpeg_quality", 1)):
-            if getattr(self, name) < minimum:
-                raise ConfigError(f"{name} of the recording is {getattr(self, name)}; it must be {minimum} or more")
 
 
 def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ from mvpose.report.figures import to_png
 from mvpose.report.overlay_files import contact_sheet, film_poster, sheet_rows, write_overlay
 from mvpose.report.page import Film, PageImage, Section, render_page
 from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
+from mvpose.report.report_settings import ReportConfig
 from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
 from mvpose.report.subject import CaptureReport, folder_name
@@ -24,20 +24,6 @@ from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join
 
 PAGE = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Size of a report."""
-
-    max_captures: int = 12
-    """Captures shown in full, largest error first. The table lists every capture."""
-    max_overlay_frames: int = 600
-    """Length of an overlay video in frames, from the first frame with a result."""
-    max_viewer_frames: int = 600
-    """Frames in the page's 3D viewer. Longer captures are subsampled."""
-    moments: int = 4
-    """Frames on the overlay sheet, including the worst frame."""
 
 
 def write_report(

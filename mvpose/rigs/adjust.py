@@ -18,6 +18,7 @@ from mvpose.geometry.robust import triangulate_robust
 from mvpose.geometry.triangulation import triangulate
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.reconstruction_settings import AdjustmentConfig
 from mvpose.reconstruction.view_errors import keypoints_at
 from mvpose.records import Keypoints2D
 from mvpose.rigs.bundle_adjustment import bundle_adjust
@@ -27,20 +28,6 @@ from mvpose.skeleton import BODY_JOINTS
 GATES_PX = (60.0, 30.0)
 # Of 8 stretches of time, these are held out for evaluation.
 STRETCHES, HELD_OUT = 8, (2, 5)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdjustmentConfig:
-    """Adjustment of camera poses to 2D joints."""
-
-    frames: int = 400
-    """Number of frames used, spread evenly over the capture."""
-    poses: int = 150
-    """Number of poses to fit, chosen to differ as much as possible in position and posture."""
-    min_confidence: float = 0.5
-    """Ignore 2D joints below this confidence."""
-    match_distance_m: float = 0.3
-    """Maximum distance of a ray from a joint; larger than in the reconstruction, because the cameras are off."""
 
 
 @dataclass(frozen=True, eq=False)

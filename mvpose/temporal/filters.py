@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,6 +19,16 @@ from mvpose.reconstruction.view_errors import poses_at
 from mvpose.records import Breaks, Poses3D, segments
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.bone_lengths import Bones, bone_norms, limb_bones, with_constant_bones
+from mvpose.temporal.filter_settings import (
+    ButterworthFilter,
+    FilterConfig,
+    Filtering,
+    GapFilter,
+    KalmanFilter,
+    MedianFilter,
+    OneEuroFilter,
+    SplineFilter,
+)
 from mvpose.temporal.gaps import Run, gap_reach, gaps_filled, present, unbroken_runs
 from mvpose.temporal.kalman import kalman, kalman_memory
 from mvpose.temporal.medians import NumberSpool, medians
@@ -43,43 +52,6 @@ _SPEED_CUTOFF_HZ = 1.0
 
 Lengths = Mapping[int, Float[np.ndarray, "B"]]
 """Bone lengths of each person of a capture, by track."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilterConfig:
-    """Gap filling and smoothing over time."""
-
-    hampel_threshold: float = 0.0
-    """Remove values this many standard deviations from their window's median; 0: remove none."""
-    window_frames: int = 7
-    """Window in frames of `hampel_threshold` and of the median filter (odd)."""
-    gap_frames: int = 20
-    """Longest gap in frames to fill; 0: fill none."""
-    smoothing: Literal[
-        "none", "butterworth", "kalman_velocity", "kalman_acceleration", "spline", "median", "one_euro"
-    ] = "butterworth"
-    cutoff_hz: float = 6.0
-    """-3 dB cut-off (amplitude 1/sqrt(2)) of Butterworth and Kalman, for both passes together."""
-    butterworth_order: int = 4
-    """Order of both passes together (even)."""
-    one_euro_cutoff_hz: float = 1.0
-    """Cut-off of One-Euro at rest. This filter lags."""
-    one_euro_beta: float = 5.0
-    """Increase of the One-Euro cut-off with speed, in Hz per m/s."""
-    constant_bones: Literal["none", "limbs", "all"] = "none"
-    """Bones set to their median length in every frame, by the smallest change of the pose."""
-
-    def __post_init__(self) -> None:
-        if self.window_frames < 3 or self.window_frames % 2 == 0:
-            raise ConfigError(f"window_frames is {self.window_frames}: it must be odd and at least 3.")
-        if self.butterworth_order < 2 or self.butterworth_order % 2:
-            raise ConfigError(
-                f"butterworth_order is {self.butterworth_order}: it must be even, for both passes together."
-            )
-        if min(self.cutoff_hz, self.one_euro_cutoff_hz) <= 0:
-            raise ConfigError("cut-off frequencies must be above 0 Hz.")
-        if min(self.gap_frames, self.hampel_threshold, self.one_euro_beta) < 0:
-            raise ConfigError("gap_frames, hampel_threshold and one_euro_beta must not be negative.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +78,7 @@ class FilterBlock:
     last: int
 
 
-def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = ()) -> list[FilterBlock]:
+def blocks(num_frames: int, fps: float, config: Filtering, breaks: Breaks = ()) -> list[FilterBlock]:
     """The blocks of a capture. No block extends across a break in time.
 
     A spline has the same smoothness over its whole run, so it has a single block between two breaks.
@@ -127,7 +99,7 @@ def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = (
     ]
 
 
-def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:
+def filtered(poses: Poses3D, fps: float, config: Filtering) -> FilteredPoses:
     """Remove outliers, fill gaps, smooth runs and fix bone lengths, in this order; `poses` are of a whole capture.
 
     Raises ConfigError if the cut-off is not below half the frame rate. Bones get their median length over raw values.
@@ -136,7 +108,7 @@ def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:
 
 
 def filtered_block(
-    poses: Poses3D, block: FilterBlock, fps: float, config: FilterConfig, lengths: Lengths
+    poses: Poses3D, block: FilterBlock, fps: float, config: Filtering, lengths: Lengths
 ) -> FilteredPoses:
     """The result of `filtered` for the frames of a block, from the poses of `block.first` to `block.last`.
 
@@ -161,7 +133,7 @@ def bone_lengths(parts: Iterable[Poses3D], config: FilterConfig) -> Lengths:
     return {track: medians(spool) for track, spool in spools.items()}
 
 
-def _filtered(poses: Poses3D, fps: float, config: FilterConfig, lengths: Lengths) -> FilteredPoses:
+def _filtered(poses: Poses3D, fps: float, config: Filtering, lengths: Lengths) -> FilteredPoses:
     smoothing = _smoothing(config, fps)
     shape = poses.confidence.shape
     raw = poses.xyz.astype(np.float64).reshape(shape[0], -1, 3)
@@ -200,33 +172,41 @@ class _Smoothing:
         return _Smoothing(smoother, shortest, max(shortest, frames_to_forget(memory, _FORGOTTEN)))
 
 
-def _smoothing(config: FilterConfig, fps: float) -> _Smoothing | None:
-    nyquist_share = 2 * config.cutoff_hz / fps
-    if config.smoothing in ("butterworth", "kalman_velocity", "kalman_acceleration"):
-        if nyquist_share >= 1:
-            raise ConfigError(
-                f"cutoff_hz is {config.cutoff_hz:g}, but {fps:g} frames/s cannot represent more than {fps / 2:g} Hz: "
-                "lower cutoff_hz, or set smoothing to none."
-            )
-        period = max(4, round(fps / config.cutoff_hz))
-        if config.smoothing == "butterworth":
-            cutoff, order = nyquist_share, config.butterworth_order
-            return _Smoothing.forgetting(
-                partial(butterworth, cutoff=cutoff, order=order), period, butterworth_memory(cutoff, order)
-            )
-        derivatives = 1 if config.smoothing == "kalman_velocity" else 2
-        memory = kalman_memory(nyquist_share, derivatives)
-        return _Smoothing.forgetting(partial(kalman, cutoff=nyquist_share, derivatives=derivatives), period, memory)
-    if config.smoothing == "one_euro":
-        lowest = {"min_cutoff_hz": config.one_euro_cutoff_hz, "speed_cutoff_hz": _SPEED_CUTOFF_HZ}
-        smoother = partial(one_euro, fps=fps, beta=config.one_euro_beta, **lowest)
-        return _Smoothing.forgetting(smoother, 2, one_euro_memory(fps, **lowest))
+def _smoothing(config: Filtering, fps: float) -> _Smoothing | None:
     half = config.window_frames // 2
-    return {
-        "none": None,
-        "spline": _Smoothing(gcv_spline, 5, None),
-        "median": _Smoothing(partial(median, half_width=half), half + 1, half + 1),
-    }[config.smoothing]
+    match config:
+        case ButterworthFilter():
+            cutoff, order = _nyquist_share(config.cutoff_hz, fps), config.butterworth_order
+            smoother = partial(butterworth, cutoff=cutoff, order=order)
+            return _Smoothing.forgetting(smoother, _period(config.cutoff_hz, fps), butterworth_memory(cutoff, order))
+        case KalmanFilter():
+            cutoff, derivatives = _nyquist_share(config.cutoff_hz, fps), 1 + (config.smoothing == "kalman_acceleration")
+            smoother = partial(kalman, cutoff=cutoff, derivatives=derivatives)
+            return _Smoothing.forgetting(smoother, _period(config.cutoff_hz, fps), kalman_memory(cutoff, derivatives))
+        case OneEuroFilter():
+            lowest = {"min_cutoff_hz": config.one_euro_cutoff_hz, "speed_cutoff_hz": _SPEED_CUTOFF_HZ}
+            smoother = partial(one_euro, fps=fps, beta=config.one_euro_beta, **lowest)
+            return _Smoothing.forgetting(smoother, 2, one_euro_memory(fps, **lowest))
+        case SplineFilter():
+            return _Smoothing(gcv_spline, 5, None)
+        case MedianFilter():
+            return _Smoothing(partial(median, half_width=half), half + 1, half + 1)
+        case GapFilter():
+            return None
+
+
+def _period(cutoff_hz: float, fps: float) -> int:
+    return max(4, round(fps / cutoff_hz))
+
+
+def _nyquist_share(cutoff_hz: float, fps: float) -> float:
+    """The cut-off as a share of half the frame rate; ConfigError where it is not below."""
+    if 2 * cutoff_hz >= fps:
+        raise ConfigError(
+            f"cutoff_hz is {cutoff_hz:g}, and footage of {fps:g} frames/s has nothing above {fps / 2:g} Hz: "
+            "lower it, or set smoothing to none."
+        )
+    return 2 * cutoff_hz / fps
 
 
 def _outliers(xyz: Float[np.ndarray, "T K 3"], config: FilterConfig) -> Bool[np.ndarray, "T K"]:

@@ -9,11 +9,12 @@ from importlib.metadata import distributions
 from typing import Any
 
 import psutil
-import torch
 
 
 def environment() -> dict[str, object]:
     """Return Python, platform, cores, memory, GPUs, and the version of every installed package."""
+    import torch
+
     packages = {d.name: d.version for d in distributions() if d.name}
     return {
         "python": platform.python_version(),
@@ -42,6 +43,8 @@ def system_figures() -> dict[str, float]:
 
     GPU memory is that of this process's PyTorch; utilisation requires the NVML bindings.
     """
+    import torch
+
     memory = psutil.virtual_memory()
     figures = {
         "system/cpu_utilization_percentage": psutil.cpu_percent(),
@@ -68,6 +71,8 @@ def _git(folder: str, *words: str) -> str:
 
 def machine(device: str) -> dict[str, Any]:
     """Return processor, threads, load and versions, to qualify benchmark figures."""
+    import torch
+
     return {
         "processor": torch.cuda.get_device_name() if device != "cpu" else _processor(),
         "threads": torch.get_num_threads(),

@@ -5,30 +5,17 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from mvpose.errors import ConfigError
 from mvpose.metrics.intervals import mean_estimates
+from mvpose.tracking.tracking_config import Gate, Metric
 
-Metric = Literal["mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"]
 KEYS = ["capture", "frame", "person", "unseen"]
 # Percentile intervals over fewer sequences than this are far too narrow: for normal errors, a 95 % interval over
 # 5 sequences contains the true value in 84 of 100 cases, over 3 in 73, over 20 in 92 (simulated).
-MIN_SEQUENCES = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """Requirements that a version must meet before an alias moves to it."""
-
-    metric: Metric = "mpjpe_m"
-    margin_m: float = 0.0
-    """Margin in metres by which the lower end of the improvement's 95 % interval must exceed zero."""
-    min_sequences: int = MIN_SEQUENCES
-    """Minimum number of held-out captures for a decision."""
 
 
 @dataclass(frozen=True, kw_only=True)

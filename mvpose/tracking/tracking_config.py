@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from mvpose.config import home_folder
@@ -60,3 +61,20 @@ def data_folder() -> str:
     """The user's data folder: `mvpose` in $XDG_DATA_HOME, else in ~/.local/share."""
     share = os.environ.get("XDG_DATA_HOME") or os.path.join(home_folder(), ".local", "share")
     return os.path.join(os.path.abspath(share), "mvpose")
+
+
+Metric = Literal["mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"]
+
+
+MIN_SEQUENCES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Requirements that a version must meet before an alias moves to it."""
+
+    metric: Metric = "mpjpe_m"
+    margin_m: float = 0.0
+    """Margin in metres by which the lower end of the improvement's 95 % interval must exceed zero."""
+    min_sequences: int = MIN_SEQUENCES
+    """Minimum number of held-out captures for a decision."""

@@ -8,52 +8,13 @@ generator that is passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from mvpose.errors import ConfigError
 from mvpose.models.pinhole_crops import Jitter
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """Ranges of the draws; 0 everywhere leaves samples as they are."""
-
-    rotation_degrees: float = 15.0
-    """Crops are turned in their plane by up to this, each view for itself."""
-    scale: float = 0.15
-    """The person is larger or smaller in the crop by up to this share."""
-    shift: float = 0.05
-    """The person is off the crop's centre by up to this share of its side: boxes of detectors are never exact."""
-    colour: float = 0.2
-    """Brightness, contrast and the gain of each channel change by up to this share."""
-    occluders: float = 0.3
-    """Probability of a textured rectangle over a part of a view."""
-    occluder_side: float = 0.5
-    """Longest side of such a rectangle, as a share of the crop's."""
-    view_dropout: float = 0.0
-    """Probability that a view is taken away. For fusions that take any number of views."""
-    kept_views: int = 2
-    """View dropout leaves at least so many."""
-    mirror: float = 0.0
-    """Probability that the whole scene (people, cameras, crops) is taken to its mirror image. A mirrored rig is another
-    rig: nothing for a fusion without cameras that is to learn the one it has."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ConfigError(f"augmentation.{field.name} is {getattr(self, field.name)}; it must not be negative.")
-        for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout", "mirror"):
-            if getattr(self, name) > 1:
-                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it is a share of 0 to 1.")
-
-
-NONE = AugmentationConfig(
-    rotation_degrees=0.0, scale=0.0, shift=0.0, colour=0.0, occluders=0.0, occluder_side=0.0, view_dropout=0.0
-)
+from mvpose.training.training_config import AugmentationConfig
 
 
 def drawn_jitter(config: AugmentationConfig, rng: np.random.Generator) -> Jitter:

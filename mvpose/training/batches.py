@@ -18,14 +18,13 @@ from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.skeleton import Skeleton
 from mvpose.training.augmentation import (
-    NONE,
-    AugmentationConfig,
     covered,
     drawn_jitter,
     mirrored,
     recoloured,
     without_some_views,
 )
+from mvpose.training.training_config import NONE, AugmentationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from torch import nn
 
 from mvpose.errors import WeightsError
-from mvpose.models.method import MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import Method
 from mvpose.models.saved import WEIGHTS
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes
@@ -17,7 +18,7 @@ from mvpose.tracking.registry import REGISTRY, download, resolve
 from mvpose.tracking.tracking_config import TrackingConfig
 
 
-def with_placed_weights(method: MethodConfig, tracking: TrackingConfig, output: str) -> MethodConfig:
+def with_placed_weights(method: Method, tracking: TrackingConfig, output: str) -> Method:
     """The method with weights of the registry (`models:/NAME@ALIAS`) copied to OUTPUT/initial, under their digest.
 
     So every worker finds them, and a training that is gone on with after the alias has moved is refused, since its
@@ -35,7 +36,7 @@ def with_placed_weights(method: MethodConfig, tracking: TrackingConfig, output: 
     return replace(method, backbone=replace(method.backbone, weights=place))
 
 
-def build_initial(method: MethodConfig) -> nn.Module:
+def build_initial(method: Method) -> nn.Module:
     """The network as a training starts with it; weights in a store are fetched. WeightsError where they do not fit."""
     uri = method.backbone.weights
     if not is_remote(uri):

@@ -3,58 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 from mvpose.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimisationConfig:
-    """Optimiser, schedule and length of a training."""
-
-    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
-    rate: float = 1e-3
-    """Learning rate."""
-    slow_rate: float | None = None
-    """Learning rate of the parts named in `slow`; empty for the same as the others."""
-    slow: tuple[str, ...] = ("backbone",)
-    """Parts of the network, by the names of its modules."""
-    weight_decay: float = 1e-4
-    """Not on biases and normalisations."""
-    momentum: float = 0.9
-    """Of SGD."""
-    batch: int = 32
-    """Samples a step, over all workers."""
-    accumulate: int = 1
-    """Parts that a worker's share is computed in, one after the other, for less memory."""
-    epochs: int = 50
-    steps: int = 0
-    """Steps instead of epochs."""
-    schedule: Literal["constant", "step", "cosine"] = "cosine"
-    rise: int = 500
-    """Steps over which the rate rises from 0, at most a tenth of all."""
-    drops: tuple[float, ...] = (0.6, 0.85)
-    """Of the schedule `step`: progress (0..1) at which the rate is divided by ten."""
-    clip: float = 10.0
-    """Largest norm of the gradient; 0 does not clip."""
-    average: float = 0.999
-    """Decay of the averaged weights (EMA), which are validated and kept; 0 does without."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs networks under autocast; weights, geometry and losses stay in float32."""
-
-    def __post_init__(self) -> None:
-        if min(self.batch, self.accumulate) < 1 or self.rate <= 0 or (self.epochs < 1 and self.steps < 1):
-            raise ConfigError("optimisation needs a batch, a part and an epoch of 1 or more, and a rate above 0.")
-        if not 0 <= self.average < 1:
-            raise ConfigError(f"optimisation.average is {self.average}; it is a decay from 0 to below 1.")
-
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Length of the training."""
-        return self.steps or self.epochs * steps_per_epoch
+from mvpose.training.training_config import OptimisationConfig
 
 
 def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.optim.Optimizer:

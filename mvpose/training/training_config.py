@@ -2,20 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
 
 from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.config import flatten
-from mvpose.datasets.sample import TRAIN, VALIDATION
+from mvpose.datasets import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
-from mvpose.models.method import MethodConfig
-from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.network_settings import FusionMethod, Method, ObjectiveConfig
 from mvpose.ray_session import worker_environment
 from mvpose.skeleton import SKELETONS
-from mvpose.training.augmentation import AugmentationConfig
-from mvpose.training.batches import CropView
-from mvpose.training.optimisation import OptimisationConfig
+
+if TYPE_CHECKING:
+    from mvpose.training.batches import CropView
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Ranges of the draws; 0 everywhere leaves samples as they are."""
+
+    rotation_degrees: float = 15.0
+    """Crops are turned in their plane by up to this, each view for itself."""
+    scale: float = 0.15
+    """The person is larger or smaller in the crop by up to this share."""
+    shift: float = 0.05
+    """The person is off the crop's centre by up to this share of its side: boxes of detectors are never exact."""
+    colour: float = 0.2
+    """Brightness, contrast and the gain of each channel change by up to this share."""
+    occluders: float = 0.3
+    """Probability of a textured rectangle over a part of a view."""
+    occluder_side: float = 0.5
+    """Longest side of such a rectangle, as a share of the crop's."""
+    view_dropout: float = 0.0
+    """Probability that a view is taken away. For fusions that take any number of views."""
+    kept_views: int = 2
+    """View dropout leaves at least so many."""
+    mirror: float = 0.0
+    """Probability that the whole scene (people, cameras, crops) is taken to its mirror image. A mirrored rig is another
+    rig: nothing for a fusion without cameras that is to learn the one it has."""
+
+    def __post_init__(self) -> None:
+        for name in (setting.name for setting in fields(self)):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must not be negative.")
+        for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout", "mirror"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it is a share of 0 to 1.")
+
+
+NONE = AugmentationConfig(
+    rotation_degrees=0.0, scale=0.0, shift=0.0, colour=0.0, occluders=0.0, occluder_side=0.0, view_dropout=0.0
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationConfig:
+    """Optimiser, schedule and length of a training."""
+
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    rate: float = 1e-3
+    """Learning rate."""
+    slow_rate: float | None = None
+    """Learning rate of the parts named in `slow`; empty for the same as the others."""
+    slow: tuple[str, ...] = ("backbone",)
+    """Parts of the network, by the names of its modules."""
+    weight_decay: float = 1e-4
+    """Not on biases and normalisations."""
+    momentum: float = 0.9
+    """Of SGD."""
+    batch: int = 32
+    """Samples a step, over all workers."""
+    accumulate: int = 1
+    """Parts that a worker's share is computed in, one after the other, for less memory."""
+    epochs: int = 50
+    steps: int = 0
+    """Steps instead of epochs."""
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    rise: int = 500
+    """Steps over which the rate rises from 0, at most a tenth of all."""
+    drops: tuple[float, ...] = (0.6, 0.85)
+    """Of the schedule `step`: progress (0..1) at which the rate is divided by ten."""
+    clip: float = 10.0
+    """Largest norm of the gradient; 0 does not clip."""
+    average: float = 0.999
+    """Decay of the averaged weights (EMA), which are validated and kept; 0 does without."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs networks under autocast; weights, geometry and losses stay in float32."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.accumulate) < 1 or self.rate <= 0 or (self.epochs < 1 and self.steps < 1):
+            raise ConfigError("optimisation needs a batch, a part and an epoch of 1 or more, and a rate above 0.")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"optimisation.average is {self.average}; it is a decay from 0 to below 1.")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Length of the training."""
+        return self.steps or self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +187,7 @@ class TrainConfig:
 
     data: str = ""
     """Table of samples: a file, folder or s3:// URI."""
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: Method = field(default_factory=FusionMethod)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -125,6 +208,8 @@ class TrainConfig:
     @property
     def view(self) -> CropView:
         """What the network is shown of a sample."""
+        from mvpose.training.batches import CropView
+
         rule, samples = self.rule, self.samples
         return CropView(skeleton=SKELETONS[rule.skeleton], crop=rule.crop, views=samples.views, cameras=samples.cameras)
 

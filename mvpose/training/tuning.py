@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
@@ -31,39 +31,11 @@ from mvpose.training.feed import Feed
 from mvpose.training.loop import TrainingError
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.tuning_records import Listener, Records
-from mvpose.training.tuning_space import Space, applied, check_space, domains
+from mvpose.training.tuning_space import Space, SweepConfig, applied, check_space, domains
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function
 
 SNAPSHOT_SECONDS = "1"
 """Between snapshots of Ray Tune. Its own choice is 10: a sweep killed before the first began again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """How a space is searched."""
-
-    trials: int = 16
-    searcher: Literal["tpe", "random"] = "tpe"
-    """tpe: Optuna's tree-structured Parzen estimator, which learns from the trials that have ended."""
-    scheduler: Literal["asha", "pbt", "none"] = "asha"
-    """asha gives up the worse trials at each rung; pbt lets them go on with the weights and changed rates of a better
-    one, for settings that may change on the way."""
-    grace: float = 0.125
-    """Share of its training that ASHA lets every trial do; the first rung."""
-    reduction: float = 3.0
-    """One trial in so many gets from a rung to the next, which is so many times as far."""
-    perturb_every: float = 0.1
-    """Share of the training between two changes by PBT."""
-    concurrent: int = 0
-    """Trials at a time; 0 for as many as there is room for."""
-    seed: int = 0
-    """Of the search; that of the trainings is a setting of theirs."""
-
-    def __post_init__(self) -> None:
-        if self.trials < 1 or self.concurrent < 0 or not 0 < self.grace < 1 or self.reduction <= 1:
-            raise ConfigError("a sweep has 1 trial or more, a grace between 0 and 1, and a reduction above 1.")
-        if not 0 < self.perturb_every < 1:
-            raise ConfigError("perturb_every lies between 0 and 1.")
 
 
 def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:

@@ -3,15 +3,17 @@
 Annotations are not postponed here: cattrs tells the kinds of ranges apart by their `Literal`s only where it sees them.
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ray import tune
-from ray.tune.search.sample import Domain
-
-from mvpose.config import structure
+from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError
 from mvpose.training.training_config import TrainConfig
+
+if TYPE_CHECKING:
+    from ray.tune.search.sample import Domain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,35 @@ class Choice:
 Range = Uniform | LogUniform | Integer | Choice
 Space = dict[str, Range]
 
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """How a space is searched."""
+
+    trials: int = 16
+    searcher: Literal["tpe", "random"] = "tpe"
+    """tpe: Optuna's tree-structured Parzen estimator, which learns from the trials that have ended."""
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
+    """asha gives up the worse trials at each rung; pbt lets them go on with the weights and changed rates of a better
+    one, for settings that may change on the way."""
+    grace: float = 0.125
+    """Share of its training that ASHA lets every trial do; the first rung."""
+    reduction: float = 3.0
+    """One trial in so many gets from a rung to the next, which is so many times as far."""
+    perturb_every: float = 0.1
+    """Share of the training between two changes by PBT."""
+    concurrent: int = 0
+    """Trials at a time; 0 for as many as there is room for."""
+    seed: int = 0
+    """Of the search; that of the trainings is a setting of theirs."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.concurrent < 0 or not 0 < self.grace < 1 or self.reduction <= 1:
+            raise ConfigError("a sweep has 1 trial or more, a grace between 0 and 1, and a reduction above 1.")
+        if not 0 < self.perturb_every < 1:
+            raise ConfigError("perturb_every must be between 0 and 1.")
+
+
 MUTABLE = ("optimisation.rate", "optimisation.slow_rate", "optimisation.weight_decay", "optimisation.clip")
 """What may change while a network is trained: neither its shape, nor the order of its samples, nor its length."""
 
@@ -80,7 +111,11 @@ def applied(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
         for name in outer:
             place = place[name]
         place[last] = value
-    changed = structure(plain, TrainConfig, ", ".join(f"{path} = {value!r}" for path, value in values.items()))
+    changed = structure(
+        without_other_kinds(plain, TrainConfig),
+        TrainConfig,
+        ", ".join(f"{path} = {value!r}" for path, value in values.items()),
+    )
     changed.check()
     return changed
 
@@ -116,6 +151,8 @@ def domains(space: Space) -> dict[str, Domain]:
 
 
 def _domain(values: Range) -> Domain:
+    from ray import tune
+
     match values:
         case Uniform():
             return tune.uniform(values.low, values.high)

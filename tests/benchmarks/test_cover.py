@@ -2,7 +2,7 @@
 
 import torch
 
-from mvpose.benchmarks.cover import _conditions, _judged, _points, _Views
+from mvpose.benchmarks.cover import _conditions, _points, _scored, _Views
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.skeleton import HUMAN36M17
 from tests.training.conftest import SIDE, people, ring
@@ -44,14 +44,14 @@ def views() -> _Views:
 
 def test_a_network_that_is_right_agrees_with_itself_and_its_limbs_keep_their_length() -> None:
     network = Oracle(0.0)
-    found = _judged(network, views(), HUMAN36M17, _points(network, views()))
+    found = _scored(network, views(), HUMAN36M17, _points(network, views()))
     assert found.agreement_mm < 0.1 and found.left_out_mm < 0.1 and found.found == 1.0
     assert found.limb_spread < 0.01
 
 
 def test_a_view_that_is_off_by_a_pixel_is_reported_in_millimetres_at_the_person() -> None:
     reference = _points(Oracle(0.0), views())
-    found = _judged(Oracle(2.0), views(), HUMAN36M17, reference)
+    found = _scored(Oracle(2.0), views(), HUMAN36M17, reference)
     # The first camera is off by 2 px on both axes; its share of the mean over four cameras lies between all and none.
     assert 0.1 * MM_A_PIXEL < found.agreement_mm < 2 * 2**0.5 * MM_A_PIXEL
     assert found.left_out_mm > 0.2 * MM_A_PIXEL
@@ -64,6 +64,6 @@ def test_covers_and_absences_touch_one_camera_each() -> None:
     assert fewer.present.sum() == 3 * FRAMES and not fewer.present[:, 2].any()
     covered = conditions["lower half covered"][1]
     assert (covered.crops[:, 1, :, SIDE // 2 :] == 128).all() and (covered.crops[:, 0] == views().crops[:, 0]).all()
-    clean = _judged(Oracle(0.0), views(), HUMAN36M17, _points(Oracle(0.0), views()))
-    lying = _judged(Oracle(0.0), covered, HUMAN36M17, _points(Oracle(0.0), views()))
+    clean = _scored(Oracle(0.0), views(), HUMAN36M17, _points(Oracle(0.0), views()))
+    lying = _scored(Oracle(0.0), covered, HUMAN36M17, _points(Oracle(0.0), views()))
     assert lying.agreement_mm > clean.agreement_mm + 0.1 * MM_A_PIXEL

@@ -21,7 +21,7 @@ from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
-from mvpose.temporal.filters import FilterConfig
+from mvpose.temporal.filter_settings import ButterworthFilter
 from tests.pipeline import coded_footage
 
 FRAMES = 40
@@ -42,7 +42,7 @@ def finished(tmp_path_factory) -> str:
     reconstruct_archive(
         ReconstructJob(
             archive=str(archive), output=output, clip_frames=20, detector=detector, engine=EngineConfig(local=True),
-            filtering=FilterConfig(cutoff_hz=2.0),
+            filtering=ButterworthFilter(cutoff_hz=2.0),
         )
     )  # fmt: skip
     return output
@@ -104,7 +104,7 @@ def test_filtered_poses_that_could_not_be_made_are_said_and_the_raw_ones_are_wri
     summary = reconstruct_archive(
         ReconstructJob(
             archive=archive, output=output, clip_frames=20, detector=DetectorConfig(detector=coded_footage.DETECTOR),
-            engine=EngineConfig(local=True), filtering=FilterConfig(cutoff_hz=500.0), replan=True,
+            engine=EngineConfig(local=True), filtering=ButterworthFilter(cutoff_hz=500.0), replan=True,
         )
     )  # fmt: skip
     assert summary.failures == ()

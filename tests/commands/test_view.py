@@ -13,7 +13,7 @@ from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
-from mvpose.temporal.filters import FilterConfig
+from mvpose.temporal.filter_settings import ButterworthFilter
 from tests.pipeline import coded_footage
 
 FRAMES = 24
@@ -30,7 +30,7 @@ def finished(tmp_path_factory) -> str:
     reconstruct_archive(
         ReconstructJob(
             archive=str(archive), output=output, clip_frames=12, engine=EngineConfig(local=True),
-            detector=DetectorConfig(detector=coded_footage.DETECTOR), filtering=FilterConfig(cutoff_hz=2.0),
+            detector=DetectorConfig(detector=coded_footage.DETECTOR), filtering=ButterworthFilter(cutoff_hz=2.0),
         )
     )  # fmt: skip
     return output

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import torch
 
+from mvpose.config import structure, without_other_kinds
 from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.datasets.sample_table import write_samples
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.backbones.simple_baselines import HeatmapHead
-from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, input_rule
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import Method
 from mvpose.models.saved import save_model
 from mvpose.scenes import ring4
 from mvpose.skeleton import HALPE26
@@ -50,15 +50,16 @@ def write_table(folder: str, samples: list[Sample]) -> str:
     return folder
 
 
-def small_method(method: str, **fusion) -> MethodConfig:
-    return MethodConfig(
-        method=method,  # pyright: ignore[reportArgumentType]
-        skeleton="halpe26",
-        size=(SIDE, SIDE),
-        backbone=BackboneConfig(depth=18, width=8),
-        fusion=FusionConfig(points=4, head_width=8, **fusion),
-        algebraic=AlgebraicConfig(head_width=8, confidence_widths=(8, 8)),
-    )
+def small_method(method: str, **fusion) -> Method:
+    values = {
+        "method": method,
+        "skeleton": "halpe26",
+        "size": (SIDE, SIDE),
+        "backbone": {"depth": 18, "width": 8},
+        "fusion": {"points": 4, "head_width": 8, **fusion},
+        "algebraic": {"head_width": 8, "confidence_widths": (8, 8)},
+    }
+    return structure(without_other_kinds(values, Method), Method, "test")
 
 
 def write_model(folder: str, method: str, margin: float = MARGIN, **fusion) -> str:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mvpose.losses import WarmUp
 from mvpose.metrics import joint_errors as metrics
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
 from mvpose.models.backbones.simple_baselines import ResNet
 from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.network_settings import WarmUp
 from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
 from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 

@@ -5,11 +5,13 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, Method, MethodConfig, ResNetBackbone
 from mvpose.models.saved import load_model, save_model
 from mvpose.models.volumes.volumetric import VolumetricConfig
 
@@ -17,16 +19,19 @@ ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
 METHODS = ["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"]
 
 
-def small(method: str) -> MethodConfig:
-    return MethodConfig(
-        method=method,  # pyright: ignore[reportArgumentType]
-        skeleton="coco17",
-        size=(128, 128),
-        backbone=BackboneConfig(depth=18, width=8),
-        fusion=FusionConfig(views=2, points=8, head_width=8),
-        algebraic=ALGEBRAIC,
-        volumetric=VolumetricConfig(voxels=8, channels=4, widths=(4, 8), root=(11, 12), algebraic=ALGEBRAIC),
-    )
+ALL_METHODS = {
+    "skeleton": "coco17",
+    "size": (128, 128),
+    "backbone": {"depth": 18, "width": 8},
+    "fusion": {"views": 2, "points": 8, "head_width": 8},
+    "ransac": {"rounds": 10},
+    "algebraic": asdict(ALGEBRAIC),
+    "volumetric": asdict(VolumetricConfig(voxels=8, channels=4, widths=(4, 8), root=(11, 12), algebraic=ALGEBRAIC)),
+}
+
+
+def small(method: str) -> Method:
+    return structure(without_other_kinds({"method": method, **ALL_METHODS}, Method), Method, "test")
 
 
 def rule(method: MethodConfig) -> InputRule:
@@ -123,10 +128,10 @@ def test_an_input_that_the_network_does_not_take_is_refused(changes: dict, tmp_p
 
 def test_a_network_that_concatenates_accepts_its_own_number_of_views_and_others_two_or_more() -> None:
     three = FusionConfig(views=3)
-    for method in (MethodConfig(method="fusion", fusion=three), MethodConfig(fusion=three)):
+    for method in (FusionMethod(method="fusion", fusion=three), FusionMethod(fusion=three)):
         assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [3]
     pooling = FusionConfig(views=3, fusion="pooling")
-    for method in (MethodConfig(method="algebraic", fusion=three), MethodConfig(fusion=pooling)):
+    for method in (AlgebraicMethod(), FusionMethod(fusion=pooling)):
         assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [2, 3, 4, 5]
 
 
@@ -140,10 +145,24 @@ def test_a_folder_without_a_model_and_one_without_weights_are_named(tmp_path) ->
 
 
 def test_a_frozen_backbone_is_frozen_when_it_is_built() -> None:
-    config = MethodConfig(backbone=BackboneConfig(depth=18, width=8, frozen=True), fusion=FusionConfig(points=8))
+    config = FusionMethod(backbone=ResNetBackbone(depth=18, width=8, frozen=True), fusion=FusionConfig(points=8))
     network = build_method(config)
     assert not any(p.requires_grad for n, p in network.named_parameters() if n.startswith("backbone."))
     assert any(p.requires_grad for p in network.parameters())
+
+
+def test_a_model_of_before_with_the_settings_of_all_methods_is_read(tmp_path) -> None:
+    save_model(str(tmp_path), build_method(small("algebraic")), small("algebraic"), {})
+    path = tmp_path / "model.json"
+    description = json.loads(path.read_text())
+    assert "fusion" not in description["config"]
+    description["config"] |= json.loads(json.dumps(ALL_METHODS))
+    path.write_text(json.dumps(description))
+    assert load_model(str(tmp_path)).config == small("algebraic")
+    description["config"]["algebraics"] = {}
+    path.write_text(json.dumps(description))
+    with pytest.raises(ConfigError, match="algebraics"):
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("wrong", [{"skeleton": "octopus"}, {"size": (250, 256)}])

@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mvpose.config import TaggedUnion, tagged_union, with_kind
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import find_captures
 from mvpose.models.detection.detector import DetectorConfig
@@ -28,12 +29,14 @@ from mvpose.run.plan_scratch import lay_out
 from mvpose.run.run_folder import RunFolder, Settings
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import read_bytes
+from mvpose.temporal.filter_settings import Filtering
 from tests.pipeline import coded_footage
 
 FRAMES = 8
 # What a result may depend on. Of a job: where it runs and is recorded changes nothing, and the catalogue's settings
 # reach the stages by the capture alone.
 OF_CAPTURE = ("rig", "videos", "breaks", "assumed_unit")
+FILTERS = typing.cast(TaggedUnion, tagged_union(Filtering))
 OF_JOB = ("clip_frames", "adjust_extrinsics", "filtered", "reconstruction", "adjustment", "filtering")
 
 
@@ -111,6 +114,9 @@ WHERE_EMPTY = {"shown": ((0, 0, 3), (4, 3, 4)), "breaks": ((3, 50),)}
 def changed(record: Any, path: tuple, number: int) -> Any:
     """The record with another value at a path; `number` says which."""
     value, name = got(record, path), path[-1]
+    if name == "smoothing":  # it names the kind of the filter: another kind, with what both have
+        kinds = [kind for kind in FILTERS.members if kind != value]
+        return put(record, path[:-1], with_kind(got(record, path[:-1]), Filtering, kinds[number % len(kinds)]))
     choices = choices_of(got(record, path[:-1]), name)
     if choices:
         others = [choice for choice in choices if choice != value]

@@ -18,7 +18,8 @@ from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
-from mvpose.temporal.filters import FilterConfig, filtered
+from mvpose.temporal.filter_settings import ButterworthFilter, MedianFilter
+from mvpose.temporal.filters import filtered
 from tests.pipeline import coded_footage
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -100,7 +101,7 @@ def test_filtered_poses_are_made_of_whole_captures_beside_the_raw_ones(undisturb
     for plan in run_folder.plans():
         made, poses = run_folder.filtered(plan), run_folder.poses(plan)
         assert poses is not None
-        expected = filtered(poses, plan.capture.fps, FilterConfig())
+        expected = filtered(poses, plan.capture.fps, ButterworthFilter())
         np.testing.assert_array_equal(made.poses.xyz, expected.poses.xyz)
         np.testing.assert_array_equal(made.filled, expected.filled)
         np.testing.assert_array_equal(made.raw.xyz, poses.xyz)
@@ -111,7 +112,7 @@ def test_another_filter_makes_filtered_poses_alone_and_is_not_overlooked(own_arc
     output = str(tmp_path / "run")
     reconstruct_archive(job(own_archive, output))
     before = contents(output)
-    other = FilterConfig(smoothing="median", gap_frames=3)
+    other = MedianFilter(gap_frames=3)
     with pytest.raises(ConfigError, match=r"filtering\.gap_frames: was 20, now 3"):
         reconstruct_archive(job(own_archive, output, filtering=other))
     reconstruct_archive(job(own_archive, output, filtering=other, replan=True))

@@ -14,7 +14,6 @@ from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import People
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, input_rule
-from mvpose.models.method import MethodConfig
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
@@ -28,7 +27,7 @@ from tests.pipeline.test_job import archive, job  # noqa: F401
 from tests.tracking.models import SMALL, saved
 
 JOINT = 9
-BASELINE = MethodConfig(method="baseline", skeleton="coco17")
+BASELINE = FusionMethod(method="baseline", skeleton="coco17")
 
 
 class SpotFinder(torch.nn.Module):
@@ -73,7 +72,7 @@ def _people(found, camera: int, frame: int):
     )  # fmt: skip
 
 
-def network_stage(detector: SceneDetector, margin: float = MARGIN, config: MethodConfig = BASELINE) -> NetworkStage:
+def network_stage(detector: SceneDetector, margin: float = MARGIN, config: FusionMethod = BASELINE) -> NetworkStage:
     """A stage with a network that finds spots and passes for one of the config."""
     stage = NetworkStage.__new__(NetworkStage)
     stage.detector, stage.config, stage.skeleton = detector, ReconstructionConfig(), detector.skeleton
@@ -110,7 +109,7 @@ def test_a_network_of_another_number_of_views_is_refused():
     stage = network_stage(SceneDetector(scene), config=replace(BASELINE, method="fusion", fusion=FusionConfig(views=3)))
     with pytest.raises(ConfigError, match="takes exactly 3 views, and 4 are given"):
         stage.seen_again(blank(scene), scene.rig)
-    pooling = MethodConfig(skeleton="coco17", fusion=FusionConfig(views=3, fusion="pooling"))
+    pooling = FusionMethod(skeleton="coco17", fusion=FusionConfig(views=3, fusion="pooling"))
     stage = network_stage(SceneDetector(scene), config=pooling)
     assert stage.seen_again(blank(scene), scene.rig)
 

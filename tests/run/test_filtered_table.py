@@ -14,7 +14,8 @@ from mvpose.run.sequences import pose_windows
 from mvpose.run.store import table_file
 from mvpose.skeleton import COCO17
 from mvpose.temporal import filters
-from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered, filtered_block
+from mvpose.temporal.filter_settings import ButterworthFilter
+from mvpose.temporal.filters import blocks, bone_lengths, filtered, filtered_block
 
 BY_FRAME = ("xyz", "confidence", "error_px", "num_views", "views_used")
 INFO = TableInfo(
@@ -45,7 +46,7 @@ def walk(seed: int, missing: float, people: int = 2) -> Poses3D:
 @settings(max_examples=15, deadline=None)
 def test_filtered_poses_come_back_with_every_flag(seed, missing, hampel):
     raw = walk(seed, missing)
-    before = filtered(raw, 60.0, FilterConfig(hampel_threshold=hampel))
+    before = filtered(raw, 60.0, ButterworthFilter(hampel_threshold=hampel))
     after = filtered_from_table(filtered_to_table(before, INFO), raw)
     shown = np.asarray((before.poses.confidence > 0).any(axis=2))
     for name in ("xyz", "confidence", "error_px", "num_views", "views_used"):
@@ -59,7 +60,7 @@ def test_filtered_poses_come_back_with_every_flag(seed, missing, hampel):
 def test_a_person_of_whom_the_filter_left_nothing_keeps_the_place():
     raw = walk(1, 0.0)
     raw.xyz[:, 0], raw.confidence[:, 0] = np.nan, 0.0
-    after = filtered_from_table(filtered_to_table(filtered(raw, 60.0, FilterConfig()), INFO), raw)
+    after = filtered_from_table(filtered_to_table(filtered(raw, 60.0, ButterworthFilter()), INFO), raw)
     assert np.isnan(after.poses.xyz[:, 0]).all() and np.isfinite(after.poses.xyz[:, 1]).all()
     assert after.poses.track_id.tolist() == [3, 8]
 
@@ -67,7 +68,7 @@ def test_a_person_of_whom_the_filter_left_nothing_keeps_the_place():
 def test_a_reader_without_mvpose_can_tell_filled_values_from_measured_ones(tmp_path):
     raw = walk(2, 0.0, people=1)
     raw.xyz[20:30, 0, 7], raw.confidence[20:30, 0, 7], raw.num_views[20:30, 0, 7] = np.nan, 0.0, 0
-    pq.write_table(filtered_to_table(filtered(raw, 60.0, FilterConfig()), INFO), tmp_path / "a.parquet")
+    pq.write_table(filtered_to_table(filtered(raw, 60.0, ButterworthFilter()), INFO), tmp_path / "a.parquet")
     rows = pq.read_table(tmp_path / "a.parquet").to_pandas()
     filled = np.stack(rows["filled"].to_list())
     assert filled[20:30, 7].all() and filled.sum() == 10
@@ -80,7 +81,7 @@ def test_a_capture_filtered_and_written_block_by_block_reads_back_as_all_at_once
     monkeypatch.setattr(filters, "BLOCK_FRAMES", 200)
     short = [walk(seed, 0.1) for seed in range(10)]
     whole = replace(short[0], **{name: np.concatenate([getattr(p, name) for p in short]) for name in BY_FRAME})
-    about, config = replace(INFO, stop=600), FilterConfig(hampel_threshold=4.0, constant_bones="limbs")
+    about, config = replace(INFO, stop=600), ButterworthFilter(hampel_threshold=4.0, constant_bones="limbs")
     expected = filtered(whole, 60.0, config)
 
     def clips() -> Iterator[pa.Table]:

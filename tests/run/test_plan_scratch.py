@@ -18,7 +18,7 @@ from mvpose.records import Capture, CaptureTasks, Video
 from mvpose.run import plan_scratch, plan_table
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.plan_table import plan_digest, read_plan, read_plan_of
-from mvpose.temporal.filters import FilterConfig
+from mvpose.temporal.filter_settings import ButterworthFilter
 
 RIG = scenes.ring4(num_frames=1).rig
 SETTINGS = PlanSettings(
@@ -27,7 +27,7 @@ SETTINGS = PlanSettings(
     network="",
     reconstruction=ReconstructionConfig(),
     adjustment=None,
-    filtering=FilterConfig(),
+    filtering=ButterworthFilter(),
 )
 
 

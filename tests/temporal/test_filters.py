@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 from scipy.interpolate import make_smoothing_spline
 from scipy.linalg import solve_banded
 
+from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError
 from mvpose.reconstruction.view_errors import poses_at
 from mvpose.records import Poses3D
 from mvpose.scenes import ring4
 from mvpose.skeleton import COCO17, HALPE26, Skeleton
 from mvpose.temporal import filters
-from mvpose.temporal.filters import FilterConfig, blocks, bone_lengths, filtered, filtered_block
+from mvpose.temporal.filter_settings import (
+    ButterworthFilter,
+    Filtering,
+    GapFilter,
+    KalmanFilter,
+    MedianFilter,
+    OneEuroFilter,
+)
+from mvpose.temporal.filters import blocks, bone_lengths, filtered, filtered_block
 from mvpose.temporal.kalman import kalman
 from mvpose.temporal.smoothing import butterworth, gcv_spline, hampel_outliers, median, one_euro
 
@@ -32,6 +41,11 @@ SMOOTHERS = {
 ZERO_LAG = [name for name in SMOOTHERS if name != "one_euro"]
 LINEAR = ["butterworth", "kalman_velocity", "kalman_acceleration", "median"]
 runs = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).normal(size=(80, 2, 3)).cumsum(axis=0))
+
+
+def filter_named(name: str, **values) -> Filtering:
+    """A filter of a kind, with those of the values that the kind has."""
+    return structure(without_other_kinds({"smoothing": name, **values}, Filtering), Filtering, "test")
 
 
 def poses_of(xyz: np.ndarray) -> Poses3D:
@@ -118,7 +132,7 @@ def test_butterworth_has_its_textbook_response_over_all_frequencies(order):
 def _amplitude(name: str, hertz: float, cutoff_hz: float, order: int = 4) -> float:
     """What is left of a wave in the middle of a long run."""
     wave = np.sin(2 * np.pi * hertz / FPS * np.arange(1200))[:, None, None] * np.ones((1, 1, 3))
-    config = FilterConfig(smoothing=name, cutoff_hz=cutoff_hz, butterworth_order=order)
+    config = filter_named(name, cutoff_hz=cutoff_hz, butterworth_order=order)
     joints = np.repeat(wave[:, None], 17, axis=2)
     smooth = filtered(poses_of(joints), FPS, config).poses.xyz[:, 0, 0, 0]
     middle = slice(300, 900)
@@ -169,7 +183,7 @@ def test_every_smoother_brings_noisy_walking_nearer_to_the_truth():
     truth = walking(noise_m=0.0)
     noisy = walking(noise_m=0.01)
     for name in SMOOTHERS:
-        config = FilterConfig(smoothing=name, cutoff_hz=5.0, one_euro_beta=20.0)
+        config = filter_named(name, cutoff_hz=5.0, one_euro_beta=20.0)
         error = np.abs(filtered(poses_of(noisy), 30.0, config).poses.xyz - truth).mean()
         assert error < np.abs(noisy - truth).mean() * (1.0 if name != "one_euro" else 1.5), name
 
@@ -186,11 +200,11 @@ def test_a_removed_outlier_is_filled_and_both_is_said():
     xyz = walking()
     spoilt = xyz.copy()
     spoilt[50, 0, 9] += 0.5
-    result = filtered(poses_of(spoilt), 30.0, FilterConfig(hampel_threshold=6.0, smoothing="none"))
+    result = filtered(poses_of(spoilt), 30.0, GapFilter(hampel_threshold=6.0))
     assert result.removed[50, 0, 9] and result.filled[50, 0, 9]
     assert np.linalg.norm(result.poses.xyz[50, 0, 9] - xyz[50, 0, 9]) < 0.01
     assert result.poses.num_views[50, 0, 9] == 0 and not result.poses.views_used[50, 0, 9].any()
-    kept = filtered(poses_of(spoilt), 30.0, FilterConfig(hampel_threshold=6.0, smoothing="none", gap_frames=0))
+    kept = filtered(poses_of(spoilt), 30.0, GapFilter(hampel_threshold=6.0, gap_frames=0))
     assert np.isnan(kept.poses.xyz[50, 0, 9]).all() and kept.poses.confidence[50, 0, 9] == 0
     for after in (result.poses, kept.poses):
         assert np.isnan(after.error_px[50, 0, 9]) and after.num_views[50, 0, 9] == 0
@@ -207,7 +221,7 @@ def test_a_filled_value_is_as_sure_as_the_less_sure_of_the_two_beside_its_gap(be
     sure = np.where(np.isfinite(xyz[..., 0]), 0.6, 0.0)
     sure[39, 0, 5], sure[45, 0, 5] = before, after
     sure[38, 0, 5] = sure[46, 0, 5] = 0.1
-    result = filtered(replace(poses, confidence=sure), 30.0, FilterConfig())
+    result = filtered(replace(poses, confidence=sure), 30.0, ButterworthFilter())
     assert result.filled[40:45, 0, 5].all() and result.filled.sum() == 5
     assert (result.poses.confidence[40:45, 0, 5] == min(before, after)).all()
     rest = ~result.filled
@@ -218,7 +232,7 @@ def test_a_filled_value_is_as_sure_as_the_less_sure_of_the_two_beside_its_gap(be
 def test_nan_stays_nan_and_runs_do_not_mix(name):
     xyz = walking()
     xyz[40:65, 0, 5] = np.nan
-    config = FilterConfig(smoothing=name, gap_frames=20)
+    config = filter_named(name, gap_frames=20)
     result = filtered(poses_of(xyz), 30.0, config)
     assert np.isnan(result.poses.xyz[40:65, 0, 5]).all() and not result.filled.any()
     jumped = xyz.copy()
@@ -232,7 +246,7 @@ def test_a_run_too_short_for_the_filter_is_passed_through_and_said():
     xyz = walking(noise_m=0.01)
     xyz[:60, 0, 5] = np.nan
     xyz[63:, 0, 5] = np.nan
-    result = filtered(poses_of(xyz), 30.0, FilterConfig())
+    result = filtered(poses_of(xyz), 30.0, ButterworthFilter())
     assert np.array_equal(result.poses.xyz[60:63, 0, 5], xyz[60:63, 0, 5])
     assert not result.smoothed[60:63, 0, 5].any()
     assert result.smoothed[:, 0, 6].all()
@@ -240,28 +254,35 @@ def test_a_run_too_short_for_the_filter_is_passed_through_and_said():
 
 def test_a_cut_off_above_half_the_frame_rate_is_refused():
     with pytest.raises(ConfigError, match="15 Hz"):
-        filtered(poses_of(walking()), 30.0, FilterConfig(cutoff_hz=15.0))
+        filtered(poses_of(walking()), 30.0, ButterworthFilter(cutoff_hz=15.0))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"window_frames": 4}, {"butterworth_order": 3}, {"cutoff_hz": 0.0}, {"gap_frames": -1}]
+    ("kind", "wrong"),
+    [
+        (MedianFilter, {"window_frames": 4}),
+        (ButterworthFilter, {"butterworth_order": 3}),
+        (KalmanFilter, {"cutoff_hz": 0.0}),
+        (OneEuroFilter, {"one_euro_beta": -1.0}),
+        (GapFilter, {"gap_frames": -1}),
+    ],
 )
-def test_settings_out_of_range_are_refused(wrong):
+def test_settings_out_of_range_are_refused(kind, wrong):
     with pytest.raises(ConfigError):
-        FilterConfig(**wrong)
+        kind(**wrong)
 
 
 def test_float32_poses_come_back_as_float32_with_their_shapes():
     poses = poses_of(walking())
     small = replace(poses, xyz=poses.xyz.astype(np.float32), confidence=poses.confidence.astype(np.float32))
-    after = filtered(small, 30.0, FilterConfig(constant_bones="limbs")).poses
+    after = filtered(small, 30.0, ButterworthFilter(constant_bones="limbs")).poses
     assert after.xyz.dtype == after.confidence.dtype == np.float32
-    assert np.abs(after.xyz - filtered(poses, 30.0, FilterConfig(constant_bones="limbs")).poses.xyz).max() < 1e-5
+    assert np.abs(after.xyz - filtered(poses, 30.0, ButterworthFilter(constant_bones="limbs")).poses.xyz).max() < 1e-5
 
 
 def test_nobody_is_filtered_to_nobody():
     empty = poses_of(np.empty((30, 0, 17, 3)))
-    assert filtered(empty, 30.0, FilterConfig(constant_bones="all")).poses.xyz.shape == (30, 0, 17, 3)
+    assert filtered(empty, 30.0, ButterworthFilter(constant_bones="all")).poses.xyz.shape == (30, 0, 17, 3)
 
 
 def test_bones_are_constant_after_filtering_where_their_ends_are_known():
@@ -269,7 +290,7 @@ def test_bones_are_constant_after_filtering_where_their_ends_are_known():
     noisy = joints + 0.01 * np.random.default_rng(3).normal(size=joints.shape)
     noisy[10, 0, HALPE26.index("left_knee")] = np.nan
     poses = replace(poses_of(noisy), skeleton=HALPE26)
-    result = filtered(poses, 30.0, FilterConfig(gap_frames=0, smoothing="none", constant_bones="all")).poses.xyz[:, 0]
+    result = filtered(poses, 30.0, GapFilter(gap_frames=0, constant_bones="all")).poses.xyz[:, 0]
     for a, b in HALPE26.bone_indices:
         length = np.linalg.norm(result[:, a] - result[:, b], axis=-1)
         assert np.nanstd(length) < 1e-7
@@ -306,7 +327,7 @@ def capture(num_frames: int, seed: int) -> Poses3D:
 def test_block_by_block_is_as_all_at_once(monkeypatch, name, hampel, slow):
     """The second settings forget slowly, and leave no room for it in the frames that are looked at for gaps."""
     monkeypatch.setattr(filters, "BLOCK_FRAMES", 150)
-    poses, config = capture(1500, seed=0), FilterConfig(smoothing=name, hampel_threshold=hampel, **slow)
+    poses, config = capture(1500, seed=0), filter_named(name, hampel_threshold=hampel, **slow)
     parts = blocks(1500, 30.0, config)
     assert len(parts) >= 2 or name == "spline"
     assert [(b.start, b.stop) for b in parts] == [*pairwise([0, *(b.stop for b in parts)])] and parts[-1].stop == 1500
@@ -325,7 +346,7 @@ def test_block_by_block_is_as_all_at_once(monkeypatch, name, hampel, slow):
 
 def test_bones_of_constant_length_are_those_of_the_whole_capture_in_every_block(monkeypatch):
     monkeypatch.setattr(filters, "BLOCK_FRAMES", 150)
-    poses, config = capture(900, 3), FilterConfig(constant_bones="all")
+    poses, config = capture(900, 3), ButterworthFilter(constant_bones="all")
     parts = blocks(900, 30.0, config)
     lengths = bone_lengths((poses_at(poses, slice(b.start, b.stop)) for b in parts), config)
     whole = filtered(poses, 30.0, config).poses.xyz
@@ -335,6 +356,6 @@ def test_bones_of_constant_length_are_those_of_the_whole_capture_in_every_block(
 
 
 def test_a_block_s_look_about_it_does_not_grow_with_the_capture():
-    short, long = (blocks(frames, 30.0, FilterConfig()) for frames in (1800, 108_000))
+    short, long = (blocks(frames, 30.0, ButterworthFilter()) for frames in (1800, 108_000))
     assert len(short) == 1 and len(long) == 60
     assert max(b.last - b.first for b in long) < 1.2 * filters.BLOCK_FRAMES

@@ -11,14 +11,15 @@ import torch
 
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, input_rule
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import FusionMethod, ResNetBackbone
 from mvpose.models.saved import save_model
 
-SMALL = MethodConfig(
+SMALL = FusionMethod(
     method="canonical_fusion",
     skeleton="coco17",
     size=(64, 64),
-    backbone=BackboneConfig(depth=18, width=8),
+    backbone=ResNetBackbone(depth=18, width=8),
     fusion=FusionConfig(views=3, fusion="pooling", points=8, head_width=8),
 )
 JOINTS = 17

@@ -12,7 +12,6 @@ from mvpose.geometry.triangulation import triangulate
 from mvpose.models.pinhole_crops import NO_JITTER, CropRule, crop_about
 from mvpose.skeleton import HUMAN36M17
 from mvpose.training.augmentation import (
-    NONE,
     AugmentationConfig,
     covered,
     drawn_jitter,
@@ -21,6 +20,7 @@ from mvpose.training.augmentation import (
     without_some_views,
 )
 from mvpose.training.batches import projected
+from mvpose.training.training_config import NONE
 from tests.training.conftest import SIDE, people, ring
 
 SEEDS = st.integers(0, 10_000)

@@ -7,23 +7,21 @@ import pytest
 
 from mvpose.datasets.sample import TRAIN
 from mvpose.datasets.sample_table import write_samples
-from mvpose.losses import WarmUp
 from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.fusion.canonical_fusion import FusionConfig
-from mvpose.models.method import BackboneConfig, MethodConfig
 from mvpose.models.multiview import Decoding
+from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, ResNetBackbone, VolumetricMethod, WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.scene import ImageConfig
 from mvpose.skeleton import RENDERED
-from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, train_loop
 from mvpose.training.metrics_log import Report
 from mvpose.training.optimisation import OptimisationConfig
-from mvpose.training.training_config import SamplesConfig, TrainConfig
+from mvpose.training.training_config import NONE, SamplesConfig, TrainConfig
 from tests.rendering.conftest import assets
 
 __all__ = ["assets"]
@@ -34,14 +32,13 @@ FUSION = FusionConfig(points=32, head_width=48, keep_own_view=True, decoding=DEC
 ALGEBRAIC = AlgebraicConfig(head_width=48, confidence_widths=(32, 16))
 POINTS_FIRST = ObjectiveConfig(warm_up=WarmUp(start=0.2, full=0.4))
 METHODS = {
-    "baseline": (MethodConfig(method="baseline", fusion=FUSION), POINTS_FIRST),
-    "fusion": (MethodConfig(method="fusion", fusion=FUSION), POINTS_FIRST),
-    "concatenation": (MethodConfig(method="canonical_fusion", fusion=FUSION), POINTS_FIRST),
-    "pooling": (MethodConfig(method="canonical_fusion", fusion=replace(FUSION, fusion="pooling")), POINTS_FIRST),
-    "algebraic": (MethodConfig(method="algebraic", algebraic=ALGEBRAIC), POINTS_FIRST),
+    "baseline": (FusionMethod(method="baseline", fusion=FUSION), POINTS_FIRST),
+    "fusion": (FusionMethod(method="fusion", fusion=FUSION), POINTS_FIRST),
+    "concatenation": (FusionMethod(method="canonical_fusion", fusion=FUSION), POINTS_FIRST),
+    "pooling": (FusionMethod(method="canonical_fusion", fusion=replace(FUSION, fusion="pooling")), POINTS_FIRST),
+    "algebraic": (AlgebraicMethod(algebraic=ALGEBRAIC), POINTS_FIRST),
     "volumetric": (
-        MethodConfig(
-            method="volumetric",
+        VolumetricMethod(
             volumetric=VolumetricConfig(
                 voxels=16, channels=16, widths=(16, 32, 32), turn_in_training=False, algebraic=ALGEBRAIC
             ),
@@ -76,7 +73,7 @@ def training(name: str, table: str) -> TrainConfig:
     method, objective = METHODS[name]
     return TrainConfig(
         data=table,
-        method=replace(method, size=(128, 128), backbone=BackboneConfig(depth=18, width=16)),
+        method=replace(method, size=(128, 128), backbone=ResNetBackbone(depth=18, width=16)),
         samples=SamplesConfig(validation_split=TRAIN),
         augmentation=NONE,
         objective=objective,

@@ -13,31 +13,24 @@ import torch
 
 from mvpose.cli import run as command_line
 from mvpose.errors import ConfigError
-from mvpose.losses import WarmUp
-from mvpose.models.algebraic import AlgebraicConfig
 from mvpose.models.fusion.canonical_fusion import FusionConfig
-from mvpose.models.method import BackboneConfig, MethodConfig
+from mvpose.models.network_settings import FusionMethod, ResNetBackbone, WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.saved import load_model
-from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.storage.locations import read_bytes, read_text
-from mvpose.training.augmentation import NONE
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
 from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
-from mvpose.training.training_config import CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
+from mvpose.training.training_config import NONE, CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
 from tests.training.conftest import ring, write_table
 
-ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
 TINY = TrainConfig(
-    method=MethodConfig(
+    method=FusionMethod(
         size=(64, 64),
-        backbone=BackboneConfig(depth=18, width=4),
+        backbone=ResNetBackbone(depth=18, width=4),
         fusion=FusionConfig(points=4, head_width=8, fusion="pooling"),
-        algebraic=ALGEBRAIC,
-        volumetric=VolumetricConfig(voxels=8, channels=4, widths=(4, 8), algebraic=ALGEBRAIC),
     ),
     objective=ObjectiveConfig(warm_up=WarmUp(start=0.2, full=0.5)),
     optimisation=OptimisationConfig(batch=4, steps=6, rate=1e-3, average=0.9),

@@ -3,8 +3,6 @@
 The detector is then skipped. Each camera has a separate source: a folder of JSON files, or a table.
 """
 
-from mvpose.exchange.keypoints.captures import imported_captures
-from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.exchange.keypoints.import_config import (
     DeepLabCutImport,
     KeypointImport,
@@ -19,6 +17,4 @@ __all__ = [
     "OpenPoseImport",
     "Pose2SimImport",
     "SleapImport",
-    "imported_captures",
-    "keypoints_of",
 ]

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from mvpose.config import digest, flatten
 from mvpose.errors import ConfigError
-from mvpose.footage.calibration import Unit, UpAxis
+from mvpose.footage.archive_settings import UpAxis
+from mvpose.geometry import Unit
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.storage.locations import absolute
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mvpose.errors import CalibrationError
+from mvpose.footage.archive_settings import UpAxis
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
@@ -28,7 +29,6 @@ REACH_M = (0.5, 100.0)
 ROTATION_TOLERANCE = 1e-3
 """Maximum deviation of a matrix from a rotation. Files rounded to 3 digits deviate by up to 5e-4."""
 
-UpAxis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 METRES: dict[Unit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
 # Columns are the axes of the Z-up world in the file's coordinates.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Aggregation = Literal["sum", "conf", "conf_norm", "max", "softmax"]
+from mvpose.geometry import Aggregation
 
 # Numbering used by the kernels; a sum weights every view by 1.
 KINDS: dict[Aggregation, int] = {"softmax": 0, "max": 1, "sum": 2, "conf": 2, "conf_norm": 3}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mvpose.errors import WeightsError
 from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
-from mvpose.models.multiview import PIXEL_DEVIATION, PIXEL_MEAN
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN
 from mvpose.skeleton import Skeleton
 
 HEAD_NAMES = ("deconv_layers.", "final_layer.")

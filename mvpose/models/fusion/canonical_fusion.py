@@ -13,9 +13,6 @@ those of the canonical frame, whose numbers are near 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -23,7 +20,8 @@ from torch import Tensor, nn
 from mvpose.geometry.conditioning import inverse_3x3
 from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
 from mvpose.models.fusion.fusion_blocks import Attention, Concatenation, Pooling, pointwise
-from mvpose.models.multiview import Decoding, MultiViewPrediction, Views, open_views, triangulated
+from mvpose.models.multiview import MultiViewPrediction, Views, open_views, triangulated
+from mvpose.models.network_settings import FusionConfig
 
 
 def feature_transform(
@@ -44,23 +42,6 @@ def right_inverse(projections: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 4 3
     """
     gram = (projections[..., :, None, :] * projections[..., None, :, :]).sum(dim=-1)
     return (projections[..., :, :, None] * inverse_3x3(gram)[..., :, None, :]).sum(dim=-3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FusionConfig:
-    """Sizes of Baseline, Fusion and Canonical Fusion."""
-
-    views: int = 4
-    """Number of views for concatenation; pooling and attention accept any number."""
-    fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
-    points: int = 100
-    """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
-    keep_own_view: bool = False
-    """Add a view's own features to the fused ones (not in the paper)."""
-    head_width: int = 256
-    decoding: Decoding = field(default_factory=Decoding)
-    extent: float = 2.0
-    """Metres that a crop's longer side spans at the person; sets the canonical frame's scale."""
 
 
 class Baseline(nn.Module):

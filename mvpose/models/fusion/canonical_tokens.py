@@ -11,35 +11,18 @@ the scene in different cameras; tokens of one joint mean the same joint in every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL, SimCCHead
 from mvpose.models.backbones.simple_baselines import Backbone
 from mvpose.models.fusion.canonical_fusion import canonically_exchanged
 from mvpose.models.fusion.fusion_blocks import Attention, Pooling, pointwise
 from mvpose.models.multiview import MultiViewPrediction, Views, lift, open_views
+from mvpose.models.network_settings import TokenFusionConfig
 
 _MAP_STRIDE = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenFusionConfig:
-    """Sizes of the fusion of joint tokens."""
-
-    points: int = 64
-    """Latent points per token: 3 numbers each in a view, 4 in the canonical frame."""
-    fusion: Literal["pooling", "attention"] = "attention"
-    sharpness: float = 20.0
-    """Inverse temperature of the softmax over scores in training; scores of a certain joint peak at about 1."""
-    extent: float = 2.0
-    """Metres that a crop's longer side spans at the person."""
-    solver: DltMethod = DltMethod.SII
 
 
 class CanonicalTokens(nn.Module):

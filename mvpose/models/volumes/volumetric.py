@@ -12,7 +12,7 @@ stays in float32 under autocast; the 3D network follows autocast.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -22,33 +22,13 @@ from mvpose import heatmaps as maps
 from mvpose.geometry.kernels import unprojection
 from mvpose.geometry.kernels.unprojection import Aggregation
 from mvpose.geometry.triangulation import Kernel
-from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, confidence_head
+from mvpose.models.algebraic import AlgebraicTriangulation, confidence_head
 from mvpose.models.backbones.simple_baselines import Backbone
 from mvpose.models.fusion.canonical_frame import image_units
 from mvpose.models.multiview import MultiViewPrediction, Views, open_views
+from mvpose.models.network_settings import VolumetricConfig
 from mvpose.models.volumes.cube import Cube, Volume, about_vertical
 from mvpose.models.volumes.v2v import V2V
-
-
-@dataclass(frozen=True, kw_only=True)
-class VolumetricConfig:
-    """Sizes of the volumetric method; the defaults are the paper's."""
-
-    side: float = 2.5
-    """Metres."""
-    voxels: int = 64
-    """Voxels per side; a multiple of 2^(levels of the V2V)."""
-    channels: int = 32
-    aggregation: Aggregation = "softmax"
-    widths: tuple[int, ...] = (32, 64, 128, 128, 128, 128)
-    sharpness: float = 1.0
-    root: tuple[int, ...] = (0,)
-    """Joints whose mean centres the cube: the pelvis, or both hips."""
-    turn_in_training: bool = True
-    """Rotate the cube by a random angle about the vertical in training."""
-    radius: float = 0.1
-    """Radius in metres about a joint whose probability counts towards its confidence."""
-    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
 
 
 class VolumetricTriangulation(nn.Module):

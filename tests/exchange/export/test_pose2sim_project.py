@@ -5,7 +5,8 @@ import os
 import numpy as np
 
 from mvpose.exchange.export.openpose_json import pose2sim_files
-from mvpose.exchange.keypoints import OpenPoseImport, keypoints_of
+from mvpose.exchange.keypoints import OpenPoseImport
+from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration import read_calibration
 from mvpose.scenes import ring4
 from tests.exchange.export.recordings import recording_of

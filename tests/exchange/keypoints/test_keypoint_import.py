@@ -16,9 +16,9 @@ import pytest
 
 from mvpose.errors import ConfigError
 from mvpose.exchange.export.openpose_json import openpose_files
-from mvpose.exchange.keypoints import DeepLabCutImport, KeypointImport, OpenPoseImport, SleapImport, keypoints_of
+from mvpose.exchange.keypoints import DeepLabCutImport, KeypointImport, OpenPoseImport, SleapImport
 from mvpose.exchange.keypoints.captures import stamped
-from mvpose.exchange.keypoints.contents import read_table
+from mvpose.exchange.keypoints.contents import keypoints_of, read_table
 from mvpose.records import Keypoints2D
 from mvpose.scenes import dropped_frame
 from mvpose.skeleton import BODY25, COCO17, MPII16, Skeleton

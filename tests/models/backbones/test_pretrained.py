@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.backbones.pretrained import load_pretrained, read_state_dict
 from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
-from mvpose.models.fusion.canonical_fusion import FusionConfig
-from mvpose.models.method import BackboneConfig, MethodConfig, build_method
+from mvpose.models.method import build_method
 from mvpose.models.multiview import PIXEL_DEVIATION, PIXEL_MEAN
+from mvpose.models.network_settings import FusionMethod, Method, ResNetBackbone
 from mvpose.skeleton import COCO17, HUMAN36M17, MPII16
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -62,14 +63,15 @@ def published_layout(depth: int, joints: int, width: int = 64, deconvolutions: i
     return state
 
 
-def method(path: str, name: str = "baseline", skeleton: str = "coco17", **backbone) -> MethodConfig:
-    return MethodConfig(
-        method=name,  # pyright: ignore[reportArgumentType]
-        skeleton=skeleton,
-        size=(64, 64),
-        backbone=replace(BackboneConfig(weights=path, depth=18, width=8), **backbone),
-        fusion=FusionConfig(points=4, head_width=16),
-    )
+def method(path: str, name: str = "baseline", skeleton: str = "coco17", **backbone) -> Method:
+    values = {
+        "method": name,
+        "skeleton": skeleton,
+        "size": (64, 64),
+        "backbone": {"weights": path, "depth": 18, "width": 8, **backbone},
+        "fusion": {"points": 4, "head_width": 16},
+    }
+    return structure(without_other_kinds(values, Method), Method, "test")
 
 
 def small(joints: int = 17) -> OrderedDict:
@@ -93,7 +95,7 @@ def test_a_published_pose_resnet_50_fills_a_network_whole(tmp_path):
     path = str(tmp_path / "pose_resnet_50_256x192.pth.tar")
     state = published_layout(50, 17)
     torch.save(state, path, _use_new_zipfile_serialization=False)
-    config = MethodConfig(method="baseline", skeleton="coco17", backbone=BackboneConfig(weights=path))
+    config = FusionMethod(method="baseline", skeleton="coco17", backbone=ResNetBackbone(weights=path))
     found = tensors(build_method(config))
     assert {name for name in found if not name.endswith("num_batches_tracked")} == set(state)
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())

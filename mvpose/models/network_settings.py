@@ -1,0 +1,296 @@
+"""Settings of the networks: which method, from which backbone, with which sizes, trained for what. Light: no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mvpose.accelerator import Device, compute_device, require_gpus
+from mvpose.config import nearest
+from mvpose.errors import ConfigError
+from mvpose.geometry import Aggregation, DltMethod
+from mvpose.skeleton import SKELETONS
+
+STRIDE = 32
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_DEVIATION = (0.229, 0.224, 0.225)
+"""Of RGB in 0..1; the ImageNet statistics that pretrained backbones were trained with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropRule:
+    """Which part of an image a network is shown of a person, and how large."""
+
+    about: Literal["joints"] = "joints"
+    """What the crop is centred on: the box about the person's 2D joints in that view, once the lens is undone."""
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+    margin: float
+    """Side of the crop over that of the box, along the side that needs more."""
+
+    def __post_init__(self) -> None:
+        if not self.margin > 0:
+            raise ConfigError(f"the margin of a crop is {self.margin}; it must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """Decoding of heatmaps to points in the image and in the world."""
+
+    kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
+    sharpness: float = 1.0
+    """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
+    radius: float = 2.0
+    """Radius about the point, in pixels of the map, that counts towards its confidence."""
+    solver: DltMethod = DltMethod.SII
+    """Triangulation solver; shifted iterations match the paper."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Sizes of Baseline, Fusion and Canonical Fusion."""
+
+    views: int = 4
+    """Number of views for concatenation; pooling and attention accept any number."""
+    fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
+    points: int = 100
+    """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
+    keep_own_view: bool = False
+    """Add a view's own features to the fused ones (not in the paper)."""
+    head_width: int = 256
+    decoding: Decoding = field(default_factory=Decoding)
+    extent: float = 2.0
+    """Metres that a crop's longer side spans at the person; sets the canonical frame's scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFusionConfig:
+    """Sizes of the fusion of joint tokens."""
+
+    points: int = 64
+    """Latent points per token: 3 numbers each in a view, 4 in the canonical frame."""
+    fusion: Literal["pooling", "attention"] = "attention"
+    sharpness: float = 20.0
+    """Inverse temperature of the softmax over scores in training; scores of a certain joint peak at about 1."""
+    extent: float = 2.0
+    """Metres that a crop's longer side spans at the person."""
+    solver: DltMethod = DltMethod.SII
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgebraicConfig:
+    """Sizes of the algebraic method; the defaults are the paper's."""
+
+    head_width: int = 256
+    confidence_widths: tuple[int, int] = (512, 256)
+    decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0))
+    extent: float = 2.0
+    """Metres that a crop's longer side spans at the person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RansacConfig:
+    """The paper's thresholds, as shares of the crop's longer side (it uses crops of 384 pixels)."""
+
+    threshold: float = 30 / 384
+    """Maximum distance of an inlier view from the projected point."""
+    huber: float = 10 / 384
+    """Threshold of the refinement's Huber loss."""
+    rounds: int = 10
+    """Reweighting iterations of the refinement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumetricConfig:
+    """Sizes of the volumetric method; the defaults are the paper's."""
+
+    side: float = 2.5
+    """Metres."""
+    voxels: int = 64
+    """Voxels per side; a multiple of 2^(levels of the V2V)."""
+    channels: int = 32
+    aggregation: Aggregation = "softmax"
+    widths: tuple[int, ...] = (32, 64, 128, 128, 128, 128)
+    sharpness: float = 1.0
+    root: tuple[int, ...] = (0,)
+    """Joints whose mean centres the cube: the pelvis, or both hips."""
+    turn_in_training: bool = True
+    """Rotate the cube by a random angle about the vertical in training."""
+    radius: float = 0.1
+    """Radius in metres about a joint whose probability counts towards its confidence."""
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The network that processes every view's crop first."""
+
+    weights: str = ""
+    """Initial weights; empty for random weights. For a ResNet, a .safetensors or .pth file: with torchvision's names,
+    of pose_resnet (Simple Baselines: fills the deconvolutions and maps too), or of a network of mvpose (its backbone
+    and head). `mvpose train` also accepts s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt, the
+    name of a model card, or its .toml file, whose ONNX file is RTMPose-s."""
+    frozen: bool = False
+    """Freeze the backbone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetBackbone(BackboneConfig):
+    """A ResNet."""
+
+    kind: Literal["resnet"] = "resnet"
+    depth: int = 50
+    """18, 34, 50, 101 or 152."""
+    width: int = 64
+    """Channels of the first stage; 64 is the published network."""
+    joints: str = ""
+    """Order of the joints in the maps of `weights` (coco17, mpii16, ...); empty for the method's own skeleton. Maps of
+    joints that they lack start from random weights."""
+    colours: Literal["rgb", "bgr"] = "rgb"
+    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
+
+    def __post_init__(self) -> None:
+        if self.joints and self.joints not in SKELETONS:
+            raise ConfigError(f"no skeleton is named {self.joints!r} ({nearest(self.joints, SKELETONS)})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSPNeXtBackbone(BackboneConfig):
+    """CSPNeXt-s, the backbone of RTMPose-s."""
+
+    kind: Literal["cspnext"] = "cspnext"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """A multi-view network. Only the settings of the selected method are used."""
+
+    skeleton: str = "human36m17"
+    size: tuple[int, int] = (256, 256)
+    """(width, height) of the crops in pixels; multiples of 32."""
+    backbone: ResNetBackbone | CSPNeXtBackbone = field(default_factory=ResNetBackbone)
+
+    def __post_init__(self) -> None:
+        if self.skeleton not in SKELETONS:
+            raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
+        if any(side < STRIDE or side % STRIDE for side in self.size):
+            raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionMethod(MethodConfig):
+    """Baseline, Fusion or Canonical Fusion (Remelli et al. 2020)."""
+
+    method: Literal["canonical_fusion", "fusion", "baseline"] = "canonical_fusion"
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+    @property
+    def concatenates(self) -> bool:
+        """Whether it takes one number of views alone, `fusion.views`."""
+        return self.method != "baseline" and self.fusion.fusion == "concatenation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMethod(MethodConfig):
+    """Fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
+
+    method: Literal["canonical_tokens"] = "canonical_tokens"
+    tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RansacMethod(MethodConfig):
+    """RANSAC over the per-view network of a Baseline, whose sizes are `fusion`."""
+
+    method: Literal["ransac"] = "ransac"
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    ransac: RansacConfig = field(default_factory=RansacConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgebraicMethod(MethodConfig):
+    """Algebraic triangulation (Iskakov et al. 2019)."""
+
+    method: Literal["algebraic"] = "algebraic"
+    algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumetricMethod(MethodConfig):
+    """Volumetric triangulation (Iskakov et al. 2019)."""
+
+    method: Literal["volumetric"] = "volumetric"
+    volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
+
+
+Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """When a term that depends on triangulation is introduced.
+
+    Untrained points send the DLT, and its gradients, far off. Both known re-implementations of Canonical Fusion
+    therefore train the 2D term alone first. Progress is the completed fraction of training, 0..1.
+    """
+
+    start: float = 0.4
+    """The term has weight 0 until this progress (20 of 50 epochs)."""
+    full: float = 0.5
+    """The term has its full weight from this progress; in between, the weight grows linearly."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.full:
+            raise ValueError(f"a warm-up must start before it ends: start is {self.start}, full is {self.full}")
+
+    def share(self, progress: float) -> float:
+        """Fraction of the term's full weight, 0..1."""
+        if progress >= self.full:
+            return 1.0
+        return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Canonical Fusion trains `points` first and `joints` late; algebraic triangulation `joints` as `soft_mse`; volumetric
+    `joints` as `absolute` with `volume` (the paper's 0.01 against centimetres is 1e-4 against metres).
+    """
+
+    heatmaps: float = 0.0
+    sigma: float = 2.0
+    """Standard deviation of the target Gaussians, in pixels of the map."""
+    points: float = 1.0
+    """Weight of the 2D distance, as a share of the crop's longer side."""
+    joints: float = 1.0
+    """Weight of the 3D error in metres."""
+    joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
+    warm_up: WarmUp = field(default_factory=WarmUp)
+    volume: float = 0.0
+    volume_at: Literal["nearest", "trilinear"] = "nearest"
+    """Voxels whose log-probability `volume` weights: the one nearest to the joint, as in the paper, or the eight
+    around it, which avoids a bias towards voxel centres."""
+    coarse: float = 0.0
+    """Weight of the 3D error of the volumetric method's algebraic stage."""
+    root: tuple[int, ...] = (0,)
+    """Joints whose mean is subtracted in samples with fewer than two views, which cannot determine depth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Settings of the network's evaluation."""
+
+    gpus: float = 0.0
+    """1 computes on the GPU of this machine, 0 on the CPU."""
+    batch_size: int = 16
+    subset_seed: int = 0
+    """Seed for drawing cameras when fewer than all are used."""
+
+    def __post_init__(self) -> None:
+        require_gpus(self.gpus)
+
+    @property
+    def device(self) -> Device:
+        """The device to compute on. ConfigError if a GPU is requested and there is none."""
+        return compute_device(self.gpus, here=True)
