@@ -39,7 +39,7 @@ class AdjustmentConfig:
     """Poses learned from, chosen so that they differ most from each other in place and posture."""
     min_confidence: float = 0.5
     """2D joints less sure than this are not used."""
-    match_distance_m: float = 0.3
+    expected_error: float = 0.025
     """As in the reconstruction; wider, because the cameras are off."""
 
 
@@ -164,7 +164,7 @@ def _seen_poses(
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
-    people = associate(seen, rig.projections, config.match_distance_m, GATES_PX[0])
+    people = associate(seen, rig, config.expected_error, GATES_PX[0])
     joints = [i for i, joint in enumerate(keypoints.skeleton.joints) if joint in BODY_JOINTS]
     joints = joints if len(joints) == len(BODY_JOINTS) else list(range(len(keypoints.skeleton.joints)))
     _, weights = seen.of(people.places)

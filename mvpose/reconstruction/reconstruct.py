@@ -43,8 +43,8 @@ class ReconstructionConfig:
     Measured on the single-person demo, cameras adjusted, 12 body joints: at 15 px the views kept (3.7 of 4) are off by
     5.9 px on average, at 20 px 6.3 (3.85 of 4), at 40 px 7.2 (all), at 10 px too many views go (3.4 of 4).
     """
-    match_distance_m: float = 0.2
-    """Rays that pass a body's joints at this distance or farther do not show that body."""
+    expected_error: float = 0.015
+    """Of a 2D joint, calibration and synchronisation included, as a share of the person's size in that picture."""
     max_gap_s: float = 1.0
     """A person may go unseen for so long and is still the same."""
     undo_swaps: bool = True
@@ -54,7 +54,7 @@ class ReconstructionConfig:
         for name, least in (("max_people", 1), ("min_views", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be {least} or more")
-        for name in ("max_error_px", "match_distance_m"):
+        for name in ("max_error_px", "expected_error"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be above 0")
 
@@ -75,7 +75,7 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(_nobody(keypoints, rig, config))
-    people = associate(seen, projections, config.match_distance_m, WIDEST * config.max_error_px)
+    people = associate(seen, rig, config.expected_error, WIDEST * config.max_error_px)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
         raise NoPersonError(_nobody(keypoints, rig, config))
@@ -112,7 +112,7 @@ def _nobody(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
             f"same person; look at the footage, or lower min_confidence ({config.min_confidence})"
         )
     return (
-        f"cameras {', '.join(names)} found people, but no two agree on one to {config.match_distance_m} m in any of "
+        f"cameras {', '.join(names)} found people, but no two agree on one in any of "
         f"{keypoints.xy.shape[1]} frames; check that calibration and synchronisation are those of this footage"
     )
 

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.triangulation import reprojection_errors
-from mvpose.reconstruction.association import MIN_FIT, agreement, best_members
+from mvpose.reconstruction.association import agreement
 from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
+from mvpose.reconstruction.packing import best_members
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
 
+# Of the weight of its joints, this share must agree before a detection shows a person.
+MIN_FIT = 0.25
 # Frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
 CHUNK = 500
 
@@ -75,7 +78,7 @@ def _matched(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, min_confidence: float
 ) -> _Matched:
     seen = observe(keypoints, rig, min_confidence)
-    places = _places(poses, seen, config.match_distance_m)
+    places = _places(poses, seen, config.expected_error)
     ideal, weight = seen.of(places)
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places).movedim(2, 3).nan_to_num()
     points = torch.from_numpy(poses.xyz).double()
@@ -90,10 +93,10 @@ def _matched(
     return _Matched(drawn, ideal, weight, swapped)
 
 
-def _places(poses: Poses3D, seen: Observations, reach_m: float) -> Int[Tensor, "T P V"]:
+def _places(poses: Poses3D, seen: Observations, expected_error: float) -> Int[Tensor, "T P V"]:
     bodies = torch.from_numpy(poses.xyz).double()
     known = bodies.isfinite().all(dim=-1)
-    fit, evidence = agreement(seen, bodies.nan_to_num(), known, known, reach_m)
+    fit, evidence = agreement(seen, bodies.nan_to_num(), known, known, expected_error)
     return best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
 
 

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose import scenes
-from mvpose.reconstruction.association import MAX_HYPOTHESES, PARTNERS, Association, _detection_pairs, associate
+from mvpose.reconstruction.association import Association, associate, detection_pairs
+from mvpose.reconstruction.hypotheses import MAX_HYPOTHESES, PARTNERS
 from mvpose.reconstruction.observations import observe
 from mvpose.scenes import Scene
 
-REACH_M, THRESHOLD_PX = 0.2, 45.0
+EXPECTED_ERROR, THRESHOLD_PX = 0.015, 45.0
 
 
 def crowd(scene: Scene, offsets: list[tuple[float, float]]) -> Scene:
@@ -30,7 +31,7 @@ def people_of(scene: Scene, noise_px: float = 2.0) -> tuple[Association, np.ndar
     with np.errstate(invalid="ignore"):
         mean = np.where(np.isnan(apart).all(axis=-1), np.inf, np.nan_to_num(apart, nan=0.0).sum(axis=-1))
     truth = np.where(keypoints.box_score > 0, mean.argmin(axis=-1), -1)
-    return associate(observe(keypoints, scene.rig, 0.1), scene.rig.projections, REACH_M, THRESHOLD_PX), truth
+    return associate(observe(keypoints, scene.rig, 0.1), scene.rig, EXPECTED_ERROR, THRESHOLD_PX), truth
 
 
 def bodies_as_truth(found: Association, truth: np.ndarray) -> list[list[set[int]]]:
@@ -79,7 +80,7 @@ def test_detections_that_are_no_person_are_nobodys_members():
     }
     both = {n: np.concatenate([c, getattr(keypoints, n)], axis=2) for n, c in clutter.items()}
     seen = observe(replace(keypoints, **both), scene.rig, 0.1)
-    found = associate(seen, scene.rig.projections, REACH_M, THRESHOLD_PX)
+    found = associate(seen, scene.rig, EXPECTED_ERROR, THRESHOLD_PX)
     real = (found.places == 1).all(dim=-1)
     assert real.any(dim=1).all()
     assert not (found.places == 0).any()
@@ -115,7 +116,7 @@ def test_a_view_gives_a_body_one_detection_and_a_detection_goes_to_one_body(seed
 @pytest.mark.parametrize("num_views", [2, 4, 9, 31])
 def test_the_number_of_hypotheses_grows_linearly_with_views(num_views):
     origin = scenes.ring31(num_frames=1).rig.centres_world[:num_views]
-    pairs = _detection_pairs(origin, 3)
+    pairs = detection_pairs(origin, 3)
     assert len(pairs) <= num_views * PARTNERS * 9
     assert (pairs[:, 0] != pairs[:, 2]).all()
     assert set(pairs[:, [0, 2]].flatten().tolist()) == set(range(num_views))
