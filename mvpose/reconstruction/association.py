@@ -53,7 +53,14 @@ from mvpose.reconstruction.hypotheses import (
     squared_errors,
 )
 from mvpose.reconstruction.observations import Observations, at_places
-from mvpose.reconstruction.packing import TOLERANCE, Choice, best_choice, best_members, excess_over_prices, greedy_choice
+from mvpose.reconstruction.packing import (
+    TOLERANCE,
+    Choice,
+    best_choice,
+    best_members,
+    excess_over_prices,
+    greedy_choice,
+)
 
 # Errors of this many times what is expected say nothing for a body.
 REACH = 7.0
@@ -80,8 +87,8 @@ class Association:
 def associate(seen: Observations, rig: CameraRig, expected_error: float, threshold_px: float) -> Association:
     """The people of each frame who are seen by two views or more.
 
-    `expected_error`: of a joint of the detector, as a share of the person's size in that picture. `threshold_px`: of the
-    rejection of views when bodies are triangulated.
+    `expected_error`: of a joint of the detector, as a share of the person's size in that picture. `threshold_px`: of
+    the rejection of views when bodies are triangulated.
     """
     places = _chosen(seen, rig, expected_error, threshold_px)
     for _ in range(REFINEMENTS):
@@ -115,9 +122,7 @@ def agreement(
     return evidence / weight.sum(dim=-1).clamp_min(1e-9), evidence / bodies.shape[2]
 
 
-def _chosen(
-    seen: Observations, rig: CameraRig, expected_error: float, threshold_px: float
-) -> Int[Tensor, "T K V"]:
+def _chosen(seen: Observations, rig: CameraRig, expected_error: float, threshold_px: float) -> Int[Tensor, "T K V"]:
     """Members of the best set of bodies of each frame, some frames at a time.
 
     Bodies of two views are less exact than those of all: with 31 views one person would be told by two of them.
@@ -167,7 +172,9 @@ def _of_members(
     weight = shown.sum(dim=2) / (shown > 0).sum(dim=2).clamp_min(1)
     middle = (points * known[..., None]).sum(dim=2) / known.sum(dim=2)[..., None].clamp_min(1)
     extent = at_places(seen.extent, places) * (places >= 0)
-    size = (extent * (middle[:, :, None] - seen.origin).norm(dim=-1)).sum(dim=-1) / (extent > 0).sum(dim=-1).clamp_min(1)
+    size = (extent * (middle[:, :, None] - seen.origin).norm(dim=-1)).sum(dim=-1) / (extent > 0).sum(dim=-1).clamp_min(
+        1
+    )
     possible = known.sum(dim=-1) >= MIN_JOINTS
     return judged(seen, rig, Bodies(points, known, due, weight, size), possible, expected_error)
 

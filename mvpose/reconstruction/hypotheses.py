@@ -45,7 +45,7 @@ class Hypotheses:
         """More of them in some of the frames."""
         shape = (len(self.cost), others.cost.shape[1])
         gain = others.gain.new_zeros(*shape, *others.gain.shape[2:])
-        cost, centre = others.cost.new_full(shape, torch.inf), others.centre.new_full((*shape, 3), torch.inf)
+        cost, centre = others.cost.new_full(shape, torch.inf), others.centre.new_zeros(*shape, 3)
         gain[frames], cost[frames], centre[frames] = others.gain, others.cost, others.centre
         pairs = ((self.gain, gain), (self.cost, cost), (self.centre, centre))
         return Hypotheses(*(torch.cat(pair, dim=1) for pair in pairs))
@@ -139,7 +139,7 @@ def judged(
 
 
 def _best_pairs(score: Float[Tensor, "T N"], pairs: Int[Tensor, "N 4"], num_places: int) -> Int[Tensor, "T H"]:
-    """All that are possible; of more than `MAX_HYPOTHESES` those that are nearest to the best of a detection of theirs."""
+    """All that are possible; of more than `MAX_HYPOTHESES` those nearest to the best that their detections have."""
     most = int(score.isfinite().sum(dim=-1).max())
     if most <= MAX_HYPOTHESES:
         return score.topk(most, dim=1).indices
@@ -191,9 +191,9 @@ def _meetings(seen: Observations, pairs: Int[Tensor, "N 4"], expected_error: flo
     )
 
 
-def _against(bodies: Bodies, seen: Observations, rig: CameraRig) -> tuple[
-    Float[Tensor, "T H 3"], Float[Tensor, "T H V"]
-]:
+def _against(
+    bodies: Bodies, seen: Observations, rig: CameraRig
+) -> tuple[Float[Tensor, "T H 3"], Float[Tensor, "T H V"]]:
     """The middle of each body, and m: what each view says against it where it shows nothing of it.
 
     By how much of it would be in the picture (of middle, and the joints farthest from it on both sides), and nothing

@@ -21,8 +21,8 @@ from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors,
 WIDEST, ROUNDS = 3.0, 8
 # Errors up to here count by their square, larger ones linearly (Huber).
 SCALE_PX = 10.0
-# Two rays closer to parallel than this do not say where they meet: an error of 1.5 % of a person, 26 mm across, is 0.4 m
-# along. (Before cameras that face each other, joints between them were off by a metre.)
+# Two rays closer to parallel than this do not say where they meet: an error of 1.5 % of a person, 26 mm across, is 0.4
+# metres along. (Before two cameras that face each other, joints between them were off by a metre.)
 MIN_ANGLE = math.radians(4.0)
 # A view is judged by the median of its errors this far before and after: views do not come and go from frame to frame.
 WINDOW_S = 0.1

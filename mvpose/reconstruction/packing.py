@@ -66,6 +66,7 @@ def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) ->
         gone = torch.zeros_like(left[:, 0], dtype=torch.bool)
         gone[frame[:, None], view, given.clamp_min(0)] = given >= 0
         left = left.masked_fill(gone[:, None], 0.0)
+        left[frame, winner] = 0.0
     if not taken:
         return Choice(frame.new_empty(len(gain), 0), frame.new_empty(len(gain), 0, gain.shape[2]))
     return Choice(torch.stack(taken, dim=1), torch.stack(places, dim=1))
@@ -84,7 +85,7 @@ def excess_over_prices(
     part = gain[frame, choice.taken.clamp_min(0)[..., None], view, choice.places.clamp_min(0)] * there
     total = part.sum(dim=-1)
     worth = torch.where(choice.taken >= 0, total - cost.gather(1, choice.taken.clamp_min(0)), 0.0)
-    price = torch.zeros_like(gain[:, 0])
+    price = gain.new_zeros(len(gain), *gain.shape[2:])
     paid = part * (worth / total.clamp_min(TOLERANCE))[..., None]
     price.index_put_((frame, view, choice.places.clamp_min(0)), paid, accumulate=True)
     return (gain - price[:, None]).amax(dim=-1).clamp_min(0.0).sum(dim=-1) - cost
@@ -123,8 +124,7 @@ def _solved(
 ) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K V"]]:
     """The best choice of one frame, as a mixed integer program.
 
-    Variables are which hypotheses are taken (0 or 1) and what each is given; the second are whole by themselves once
-    the first are, since each view is then an assignment problem.
+    Variables, 0 or 1, are which hypotheses are taken and which detection each is given.
     """
     hypotheses, views, places = gain.shape
     h, v, p = np.nonzero(gain > 0)
@@ -143,7 +143,7 @@ def _solved(
     )
     found = milp(
         np.r_[cost, -gain[h, v, p]],
-        integrality=np.r_[np.ones(hypotheses), np.zeros(len(h))],
+        integrality=np.ones(hypotheses + len(h)),
         bounds=Bounds(0.0, 1.0),
         constraints=[
             LinearConstraint(single.tocsr(), ub=0.0),
