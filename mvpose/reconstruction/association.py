@@ -84,21 +84,21 @@ class Association:
     known: Bool[Tensor, "T K J"]
 
 
-def associate(seen: Observations, rig: CameraRig, expected_error: float, threshold_px: float) -> Association:
+def associate(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Association:
     """The people of each frame who are seen by two views or more.
 
-    `expected_error`: of a joint of the detector, as a share of the person's size in that picture. `threshold_px`: of
-    the rejection of views when bodies are triangulated.
+    `expected_error`: of a joint of the detector, as a share of the person's size in that picture. `gate`: views
+    farther than this from a joint, in the same shares, are rejected when bodies are triangulated.
     """
-    places = _chosen(seen, rig, expected_error, threshold_px)
+    places = _chosen(seen, rig, expected_error, gate)
     for _ in range(REFINEMENTS):
-        bodies, known, due = _triangulated(seen, places, rig, threshold_px)
+        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
         better = best_members(gains(seen, bodies, known, due, expected_error))
         if torch.equal(better, places):
             break
         places = better
     else:
-        bodies, known, due = _triangulated(seen, places, rig, threshold_px)
+        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
     _, evidence = agreement(seen, bodies, known, due, expected_error)
     support = evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
     return Association(places, support, bodies, known)
@@ -122,7 +122,7 @@ def agreement(
     return evidence / weight.sum(dim=-1).clamp_min(1e-9), evidence / bodies.shape[2]
 
 
-def _chosen(seen: Observations, rig: CameraRig, expected_error: float, threshold_px: float) -> Int[Tensor, "T K V"]:
+def _chosen(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Int[Tensor, "T K V"]:
     """Members of the best set of bodies of each frame, some frames at a time.
 
     Bodies of two views are less exact than those of all: with 31 views one person would be told by two of them.
@@ -140,7 +140,7 @@ def _chosen(seen: Observations, rig: CameraRig, expected_error: float, threshold
         open_frames = _unsettled(found.gain, found.cost, choice)
         if len(open_frames):
             members = choice.places[open_frames]
-            others = _of_members(some.frames(open_frames), members, rig, expected_error, threshold_px)
+            others = _of_members(some.frames(open_frames), members, rig, expected_error, gate)
             found = found.with_others(open_frames, others)
             choice = _replaced(choice, open_frames, found.gain, found.cost)
         people = found.centres(choice.taken)
@@ -164,10 +164,10 @@ def _replaced(
 
 
 def _of_members(
-    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, threshold_px: float
+    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
 ) -> Hypotheses:
     """Bodies of all the views that a greedy choice gives them."""
-    points, known, due = _triangulated(seen, places, rig, threshold_px)
+    points, known, due = _triangulated(seen, places, rig, expected_error, gate)
     shown = at_places(seen.relative_weight, places) * (places >= 0)[..., None]
     weight = shown.sum(dim=2) / (shown > 0).sum(dim=2).clamp_min(1)
     middle = (points * known[..., None]).sum(dim=2) / known.sum(dim=2)[..., None].clamp_min(1)
@@ -209,9 +209,12 @@ def detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tensor
 
 
 def _triangulated(
-    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, threshold_px: float
+    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
 ) -> tuple[Float[Tensor, "T K J 3"], Bool[Tensor, "T K J"], Bool[Tensor, "T K J"]]:
     """Bodies of the members, the joints they have and those they should have."""
     pixels, weights = seen.of(places)
-    found = triangulate_robust(pixels, rig.projections, weights, threshold_px=threshold_px, check=False)
+    unit = seen.sizes(places)[:, :, None]
+    found = triangulate_robust(
+        pixels, rig.projections, weights, threshold_px=gate * unit, scale_px=expected_error * unit, check=False
+    )
     return found.points, found.valid, (weights > 0).sum(dim=-1) >= 2

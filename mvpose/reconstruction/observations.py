@@ -39,6 +39,11 @@ class Observations:
         """The weight over that of the surest joint of the detection: detectors differ in what they call sure."""
         return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
 
+    def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
+        """The larger side of the box of the people at these places, pixels; 1 where a place is -1."""
+        side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)
+        return torch.where(places >= 0, at_places(side, places), 1.0).clamp_min(1.0)
+
     def frames(self, which: slice | Int[Tensor, " n"]) -> Observations:
         """Some of the frames."""
         some = (values[which] for values in (self.ideal, self.ray, self.weight, self.box, self.extent))

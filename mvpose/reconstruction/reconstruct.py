@@ -37,7 +37,7 @@ class ReconstructionConfig:
     """2D joints less sure than this are not used."""
     min_views: int = 2
     """A joint needs this many views that agree."""
-    max_error_px: float = 15.0
+    max_error: float = 0.025
     """A view that is farther than this from the joint that the others agree on is left out.
 
     Measured on the single-person demo, cameras adjusted, 12 body joints: at 15 px the views kept (3.7 of 4) are off by
@@ -54,14 +54,14 @@ class ReconstructionConfig:
         for name, least in (("max_people", 1), ("min_views", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be {least} or more")
-        for name in ("max_error_px", "expected_error"):
+        for name in ("max_error", "expected_error"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} of the reconstruction is {getattr(self, name)}; it must be above 0")
 
     def agreement(self, fps: float) -> Agreement:
         """When views agree on a joint, in frames of this clip."""
         window = round(WINDOW_S * fps)
-        return Agreement(max_error_px=self.max_error_px, min_views=self.min_views, window=window)
+        return Agreement(max_error=self.max_error, min_views=self.min_views, window=window)
 
 
 def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float) -> Poses3D:
@@ -75,20 +75,20 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(_nobody(keypoints, rig, config))
-    people = associate(seen, rig, config.expected_error, WIDEST * config.max_error_px)
+    people = associate(seen, rig, config.expected_error, WIDEST * config.max_error)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
         raise NoPersonError(_nobody(keypoints, rig, config))
     places = strongest(tracks, people, config.max_people)
-    pixels, weights = seen.of(places)
+    (pixels, weights), sizes = seen.of(places), seen.sizes(places)
     drawn = _of_people(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places)
     rule = config.agreement(fps)
-    found = triangulate_joints(pixels, weights, projections, rule)
+    found = triangulate_joints(pixels, weights, sizes, projections, rule)
     mirror = keypoints.skeleton.mirror
-    swapped = swapped_sides(pixels, weights, found, projections, mirror, config.max_error_px)
+    swapped = swapped_sides(pixels, weights, sizes, found, projections, mirror, config.max_error)
     if config.undo_swaps and swapped.any():
         pixels, weights, drawn = (exchanged(values, swapped, mirror) for values in (pixels, weights, drawn))
-        found = triangulate_joints(pixels, weights, projections, rule)
+        found = triangulate_joints(pixels, weights, sizes, projections, rule)
     return _poses(found, drawn, weights, rig, keypoints.skeleton)
 
 

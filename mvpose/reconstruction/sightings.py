@@ -27,7 +27,7 @@ from mvpose.skeleton import BODY_JOINTS, Skeleton
 MIN_CONFIDENCE = 0.3
 # Of 2D joints, in shares of a person's size. Wide enough that a camera turned by 4 degrees, or 10 frames late before a
 # walking person, still meets the others 5 m away: it is to be named, not lost.
-EXPECTED_ERROR, GATE_PX = 0.075, 60.0
+EXPECTED_ERROR, GATE = 0.075, 0.08
 MAX_PEOPLE, MAX_GAP_S = 4, 0.5
 
 
@@ -89,7 +89,7 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = torch.full((len(run), 0, len(rig)), -1)
     if seen.weight.any():
-        people = associate(seen, rig, EXPECTED_ERROR, GATE_PX)
+        people = associate(seen, rig, EXPECTED_ERROR, GATE)
         parts = [_followed(people, torch.from_numpy(np.flatnonzero(run == r)), fps) for r in np.unique(run)]
         most = max(part.shape[1] for part in parts)
         places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, most - p.shape[1]), value=-1) for p in parts])
@@ -105,7 +105,7 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
 def everybody(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
     """All whom two views or more agree on, frame by frame, not followed: each frame is a run."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
-    places = associate(seen, rig, EXPECTED_ERROR, GATE_PX).places
+    places = associate(seen, rig, EXPECTED_ERROR, GATE).places
     ideal, weight = seen.of(places)
     return Sightings(ideal, weight, torch.arange(len(ideal)), _person_px(keypoints, places), keypoints.skeleton)
 

@@ -71,6 +71,8 @@ class _Matched:
     drawn: Float[Tensor, "T P J V 2"]
     ideal: Float[Tensor, "T P J V 2"]
     weight: Float[Tensor, "T P J V"]
+    size: Float[Tensor, "T P V"]
+    """Of the person in the picture, pixels."""
     swapped: Bool[Tensor, "T P J V"]
 
 
@@ -83,14 +85,15 @@ def _matched(
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places).movedim(2, 3).nan_to_num()
     points = torch.from_numpy(poses.xyz).double()
     valid = points.isfinite().all(dim=-1)
-    residuals = reprojection_errors(points.nan_to_num(), ideal, rig.projections)
+    size = seen.sizes(places)
+    errors = reprojection_errors(points.nan_to_num(), ideal, rig.projections) / size[:, :, None]
     used = torch.from_numpy(poses.views_used)
     mirror = poses.skeleton.mirror
-    found = JointPoints(points.nan_to_num(), valid, used, residuals)
-    swapped = swapped_sides(ideal, weight, found, rig.projections, mirror, config.max_error_px)
+    found = JointPoints(points.nan_to_num(), valid, used, errors)
+    swapped = swapped_sides(ideal, weight, size, found, rig.projections, mirror, config.max_error)
     swapped &= used & used[:, :, torch.tensor(mirror)]
     drawn, ideal, weight = (exchanged(values, swapped, mirror) for values in (drawn, ideal, weight))
-    return _Matched(drawn, ideal, weight, swapped)
+    return _Matched(drawn, ideal, weight, size, swapped)
 
 
 def _places(poses: Poses3D, seen: Observations, expected_error: float) -> Int[Tensor, "T P V"]:
@@ -122,12 +125,12 @@ def _left_out_of_chunk(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 ) -> Float[np.ndarray, "T P J V"]:
     matched = _matched(poses, keypoints, rig, config, config.min_confidence)
-    rule = Agreement(max_error_px=config.max_error_px, min_views=2, window=0)
+    rule = Agreement(max_error=config.max_error, min_views=2, window=0)
     error = torch.full_like(matched.weight, torch.nan)
     for view in range(len(rig)):
         others = matched.weight.clone()
         others[..., view] = 0.0
-        found = triangulate_joints(matched.ideal, others, rig.projections, rule)
+        found = triangulate_joints(matched.ideal, others, matched.size, rig.projections, rule)
         projected, before = rig.select((rig.names[view],)).project(found.points)
         there = found.valid & before[0] & (matched.weight[..., view] > 0)
         off = (projected[0] - matched.drawn[..., view, :]).norm(dim=-1)

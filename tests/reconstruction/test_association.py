@@ -16,7 +16,7 @@ from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26
 
-EXPECTED_ERROR, THRESHOLD_PX = 0.015, 45.0
+EXPECTED_ERROR, GATE = 0.015, 0.06
 
 
 def crowd(scene: Scene, offsets: list[tuple[float, float]]) -> Scene:
@@ -35,7 +35,7 @@ def people_of(scene: Scene, noise_px: float = 2.0) -> tuple[Association, np.ndar
     with np.errstate(invalid="ignore"):
         mean = np.where(np.isnan(apart).all(axis=-1), np.inf, np.nan_to_num(apart, nan=0.0).sum(axis=-1))
     truth = np.where(keypoints.box_score > 0, mean.argmin(axis=-1), -1)
-    return associate(observe(keypoints, scene.rig, 0.1), scene.rig, EXPECTED_ERROR, THRESHOLD_PX), truth
+    return associate(observe(keypoints, scene.rig, 0.1), scene.rig, EXPECTED_ERROR, GATE), truth
 
 
 def bodies_as_truth(found: Association, truth: np.ndarray) -> list[list[set[int]]]:
@@ -84,7 +84,7 @@ def test_detections_that_are_no_person_are_nobodys_members():
     }
     both = {n: np.concatenate([c, getattr(keypoints, n)], axis=2) for n, c in clutter.items()}
     seen = observe(replace(keypoints, **both), scene.rig, 0.1)
-    found = associate(seen, scene.rig, EXPECTED_ERROR, THRESHOLD_PX)
+    found = associate(seen, scene.rig, EXPECTED_ERROR, GATE)
     real = (found.places == 1).all(dim=-1)
     assert real.any(dim=1).all()
     assert not (found.places == 0).any()
@@ -249,8 +249,8 @@ def test_a_camera_that_should_show_a_body_and_does_not_speaks_against_it():
 def test_a_cut_changes_nothing_but_the_first_frame_after_it():
     scene = crowd(scenes.ring4(num_frames=8), [(0, 0), (0.5, 0.2), (-0.4, 0.5)])
     seen = observe(scene.keypoints(8.0), scene.rig, 0.3)
-    whole = associate(seen, scene.rig, EXPECTED_ERROR, THRESHOLD_PX)
-    part = associate(seen.frames(slice(3, 8)), scene.rig, EXPECTED_ERROR, THRESHOLD_PX)
+    whole = associate(seen, scene.rig, EXPECTED_ERROR, GATE)
+    part = associate(seen.frames(slice(3, 8)), scene.rig, EXPECTED_ERROR, GATE)
     for t in range(1, 5):
         one, other = (sorted(p[(p >= 0).any(dim=1)].tolist()) for p in (whole.places[3 + t], part.places[t]))
         assert one == other

@@ -246,7 +246,27 @@ def test_views_and_cameras_must_be_as_many():
         reconstruct(only(scene.keypoints(), [0, 1, 2]), scene.rig, CONFIG, scene.fps)
 
 
-@pytest.mark.parametrize("wrong", [{"max_people": 0}, {"min_views": 1}, {"max_error_px": 0.0}])
+@pytest.mark.parametrize("wrong", [{"max_people": 0}, {"min_views": 1}, {"max_error": 0.0}])
 def test_settings_that_mean_nothing_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ReconstructionConfig(**wrong)
+
+
+@pytest.mark.parametrize("scales", [(0.4,) * 4, (2.5,) * 4, (0.4, 1.0, 1.7, 2.5)])
+def test_pictures_of_any_size_give_the_same_poses(scales):
+    # At 15 px for all, pictures of half the size kept more views and those of twice the size fewer.
+    scene = scenes.two_people_crossing(num_frames=12)
+    keypoints, config = scene.keypoints(noise_px=8.0), ReconstructionConfig(max_people=2)
+    scale = np.array(scales, np.float32)[:, None, None, None]
+    size = (scene.rig.size * torch.tensor(scales)[:, None]).round().long()
+    resized = replace(
+        keypoints,
+        xy=((keypoints.xy + 0.5) * scale[..., None] - 0.5).astype(np.float32),
+        box=((keypoints.box + 0.5) * scale - 0.5).astype(np.float32),
+    )
+    rig = scene.rig.resized(torch.tensor(scales, dtype=torch.float64)[:, None].expand(-1, 2), size)
+    poses, others = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (resized, rig)))
+    assert 0.5 < poses.views_used.mean() < 0.99
+    assert (poses.views_used == others.views_used).mean() > 0.99
+    same = (poses.views_used == others.views_used).all(axis=-1)
+    np.testing.assert_allclose(others.xyz[same], poses.xyz[same], atol=1e-4)
