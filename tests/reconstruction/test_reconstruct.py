@@ -252,7 +252,7 @@ def test_settings_that_mean_nothing_are_named(wrong):
         ReconstructionConfig(**wrong)
 
 
-@pytest.mark.parametrize("scales", [(0.4,) * 4, (2.5,) * 4, (0.4, 1.0, 1.7, 2.5)])
+@pytest.mark.parametrize("scales", [(0.4,) * 4, (2.5,) * 4])
 def test_pictures_of_any_size_give_the_same_poses(scales):
     # At 15 px for all, pictures of half the size kept more views and those of twice the size fewer.
     scene = scenes.two_people_crossing(num_frames=12)
@@ -267,6 +267,6 @@ def test_pictures_of_any_size_give_the_same_poses(scales):
     rig = scene.rig.resized(torch.tensor(scales, dtype=torch.float64)[:, None].expand(-1, 2), size)
     poses, others = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (resized, rig)))
     assert 0.5 < poses.views_used.mean() < 0.99
-    assert (poses.views_used == others.views_used).mean() > 0.99
+    assert (poses.views_used == others.views_used).mean() > 0.999
     same = (poses.views_used == others.views_used).all(axis=-1)
     np.testing.assert_allclose(others.xyz[same], poses.xyz[same], atol=1e-4)
