@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+from dataclasses import asdict
 from importlib import import_module
-from types import FrameType
-from typing import get_args
+from keyword import iskeyword
+from types import FrameType, ModuleType
+from typing import Any, get_args
 
 VERBS = {
     "index": ("Index", "List the captures of an archive and what is wrong with them"),
     "check": ("Check", "Judge calibration, synchronisation and scale before compute is spent"),
     "reconstruct": ("Reconstruct", "Reconstruct 3D poses from an archive"),
+    "import": ("Import", "Reconstruct 3D poses from 2D joints that another tool found"),
     "evaluate": ("Evaluate", "Judge models and runs against ground truth, and beside each other"),
     "view": ("View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("Export", "Write the poses of a run in the formats of other tools"),
@@ -32,6 +36,9 @@ VERBS = {
 def main() -> None:
     """Entry point of the `mvpose` command."""
     signal.signal(signal.SIGTERM, _interrupted)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files are printed that not every terminal can show
+            stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -42,15 +49,22 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1."""
-    if not arguments or arguments[0] not in VERBS:
-        print(_usage(), file=sys.stdout if arguments in ([], ["-h"], ["--help"]) else sys.stderr)
-        return 0 if arguments in (["-h"], ["--help"]) else 2
+    if arguments in ([], ["-h"], ["--help"]):
+        print(_usage())
+        return 0 if arguments else 2
+    from mvpose.config import nearest
     from mvpose.errors import MvposeError
+
+    if arguments[0] not in VERBS:
+        print(f"mvpose: no verb is named {arguments[0]!r} ({nearest(arguments[0], VERBS)})", file=sys.stderr)
+        return 2
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
-        verb = import_module(f"mvpose.commands.{arguments[0]}")
-        return verb.run(parse(arguments[0], arguments[1:]))
+        verb = module_of(arguments[0])
+        command = parse(arguments[0], arguments[1:])
+        _refuse_credentials(asdict(command))
+        return verb.run(command)
     except MvposeError as error:
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
@@ -64,7 +78,12 @@ def run(arguments: list[str]) -> int:
 
 def command_of(verb: str):
     """The dataclass (or union of dataclasses) whose fields are the flags of a verb."""
-    return getattr(import_module(f"mvpose.commands.{verb}"), VERBS[verb][0])
+    return getattr(module_of(verb), VERBS[verb][0])
+
+
+def module_of(verb: str) -> ModuleType:
+    """The module of a verb; one that is a keyword of Python has an underscore behind it."""
+    return import_module(f"mvpose.commands.{verb}{'_' * iskeyword(verb)}")
 
 
 def parse(verb: str, arguments: list[str]):
@@ -92,12 +111,23 @@ def _named_run(command: type, arguments: list[str]) -> tuple[object, list[str]]:
     if at + 1 == len(arguments):
         raise ConfigError("--config needs a TOML file.")
     from mvpose.archive.locations import exists, read_text
-    from mvpose.config import load_toml
+    from mvpose.config import MAX_TOML_BYTES, load_toml
 
     uri = arguments[at + 1]
     if not exists(uri):
         raise ConfigError(f"--config {uri}: there is no such file.")
-    return load_toml(uri, read_text(uri), command), arguments[:at] + arguments[at + 2 :]
+    return load_toml(uri, read_text(uri, MAX_TOML_BYTES), command), arguments[:at] + arguments[at + 2 :]
+
+
+def _refuse_credentials(value: Any) -> None:
+    """ConfigError where an S3 location of the settings has credentials in it, before anything is printed."""
+    from mvpose.archive.locations import refuse_credentials
+
+    if isinstance(value, str):
+        refuse_credentials(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_credentials(part)
 
 
 def _usage() -> str:

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from mvpose.redaction import redacted
+
 
 class FailureReason(StrEnum):
     """Why a clip has no result."""
@@ -17,12 +19,23 @@ class FailureReason(StrEnum):
     WORKER_DIED = "worker_died"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
+    EXCEPTION = "exception"
 
 
 class MvposeError(Exception):
-    """Base of every error that a user can mend or that makes one clip fail; anything else is a defect."""
+    """Base of every error that a user can mend or that makes one clip fail; anything else is a defect.
+
+    Credentials in the URIs of its message are left out of it.
+    """
 
     reason = FailureReason.CONFIG
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
+
+    def __str__(self) -> str:
+        """The message, in which bytes of file names that are not UTF-8 are escaped: it is printed and stored."""
+        return super().__str__().encode(errors="backslashreplace").decode()
 
 
 class ConfigError(MvposeError):
@@ -69,6 +82,12 @@ class ClipTimeoutError(MvposeError):
     """A clip takes longer than it may: a decoder or a storage that hangs."""
 
     reason = FailureReason.TIMEOUT
+
+
+class StageError(MvposeError):
+    """A stage cannot be made, or raises the same on every clip: the fault is its own, not that of the clips."""
+
+    reason = FailureReason.EXCEPTION
 
 
 class ResultsError(MvposeError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,13 +15,35 @@ from mvpose.errors import FailureReason
 from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
 
+Unit = Literal["m", "cm", "mm", "in"]
+"""Length units that calibrations come in."""
+
+
+class ClockKind(StrEnum):
+    """What identifies a frame."""
+
+    NUMBER = "picture number"
+    TIME = "presentation time"
+    VARYING = "presentation time at a varying rate"
+    WALL = "wall time"
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """When the frames of a video were taken, in whole ticks: picture numbers, or frame periods."""
+
+    kind: ClockKind
+    runs: tuple[tuple[int, int, int], ...]
+    """(frame, tick, ticks a frame): from this frame on ticks rise so, up to the next run."""
+
 
 @dataclass(frozen=True)
 class Video:
-    """One camera's footage: a video file, or a folder of images."""
+    """One camera's footage: a video file, or a folder of images; or its 2D joints, with footage or without."""
 
     camera: str
     uri: str
+    """Empty where there are 2D joints alone."""
     fps: float
     num_frames: int
     size: tuple[int, int]
@@ -28,7 +53,43 @@ class Video:
     stamp: str = ""
     """What the storage said of the content when the video was found (see `footage_identity`); empty: nobody asked."""
     stated_fps: float | None = None
-    """The rate in the file's header, which `fps` may overrule; None for pictures."""
+    """The rate in the file's header, which `fps` may overrule; None for pictures, and where it cannot be trusted."""
+    clock: FrameClock | None = None
+    """What its frames are identified by; None: nobody asked."""
+    shown: tuple[tuple[int, int, int], ...] = ()
+    """(frame of the capture, frame of this video, count) of each stretch of frames that the capture has of this video,
+    where they are not all from `first_frame` on. Frames of the capture that are in none are missing in this view."""
+    shown_turns: int = 0
+    """Clockwise quarter turns by which the file says that it is to be shown, and by which decoded frames are turned."""
+    keypoints: str = ""
+    """Where its 2D joints are imported from, whose content `stamp` is about; empty: they are found in the footage."""
+
+    @property
+    def stop(self) -> int:
+        """The capture's frame after the last one that this video has."""
+        return self.shown[-1][0] + self.shown[-1][2] if self.shown else self.num_frames - self.first_frame
+
+    def frames_of(self, frames: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The frames of this video that show `frames` of the capture, -1 where it has none."""
+        if not self.shown:
+            return frames + self.first_frame
+        starts, own, counts = np.array(self.shown).T
+        run = np.maximum(np.searchsorted(starts, frames, side="right") - 1, 0)
+        place = frames - starts[run]
+        return np.where((place >= 0) & (place < counts[run]), own[run] + place, -1)
+
+    def place_of(self, frame: float) -> float:
+        """Where a frame of this video, or a moment between two, is among the frames of the capture."""
+        if not self.shown:
+            return frame - self.first_frame
+        run = max(bisect_right([own for _, own, _ in self.shown], frame) - 1, 0)
+        start, own, _ = self.shown[run]
+        return start + frame - own
+
+
+Breaks = tuple[tuple[int, int], ...]
+"""(frame, position on the clock in frame periods) of each frame that does not follow the one before it in time: the
+cameras were stopped between, or the pictures are single instants. What is between two breaks is one segment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +99,9 @@ class Capture:
     capture_id: str
     rig: CameraRig
     videos: tuple[Video, ...]
+    breaks: Breaks = ()
+    assumed_unit: Unit | None = None
+    """Unit that the calibration was read in, by its format or the size of the rig; None where the user named it."""
 
     @property
     def fps(self) -> float:
@@ -46,8 +110,31 @@ class Capture:
 
     @property
     def num_frames(self) -> int:
-        """Frames that every camera has."""
-        return max(0, min(v.num_frames - v.first_frame for v in self.videos))
+        """Frames up to the end of the camera that stops first."""
+        return max(0, min(v.stop for v in self.videos))
+
+    def positions(self, frames: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Where frames are on the capture's clock, in frame periods since its frame 0."""
+        return positions(frames, self.breaks)
+
+    def times_s(self, frames: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """When frames were taken, in seconds since the capture's frame 0."""
+        return self.positions(frames) / self.fps
+
+
+def positions(frames: Int[np.ndarray, " n"], breaks: Breaks) -> Int[np.ndarray, " n"]:
+    """Frames of a capture in frame periods since its frame 0."""
+    if not breaks:
+        return frames
+    starts, at = np.array(((0, 0), *breaks)).T
+    run = np.searchsorted(starts, frames, side="right") - 1
+    return at[run] + frames - starts[run]
+
+
+def segments(start: int, stop: int, breaks: Breaks) -> list[tuple[int, int]]:
+    """The stretches [a, b) of successive frames that frames [start, stop) of a capture are made of."""
+    edges = [start, *(first for first, _ in breaks if start < first < stop), stop]
+    return list(pairwise(edges))
 
 
 @dataclass(frozen=True, order=True)

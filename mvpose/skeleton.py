@@ -33,14 +33,16 @@ class Skeleton:
 
     @property
     def mirror(self) -> tuple[int, ...]:
-        """For each joint the position of its mirror image (itself on the mid-line)."""
+        """For each joint the position of its mirror image (itself on the mid-line, and without a twin)."""
         swap = {"left": "right", "right": "left"}
         sides = [joint.partition("_") for joint in self.joints]
         twins = [
             f"{swap[side]}_{part}" if side in swap else joint
             for joint, (side, _, part) in zip(self.joints, sides, strict=True)
         ]
-        return tuple(self.index(twin) for twin in twins)
+        return tuple(
+            self.index(twin if twin in self.joints else own) for own, twin in zip(self.joints, twins, strict=True)
+        )
 
     @property
     def parents(self) -> tuple[int, ...]:

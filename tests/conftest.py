@@ -1,6 +1,7 @@
 """Shapes are checked under pytest alone: the hook must be installed before anything imports mvpose."""
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # Ray runs its workers 15 steps nicer: beside other tests that compute they got 2 % of a core, and two tests of faults
 # waited 120 s for a first commit in vain.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Records of tests are kept apart from those of the user.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="mvpose-tests-")
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

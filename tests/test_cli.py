@@ -8,6 +8,7 @@ import pytest
 import tyro
 
 from mvpose.cli import VERBS, command_of, run
+from tests.pipeline.coded_footage import write_capture
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "flags.txt")
 
@@ -43,9 +44,46 @@ def test_help_lists_every_verb(capsys):
     assert all(verb in said for verb in VERBS)
 
 
-def test_an_unknown_verb_shows_the_verbs_and_fails(capsys):
+def test_a_mistyped_verb_is_named_and_corrected_in_one_line(capsys):
     assert run(["reconstrct"]) == 2
-    assert "reconstruct" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said == "mvpose: no verb is named 'reconstrct' (did you mean reconstruct?)\n"
+    assert run(["qqq"]) == 2
+    said = capsys.readouterr().err
+    assert all(verb in said for verb in VERBS)
+
+
+WRONG_NAMES = {
+    "flag": (["reconstruct", "a", "--outptu", "b"], "--output"),
+    "format": (["export", "r", "--format", "tcr"], "trc"),
+    "subcommand": (["dataset", "convrt"], "convert"),
+    "rig": (["dataset", "render", "--rig", "ring5", "--output", "o"], "ring4"),
+    "smoothing": (["reconstruct", "a", "--output", "b", "--filtering.smoothing", "buterworth"], "butterworth"),
+    "action": (["models", "fetsh"], "fetch"),
+    "benchmark": (["evaluate", "m", "--benchmark", "rendered-rig4"], "did you mean rendered-ring4?"),
+    "protocol": (["evaluate", "m", "--data", "t", "--protocol", "human36m-every-64"], "did you mean human36m-every64?"),
+    "detector": (["check", "{archive}", "--detector.detector", "mvpose.models.detector:TopDwnDetector"],
+                 "did you mean TopDownDetector?"),
+    "card": (["check", "{archive}", "--detector.person-card", "yolox_tiny_humanat"],
+             "did you mean yolox_tiny_humanart?"),
+    "model": (["reconstruct", "{archive}", "--output", "b", "--model", "{models}/fusd"], "there are fused/model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG_NAMES)
+def test_a_wrong_name_is_answered_with_the_right_one(what, tmp_path, capsys):
+    archive, models = write_capture(str(tmp_path / "archive" / "one"), 2), tmp_path / "models" / "fused" / "model"
+    models.mkdir(parents=True)
+    (models / "model.json").write_text("{}")
+    arguments, right = WRONG_NAMES[what]
+    places = {"archive": os.path.dirname(archive), "models": str(tmp_path / "models")}
+    try:
+        code = run([a.format(**places) for a in arguments])
+    except SystemExit as refused:  # of tyro
+        code = refused.code
+    said = capsys.readouterr()
+    assert code != 0 and right in said.err + said.out
+    assert "Traceback" not in said.err
 
 
 def test_a_wrong_setting_in_a_named_run_is_one_sentence(tmp_path, capsys):

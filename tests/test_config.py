@@ -1,6 +1,7 @@
 """Settings from TOML, and what two settings differ in."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
@@ -18,6 +19,7 @@ class Inner:
 class Outer:
     rate: float = 0.5
     inner: Inner = field(default_factory=Inner)
+    colour: Literal["red", "blue"] | None = None
 
 
 def test_toml_fills_what_it_names_and_leaves_the_defaults():
@@ -33,8 +35,22 @@ def test_a_wrong_key_or_value_is_named_with_its_file(text, said):
         load_toml("x.toml", text, Outer)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rats = 1", r"did you mean rate\?\) @ Outer"),
+        ("[inner]\nnmae = 'b'", r"'nmae' \(did you mean name\?\) @ Outer.inner"),
+        ("qqqq = 1", r"there are rate, inner, colour"),
+        ("colour = 'bleu'", "'bleu' is not one of red, blue @ Outer.colour"),
+    ],
+)
+def test_a_wrong_key_or_choice_is_answered_with_the_nearest_or_with_all_there_are(text, said):
+    with pytest.raises(ConfigError, match=said):
+        load_toml("x.toml", text, Outer)
+
+
 def test_settings_flatten_to_dotted_names():
-    assert flatten(Outer()) == {"rate": 0.5, "inner.size": 8, "inner.name": "a"}
+    assert flatten(Outer()) == {"rate": 0.5, "inner.size": 8, "inner.name": "a", "colour": None}
 
 
 def test_digests_differ_with_any_setting_and_with_nothing_else():

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from mvpose.archive.capture_toml import CAPTURE_TOML, read_capture_toml
 from mvpose.cli import VERBS, parse
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -29,6 +30,13 @@ def test_readme_shows_code_and_commands():
 def test_python_blocks_of_readme_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("block", _blocks("toml"), ids=range(len(_blocks("toml"))))
+def test_the_capture_toml_of_readme_is_read(block, tmp_path):
+    (tmp_path / CAPTURE_TOML).write_text(block)
+    settings = read_capture_toml(str(tmp_path), (), False)
+    assert settings.fps and settings.videos["cam02"].first_frame == 12
 
 
 @pytest.mark.parametrize("command", _commands())

@@ -5,6 +5,7 @@ Three rules, in this order, each for what the ones before it left over:
 2. one name stands in the other as a word (`cam01` in `int_cam01_img`, `00_00` in `hd_00_00`, `A` in `vid1-camA`);
 3. their numbers are equal (`int_cam1_img` and `cam01`); of several numbers, those that all names share are put aside.
 A rule pairs two names only if each is the other's only choice; a name with several choices is an error, not a guess.
+Which of the videos in a folder belong to one trial is told by `mvpose.archive.trial_names`, before these rules.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mvpose.errors import CalibrationError
+
+MAX_FOOTAGE = 1024
+"""Videos of one capture. Each is tried with each camera, of which no calibration has more either."""
+MAX_PAIRS = 1 << 21
+"""Cameras times videos of one folder, which may hold several trials: as many names are searched for each other."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
 
     CalibrationError, with both lists, if a name has several possible partners or nothing fits at all.
     """
+    if len(footage) > MAX_FOOTAGE:
+        raise CalibrationError(f"{len(footage)} videos are in one capture, above the limit of {MAX_FOOTAGE}.")
     pairs: dict[str, str] = {}
     by_number = _equal_numbers(cameras, footage)
     for fits in (str.__eq__, _one_in_the_other, by_number):
@@ -41,27 +49,17 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
         pairs |= _only_choices(left, free, fits)
     if not pairs:
         raise CalibrationError(f"no name of a video fits a name of the calibration. {_both(cameras, footage)}")
+    return matching_of(pairs, cameras, footage)
+
+
+def matching_of(pairs: dict[str, str], cameras: Sequence[str], footage: Sequence[str]) -> Matching:
+    """Pairs of camera and footage with what is left over of both."""
+    used = set(pairs.values())
     return Matching(
         footage={c: pairs[c] for c in cameras if c in pairs},
         cameras_alone=tuple(c for c in cameras if c not in pairs),
-        footage_alone=tuple(f for f in footage if f not in pairs.values()),
+        footage_alone=tuple(f for f in footage if f not in used),
     )
-
-
-def trials(cameras: Sequence[str], footage: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Footage of several trials in one folder (`vid1-camA`, `vid1-camB`, `vid2-camA`, ...), by what is not the camera.
-
-    One trial named "" unless some camera's name stands in several names; names without a camera's are then in none.
-    """
-    found = {f: [c for c in cameras if _word(c).search(f)] for f in footage}
-    camera_of = {f: only[0] for f, only in found.items() if len(only) == 1}
-    if max(Counter(camera_of.values()).values(), default=0) < 2:
-        return {"": tuple(footage)}
-    grouped: dict[str, list[str]] = {}
-    for name, camera in camera_of.items():
-        rest = re.findall(r"[^\W_]+", _word(camera).sub(" ", name))
-        grouped.setdefault("-".join(rest), []).append(name)
-    return {trial: tuple(names) for trial, names in grouped.items()}
 
 
 def _only_choices(cameras: list[str], footage: list[str], fits: Callable[[str, str], bool]) -> dict[str, str]:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from mvpose.archive.calibration import Calibration, Unit, UpAxis
-from mvpose.archive.camera_names import match_cameras, trials
+from mvpose.archive.camera_names import Matching, match_cameras
 from mvpose.archive.capture_files import CaptureFiles
 from mvpose.archive.capture_toml import CAPTURE_TOML, VideoEntry
-from mvpose.archive.locations import join, name
+from mvpose.archive.frame_pairing import Pairing
+from mvpose.archive.locations import name, parent
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.archive.safe_names import safe_path
-from mvpose.errors import CalibrationError, MvposeError, TooFewViewsError
+from mvpose.archive.trial_folders import Trials, all_trials
+from mvpose.archive.wall_times import wall_times_of
+from mvpose.errors import CalibrationError, ConfigError, MvposeError, TooFewViewsError
+from mvpose.geometry.camera import CameraRig
 
+MAX_COMPARED = 16
+"""Calibrations of one capture up to which they are compared."""
+SAME = 1e-5
+"""Relative (absolute: pixels, metres) difference up to which two calibrations state the same: files that round to six
+digits are one, and a camera moved by 0.1 mm is another."""
 NAMED = 8
 """Cameras named in a note before it says how many more there are."""
 
@@ -25,6 +36,8 @@ class CatalogueConfig:
     calibration: str = ""
     """File name of the calibration to use where a capture has several; with a `/` in it, the location (absolute, or
     below the archive) of the one for all captures."""
+    footage: str = ""
+    """Name of the folder of footage to use where a capture has several (`videos` beside `images`)."""
     unit: Unit | None = None
     """Unit of the calibrations, over what they state."""
     up: UpAxis | None = None
@@ -45,6 +58,8 @@ class Matched:
     calibration: Calibration
     videos: dict[str, VideoEntry]
     """By camera of the calibration, in its order; rate and picture fit as they hold for this capture."""
+    pairing: Pairing | None
+    wall_times: str
     stamps: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -61,27 +76,55 @@ def matched_trials(
     files: CaptureFiles, archive: str, config: CatalogueConfig, load: Callable[..., Calibration]
 ) -> list[Matched | Unmatched]:
     """Footage and calibration brought together; several captures where a folder holds several trials."""
-    settings = files.settings
     try:
-        uri = _chosen_calibration(files, archive, config)
-        calibration = load(uri, settings.unit or config.unit, settings.up or config.up)
+        calibration, about_calibration = _calibration(files, archive, config, load)
+        found, trials = _meant_footage(files, calibration.rig.names, config)
     except MvposeError as error:
         return [Unmatched(files.capture_id, error)]
-    videos = {footage: _settled(video, files, config) for footage, video in files.videos.items()}
-    notes = tuple(f"calibration {name(uri)}: {note}" for note in calibration.notes)
-    groups = trials(calibration.rig.names, tuple(videos))
-    outside = [footage for footage in videos if all(footage not in names for names in groups.values())]
-    if outside:
+    videos = {footage: _settled(video, files, config) for footage, video in found.items()}
+    notes = (*about_calibration, *files.notes)
+    placed = {f for m in trials.values() if isinstance(m, Matching) for f in (*m.footage.values(), *m.footage_alone)}
+    outside = [footage for footage in videos if footage not in placed]
+    if outside and not any(isinstance(matching, CalibrationError) for matching in trials.values()):
         notes = (*notes, f"footage without a calibration, left out: {some_of(outside)}")
-    found: list[Matched | Unmatched] = []
-    for trial, names in groups.items():
-        capture_id = f"{files.capture_id}/{safe_path((trial,))}" if trial else files.capture_id
+    captures: list[Matched | Unmatched] = []
+    for trial, matching in trials.items():
+        capture_id = f"{files.capture_id}/{safe_path(trial.split('/'))}" if trial else files.capture_id
         try:
-            own = {footage: videos[footage] for footage in names}
-            found.append(_matched(capture_id, calibration, own, files.stamps, notes))
+            if isinstance(matching, CalibrationError):
+                raise matching
+            captures.append(_matched(capture_id, calibration, matching, videos, files, notes))
         except MvposeError as error:
-            found.append(Unmatched(capture_id, error))
-    return found
+            captures.append(Unmatched(capture_id, error))
+    return captures
+
+
+def _meant_footage(
+    files: CaptureFiles, cameras: Sequence[str], config: CatalogueConfig
+) -> tuple[dict[str, VideoEntry], Trials]:
+    """The folder of footage that is meant, and its trials. CalibrationError where several could be."""
+    if files.settings.videos:
+        return files.settings.videos, {"": match_cameras(cameras, tuple(files.settings.videos))}
+    wanted = files.settings.footage or config.footage
+    named = {folder: videos for folder, videos in files.footage.items() if folder == wanted}
+    if files.settings.footage and not named:
+        raise ConfigError(f"there is no footage in `{wanted}`, which {CAPTURE_TOML} names: {', '.join(files.footage)}.")
+    read: dict[str, Trials] = {}
+    errors: list[CalibrationError] = []
+    for folder, videos in (named or files.footage).items():
+        try:
+            read[folder] = all_trials(cameras, tuple(videos))
+        except CalibrationError as error:
+            errors.append(error)
+    if not read:
+        raise errors[0]
+    if len(read) > 1:
+        raise CalibrationError(
+            f"{' and '.join(read)} both hold footage of these cameras. Say which is meant: `footage = "
+            f'"{next(iter(read))}"` in a {CAPTURE_TOML} here, or --catalogue.footage NAME for all captures.'
+        )
+    ((folder, trials),) = read.items()
+    return files.footage[folder], trials
 
 
 def _settled(video: VideoEntry, files: CaptureFiles, config: CatalogueConfig) -> VideoEntry:
@@ -94,11 +137,11 @@ def _settled(video: VideoEntry, files: CaptureFiles, config: CatalogueConfig) ->
 def _matched(
     capture_id: str,
     calibration: Calibration,
+    matching: Matching,
     videos: dict[str, VideoEntry],
-    stamps: Mapping[str, str],
+    files: CaptureFiles,
     notes: tuple[str, ...],
 ) -> Matched:
-    matching = match_cameras(calibration.rig.names, tuple(videos))
     without_footage, without_camera = some_of(matching.cameras_alone), some_of(matching.footage_alone)
     if len(matching.footage) < 2:
         only = ", ".join(f"{camera} ({footage})" for camera, footage in matching.footage.items())
@@ -110,19 +153,79 @@ def _matched(
         notes = (*notes, f"calibrated cameras without footage: {without_footage}")
     if without_camera:
         notes = (*notes, f"footage without a calibration, left out: {without_camera}")
-    renamed = [f"{camera} is {footage}" for camera, footage in matching.footage.items() if camera != footage]
+    renamed = [
+        f"{camera} is {footage}" for camera, footage in matching.footage.items() if camera not in footage.split("/")
+    ]
     if renamed:
         notes = (*notes, f"cameras matched by what their names share: {some_of(renamed)}")
     of_camera = {camera: videos[footage] for camera, footage in matching.footage.items()}
-    return Matched(capture_id, calibration, of_camera, stamps, notes)
+    own = {video.uri: files.stamps[video.uri] for video in of_camera.values() if video.uri in files.stamps}
+    folders = {parent(video.uri) for video in of_camera.values()}
+    wall_times = wall_times_of(folders.pop(), files.stamps) if len(folders) == 1 else ""
+    return Matched(capture_id, calibration, of_camera, files.settings.pairing, wall_times, own, notes)
 
 
-def _chosen_calibration(files: CaptureFiles, archive: str, config: CatalogueConfig) -> str:
+def _calibration(
+    files: CaptureFiles, archive: str, config: CatalogueConfig, load: Callable[..., Calibration]
+) -> tuple[Calibration, tuple[str, ...]]:
+    """The calibration that is meant, with notes. Several that state the same are one: tools write theirs twice.
+
+    CalibrationError where several differ.
+    """
+    unit, up = files.settings.unit or config.unit, files.settings.up or config.up
+    uris = _possible_calibrations(files, archive, config)
+    read: dict[str, Calibration] = {}
+    for uri in uris[:MAX_COMPARED]:
+        try:
+            read[uri] = load(uri, unit, up)
+        except CalibrationError:
+            if len(uris) == 1:
+                raise
+    uri = max(read, key=lambda uri: len(read[uri].rig), default="")
+    others = [other for other in uris if other != uri]
+    if not all(other in read and _states_the_same(read[uri].rig, read[other].rig) for other in others):
+        wanted = f"; {config.calibration} is not one of them" if config.calibration else ""
+        raise CalibrationError(
+            f"there are several calibrations: {some_of([_below(archive, u) for u in uris])}{wanted}. Say which one: "
+            f'--catalogue.calibration NAME for all captures, or `calibration = "..."` in a {CAPTURE_TOML} here.'
+        )
+    notes = tuple(f"calibration {name(uri)}: {note}" for note in read[uri].notes)
+    same = (f"{_below(archive, uri)} and {some_of([_below(archive, o) for o in others])} state the same calibration",)
+    return read[uri], (*notes, *(same if others else ()))
+
+
+def _below(archive: str, uri: str) -> str:
+    return uri.removeprefix(archive).lstrip("/")
+
+
+def _states_the_same(rig: CameraRig, other: CameraRig) -> bool:
+    """Whether all cameras of the second are in the first, with the same numbers to what files round to."""
+    try:
+        matching = match_cameras(rig.names, other.names)
+    except CalibrationError:
+        return False
+    if matching.footage_alone:
+        return False
+    mine, theirs = rig.select(tuple(matching.footage)), other.select(tuple(matching.footage.values()))
+    return mine.lens.models == theirs.lens.models and all(
+        torch.allclose(a.double(), b.double(), rtol=SAME, atol=SAME)
+        for a, b in (
+            (mine.focal, theirs.focal),
+            (mine.centre, theirs.centre),
+            (mine.size, theirs.size),
+            (mine.lens.coefficients, theirs.lens.coefficients),
+            (mine.camera_from_world.rotation, theirs.camera_from_world.rotation),
+            (mine.camera_from_world.translation, theirs.camera_from_world.translation),
+        )
+    )
+
+
+def _possible_calibrations(files: CaptureFiles, archive: str, config: CatalogueConfig) -> Sequence[str]:
     if files.settings.calibration:
-        return files.settings.calibration
+        return [files.settings.calibration]
     if "/" in config.calibration:
         absolute = "://" in config.calibration or config.calibration.startswith("/")
-        return config.calibration if absolute else join(archive, config.calibration)
+        return [config.calibration if absolute else f"{archive.rstrip('/')}/{config.calibration}"]
     found = files.calibrations
     if not found:
         raise CalibrationError(
@@ -130,13 +233,7 @@ def _chosen_calibration(files: CaptureFiles, archive: str, config: CatalogueConf
             f"`calib` in its name) nor above it. Put one there, or name it in a {CAPTURE_TOML}."
         )
     named = [uri for uri in found if name(uri) == config.calibration]
-    if len(found) == 1 or len(named) == 1:
-        return (named or found)[0]
-    asked = f"; {config.calibration} is not one of them" if config.calibration and not named else ""
-    raise CalibrationError(
-        f"there are several calibrations: {', '.join(name(uri) for uri in found)}{asked}. Say which one: --catalogue."
-        f'calibration NAME for all captures, or `calibration = "..."` in a {CAPTURE_TOML} here.'
-    )
+    return named or found
 
 
 def some_of(names: Sequence[str]) -> str:

@@ -2,30 +2,32 @@
 
     id = "walk_3"                          the folder's path
     calibration = "../Calib_scene.toml"    the one found by convention
+    footage = "videos"                     the folder of footage that is meant, where several hold some
     unit = "mm"                            m, cm, mm or in; what the calibration states, or its size tells
     up = "-y"                              axis of the calibration's world that points up: x, -x, y, -y, z, -z
     fps = 50.0                             frames per second, over what the videos state; needed for folders of pictures
+    pairing = "clock"                      how frames are paired, where that is not certain: see frame_pairing.py
     picture_fit = "auto"                   for videos whose size is not the calibration's: see picture_fit.py
 
     [videos]                               camera = location; those found by convention
     cam01 = "videos/cam01.mp4"
     cam02 = { uri = "videos/b.mp4", first_frame = 12, picture_fit = "crop" }
 
-`first_frame` is the video's frame that is frame 0 of the capture. Locations are relative to the file's folder and stay
-in the archive, unless the job allows others (`outside_archive`).
+`first_frame` is the video's frame that is frame 0 of the capture, whatever its number or time says. Locations are
+relative to the file's folder and stay in the archive, unless the job allows others (`outside_archive`).
 """
 
 from __future__ import annotations
 
 import posixpath
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mvpose.archive.calibration import Unit, UpAxis
+from mvpose.archive.frame_pairing import Pairing
 from mvpose.archive.locations import join, read_text
 from mvpose.archive.picture_fit import PictureFit
-from mvpose.config import structure
+from mvpose.config import MAX_TOML_BYTES, parse_toml, structure
 from mvpose.errors import ConfigError
 
 CAPTURE_TOML = "capture.toml"
@@ -47,9 +49,11 @@ class CaptureSettings:
 
     id: str = ""
     calibration: str = ""
+    footage: str = ""
     unit: Unit | None = None
     up: UpAxis | None = None
     fps: float | None = None
+    pairing: Pairing | None = None
     picture_fit: PictureFit | None = None
     videos: dict[str, VideoEntry] = field(default_factory=dict)
 
@@ -61,8 +65,8 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
     """
     uri = join(archive, *path, CAPTURE_TOML)
     try:
-        values = tomllib.loads(read_text(uri))
-    except (OSError, ValueError, RecursionError) as error:
+        values = parse_toml(read_text(uri, MAX_TOML_BYTES))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{uri} cannot be read: {error}") from error
     videos = values.get("videos", {})
     if isinstance(videos, dict):

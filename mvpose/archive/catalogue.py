@@ -25,13 +25,15 @@ from mvpose.archive.catalogue_table import (
     read_catalogue,
     write_catalogue,
 )
+from mvpose.archive.frame_pairing import paired
 from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import absolute, stamp
+from mvpose.archive.locations import absolute, is_text, stamp
 from mvpose.archive.picture_fit import PictureFit, fit_rig
 from mvpose.archive.video import probe
 from mvpose.archive.video_container import unreadable
+from mvpose.archive.wall_times import with_wall_times
 from mvpose.errors import ConfigError, MvposeError, VideoTooShortError
-from mvpose.records import Capture, Video
+from mvpose.records import Capture, ClockKind, Video
 
 __all__ = [
     "Catalogue",
@@ -74,6 +76,8 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
     if not archive.strip():
         raise ConfigError("the archive has no name: give a folder or an s3:// URI.")
     archive = absolute(archive)
+    if not is_text(archive):
+        raise ConfigError(f"the archive {archive} has a name that is not UTF-8. Rename it.")
     load = functools.lru_cache(CALIBRATIONS_KEPT)(load_calibration)
     ids: set[str] = set()
     any_found = False
@@ -138,8 +142,9 @@ def _probe(
     try:
         content = stamps.get(video.uri) or stamp(video.uri)
         before = known.get(video.uri)
-        if before and before.stamp == content and (fps := video.fps or before.stated_fps):
-            return replace(before, camera=camera, fps=fps, first_frame=video.first_frame)
+        own_clock = before and before.clock and before.clock.kind is not ClockKind.WALL
+        if before and own_clock and before.stamp == content and (fps := video.fps or before.stated_fps):
+            return replace(before, camera=camera, fps=fps, first_frame=video.first_frame, shown=())
         return replace(probe(video.uri, camera, video.fps), first_frame=video.first_frame, stamp=content)
     except OSError as error:
         return unreadable(video.uri, error)
@@ -159,30 +164,39 @@ def _assembled(
     turns = dict(zip(calibration.rig.names, calibration.turns, strict=True))
     fits = tuple(video.picture_fit or PictureFit.AUTO for video in matched.videos.values())
     try:
-        clock = _check_clock(videos)
+        if matched.wall_times:
+            stated = any(video.fps for video in matched.videos.values())
+            videos = with_wall_times(videos, matched.wall_times, keep_rate=stated)
+        notes = _check_clock(videos)
+        pairs = paired(videos, matched.pairing)
         rig, fitted = fit_rig(calibration.rig.select(names), videos, fits, tuple(turns[camera] for camera in names))
     except MvposeError as error:
         return error
-    return Capture(matched.capture_id, rig, videos), (*matched.notes, *clock, *fitted)
+    capture = Capture(matched.capture_id, rig, pairs.videos, pairs.breaks, calibration.assumed_unit)
+    return capture, (*matched.notes, *notes, *pairs.notes, *_lengths(capture), *fitted)
 
 
 def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:
-    """Notes on rates and lengths; errors where frame k of one camera cannot be frame k of another."""
+    """Notes on rates; errors where they are too different to pair frames, or where a view has no frame."""
     notes = []
     rates = [video.fps for video in videos]
     told = ", ".join(f"{video.camera} {video.fps:g}" for video in videos)
-    if max(rates) - min(rates) > FPS_TOLERANCE * max(rates):
+    varying = any(video.clock and video.clock.kind is ClockKind.VARYING for video in videos)
+    if max(rates) - min(rates) > FPS_TOLERANCE * max(rates) and not varying:
         raise ConfigError(
             f"the videos have different frame rates ({told}), so that they cannot be paired frame by frame. Convert "
             f"them to one rate, or set `fps` in a {CAPTURE_TOML} if their headers are wrong."
         )
-    if len(set(rates)) > 1:
+    if len(set(rates)) > 1 and not varying:
         notes.append(f"frame rates differ a little ({told}); frames are paired one by one at {rates[0]:g}")
-    left = {video.camera: video.num_frames - video.first_frame for video in videos}
-    if min(left.values()) < 1:
-        short = ", ".join(f"{video.camera} ({video.num_frames})" for video in videos if left[video.camera] < 1)
+    short = ", ".join(f"{v.camera} ({v.num_frames})" for v in videos if v.num_frames <= v.first_frame)
+    if short:
         raise VideoTooShortError(f"no frame is left after `first_frame` in {short}.")
-    if len(set(left.values())) > 1:
-        lengths = ", ".join(f"{camera} {frames}" for camera, frames in left.items())
-        notes.append(f"lengths differ ({lengths}); the {min(left.values())} frames that all have are used")
     return tuple(notes)
+
+
+def _lengths(capture: Capture) -> tuple[str, ...]:
+    if len({video.stop for video in capture.videos}) == 1:
+        return ()
+    lengths = ", ".join(f"{video.camera} {video.stop}" for video in capture.videos)
+    return (f"lengths differ ({lengths}); the {capture.num_frames} frames that all have are used",)

@@ -1,23 +1,12 @@
 """A catalogue as Parquet, which any SQL engine can query; written and read some captures at a time.
 
-One row a capture and camera, with the camera, its video, and what identifies both. A capture that cannot be used is
-one row with `reason` and `detail` and no camera; a note is one row with `detail` alone.
-
-| column | type | |
-| --- | --- | --- |
-| capture, camera | string | rows of a capture stand together, in the order of its cameras |
-| lens_model, focal, centre, lens_coefficients, rotation, translation, size | | the camera, as in `rigs/` |
-| uri, fps, num_frames, width, height, first_frame | | its video |
-| stated_fps | double | the rate in the file's header; null for pictures |
-| footage_identity | string | size with modification time, or ETag |
-| rig_digest | string | of all cameras of the capture |
-| reason, detail | string | null where the capture can be used |
+`catalogue_rows` has the columns.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
@@ -26,36 +15,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mvpose.archive.catalogue_rows import KEY, SCHEMA, VERSION, VIDEO_COLUMNS, capture_rows, captures_of, video_of
 from mvpose.archive.commits import write_whole_file
-from mvpose.archive.identity import footage_identity, rig_digest
-from mvpose.archive.locations import filesystem
-from mvpose.archive.rig_table import rig_from_table, rig_to_table
+from mvpose.archive.identity import footage_identity
+from mvpose.archive.locations import inside, reading
 from mvpose.errors import ConfigError, FailureReason
-from mvpose.records import Capture, Video
+from mvpose.records import Capture, Unit, Video
 
 THREADS = 8
 """Look-ups at a time: they wait for the storage, not for the processor."""
 CAPTURES_AT_ONCE = 256
 """Captures of a row group: a worker reads one group to learn of one capture."""
-_KEY, _VERSION = b"mvpose.catalogue", b"2"
-_NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()
-_VECTORS = ("focal", "centre", "lens_coefficients", "rotation", "translation")
-# Lists of fixed size would say more, but Parquet does not bring back those that are null.
-SCHEMA = pa.schema(
-    [
-        *[(name, _TEXT) for name in ("capture", "camera", "lens_model")],
-        *[(name, pa.list_(_NUMBER)) for name in _VECTORS],
-        ("size", pa.list_(_COUNT)),
-        ("uri", _TEXT),
-        ("fps", _NUMBER),
-        *[(name, _COUNT) for name in ("num_frames", "width", "height", "first_frame")],
-        ("stated_fps", _NUMBER),
-        *[(name, _TEXT) for name in ("footage_identity", "rig_digest", "reason", "detail")],
-    ],
-    metadata={_KEY: _VERSION},
-)
-_LISTED = ("capture", "camera", "num_frames", "first_frame", "footage_identity", "rig_digest")
-_VIDEO = ("camera", "uri", "fps", "num_frames", "width", "height", "first_frame", "footage_identity", "stated_fps")
+_WITHOUT_CLOCKS = b"2"
+_SINCE_3 = ("clock", "ticks", "shown", "breaks", "shown_turns", "keypoints", "assumed_unit")
+_UNKNOWN = {"shown_turns": 0, "keypoints": ""}
+_FOOTAGE = ("camera", "first_frame", "footage_identity", "num_frames", "width", "height", "shown")
+_LISTED = ("capture", *_FOOTAGE, "rig_digest", "assumed_unit", "fps", "breaks")
 
 
 @dataclass(frozen=True)
@@ -117,10 +92,9 @@ def read_catalogue(uri: str) -> Catalogue:
 
 def read_capture(uri: str, capture_id: str) -> Capture:
     """One capture of a catalogue, by reading the row group that has it; ConfigError where none has."""
-    fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
+    with reading(uri) as file:
         table = _read(uri, file, filters=[("capture", "=", capture_id), ("camera", "!=", "")])
-    found = list(_captures(table))
+    found = list(captures_of(table))
     if len(found) != 1:
         raise ConfigError(f"{uri} has no capture {capture_id}.")
     return found[0]
@@ -132,9 +106,14 @@ class Listed:
 
     capture_id: str
     num_frames: int
-    footage: tuple[tuple[str, int, str], ...]
-    """(camera, first frame, identity of the content) of each video."""
+    footage: tuple[tuple[object, ...], ...]
+    """(camera, first frame, identity of the content, frames, width, height, stretches shown) of each video: all that
+    reading it needs, but where it is stored."""
     rig_digest: str
+    assumed_unit: Unit | None
+    fps: float
+    breaks: tuple[int, ...]
+    """`Capture.breaks`, flat."""
 
 
 def listed(uri: str) -> Iterator[Listed]:
@@ -142,13 +121,22 @@ def listed(uri: str) -> Iterator[Listed]:
     for table in _row_groups(uri, columns=list(_LISTED)):
         rows = zip(*(table[name].to_pylist() for name in _LISTED), strict=True)
         for capture_id, own in groupby((row for row in rows if row[1] is not None), key=lambda row: row[0]):
-            _, cameras, num_frames, first_frames, identities, digests = zip(*own, strict=True)
+            _, *footage, digests, units, rates, breaks = zip(*own, strict=True)
+            _, first_frames, _, num_frames, _, _, shown = footage
             yield Listed(
                 capture_id,
-                max(0, min(n - first for n, first in zip(num_frames, first_frames, strict=True))),
-                tuple(zip(cameras, first_frames, identities, strict=True)),
+                max(0, min(map(_stop, num_frames, first_frames, shown))),
+                tuple(zip(*footage, strict=True)),
                 digests[0],
+                units[0],
+                rates[0],
+                tuple(breaks[0]),
             )
+
+
+def _stop(num_frames: int, first_frame: int, shown: Sequence[int]) -> int:
+    """`Video.stop` of a row."""
+    return shown[-3] + shown[-1] if shown else num_frames - first_frame
 
 
 def read_captures(uri: str) -> Iterator[Found]:
@@ -159,8 +147,8 @@ def read_captures(uri: str) -> Iterator[Found]:
 
 def known_videos(uri: str) -> Mapping[str, Video]:
     """All videos of a catalogue by their location, without a rig being made; ConfigError for another file."""
-    nothing = pa.schema([SCHEMA.field(name) for name in _VIDEO]).empty_table()
-    some = (table.filter(table["uri"].is_valid()) for table in _row_groups(uri, columns=list(_VIDEO)))
+    nothing = pa.schema([SCHEMA.field(name) for name in VIDEO_COLUMNS]).empty_table()
+    some = (table.filter(table["uri"].is_valid()) for table in _row_groups(uri, columns=list(VIDEO_COLUMNS)))
     return KnownVideos(pa.concat_tables([nothing, *(table.replace_schema_metadata() for table in some)]))
 
 
@@ -179,7 +167,7 @@ class KnownVideos(Mapping[str, Video]):
         while place < last and self._hashes[place] == hash(uri):
             row = self._table.slice(int(self._order[place]), 1)
             if row["uri"][0].as_py() == uri:
-                return _video(row.to_pylist()[0])
+                return video_of(row.to_pylist()[0])
             place += 1
         raise KeyError(uri)
 
@@ -192,8 +180,7 @@ class KnownVideos(Mapping[str, Video]):
 
 def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
     try:
-        fs, path = filesystem(uri)
-        with fs.open(path, "rb") as file:
+        with reading(uri) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(parquet.num_row_groups):
                 yield _checked(uri, parquet.read_row_group(group, **what), **what)
@@ -204,7 +191,8 @@ def _row_groups(uri: str, **what) -> Iterator[pa.Table]:
 def _found(uri: str, table: pa.Table) -> Iterator[Found]:
     about_none = table.filter(table["camera"].is_null()).to_pylist()
     try:
-        yield from list(_captures(table.filter(table["camera"].is_valid())))
+        captures = list(captures_of(table.filter(table["camera"].is_valid())))
+        yield from (replace(capture, capture_id=inside(capture.capture_id, uri)) for capture in captures)
         for row in about_none:
             told = row["detail"]
             yield Problem(row["capture"], FailureReason(row["reason"]), told) if row["reason"] else told
@@ -221,14 +209,26 @@ def _read(uri: str, file, **what) -> pa.Table:
 
 
 def _checked(uri: str, table: pa.Table, **what) -> pa.Table:
-    if (table.schema.metadata or {}).get(_KEY) != _VERSION:
+    version = (table.schema.metadata or {}).get(KEY)
+    if version not in (VERSION, _WITHOUT_CLOCKS):
         raise ConfigError(
             f"{uri} is not a catalogue, or one of another version of mvpose: write one with `mvpose index ARCHIVE "
             "--full --output FILE`, or begin the job again with --replan."
         )
     expected = SCHEMA if "columns" not in what else pa.schema([SCHEMA.field(name) for name in what["columns"]])
+    if version == _WITHOUT_CLOCKS:
+        table = _with_clocks(table, expected)
     if not table.schema.equals(expected):
         raise _damaged(uri, "its columns are not a catalogue's")
+    return table
+
+
+def _with_clocks(table: pa.Table, expected: pa.Schema) -> pa.Table:
+    """A table of version 2, which paired frames in order: all of a capture's are shown from `first_frame` on."""
+    for place, column in enumerate(expected):
+        if column.name in _SINCE_3 and column.name not in table.column_names:
+            empty = [_UNKNOWN.get(column.name, [] if pa.types.is_list(column.type) else None)] * len(table)
+            table = table.add_column(place, column, pa.array(empty, column.type))
     return table
 
 
@@ -244,52 +244,9 @@ def catalogue_rows(some: Iterable[Found], pool: ThreadPoolExecutor) -> pa.Table:
     for item in some:
         if isinstance(item, Capture):
             told = replace(item, videos=tuple(replace(v, stamp=next(identities)) for v in item.videos))
-            tables.append(_capture_table(told))
+            tables.append(capture_rows(told))
         elif isinstance(item, Problem):
             others.append({"capture": item.capture_id, "reason": str(item.reason), "detail": item.detail})
         else:
             others.append({"detail": item})
     return pa.concat_tables([*tables, pa.Table.from_pylist(others, schema=SCHEMA)])
-
-
-def _capture_table(capture: Capture) -> pa.Table:
-    videos = capture.videos
-    columns = {
-        "capture": [capture.capture_id] * len(videos),
-        "uri": [v.uri for v in videos],
-        "fps": [v.fps for v in videos],
-        "num_frames": [v.num_frames for v in videos],
-        "width": [v.size[0] for v in videos],
-        "height": [v.size[1] for v in videos],
-        "first_frame": [v.first_frame for v in videos],
-        "stated_fps": [v.stated_fps for v in videos],
-        "footage_identity": [v.stamp for v in videos],
-        "rig_digest": [rig_digest(capture.rig)] * len(videos),
-        "reason": [None] * len(videos),
-        "detail": [None] * len(videos),
-    }
-    rig = rig_to_table(capture.rig, {})
-    own = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
-    arrays = [own[f.name] if f.name in own else rig.column(f.name).cast(f.type) for f in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
-
-
-def _captures(table: pa.Table) -> Iterator[Capture]:
-    """ConfigError where a rig is not the one that was written: Parquet's own sums do not cover its footer."""
-    rows = table.select([*_VIDEO, "capture", "rig_digest"]).to_pylist()
-    start = 0
-    for capture_id, group in groupby(rows, key=lambda row: row["capture"]):
-        own = list(group)
-        rig = rig_from_table(table.slice(start, len(own)))
-        start += len(own)
-        if {row["rig_digest"] for row in own} != {rig_digest(rig)}:
-            raise ConfigError(f"the catalogue is damaged: the cameras of {capture_id} are not those it was made with.")
-        yield Capture(capture_id, rig, tuple(map(_video, own)))
-
-
-def _video(row: dict) -> Video:
-    size = (row["width"], row["height"])
-    return Video(
-        row["camera"], row["uri"], row["fps"], row["num_frames"], size, row["first_frame"], row["footage_identity"],
-        row["stated_fps"],
-    )  # fmt: skip

@@ -22,8 +22,8 @@ T = TypeVar("T")
 UPLOAD_BYTES = 8 << 20
 """A part of an upload from disk; up to two are in memory. Of its own accord s3fs reads files of 100 MB whole."""
 
-SWEEPS = 64
-"""Times that a writer bears another driver's `swept` under its hands before it takes the folder for lost."""
+REMOVALS = 64
+"""How often a writer begins again because another driver removed its folder, before it reports the folder as lost."""
 
 
 def create_once(uri: str, data: bytes) -> bool:
@@ -31,7 +31,7 @@ def create_once(uri: str, data: bytes) -> bool:
     with storage_errors(uri):
         fs, path = filesystem(uri)
         if not is_remote(uri):
-            return _in_spite_of_sweeps(lambda: _link_once(path, data))
+            return _in_spite_of_removals(lambda: _link_once(path, data))
         try:
             fs.pipe_file(path, data, mode="create")
         except FileExistsError:
@@ -52,7 +52,7 @@ def write_whole(uri: str, data: bytes) -> None:
         if is_remote(uri):
             fs.pipe_file(path, data)
             return
-        _in_spite_of_sweeps(lambda: _replace(path, lambda file: file.write(data)))
+        _in_spite_of_removals(lambda: _replace(path, lambda file: file.write(data)))
 
 
 def write_whole_file(uri: str, path: str) -> None:
@@ -62,28 +62,26 @@ def write_whole_file(uri: str, path: str) -> None:
         if is_remote(uri):
             fs.put_file(path, there, chunksize=UPLOAD_BYTES, max_concurrency=1)
             return
-        _in_spite_of_sweeps(lambda: _replace(there, lambda file: _copy(path, file)))
+        _in_spite_of_removals(lambda: _replace(there, lambda file: _copy(path, file)))
 
 
-def swept(uri: str) -> None:
-    """Remove a file or a folder that nobody needs; where another driver sweeps or writes there too, that is fine.
-
-    Two drivers of one job may both be at the end of it. What goes first is gone for both, and what is written meanwhile
-    stays, to be swept by the one that ends last.
-    """
+def remove_file(uri: str) -> None:
+    """Remove one file, never a folder. One that is gone is fine: two drivers may both be at the end of their job."""
     fs, path = filesystem(uri)
     try:
-        fs.rm(path, recursive=True)
+        if is_remote(uri):
+            fs.rm_file(path)
+        else:
+            os.unlink(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EISDIR):  # written to, or made again, since it was looked at
-            raise ResultsError(f"{uri} cannot be removed: {error.strerror or error}.") from error
+        raise ResultsError(f"{uri} cannot be removed: {error.strerror or error}.") from error
 
 
-def _in_spite_of_sweeps(write: Callable[[], T]) -> T:
-    """What `write` gives, begun again where a temporary file or a new folder was swept away by another driver."""
-    for _ in range(SWEEPS):
+def _in_spite_of_removals(write: Callable[[], T]) -> T:
+    """What `write` gives, begun again where a temporary file or a new folder was removed by another driver."""
+    for _ in range(REMOVALS):
         with contextlib.suppress(FileNotFoundError):
             return write()
     return write()

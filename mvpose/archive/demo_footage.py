@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zipfile
 
 from mvpose.archive.weights import download_wheel
@@ -39,10 +40,7 @@ def make_demo_archive(folder: str, source: str | None = None) -> str:
     if not missing:
         return folder
     os.makedirs(folder, exist_ok=True)
-    scratch = os.path.join(folder, ".fetch")
-    shutil.rmtree(scratch, ignore_errors=True)
-    os.makedirs(scratch)
-    try:
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
         origin = source or (_downloaded(scratch) if missing != [DAMAGED] else "")
         laid = os.path.join(scratch, "laid")
         for name in missing:
@@ -52,8 +50,6 @@ def make_demo_archive(folder: str, source: str | None = None) -> str:
                 demo, calibration = CAPTURES[name]
                 _lay_out(os.path.join(origin, demo), calibration, laid)
             os.replace(laid, os.path.join(folder, name))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

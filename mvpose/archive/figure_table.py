@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.locations import filesystem
+from mvpose.archive.locations import reading
 from mvpose.config import digest
 from mvpose.errors import ResultsError
 
@@ -77,9 +77,8 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        fs, path = filesystem(self.uri)
         try:
-            with fs.open(path, "rb") as file:
+            with reading(self.uri) as file:
                 yield file
         except (OSError, ValueError, pa.ArrowException) as error:
             told = f"{self.uri} cannot be read ({error}): remove summary.json beside it and run the job again."

@@ -9,9 +9,12 @@ an S3 object alone; from one pass over the packets for every other container.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 from av.container import InputContainer
@@ -40,6 +43,11 @@ _ACCESS = {
     "avi": Access.PRESENTATION_TIME,
 }
 """Containers that FFmpeg searches exactly; it does not search MPEG-PS so, and others were not tried."""
+MAX_REORDERED = 32
+"""Samples after which none is presented before those decoded so far: H.264 and HEVC reorder 16 at most."""
+_ZERO_BASED = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi"}
+"""Containers whose clock begins at 0, so that a later start says something; that of a transport stream never does."""
+_CAPTURE_RATE = ("com.android.capture.fps", "com.apple.quicktime.capture.fps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +61,12 @@ class FrameIndex:
     """False where a sample is decoded only for others' sake (edit lists), or lacks what it refers to."""
     access: Access
     fps: float
+    time_base: Fraction = Fraction(1)
+    """Seconds of a unit of the stream."""
+    start: int | None = None
+    """The stream's first presentation time, where the container's clock begins at 0; None where it begins anywhere."""
+    captured_fps: float | None = None
+    """The rate at which the file states that it was filmed, where it states one."""
 
     @functools.cached_property
     def keys(self) -> Int64[np.ndarray, " k"]:
@@ -99,7 +113,7 @@ def _frame_index(uri: str, version: str) -> FrameIndex:
         tabled = "mp4" in container.format.name and stream.frames > 0
         access = Access.TABLE if tabled else _ACCESS.get(container.format.name, Access.LINEAR)
         rows = _table_rows(stream) if tabled else _packet_rows(container, stream, access, uri)
-        index = _checked_index(rows, access, stream, uri)
+        index = _checked_index(rows, access, container, stream, uri)
         if tabled:
             _hide_undecodable_start(packets(container, stream, uri, until_cut=True), stream, index)
     if not tabled:  # all packets have gone by
@@ -108,7 +122,9 @@ def _frame_index(uri: str, version: str) -> FrameIndex:
     return index
 
 
-def _checked_index(rows: list[tuple[int, bool, bool]], access: Access, stream: VideoStream, uri: str) -> FrameIndex:
+def _checked_index(
+    rows: list[tuple[int, bool, bool]], access: Access, container: InputContainer, stream: VideoStream, uri: str
+) -> FrameIndex:
     if not rows:
         raise VideoError(f"{uri} has no frames.")
     timestamp, is_key, is_shown = np.array(rows, dtype=np.int64).T
@@ -116,7 +132,21 @@ def _checked_index(rows: list[tuple[int, bool, bool]], access: Access, stream: V
         raise VideoError(f"{uri} has no key frame: nothing in it can be decoded.")
     if np.any(np.diff(timestamp[is_key > 0]) <= 0):
         raise VideoError(f"{uri}: time runs backwards within it (joined from parts, or damaged): re-encode it.")
-    return FrameIndex(timestamp.copy(), is_key > 0, is_shown > 0, access, _rate(timestamp, stream, uri))
+    return FrameIndex(
+        timestamp.copy(),
+        is_key > 0,
+        is_shown > 0,
+        access,
+        _rate(timestamp, stream, uri),
+        stream.time_base or Fraction(1),
+        (stream.start_time or 0) if container.format.name in _ZERO_BASED else None,
+        _captured_fps(container),
+    )
+
+
+def _captured_fps(container: InputContainer) -> float | None:
+    stated = next((container.metadata[key] for key in _CAPTURE_RATE if key in container.metadata), "")
+    return float(stated) if re.fullmatch(r"\d+(\.\d+)?", stated) else None
 
 
 def _table_rows(stream: VideoStream) -> list[tuple[int, bool, bool]]:
@@ -157,6 +187,28 @@ def _rate(timestamp: Int64[np.ndarray, " n"], stream: VideoStream, uri: str) -> 
     if not rate:
         raise VideoError(f"{uri} has one frame and states no frame rate: give it as `fps`.")
     return float(rate)
+
+
+def presentation_times(uri: str, index: FrameIndex, stop: int | None = None) -> Int64[np.ndarray, " m"]:
+    """When the shown ones of the first `stop` samples (all) are presented, rising; their packets are read for it."""
+    with opened(uri) as (container, stream):
+        upcoming = islice(packets(container, stream, uri, until_cut=False), stop)
+        times = np.array([shown_at(packet) for packet in upcoming], np.int64)
+    # A file that is cut off lists more samples than it has.
+    return np.sort(times[index.is_shown[: len(times)]])
+
+
+def first_shown_s(uri: str, index: FrameIndex) -> float:
+    """When the first frame is presented, in seconds; 0 in a container whose clock begins anywhere."""
+    if index.start is None:
+        return 0.0
+    if index.access is not Access.TABLE:
+        first = int(index.timestamp[index.is_shown].min())
+    elif index.is_shown.all():
+        first = index.start
+    else:  # what a table lists is decoding times, and those of hidden samples too
+        first = int(presentation_times(uri, index, int(np.argmax(index.is_shown)) + MAX_REORDERED)[0])
+    return float(first * index.time_base)
 
 
 def key_group(upcoming: Iterator[Packet], index: FrameIndex) -> tuple[int, list[Packet]]:

@@ -1,30 +1,40 @@
-"""Files of a run folder that nobody speaks of: of workers that died, of plans that were given up."""
+"""Files of a run folder that belong to no result: of workers that died, of plans that were replaced, of the user.
+
+What mvpose wrote is known by its name and its content (see `mvpose.archive.store`). Everything else is the user's: it
+is listed and never removed. Hidden files are not even listed.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from mvpose.archive.commits import remove_file
 from mvpose.archive.locations import filesystem, is_remote, join, name
-from mvpose.archive.store import Commit
+from mvpose.archive.store import ATTEMPT, TEMPORARY, ClipStore, Commit
 from mvpose.records import CaptureTasks, Kind
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What lies in the folders of a capture and belongs to none of its tasks; all relative to the run folder."""
+    """What the folders of a capture hold beside the results of its tasks; paths relative to the run folder."""
 
     commits: tuple[str, ...] = ()
+    """Of mvpose, and of no task."""
     data: tuple[str, ...] = ()
+    """Of mvpose, and named by no commit of a task; temporary files among them."""
+    unknown: tuple[str, ...] = ()
+    """Not written by mvpose."""
     folders: tuple[str, ...] = ()
     """Not looked into: other captures may have theirs below."""
 
 
 def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
-    """Whether each task of a kind has a commit and one data file, and nothing lies beside them: by names alone.
+    """Whether each task of a kind has a commit and one data file, and there is nothing beside them: by names alone.
 
-    Where no task failed, these files are the committed ones: data stands before its commit, and stays.
+    Where no task failed, these files are the committed ones: data is written before its commit, and stays.
     """
     tasks = plan.tasks(kind)
     data = sorted(file.partition(".")[0] for file in _names(run_uri, f"{kind}/{plan.capture_id}"))
@@ -34,57 +44,111 @@ def tidy(run_uri: str, plan: CaptureTasks, kind: Kind) -> bool:
 
 
 def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Commit]) -> Leftovers:
-    """What lies beside the commits of a kind and their data, with one listing each."""
-    capture_id, tasks = plan.capture_id, plan.tasks(kind)
-    named, data = f"commits/{kind}/{capture_id}", f"{kind}/{capture_id}"
-    commits_beside = _names(run_uri, named) - {f"{task.name}.json" for task in tasks}
-    data_beside = _names(run_uri, data) - {name(commit.file) for commit in commits if commit.file}
-    strange = [f"{named}/{other}" for other in sorted(commits_beside)]
-    unnamed = [f"{data}/{other}" for other in sorted(data_beside)]
-    folders = {path for path in (*strange, *unnamed) if _is_folder(run_uri, path)}
+    """What there is beside the commits of a kind and their data, with one listing each."""
+    store, capture_id, tasks = ClipStore(run_uri, kind), plan.capture_id, plan.tasks(kind)
+    names = _names(run_uri, f"commits/{kind}/{capture_id}") - {f"{task.name}.json" for task in tasks}
+    data_names = _names(run_uri, f"{kind}/{capture_id}") - {name(commit.file) for commit in commits if commit.file}
+    commit_paths = [f"{capture_id}/{other}" for other in sorted(names)]
+    data_paths = [f"{capture_id}/{other}" for other in sorted(data_names)]
+    own = [f"commits/{kind}/{path}" for path in commit_paths if store.commit_at(path)]
+    data = [f"commits/{kind}/{path}" for path in commit_paths if TEMPORARY.fullmatch(path)]
+    data += [f"{kind}/{path}" for path in data_paths if TEMPORARY.fullmatch(path) or store.is_data(path)]
+    beside = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
+    known = {*own, *data}
+    others = [path for path in beside if path not in known]
+    folders = {path for path in others if _is_folder(run_uri, path)}
     return Leftovers(
-        commits=tuple(path for path in strange if path.endswith(".json") and path not in folders),
-        data=tuple(path for path in unnamed if path not in folders),
-        folders=tuple(folders),
+        commits=tuple(own),
+        data=tuple(data),
+        unknown=tuple(path for path in others if path not in folders),
+        folders=tuple(path for path in others if path in folders),
     )
 
 
 def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence[str]) -> Leftovers:
-    """What lies in folders of a kind that are of no planned capture; `below` are folders in those of planned ones."""
-    found: list[str] = []
-    for root in (f"commits/{kind}", kind):
-        nested = [f for f in below if f.startswith(f"{root}/") and f[len(root) + 1 :] not in planned]
-        for folder in (root, *nested):
-            found += _files_of_none(run_uri, folder, root, planned)
-    return Leftovers(
-        commits=tuple(path for path in found if path.startswith("commits/") and path.endswith(".json")),
-        data=tuple(path for path in found if not path.startswith("commits/")),
-    )
+    """What there is in folders of a kind that are of no planned capture; `below` are folders in those of planned ones.
+
+    A data file there is mvpose's if a commit of mvpose names it: a user's copy of a folder has none.
+    """
+    store, commits = ClipStore(run_uri, kind), dict[str, Commit]()
+    data: list[str] = []
+    unknown: list[str] = []
+    for path in _files_of_none(run_uri, f"commits/{kind}", planned, below):
+        below_kind = path.removeprefix(f"commits/{kind}/")
+        if TEMPORARY.fullmatch(below_kind):
+            data.append(path)
+        elif commit := store.commit_at(below_kind):
+            commits[path] = commit
+        else:
+            unknown.append(path)
+    named = {commit.file for commit in commits.values() if commit.file}
+    for path in _files_of_none(run_uri, str(kind), planned, below):
+        (data if path in named or TEMPORARY.fullmatch(path.removeprefix(f"{kind}/")) else unknown).append(path)
+    return Leftovers(commits=tuple(commits), data=tuple(data), unknown=tuple(unknown))
 
 
-def _files_of_none(run_uri: str, folder: str, root: str, planned: Container[str]) -> Iterator[str]:
+def remove_attempts(run_uri: str) -> list[str]:
+    """Remove the attempts of a run, and their folders as they become empty; what else is there, which stays."""
+    root = join(run_uri, "attempts")
+    fs, path = filesystem(root)
+    if is_remote(run_uri):
+        found = [key[len(path) + 1 :] for key in map(str, fs.find(path))]
+        if own := [f"{path}/{key}" for key in found if ATTEMPT.fullmatch(key)]:
+            fs.rm(own)
+        return [f"attempts/{key}" for key in found if not ATTEMPT.fullmatch(key) and not _is_hidden(key)]
+    unknown: list[str] = []
+    for folder, _, files in os.walk(path, topdown=False):
+        inside = os.path.relpath(folder, path)
+        own = [file for file in files if ATTEMPT.fullmatch(f"{inside}/{file}")]
+        for file in own:
+            remove_file(join(root, inside, file))
+        unknown += [os.path.normpath(f"attempts/{inside}/{file}") for file in files if file not in own]
+        with suppress(OSError):  # another driver writes there, or the user
+            os.rmdir(folder)
+    return sorted(path for path in unknown if not _is_hidden(path))
+
+
+def _files_of_none(run_uri: str, root: str, planned: Container[str], below: Sequence[str]) -> Iterator[str]:
+    """Files below `root` in folders of no planned capture."""
+    nested = [f for f in below if f.startswith(f"{root}/") and f[len(root) + 1 :] not in planned]
+    for folder in (root, *nested):
+        yield from _files_in(run_uri, folder, root, planned)
+
+
+def _files_in(run_uri: str, folder: str, root: str, planned: Container[str]) -> Iterator[str]:
     for other in sorted(_names(run_uri, folder)):
         path = f"{folder}/{other}"
         if path[len(root) + 1 :] in planned:
             continue
         if _is_folder(run_uri, path):
-            yield from _files_of_none(run_uri, path, root, planned)
+            yield from _files_in(run_uri, path, root, planned)
         else:
             yield path
 
 
 def _names(run_uri: str, folder: str) -> set[str]:
-    """Of what stands in a folder, by one listing without a look at each."""
-    fs, path = filesystem(join(run_uri, folder))
+    """Of what there is in a folder, without hidden files, by one listing without a look at each."""
+    fs, path = filesystem(_location(run_uri, folder))
     try:
         if not is_remote(run_uri):
-            return set(os.listdir(path))
+            return {each for each in os.listdir(path) if not _is_hidden(each)}
         # Some tools put an empty object at the folder's own key.
-        return {name(each) for each in map(str, fs.ls(path, detail=False)) if each.rstrip("/") != path.rstrip("/")}
-    except (FileNotFoundError, NotADirectoryError):
+        paths = [each for each in map(str, fs.ls(path, detail=False)) if each.rstrip("/") != path.rstrip("/")]
+        return {name(each) for each in paths if not _is_hidden(name(each))}
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return set()
 
 
+def _location(run_uri: str, path: str) -> str:
+    """Of what a listing named: the user's names may be any."""
+    return f"{run_uri.rstrip('/')}/{path}"
+
+
+def _is_hidden(path: str) -> bool:
+    return name(path).startswith(".")
+
+
 def _is_folder(run_uri: str, path: str) -> bool:
-    fs, there = filesystem(join(run_uri, path))
-    return fs.isdir(there)
+    """Whether there is a folder; a link to one is not: what is behind it is elsewhere."""
+    fs, there = filesystem(_location(run_uri, path))
+    return fs.isdir(there) and (is_remote(run_uri) or not os.path.islink(there))

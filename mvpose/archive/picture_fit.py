@@ -1,5 +1,9 @@
 """A video whose size is not its calibration's: what was done to the picture, and the rig in the video's pixels.
 
+A file may say that its pictures are to be shown turned, and they are read so. Where it says so in a way that the size
+does not tell (by a half, or a square picture by a quarter), the calibration may be for the pictures as they are stored
+or as they are shown: the user says which, by `turn_0` or `turn_180`, unless the calibration states that turn.
+
 The rule (`auto`), in this order, w x h being the video's size and W x H the calibration's:
 1. the same size: nothing was done;
 2. the aspect of H x W: turned, by the turn that the calibration states; where it states none, the user names it;
@@ -8,8 +12,9 @@ The rule (`auto`), in this order, w x h being the video's size and W x H the cal
 5. no bars, and the video is no larger either way: cut at the centre, after scaling if both sides are smaller, as long
    as two thirds of the calibrated picture are left;
 6. anything else is a CalibrationError.
-`scale`, `letterbox` and `crop` state what was done instead, and nothing is measured then; `turn_90`, `turn_180` and
-`turn_270` (clockwise, from the calibrated picture to the video's) state a turn, after which the rule goes on.
+`scale`, `letterbox` and `crop` state what was done instead, and nothing is measured then; `turn_0`, `turn_90`,
+`turn_180` and `turn_270` (clockwise, from the calibrated picture to the video's) state a turn, after which the rule
+goes on.
 
 Pixels go by areas: scaling by s maps a pixel c to (c + 0.5) s - 0.5.
 """
@@ -45,12 +50,13 @@ class PictureFit(StrEnum):
     SCALE = "scale"
     LETTERBOX = "letterbox"
     CROP = "crop"
+    TURN_0 = "turn_0"
     TURN_90 = "turn_90"
     TURN_180 = "turn_180"
     TURN_270 = "turn_270"
 
 
-_TURNS = {PictureFit.TURN_90: 1, PictureFit.TURN_180: 2, PictureFit.TURN_270: 3}
+_TURNS = {PictureFit.TURN_0: 0, PictureFit.TURN_90: 1, PictureFit.TURN_180: 2, PictureFit.TURN_270: 3}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def fit_rig(
     sentences = []
     for i, (video, fit) in enumerate(zip(videos, fits, strict=True)):
         size = (int(rig.size[i, 0]), int(rig.size[i, 1]))
-        quarter_turns = _TURNS.get(fit, turns[i] % 4 if fit == PictureFit.AUTO and _is_turned(size, video) else 0)
+        quarter_turns = _quarter_turns(size, video, fit, turns[i] % 4)
         if quarter_turns:
             rig = turned(rig, i, quarter_turns)
             sentences.append(f"{video.camera}: the picture was turned by {90 * quarter_turns} degrees clockwise")
@@ -90,6 +96,28 @@ def fit_rig(
     sizes = torch.tensor([v.size for v in videos])
     fitted = rig.resized(scale, sizes).cropped(-offset, sizes)
     return fitted, (*sentences, *(p.sentence for p in placements if p.sentence))
+
+
+def _quarter_turns(size: tuple[int, int], video: Video, fit: PictureFit, stated: int) -> int:
+    """Clockwise quarter turns from the calibrated picture to the video's; `stated` by the calibration.
+
+    CalibrationError where the file states a turn that may be in the calibration or not.
+    """
+    if fit in _TURNS:
+        return _TURNS[fit]
+    if fit == PictureFit.AUTO and _is_turned(size, video):
+        return stated
+    is_square = video.size[0] == video.size[1]
+    if video.shown_turns == 0 or (video.shown_turns != 2 and not is_square):
+        return 0
+    if stated == video.shown_turns:
+        return stated
+    degrees = 90 * video.shown_turns
+    raise CalibrationError(
+        f"{video.camera}: {video.uri} is marked as shown turned by {degrees} degrees, and its calibration may be for "
+        f"the picture as shown or as stored. Set `picture_fit` of this video to turn_0 if it is for the picture as "
+        f"shown, to turn_{degrees} if for the one as stored."
+    )
 
 
 def place_picture(size: tuple[int, int], video: Video, fit: PictureFit) -> Placement:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.catalogue_table import Problem
-from mvpose.archive.locations import filesystem, parent
+from mvpose.archive.locations import parent, reading
 from mvpose.errors import ResultsError
 from mvpose.records import CaptureTasks, Clip
 
@@ -123,9 +123,8 @@ def taken_over(run_uri: str) -> ResultsError:
 
 @contextmanager
 def _opened(uri: str) -> Iterator[Any]:
-    fs, path = filesystem(uri)
     try:
-        with fs.open(path, "rb") as file:
+        with reading(uri) as file:
             yield file
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ResultsError(f"{uri} cannot be read ({error}): run the job again with --replan.") from error

@@ -20,9 +20,9 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
+from mvpose.archive.catalogue_rows import SCHEMA
 from mvpose.archive.catalogue_table import (
     CAPTURES_AT_ONCE,
-    SCHEMA,
     THREADS,
     Found,
     Listed,

@@ -1,4 +1,4 @@
-"""How a run ends: failures and figures gathered, what no commit names removed, the summary written.
+"""How a run ends: failures and figures gathered, leftovers of mvpose removed, the summary written.
 
 All of it some captures at a time; only what the summary tells is held.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -17,10 +17,10 @@ from typing import TypeVar
 import pyarrow as pa
 
 from mvpose.archive.catalogue_table import Problem
-from mvpose.archive.commits import swept, write_whole, write_whole_file
+from mvpose.archive.commits import remove_file, write_whole, write_whole_file
 from mvpose.archive.failure_table import failure_table
 from mvpose.archive.figure_table import FigureTable, figure_rows, figure_writer
-from mvpose.archive.leftovers import leftovers, strangers, tidy
+from mvpose.archive.leftovers import Leftovers, leftovers, remove_attempts, strangers, tidy
 from mvpose.archive.locations import join
 from mvpose.archive.plan_table import taken_over
 from mvpose.archive.planned import Planned
@@ -32,6 +32,8 @@ from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 READERS = 16
 """Captures looked at at a time: their commits wait for the storage."""
 CAPTURES_AT_ONCE = 256
+NAMED = 5
+"""Unknown files whose names are in the note on them."""
 
 T = TypeVar("T")
 
@@ -47,16 +49,19 @@ class _Ended:
     figures: pa.Table | None
     folders: tuple[str, ...]
     """Folders in those of the capture: of others, or of nobody."""
+    unknown: tuple[str, ...]
+    """Files in the folders of the capture that mvpose did not write."""
 
 
 def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> Summary:
-    """Gather failures and figures, remove what no commit names, write the summary.
+    """Gather failures and figures, remove leftovers of mvpose, write the summary.
 
-    ResultsError if another start has replanned the folder meanwhile: what this one does not know is not rubbish.
+    What mvpose did not write stays and is a note. ResultsError if another start has replanned the folder meanwhile: the
+    results of that one are no leftovers.
     """
     _require_own(run, planned)
     failures = [_unplanned(problem) for problem in planned.problems]
-    notes, clips, ids, folders = list(planned.notes), 0, set[str](), list[str]()
+    notes, clips, ids, folders, unknown = list(planned.notes), 0, set[str](), list[str](), list[str]()
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
         with figure_writer(file.name) as figures:
             for some in _in_parallel(partial(_ended, run.uri), planned.tasks()):
@@ -66,27 +71,35 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
                     failures += each.failures
                     notes += each.notes
                     folders += each.folders
+                    unknown += each.unknown
                 figures.write_table(figure_rows([each.figures for each in some if each.figures is not None]))
                 _require_own(run, planned)
         write_whole_file(run.figures_uri, file.name)
     write_whole(join(run.uri, "failures", "failures.parquet"), parquet_bytes(failure_table(failures)))
     for kind in Kind:
-        rubbish = strangers(run.uri, kind, ids, folders)
-        for path in (*rubbish.commits, *rubbish.data):
-            swept(join(run.uri, path))
+        others = strangers(run.uri, kind, ids, folders)
+        _remove(run.uri, others)
+        unknown += others.unknown
+    unknown += remove_attempts(run.uri)
     summary = Summary(
         captures=planned.totals.captures,
         clips=clips,
         frames=planned.totals.frames,
         failures=tuple(failures),
         figures=FigureTable(run.figures_uri),
-        notes=tuple(notes),
+        notes=(*notes, *unknown_files(run.uri, unknown)),
         plan_digest=planned.totals.digest,
     )
     write_whole(join(run.uri, "summary.json"), _json(_told(summary)))
     write_whole(join(run.uri, "performance.json"), _json(dict(seconds)))
-    swept(join(run.uri, "attempts"))
     return summary
+
+
+def unknown_files(run_uri: str, paths: Sequence[str]) -> Iterator[str]:
+    """One line about files that mvpose did not write; none where there are none."""
+    if paths:
+        some = ", ".join(map(repr, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
+        yield f"{len(paths)} files in {run_uri} were not written by mvpose and were left alone: {some}"
 
 
 def withdraw_failures(run: RunFolder, plans: Iterable[CaptureTasks]) -> int:
@@ -103,7 +116,7 @@ def _withdrawn(run_uri: str, plan: CaptureTasks) -> bool:
     commits = {kind: _commits(run_uri, plan, kind) for kind in Kind}
     if not any(commit.failure for of_kind in commits.values() for commit in of_kind):
         return False
-    swept(join(run_uri, "summary.json"))
+    remove_file(join(run_uri, "summary.json"))
     for kind in reversed(Kind):
         for commit in commits[kind]:
             if commit.failure or kind != Kind.KEYPOINTS:
@@ -120,31 +133,36 @@ def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks
 
 
 def _ended(run_uri: str, plan: CaptureTasks) -> _Ended:
-    """What came of a capture; what lies beside its results is removed.
-
-    Commits go first: one whose data is gone would keep its clip from ever being made again.
-    """
+    """What came of a capture; leftovers of mvpose beside its results are removed."""
     commits = {kind: _commits(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
     poses = commits[Kind.POSES]
     # A clip that failed before has no poses either: where all have, two of three commits need not be read.
     whole = len(poses) == len(plan.clips) and not any(commit.failure for commit in poses)
     folders: list[str] = []
+    unknown: list[str] = []
     for kind in Kind:
         if whole and kind not in commits and tidy(run_uri, plan, kind):
             continue
         found = leftovers(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
         folders += found.folders
-        for path in (*found.commits, *found.data):
-            swept(join(run_uri, path))
+        unknown += found.unknown
+        _remove(run_uri, found)
     made = [commit for commit in commits[Kind.QUALITY] if not commit.failure]
     return _Ended(
         plan.capture_id,
         clips=len(poses),
         failures=tuple(commit.failure for commit in poses if commit.failure),
-        notes=tuple(_unfiltered(commits[Kind.FILTERED])),
+        notes=(*_nobody(plan, poses), *_unfiltered(commits[Kind.FILTERED])),
         figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
         folders=tuple(folders),
+        unknown=tuple(unknown),
     )
+
+
+def _remove(run_uri: str, found: Leftovers) -> None:
+    """Commits go first: one whose data is gone would keep its clip from ever being made again."""
+    for path in (*found.commits, *found.data):
+        remove_file(join(run_uri, path))
 
 
 def _commits(run_uri: str, plan: CaptureTasks, kind: Kind) -> list[Commit]:
@@ -162,6 +180,15 @@ def _unfiltered(commits: list[Commit]) -> Iterator[str]:
     for failure in (commit.failure for commit in commits):
         if failure and failure.stage == Kind.FILTERED:
             yield f"{failure.clip.capture_id}: no filtered poses: {failure.detail}"
+
+
+def _nobody(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:
+    """A capture without people is complete, and its tables are empty: it is to be known, and is no failure."""
+    if not any(commit.rows or commit.failure for commit in poses):
+        yield (
+            f"{plan.capture_id}: nobody is in its poses: no two cameras show a person at the same time. If somebody is "
+            "there, look at the 2D joints, or lower --reconstruction.min-confidence"
+        )
 
 
 def _unplanned(problem: Problem) -> ClipFailure:

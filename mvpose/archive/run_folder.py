@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -23,11 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvpose.archive.catalogue import Catalogue, read_catalogue
-from mvpose.archive.catalogue_table import read_capture
+from mvpose.archive.catalogue_table import read_capture, read_captures
 from mvpose.archive.commits import create_once, write_whole, write_whole_file
 from mvpose.archive.figure_table import FigureTable
 from mvpose.archive.filtered_table import filtered_from_table
 from mvpose.archive.locations import exists, join, read_bytes
+from mvpose.archive.output_folder import not_own, require_output
 from mvpose.archive.plan_table import planned_digest, read_plan, read_plan_of
 from mvpose.archive.planned import Planned
 from mvpose.archive.rig_table import rig_from_table
@@ -81,6 +83,18 @@ class RunFolder:
                 "another output, or --replan to go on with what is there now (results that still fit are kept)."
             )
         return True
+
+    def require_own(self) -> None:
+        """ConfigError where the folder holds files and is not a run: not even one that lost its `run.json`."""
+        names = require_output(self.uri, "mvpose reconstruct", "run.json", "plan.parquet", "catalogue.parquet")
+        with suppress(ResultsError):
+            if "run.json" in names and "plan_digest" in _read_json(join(self.uri, "run.json")):
+                return
+        with suppress(ConfigError):
+            if "catalogue.parquet" in names and next(read_captures(join(self.uri, "catalogue.parquet"))):
+                return
+        if names and not self._planned():
+            raise not_own(self.uri, "mvpose reconstruct", names)
 
     def settings(self) -> Settings:
         """What `run.json` says; ResultsError if the folder is not a run."""

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,12 +23,22 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.commits import create_once, storage_errors, swept, write_whole, write_whole_file
+from mvpose.archive.commits import create_once, remove_file, storage_errors, write_whole, write_whole_file
 from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.errors import FailureReason, ResultsError
-from mvpose.records import Clip, ClipFailure
+from mvpose.records import Clip, ClipFailure, Kind
 
 FINGERPRINT_LENGTH = 16
+DIGEST_LENGTH = 12
+
+# Names that mvpose makes. Those of captures are by `safe_path`.
+_CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
+_COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
+_DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
+TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet)\.[0-9a-f]{{32}}\.tmp")
+"""A file below `<kind>/` or `commits/<kind>/` that was being written."""
+ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?")
+"""A file below `attempts/`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,8 @@ class Commit:
     """Time by step, in the worker."""
     attempt: int = 1
     """Which attempt of its start of the job this is: above 1 where workers died on the clip."""
+    traceback: str = ""
+    """Of a failure: where the stage raised, if it raised what no stage is to raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +91,13 @@ class ClipStore:
     run_uri: str
     kind: str
 
+    def commit_name(self, clip: Clip, fingerprint: str) -> str:
+        """Where the commit of a clip is, or would be, relative to the run folder."""
+        return f"commits/{self.kind}/{clip.clip_id}.{fingerprint}.json"
+
     def commit_uri(self, clip: Clip, fingerprint: str) -> str:
         """Where the commit of a clip stands, or would."""
-        return join(self.run_uri, "commits", self.kind, f"{clip.clip_id}.{fingerprint}.json")
+        return join(self.run_uri, self.commit_name(clip, fingerprint))
 
     def committed(self, clip: Clip, fingerprint: str) -> Commit | None:
         """The commit of a clip with these inputs and settings, if there is one."""
@@ -127,13 +144,17 @@ class ClipStore:
             )
         )  # fmt: skip
 
-    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1) -> Commit:
+    def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1, traceback: str = "") -> Commit:
         """Commit that a clip has no result, and why."""
-        return self._commit(Commit(clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt))
+        return self._commit(
+            Commit(
+                clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt, traceback=traceback
+            )
+        )  # fmt: skip
 
     def withdraw(self, clip: Clip, fingerprint: str) -> None:
         """Remove the commit of a clip, if there is one: the clip is to be done again."""
-        swept(self.commit_uri(clip, fingerprint))
+        remove_file(self.commit_uri(clip, fingerprint))
 
     def _commit(self, commit: Commit) -> Commit:
         uri = self.commit_uri(commit.clip, commit.fingerprint)
@@ -143,7 +164,7 @@ class ClipStore:
 
     def read(self, commit: Commit) -> pa.Table:
         """The data of a commit; ResultsError if the file is gone or is not the one that was committed."""
-        if commit.file != self._file_of(commit.clip, commit.sha256):
+        if not self.names_its_file(commit):
             raise ResultsError(
                 f"{self._uri_of(commit)} names another file than its own: remove it and run the job again."
             )
@@ -158,8 +179,37 @@ class ClipStore:
             )
         return pq.read_table(io.BytesIO(data))
 
+    def names_its_file(self, commit: Commit) -> bool:
+        """Whether the data file of a commit is the one that belongs to its clip and content."""
+        return commit.file == self._file_of(commit.clip, commit.sha256)
+
+    def commit_at(self, path: str) -> Commit | None:
+        """The commit in a file below `commits/<kind>/` that mvpose wrote there; None for any other file.
+
+        A copy of a commit in another folder, or under another name, is not mvpose's.
+        """
+        if not _COMMIT.fullmatch(path):
+            return None
+        try:
+            commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
+            own = path == f"{commit.clip.clip_id}.{commit.fingerprint}.json"
+            return commit if own and (commit.failure or self.names_its_file(commit)) else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def is_data(self, path: str) -> bool:
+        """Whether a file below `<kind>/` is a data file of mvpose: its name has the digest of its content."""
+        named = _DATA.fullmatch(path)
+        if not named:
+            return False
+        try:
+            content = read_bytes(join(self.run_uri, self.kind, path))
+        except OSError:
+            return False
+        return hashlib.sha256(content).hexdigest().startswith(named["digest"])
+
     def _file_of(self, clip: Clip, digest: str) -> str:
-        return f"{self.kind}/{clip.clip_id}.{digest[:12]}.parquet"
+        return f"{self.kind}/{clip.clip_id}.{digest[:DIGEST_LENGTH]}.parquet"
 
     def _uri_of(self, commit: Commit) -> str:
         return self.commit_uri(commit.clip, commit.fingerprint)
@@ -187,6 +237,8 @@ def _commit_bytes(commit: Commit) -> bytes:
         "attempt": commit.attempt,
         "failure": failure and {"stage": failure.stage, "reason": failure.reason, "detail": failure.detail},
     }
+    if commit.traceback:
+        record["traceback"] = commit.traceback.splitlines()  # a line of the file each, to be read by people
     return json.dumps(record, indent=1).encode()
 
 
@@ -210,4 +262,5 @@ def _parse_commit(data: bytes) -> Commit:
         seconds=record["seconds"],
         attempt=record.get("attempt", 1),
         failure=failure and ClipFailure(clip, failure["stage"], FailureReason(failure["reason"]), failure["detail"]),
+        traceback="\n".join(record.get("traceback", ())),
     )

@@ -6,9 +6,11 @@ reprojection error over the views used), num_views, and views_used (a list of bo
 `cameras`; in files of schema version 1 an integer whose bit v is camera v, which had room for 32 cameras).
 
 `keypoints/`: one row a frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
-(distorted pixels of the decoded video, NaN where missing) and confidence.
+(distorted pixels of the decoded video, NaN where missing) and confidence. It has no time and no frame rate, since 2D
+joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
 
-File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint.
+File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
+and where the capture has breaks in time those: `time` counts from its frame 0 over them.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from mvpose.errors import ResultsError
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import Breaks, Keypoints2D, Poses3D, positions
 from mvpose.skeleton import SKELETONS, Skeleton
 
-SCHEMA_VERSION = 2
-_READABLE = (1, SCHEMA_VERSION)
+SCHEMA_VERSION = 3
+_READABLE = (1, 2, SCHEMA_VERSION)
 _METADATA_KEY = b"mvpose"
 
 
@@ -35,10 +37,13 @@ class TableInfo:
     capture_id: str
     start: int
     stop: int
-    fps: float
+    fps: float | None
+    """None for 2D joints."""
     cameras: tuple[str, ...]
     skeleton: Skeleton
     fingerprint: str
+    breaks: Breaks = ()
+    """Of the capture: what its times are told by."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
@@ -141,10 +146,11 @@ def table_info(table: pa.Table) -> TableInfo:
         capture_id=meta["capture_id"],
         start=meta["start"],
         stop=meta["stop"],
-        fps=meta["fps"],
+        fps=meta.get("fps"),
         cameras=tuple(meta["cameras"]),
         skeleton=_skeleton(meta),
         fingerprint=meta["fingerprint"],
+        breaks=tuple((first, at) for first, at in meta.get("breaks", ())),
     )
 
 
@@ -161,7 +167,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "capture_id": info.capture_id,
         "start": info.start,
         "stop": info.stop,
-        "fps": info.fps,
+        **({} if info.fps is None else {"fps": info.fps}),
         "unit": "metre",
         "up_axis": "z",
         "cameras": info.cameras,
@@ -169,17 +175,16 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "joints": info.skeleton.joints,
         "bones": info.skeleton.bones,
         "fingerprint": info.fingerprint,
+        **({"breaks": info.breaks} if info.breaks else {}),
     }
     return {_METADATA_KEY: json.dumps(meta).encode()}
 
 
 def _frame_columns(t: np.ndarray, info: TableInfo, first: int) -> dict[str, pa.Array]:
     frame = t.astype(np.int64) + first
-    return {
-        "capture": pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id])),
-        "frame": pa.array(frame),
-        "time": pa.array(frame / info.fps),
-    }
+    capture = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(t), np.int16)), pa.array([info.capture_id]))
+    time = {} if info.fps is None else {"time": pa.array(positions(frame, info.breaks) / info.fps)}
+    return {"capture": capture, "frame": pa.array(frame), **time}
 
 
 def _per_joint(values: np.ndarray, dtype: type) -> pa.Array:

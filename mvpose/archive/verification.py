@@ -2,7 +2,8 @@
 
 A run is sound when its clips tile every capture, every planned task of every kind has one commit, every commit names
 a whole data file (SHA-256) of the plan's fingerprint whose rows are its own and unique, failures and results together
-are the plan, and no file lies beside them that nobody speaks of.
+are the plan, and no file of mvpose is beside them that belongs to no result. Files of the user are notes, not findings.
+A run that has not come to its end is one finding, and what it has so far is checked all the same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mvpose.archive.leftovers import Leftovers, leftovers, strangers
 from mvpose.archive.locations import join
 from mvpose.archive.plan_table import plan_digest
 from mvpose.archive.rig_table import figures_from_table
+from mvpose.archive.run_end import unknown_files
 from mvpose.archive.run_folder import RunFolder, Settings
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.archive.tables import table_info
@@ -64,6 +66,8 @@ class Verification:
     rows: int = 0
     """Of poses."""
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is there that mvpose did not write."""
 
 
 @dataclass
@@ -81,6 +85,9 @@ class _Seen:
     folders: list[str] = field(default_factory=list)
     """In folders of captures: not looked into."""
     findings: list[Finding] = field(default_factory=list)
+    open: list[Finding] = field(default_factory=list)
+    """Tasks without a commit, and leftovers: the end of a run makes and removes them."""
+    unknown: list[str] = field(default_factory=list)
 
     def add(self, other: _Seen) -> None:
         """What was seen of another capture."""
@@ -92,6 +99,8 @@ class _Seen:
         self.captures |= other.captures
         self.folders += other.folders
         self.findings += other.findings
+        self.open += other.open
+        self.unknown += other.unknown
 
 
 def verify_run(uri: str) -> Verification:
@@ -110,11 +119,13 @@ def verify_run(uri: str) -> Verification:
         while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
             for each in pool.map(partial(_capture, uri, kinds), some):
                 seen.add(each)
-    findings += seen.findings
     for kind in kinds:
-        findings += _beside(strangers(uri, kind, seen.captures, seen.folders), kind)
-    findings += _account(run, problems, seen)
-    findings += _figures(run, seen.figures)
+        seen.add(_beside(strangers(uri, kind, seen.captures, seen.folders)))
+    findings += seen.findings
+    if _has_ended(run):
+        findings += [*seen.open, *_account(run, problems, seen), *_figures(run, seen.figures)]
+    else:
+        findings.append(Finding(uri, "is not finished: run the same `mvpose reconstruct` again to resume it"))
     return Verification(
         captures=captures,
         clips=seen.clips,
@@ -122,7 +133,16 @@ def verify_run(uri: str) -> Verification:
         commits=seen.commits,
         rows=seen.rows,
         findings=tuple(findings),
+        notes=tuple(unknown_files(uri, seen.unknown)),
     )
+
+
+def _has_ended(run: RunFolder) -> bool:
+    """Whether a run has come to its end; a summary that is damaged says that it had."""
+    try:
+        return run.ended() is not None
+    except ResultsError:
+        return True
 
 
 def _planned(run: RunFolder, settings: Settings) -> tuple[int, list[Problem], list[Finding]]:
@@ -162,8 +182,10 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             commit, found = _checked(store, kind, task)
             commits += [commit] if commit else []
             seen.findings += found
+            if commit is None and not found:
+                seen.open.append(Finding(f"{kind} of {task.clip.clip_id}", "has neither a result nor a failure"))
         beside = leftovers(run_uri, plan, kind, commits)
-        seen.findings += _beside(beside, kind)
+        seen.add(_beside(beside))
         seen.folders += beside.folders
         seen.commits += len(commits)
         if kind == Kind.POSES:
@@ -176,11 +198,10 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
     return seen
 
 
-def _beside(found: Leftovers, kind: Kind) -> Iterator[Finding]:
-    for path in found.commits:
-        yield Finding(path, "commits a clip that is not in the plan")
-    for path in found.data:
-        yield Finding(path, "no commit names this file")
+def _beside(found: Leftovers) -> _Seen:
+    strange = [Finding(path, "commits a clip that is not in the plan") for path in found.commits]
+    unnamed = [Finding(path, "no commit names this file") for path in found.data]
+    return _Seen(open=[*strange, *unnamed], unknown=list(found.unknown))
 
 
 def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, list[Finding]]:
@@ -189,7 +210,7 @@ def _checked(store: ClipStore, kind: Kind, task: Task) -> tuple[Commit | None, l
     try:
         commit = store.committed(task.clip, task.fingerprint)
         if commit is None:
-            return None, [Finding(where, "has neither a result nor a failure")]
+            return None, []
         if (commit.clip, commit.fingerprint) != (task.clip, task.fingerprint):
             said = f"says {commit.clip.clip_id}.{commit.fingerprint}, its name says otherwise"
             return commit, [Finding(where, f"its commit {said}")]

@@ -16,12 +16,13 @@ from typing import TypeVar, cast
 import numpy as np
 from jaxtyping import UInt8
 
+from mvpose.archive.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.archive.frame_index import frame_index
 from mvpose.archive.image_folder import folder_pictures, numbered_pictures, read_picture
 from mvpose.archive.locations import is_folder
 from mvpose.archive.video_container import unreadable
-from mvpose.archive.video_file import decoded_pictures
-from mvpose.errors import VideoError, VideoTooShortError
+from mvpose.archive.video_file import decoded_pictures, first_picture
+from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.records import Video
 
 T = TypeVar("T")
@@ -29,25 +30,30 @@ _END = object()
 
 
 def probe(uri: str, camera: str, fps: float | None = None) -> Video:
-    """What there is at `uri`: frames, rate and size, from the index and one decoded picture.
+    """What there is at `uri`: frames, what identifies them, rate and size, from the index and one decoded picture.
 
     `fps` overrides the file's rate (high-speed footage is often stored to be played slowly) and is needed for a folder
     of pictures. A file whose data were cut off counts the frames that its header lists: reading those that are not
     there raises VideoTooShortError, so that a broken copy does not pass for a short recording.
-    VideoError, with file and reason, for what cannot be read.
+    VideoError, with file and reason, for what cannot be read; ConfigError where the file's rate cannot be the true one.
     """
     if _is_image_folder(uri):
-        files = numbered_pictures(uri)
+        pictures = numbered_pictures(uri)
         if fps is None:
             raise VideoError(f"{uri} is a folder of pictures, which state no frame rate: give it as `fps`.")
-        num_frames, stated, first = len(files), None, read_picture(files[0])
+        clock = numbered_clock([number for number, _ in pictures])
+        num_frames, stated, (first, turns) = len(pictures), None, (read_picture(pictures[0][1]), 0)
     else:
         index = frame_index(uri)
-        num_frames, stated, fps = index.num_frames, index.fps, index.fps if fps is None else fps
-        with closing(decoded_pictures(uri, 0, 1)) as pictures:
-            first = next(pictures)
+        clock, rate = video_clock(uri, index)
+        wrong = wrong_rate(uri, index, rate)
+        if wrong and fps is None:
+            raise ConfigError(wrong)
+        num_frames, stated, fps = index.num_frames, None if wrong else rate, rate if fps is None else fps
+        first, turns = first_picture(uri)
     height, width, _ = first.shape
-    return Video(camera, uri, fps, num_frames, size=(width, height), stated_fps=stated)
+    size = (width, height)
+    return Video(camera, uri, fps, num_frames, size, stated_fps=stated, clock=clock, shown_turns=turns)
 
 
 def read_frames(
@@ -62,6 +68,8 @@ def read_frames(
     """
     if not 0 <= start <= stop or chunk < 1:
         raise ValueError(f"frames {start} to {stop} by {chunk}: need 0 <= start <= stop and a chunk of at least 1")
+    if not video.uri:
+        raise VideoError(f"camera {video.camera} has no footage: its 2D joints were imported from {video.keypoints}.")
     if stop > video.num_frames:
         raise VideoTooShortError(
             f"{video.uri} has frames 0 to {video.num_frames - 1}, and frames {start} to {stop - 1} were asked for."

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from botocore.exceptions import BotoCoreError
 
-from mvpose.archive.locations import filesystem, is_remote
+from mvpose.archive.locations import filesystem, is_remote, refuse_irregular
 from mvpose.errors import VideoError
 
 MAX_PIXELS = 64_000_000
@@ -23,6 +23,13 @@ MAX_PIXELS = 64_000_000
 _REMOTE_READING = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 8}}
 """FFmpeg goes to and fro between the header, the index at the end and the frames. With these blocks kept, probing a
 58 MB file on S3 fetched 4 MB and reading a tenth of it 9 MB; with s3fs's read-ahead of 50 MB it was 210 and 105."""
+
+FORMATS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts", "mpeg", "asf", "flv", "mpegvideo", "m4v", "h264", "hevc")
+"""What footage comes in, by FFmpeg's names: containers, and streams without one."""
+# FFmpeg goes by what is in a file, not by its name: playlists, descriptions of streams and lists of files are formats
+# too, and would have it open what they name. Of what is left, QuickTime alone can refer to other files, and FFmpeg
+# follows that only if it is told to (`enable_drefs`).
+_ALLOWED = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
 
 @contextmanager
@@ -34,8 +41,9 @@ def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoSt
     try:
         fs, path = filesystem(uri)
         # FFmpeg reads local files by itself: through a Python file object every 32 KiB costs a call and the GIL.
+        refuse_irregular(uri)
         file = fs.open(path, "rb", **_REMOTE_READING) if is_remote(uri) else path
-        with av.open(file, "r", metadata_errors="replace") as container:
+        with av.open(file, "r", metadata_errors="replace", options=_ALLOWED) as container:
             yield container, _picture_stream(container, uri, threads)
     except (FFmpegError, OSError, BotoCoreError) as error:
         raise unreadable(uri, error) from error
@@ -47,7 +55,11 @@ def unreadable(uri: str, error: Exception) -> VideoError:
         return VideoError(f"{uri} does not exist.")
     reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{uri}: ") or type(error).__name__
     # An MP4 without its end has no index, and FFmpeg calls that invalid data.
-    advice = " It is no video, or a copy that broke off: copy it again." if isinstance(error, FFmpegError) else ""
+    advice = ""
+    if isinstance(error, ArgumentError):
+        advice = f" It is in none of the formats that are read ({', '.join(FORMATS)}), or damaged: remux it."
+    elif isinstance(error, FFmpegError):
+        advice = " It is no video, or a copy that broke off: copy it again."
     return VideoError(f"{uri} cannot be read as a video: {reason.rstrip('.')}.{advice}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -25,13 +26,29 @@ from mvpose.errors import VideoError, VideoTooShortError
 def decoded_pictures(
     uri: str, start: int, stop: int, threads: int = 1
 ) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
-    """Frames [start, stop) as RGB, upright, each valid until the next is asked for.
+    """Frames [start, stop) as RGB, upright, each valid until the next is asked for. Errors as `_frames`."""
+    reformatter = VideoReformatter()
+    for frame in _frames(uri, start, stop, threads):
+        yield _upright(frame, _rgb(frame, reformatter), uri)
+
+
+def first_picture(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
+    """Frame 0 as RGB, upright, and by how many clockwise quarter turns it was turned to be. Errors as `_frames`."""
+    with closing(_frames(uri, 0, 1)) as frames:
+        frame = next(frames)
+        a, b, _, _ = _display_matrix(frame)
+        return _upright(frame, _rgb(frame, VideoReformatter()), uri).copy(), round(
+            float(np.arctan2(b, a)) * 2 / np.pi
+        ) % 4
+
+
+def _frames(uri: str, start: int, stop: int, threads: int = 1) -> Generator[VideoFrame, None, None]:
+    """Frames [start, stop) as they are stored.
 
     Decoding begins at the last key frame from which `start` can be had, and goes forward. VideoTooShortError if the
     data end before `stop`; VideoError if a frame asked for cannot be decoded.
     """
     index = frame_index(uri)
-    reformatter = VideoReformatter()
     number = start - 1
     with opened(uri, threads) as (container, stream):
         landing = _seek(container, stream, index, start, uri)
@@ -40,7 +57,7 @@ def decoded_pictures(
                 continue
             if frame is None:
                 raise VideoError(f"{uri}: frame {number} is listed but cannot be decoded: the file is damaged there.")
-            yield _upright(frame, _rgb(frame, reformatter), uri)
+            yield frame
             if number == stop - 1:
                 return
     raise VideoTooShortError(

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from mvpose.archive.capture_frames import view_frames
 from mvpose.archive.catalogue import find_captures
 from mvpose.archive.run_folder import RunFolder
-from mvpose.archive.video import read_frames
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
@@ -55,11 +55,8 @@ def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]
     detector = load_detector(job.detector)
 
     def decode() -> list[list]:
-        chunks = [
-            list(read_frames(v, v.first_frame, v.first_frame + frames, chunk=detector.chunk_frames))
-            for v in capture.videos
-        ]
-        return [list(chunk) for chunk in zip(*chunks, strict=True)]
+        views = [view_frames(v, 0, frames, detector.chunk_frames) for v in capture.videos]
+        return [[view.pictures for view in chunk] for chunk in zip(*views, strict=True)]
 
     chunks, decode_s = _timed(decode)
     found, detect_s = _timed(lambda: [detector(chunk) for chunk in chunks])

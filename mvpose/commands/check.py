@@ -14,8 +14,10 @@ import tyro
 
 from mvpose.archive.catalogue import Catalogue, CatalogueConfig, find_captures
 from mvpose.archive.commits import write_whole
+from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.models.detector import Detector, DetectorConfig, People, load_detector
+from mvpose.pipeline.detection import detected
 from mvpose.pipeline.stages import chunks_of_views, stack_people
 from mvpose.reconstruction.findings import Check as Subject
 from mvpose.reconstruction.findings import Finding, Preflight, Status
@@ -64,7 +66,8 @@ def checked_captures(catalogue: Catalogue, command: Check) -> Iterator[tuple[str
     known = {c.capture_id for c in catalogue.captures} | {p.capture_id for p in catalogue.problems}
     wanted = set(command.captures or known)
     if wanted - known:
-        raise ConfigError(f"{command.archive} has no capture {', '.join(sorted(wanted - known))}")
+        unknown = min(wanted - known)
+        raise ConfigError(f"{command.archive} has no capture {unknown!r} ({nearest(unknown, known)}).")
     for problem in catalogue.problems:
         if problem.capture_id in wanted:
             yield problem.capture_id, _failed(f"cannot be used, {problem.reason}: {problem.detail}")
@@ -80,8 +83,8 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
     total = sum(map(len, runs))
     for frames in runs:
         clip = Clip(capture.capture_id, frames.start, frames.stop)
-        for chunk in chunks_of_views(capture, clip, detector.chunk_frames):
-            for view, found in zip(people, detector(chunk), strict=True):
+        for chunk in chunks_of_views(capture.videos, clip, detector.chunk_frames):
+            for view, found in zip(people, detected(detector, chunk), strict=True):
                 view.extend(found)
             if sys.stderr.isatty():
                 progress = f"\r\033[K{capture.capture_id}: {len(people[0])}/{total} frames looked at"
@@ -97,9 +100,8 @@ def _checked(capture: Capture, notes: Sequence[str], detector: Detector, config:
         keypoints = sampled_keypoints(capture, runs, detector)
     except MvposeError as error:
         return _failed(str(error))
-    found = preflight(
-        keypoints, np.concatenate([np.arange(r.start, r.stop) for r in runs]), capture.rig, capture.fps, config
-    )
+    frames = capture.positions(np.concatenate([np.arange(r.start, r.stop) for r in runs]))
+    found = preflight(keypoints, frames, capture.rig, capture.fps, config)
     return Preflight((*footage_findings(capture.videos, notes), *found.findings))
 
 

@@ -10,6 +10,7 @@ import cv2
 import tyro
 
 from mvpose.archive.commits import write_whole
+from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.datasets import conversion
 from mvpose.datasets.crops import CropConfig
@@ -144,6 +145,7 @@ def run(command: Convert | Render | Stats | Show | Clusters) -> int:
 
 
 def _converted(source: conversion.Dataset, crops: CropConfig, output: str, engine: EngineConfig) -> int:
+    require_output(output, "mvpose dataset", "dataset.json")
     print(", ".join(f"{name} {value}" for name, value in flatten(source).items()))
     rows = kept = 0
     problems = []

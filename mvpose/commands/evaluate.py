@@ -11,6 +11,7 @@ import tyro
 
 from mvpose.archive.commits import write_whole
 from mvpose.archive.locations import exists, join, read_bytes
+from mvpose.archive.output_folder import claim_output
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.protocols import protocol_named
@@ -21,7 +22,7 @@ from mvpose.evaluation.comparison import markdown, write_comparison
 from mvpose.evaluation.evaluate import Evaluation, TruthTable, evaluate, open_model
 from mvpose.evaluation.network import NetworkConfig
 from mvpose.evaluation.page import evaluation_page
-from mvpose.evaluation.summary import by_views, write_evaluation
+from mvpose.evaluation.summary import SUMMARY, by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
 from mvpose.pipeline.datasets import convert
 from mvpose.pipeline.engine import EngineConfig
@@ -73,10 +74,13 @@ def run(command: Evaluate) -> int:
     for uri, label in zip(models, _labels(models), strict=True):
         found = evaluate(open_model(uri, command.network.device, command.tracking), tables, command.network, centroids)
         folder = _folder(command.output, uri, label, several=several)
+        claim_output(folder, "mvpose evaluate", "made_by.json", SUMMARY)
         write_evaluation(folder, found.rows, found.estimates, found.subject)
         write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
         evaluations[label] = found
         print(f"{label}: {join(folder, PAGE)}")
+        for note in found.notes:
+            print(f"note: {note}")
     errors = {label: by_views(e.rows) for label, e in evaluations.items()}
     print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")
     if several:

@@ -29,7 +29,9 @@ from mvpose.archive.export.pose2sim_project import pose2sim_files
 from mvpose.archive.export.recording import File, Recording, measured_recording
 from mvpose.archive.export.trc import trc_files
 from mvpose.archive.locations import join
+from mvpose.archive.output_folder import require_output
 from mvpose.archive.run_folder import RunFolder
+from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.filters import FilteredPoses
@@ -115,6 +117,9 @@ def run(command: Export) -> int:
     for plan in _chosen(command, folder.plans()):
         source = _Source(folder, plan)
         capture_id = plan.capture.capture_id
+        # First, since it is what the folder is known by: one that holds other files is refused.
+        require_output(join(output, capture_id), "mvpose export", "about.json")
+        write_whole(join(output, capture_id, "about.json"), _about(command, source))
         for name in command.format:
             try:
                 count = _written(join(output, capture_id), _files(command, source, name))
@@ -123,7 +128,6 @@ def run(command: Export) -> int:
                 print(f"{capture_id}: no {name}: {error}")
             else:
                 print(f"{capture_id}: {name}, {count} files in {join(output, capture_id)}")
-        write_whole(join(output, capture_id, "about.json"), _about(command, source))
     return 3 if failed else 0
 
 
@@ -131,7 +135,7 @@ def _chosen(command: Export, plans: list[CapturePlan]) -> list[CapturePlan]:
     known = {plan.capture.capture_id: plan for plan in plans}
     unknown = [capture_id for capture_id in command.captures if capture_id not in known]
     if unknown:
-        raise ConfigError(f"{command.run} has no capture {', '.join(unknown)}; it has {', '.join(known)}.")
+        raise ConfigError(f"{command.run} has no capture {unknown[0]!r} ({nearest(unknown[0], known)}).")
     return [known[capture_id] for capture_id in command.captures] or plans
 
 
@@ -172,12 +176,18 @@ def _recordings(command: Export, source: _Source) -> Iterator[tuple[str, Recordi
     if source.poses is None:
         raise ConfigError("no clip of it has poses.")
     capture = source.plan.capture
-    yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses)
+    yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses, capture.breaks)
     if command.filtered:
         after = source.filtered
         yield (
             "filtered",
-            Recording(capture_id=capture.capture_id, fps=capture.fps, poses=after.poses, filled=after.filled),
+            Recording(
+                capture_id=capture.capture_id,
+                fps=capture.fps,
+                breaks=capture.breaks,
+                poses=after.poses,
+                filled=after.filled,
+            ),
         )
 
 
@@ -185,6 +195,8 @@ def _pose_files(recording: Recording, source: _Source, name: PoseFormat) -> Iter
     match name:
         case "trc":
             return trc_files(recording)
+        case "c3d" | "bvh" if recording.breaks:
+            raise ConfigError(f"its frames have breaks in time, which {name} has no place for: export csv_long or trc.")
         case "c3d":
             return c3d_files(recording)
         case "csv_long":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated
 
@@ -12,17 +12,17 @@ import tyro
 
 from mvpose import tracking
 from mvpose.archive.catalogue_table import listed
-from mvpose.archive.commits import create_once
 from mvpose.archive.figure_table import FigureTable
-from mvpose.archive.locations import exists, join, read_text
+from mvpose.archive.keypoint_import import KeypointImport
+from mvpose.archive.locations import join
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
 from mvpose.config import flatten
-from mvpose.errors import ConfigError
+from mvpose.errors import ConfigError, MvposeError
 from mvpose.models.detector import load_detector
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive
+from mvpose.pipeline.job import ReconstructJob, Work, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
 from mvpose.records import Clip, Kind
 
@@ -41,6 +41,7 @@ class Reconstruct(ReconstructJob):
     """Folder or s3:// URI with the captures."""
     output: str = ""
     """Run folder or s3:// URI. Run the same command again to go on after an interruption."""
+    imported: Annotated[KeypointImport | None, tyro.conf.Suppress] = None
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
     dry_run: bool = False
     """Say what would be done, and do nothing."""
@@ -53,6 +54,11 @@ def run(command: Reconstruct) -> int:
     """
     if not command.archive or not command.output:
         raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
+    return run_job(command, f"Reconstructing {command.archive}", f"detector on {command.detector.device}")
+
+
+def run_job(command: Reconstruct, doing: str, by: str) -> int:
+    """Plan or run a job and say what came of it; the exit code as of `run`."""
     if command.dry_run:
         work = plan_job(command)
         print(_described(command, work))
@@ -60,11 +66,19 @@ def run(command: Reconstruct) -> int:
             work.run.matches(work.settings)
         return 0
     engine = Engine(command.engine)
-    print(f"Reconstructing {command.archive} {engine.describe()}, detector on {command.detector.device}.")
+    print(f"{doing} {engine.describe()}, {by}.")
+    require_own_output(command)
     before = RunFolder(command.output).performance()
+    unrecordable = tracking.unrecordable(command.tracking) if command.tracking.enabled else None
+    if unrecordable:
+        print(f"note: {unrecordable}")
     summary = reconstruct_archive(command)
     anew = RunFolder(command.output).performance() != before
-    print(told(command, summary, _record(command, summary, anew=anew), anew))
+    try:
+        recorded = None if unrecordable else _record(command, summary, anew=anew)
+    except (MvposeError, OSError, ValueError, KeyError) as error:  # the work is done, and its exit code is its own
+        recorded = f"this run is not recorded in MLflow: {error}"
+    print(told(command, summary, recorded, anew))
     return summary.exit_code(command.max_failed_share)
 
 
@@ -72,21 +86,21 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     """The MLflow run of this output, in words; a start that computed nothing new is not recorded again."""
     if not command.tracking.enabled:
         return None
-    uri = join(command.output, "tracking.json")
-    if not exists(uri):
-        name = command.output.rstrip("/").rsplit("/", 1)[-1]
-        run_id = tracking.start_run(command.tracking, name, flatten(command))
-        create_once(uri, json.dumps({"run_id": run_id, "uri": tracking.tracking_uri(command.tracking)}).encode())
-        anew = True
-    known = json.loads(read_text(uri))
+    name, store = command.output.rstrip("/").rsplit("/", 1)[-1], command.tracking
+    known = tracking.output_record(command.output)
+    if known is None:
+        run_id = tracking.start_run(store, name, flatten(command))
+        known, anew = tracking.remember(command.output, store, run_id), True
+    elif anew and known.is_elsewhere(store):
+        print(f"note: recorded at {known.uri} before; recorded at {tracking.tracking_uri(store)} now, as you set it.")
+        tracking.start_run(store, name, flatten(command), run_id=known.run_id)
     if anew:
-        store = replace(command.tracking, uri=known["uri"])
         figures = recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
-        tracking.log_figures(store, known["run_id"], figures)
-        tracking.end_run(store, known["run_id"], succeeded=summary.exit_code(command.max_failed_share) != 4)
-    return tracking.described(replace(command.tracking, uri=known["uri"]), known["run_id"])
+        tracking.log_figures(store, known.run_id, figures)
+        tracking.end_run(store, known.run_id, succeeded=summary.exit_code(command.max_failed_share) != 4)
+    return tracking.described(store, known.run_id)
 
 
 def recorded_figures(summary: Summary) -> dict[str, float]:
@@ -103,8 +117,9 @@ def told(command: Reconstruct, summary: Summary, recorded: str | None, anew: boo
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
     for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
-        own = ", ".join(text.format(figures[name]) for name, text in HEADLINES.items() if name in figures)
-        lines.append(f"  {capture_id}: {own}")
+        known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
+        own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
+        lines.append(f"  {capture_id}: {own or 'nobody'}")
     if len(summary.figures) > MAX_LINES:
         lines.append(f"  ... all of them in {RunFolder(command.output).figures_uri}")
     if summary.failures:
@@ -151,5 +166,6 @@ def _described(command: Reconstruct, work: Work) -> str:
         f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "
         f"a second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]
-    load_detector(command.detector)
+    if not command.imported:
+        load_detector(command.detector)
     return "\n".join(lines)

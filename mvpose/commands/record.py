@@ -8,7 +8,9 @@ import numpy as np
 import tyro
 
 from mvpose.archive.locations import join
+from mvpose.archive.output_folder import claim_output
 from mvpose.archive.run_folder import RunFolder
+from mvpose.config import nearest
 from mvpose.errors import ConfigError, ResultsError, VideoError
 from mvpose.records import CapturePlan
 from mvpose.report.recording import RecordingConfig, write_recording
@@ -38,8 +40,9 @@ def run(command: Record) -> int:
     plans = {plan.capture.capture_id: plan for plan in folder.plans()}
     unknown = [capture_id for capture_id in command.captures if capture_id not in plans]
     if unknown:
-        raise ConfigError(f"{command.run} has no capture {', '.join(unknown)}; it has {', '.join(plans)}.")
+        raise ConfigError(f"{command.run} has no capture {unknown[0]!r} ({nearest(unknown[0], plans)}).")
     output = command.output or join(command.run, "recordings_filtered" if command.filtered else "recordings")
+    claim_output(output, "mvpose record", "made_by.json")
     failed = False
     for capture_id in command.captures or plans:
         uri = join(output, f"{capture_id}.rrd")

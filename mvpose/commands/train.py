@@ -9,6 +9,7 @@ import tyro
 
 from mvpose import tracking
 from mvpose.archive.locations import absolute, join
+from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.tracking import TrackingConfig
@@ -48,6 +49,7 @@ def run(command: Train) -> int:
     print(_described(config, feed))
     if command.dry_run:
         return 0
+    require_output(command.output, "mvpose train", "run.json", "initial")
     config = replace(config, method=with_placed_weights(config.method, command.tracking, command.output))
     data = begin_training(config, feed, command.output)
     if finished(command.output):

@@ -14,6 +14,7 @@ import tyro
 from mvpose import tracking
 from mvpose.archive.commits import write_whole
 from mvpose.archive.locations import absolute, exists, join, name
+from mvpose.archive.output_folder import require_output
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
@@ -74,6 +75,7 @@ def run(command: Tune) -> int:
     )
     if command.dry_run:
         return 0
+    require_output(output, "mvpose tune", "sweep.json", "initial")
     command = replace(command, method=with_placed_weights(config.method, command.tracking, output))
     config = command.training()
     sweep_id = begin_sweep(config, command.space, plan, output)

@@ -30,6 +30,8 @@ def run(command: Verify) -> int:
         print(f"{finding.where}: {finding.what}")
     if len(seen.findings) > TOLD:
         print(f"... and {len(seen.findings) - TOLD} findings more")
+    for note in seen.notes:
+        print(f"note: {note}")
     print(
         f"{seen.captures} captures, {seen.clips} clips ({seen.failed_clips} failed), {seen.commits} commits, "
         f"{seen.rows} rows of poses: {f'{len(seen.findings)} findings' if seen.findings else 'sound'}."

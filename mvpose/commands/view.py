@@ -14,7 +14,8 @@ import tyro
 
 from mvpose import tracking
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import absolute, exists, is_remote, join, read_text
+from mvpose.archive.locations import absolute, is_remote, join, read_text
+from mvpose.archive.output_folder import claim_output
 from mvpose.archive.run_folder import RunFolder, Summary
 from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
@@ -23,7 +24,10 @@ from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
 from mvpose.report.run_report import PAGE, ReportConfig, write_report
 from mvpose.report.subject import CaptureReport, folder_name
-from mvpose.tracking import TrackingConfig
+from mvpose.tracking import TrackingConfig, tracking_uri
+
+STAMP = "made_of.json"
+"""What a page was made of; by it the folder is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,8 @@ def run(command: View) -> int:
     several = len(command.run) > 1
     if several and not command.output:
         raise ConfigError("say where the index of several runs goes: mvpose view RUN RUN --output FOLDER")
+    if command.output:
+        claim_output(command.output, "mvpose view", STAMP)
     rows: list[IndexRow] = []
     for uri in command.run:
         own = join(uri, "view_filtered" if command.filtered else "view")
@@ -69,8 +75,9 @@ def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
     """The files of a run's page by name, made if they are not those of the run as it is."""
     summary = folder.summary()
     made_of = digest(summary, folder.settings().values, command.report, command.filtered)
-    stamp = join(output, "made_of.json")
-    if not exists(stamp) or json.loads(read_text(stamp))["made_of"] != made_of:
+    claim_output(output, "mvpose view", STAMP)
+    stamp = join(output, STAMP)
+    if json.loads(read_text(stamp)).get("made_of") != made_of:
         files = _make(command, folder, summary, output)
         write_whole(stamp, json.dumps({"made_of": made_of, "files": files}, indent=1).encode())
     return json.loads(read_text(stamp))["files"]
@@ -81,11 +88,12 @@ def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> di
     told = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
     files = write_report(captures, summary.failures, told, output, command.report, title=title)
-    record = join(folder.uri, "tracking.json")
-    if command.tracking.enabled and exists(record) and not is_remote(output):
-        known = json.loads(read_text(record))
-        store = replace(command.tracking, uri=known["uri"])
-        tracking.log_files(store, known["run_id"], output, "view_filtered" if command.filtered else "view")
+    store = command.tracking
+    if store.enabled and not is_remote(output) and (known := tracking.output_record(folder.uri)):
+        if known.is_elsewhere(store):
+            print(f"The pages are not recorded: the run is at {known.uri}, your settings name {tracking_uri(store)}.")
+        else:
+            tracking.log_files(store, known.run_id, output, "view_filtered" if command.filtered else "view")
     return files
 
 

@@ -62,13 +62,13 @@ def read_matlab(uri: str, names: tuple[str, ...]) -> dict[str, Any]:
 def folders(uri: str) -> list[str]:
     """Names of the folders in a folder, sorted; DatasetError where it cannot be listed."""
     with told_with(uri):
-        return [locations.name(entry.uri) for entry in locations.entries(uri) if entry.is_folder]
+        return [locations.name(entry.uri) for entry in locations.inputs(uri) if entry.is_folder]
 
 
 def file_names(uri: str) -> list[str]:
     """Names of the files in a folder, sorted; DatasetError where it cannot be listed."""
     with told_with(uri):
-        return [locations.name(entry.uri) for entry in locations.entries(uri) if not entry.is_folder]
+        return [locations.name(entry.uri) for entry in locations.inputs(uri) if not entry.is_folder]
 
 
 def array(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."]:

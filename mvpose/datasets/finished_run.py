@@ -7,7 +7,7 @@ detector behind them got wrong in all views alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import TRAIN, Labels, Picture, Sample, Scene, scene_samples
 from mvpose.errors import ConfigError
-from mvpose.records import CapturePlan, Poses3D
+from mvpose.records import CapturePlan, Poses3D, Video
 from mvpose.skeleton import SKELETONS, Skeleton
 
 
@@ -68,16 +68,20 @@ class FinishedRun:
         if poses is None:
             raise DatasetError(f"{shard} has no poses: see failures/ of {self.folder}.")
         scene = Scene(
-            capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton
-        )
+            capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton,
+            fps=plan.capture.fps,
+        )  # fmt: skip
         videos = plan.capture.videos
+        if blind := [video.camera for video in videos if not video.uri]:
+            raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
 
         def pictures(frame: int) -> dict[str, Picture]:
-            return {v.camera: Picture(v.uri, frame + v.first_frame) for v in videos}
+            own = [int(v.frames_of(np.array([frame]))[0]) for v in videos]
+            return {v.camera: Picture(v.uri, number) for v, number in zip(videos, own, strict=True)}
 
-        return scene_samples(scene, self._labels(poses), pictures)
+        return scene_samples(scene, self._labels(poses, videos), pictures)
 
-    def _labels(self, poses: Poses3D) -> Labels:
+    def _labels(self, poses: Poses3D, videos: Sequence[Video]) -> Labels:
         sure = (poses.num_views >= self.min_views) & (np.nan_to_num(poses.error_px, nan=np.inf) <= self.max_error_px)
         sure &= np.isfinite(poses.xyz).all(axis=-1)
         chosen = sure.sum(axis=-1) >= self.min_joints
@@ -86,7 +90,14 @@ class FinishedRun:
         order = np.argsort(frame, kind="stable")
         frame, place = frame[order], place[order]
         xyz = np.where(sure[..., None], poses.xyz, np.nan)[frame, place].astype(np.float64)
-        return Labels(frame=frame, position=frame // self.every, xyz=xyz, person=poses.track_id[place])
+        recorded = np.stack([video.frames_of(frame) >= 0 for video in videos], axis=1)
+        return Labels(
+            frame=frame,
+            position=frame // self.every,
+            xyz=xyz,
+            person=poses.track_id[place],
+            recorded=None if recorded.all() else recorded,
+        )
 
 
 @lru_cache(maxsize=1)

@@ -75,6 +75,7 @@ def scene_of(subject: str, action: str, trial: int, rig: CameraRig) -> Scene:
         rig=rig,
         skeleton=HUMAN36M17,
         damaged=capture in DAMAGED,
+        fps=50.0,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 
 from mvpose.archive.calibration.file_cameras import FILE_FROM_WORLD
+from mvpose.archive.keypoint_import.hdf5 import dataset
 from mvpose.archive.locations import exists, join
 from mvpose.datasets.files import DatasetError, folders, read_bytes, told_with
 from mvpose.datasets.sample import TEST, Labels, Picture, Sample, Scene, scene_samples
@@ -65,8 +66,8 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
     content = read_bytes(uri)
     with told_with(uri), h5py.File(io.BytesIO(content), "r") as file:
         pixels, points = _joints(file, "annot2", 2), _joints(file, "annot3", 3)
-        valid = np.ravel(np.asarray(file["valid_frame"])).astype(bool)
-        activity = np.ravel(np.asarray(file["activity_annotation"])).astype(int)
+        valid = np.ravel(np.asarray(dataset(file, "valid_frame"))).astype(bool)
+        activity = np.ravel(np.asarray(dataset(file, "activity_annotation"))).astype(int)
         if not len(pixels) == len(points) == len(valid) == len(activity):
             raise DatasetError("annot2, annot3, valid_frame and activity_annotation differ in length.")
         frames = np.flatnonzero(valid)
@@ -87,7 +88,7 @@ def read(folder: str, shard: str) -> Iterator[Sample]:
 
 
 def _joints(file: h5py.File, name: str, width: int) -> Float[np.ndarray, "T 17 w"]:
-    values = np.asarray(file[name], np.float64)
+    values = np.asarray(dataset(file, name), np.float64)
     if values.shape[1:] != (1, 17, width):
         raise DatasetError(f"its {name} is {values.shape}, not (frames, 1, 17, {width}).")
     return values[:, 0, JOINTS_OF_17]

@@ -86,6 +86,7 @@ class Panoptic:
             split=split_of(shard),
             rig=rig,
             skeleton=PANOPTIC19,
+            fps=30000 / 1001,
         )
         as_pictures = is_folder(join(place, "hdImgs"))
 

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool
 
+from mvpose.config import nearest
 from mvpose.datasets import human36m_facts, mpi_inf_3dhp, panoptic
 from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Sample
 from mvpose.datasets.sample_table import KEY_COLUMNS, read_tables, sample_files, samples_from_table, table_subject
@@ -143,7 +144,7 @@ goes by another order than `metadata.xml`, whose numbers the pictures carry."""
 def protocol_named(name: str) -> Protocol:
     """A protocol by name; ConfigError names those there are."""
     if name not in PROTOCOLS:
-        raise ConfigError(f"no protocol is named {name!r}; there are {', '.join(PROTOCOLS)}.")
+        raise ConfigError(f"no protocol is named {name!r} ({nearest(name, PROTOCOLS)}).")
     return PROTOCOLS[name]
 
 

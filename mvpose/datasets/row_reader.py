@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from mvpose.archive.locations import absolute, filesystem
+from mvpose.archive.locations import absolute, reading
 from mvpose.datasets.files import DatasetError, told_with
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import KEY_COLUMNS, read_tables, sample_files, samples_from_table, table_subject
@@ -87,14 +87,12 @@ class RowReader:
     def _read(self, group: int) -> list[Sample]:
         file, number = self._groups[group]
         uri, footer = self._files[file].uri, self._files[file].footer
-        fs, path = filesystem(uri)
-        with told_with(uri), fs.open(path, "rb") as opened:
+        with told_with(uri), reading(uri) as opened:
             parquet = pq.ParquetFile(opened, metadata=footer, page_checksum_verification=True)
             table = parquet.read_row_group(number, use_threads=False)
             return list(samples_from_table(table.replace_schema_metadata(parquet.schema_arrow.metadata)))
 
 
 def _footer(uri: str) -> pq.FileMetaData:
-    fs, path = filesystem(uri)
-    with told_with(uri), fs.open(path, "rb") as opened:
+    with told_with(uri), reading(uri) as opened:
         return pq.read_metadata(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,8 @@ class Sample:
     box: Float[np.ndarray, "V 4"]
     """left, top, right, bottom in pixels; NaN where the person is not in the picture."""
     skeleton: Skeleton
+    fps: float = math.nan
+    """Frames per second of the full-rate recording; NaN where nobody said."""
 
     @property
     def valid(self) -> Bool[np.ndarray, "J"]:
@@ -84,6 +87,8 @@ class Scene:
     rig: CameraRig
     skeleton: Skeleton
     damaged: bool = False
+    fps: float = math.nan
+    """See `Sample.fps`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,6 +140,7 @@ def scene_samples(scene: Scene, labels: Labels, pictures: Callable[[int], Mappin
             visible=visible[i, views],
             box=box[i, views],
             skeleton=scene.skeleton,
+            fps=scene.fps,
         )
 
 

@@ -18,7 +18,7 @@
 | box | list<float[4]> | by view: left, top, right, bottom in pixels; NaN where the person is not in the picture |
 
 Pixel centres are whole numbers, the top-left one (0, 0). File metadata (JSON under the key `mvpose`): schema, schema
-version, dataset, unit, up axis, skeleton, joints, bones.
+version, dataset, unit, up axis, skeleton, joints, bones; fps, of the full-rate recording, where it is known.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import filesystem, is_folder, list_folder
+from mvpose.archive.locations import filesystem, is_folder, list_folder, reading
 from mvpose.datasets.files import DatasetError, told_with
 from mvpose.datasets.sample import Picture, Sample
 from mvpose.geometry.camera import CameraRig
@@ -49,8 +50,8 @@ KEY_COLUMNS = ("capture", "subject", "action", "split", "frame", "position", "pe
 """What says which sample a row is; small, so that choosing rows costs little."""
 
 
-def sample_schema(skeleton: Skeleton, dataset: str) -> pa.Schema:
-    """The schema of a table of samples of one joint set."""
+def sample_schema(skeleton: Skeleton, dataset: str, fps: float = math.nan) -> pa.Schema:
+    """The schema of a table of samples of one joint set and frame rate."""
     text, joints = pa.string(), len(skeleton.joints)
     columns = {
         **dict.fromkeys(("capture", "subject", "action", "split"), text),
@@ -83,12 +84,14 @@ def sample_schema(skeleton: Skeleton, dataset: str) -> pa.Schema:
         "joints": skeleton.joints,
         "bones": skeleton.bones,
     }
+    if math.isfinite(fps):
+        meta["fps"] = fps
     return pa.schema(list(columns.items()), metadata={_METADATA_KEY: json.dumps(meta).encode()})
 
 
 def samples_to_table(samples: Sequence[Sample], skeleton: Skeleton, dataset: str) -> pa.Table:
-    """Rows in the order of the samples, all of one skeleton."""
-    schema = sample_schema(skeleton, dataset)
+    """Rows in the order of the samples, all of one skeleton and frame rate."""
+    schema = sample_schema(skeleton, dataset, samples[0].fps if samples else math.nan)
     ends = np.cumsum([0, *(len(s.rig) for s in samples)]).astype(np.int32)
     xyz = np.array([s.xyz for s in samples], np.float32).reshape(-1, len(skeleton.joints), 3)
     valid = np.all(np.isfinite(xyz), axis=-1)
@@ -119,6 +122,7 @@ def samples_to_table(samples: Sequence[Sample], skeleton: Skeleton, dataset: str
 def samples_from_table(table: pa.Table) -> Iterator[Sample]:
     """The inverse of `samples_to_table`; DatasetError where the table is not one of samples of this schema version."""
     skeleton, _ = table_subject(table.schema)
+    fps = json.loads((table.schema.metadata or {})[_METADATA_KEY]).get("fps", math.nan)
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     joints = len(skeleton.joints)
     # `filter` and `slice` leave offsets that do not begin at 0: `flatten` follows them, and so do the counts.
@@ -147,6 +151,7 @@ def samples_from_table(table: pa.Table) -> Iterator[Sample]:
             visible=flat["visible"][views],
             box=flat["box"][views].astype(np.float64),
             skeleton=skeleton,
+            fps=fps,
         )
 
 
@@ -169,12 +174,13 @@ def table_subject(schema: pa.Schema) -> tuple[Skeleton, str]:
 def write_samples(uri: str, samples: Iterable[Sample], skeleton: Skeleton, dataset: str) -> int:
     """Write one Parquet file, whole or not at all; how many rows it has."""
     sink, rows, upcoming = io.BytesIO(), 0, iter(samples)
-    with pq.ParquetWriter(
-        sink, sample_schema(skeleton, dataset), compression="zstd", write_page_checksum=True
-    ) as writer:
-        while some := list(itertools.islice(upcoming, _ROWS_AT_ONCE)):
+    some = list(itertools.islice(upcoming, _ROWS_AT_ONCE))
+    schema = samples_to_table(some, skeleton, dataset).schema
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        while some:
             writer.write_table(samples_to_table(some, skeleton, dataset))
             rows += len(some)
+            some = list(itertools.islice(upcoming, _ROWS_AT_ONCE))
     write_whole(uri, sink.getvalue())
     return rows
 
@@ -199,8 +205,7 @@ def read_samples(uri: str) -> Iterator[Sample]:
 
 def read_tables(file: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows of one file, some at a time; DatasetError, with the path, where it is not a table of samples."""
-    fs, path = filesystem(file)
-    with told_with(file), fs.open(path, "rb") as opened:
+    with told_with(file), reading(file) as opened:
         parquet = pq.ParquetFile(opened, page_checksum_verification=True)
         table_subject(parquet.schema_arrow)
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):

@@ -103,6 +103,7 @@ class ShelfCampus:
                 split=TEST if start < stop and tested[start] else NEITHER,
                 rig=rig,
                 skeleton=SHELF14,
+                fps=25.0,
             )
             part = slice(start, stop)
             labels = Labels(frame=frames[part], position=position[part], person=people[part], xyz=xyz[part])

@@ -97,6 +97,7 @@ class TotalCapture:
             split=split_of(subject, take),
             rig=rig.select(tuple(videos)),
             skeleton=TOTAL_CAPTURE16,
+            fps=60.0,
         )
         labels = Labels(frame=frames, position=frames, xyz=to_world(joints[frames], "in", up))
         yield from scene_samples(scene, labels, lambda frame: {c: Picture(v, frame) for c, v in videos.items()})

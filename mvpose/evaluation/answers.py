@@ -46,6 +46,8 @@ class Answers:
     """Whether these are the most views that the method was asked to use of the sample."""
     jdr: Float[np.ndarray, " N"]
     """Joint detection rate in the pictures; NaN where the method tells nothing in 2D."""
+    notes: tuple[str, ...] = ()
+    """What of the truth could not be asked for."""
 
 
 def without_pictures(sample: Sample) -> Sample:

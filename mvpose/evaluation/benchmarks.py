@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mvpose.config import nearest
 from mvpose.datasets.protocols import PROTOCOLS, Protocol
 from mvpose.datasets.rendered.corpus import Rendered
 from mvpose.datasets.sample import TEST
@@ -59,5 +60,5 @@ BENCHMARKS: dict[str, Benchmark] = {
 def benchmark_named(name: str) -> Benchmark:
     """A benchmark by name; ConfigError names those there are."""
     if name not in BENCHMARKS:
-        raise ConfigError(f"no benchmark is named {name!r}; there are {', '.join(BENCHMARKS)}.")
+        raise ConfigError(f"no benchmark is named {name!r} ({nearest(name, BENCHMARKS)}).")
     return BENCHMARKS[name]

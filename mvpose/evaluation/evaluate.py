@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mvpose.archive.locations import exists, filesystem, join, name
+from mvpose.archive.locations import exists, join, name, reading
+from mvpose.archive.model_folders import require_model
 from mvpose.archive.run_folder import RunFolder
 from mvpose.datasets.protocols import Protocol, read_protocol
 from mvpose.datasets.sample import Sample
@@ -54,6 +55,8 @@ class Evaluation:
     subject: Subject
     predicted: Float[np.ndarray, "n J 3"]
     """Of each row, in the order of the truth's joints."""
+    notes: tuple[str, ...] = ()
+    """What of the truth was not judged."""
 
 
 def evaluate(
@@ -92,7 +95,8 @@ def evaluate(
     predicted = [
         Judged.between(a.skeleton, skeleton, j.joints, j.root).told(a.joints).astype(np.float32) for a, j in parts
     ]
-    return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted))
+    notes = tuple(note for answers, _ in parts for note in answers.notes)
+    return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted), notes)
 
 
 def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:
@@ -105,6 +109,7 @@ def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | 
             return load_model(download(tracking, resolve(tracking, uri), scratch), device)
     if exists(join(uri, "run.json")):
         return RunFolder(uri)
+    require_model(uri)
     return load_model(uri, device)
 
 
@@ -113,11 +118,9 @@ def data_sha256(uris: Sequence[str]) -> str:
     total = hashlib.sha256()
     for uri in uris:
         for file in sample_files(uri):
-            fs, path = filesystem(file)
             total.update(name(file).encode())
-            with fs.open(path, "rb") as opened:
+            with reading(file) as opened:
                 while block := opened.read(_BLOCK):
-                    assert isinstance(block, bytes)
                     total.update(block)
     return total.hexdigest()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from mvpose.archive.run_folder import RunFolder
-from mvpose.datasets.sample import Sample
+from mvpose.datasets.sample import Picture, Sample
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_pictures
+from mvpose.evaluation.paired_frames import paired_frames
 from mvpose.records import CapturePlan, Poses3D
 from mvpose.skeleton import Skeleton
 
@@ -21,11 +23,11 @@ _NEVER = 1e6
 
 
 def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
-    """Poses of a run for every sample of a capture that the run planned; frames are matched by their number.
+    """Poses of a run for every sample of a capture that the run planned; frames are paired by `paired_frames`.
 
     In each frame people and tracks are paired so that the sum of mean joint distances is least: who is who is not
     judged, where they are is. A sample without a track has no answer. ConfigError where run and samples share no
-    capture.
+    capture, or less than half of the frames of one.
     """
     plans = {plan.capture.capture_id: plan for plan in run.plans()}
     by_capture: dict[str, list[Sample]] = defaultdict(list)
@@ -33,17 +35,25 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     for sample in samples:
         wanted.add(sample.capture_id)
         if sample.capture_id in plans:
-            by_capture[sample.capture_id].append(without_pictures(sample))
+            numbers = tuple(Picture(frame=picture.frame) for picture in sample.pictures)
+            by_capture[sample.capture_id].append(replace(sample, pictures=numbers))
     if not by_capture:
         raise ConfigError(
             f"{run.uri} has none of the captures of the ground truth: it has {', '.join(sorted(plans)[:5])}; "
             f"the truth has {', '.join(sorted(wanted)[:5])}."
         )
-    found = {name: _capture_joints(run.poses(plans[name]), own) for name, own in by_capture.items()}
+    missing = wanted - plans.keys()
+    notes = [f"the run has {len(by_capture)} of the {len(wanted)} captures of the truth"] if missing else []
+    kept: dict[str, list[tuple[Sample, int]]] = {}
+    for name, own in by_capture.items():
+        paired = paired_frames(plans[name].capture, own)
+        kept[name] = [(without_pictures(s), f) for s, f in zip(own, paired.frames, strict=True) if f is not None]
+        notes += paired.notes
+    found = {name: _capture_joints(run.poses(plans[name]), own) for name, own in kept.items()}
     skeletons = [skeleton for _, skeleton in found.values() if skeleton is not None]
     if not skeletons:
         raise ConfigError(f"{run.uri} has no poses of the captures of the ground truth.")
-    flat = [s for own in by_capture.values() for s in own]
+    flat = [s for own in kept.values() for s, _ in own]
     width = len(skeletons[0].joints)
     joints = [j if k is not None else np.full((len(j), width, 3), np.nan) for j, k in found.values()]
     return Answers(
@@ -53,6 +63,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
         cameras=[_cameras(plans[s.capture_id]) for s in flat],
         most=np.ones(len(flat), bool),
         jdr=np.full(len(flat), np.nan),
+        notes=tuple(notes),
     )
 
 
@@ -60,16 +71,19 @@ def _cameras(plan: CapturePlan) -> tuple[str, ...]:
     return plan.capture.rig.names
 
 
-def _capture_joints(poses: Poses3D | None, samples: list[Sample]) -> tuple[Float[np.ndarray, "n K 3"], Skeleton | None]:
+def _capture_joints(
+    poses: Poses3D | None, paired: list[tuple[Sample, int]]
+) -> tuple[Float[np.ndarray, "n K 3"], Skeleton | None]:
     """Joints of the track that stands for each sample; NaN where none does, or its frame is not in the run."""
+    samples = [sample for sample, _ in paired]
     if poses is None:
         return np.full((len(samples), 1, 3), np.nan), None
     source, shared = poses.skeleton.remap(samples[0].skeleton)
     joints = np.full((len(samples), len(poses.skeleton.joints), 3), np.nan)
     by_frame: dict[int, list[int]] = defaultdict(list)
-    for i, sample in enumerate(samples):
-        if sample.frame < len(poses.xyz):
-            by_frame[sample.frame].append(i)
+    for i, (_, frame) in enumerate(paired):
+        if 0 <= frame < len(poses.xyz):
+            by_frame[frame].append(i)
     for frame, people in by_frame.items():
         truth = np.stack([samples[i].xyz for i in people])[:, shared]
         tracks = poses.xyz[frame].astype(np.float64)

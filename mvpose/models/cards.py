@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from mvpose.config import load_toml
+from mvpose.config import home_folder, load_toml, nearest
 from mvpose.errors import ConfigError, WeightsError
 
 
@@ -61,12 +61,12 @@ def read_card(name: str) -> ModelCard:
     """
     if name.endswith(".toml"):
         try:
-            with open(name, encoding="utf-8") as file:
+            with open(name, encoding="utf-8-sig") as file:
                 return load_toml(name, file.read(), ModelCard)
         except OSError as error:
             raise ConfigError(f"cannot read the model card {name}: {error.strerror}") from error
     if name not in card_names():
-        raise ConfigError(f"no model card {name!r}; there are {', '.join(card_names())}, or name a .toml file")
+        raise ConfigError(f"no model card is named {name!r}, and it is no .toml file ({nearest(name, card_names())})")
     card = files("mvpose.models") / "cards" / f"{name}.toml"
     return load_toml(f"{name}.toml", card.read_text(encoding="utf-8"), ModelCard)
 
@@ -79,7 +79,7 @@ def card_names() -> list[str]:
 
 def weights_folder() -> str:
     """Where weights lie: $MVPOSE_WEIGHTS, else `weights` in $MVPOSE_CACHE, else in ~/.cache/mvpose. Local, always."""
-    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "mvpose")
+    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_WEIGHTS") or os.path.join(cache, "weights")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float, UInt8
 
-from mvpose.config import digest
+from mvpose.config import digest, nearest
 from mvpose.errors import ConfigError
 from mvpose.models.cards import ModelCard, locate, read_card
 from mvpose.models.crops import crop_from_image, cropped, to_image
@@ -49,7 +49,10 @@ class Detector(Protocol):
     """How many frames of each view a call is best given."""
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
-        """Consecutive RGB frames (n, H, W, 3) by view, whose sizes may differ, to persons by view and frame."""
+        """Consecutive RGB frames (n, H, W, 3) by view to persons by view and frame.
+
+        Sizes may differ between views, and n too: a view may lack frames, or have none.
+        """
         ...
 
 
@@ -91,12 +94,18 @@ def load_detector(config: DetectorConfig) -> Detector:
     """The detector that `config.detector` names, made from `config`. ConfigError where there is none."""
     module_name, _, class_name = config.detector.partition(":")
     try:
-        detector_class = getattr(import_module(module_name), class_name)
-    except (ImportError, ValueError, AttributeError) as error:
+        module = import_module(module_name)
+    except (ImportError, ValueError) as error:
         raise ConfigError(
             f"no detector {config.detector!r} ({error}): name a class as package.module:Class, "
-            f"and see that the package is installed where the job runs"
+            f"and see that the package is installed where the job runs. The one of mvpose is {DetectorConfig.detector}"
         ) from error
+    if not hasattr(module, class_name):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise ConfigError(
+            f"no detector {config.detector!r}: {module_name} has no class of that name ({nearest(class_name, classes)})"
+        )
+    detector_class = getattr(module, class_name)
     detector = detector_class(config)
     if not isinstance(detector, Detector):
         raise ConfigError(f"{config.detector} lacks one of skeleton, digest, chunk_frames and __call__")

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import nn
 
+from mvpose.config import nearest
 from mvpose.errors import ConfigError
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
 from mvpose.models.backbones import Backbone, HeatmapHead, ResNet
@@ -66,9 +67,10 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         if self.skeleton not in SKELETONS:
-            raise ConfigError(f"no skeleton {self.skeleton!r}; there are {', '.join(SKELETONS)}")
+            raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
         if self.backbone.joints and self.backbone.joints not in SKELETONS:
-            raise ConfigError(f"no skeleton {self.backbone.joints!r}; there are {', '.join(SKELETONS)}")
+            joints = self.backbone.joints
+            raise ConfigError(f"no skeleton is named {joints!r} ({nearest(joints, SKELETONS)})")
         if any(side < STRIDE or side % STRIDE for side in self.size):
             raise ConfigError(f"the sides of crops must be multiples of {STRIDE} pixels, not {self.size}")
 

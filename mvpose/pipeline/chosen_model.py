@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mvpose.archive.commits import write_whole
 from mvpose.archive.locations import exists, join, read_bytes, read_text
+from mvpose.archive.model_folders import require_model
 from mvpose.errors import WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.tracking.config import TrackingConfig
@@ -32,6 +33,7 @@ def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:
     if uri.startswith(REGISTRY):
         version = resolve(tracking, uri)
         return ChosenModel(version.uri, version.weights_sha256)
+    require_model(uri)
     return ChosenModel(uri.rstrip("/"), _description(uri)["weights_sha256"])
 
 

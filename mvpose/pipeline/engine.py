@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mvpose.errors import ConfigError, ResultsError
+from mvpose.errors import ConfigError, ResultsError, StageError
 from mvpose.pipeline.capacity import Need, Node, pool_limits
+from mvpose.pipeline.defects import FirstClips
 from mvpose.pipeline.metrics import counted
 from mvpose.pipeline.worker import ClipWorker, StageSpec, run_batch, task_rows
 from mvpose.records import Task
@@ -56,7 +57,8 @@ class EngineConfig:
     max_attempts: int = 3
     """A clip whose worker died this often becomes a failure row."""
     clip_timeout_s: float | None = None
-    """Seconds after which a clip becomes a failure row; without it 10 minutes and 2.5 s for each camera and frame."""
+    """Seconds after which a clip becomes a failure row. Without it 10 minutes and 2.5 s for each camera and frame; once
+    a worker has done three clips, 10 times what the slowest of them took, and 2 minutes at least."""
     wave_clips: int = 4096
     """Clips that go through all stages before the next ones begin; a capture stays whole. In each wave workers wait for
     the last clip of a stage and load the model anew, so let one last ten minutes or more; 4096 hold 25 MB here."""
@@ -97,22 +99,29 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._started = False
+        self._first: dict[str, FirstClips] = {}
 
     def run(self, spec: StageSpec, tasks: list[Task], *, later: int = 0) -> Iterator[Receipt]:
         """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be.
 
-        So many tasks of this stage as `later` says are still to come, which only the figures for Prometheus tell.
+        StageError where the stage cannot be made, or has raised alike on its first clips, in all runs by this engine.
+        So many of its tasks as `later` says are still to come in other runs.
         """
         if not tasks:
             return iter(())
+        several = later > 0 or len({task.clip.capture_id for task in tasks}) > 1
+        first = self._first.setdefault(spec.kind, FirstClips(spec.kind))
+        return first.watched(_checked(self._receipts(spec, tasks, later)), several=several)
+
+    def _receipts(self, spec: StageSpec, tasks: list[Task], later: int) -> Iterator[Receipt]:
         if self.config.local:
-            return _checked(_plain_loop(spec, tasks))
+            return _plain_loop(spec, tasks)
         self.start()
         need = self.config.need(with_model=spec.keeps_weights)
         least, most = self.pool_limits(need)
         limits = min(least, len(tasks)), min(most, len(tasks))
         receipts = _ray_data(replace(spec, replaceable=True), task_rows(tasks), need, limits)
-        return _checked(counted(receipts, spec.kind, len(tasks), limits[1], later))
+        return counted(receipts, spec.kind, len(tasks), limits[1], later)
 
     def describe(self) -> str:
         """Where the work runs, in words."""
@@ -188,8 +197,10 @@ class Engine:
 
 
 def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
-    """Receipts until the storage fails a worker: then the job ends with that worker's sentence."""
+    """Receipts until the storage fails a worker, or one has no stage: then the job ends with that worker's sentence."""
     for receipt in receipts:
+        if receipt["unmade"]:
+            raise StageError(receipt["unmade"])
         if receipt["storage_error"]:
             raise ResultsError(receipt["storage_error"])
         yield receipt
@@ -230,7 +241,8 @@ def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, in
     }
     if spec.keeps_weights:
         least, most = limits
-        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most)
+        # Of its own accord Ray hands a worker clips ahead, and they wait behind one that is slow while others are idle.
+        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=1)
         asked |= {"num_gpus": amounts.pop("GPU"), "resources": amounts or None}
         receipts = dataset.map_batches(ClipWorker, fn_constructor_args=(spec,), compute=pool, **asked)
     else:

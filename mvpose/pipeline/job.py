@@ -6,29 +6,33 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from mvpose.archive.capture_files import capture_around
 from mvpose.archive.catalogue import NOTHING_KNOWN, CatalogueConfig, look_through
-from mvpose.archive.catalogue_table import Listed, known_videos
+from mvpose.archive.catalogue_table import Found, known_videos
+from mvpose.archive.keypoint_import import KeypointImport, imported_captures
 from mvpose.archive.locations import absolute, exists, join
 from mvpose.archive.planned import Planned, lay_out
 from mvpose.archive.run_end import end_run, withdraw_failures
 from mvpose.archive.run_folder import RunFolder, Settings
 from mvpose.archive.run_summary import Summary
 from mvpose.archive.store import ClipStore
-from mvpose.config import digest, flatten
+from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig, detector_digest
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
 from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.import_stage import ImportStage
 from mvpose.pipeline.network_stage import NetworkStage
-from mvpose.pipeline.plan import plan_capture
+from mvpose.pipeline.plan import PlanSettings, plan_capture
+from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.progress import Progress
 from mvpose.pipeline.stages import (
     DetectStage,
     FilterStage,
     IdentityStage,
-    PlanSource,
     PoseStage,
     QualityStage,
     RigStage,
@@ -39,7 +43,7 @@ from mvpose.pipeline.worker import Stage, StageSpec
 from mvpose.reconstruction.adjust import AdjustmentConfig
 from mvpose.reconstruction.filters import FilterConfig
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import CaptureTasks, Kind, Task, Video
+from mvpose.records import Kind, Task, Video
 from mvpose.tracking import TrackingConfig
 
 
@@ -65,6 +69,8 @@ class ReconstructJob:
     """Do the clips again that failed (a storage was away, a worker out of memory), and what was made without them."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    imported: KeypointImport | None = None
+    """2D joints of another tool, in place of footage and detector: `archive` is where they are."""
     model: str = ""
     """A multi-view network that looks again at whom the detector found: its folder, or models:/NAME@ALIAS of the
     registry, which is resolved to a version when the job is planned."""
@@ -91,36 +97,46 @@ class Work:
     model: ChosenModel | None = None
 
 
-def plan_job(job: ReconstructJob) -> Work:
-    """Find the captures and lay out the work; writes nothing to the output."""
+def require_own_output(job: ReconstructJob) -> None:
+    """ConfigError where the output is not the job's own: it holds the archive or other files, or is in a capture."""
     archive, output = absolute(job.archive), absolute(job.output)
     if f"{archive}/".startswith(f"{output}/"):
         raise ConfigError(
             f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
         )
-    found = look_through(job.archive, job.catalogue, _known(job))
-    model = choose_model(job.model, job.tracking) if job.model else None
-    detector = detector_digest(job.detector)
-    reconstruction = digest(job.reconstruction, job.adjustment if job.adjust_extrinsics else None)
-    filtering = digest(job.filtering) if job.filtered else None
-
-    def plan_of(capture: Listed) -> CaptureTasks:
-        return plan_capture(
-            capture,
-            clip_frames=job.clip_frames,
-            detection=detector if model is None else _looked_at_again(detector, model, capture, job.reconstruction),
-            reconstruction=reconstruction,
-            filtering=filtering,
+    if capture := capture_around(archive, output):
+        raise ConfigError(
+            f"the output {job.output} is in the folder of a capture, {capture}: results go into a folder of their own."
         )
+    RunFolder(job.output).require_own()
 
-    planned = lay_out(found, plan_of)
+
+def plan_job(job: ReconstructJob) -> Work:
+    """Find the captures and lay out the work; writes nothing to the output. ConfigError as `require_own_output`."""
+    require_own_output(job)
+    model = choose_model(job.model, job.tracking) if job.model else None
+    chosen = plan_settings(job, model)
+    planned = lay_out(_found(job), lambda capture: plan_capture(capture, chosen))
     settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
     return Work(RunFolder(job.output), settings, planned, model)
 
 
-def _looked_at_again(detector: str, model: ChosenModel, capture: Listed, config: ReconstructionConfig) -> str:
-    """Digest of what a network's 2D joints depend on besides the footage: it looks through the calibrated cameras."""
-    return digest(detector, model.weights_sha256, capture.rig_digest, config)
+def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSettings:
+    """The settings that go into fingerprints."""
+    return PlanSettings(
+        clip_frames=job.clip_frames,
+        detector=job.imported.digest if job.imported else detector_digest(job.detector),
+        network=model.weights_sha256 if model else "",
+        reconstruction=job.reconstruction,
+        adjustment=job.adjustment if job.adjust_extrinsics else None,
+        filtering=job.filtering if job.filtered else None,
+    )
+
+
+def _found(job: ReconstructJob) -> Iterator[Found]:
+    if job.imported:
+        return imported_captures(job.archive, job.imported)
+    return look_through(job.archive, job.catalogue, _known(job))
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
@@ -153,7 +169,9 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
 
 def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
     """The settings that results depend on, flat; where and how fast the work runs is not among them."""
-    parts = {"catalogue": job.catalogue, "reconstruction": job.reconstruction}
+    parts: dict[str, object] = {"reconstruction": job.reconstruction}
+    if not job.imported:
+        parts["catalogue"] = job.catalogue
     if job.adjust_extrinsics:
         parts["adjustment"] = job.adjustment
     if job.filtered:
@@ -164,7 +182,7 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
     named = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
-    return settings | {"detector": detector_digest(job.detector)} | named
+    return settings | (job.imported.settings if job.imported else {"detector": detector_digest(job.detector)}) | named
 
 
 def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
@@ -194,11 +212,16 @@ def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
     return job.engine.clip_timeout_s or LEAST_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
+def _cameras_of(source: PlanSource, task: Task) -> int:
+    return len(source.footage(task).videos)
+
+
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     """How workers make each stage, in order."""
     invocation = uuid.uuid4().hex[:12]
     timeout_s = _clip_timeout_s(job, work.planned.most_cameras)
-    for kind, make, arguments in _makers(job, PlanSource(job.output, work.settings.plan_digest), work.model):
+    source = PlanSource(job.output, work.settings.plan_digest)
+    for kind, make, arguments in _makers(job, source, work.model):
         yield StageSpec(
             kind=kind,
             make=make,
@@ -208,6 +231,7 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
             max_attempts=job.engine.max_attempts,
             clip_timeout_s=timeout_s,
             clip_frames=job.clip_frames,
+            cameras_of=None if job.engine.clip_timeout_s else partial(_cameras_of, source),
             keeps_weights=kind == Kind.KEYPOINTS,
         )
 
@@ -216,7 +240,9 @@ def _makers(
     job: ReconstructJob, source: PlanSource, model: ChosenModel | None
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(what it makes, how a worker makes the stage, with what), in order."""
-    if model is None:
+    if job.imported:
+        yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
+    elif model is None:
         yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
     else:
         place = place_model(model, job.tracking, job.output)

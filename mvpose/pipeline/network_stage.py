@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from mvpose.archive.capture_frames import ViewFrames
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detector import DetectorConfig, People
@@ -21,12 +22,14 @@ from mvpose.models.method import MethodConfig
 from mvpose.models.pinhole_crops import crop_about, pinhole_boxes, pinhole_crop
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
-from mvpose.pipeline.stages import DetectStage, PlanSource, stack_people
+from mvpose.pipeline.detection import detected
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import Capture, Keypoints2D
+from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
 
 BATCH = 8
@@ -62,15 +65,18 @@ class NetworkStage(DetectStage):
         self.skeleton = SKELETONS[self.model.config.skeleton]
         self.config = config
 
-    def people(self, chunk: Sequence[np.ndarray], capture: Capture) -> list[list[People]]:
+    def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
         """The detector's people, looked at again by the network; by view and frame."""
-        rig = capture.rig
+        return self.seen_again(chunk, self.source.setup(task).rig)
+
+    def seen_again(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> list[list[People]]:
+        """What the network makes of consecutive frames of all views of a rig; by view and frame."""
         require_views(self.model.config, rig)
-        seen = stack_people(self.detector(chunk), self.detector.skeleton)
+        seen = stack_people(detected(self.detector, chunk), self.detector.skeleton)
         places = _same_people(seen, rig, self.config)
-        found: list[list[list[People]]] = [[[] for _ in chunk[0]] for _ in chunk]
+        found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
-            (t, _asked([view[t] for view in chunk], seen, t, member, rig, self.model.config))
+            (t, _asked(chunk, seen, t, member, rig, self.model.config))
             for t, members in enumerate(places)
             for member in members
             if (member >= 0).sum() >= 2
@@ -104,7 +110,7 @@ def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 
 
 def _asked(
-    pictures: list[np.ndarray], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
+    chunk: Sequence[ViewFrames], seen: Keypoints2D, t: int, member: np.ndarray, rig: CameraRig, method: MethodConfig
 ) -> _Question:
     (width, height), views = method.size, len(rig)
     crops = np.zeros((views, 3, height, width), np.uint8)
@@ -113,8 +119,9 @@ def _asked(
     box = np.where((member >= 0)[:, None], _joint_boxes(seen, t, place), np.nan)
     pinhole, cameras = pinhole_boxes(rig, box), rig.projections.double().numpy()
     for v in np.flatnonzero(member >= 0):
-        change = crop_about(pinhole[v], method.size, MARGIN)
-        crops[v] = pinhole_crop(pictures[v], rig, int(v), change, method.size).transpose(2, 0, 1)
+        change, picture = crop_about(pinhole[v], method.size, MARGIN), chunk[int(v)].picture(t)
+        assert picture is not None  # nobody is found in a frame that a view lacks
+        crops[v] = pinhole_crop(picture, rig, int(v), change, method.size).transpose(2, 0, 1)
         projections[v], back[v] = change @ cameras[v], np.linalg.inv(change)
     row = np.arange(views)
     return _Question(crops, projections, member >= 0, back, seen.box[row, t, place], seen.box_score[row, t, place])

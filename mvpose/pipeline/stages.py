@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from mvpose.archive.calibration.scale import confirm_unit
+from mvpose.archive.capture_frames import ViewFrames, view_frames
 from mvpose.archive.filtered_table import filtered_to_table
 from mvpose.archive.identity_table import identities_from_table, identities_to_table, with_identities
-from mvpose.archive.rig_table import figures_to_table, rig_from_table, rig_to_table
-from mvpose.archive.run_folder import RunFolder
+from mvpose.archive.rig_table import figures_to_table, rig_to_table
 from mvpose.archive.sequences import pose_windows, sampled_keypoints
-from mvpose.archive.store import ClipStore, Commit, table_file
+from mvpose.archive.store import Commit, table_file
 from mvpose.archive.tables import (
     TableInfo,
     keypoints_from_table,
@@ -23,70 +24,20 @@ from mvpose.archive.tables import (
     poses_from_table,
     poses_to_table,
 )
-from mvpose.archive.video import prefetched, read_frames
-from mvpose.errors import ResultsError
-from mvpose.geometry.camera import CameraRig
+from mvpose.archive.video import prefetched
 from mvpose.models.detector import DetectorConfig, People, load_detector
-from mvpose.pipeline.worker import EarlierFailure, Outcome
+from mvpose.pipeline.detection import detected
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.worker import Outcome
 from mvpose.reconstruction.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.reconstruction.filters import FilterConfig, blocks, bone_lengths, filtered_block
-from mvpose.reconstruction.identities import SPARE_PEOPLE, identify, tracklets_of
+from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
 from mvpose.reconstruction.quality import Part, quality_of_parts
-from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
-from mvpose.records import Capture, CapturePlan, Clip, Keypoints2D, Kind, Poses3D, Task
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
+from mvpose.reconstruction.room import stature_m
+from mvpose.reconstruction.segments import reconstruct_segments
+from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
 from mvpose.skeleton import Skeleton
-
-
-@dataclass(frozen=True)
-class PlanSource:
-    """Where a worker finds the plan of a clip: in the run folder, so that no task carries a catalogue about."""
-
-    run_uri: str
-    plan_digest: str
-    """Tells plans of one folder apart in a worker that outlives a replan."""
-
-    def plan_of(self, task: Task) -> CapturePlan:
-        """The plan of a task's capture."""
-        return _plan(self, task.clip.capture_id)
-
-    def commits(self, kind: Kind, task: Task) -> list[Commit]:
-        """What an earlier stage made for the frames of a task, in order; EarlierFailure if it failed on all of them."""
-        store = ClipStore(self.run_uri, kind)
-        needed = [t for t in self.plan_of(task).tasks(kind) if kind.of_whole_captures or _within(t.clip, task.clip)]
-        commits = [commit for t in needed if (commit := store.committed(t.clip, t.fingerprint))]
-        if len(commits) < len(needed):
-            raise ResultsError(
-                f"{kind} of {task.clip.capture_id} went from {self.run_uri} while the job ran: is another job at work "
-                "on this output? Run the same command again."
-            )
-        failures = [c.failure for c in commits if c.failure]
-        if len(failures) == len(commits):
-            raise EarlierFailure(failures[0])
-        return [c for c in commits if not c.failure]
-
-    def tables(self, kind: Kind, commits: Iterable[Commit]) -> Iterator[pa.Table]:
-        """The tables of commits, each read when it is asked for: those of a whole capture do not fit in memory."""
-        return map(ClipStore(self.run_uri, kind).read, commits)
-
-    def committed(self, kind: Kind, task: Task) -> pa.Table:
-        """The one table that an earlier stage made for a task: of its clip, or of its whole capture."""
-        (table,) = self.tables(kind, self.commits(kind, task))
-        return table
-
-    def rig_of(self, task: Task, adjusted: bool) -> CameraRig:
-        """The rig of a task's capture, as calibrated or as adjusted."""
-        if not adjusted:
-            return self.plan_of(task).capture.rig
-        return rig_from_table(self.committed(Kind.RIGS, task))
-
-
-def _within(clip: Clip, other: Clip) -> bool:
-    return other.start <= clip.start and clip.stop <= other.stop
-
-
-@lru_cache(maxsize=8)  # not all of them: a worker of a large archive would hold its whole catalogue
-def _plan(source: PlanSource, capture_id: str) -> CapturePlan:
-    return RunFolder(source.run_uri).plan_of(capture_id, source.plan_digest)
 
 
 class DetectStage:
@@ -99,14 +50,14 @@ class DetectStage:
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
-        capture, clip = self.source.plan_of(task).capture, task.clip
-        people: list[list[People]] = [[] for _ in capture.videos]
+        footage, clip = self.source.footage(task), task.clip
+        people: list[list[People]] = [[] for _ in footage.videos]
         seconds = {"decode_wait": 0.0, "detect": 0.0}
         decoding: list[float] = []
         start = time.perf_counter()
-        for chunk in chunks_of_views(capture, clip, self.detector.chunk_frames, decoding):
+        for chunk in chunks_of_views(footage.videos, clip, self.detector.chunk_frames, decoding):
             decoded = time.perf_counter()
-            for view, found in zip(people, self.people(chunk, capture), strict=True):
+            for view, found in zip(people, self.people(chunk, task), strict=True):
                 view.extend(found)
             detected = time.perf_counter()
             seconds["decode_wait"] += decoded - start
@@ -114,11 +65,12 @@ class DetectStage:
             start = detected
         seconds["decode"] = sum(decoding)
         keypoints = stack_people(people, self.skeleton)
-        return Outcome(keypoints_to_table(keypoints, _info(capture, task, keypoints.skeleton)), seconds)
+        info = info_of(task, footage.cameras, keypoints.skeleton)
+        return Outcome(keypoints_to_table(keypoints, info), seconds)
 
-    def people(self, chunk: Sequence[np.ndarray], _capture: Capture) -> list[list[People]]:
+    def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
         """Persons in consecutive frames of all views, by view and frame."""
-        return self.detector(chunk)
+        return detected(self.detector, chunk)
 
 
 class RigStage:
@@ -134,8 +86,7 @@ class RigStage:
         first, num_frames = commits[0].clip.start, commits[-1].clip.stop - commits[0].clip.start
         frames = frames_to_see(num_frames, self.adjustment)
         keypoints = sampled_keypoints(self.source.tables(Kind.KEYPOINTS, commits), first + frames)
-        calibrated = self.source.plan_of(task).capture.rig
-        rig, report = adjust_on_frames(keypoints, frames / num_frames, calibrated, self.adjustment)
+        rig, report = adjust_on_frames(keypoints, frames / num_frames, self.source.setup(task).rig, self.adjustment)
         return Outcome(rig_to_table(rig, report.figures()), {"adjust": time.perf_counter() - start})
 
 
@@ -148,10 +99,12 @@ class TrackStage:
 
     def __call__(self, task: Task) -> Outcome:
         """Tracks of the clip; a clip without keypoints fails for the same reason."""
-        capture, start = self.source.plan_of(task).capture, time.perf_counter()
+        start = time.perf_counter()
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
-        poses = reconstruct(keypoints, self.source.rig_of(task, self.adjusted), self.config, capture.fps)
-        table = poses_to_table(poses, _info(capture, task, poses.skeleton))
+        rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
+        parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
+        poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps)
+        table = poses_to_table(poses, info_of(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
 
@@ -162,12 +115,22 @@ class IdentityStage:
         self.source, self.config = source, config
 
     def __call__(self, task: Task) -> Outcome:
-        """One row a track that is kept: clip, track in it, person."""
-        start = time.perf_counter()
+        """One row a track that is kept: clip, track in it, person.
+
+        CalibrationError if people of such a height speak against the unit that the calibration was read in: this is the
+        first stage that knows a whole capture's people.
+        """
+        start, setup = time.perf_counter(), self.source.setup(task)
         tables = self.source.tables(Kind.TRACKS, self.source.commits(Kind.TRACKS, task))
-        clips = (tracklets_of(poses, info.start) for poses, info in map(poses_from_table, tables))
-        fps = self.source.plan_of(task).capture.fps
-        people = identify(clips, fps, self.config.max_people, self.config.max_gap_s)
+        statures: list[float] = []
+
+        def clips() -> Iterator[list[Tracklet]]:
+            for poses, info in map(poses_from_table, tables):
+                statures.append(_stature_m(poses))
+                yield tracklets_of(poses, info.start)
+
+        people = identify(clips(), setup.fps, self.config.max_people, self.config.max_gap_s, setup.breaks)
+        confirm_unit(float(torch.tensor(statures).nanmedian()), setup.assumed_unit)
         return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
 
 
@@ -191,16 +154,17 @@ class FilterStage:
 
     def __call__(self, task: Task) -> Outcome:
         """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
-        start, capture = time.perf_counter(), self.source.plan_of(task).capture
+        start, clock = time.perf_counter(), self.source.clock(task)
         commits = self.source.commits(Kind.POSES, task)
-        parts = blocks(capture.num_frames, capture.fps, self.config)
+        parts = blocks(clock.num_frames, clock.fps, self.config, clock.breaks)
         lengths = bone_lengths(self._poses(commits), self.config)
         windows = pose_windows(self.source.tables(Kind.POSES, commits), [(part.first, part.last) for part in parts])
 
         def tables() -> Iterator[pa.Table]:
             for part, raw in zip(parts, windows, strict=True):
-                made = filtered_block(raw, part, capture.fps, self.config, lengths)
-                yield filtered_to_table(made, _info(capture, task, raw.skeleton), part.start)
+                made = filtered_block(raw, part, clock.fps, self.config, lengths)
+                info = info_of(task, clock.cameras, raw.skeleton, clock.fps, clock.breaks)
+                yield filtered_to_table(made, info, part.start)
 
         return Outcome(table_file(tables()), {"filter": time.perf_counter() - start})
 
@@ -216,20 +180,27 @@ class QualityStage:
 
     def __call__(self, task: Task) -> Outcome:
         """One row a figure, over the clips that have poses."""
-        start, capture = time.perf_counter(), self.source.plan_of(task).capture
+        start, setup = time.perf_counter(), self.source.setup(task)
         poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
         reconstructed = {commit.clip for commit in poses}
         keypoints = [c for c in self.source.commits(Kind.KEYPOINTS, task) if c.clip in reconstructed]
         frames = (poses[0].clip.start, poses[-1].clip.stop)
-        figures = quality_of_parts(self._parts(poses, keypoints), frames, rig, capture.fps, self.config).figures()
+        parts = self._parts(poses, keypoints, frozenset(frame for frame, _ in setup.breaks))
+        figures = quality_of_parts(parts, frames, rig, setup.fps, self.config).figures()
         table = figures_to_table(task.clip.capture_id, figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
-    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit]) -> Iterator[Part]:
+    def _parts(self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]) -> Iterator[Part]:
         tables = self.source.tables(Kind.POSES, poses), self.source.tables(Kind.KEYPOINTS, keypoints)
         for of_poses, of_keypoints in zip(*tables, strict=True):
             made, info = poses_from_table(of_poses)
-            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0])
+            yield Part(info.start, made, keypoints_from_table(of_keypoints)[0], breaks)
+
+
+def _stature_m(poses: Poses3D) -> float:
+    """Height of the person most agreed on in a clip; NaN where it cannot be measured."""
+    xyz = torch.from_numpy(poses.xyz[:, :1])
+    return stature_m({joint: xyz[:, :, i] for i, joint in enumerate(poses.skeleton.joints)})
 
 
 def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:
@@ -255,21 +226,16 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
 
 
 def chunks_of_views(
-    capture: Capture, clip: Clip, size: int, decoding: list[float] | None = None
-) -> Iterator[list[np.ndarray]]:
+    videos: Sequence[Video], clip: Clip, size: int, decoding: list[float] | None = None
+) -> Iterator[list[ViewFrames]]:
     """Chunks of frames of all views, decoded ahead in one thread a view; `decoding` gets the seconds of each."""
     decoding = [] if decoding is None else decoding
-    views = [
-        prefetched(
-            _timed(read_frames(v, clip.start + v.first_frame, clip.stop + v.first_frame, chunk=size), decoding), depth=1
-        )
-        for v in capture.videos
-    ]
+    views = [prefetched(_timed(view_frames(v, clip.start, clip.stop, size), decoding), depth=1) for v in videos]
     for chunk in zip(*views, strict=True):
         yield list(chunk)
 
 
-def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.ndarray]:
+def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewFrames]:
     while True:
         started = time.perf_counter()
         chunk = next(chunks, None)
@@ -280,13 +246,17 @@ def _timed(chunks: Iterator[np.ndarray], seconds: list[float]) -> Iterator[np.nd
         del chunk  # not kept while the next is waited for
 
 
-def _info(capture: Capture, task: Task, skeleton: Skeleton) -> TableInfo:
+def info_of(
+    task: Task, cameras: tuple[str, ...], skeleton: Skeleton, fps: float | None = None, breaks: Breaks = ()
+) -> TableInfo:
+    """What a table of a task is about."""
     return TableInfo(
-        capture_id=capture.capture_id,
+        capture_id=task.clip.capture_id,
         start=task.clip.start,
         stop=task.clip.stop,
-        fps=capture.fps,
-        cameras=capture.rig.names,
+        fps=fps,
+        cameras=cameras,
         skeleton=skeleton,
         fingerprint=task.fingerprint,
+        breaks=breaks,
     )

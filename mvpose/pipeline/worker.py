@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
@@ -15,6 +17,7 @@ import pyarrow as pa
 
 from mvpose.archive.store import ClipStore, Commit, TableFile
 from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
+from mvpose.pipeline.pace import Pace
 from mvpose.records import Clip, ClipFailure, Task
 
 
@@ -34,7 +37,20 @@ class EarlierFailure(Exception):
         self.failure = failure
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A clip that a stage could not do, and the traceback of what it raised where no stage was to raise it."""
+
+    failure: ClipFailure
+    traceback: str = ""
+
+
 Stage = Callable[[Task], Outcome]
+
+OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|unable to allocate|bad_alloc", re.IGNORECASE)
+"""PyTorch and CUDA, ONNX Runtime, NumPy, C++: each has another class for it, and these words."""
+SAID_LENGTH, TRACEBACK_LENGTH = 500, 20_000
+"""Characters kept: a message may hold an array, a recursion thousands of frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,8 @@ class StageSpec:
     """A task that takes longer fails, so that a decoder that hangs holds nothing up."""
     clip_frames: int = 1
     """Frames to which `clip_timeout_s` belongs; a task of a whole capture has as many times more as it has clips."""
+    cameras_of: Callable[[Task], int] | None = None
+    """Cameras of a task's capture: with it a task fails earlier, by the pace of those that the worker has done."""
     keeps_weights: bool = False
     """Whether making the stage is dear, so that a pool of actors makes it once each; other stages run as tasks, in
     processes that Ray keeps."""
@@ -69,7 +87,13 @@ class ClipWorker:
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
-        self.stage = spec.make(**spec.arguments)
+        self.unmade = ""
+        """Why there is no stage: it travels in receipts, as an error of the storage does."""
+        try:
+            self.stage = spec.make(**spec.arguments)
+        except MvposeError as error:
+            self.unmade = str(error)
+        self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
         self.spent = False
         """Whether something is left in this process that had better end with it."""
 
@@ -88,14 +112,18 @@ class ClipWorker:
         started = time.perf_counter()
         receipt = {
             "capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start, "rows": 0, "failure": "",
-            "reason": "", "attempts": 1, "seconds": "{}", "storage_error": "", "wall": 0.0,
+            "reason": "", "traceback": "", "attempts": 1, "seconds": "{}", "storage_error": "", "unmade": self.unmade,
+            "wall": 0.0,
         }  # fmt: skip
+        if self.unmade:
+            return receipt
         try:
             commit = self.run(task)
         except ResultsError as error:
             return receipt | {"storage_error": str(error)}
         if commit.failure:
             receipt |= {"failure": commit.failure.detail, "reason": str(commit.failure.reason)}
+            receipt |= {"traceback": commit.traceback}
         return receipt | {
             "rows": commit.rows, "attempts": commit.attempt, "seconds": json.dumps(commit.seconds),
             "wall": time.perf_counter() - started,
@@ -112,27 +140,62 @@ class ClipWorker:
             failure = ClipFailure(task.clip, self.spec.kind, FailureReason.WORKER_DIED, detail)
             return self.store.commit_failure(failure, task.fingerprint, self.spec.max_attempts)
         outcome = self._outcome(task)
-        if isinstance(outcome, ClipFailure):
-            return self.store.commit_failure(outcome, task.fingerprint, attempt)
+        if isinstance(outcome, Fault):
+            return self.store.commit_failure(outcome.failure, task.fingerprint, attempt, outcome.traceback)
         return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds, attempt)
 
-    def _outcome(self, task: Task) -> Outcome | ClipFailure:
-        """What the stage makes of a task, in its time; a failure for whatever is the clip's own fault."""
+    def _outcome(self, task: Task) -> Outcome | Fault:
+        """What the stage makes of a task, in its time; a fault for whatever it raises, but for the storage's errors."""
         try:
-            return within(self.spec.timeout_s(task), self.stage, task)
+            return self._in_time(task)
         except EarlierFailure as earlier:
-            return replace(earlier.failure, clip=task.clip)
+            return Fault(replace(earlier.failure, clip=task.clip))
         except ResultsError:
             # Not the clip's fault: a full disk or a damaged result folder stops the job.
             raise
         except MvposeError as error:
             self.spent |= isinstance(error, ClipTimeoutError)
-            return ClipFailure(task.clip, self.spec.kind, error.reason, str(error))
-        except MemoryError as error:
+            return Fault(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
+        except Exception as error:  # noqa: BLE001 (a user's own detector may raise anything: it costs one clip)
+            # A CUDA error stays with the process that had it, and so does the memory that was short.
             self.spent = True
-            detail = f"out of memory ({error}): use fewer workers or shorter clips, then run again with --retry-failed."
-            return ClipFailure(task.clip, self.spec.kind, FailureReason.OUT_OF_MEMORY, detail)
+            return self._raised(task, error)
 
+    def _in_time(self, task: Task) -> Outcome:
+        if self.spec.cameras_of is None:
+            return within(self.spec.timeout_s(task), self.stage, task)
+        camera_frames = self.spec.cameras_of(task) * (task.clip.stop - task.clip.start)
+        limit_s = min(self.spec.timeout_s(task), self.pace.limit_s(camera_frames))
+        started = time.monotonic()
+        outcome = within(limit_s, self.stage, task)
+        self.pace.took(time.monotonic() - started, camera_frames)
+        return outcome
+
+    def _raised(self, task: Task, error: Exception) -> Fault:
+        """A failure that names the exception and its place, with its traceback."""
+        said = _printable(" ".join("".join(traceback.format_exception_only(error)).split()))[:SAID_LENGTH]
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        trace = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
+        traceback.clear_frames(error.__traceback__)  # what they hold may be what the memory was too small for
+        kept = self.store.commit_name(task.clip, task.fingerprint)
+        detail = (
+            f"{said} ({os.path.basename(place.filename)}, line {place.lineno}, in {place.name}). Its traceback is in "
+            f"{kept} of the run."
+        )
+        reason = FailureReason.EXCEPTION
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
+            reason = FailureReason.OUT_OF_MEMORY
+            detail += " Use fewer workers, smaller batches or shorter clips, then run again with --retry-failed."
+        return Fault(ClipFailure(task.clip, self.spec.kind, reason, detail), _printable(trace))
+
+
+def _printable(text: str) -> str:
+    """Lines of text with escapes for what neither UTF-8 nor a terminal is to be given."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+_PACES: dict[tuple[str, str], Pace] = {}
+"""By start of the job and stage: a worker of a stage without a model lives for a few clips, its process for more."""
 
 _IDLE: list[ThreadPool] = []
 """Threads without work. A new one for each task would take a heap of the C library's own, where memory that was freed
@@ -147,16 +210,24 @@ def within(seconds: float, stage: Stage, task: Task) -> Outcome:
     Time is counted by the monotonic clock, whatever the clock on the wall does.
     """
     thread = _IDLE.pop() if _IDLE else ThreadPool(1)
-    running = thread.apply_async(stage, (task,))
+    running = thread.apply_async(_without_exit, (stage, task))
     running.wait(None if math.isinf(seconds) else seconds)
     if not running.ready():
         thread.close()
         raise ClipTimeoutError(
-            f"not done after {seconds:g} s: its footage does not come, or its decoder hangs. If it is only slow, raise "
-            "--clip-timeout-s; then run again with --retry-failed."
+            f"not done after {round(seconds, 1):g} s: its footage does not come, or its decoder hangs. If it is only "
+            "slow, raise --clip-timeout-s; then run again with --retry-failed."
         )
     _IDLE.append(thread)
     return running.get()
+
+
+def _without_exit(stage: Stage, task: Task) -> Outcome:
+    """What a stage makes of a task. A plug-in that calls `sys.exit` would end the thread, and nobody would know."""
+    try:
+        return stage(task)
+    except SystemExit as error:
+        raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
 def run_batch(spec: StageSpec, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

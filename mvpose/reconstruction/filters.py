@@ -31,7 +31,7 @@ from mvpose.reconstruction.smoothing import (
     one_euro_memory,
 )
 from mvpose.reconstruction.view_errors import poses_at
-from mvpose.records import Poses3D
+from mvpose.records import Breaks, Poses3D, segments
 from mvpose.skeleton import Skeleton
 
 # Frames that are filtered at a time: with two people of 26 joints 30 MB.
@@ -104,19 +104,25 @@ class Block:
     last: int
 
 
-def blocks(num_frames: int, fps: float, config: FilterConfig) -> list[Block]:
-    """The blocks of a capture; a spline, which is of one smoothness from end to end of a run, has a single one.
+def blocks(num_frames: int, fps: float, config: FilterConfig, breaks: Breaks = ()) -> list[Block]:
+    """The blocks of a capture, none of which looks across a break in time.
+
+    A spline, which is of one smoothness from end to end of a run, has a single block between two breaks.
 
     ConfigError if the cut-off is not below half the frame rate.
     """
     smoothing = _smoothing(config, fps)
     reach = smoothing.reach if smoothing else 0
+    stretches = segments(0, num_frames, breaks)
     if reach is None:
-        return [Block(0, num_frames, 0, num_frames)]
+        return [Block(start, stop, start, stop) for start, stop in stretches]
     reach += gap_reach(config.gap_frames) + (2 * config.window_frames if config.hampel_threshold else 0)
     size = max(BLOCK_FRAMES, 2 * reach)
-    edges = [(start, min(start + size, num_frames)) for start in range(0, num_frames, size)]
-    return [Block(a, b, max(0, a - reach), min(num_frames, b + reach)) for a, b in edges]
+    return [
+        Block(a, min(a + size, stop), max(start, a - reach), min(stop, a + size + reach))
+        for start, stop in stretches
+        for a in range(start, stop, size)
+    ]
 
 
 def filtered(poses: Poses3D, fps: float, config: FilterConfig) -> FilteredPoses:

@@ -7,6 +7,7 @@ choice is made here, on what all clips together say.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from mvpose.reconstruction.tracks import DRIFT_M_S, SLACK_M
-from mvpose.records import Poses3D
+from mvpose.records import Breaks, Poses3D
 
 # People that a clip keeps beyond those wanted, so that the wanted ones are among them.
 SPARE_PEOPLE = 4
@@ -71,35 +72,45 @@ def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
     return tracklets
 
 
-def identify(clips: Iterable[Sequence[Tracklet]], fps: float, max_people: int, max_gap_s: float) -> Identities:
+def identify(
+    clips: Iterable[Sequence[Tracklet]], fps: float, max_people: int, max_gap_s: float, breaks: Breaks = ()
+) -> Identities:
     """Join the tracks of consecutive clips into people and keep the `max_people` with the most support.
 
     Clips come one by one; of those before, the tracks that may still go on are in memory.
     A track goes on in another if that begins within `max_gap_s` of its end, near where its velocity leads; pairs are
-    those of the assignment with the least total distance, clip by clip.
+    those of the assignment with the least total distance, clip by clip. No track goes on across a break in time: who
+    is who is not known there, and between two breaks people are chosen and numbered anew.
     """
+    first_frames = [frame for frame, _ in breaks]
     person_of: dict[tuple[int, int], int] = {}
     support: list[float] = []
+    segment: list[int] = []
     open_ends: list[Tracklet] = []
     for tracklets in clips:
         earliest = min((t.first for t in tracklets), default=0) - round(max_gap_s * fps)
         open_ends = [t for t in open_ends if t.last >= earliest] + list(tracklets)
-        before = _predecessors(open_ends, tracklets, fps, max_gap_s)
+        before = _predecessors(open_ends, tracklets, fps, max_gap_s, first_frames)
         for tracklet in sorted(tracklets, key=lambda t: t.first):
             key = (tracklet.clip_start, tracklet.track)
             previous = before.get(key)
             if previous is None:
                 support.append(0.0)
+                segment.append(bisect_right(first_frames, tracklet.first))
             person_of[key] = len(support) - 1 if previous is None else person_of[previous.clip_start, previous.track]
             support[person_of[key]] += tracklet.support
         ended = {(t.clip_start, t.track) for t in before.values()}
         open_ends = [t for t in open_ends if (t.clip_start, t.track) not in ended]
-    strongest = np.argsort(-np.array(support), kind="stable")[:max_people].tolist()
-    return {key: strongest.index(person) for key, person in person_of.items() if person in strongest}
+    stronger = [0] * (len(breaks) + 1)
+    number = [0] * len(support)
+    for person in np.argsort(-np.array(support), kind="stable").tolist():
+        number[person] = stronger[segment[person]]
+        stronger[segment[person]] += 1
+    return {key: number[person] for key, person in person_of.items() if number[person] < max_people}
 
 
 def _predecessors(
-    ends: Sequence[Tracklet], starts: Sequence[Tracklet], fps: float, max_gap_s: float
+    ends: Sequence[Tracklet], starts: Sequence[Tracklet], fps: float, max_gap_s: float, first_frames: Sequence[int]
 ) -> dict[tuple[int, int], Tracklet]:
     """By (clip, track) of a track that begins, the track that it goes on from."""
     if not ends or not starts:
@@ -114,6 +125,8 @@ def _predecessors(
     distance = np.where(shared, apart, 0.0).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
     reach = SLACK_M + DRIFT_M_S * np.maximum(gap - 1, 0) / fps
     allowed = shared.any(axis=-1) & (gap > 0) & (gap <= max_gap_s * fps) & (distance <= reach)
+    segment = [np.array([bisect_right(first_frames, t.first) for t in tracklets]) for tracklets in (ends, starts)]
+    allowed &= segment[0][:, None] == segment[1][None]
     # A forbidden pair costs more than all allowed pairs together, so that it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
     rows, columns = linear_sum_assignment(cost)

@@ -34,12 +34,13 @@ LENGTHS_S = 0.5
 class PreflightConfig:
     """What is looked at."""
 
-    runs: int = 6
+    runs: int = 4
     """Stretches of time, evenly spread over the capture."""
-    run_frames: int = 48
+    run_frames: int = 72
     """Consecutive frames of each."""
-    max_shift: int = 12
-    """Frames by which a camera may be early or late and still be found so; a run must be three times as long."""
+    max_shift: int = 24
+    """Frames by which a camera may be early or late and still be found so; a run must be three times as long. Of a
+    shorter capture it is a third."""
 
     def __post_init__(self) -> None:
         if self.runs < 1 or self.max_shift < 1 or self.run_frames < 3 * self.max_shift:
@@ -62,8 +63,8 @@ def preflight(
 ) -> Preflight:
     """Findings on people, names, synchronisation, cameras, scale and floor.
 
-    `frames` are the frames of the capture that `keypoints` tells of, rising; where they are consecutive they are one
-    run. The rig is told in pixels of the decoded videos, one camera a view.
+    `frames` are the positions on the capture's clock that `keypoints` tells of, rising; where they are consecutive they
+    are one run. The rig is told in pixels of the decoded videos, one camera a view.
     """
     if len(keypoints.xy) != len(rig) or len(frames) != keypoints.xy.shape[1]:
         raise ValueError(
@@ -79,7 +80,7 @@ def preflight(
 
 def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Finding, ...]:
     """Lengths of the videos, and what the catalogue noted when it read them: rules that were used for sizes, units."""
-    frames = {video.camera: video.num_frames - video.first_frame for video in videos}
+    frames = {video.camera: video.stop for video in videos}
     apart_s = (max(frames.values()) - min(frames.values())) / videos[0].fps
     told = ", ".join(f"{camera} {count}" for camera, count in frames.items())
     reason = f"lengths differ by {apart_s:.2f} s ({told}): do all videos start at the same moment?"
@@ -103,14 +104,17 @@ def _findings(
         rig = exchanged(rig, *exchange.views)
     people = sighted(keypoints, run, rig, fps)
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
-    mended_rig = rig
+    mended_rig, limit = rig, min(config.max_shift, int(np.bincount(run).max()) // 3)
     for _ in range(PASSES):
-        timings, shifts = synchronised(people.body, mended_rig, config.max_shift)
+        timings, shifts = synchronised(people.body, mended_rig, limit)
         in_step = people.shifted(shifts)
         turns, mended_rig = mended(in_step.body, rig, verdicts.TURN_WARN)
         if not turns:
             break
-    found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
+    if np.bincount(run).max() == 1:
+        found.append(verdicts.of_instants())
+    else:
+        found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
     found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, mended_rig).tolist(), in_step, rig)
     return found + verdicts.of_room(measured_room(in_step, mended_rig), rig)
 

@@ -37,6 +37,8 @@ class Part:
     start: int
     poses: Poses3D
     keypoints: Keypoints2D
+    breaks: frozenset[int] = frozenset()
+    """Frames of the capture that do not follow the one before them in time."""
 
 
 def quality(
@@ -155,6 +157,8 @@ class _Gathered:
             if len(frames := part.start + np.flatnonzero(found[:, p])):
                 self.seen[track] = (int(self.seen.get(track, frames)[0]), int(frames[-1]))
         speed = np.linalg.norm(np.diff(_with_frame_before(part, self.before), axis=0), axis=-1) * self.fps
+        stop = part.start + len(part.poses.xyz)
+        speed[np.isin(np.arange(stop - len(speed), stop), list(part.breaks))] = np.nan
         self.steps += int(np.isfinite(speed).sum())
         self.too_fast += int((speed > FASTEST_M_S).sum())
         last = slice(len(poses.xyz) - 1, None)
@@ -235,10 +239,10 @@ def _with_frame_before(part: Part, before: Part | None) -> Float[np.ndarray, "T 
 
 def _bones(people: Sequence[Spool], num_bones: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Length in metres and relative spread of each bone, people averaged; NaN for a bone that was never seen."""
-    median = np.array([medians(lengths) for lengths in people]).reshape(-1, num_bones)
+    median = np.array([medians(lengths) for lengths in people]).reshape(len(people), num_bones)
     # Joints that coincide throughout make a bone without length.
     length = np.where(median > 0, median, np.nan)
-    spread = np.array([_deviation(lengths) for lengths in people]).reshape(-1, num_bones) / length
+    spread = np.array([_deviation(lengths) for lengths in people]).reshape(len(people), num_bones) / length
     return tuple(map(_mean, median.T)), tuple(map(_mean, spread.T))
 
 

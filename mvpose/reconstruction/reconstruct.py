@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvpose.errors import ConfigError, NoPersonError, TooFewViewsError
@@ -69,18 +69,23 @@ class ReconstructionConfig:
 def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float) -> Poses3D:
     """The people of a clip in 3D: world, metres; at most `max_people`, the one most agreed on first.
 
-    The rig is told in pixels of the decoded videos, one camera a view, in their order. Raises TooFewViewsError for a
-    rig of fewer than `min_views` cameras, and NoPersonError when no two cameras show the same person.
+    The rig is told in pixels of the decoded videos, one camera a view, in their order. Where no two cameras show
+    anybody at the same time there are no people. Raises TooFewViewsError for a rig of fewer than `min_views` cameras,
+    and NoPersonError when cameras show people and no two of them agree on one.
     """
     _require_views(keypoints, rig, config.min_views)
     projections = rig.projections
     seen = observe(keypoints, rig, config.min_confidence)
-    if not seen.weight.any():
-        raise NoPersonError(_nobody(keypoints, rig, config))
+    if not seen.weight.any() or _showing(keypoints, config).sum(axis=0).max(initial=0) < 2:
+        return _nobody(keypoints, rig)
     people = associate(seen, rig, config.expected_error, WIDEST * config.max_error)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
-        raise NoPersonError(_nobody(keypoints, rig, config))
+        names = [name for name, view in zip(rig.names, _showing(keypoints, config), strict=True) if view.any()]
+        raise NoPersonError(
+            f"cameras {', '.join(names)} found people, but no two agree on one in any of {keypoints.xy.shape[1]} "
+            "frames; check that calibration and synchronisation are those of this footage"
+        )
     places = strongest(tracks, people, config.max_people)
     (pixels, weights), sizes = seen.of(places), seen.sizes(places)
     drawn = _of_people(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places)
@@ -104,18 +109,23 @@ def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> No
         )
 
 
-def _nobody(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> str:
-    """Why there is no person: nobody found, found by one camera only, or views that do not fit together."""
+def _showing(keypoints: Keypoints2D, config: ReconstructionConfig) -> Bool[np.ndarray, "V T"]:
+    """Which view shows anybody in which frame."""
     sure = (keypoints.confidence >= config.min_confidence) & (keypoints.confidence > 0)
-    names = [name for name, view in zip(rig.names, sure, strict=True) if view.any()]
-    if len(names) < 2:
-        return (
-            f"people were found by {', '.join(names) or 'none'} of {len(rig)} cameras, and 3D needs two that see the "
-            f"same person; look at the footage, or lower min_confidence ({config.min_confidence})"
-        )
-    return (
-        f"cameras {', '.join(names)} found people, but no two agree on one in any of "
-        f"{keypoints.xy.shape[1]} frames; check that calibration and synchronisation are those of this footage"
+    return np.any(sure, axis=(2, 3))
+
+
+def _nobody(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
+    """The frames, and no people in them."""
+    shape = (keypoints.xy.shape[1], 0, keypoints.xy.shape[3])
+    return Poses3D(
+        xyz=np.empty((*shape, 3), np.float32),
+        confidence=np.empty(shape, np.float32),
+        error_px=np.empty(shape, np.float32),
+        num_views=np.empty(shape, np.int64),
+        views_used=np.empty((*shape, len(rig)), bool),
+        track_id=np.empty(0, np.int64),
+        skeleton=keypoints.skeleton,
     )
 
 

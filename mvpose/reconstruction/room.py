@@ -59,7 +59,7 @@ def measured_room(sightings: Sightings, rig: CameraRig) -> Room:
     sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
     points = torch.where(sure[..., None], found.points, torch.nan)
     joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}
-    stature = _stature(joints)
+    stature = stature_m(joints)
     floor = _floor(joints, stature)
     up = _middle(joints, "shoulder") - _middle(joints, "ankle")
     up = torch.nn.functional.normalize(up, dim=-1).flatten(0, 1)
@@ -87,8 +87,11 @@ def nearest_axis(direction: Sequence[float]) -> str:
     return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
 
 
-def _stature(joints: dict[str, Tensor]) -> float:
-    """Sides averaged; each segment's median over all people and frames."""
+def stature_m(joints: dict[str, Float[Tensor, "T K 3"]]) -> float:
+    """Height of people, from the median over people and frames of their shins, thighs and trunks; sides averaged.
+
+    `joints` are world points in metres by name, NaN where unknown. NaN where a segment was never seen.
+    """
     length = 0.0
     for below, above in SEGMENTS:
         sides = [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.camera_turns import Turn
 from mvpose.reconstruction.findings import Check, Finding, Status, status_by
@@ -28,8 +31,6 @@ SEEN_WARN = 0.2
 OFFSET_WARN, OFFSET_FAIL = 0.75, 2.0
 # How far the offsets of parts of a capture lie apart; halves of the demos up to 0.9, thirds of 33 frames up to 1.3.
 SPREAD_WARN, SPREAD_FAIL = 1.5, 3.0
-# A timing less certain than this is none.
-UNCERTAIN = 2.0
 # An exchange of names must explain more joints, by this share of what two cameras show. Where one camera is off or late
 # at most, an exchange that explains most joints gains nothing; the least gain of a true one is 0.06 (the outer two of
 # three cameras side by side), 0.5 otherwise. And it must explain most joints: true ones explain 62 % and more, also
@@ -85,22 +86,43 @@ def of_pairs(residuals: Mapping[tuple[int, int], float], sightings: Sightings, r
     return found
 
 
+def of_instants() -> Finding:
+    """Of a capture without consecutive frames."""
+    return Finding(
+        check=Check.SYNCHRONISATION, status=Status.PASS, reason="not measurable here, and not judged: single instants"
+    )
+
+
 def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
-    """Whether a camera is in step with the others, and stays so."""
-    offset, certain = timing.offset_frames, timing.uncertainty_frames <= UNCERTAIN
+    """Whether a camera is in step with the others, and stays so.
+
+    One odd stretch of several warns and does not fail: the whole take and the other stretches decide.
+    """
+    offset = timing.offset_frames
     told = timing.run_offsets[timing.run_offsets.isfinite()]
-    spread = float(told.max() - told.min()) if len(told) else 0.0
+    spread, spread_of_most = _spread(told), _spread_of_most(told)
     late = "late" if offset > 0 else "early"
-    if spread > SPREAD_WARN:
-        status = status_by(spread, SPREAD_WARN, SPREAD_FAIL)
+    by_stretch = ", ".join("not measurable" if math.isnan(o) else f"{o:+.1f}" for o in timing.run_offsets.tolist())
+    if spread_of_most > SPREAD_WARN:
+        status = status_by(spread_of_most, SPREAD_WARN, SPREAD_FAIL)
         reason = (
-            f"out of step by {', '.join(f'{o:+.1f}' for o in told.tolist())} frames in the stretches looked at: "
-            "frames were dropped, or its frame rate is not that of the others"
+            f"out of step by {by_stretch} frames in the stretches looked at: frames were dropped, or its frame rate is "
+            "not that of the others"
         )
-    elif timing.at_limit and timing.misfit_px < timing.unshifted_px:
+    elif spread > SPREAD_WARN:
+        status = Status.WARN
+        reason = (
+            f"one stretch of {len(timing.run_offsets)} does not fit the others, which agree: {by_stretch} frames. Were "
+            "frames dropped there? Look at that part of the videos"
+        )
+    elif timing.at_limit:
         status, reason = Status.FAIL, f"{abs(offset):.0f} frames {late} or more: the largest shift that was tried"
-    elif not certain:
-        status, reason = Status.WARN, "people move too little, or are seen too briefly, to tell whether it is in step"
+    elif math.isnan(offset):
+        status = Status.WARN
+        reason = (
+            "not measurable here: people move too little, or are seen too briefly, to tell whether it is in step. Look "
+            "at a capture of the same cameras in which somebody walks"
+        )
     elif (status := status_by(abs(offset), OFFSET_WARN, OFFSET_FAIL)) == Status.PASS:
         reason = f"in step ({offset:+.2f} frames, give or take {timing.uncertainty_frames:.2f})"
     else:
@@ -114,11 +136,25 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         "uncertainty_frames": timing.uncertainty_frames,
         "offset_s": offset / fps,
         "offset_spread_frames": spread,
+        "stretches": float(len(timing.run_offsets)),
+        "stretches_measured": float(len(told)),
         "drift_frames": timing.drift_frames,
         "misfit_px": timing.misfit_px,
         "unshifted_misfit_px": timing.unshifted_px,
     }
     return Finding(check=Check.SYNCHRONISATION, status=status, reason=reason, cameras=(camera,), figures=figures)
+
+
+def _spread(offsets: Float[Tensor, " n"]) -> float:
+    return float(offsets.max() - offsets.min()) if len(offsets) else 0.0
+
+
+def _spread_of_most(offsets: Float[Tensor, " n"]) -> float:
+    """Without the one that is farthest from the median. Of two nobody can say which that is."""
+    if len(offsets) < 3:
+        return _spread(offsets)
+    nearest = (offsets - offsets.quantile(0.5)).abs().argsort()[:-1]
+    return _spread(offsets[nearest])
 
 
 def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvpose.archive.video import read_frames
+from mvpose.archive.capture_frames import frames_of_views
 from mvpose.archive.video_writer import write_video
 from mvpose.records import Capture
 from mvpose.report.mosaic import Mosaic, Region, lay_out
@@ -19,7 +19,6 @@ LARGEST_FRAME = (1920, 1080)
 POSTER_SIZE = (1280, 720)
 SHEET_WIDTH = 1920
 MOMENT_HEIGHT = 620
-CHUNK = 8
 
 
 def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
@@ -38,7 +37,7 @@ def overlay_frames(subject: CaptureReport, start: int, stop: int) -> Iterator[UI
     capture = subject.capture
     mosaic = _whole_pictures(capture, LARGEST_FRAME)
     row_of = {int(frame): row for row, frame in enumerate(subject.frames)}
-    for frame, images in enumerate(_frames_of_all(capture, start, stop), start):
+    for frame, images in enumerate(frames_of_views(capture, start, stop), start):
         row = row_of.get(frame)
         marks = None if row is None else marks_of_row(reproject(subject, slice(row, row + 1)), 0, subject.poses)
         yield overlay_frame(images, capture.rig.names, mosaic, marks, _title(subject, frame, row))
@@ -69,19 +68,9 @@ def _whole_pictures(capture: Capture, limit: tuple[int, int]) -> Mosaic:
 
 def _moment(subject: CaptureReport, row: int, mosaic: Mosaic) -> UInt8[np.ndarray, "H W 3"]:
     frame = int(subject.frames[row])
-    images = next(_frames_of_all(subject.capture, frame, frame + 1))
+    images = next(frames_of_views(subject.capture, frame, frame + 1))
     marks = marks_of_row(reproject(subject, slice(row, row + 1)), 0, subject.poses)
     return overlay_frame(images, subject.capture.rig.names, mosaic, marks, _title(subject, frame, row))
-
-
-def _frames_of_all(capture: Capture, start: int, stop: int) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
-    """The pictures of all cameras, frame by frame of the capture's clock."""
-    readers = [
-        read_frames(video, start + video.first_frame, stop + video.first_frame, CHUNK) for video in capture.videos
-    ]
-    for chunks in zip(*readers, strict=True):
-        for images in zip(*chunks, strict=True):
-            yield list(images)
 
 
 def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
@@ -112,7 +101,8 @@ def _region(centre: Float[np.ndarray, 2], extent: Float[np.ndarray, 2], size: tu
 
 
 def _title(subject: CaptureReport, frame: int, row: int | None) -> str:
-    clock = f"{subject.capture.capture_id} · frame {frame} · {frame / subject.capture.fps:.3f} s"
+    seconds = float(subject.capture.times_s(np.array([frame]))[0])
+    clock = f"{subject.capture.capture_id} · frame {frame} · {seconds:.3f} s"
     if row is None:
         return f"{clock} · no result"
     error = float(mean_known(subject.poses.error_px[row][:, subject.body]))

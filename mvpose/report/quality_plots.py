@@ -57,8 +57,10 @@ def error_over_time(subject: CaptureReport, errors: Float[np.ndarray, "V T P J"]
 
         found = np.isfinite(poses.xyz[:, :, body, 0])
         views = np.where(found, poses.num_views[:, :, body], np.nan).reshape(len(subject.frames), -1)
-        times, fewest = _on_clock(subject, np.fmin.reduce(views, axis=1))
-        middle.fill_between(times, fewest, _on_clock(subject, np.fmax.reduce(views, axis=1))[1], color="#c7dff0", lw=0)
+        times, fewest = _on_clock(subject, np.fmin.reduce(views, axis=1, initial=np.nan))
+        middle.fill_between(
+            times, fewest, _on_clock(subject, np.fmax.reduce(views, axis=1, initial=np.nan))[1], color="#c7dff0", lw=0
+        )
         middle.plot(*_on_clock(subject, mean_known(views, axis=1)), color=INK["left"])
         middle.set_ylim(0, len(names) + 0.3)
         middle.yaxis.get_major_locator().set_params(integer=True)
@@ -174,7 +176,7 @@ def _on_clock(
     first, last = int(subject.frames[0]), int(subject.frames[-1])
     full = np.full(last - first + 1, np.nan)
     full[subject.frames - first] = values
-    return np.arange(first, last + 1) / subject.capture.fps, full
+    return subject.capture.times_s(np.arange(first, last + 1)), full
 
 
 def _limb(skeleton: Skeleton, parent: int, child: int) -> str:

@@ -17,18 +17,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from mvpose.archive.capture_frames import frames_of_views
 from mvpose.archive.commits import write_whole
-from mvpose.archive.video import prefetched, read_frames
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
-from mvpose.records import Capture
 from mvpose.report.palette import DETECTED, FOOTAGE, RGB, sides
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 
 PERSON, DETECTION = 1, 2
 CORNER = 0.5
-CHUNK = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,7 @@ def write_recording(subject: CaptureReport, uri: str, config: RecordingConfig) -
         for row, images in zip(rows, pictures, strict=True):
             frame = int(subject.frames[row])
             stream.set_time("frame", sequence=frame)
-            stream.set_time("time", duration=frame / subject.capture.fps)
+            stream.set_time("time", duration=float(subject.times_s[row]))
             for camera, image in zip(rig.names, images, strict=False):
                 stream.log([*_camera(camera), "picture"], rr.EncodedImage(contents=image, media_type="image/jpeg"))
             _log_people(rr, stream, subject, row)
@@ -211,16 +209,9 @@ def _pictures(
     maps = undistortion_maps(subject.capture.rig, ideal)
     wanted = set(subject.frames[rows].tolist())
     start, stop = int(subject.frames[rows[0]]), int(subject.frames[rows[-1]]) + 1
-    for frame, images in enumerate(_frames(subject.capture, start, stop), start):
+    for frame, images in enumerate(frames_of_views(subject.capture, start, stop), start):
         if frame in wanted:
             yield [_jpeg(image, where, config.jpeg_quality) for image, where in zip(images, maps, strict=True)]
-
-
-def _frames(capture: Capture, start: int, stop: int) -> Iterator[list[UInt8[np.ndarray, "H W 3"]]]:
-    views = [prefetched(read_frames(v, start + v.first_frame, stop + v.first_frame, CHUNK)) for v in capture.videos]
-    for chunks in zip(*views, strict=True):
-        for images in zip(*chunks, strict=True):
-            yield list(images)
 
 
 def _jpeg(image: UInt8[np.ndarray, "H W 3"], where: Float[np.ndarray, "h w 2"], quality: int) -> bytes:

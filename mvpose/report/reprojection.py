@@ -86,6 +86,8 @@ def _match(
     """
     there = (keypoints.confidence[view, rows] > 0) & (keypoints.box_score[view, rows] > 0)[..., None]
     xy = np.where(there[..., None], keypoints.xy[view, rows], np.nan)
+    if not projected.shape[1] or not xy.shape[1]:  # nobody in the capture: nothing has a nearest one
+        return np.full_like(projected, np.nan), xy
     distance = np.linalg.norm(projected[:, :, None] - xy[:, None], axis=-1)
     median = np.ma.median(np.ma.masked_invalid(distance), axis=-1).filled(np.inf)
     nearest = median.argmin(axis=2)

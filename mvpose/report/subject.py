@@ -30,7 +30,7 @@ class CaptureReport:
     @property
     def times_s(self) -> Float[np.ndarray, " T"]:
         """Seconds since frame 0 of the capture."""
-        return self.frames / self.capture.fps
+        return self.capture.times_s(self.frames)
 
     @property
     def body(self) -> list[int]:

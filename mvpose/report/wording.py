@@ -15,6 +15,7 @@ REASONS = {
     FailureReason.VIDEO_TOO_SHORT: (
         "A video ends before the frame that it promises; its copy was probably cut off. Copy it again and run again."
     ),
+    FailureReason.EXCEPTION: "The detector or the network raised an error on the clip; its traceback is in the run.",
     FailureReason.NO_PERSON: "Nobody was seen by enough cameras. If somebody is there, look at the 2D detections.",
     FailureReason.TOO_FEW_VIEWS: "Fewer than two cameras had footage; 3D needs two.",
     FailureReason.WEIGHTS: "The detector's weights are missing or are not the expected file. Fetch them again.",

@@ -16,7 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mvpose.errors import MvposeError
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.redaction import redacted
+from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
 from mvpose.tracking.spool import Arrived, Record, Spool
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def client_of(config: TrackingConfig) -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=tracking_uri(config))
+    uri = connection(config)
+    if uri.startswith("sqlite:///"):
+        os.makedirs(os.path.dirname(uri.removeprefix("sqlite:///")), exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> str:
@@ -135,12 +139,16 @@ def log_points(client: MlflowClient, remote_id: str, points: Iterable[tuple[str,
 @contextmanager
 def reached(config: TrackingConfig) -> Iterator[None]:
     """Raises UnreachableError where the store cannot be reached, or refuses."""
+    from alembic.util.exc import CommandError
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    # Artifacts may be in an S3 store of their own, and a SQLite file may be of a newer MLflow.
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, BotoCoreError, ClientError, Boto3Error, CommandError) as error:
         raise UnreachableError(f"MLflow at {tracking_uri(config)}: {str(error).splitlines()[0]}.") from error
 
 
@@ -151,12 +159,12 @@ def _known(client: MlflowClient, config: TrackingConfig, spool: Spool) -> Arrive
     uri, before = tracking_uri(config), spool.arrived()
     if before is not None and before.uri == uri:
         try:
-            client.get_run(before.remote_id)
-            return before
+            if client.get_run(before.remote_id).data.tags.get(RUN_TAG) == spool.run_id:
+                return before
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    # Another store, or one that has lost the run: all of it goes there from the start.
+    # Another store, one that has lost the run, or a run that is not this one: all of it goes there from the start.
     found = remote_run(client, spool.run_id) or _create(client, config, spool)
     arrived = Arrived(uri, found, 0)
     spool.mark(arrived)
@@ -223,6 +231,8 @@ def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: 
             case "tags":
                 _send_tags(client, remote_id, record["tags"])
             case "files":
+                if spool.holds_links(record["copy"]):
+                    raise _RefusedError("a file of it is a link, which no copy of ours has")
                 if os.path.isdir(spool.files(record["copy"])):
                     client.log_artifacts(remote_id, spool.files(record["copy"]), record["artifact_path"])
             case "resume":
@@ -231,7 +241,7 @@ def _send_records(client: MlflowClient, remote_id: str, spool: Spool, together: 
                 client.set_terminated(remote_id, record["status"], record["time"])
     except MlflowException as error:
         if error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-            raise _RefusedError(str(error).splitlines()[0]) from error
+            raise _RefusedError(redacted(str(error)).splitlines()[0]) from error
         raise
 
 

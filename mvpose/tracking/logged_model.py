@@ -22,7 +22,7 @@ from packaging.version import Version
 import mvpose
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.config import TrackingConfig, connection
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -111,7 +111,7 @@ def global_stores(config: TrackingConfig) -> Iterator[None]:
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(tracking_uri(config))
+    mlflow.set_tracking_uri(connection(config))
     try:
         yield
     finally:

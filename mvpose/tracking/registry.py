@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mvpose.archive.locations import exists, join, read_bytes
-from mvpose.config import flatten
+from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.config import TrackingConfig, connection, tracking_uri
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached
 from mvpose.tracking.logged_model import global_stores, log_network
 
@@ -91,7 +91,7 @@ def download(config: TrackingConfig, version: Version, into: str) -> str:
 
     with reached(config), global_stores(config):
         where = download_artifacts(
-            artifact_uri=f"{version.uri}/artifacts/model", dst_path=into, tracking_uri=tracking_uri(config)
+            artifact_uri=f"{version.uri}/artifacts/model", dst_path=into, tracking_uri=connection(config)
         )
     if (found := load_model(where).sha256) != version.weights_sha256:
         raise WeightsError(f"{version.uri} has weights {found}, but {version.weights_sha256} were registered.")
@@ -114,7 +114,13 @@ def found_version(
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         there = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
-        known = f"it has versions {', '.join(map(str, there))}" if there else "no such model is registered"
+        if there:
+            aliases = client.get_registered_model(name).aliases
+            named = f" and aliases {', '.join(sorted(aliases))}" if aliases else ""
+            known = f"it has versions {', '.join(map(str, there))}{named}"
+        else:
+            registered = [model.name for model in client.search_registered_models()]
+            known = f"no such model is registered ({nearest(name, registered)})"
         wanted = f"alias {alias}" if alias else f"version {version}"
         raise RegistryError(f"{name} has no {wanted} in {tracking_uri(config)}: {known}.") from error
 

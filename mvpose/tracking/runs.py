@@ -5,17 +5,34 @@ A run is known by an id that is made here. It is plain text, the same for every 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from mvpose.errors import ConfigError
 from mvpose.tracking.circumstances import commit, environment
-from mvpose.tracking.config import TrackingConfig, tracking_uri
+from mvpose.tracking.config import TrackingConfig, spool_folder, tracking_uri
 from mvpose.tracking.delivery import deliver, send
 from mvpose.tracking.spool import Spool, spools
+
+logger = logging.getLogger(__name__)
+
+
+def unrecordable(config: TrackingConfig) -> str | None:
+    """Why runs cannot be recorded, in a sentence; None where they can. Asked before any work is done."""
+    folder = spool_folder(config)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return None
+        why = "it cannot be written"
+    except OSError as error:
+        why = error.strerror or str(error)
+    return f"this run is not recorded in MLflow: {folder}: {why}. Name a folder in --tracking.folder or XDG_DATA_HOME."
 
 
 def start_run(
@@ -33,17 +50,18 @@ def start_run(
     `run_id` of its own (letters and digits, the same each time): then a run that is there is taken up. Settings,
     versions of packages and the commit are kept with the run; digests of data belong into `tags`.
     """
-    spool = Spool(config.folder, run_id or uuid.uuid4().hex)
+    spool = Spool(spool_folder(config), run_id or uuid.uuid4().hex)
     head = commit()
     tags = {"mlflow.source.git.commit": head, "mvpose.commit": head, **(tags or {})}
-    if spool.exists():
-        spool.append({"kind": "resume", "time": _now()})
-        spool.append({"kind": "tags", "time": _now(), "tags": tags})
-    else:
-        plain = {key: value if _is_plain(value) else str(value) for key, value in settings.items()}
-        start = {"kind": "start", "time": _now(), "name": name, "experiment": config.experiment, "parent": parent}
-        spool.append({**start, "settings": plain, "tags": tags, "environment": environment()})
-    deliver(config, spool, urgent=True)
+    with _written_or_warned(config):
+        if spool.exists():
+            spool.append({"kind": "resume", "time": _now()})
+            spool.append({"kind": "tags", "time": _now(), "tags": tags})
+        else:
+            plain = {key: value if _is_plain(value) else str(value) for key, value in settings.items()}
+            start = {"kind": "start", "time": _now(), "name": name, "experiment": config.experiment, "parent": parent}
+            spool.append({**start, "settings": plain, "tags": tags, "environment": environment()})
+        deliver(config, spool, urgent=True)
     return spool.run_id
 
 
@@ -64,8 +82,9 @@ def log_tags(config: TrackingConfig, run_id: str, tags: Mapping[str, str]) -> No
 
 def log_files(config: TrackingConfig, run_id: str, path: str, artifact_path: str) -> None:
     """Record a local file, or a folder of them, under `artifact_path`; it may change or go as soon as this returns."""
-    copy = Spool(config.folder, run_id).keep_files(path)
-    _record(config, run_id, {"kind": "files", "copy": copy, "artifact_path": artifact_path}, urgent=True)
+    with _written_or_warned(config):
+        copy = Spool(spool_folder(config), run_id).keep_files(path)
+        _record(config, run_id, {"kind": "files", "copy": copy, "artifact_path": artifact_path}, urgent=True)
 
 
 def end_run(config: TrackingConfig, run_id: str, succeeded: bool) -> None:
@@ -75,25 +94,35 @@ def end_run(config: TrackingConfig, run_id: str, succeeded: bool) -> None:
 
 def described(config: TrackingConfig, run_id: str) -> str:
     """Where a run is to be found, in words."""
-    spool = Spool(config.folder, run_id)
+    spool = Spool(spool_folder(config), run_id)
+    if not spool.exists():
+        return unrecordable(config) or f"this run is not recorded: {spool.path} could not be written."
     arrived = spool.arrived()
     if arrived and not spool.is_waiting():
         return f"MLflow run {arrived.remote_id} in {arrived.uri}"
-    return f"record of the run in {spool.path}, not yet in MLflow: mvpose track sync {os.path.abspath(config.folder)}"
+    folder = os.path.abspath(spool.folder)
+    return f"record of the run in {spool.path}, not yet in MLflow: mvpose track sync {folder}"
 
 
 def sync_runs(config: TrackingConfig) -> tuple[int, int]:
     """Send what has not arrived of the runs in `config.folder`; how many runs had some, and how many records it was.
 
-    A run goes to the store where it was begun, unless `config.uri` names one. UnreachableError where that cannot be
-    reached; the rest can be sent again.
+    They go to the store of the settings. Where one was begun in another, and `config.uri` does not say which is meant,
+    nothing is sent: ConfigError. UnreachableError where the store cannot be reached; the rest can be sent again.
     """
+    here = tracking_uri(config)
+    found = [(spool, spool.arrived()) for spool in spools(spool_folder(config))]
+    elsewhere = [(s, arrived.uri) for s, arrived in found if arrived and arrived.uri != here and s.is_waiting()]
+    if elsewhere and config.uri is None:
+        spool, before = elsewhere[0]
+        raise ConfigError(
+            f"{len(elsewhere)} runs were recorded elsewhere before ({spool.run_id} at {before}), and your settings "
+            f"name {here}: say with --tracking.uri which of the two is meant."
+        )
     runs = records = 0
-    for spool in spools(config.folder):
-        arrived = spool.arrived()
-        uri = config.uri or (arrived.uri if arrived else tracking_uri(config))
-        if spool.is_waiting() or (arrived and arrived.uri != uri):
-            records += send(replace(config, uri=uri), spool, wait=True)
+    for spool, arrived in found:
+        if spool.is_waiting() or (config.uri is not None and arrived and arrived.uri != here):
+            records += send(config, spool, wait=True)
             runs += 1
     return runs, records
 
@@ -105,9 +134,19 @@ def _metrics(config: TrackingConfig, run_id: str, figures: Mapping[str, float], 
 
 
 def _record(config: TrackingConfig, run_id: str, record: dict[str, Any], *, urgent: bool) -> None:
-    spool = Spool(config.folder, run_id)
-    spool.append({"time": _now(), **record})
-    deliver(config, spool, urgent=urgent)
+    spool = Spool(spool_folder(config), run_id)
+    with _written_or_warned(config):
+        spool.append({"time": _now(), **record})
+        deliver(config, spool, urgent=urgent)
+
+
+@contextmanager
+def _written_or_warned(config: TrackingConfig) -> Iterator[None]:
+    """A record that cannot be written is a warning: it is never a part of the work."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("A record of this run is lost: %s: %s", spool_folder(config), error.strerror or error)
 
 
 def _is_plain(value: Any) -> bool:

@@ -52,7 +52,7 @@ class ServedModel(PythonModel):
         rows = model_input.to_dict("records")
         alike: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
-            alike[len(row["crops"])].append(i)
+            alike[_views(row, i)].append(i)
         answers: list[dict[str, Any]] = [{} for _ in rows]
         for indices in alike.values():
             for start in range(0, len(indices), BATCH):
@@ -65,7 +65,7 @@ class ServedModel(PythonModel):
         device = next(self.model.network.parameters()).device
         crops = np.stack([[_decoded(text, self.model.config.size, i) for text in row["crops"]] for i, row in rows])
         projections = np.stack([_matrices(row, i) for i, row in rows])
-        present = np.array([_flags(row) for _, row in rows])
+        present = np.stack([_flags(row, i) for i, row in rows])
         with torch.inference_mode():
             found = self.model.network(
                 torch.from_numpy(crops).movedim(-1, 2).contiguous().to(device),
@@ -85,12 +85,22 @@ class ServedModel(PythonModel):
         ]
 
 
+def _views(row: dict[str, Any], i: int) -> int:
+    crops = row.get("crops")
+    if not isinstance(crops, (list, tuple, np.ndarray)) or not len(crops):
+        raise ValueError(f"row {i}: `crops` is {type(crops).__name__}, and a list of pictures is needed")
+    return len(crops)
+
+
 def _decoded(text: str, size: tuple[int, int], row: int) -> np.ndarray:
     try:
         data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-    except binascii.Error as error:
+    except (binascii.Error, TypeError, ValueError) as error:
         raise ValueError(f"row {row}: a crop is not base64 text ({error})") from error
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:  # above OpenCV's limit of pixels
+        raise ValueError(f"row {row}: a crop cannot be decoded ({error.err})") from error
     if picture is None:
         raise ValueError(f"row {row}: a crop is neither JPEG nor PNG")
     if picture.shape[1::-1] != tuple(size):
@@ -99,15 +109,22 @@ def _decoded(text: str, size: tuple[int, int], row: int) -> np.ndarray:
 
 
 def _matrices(row: dict[str, Any], i: int) -> np.ndarray:
-    found = np.array([[list(line) for line in matrix] for matrix in row["projections"]], np.float32)
+    try:
+        found = np.array([[list(line) for line in matrix] for matrix in row["projections"]], np.float32)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"row {i}: `projections` are not 3 x 4 matrices of numbers ({error})") from error
     if found.shape != (len(row["crops"]), 3, 4):
         raise ValueError(f"row {i}: {len(row['crops'])} crops need as many 3 x 4 matrices, these are {found.shape}")
     return found
 
 
-def _flags(row: dict[str, Any]) -> list[bool]:
-    flags = row.get("present")
-    return [True] * len(row["crops"]) if flags is None or flags is np.nan else [bool(flag) for flag in flags]
+def _flags(row: dict[str, Any], i: int) -> np.ndarray:
+    flags, views = row.get("present"), len(row["crops"])
+    if flags is None or flags is np.nan:
+        return np.ones(views, bool)
+    if np.shape(flags) != (views,):
+        raise ValueError(f"row {i}: {views} crops need as many flags in `present`, these are {np.shape(flags)}")
+    return np.array([bool(flag) for flag in flags])
 
 
 set_model(ServedModel())

@@ -20,6 +20,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mvpose.archive.locations import join
+from mvpose.errors import ConfigError
+
+MAX_NAME = 100
+
 Record = dict[str, Any]
 
 
@@ -40,6 +45,9 @@ class Spool:
 
     folder: str
     run_id: str
+
+    def __post_init__(self) -> None:
+        check_name(self.run_id)
 
     @property
     def path(self) -> str:
@@ -102,7 +110,7 @@ class Spool:
         name = uuid.uuid4().hex[:12]
         target = self.files(name)
         if os.path.isdir(source):
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore=_links)
         else:
             os.makedirs(target)
             shutil.copy2(source, target)
@@ -110,7 +118,14 @@ class Spool:
 
     def files(self, name: str) -> str:
         """Folder of a copy."""
-        return os.path.join(self._file("files"), name)
+        check_name(name)
+        return join(self._file("files"), name)
+
+    def holds_links(self, name: str) -> bool:
+        """Whether a copy is or has a link, so that what is sent would not be in it."""
+        folder = self.files(name)
+        inside = (os.path.join(where, entry) for where, *some in os.walk(folder) for entry in (*some[0], *some[1]))
+        return any(map(os.path.islink, (folder, *inside)))
 
     def drop_files(self, name: str) -> None:
         """Remove a copy that has arrived."""
@@ -130,7 +145,22 @@ class Spool:
             yield True
 
     def _file(self, suffix: str) -> str:
-        return os.path.join(self.folder, f"{self.run_id}.{suffix}")
+        return join(self.folder, f"{self.run_id}.{suffix}")
+
+
+def check_name(name: str) -> None:
+    """ConfigError where the name of a run or copy, which files are named after, is not of letters and digits."""
+    if not _is_name(name):
+        raise ConfigError(f"{name!r} is no name of a run: letters and digits are needed.")
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isalnum() and len(name) <= MAX_NAME
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """What is a link leads out of the folder, or to what is there already."""
+    return [name for name in names if os.path.islink(os.path.join(folder, name))]
 
 
 def spools(folder: str) -> list[Spool]:
@@ -139,7 +169,7 @@ def spools(folder: str) -> list[Spool]:
         Spool(where, file.removesuffix(".jsonl"))
         for where, _, files in os.walk(folder)
         for file in files
-        if file.endswith(".jsonl") and not file.endswith(".refused.jsonl")
+        if file.endswith(".jsonl") and _is_name(file.removesuffix(".jsonl"))
     ]
     begun = {spool: next((record["time"] for record, _ in spool.records()), 0) for spool in found}
     return sorted((s for s in found if begun[s]), key=lambda s: (begun[s], s.run_id))

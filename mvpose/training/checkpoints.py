@@ -14,16 +14,30 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, filesystem, join, list_folder, name, read_bytes, read_text
+from mvpose.archive.commits import remove_file, write_whole
+from mvpose.archive.locations import (
+    exists,
+    filesystem,
+    is_remote,
+    join,
+    list_folder,
+    name,
+    read_bytes,
+    read_text,
+)
 
 MARK = "state.json"
+FILES = (MARK, "weights.safetensors", "averaged.safetensors", "optimiser.pt")
+_STEP, _BEST = re.compile(r"\d{9}"), re.compile(r"best-\d{9}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -111,19 +125,21 @@ class Checkpoints:
         """Checkpoints that count, oldest first."""
         if not exists(self.folder):
             return []
-        return [uri for uri in list_folder(self.folder) if name(uri).isdigit() and exists(join(uri, MARK))]
+        return [uri for uri in list_folder(self.folder) if _STEP.fullmatch(name(uri)) and exists(join(uri, MARK))]
 
     def _tidy(self, position: Position) -> None:
         kept = self._whole()[-self.keep :]
         best = None if position.best is None else self._best(position.best.step)
         for uri in list_folder(self.folder):
-            beaten = name(uri).startswith("best-") and best is not None and name(uri) != name(best)
-            if beaten or (name(uri).isdigit() and name(uri) < name(kept[0])):
-                fs, path = filesystem(uri)
+            if _BEST.fullmatch(name(uri)) and best is not None and name(uri) != name(best):
+                remove_file(uri)
+            elif _STEP.fullmatch(name(uri)) and name(uri) < name(kept[0]):
                 # The mark goes first: a checkpoint that is half removed must not count.
-                if not beaten and fs.exists(f"{path}/{MARK}"):
-                    fs.rm(f"{path}/{MARK}")
-                fs.rm(path, recursive=True)
+                for file in FILES:
+                    remove_file(join(uri, file))
+                if not is_remote(uri):
+                    with suppress(OSError):  # something else is in it
+                        os.rmdir(filesystem(uri)[1])
 
 
 def weights_bytes(network: nn.Module) -> bytes:

@@ -14,13 +14,13 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ray import tune
 
 from mvpose.archive.commits import write_whole
-from mvpose.archive.locations import exists, join, list_folder, read_text
+from mvpose.archive.locations import absolute, exists, join, list_folder, name, read_text
 from mvpose.config import digest, structure
 from mvpose.errors import MvposeError
 from mvpose.training.config import TrainConfig
@@ -72,9 +72,12 @@ class SweepJob:
 
 
 def record_of(output: str, trial_id: str) -> Trial | None:
-    """The record of a trial, if it has begun."""
+    """The record of a trial, if it has begun; its folder is the one in this sweep, whatever the record says."""
     uri = join(output, "trials", trial_id, RECORD)
-    return structure(json.loads(read_text(uri)), Trial, uri) if exists(uri) else None
+    if not exists(uri):
+        return None
+    trial = structure(json.loads(read_text(uri)), Trial, uri)
+    return replace(trial, id=trial_id, output=join(absolute(output), "trials", trial_id, name(trial.output)))
 
 
 def write_record(output: str, trial: Trial) -> None:

@@ -1,6 +1,7 @@
 """Small archives to find captures in: videos of a few grey frames and the rigs of `rig_files`."""
 
 import os
+from typing import Any
 
 import av
 import cv2
@@ -27,11 +28,13 @@ def write(path: str, content: str | bytes) -> str:
     return path
 
 
-def write_video(path: str, num_frames: int = 4, rate: int = 30, size: tuple[int, int] = SIZE) -> str:
+def write_video(path: str, num_frames: int = 4, rate: int = 30, size: tuple[int, int] = SIZE, rotation: int = 0) -> str:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with av.open(path, "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
+        stream: Any = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
         for _ in range(num_frames):
             picture = np.random.default_rng(0).integers(90, 200, (size[1], size[0], 3)).astype(np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):

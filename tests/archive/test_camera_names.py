@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.archive.camera_names import match_cameras, trials
+from mvpose.archive.camera_names import match_cameras
+from mvpose.archive.trial_folders import all_trials
 from mvpose.errors import CalibrationError
 
 VIDEOS = ["cam01", "cam02", "cam03", "cam04"]
@@ -60,7 +61,9 @@ def test_what_is_ambiguous_or_fits_nothing_is_an_error_with_both_lists(cameras, 
     assert all(name in str(error.value) for name in (*cameras, *footage))
 
 
-def test_trials_of_one_folder_are_told_apart_by_what_is_not_the_camera():
-    names = ["2019-vid01-camA", "2019-vid01-camB", "2019-vid02-camA", "2019-vid02-camB"]
-    assert trials(["A", "B"], names) == {"2019-vid01": tuple(names[:2]), "2019-vid02": tuple(names[2:])}
-    assert trials(["int_cam1_img", "int_cam2_img"], VIDEOS) == {"": tuple(VIDEOS)}
+def test_more_names_than_any_rig_has_are_refused_before_they_are_compared():
+    cameras = [f"cam{i}" for i in range(1024)]
+    with pytest.raises(CalibrationError, match="1025 videos are in one capture, above the limit of 1024"):
+        match_cameras(cameras, [f"cam{i}" for i in range(1025)])
+    with pytest.raises(CalibrationError, match="3000 videos in one folder and 1024 cameras are too many"):
+        all_trials(cameras, [f"walk{i}-cam0" for i in range(3000)])

@@ -1,4 +1,5 @@
 import os
+import struct
 
 import cv2
 import numpy as np
@@ -7,6 +8,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mvpose.archive import video_container
 from mvpose.archive.commits import write_whole
+from mvpose.archive.frame_clock import ticks_of
 from mvpose.archive.video import probe, read_frames
 from mvpose.errors import VideoError, VideoTooShortError
 from tests.archive.numbered_video import HEIGHT, WIDTH, numbered_picture, numbers_of
@@ -41,15 +43,32 @@ def test_a_png_is_read_exactly_and_in_rgb(tmp_path) -> None:
     np.testing.assert_array_equal(next(read_frames(probe(folder, "c", fps=1.0), 0, 1))[0], numbered_picture(5))
 
 
-def test_gaps_are_reported_by_number(tmp_path) -> None:
-    folder = write_pictures(f"{tmp_path}/cam01", {k: f"{k:04d}.png" for k in range(12) if k not in (3, 7, 8)})
-    with pytest.raises(VideoError, match="3 pictures are missing from the sequence, numbered 3, 7, 8"):
-        probe(folder, "cam01", fps=50.0)
+def test_gaps_in_the_numbers_are_kept_with_the_video(tmp_path) -> None:
+    numbers = [*(k for k in range(12) if k not in (3, 7, 8)), 900_000_000]
+    folder = write_pictures(f"{tmp_path}/cam01", {k % 4096: f"{k:04d}.png" for k in numbers})
+    video = probe(folder, "cam01", fps=50.0)
+    assert ticks_of(video.clock, video.num_frames).tolist() == numbers
+
+
+def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch) -> None:
+    """Its header says so: decoding 24,000 x 24,000 pixels takes 1.7 GB, in as many threads as there are cameras."""
+    _, png = cv2.imencode(".png", numbered_picture(0))
+    _, jpeg = cv2.imencode(".jpg", numbered_picture(0))
+    frame = jpeg.tobytes().index(b"\xff\xc0")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    for name, data, place, form in (("0.png", png, 16, ">II"), ("0.jpg", jpeg, frame + 5, ">HH")):
+        content = bytearray(data.tobytes())
+        struct.pack_into(form, content, place, 24_000, 24_000)
+        os.makedirs(f"{tmp_path}/{name}.cam")
+        with open(f"{tmp_path}/{name}.cam/{name}", "wb") as file:
+            file.write(content)
+        with pytest.raises(VideoError, match=r"24000 x 24000 pixels, above the limit"):
+            probe(f"{tmp_path}/{name}.cam", "cam01", fps=50.0)
 
 
 def test_two_pictures_of_one_number_are_refused(tmp_path) -> None:
     folder = write_pictures(f"{tmp_path}/cam01", {0: "0.png", 1: "1.png", 2: "001.jpg"})
-    with pytest.raises(VideoError, match="several pictures numbered 1"):
+    with pytest.raises(VideoError, match=r"two pictures numbered 1, 001.jpg and 1.png"):
         probe(folder, "cam01", fps=50.0)
 
 

@@ -1,12 +1,15 @@
-"""Captures in folders of captures, workers that died, plans that were given up: what lies there and counts for none."""
+"""Captures in folders of captures, dead workers, replaced plans, files of the user: what is left over."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from mvpose.archive.leftovers import leftovers, strangers, tidy
+from mvpose.archive.commits import write_whole
+from mvpose.archive.leftovers import leftovers, remove_attempts, strangers, tidy
+from mvpose.archive.locations import join
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.errors import FailureReason
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
@@ -21,7 +24,7 @@ def run_uri(request: pytest.FixtureRequest, tmp_path) -> str:
 
 def plan(capture_id: str) -> CaptureTasks:
     clips = (Clip(capture_id, 0, 10), Clip(capture_id, 10, 20))
-    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="p" * 16)
+    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="a" * 16, poses="b" * 16)
 
 
 def made(run_uri: str, own: CaptureTasks) -> list[Commit]:
@@ -68,7 +71,7 @@ def test_an_old_commit_and_the_data_of_a_dead_worker_are_found(run_uri):
 def test_a_capture_is_tidy_only_if_each_task_has_one_commit_and_one_file(tmp_path):
     own = plan("a")
     first, second = made(str(tmp_path), own)
-    assert tidy(str(tmp_path), own, KIND) and not tidy(str(tmp_path), replace(own, poses="q" * 16), KIND)
+    assert tidy(str(tmp_path), own, KIND) and not tidy(str(tmp_path), replace(own, poses="c" * 16), KIND)
     data = (tmp_path / second.file).read_bytes()
     os.remove(tmp_path / second.file)
     assert not tidy(str(tmp_path), own, KIND)
@@ -85,3 +88,69 @@ def test_failures_have_no_data_and_are_no_leftovers(run_uri):
     ]
     beside = leftovers(run_uri, own, KIND, failed)
     assert (beside.commits, beside.data) == ((), ())
+
+
+def snapshot(folder: str) -> dict[str, bytes]:
+    found = {}
+    for where, _, files in os.walk(folder):
+        for file in files:
+            with open(os.path.join(where, file), "rb") as opened:
+                found[os.path.relpath(os.path.join(where, file), folder)] = opened.read()
+    return found
+
+
+def test_no_file_of_the_user_is_taken_for_one_of_mvpose_however_it_is_named(tmp_path):
+    uri, own = str(tmp_path), plan("a")
+    commits = made(uri, own)
+    data, record = commits[0].file, f"commits/poses/{commits[0].clip.clip_id}.{commits[0].fingerprint}.json"
+    named = "0000000-0000010.0123456789ab"
+    mine = {
+        "poses/a/sheet.xlsx": b"x", "poses/mine.txt": b"x", "poses/a/deep/down.csv": b"x", "poses/b/x.parquet": b"x",
+        f"poses/a/{named}.parquet": b"named as by mvpose, of other content", f"poses/b/{named}.parquet": b"x",
+        f"commits/poses/a/{named}cdef.json": b"{}", "commits/poses/git.txt": b"x",
+    }  # fmt: skip
+    for path, content in mine.items():
+        os.makedirs(os.path.dirname(tmp_path / path), exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    # Copies that a user makes of folders and of single files.
+    shutil.copytree(tmp_path / "poses/a", tmp_path / "poses/a_before", ignore=lambda *_: ["deep"])
+    shutil.copytree(tmp_path / "commits/poses/a", tmp_path / "commits/poses/a_before")
+    shutil.copy(tmp_path / data, f"{tmp_path / data}.bak")
+    shutil.copy(tmp_path / record, f"{tmp_path / record}.bak")
+    before = snapshot(uri)
+    assert everything(uri, [own]) == (set(), set())
+    beside = leftovers(uri, own, KIND, commits)
+    others = strangers(uri, KIND, {"a"}, beside.folders)
+    results = {
+        *(c.file for c in commits),
+        *(f"commits/poses/{t.clip.capture_id}/{t.name}.json" for t in own.tasks(KIND)),
+    }
+    assert {*beside.unknown, *others.unknown} == before.keys() - results
+
+
+def test_links_and_folders_that_cannot_be_read_are_not_looked_into(tmp_path):
+    uri, own = str(tmp_path / "run"), plan("a")
+    made(str(tmp_path / "other"), plan("b"))
+    commits = made(uri, own)
+    os.symlink(tmp_path / "other/poses/b", tmp_path / "run/poses/b")
+    os.symlink(tmp_path / "other/commits/poses/b", tmp_path / "run/commits/poses/b")
+    os.symlink(".", tmp_path / "run/poses/loop")
+    others = strangers(uri, KIND, {"a"}, leftovers(uri, own, KIND, commits).folders)
+    assert (others.commits, others.data) == ((), ())
+    assert others.unknown == ("commits/poses/b", "poses/b", "poses/loop")
+
+
+def test_only_attempts_are_removed_from_the_folder_of_attempts(run_uri):
+    store, clip = ClipStore(run_uri, KIND), Clip("a/b", 0, 10)
+    assert [store.claim(clip, "0123456789ab", 3), store.claim(clip, "0123456789ab", 3)] == [1, 2]
+    mine = ["1.txt", "mine/0123456789ab/0", "0123456789ab/poses/a/b/0000000-0000010/notes.txt"]
+    for path in mine:
+        write_whole(join(run_uri, "attempts", path), b"x")
+    assert remove_attempts(run_uri) == sorted(f"attempts/{path}" for path in mine)
+    assert remove_attempts(run_uri) == sorted(f"attempts/{path}" for path in mine)
+    assert store.claim(clip, "0123456789ab", 3) == 1
+
+
+def test_the_folder_of_attempts_goes_with_the_last_of_them(tmp_path):
+    ClipStore(str(tmp_path), KIND).claim(Clip("a", 0, 10), "0123456789ab", 3)
+    assert remove_attempts(str(tmp_path)) == [] and os.listdir(tmp_path) == []

@@ -17,6 +17,7 @@ from mvpose.archive.locations import (
     parent,
     read_bytes,
     read_text,
+    reading,
     stamp,
 )
 from mvpose.errors import ConfigError
@@ -44,7 +45,10 @@ def test_what_was_put_is_listed_and_read(root):
     assert list_folder(join(root, "a b")) == [join(root, "a b", "c"), join(root, "a b", "ü.txt")]
     assert [e.is_folder for e in entries(join(root, "a b"))] == [True, False]
     assert read_text(join(root, "a b", "ü.txt")) == "käse"
-    assert read_bytes(join(root, "a b/c/d.txt"), stop=2) == b"12"
+    assert read_bytes(join(root, "a b/c/d.txt"), 5) == b"12345"
+    for read in (read_bytes, read_text):
+        with pytest.raises(OSError, match=r"is larger than"):
+            read(join(root, "a b/c/d.txt"), 4)
     assert is_folder(join(root, "a b")) and is_folder(join(root, "a b/"))
     assert not is_folder(join(root, "a b", "ü.txt")) and exists(join(root, "a b", "ü.txt"))
 
@@ -95,7 +99,15 @@ def test_a_listing_is_never_out_of_date(root):
 def test_names_and_parents():
     assert name("s3://bucket/a/b/") == "b" and name("/a/b.mp4") == "b.mp4"
     assert parent("s3://bucket/a/b/") == "s3://bucket/a" and parent("/a/b.mp4") == "/a"
-    assert join("/", "a") == "/a" and join("s3://b/", "/c/", "d") == "s3://b/c/d"
+    assert join("/", "a") == "/a" and join("s3://b/", "c/", "d") == "s3://b/c/d"
+
+
+@pytest.mark.parametrize("planted", ["../../x", "a/../../b", "/etc/x", "..", "a/..", "a\nb", "a\0", "\0", "../"])
+def test_no_name_leads_out_of_its_folder(planted):
+    for parts in ((planted,), ("poses", planted), ("poses", f"x/{planted}" if planted[0] != "/" else planted, "y")):
+        with pytest.raises(ConfigError, match="is no name inside a folder"):
+            join("/run", *parts)
+    assert join("/run", "..a/b..", "c d") == "/run/..a/b../c d"
 
 
 def test_an_absolute_location_is_the_same_from_anywhere(tmp_path, monkeypatch):
@@ -132,3 +144,30 @@ def test_a_link_to_a_folder_is_a_folder_unless_it_leads_back_up(tmp_path):
     (tmp_path / "archive" / "gone").symlink_to(tmp_path / "nowhere")
     folders = {name(e.uri): e.is_folder for e in entries(str(tmp_path / "archive"))}
     assert folders == {"trial": True, "loop": False, "gone": False}
+
+
+def test_a_file_above_a_limit_is_refused_by_its_size(tmp_path):
+    """A terabyte that takes no room on the disk: to read it would take all memory."""
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(OSError, match="it is larger than 1024 MiB"):
+        read_text(str(tmp_path / "large.json"))
+
+
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("/dev/zero", tmp_path / "device")
+    (tmp_path / "file").write_bytes(b"1")
+    os.symlink("file", tmp_path / "link")
+    for name_ in ("pipe", "device"):
+        with pytest.raises(OSError, match="it is a pipe, socket or device"):
+            read_bytes(str(tmp_path / name_))
+        with pytest.raises(OSError, match="it is a pipe, socket or device"), reading(str(tmp_path / name_)):
+            pass
+    assert read_bytes(str(tmp_path / "link")) == b"1"
+
+
+def test_credentials_in_a_location_are_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match=r"^s3://bucket/archive was given with credentials") as error:
+        exists("s3://key:se/cret@bucket/archive")
+    assert "cret" not in str(error.value)

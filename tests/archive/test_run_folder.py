@@ -112,8 +112,9 @@ def test_a_driver_that_ends_disturbs_no_other_that_writes(tmp_path):
     def write() -> None:
         try:
             for i in range(300):
-                write_whole(join(uri, "poses", "one", f"{i}.parquet"), b"x" * 1000)
-                written.append(create_once(join(uri, "attempts", "me", "poses", f"{i}", "0"), b"x"))
+                span = f"{i:07d}-{i + 1:07d}"
+                write_whole(join(uri, "poses", "one", f"{span}.{'0' * 12}.parquet"), b"x" * 1000)
+                written.append(create_once(join(uri, "attempts", "a" * 12, "poses", "one", span, "0"), b"x"))
         finally:
             over.set()
 

@@ -113,8 +113,27 @@ def test_a_commit_that_the_plan_does_not_know_is_found(damaged):
 
 
 def test_a_leftover_of_a_dead_worker_is_found(damaged):
-    shutil.copy(first(damaged, "poses/whole/*"), os.path.join(damaged, "poses/whole/leftover.parquet.tmp"))
-    assert found(damaged) == "poses/whole/leftover.parquet.tmp: no commit names this file"
+    path = first(damaged, "poses/whole/*")
+    shutil.copy(path, f"{path}.{'a' * 32}.tmp")
+    assert found(damaged) == f"poses/whole/{os.path.basename(path)}.{'a' * 32}.tmp: no commit names this file"
+
+
+def test_files_of_the_user_are_a_note_and_no_finding(damaged, capsys):
+    for path in ("poses/whole/sheet.xlsx", "quality/notes.md", "commits/poses/mine.json", "poses/whole/.DS_Store"):
+        with open(os.path.join(damaged, path), "w") as file:
+            file.write("years of work")
+    assert run(Verify(run=damaged)) == 0
+    assert "note: 3 files in" in (said := capsys.readouterr().out) and "'poses/whole/sheet.xlsx'" in said
+
+
+def test_an_interrupted_run_is_one_line_and_its_damage_still_another(damaged):
+    for path in ("summary.json", "figures.parquet", "failures/failures.parquet"):
+        os.remove(os.path.join(damaged, path))
+    for commit in glob(f"{damaged}/commits/[!k]*/whole/*"):
+        os.remove(commit)
+    assert found(damaged) == f"{damaged}: is not finished: run the same `mvpose reconstruct` again to resume it"
+    os.truncate(path := first(damaged, "keypoints/whole/*"), os.path.getsize(path) - 1)
+    assert "changed after it was committed" in found(damaged) and len(verify_run(damaged).findings) == 2
 
 
 def rewritten(output: str, change: Callable[[pa.Table], pa.Table]) -> None:

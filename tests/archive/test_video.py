@@ -207,13 +207,13 @@ def test_a_recording_that_died_before_its_index_was_written_is_an_error(named: C
 
 
 def test_a_sound_file_has_no_video_stream(tmp_path) -> None:
-    uri = f"{tmp_path}/sound.wav"
+    uri = f"{tmp_path}/sound.mov"
     with av.open(uri, "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(VideoError, match=r"sound.wav has no video stream"):
+    with pytest.raises(VideoError, match=r"sound.mov has no video stream"):
         probe(uri, "cam01")
 
 

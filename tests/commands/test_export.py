@@ -3,14 +3,20 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from trc import TRCData
 
 from mvpose.archive.calibration import read_calibration
+from mvpose.archive.catalogue import Catalogue, read_catalogue, write_catalogue
 from mvpose.archive.run_folder import RunFolder
 from mvpose.commands.export import Export, run
+from mvpose.commands.record import Record
+from mvpose.commands.record import run as record
+from mvpose.commands.view import View
+from mvpose.commands.view import run as view
 from mvpose.errors import ConfigError
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
@@ -113,3 +119,28 @@ def test_an_unknown_capture_or_no_run_is_one_sentence(finished):
         run(Export(run=finished, captures=("three",)))
     with pytest.raises(ConfigError, match="which run"):
         run(Export())
+
+
+@pytest.mark.parametrize("planted", ["../../x", "/x", "one/../../../x", "one\n", "x\0"])
+def test_a_run_that_names_a_capture_outside_itself_is_refused_and_nothing_is_written(finished, tmp_path, planted):
+    output = shutil.copytree(finished, str(tmp_path / "deep" / "run"))
+    catalogue = read_catalogue(f"{output}/catalogue.parquet")
+    captures = [replace(capture, capture_id=planted) for capture in catalogue.captures[:1]]
+    write_catalogue(f"{output}/catalogue.parquet", Catalogue(captures, [], []))
+    for command in (
+        lambda: run(Export(run=output)),
+        lambda: record(Record(run=output)),
+        lambda: view(View(run=(output,))),
+    ):
+        with pytest.raises(ConfigError, match="is no name inside a folder"):
+            command()
+    assert [where for where, _, files in os.walk(tmp_path) if files and not where.startswith(output)] == []
+
+
+def test_an_export_writes_over_no_files_but_its_own(finished, tmp_path):
+    mine = tmp_path / "one" / "raw" / "mine.trc"
+    os.makedirs(mine.parent)
+    mine.write_text("years of work")
+    with pytest.raises(ConfigError, match="into a folder of their own"):
+        run(Export(run=finished, output=str(tmp_path), captures=("one",)))
+    assert [files for _, _, files in os.walk(tmp_path) if files] == [["mine.trc"]]

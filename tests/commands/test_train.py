@@ -3,6 +3,7 @@
 import pytest
 
 from mvpose.cli import run
+from mvpose.tracking import TrackingConfig, tracking_uri
 from tests.training.conftest import table  # noqa: F401
 
 TOML = """
@@ -18,6 +19,7 @@ optimisation = { batch = 8, steps = 8 }
 def arguments(table, tmp_path, monkeypatch) -> list[str]:  # noqa: F811
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     (tmp_path / "tiny.toml").write_text(TOML)
     return ["train", "--config", "tiny.toml", "--data", table, "--output", "out", "--local"]
 
@@ -30,7 +32,7 @@ def test_figures_are_told_and_reach_mlflow_once(arguments, capsys):
     assert "48 samples" in said and "samples/s" in said and "waiting for data" in said and "validation MPJPE" in said
     assert run(arguments) == 0
     assert "Nothing to do" in capsys.readouterr().out
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(tracking_uri(TrackingConfig()))
     (recorded,) = client.search_runs([client.get_experiment_by_name("train").experiment_id])
     assert recorded.info.status == "FINISHED"
     assert [m.step for m in client.get_metric_history(recorded.info.run_id, "train/loss")] == [2, 4, 6, 8]

@@ -227,5 +227,15 @@ def test_a_bad_test_file_is_told_with_path(content, tmp_path):
     else:
         with h5py.File(uri, "a") as file:
             del file["annot3"]
-    with pytest.raises(DatasetError, match=r"TS1/annot_data\.mat"):
+    with pytest.raises(MvposeError, match=r"TS1/annot_data\.mat"):
+        list(MpiInf3dhp(folder=str(tmp_path)).read("mpi_inf_3dhp_test_set/TS1"))
+
+
+def test_labels_kept_in_another_file_are_refused(tmp_path):
+    write_test_sequence(tmp_path)
+    (tmp_path / "private").write_bytes(bytes(80))
+    with h5py.File(tmp_path / "mpi_inf_3dhp_test_set" / "TS1" / "annot_data.mat", "a") as file:
+        del file["valid_frame"]
+        file.create_dataset("valid_frame", (10,), "f8", external=[(str(tmp_path / "private"), 0, 80)])
+    with pytest.raises(MvposeError, match=r"annot_data\.mat: its `valid_frame` is kept in other files"):
         list(MpiInf3dhp(folder=str(tmp_path)).read("mpi_inf_3dhp_test_set/TS1"))

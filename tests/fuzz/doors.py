@@ -6,6 +6,7 @@ tell (a digit of a focal length, a pixel of a video without checksums) passes, a
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,8 @@ import torch
 from mvpose.archive.calibration import read_calibration
 from mvpose.archive.catalogue import CatalogueConfig, find_captures, rig_digest
 from mvpose.archive.catalogue_table import Catalogue, read_catalogue, write_catalogue
-from mvpose.archive.keypoint_import import read_view
+from mvpose.archive.keypoint_import.contents import read_table
+from mvpose.archive.keypoint_import.openpose import numbered_files, read_openpose
 from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.verification import verify_run
 from mvpose.archive.video import probe, read_frames
@@ -29,6 +31,7 @@ from mvpose.skeleton import Skeleton
 from tests.archive import archives, numbered_video
 from tests.archive.calibration import rig_files
 from tests.fuzz.mutations import CUT
+from tests.fuzz.own_files import own_files_door
 from tests.pipeline import coded_footage
 
 NAMES = ["cam1", "cam2", "cam3"]
@@ -137,9 +140,11 @@ def _runs(folder: str) -> Iterator[Door]:
     detector = DetectorConfig(detector=coded_footage.DETECTOR)
     engine = EngineConfig(local=True)
     output = f"{folder}/run"
-    reconstruct_archive(
-        ReconstructJob(archive=f"{folder}/archive", output=output, clip_frames=6, detector=detector, engine=engine)
-    )
+    job = ReconstructJob(archive=f"{folder}/archive", output=output, clip_frames=6, detector=detector, engine=engine)
+    reconstruct_archive(job)
+    shutil.copytree(output, f"{folder}/before/run")
+    seed = archives.write(f"{folder}/mine", "the user's own files, by the digest of these words")
+    own_files = own_files_door(replace(job, output=f"{folder}/before/run"), seed, f"{folder}/scratch")
     files = [os.path.join(where, file) for where, _, files in os.walk(output) for file in files]
     sound = _results(output)
 
@@ -152,6 +157,7 @@ def _runs(folder: str) -> Iterator[Door]:
     own = [f for f in files if os.path.dirname(f) == output or "/failures/" in f]
     yield Door("run", sorted(files), read)
     yield Door("run", sorted(own), read)
+    yield Door("own files", [seed], own_files)
 
 
 def _results(output: str) -> list[tuple[str, object]]:
@@ -245,7 +251,8 @@ def _keypoints(folder: str) -> Iterator[Door]:
 
 def _keypoints_door(uri: str, skeleton: Skeleton) -> Callable[[str], None]:
     def read(damage: str) -> None:
-        view = read_view(uri, skeleton)
+        folder = os.path.isdir(uri)
+        view = read_openpose(numbered_files(uri), range(3), skeleton) if folder else read_table(uri)
         found = view.confidence > 0
         _insist(bool(np.isfinite(view.xy[found]).all()), "joints that are not finite")
         _insist(bool((view.confidence >= 0).all() and (view.confidence <= 1).all()), "confidence beyond 0..1")

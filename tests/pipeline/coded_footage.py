@@ -41,6 +41,8 @@ class CodedDetector:
         self.seconds_a_frame = float(os.environ.get("CODED_SECONDS", "0"))
         self.fails_at = int(os.environ.get("CODED_FAILS", "-1"))
         """A frame at which a fault is played that is over when the job runs again."""
+        self.raises_at = os.environ.get("CODED_RAISES", "")
+        """A frame at which it has a defect, or "all"."""
 
     @staticmethod
     def digest_of(config: DetectorConfig) -> str:
@@ -54,6 +56,8 @@ class CodedDetector:
         camera, frame = divmod(number_of(picture), FRAMES_A_CAMERA)
         if frame == self.fails_at:
             raise VideoError("the storage was away")
+        if self.raises_at in (str(frame), "all"):
+            raise RuntimeError(f"CUDA error: device-side assert at frame {frame}")
         found = self.keypoints
         there = found.box_score[camera, frame] > 0
         xy, confidence = found.xy[camera, frame, there], found.confidence[camera, frame, there]

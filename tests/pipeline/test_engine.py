@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from mvpose.archive.store import ClipStore
-from mvpose.errors import ConfigError, FailureReason, ResultsError
+from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError, WeightsError
 from mvpose.pipeline.engine import Engine, EngineConfig, tasks_together
 from mvpose.pipeline.metrics import FIGURES
 from mvpose.pipeline.worker import Outcome, StageSpec
@@ -22,6 +22,7 @@ from mvpose.records import Clip, Task
 
 pytestmark = pytest.mark.fault
 
+ALL = 1000
 TASKS = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(6)]
 
 
@@ -30,9 +31,11 @@ class Stage:
 
     def __init__(self, marks: str, **behaviour: int) -> None:
         self.marks = marks
-        names = ("kill_once", "kill_always", "full", "hang", "greedy", "refused_memory")
+        names = ("kill_once", "kill_always", "full", "hang", "greedy", "refused_memory", "raises", "makes")
         for name in names:
             setattr(self, name, behaviour.get(name, -1))
+        if self.makes == 0:
+            raise WeightsError("weights are not at /weights: run `mvpose models fetch`")
 
     def __call__(self, task: Task) -> Outcome:
         number = task.clip.start // 10
@@ -41,6 +44,8 @@ class Stage:
             file.write("x")
         if number == self.kill_always or (number == self.kill_once and os.path.getsize(mark) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if number == self.raises or self.raises == ALL:
+            raise RuntimeError(f"CUDA error: an illegal memory access was encountered at clip {number}")
         if number == self.full:
             raise ResultsError("cannot write: No space left on device")
         if number == self.hang:
@@ -200,6 +205,27 @@ def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(engine, t
     assert not missing
     died = [s for s in samples if s.startswith("ray_mvpose_clips_failed_total") and 'reason="worker_died"' in s]
     assert died and float(died[0].rpartition(" ")[2]) >= 1
+
+
+def test_what_a_stage_raises_on_one_clip_is_a_failure_row_and_its_worker_is_replaced(engine, tmp_path, keeps_weights):
+    receipts = list(engine.run(spec(tmp_path, keeps_weights, raises=3), TASKS))
+    assert sorted(r["reason"] for r in receipts) == [""] * 5 + ["exception"]
+    assert reason(tmp_path, 3) == FailureReason.EXCEPTION
+    assert frames(tmp_path) == [f for f in range(60) if f // 10 != 3]
+    assert os.path.getsize(tmp_path / "marks" / "3") == 1, "it is not tried again"
+
+
+def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, keeps_weights):
+    many = [Task(Clip("ab"[i % 2], i * 10, i * 10 + 10), "f" * 16) for i in range(40)]
+    fresh = Engine(engine.config)
+    with pytest.raises(StageError, match=r"failed alike on each of the first 5 clips.*RuntimeError: CUDA error"):
+        list(fresh.run(spec(tmp_path, keeps_weights, raises=ALL), many))
+    assert len(os.listdir(tmp_path / "marks")) < len(many) or not keeps_weights
+
+
+def test_a_stage_that_cannot_be_made_ends_the_job_with_its_own_sentence(engine, tmp_path, keeps_weights):
+    with pytest.raises(StageError, match="mvpose models fetch"):
+        list(engine.run(spec(tmp_path, keeps_weights, makes=0), TASKS))
 
 
 def test_a_full_disk_ends_the_job_with_its_own_sentence(engine, tmp_path):

@@ -14,6 +14,7 @@ from mvpose.archive.run_folder import RunFolder
 from mvpose.archive.verification import verify_run
 from mvpose.cli import run
 from mvpose.errors import FailureReason
+from mvpose.pipeline import defects
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from tests.archive.numbered_video import HEIGHT, WIDTH, numbered_picture
 from tests.pipeline import coded_footage
@@ -136,6 +137,45 @@ def test_clips_that_failed_are_done_again_on_request_and_only_then(archive, undi
     assert os.stat(os.path.join(output, "commits", "keypoints", "good")).st_mtime_ns > kept
     sound(output, undisturbed)
     assert reconstruct_archive(job(archive, output, retry_failed=True)).failures == ()
+
+
+def test_a_detector_that_raises_on_one_clip_costs_that_clip_and_is_done_again_once_it_is_mended(
+    archive, undisturbed, tmp_path, monkeypatch
+):
+    output = str(tmp_path / "run")
+    monkeypatch.setenv("CODED_RAISES", str(FRAMES - 1))
+    summary = reconstruct_archive(job(archive, output))
+    assert [(f.clip.capture_id, f.clip.start, f.stage) for f in summary.failures] == [
+        ("good", 10, "keypoints"),
+        ("hit", 10, "keypoints"),
+    ]
+    assert {f.reason for f in summary.failures} == {FailureReason.EXCEPTION}
+    for failure in summary.failures:
+        _, _, kept = failure.detail.partition("Its traceback is in ")
+        with open(os.path.join(output, kept.removesuffix(" of the run."))) as file:
+            assert "coded_footage.py" in file.read()
+    assert verify_run(output).findings == ()
+    monkeypatch.delenv("CODED_RAISES")
+    assert reconstruct_archive(job(archive, output, retry_failed=True)).failures == ()
+    sound(output, undisturbed)
+
+
+def test_a_detector_that_raises_on_every_clip_stops_the_job_which_is_not_taken_for_complete(
+    archive, undisturbed, tmp_path, monkeypatch, capsys
+):
+    output = str(tmp_path / "run")
+    flags = ["--clip-frames", "10", "--local", "--tracking.no-enabled", "--detector.detector", coded_footage.DETECTOR]
+    monkeypatch.setattr(defects, "ENOUGH", 3)
+    monkeypatch.setenv("CODED_RAISES", "all")
+    assert run(["reconstruct", archive, "--output", output, *flags]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "keypoints failed alike on each of the first 3 clips" in said
+    assert "RuntimeError: CUDA error: device-side assert at frame" in said and "--retry-failed" in said
+    assert not os.path.exists(os.path.join(output, "summary.json"))
+    monkeypatch.delenv("CODED_RAISES")
+    assert run(["reconstruct", archive, "--output", output, *flags]) == 4
+    assert run(["reconstruct", archive, "--output", output, "--retry-failed", *flags]) == 0
+    sound(output, undisturbed)
 
 
 def driver_of(archive: str, output: str, *flags: str) -> subprocess.Popen:

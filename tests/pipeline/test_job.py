@@ -291,21 +291,6 @@ def test_one_view_only_is_a_failure_row(own_archive, tmp_path):
     assert failures(output) == [("one", FailureReason.TOO_FEW_VIEWS)]
 
 
-def test_nobody_in_view_is_a_failure_row(own_archive, tmp_path):
-    detector = DetectorConfig(detector="tests.pipeline.test_job:NobodyThere")
-    output = str(tmp_path / "run")
-    reconstruct_archive(job(own_archive, output, detector=detector))
-    assert {reason for _, reason in failures(output)} == {FailureReason.NO_PERSON}
-
-
-class NobodyThere(coded_footage.CodedDetector):
-    """Sees no one."""
-
-    def people(self, picture):
-        found = super().people(picture)
-        return type(found)(found.box[:0], found.score[:0], found.xy[:0], found.confidence[:0])
-
-
 def test_a_wrong_path_is_one_sentence(tmp_path, capsys):
     assert run(["reconstruct", str(tmp_path / "nowhere"), "--output", str(tmp_path / "run"), "--local"]) == 1
     said = capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvpose.archive.capture_frames import ViewFrames
 from mvpose.archive.run_folder import RunFolder
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.canonical_fusion import FusionConfig
@@ -17,9 +18,7 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage, require_views
-from mvpose.pipeline.stages import PlanSource
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
-from mvpose.records import Capture
 from mvpose.scenes import ring4
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
@@ -53,6 +52,8 @@ class SpotFinder(torch.nn.Module):
 class SceneDetector:
     """Knows where everybody of a scene is, frame after frame from the first."""
 
+    digest = "scene"
+
     def __init__(self, scene) -> None:
         self.keypoints = scene.keypoints(noise_px=0.0)
         self.skeleton, self.chunk_frames = self.keypoints.skeleton, 2
@@ -78,12 +79,13 @@ def test_a_spot_in_the_pictures_comes_back_where_it_is_lens_and_crop_and_all():
     for v, (width, height) in enumerate(scene.rig.size.tolist()):
         rows, columns = np.mgrid[:height, :width]
         spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 6.0**2)) for x, y in truth[v]]
-        views.append(np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots]))
+        pictures = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
+        views.append(ViewFrames(pictures, np.ones(2, bool)))
     stage = NetworkStage.__new__(NetworkStage)
-    stage.source, stage.detector, stage.config = PlanSource("", ""), detector, ReconstructionConfig()
+    stage.detector, stage.config = detector, ReconstructionConfig()
     config = MethodConfig(method="baseline", skeleton="coco17", size=(256, 256))
     stage.model, stage.skeleton = SavedModel(SpotFinder(), config, "", {}), detector.skeleton
-    people = stage.people(views, Capture("c", scene.rig, ()))
+    people = stage.seen_again(views, scene.rig)
     for v in range(len(views)):
         for t in range(2):
             assert len(people[v][t].score) == 1

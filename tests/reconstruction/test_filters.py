@@ -192,7 +192,26 @@ def test_a_removed_outlier_is_filled_and_both_is_said():
     assert result.poses.num_views[50, 0, 9] == 0 and not result.poses.views_used[50, 0, 9].any()
     kept = filtered(poses_of(spoilt), 30.0, FilterConfig(hampel_threshold=6.0, smoothing="none", gap_frames=0))
     assert np.isnan(kept.poses.xyz[50, 0, 9]).all() and kept.poses.confidence[50, 0, 9] == 0
+    for after in (result.poses, kept.poses):
+        assert np.isnan(after.error_px[50, 0, 9]) and after.num_views[50, 0, 9] == 0
+        assert not after.views_used[50, 0, 9].any()
+        assert np.isfinite(np.delete(after.error_px, 50, axis=0)).all()
     assert result.raw.xyz[50, 0, 9] == pytest.approx(spoilt[50, 0, 9])
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.9, 0.4), (0.3, 0.8)])
+def test_a_filled_value_is_as_sure_as_the_less_sure_of_the_two_beside_its_gap(before, after):
+    xyz = walking()
+    xyz[40:45, 0, 5] = np.nan
+    poses = poses_of(xyz)
+    sure = np.where(np.isfinite(xyz[..., 0]), 0.6, 0.0)
+    sure[39, 0, 5], sure[45, 0, 5] = before, after
+    sure[38, 0, 5] = sure[46, 0, 5] = 0.1
+    result = filtered(replace(poses, confidence=sure), 30.0, FilterConfig())
+    assert result.filled[40:45, 0, 5].all() and result.filled.sum() == 5
+    assert (result.poses.confidence[40:45, 0, 5] == min(before, after)).all()
+    rest = ~result.filled
+    assert np.array_equal(result.poses.confidence[rest], sure[rest])
 
 
 @pytest.mark.parametrize("name", ["none", *SMOOTHERS])

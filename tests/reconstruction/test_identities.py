@@ -75,3 +75,18 @@ def test_a_clip_without_anybody_breaks_nothing():
     xyz = ring4(num_frames=90).joints.copy()
     xyz[30:60] = np.nan
     assert set(identified(xyz, [4], 30, [[0], [0], [0]], max_people=1, gap_s=2.0)) == {(0, 0), (60, 0)}
+
+
+def test_the_first_view_of_a_joint_is_no_support():
+    xyz = two_people_crossing(num_frames=60).joints.copy()
+    xyz[25:, 1] = np.nan
+    # 2 views x 60 frames are more views than 4 x 25, and fewer of them beyond the first: 60 against 75.
+    people = identified(xyz, [2, 4], 60, [[0, 1]], max_people=2)
+    assert people == {(0, 0): 1, (0, 1): 0}
+
+
+def test_where_nobody_was_seen_is_no_support_against():
+    xyz = two_people_crossing(num_frames=60).joints.copy()
+    xyz[30:, 1] = np.nan
+    # 3 beyond the first x 30 frames against 1 x 60; frames without the person do not count against him.
+    assert identified(xyz, [2, 4], 60, [[0, 1]], max_people=2)[0, 1] == 0

@@ -48,3 +48,28 @@ def test_a_place_of_minus_one_has_no_weight():
     pixels, weights = seen.of(places)
     assert pixels.shape == (2, 1, 26, 4, 2)
     assert (weights[..., [1, 3]] == 0).all() and (weights[..., [0, 2]] > 0).all()
+
+
+def test_of_two_equally_sure_poses_of_a_person_exactly_one_stays():
+    scene = scenes.ring4(num_frames=3)
+    keypoints = scene.keypoints()
+    twice = {
+        name: np.concatenate([getattr(keypoints, name)] * 2, axis=2)
+        for name in ("xy", "confidence", "box", "box_score")
+    }
+    seen = observe(replace(keypoints, **twice), scene.rig, 0.0)
+    torch.testing.assert_close(seen.weight[:, :, 0], observe(keypoints, scene.rig, 0.0).weight[:, :, 0])
+    assert (seen.weight[:, :, 1] == 0).all()
+
+
+def test_two_people_a_fifth_of_their_height_apart_are_two():
+    scene = scenes.ring4(num_frames=3)
+    keypoints = scene.keypoints()
+    twice = {
+        name: np.concatenate([getattr(keypoints, name)] * 2, axis=2)
+        for name in ("xy", "confidence", "box", "box_score")
+    }
+    height = keypoints.box[..., 3] - keypoints.box[..., 1]
+    twice["xy"][:, :, 1:, :, 0] += 0.2 * height[..., None]
+    seen = observe(replace(keypoints, **twice), scene.rig, 0.0)
+    assert (seen.weight > 0).any(dim=-1).all()

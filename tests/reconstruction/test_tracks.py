@@ -95,3 +95,12 @@ def test_more_cameras_beat_more_frames():
     support = torch.where(first, 0.8, found.support / 4)
     places = strongest(link(found, FPS, 1.0), replace(found, support=support), 1)
     assert (places[:60] == 0).all() and (places[60:] == -1).all()
+
+
+def test_a_velocity_is_worth_the_time_it_was_taken_over_and_not_the_times_it_was_seen():
+    poses = np.zeros((31, 1, 26, 3)) + 0.02 * np.arange(31)[:, None, None, None]
+    often = np.ones((31, 1), bool)
+    seldom = often & (np.arange(31) % 5 == 0)[:, None]
+    velocity = [link(seen_as(poses, present), FPS, 1.0)[0].velocity for present in (often, seldom)]
+    np.testing.assert_allclose(velocity[0], 0.02, rtol=1e-3)
+    np.testing.assert_allclose(velocity[1], velocity[0], rtol=1e-9)

@@ -147,5 +147,9 @@ def test_a_name_or_version_that_is_not_there_is_told_with_those_that_are(config,
         promote(config, "net", 9, CHAMPION, Gate())
     with pytest.raises(RegistryError, match="no alias champion"):
         resolve(config, "models:/net@champion")
-    with pytest.raises(RegistryError, match="no such model is registered"):
+    with pytest.raises(RegistryError, match=r"no alias champoin .* and aliases challenger"):
+        resolve(config, "models:/net@champoin")
+    with pytest.raises(RegistryError, match=r"no such model is registered \(there are net\)"):
         resolve(config, "models:/nothing@champion")
+    with pytest.raises(RegistryError, match=r"did you mean net\?"):
+        resolve(config, "models:/nett@champion")

@@ -185,6 +185,16 @@ def test_wrong_input_is_answered_with_what_is_wrong(registered, tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             model.predict(pd.DataFrame([rows[0] | change]))
+    served = model.unwrap_python_model()
+    for change, said in (
+        ({"crops": None}, "row 1: `crops` is NoneType"),
+        ({"crops": [7, 7, 7]}, "row 1: a crop is not base64"),
+        ({"projections": [[[1.0], [1.0, 2.0]]] * 3}, "row 1: `projections` are not 3 x 4 matrices of numbers"),
+        ({"projections": 3.0}, "row 1: `projections` are not"),
+        ({"present": [True]}, "row 1: 3 crops need as many flags"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            served.predict(None, pd.DataFrame([rows[0], rows[0] | change]))
 
 
 def test_absent_views_do_not_count_and_rows_may_differ_in_views(registered, tmp_path):

@@ -6,14 +6,14 @@ OpenCV/EasyMocap YAML, OpenCap's pickles (read as data: loading one would run wh
 
 from __future__ import annotations
 
-from mvpose.archive.calibration.file_cameras import Calibration, FileCameras, Unit, UpAxis, calibrated
+from mvpose.archive.calibration.file_cameras import Calibration, FileCameras, Unit, UpAxis, calibrated, check_names
 from mvpose.archive.calibration.opencap_pickle import read_opencap
 from mvpose.archive.calibration.opencv_yaml import PAIR, read_opencv_yaml
 from mvpose.archive.calibration.panoptic_json import read_panoptic
 from mvpose.archive.calibration.qualisys_qca import read_qualisys
 from mvpose.archive.calibration.toml_tables import read_toml
 from mvpose.archive.calibration.vicon_xcp import read_vicon
-from mvpose.archive.locations import entries, exists, join, name, parent, read_bytes
+from mvpose.archive.locations import exists, inputs, join, name, parent, read_bytes
 from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 
@@ -58,12 +58,9 @@ def _read(uri: str) -> FileCameras:
 
 def _bytes(uri: str) -> bytes:
     try:
-        data = read_bytes(uri, stop=MAX_BYTES + 1)
+        return read_bytes(uri, MAX_BYTES)
     except OSError as error:
         raise CalibrationError(f"it cannot be read: {error.strerror or error}.") from error
-    if len(data) > MAX_BYTES:
-        raise CalibrationError(f"it is larger than {MAX_BYTES >> 20} MiB, and no calibration is.")
-    return data
 
 
 def _text(data: bytes) -> str:
@@ -77,10 +74,12 @@ def _of_all_cameras(uri: str) -> dict[str, bytes]:
     """OpenCap's file of each camera by its folder's name: those of the same name in the folders beside its own."""
     own, file = parent(uri), name(uri)
     try:
-        folders = [e.uri for e in entries(parent(own)) if e.is_folder] if parent(own) else [own]
+        folders = [e.uri for e in inputs(parent(own)) if e.is_folder] if parent(own) else [own]
     except OSError as error:
         raise CalibrationError(f"the folders beside it cannot be listed: {error.strerror or error}.") from error
-    return {name(folder): _bytes(join(folder, file)) for folder in folders if exists(join(folder, file))}
+    own_files = {name(folder): join(folder, file) for folder in folders if exists(join(folder, file))}
+    check_names(list(own_files))
+    return {camera: _bytes(one) for camera, one in own_files.items()}
 
 
 def _other_of_pair(uri: str) -> list[str]:

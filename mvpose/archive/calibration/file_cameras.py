@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,15 +16,17 @@ from mvpose.errors import CalibrationError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
+from mvpose.records import Unit
 
 MAX_CAMERAS = 1024
+MAX_NAME = 255
+"""Characters of a camera's name: footage is matched by it, and no file has a longer one."""
 MAX_SIZE = 1 << 16
 REACH_M = (0.5, 100.0)
 """How far the farthest camera of a rig stands from another or from the origin, at least and at most."""
 ROTATION_TOLERANCE = 1e-3
 """How far a matrix may be from a rotation: files that round to 3 digits are off by up to 5e-4."""
 
-Unit = Literal["m", "cm", "mm", "in"]
 UpAxis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 METRES: dict[Unit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
@@ -74,6 +77,8 @@ class Calibration:
     turns: tuple[int, ...]
     """Clockwise quarter turns after which each camera's calibrated picture is upright."""
     notes: tuple[str, ...]
+    assumed_unit: Unit | None = None
+    """The unit that the file was read in, by its format or by the size of the rig; None where the caller named it."""
 
 
 def numbers(value: Any, shape: tuple[int, ...], what: str) -> Float[np.ndarray, "..."]:
@@ -125,6 +130,16 @@ def picture_size(value: Any, what: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def check_names(names: Sequence[str]) -> None:
+    """CalibrationError above MAX_CAMERAS, where two share a name, and where a name is no file's."""
+    if len(names) > MAX_CAMERAS:
+        raise CalibrationError(f"{len(names)} cameras are in it, above the limit of {MAX_CAMERAS}.")
+    if twice := sorted(n for n, times in Counter(names).items() if times > 1):
+        raise CalibrationError(f"several cameras are named {', '.join(twice)}.")
+    if long := [n for n in names if len(n) > MAX_NAME]:
+        raise CalibrationError(f"the name {long[0][:40]}... of a camera has more than {MAX_NAME} characters.")
+
+
 def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calibration:
     """The rig of checked cameras, in metres, Z up; `unit` and `up` overrule what the file states.
 
@@ -133,18 +148,14 @@ def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calib
     cameras = read.cameras
     if not cameras:
         raise CalibrationError("no fully calibrated camera is in it.")
-    if len(cameras) > MAX_CAMERAS:
-        raise CalibrationError(f"{len(cameras)} cameras are in it, above the limit of {MAX_CAMERAS}.")
     names = [camera.name for camera in cameras]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise CalibrationError(f"several cameras are named {', '.join(twice)}.")
+    check_names(names)
     rotations = np.stack([_checked_rotation(camera) for camera in cameras])
     translations = np.stack([camera.translation for camera in cameras])
     for camera in cameras:
         _check_matrix(camera)
-    metres, unit_note = _metres(rotations, translations, read.unit, unit)
-    pose = Rigid(torch.from_numpy(rotations), torch.from_numpy(translations * metres))
+    read_in, unit_note = _unit(rotations, translations, read.unit, unit)
+    pose = Rigid(torch.from_numpy(rotations), torch.from_numpy(translations * METRES[read_in]))
     turn = Rigid(torch.tensor(FILE_FROM_WORLD[up or read.up], dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     matrices = torch.from_numpy(np.stack([camera.matrix for camera in cameras]))
     rig = CameraRig(
@@ -156,7 +167,7 @@ def calibrated(read: FileCameras, unit: Unit | None, up: UpAxis | None) -> Calib
         size=torch.tensor([camera.size for camera in cameras]),
     )
     notes = (*read.notes, *unit_note, *_up_note(rig, up))
-    return Calibration(rig, tuple(camera.turns for camera in cameras), notes)
+    return Calibration(rig, tuple(camera.turns for camera in cameras), notes, None if unit else read_in)
 
 
 def _lens(cameras: Sequence[FileCamera]) -> Lens:
@@ -191,13 +202,13 @@ def _check_matrix(camera: FileCamera) -> None:
         raise CalibrationError(f"camera {camera.name}: its principal point or distortion is out of all bounds.")
 
 
-def _metres(
+def _unit(
     rotations: Float[np.ndarray, "V 3 3"],
     translations: Float[np.ndarray, "V 3"],
     stated: Unit | None,
     chosen: Unit | None,
-) -> tuple[float, tuple[str, ...]]:
-    """Metres in the file's unit, and a note if it had to be told from the size of the rig.
+) -> tuple[Unit, tuple[str, ...]]:
+    """The file's unit, and a note if it had to be told from the size of the rig.
 
     A rig reaches 0.5 to 100 m. Without a stated unit it is told in metres if it reaches that far in metres, and in
     millimetres if it reaches that far in millimetres; no size is plausible as both. Other units have to be named.
@@ -216,7 +227,7 @@ def _metres(
             f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set `unit` to m, cm, mm or in."
         )
     note = f"unit taken as {fitting[0]}: not stated, and the cameras stand up to {reach:.4g} units apart"
-    return METRES[fitting[0]], () if told else (note,)
+    return fitting[0], () if told else (note,)
 
 
 def _up_note(rig: CameraRig, chosen: UpAxis | None) -> tuple[str, ...]:

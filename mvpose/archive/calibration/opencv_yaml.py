@@ -21,6 +21,7 @@ from itertools import pairwise
 from mvpose.archive.calibration.file_cameras import (
     FileCamera,
     FileCameras,
+    check_names,
     coefficients,
     numbers,
     picture_size,
@@ -32,7 +33,6 @@ PAIR = ("intri", "extri")
 """EasyMocap's two files of one calibration."""
 
 _QUOTES = " \t\n\"'"
-_KEY = re.compile(r"""(["']?)([^\s"':][^"':]*)\1[ ]*:(?:\s+(.*))?""", re.DOTALL)
 _MATRIX = re.compile(
     r"""!!opencv-matrix\s+rows:\s*(\d{1,9})\s+cols:\s*(\d{1,9})\s+dt:\s*["']?[dfi]["']?\s+data:\s*\[([^\[\]]*)\]\s*"""
 )
@@ -44,6 +44,7 @@ def read_opencv_yaml(texts: list[str]) -> FileCameras:
     names = _value(content, "names") if "names" in content else [key[2:] for key in content if key.startswith("K_")]
     if not isinstance(names, list):
         raise CalibrationError("`names` is not a list.")
+    check_names(names)
     posed = [n for n in names if f"T_{n}" in content and (f"Rot_{n}" in content or f"R_{n}" in content)]
     notes = [f"camera {n} has no pose and is left out" for n in names if n not in posed]
     if names and not posed:
@@ -60,10 +61,14 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
     if lines and 0 not in starts:
         raise CalibrationError(f"it is not OpenCV YAML: {lines[0][:60]!r} belongs to no key.")
     for start, stop in pairwise([*starts, len(lines)]):
-        entry = _KEY.fullmatch("\n".join(lines[start:stop]))
-        if entry is None:
+        # By hand: an expression that allows spaces around a key takes 13 s for 150,000 of them.
+        written, colon, value = "\n".join(lines[start:stop]).partition(":")
+        written = written.rstrip(" ")
+        quote = written[:1] if written[:1] in ("'", '"') else ""
+        key = written.removeprefix(quote).removesuffix(quote).strip()
+        if not (colon and key and written == f"{quote}{key}{quote}" and (not value or value[0].isspace())):
             raise CalibrationError(f"it is not OpenCV YAML: {lines[start][:60]!r} is not `key: value`.")
-        yield entry[2].strip(), (entry[3] or "").strip()
+        yield key, value.strip()
 
 
 def _value(content: dict[str, str], key: str) -> str | list[str]:
@@ -80,7 +85,7 @@ def _value(content: dict[str, str], key: str) -> str | list[str]:
     if text.startswith("["):
         return _items(text.strip("[]"))
     if text.startswith("- "):
-        return [item.strip(_QUOTES) for item in re.split(r"(?:^|\n)\s*- ", text)[1:]]
+        return [item.strip(_QUOTES) for item in re.split(r"(?:^|\n)[ \t]*- ", text)[1:]]
     return text.strip(_QUOTES)
 
 

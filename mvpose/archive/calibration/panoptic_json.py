@@ -12,6 +12,7 @@ from typing import Any
 from mvpose.archive.calibration.file_cameras import (
     FileCamera,
     FileCameras,
+    check_names,
     coefficients,
     numbers,
     picture_size,
@@ -31,6 +32,7 @@ def read_panoptic(text: str) -> FileCameras:
     cameras = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(cameras, list):
         raise CalibrationError("it is JSON but not a CMU Panoptic calibration: it has no list `cameras`.")
+    check_names([str(c.get("name", i)) if isinstance(c, dict) else str(i) for i, c in enumerate(cameras)])
     return FileCameras(cameras=tuple(_camera(i, c) for i, c in enumerate(cameras)), unit="cm", up="-y")
 
 

@@ -14,18 +14,19 @@ the size of the rig. caliscope writes metres; FreeMoCap, known by `world_positio
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 from mvpose.archive.calibration.file_cameras import (
     FileCamera,
     FileCameras,
     Unit,
+    check_names,
     coefficients,
     numbers,
     picture_size,
     rotation_from,
 )
+from mvpose.config import parse_toml
 from mvpose.errors import CalibrationError
 from mvpose.geometry.lens import LensModel
 
@@ -33,8 +34,8 @@ from mvpose.geometry.lens import LensModel
 def read_toml(text: str) -> FileCameras:
     """The cameras of a TOML calibration, in the order of the file."""
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        tables = parse_toml(text)
+    except ValueError as error:
         raise CalibrationError(f"it is not valid TOML: {error}.") from error
     nested = tables.get("cameras")
     if isinstance(nested, dict):
@@ -42,11 +43,17 @@ def read_toml(text: str) -> FileCameras:
         tables = nested
     else:
         unit = "mm" if any(isinstance(t, dict) and "world_position" in t for t in tables.values()) else None
-    found = {key: table for key, table in tables.items() if isinstance(table, dict) and "matrix" in table}
-    posed = {key: table for key, table in found.items() if {"rotation", "translation"} <= table.keys()}
+    found = {key: table for key, table in tables.items() if isinstance(table, dict) and _has(table, "matrix")}
+    posed = {key: table for key, table in found.items() if _has(table, "rotation") and _has(table, "translation")}
     notes = [f"camera {_name(key, found[key])} has no pose and is left out" for key in found if key not in posed]
+    check_names([_name(key, table) for key, table in posed.items()])
     cameras = tuple(_camera(key, table) for key, table in posed.items())
     return FileCameras(cameras=cameras, unit=unit, notes=tuple(notes))
+
+
+def _has(table: dict[str, Any], key: str) -> bool:
+    """caliscope writes "null" for what it did not find."""
+    return table.get(key, "null") != "null"
 
 
 def _name(key: str, table: dict[str, Any]) -> str:

@@ -27,7 +27,10 @@ def nwb_files(recording: Recording) -> Iterator[File]:
         import pynwb
     except ImportError as error:
         raise ConfigError(f"NWB needs pynwb and ndx-pose ({error}): pip install 'mvpose[nwb]'.") from error
-    poses, frames = recording.poses, {"rate": recording.fps, "starting_time": 0.0}
+    poses = recording.poses
+    frames: dict[str, Any] = {"rate": recording.fps, "starting_time": 0.0}
+    if recording.breaks:
+        frames = {"timestamps": recording.time_s}
     file: Any = pynwb.NWBFile(
         session_description=f"3D poses of {recording.capture_id}; the date of the recording is not known.",
         identifier=recording.capture_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvpose.records import Poses3D
+from mvpose.records import Breaks, Poses3D, positions
 
 File = tuple[str, bytes]
 """Name below the capture's folder, and content."""
@@ -20,6 +20,8 @@ class Recording:
 
     capture_id: str
     fps: float
+    breaks: Breaks = ()
+    """Of the capture."""
     poses: Poses3D
     filled: Bool[np.ndarray, "T P J"]
     """Where a value was interpolated and not measured."""
@@ -32,7 +34,7 @@ class Recording:
     @property
     def time_s(self) -> Float[np.ndarray, "T"]:
         """Time of each frame; the first is at 0."""
-        return np.arange(len(self.poses.xyz)) / self.fps
+        return positions(np.arange(len(self.poses.xyz)), self.breaks) / self.fps
 
     def people(self) -> Iterator[tuple[str, int]]:
         """(file name without suffix, place) of each person: formats that know one subject have a file each."""
@@ -40,9 +42,10 @@ class Recording:
             yield f"{self.name}_person{track}", place
 
 
-def measured_recording(capture_id: str, fps: float, poses: Poses3D) -> Recording:
+def measured_recording(capture_id: str, fps: float, poses: Poses3D, breaks: Breaks = ()) -> Recording:
     """A recording in which nothing was filled."""
-    return Recording(capture_id=capture_id, fps=fps, poses=poses, filled=np.zeros(poses.confidence.shape, dtype=bool))
+    filled = np.zeros(poses.confidence.shape, dtype=bool)
+    return Recording(capture_id=capture_id, fps=fps, breaks=breaks, poses=poses, filled=filled)
 
 
 def y_up(xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

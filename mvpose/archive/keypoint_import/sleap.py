@@ -1,6 +1,7 @@
 """SLEAP's analysis HDF5, also as sleap-io writes it: dense arrays of tracks, nodes and frames.
 
-SLEAP stores `tracks` as (track, xy, node, frame). sleap-io may store another order, and says which in `dims`.
+SLEAP stores `tracks` as (track, xy, node, frame). sleap-io may store another order, and says which in `dims`. Frames
+are counted from 0, that of the video.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def read_sleap(file: h5py.File) -> ViewKeypoints:
     if "point_scores" in file:
         scores = _ordered(file, "point_scores", _SCORES, ("frame", "track", "node"))
         confidence = np.where(np.isfinite(scores), scores, 1.0)
-    return view_of(joints, xy, confidence)
+    return view_of(joints, np.arange(len(xy)), xy, confidence)
 
 
 def _ordered(file: h5py.File, name: str, default: Sequence[str], wanted: Sequence[str]) -> np.ndarray:

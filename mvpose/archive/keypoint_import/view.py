@@ -1,4 +1,4 @@
-"""The joints that one camera's file holds, and several of them brought to one skeleton."""
+"""The joints that one camera's files hold, and those of all cameras brought to one skeleton."""
 
 from __future__ import annotations
 
@@ -6,54 +6,80 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mvpose.errors import ConfigError
 from mvpose.records import Keypoints2D
 from mvpose.skeleton import Skeleton
 
+HIGHEST_CONFIDENCE = 10.0
+"""Scores of SLEAP and RTMPose exceed 1 a little; what exceeds this is a percentage or no confidence at all."""
+
 
 @dataclass(frozen=True, eq=False)
 class ViewKeypoints:
-    """What one file says; a joint that was not found is NaN with confidence 0."""
+    """What the files of one camera say; a joint that was not found is NaN with confidence 0."""
 
     joints: tuple[str, ...]
+    frame: Int[np.ndarray, " T"]
+    """The frame that each row is, by the number in the files; rising, with gaps where a file says nothing."""
     xy: Float[np.ndarray, "T P J 2"]
     confidence: Float[np.ndarray, "T P J"]
 
 
 def view_of(
-    joints: Sequence[str], xy: Float[np.ndarray, "T P J 2"], confidence: Float[np.ndarray, "T P J"]
+    joints: Sequence[str],
+    frame: Int[np.ndarray, " T"],
+    xy: Float[np.ndarray, "T P J 2"],
+    confidence: Float[np.ndarray, "T P J"],
 ) -> ViewKeypoints:
-    """Confidence brought to 0..1, and what is NaN or without confidence missing in both."""
+    """Rows in the order of their frames, confidence cut to 0..1, and what is NaN or without confidence missing in both.
+
+    ConfigError for two rows of one frame, and for values that are no pixels or no confidences.
+    """
+    order = np.argsort(frame, kind="stable")
+    frame, xy, confidence = frame[order], xy[order], confidence[order]
+    if len(twice := frame[1:][np.diff(frame) == 0]):
+        raise ConfigError(f"frame {twice[0]} is there twice: keep one of the two.")
+    if len(frame) and frame[0] < 0:
+        raise ConfigError(f"it has a frame {frame[0]}, and frames are counted from 0.")
     there = np.isfinite(xy).all(axis=-1) & (confidence > 0)
-    sure = np.where(there, np.clip(confidence, 0.0, 1.0), 0.0)
-    return ViewKeypoints(tuple(joints), np.where(there[..., None], xy, np.nan), sure)
+    if there.any() and confidence[there].max() > HIGHEST_CONFIDENCE:
+        raise ConfigError(
+            f"it has confidences up to {confidence[there].max():g}, and 0 to 1 is needed: divide percentages by 100."
+        )
+    if there.any() and np.abs(xy[there]).max() <= 1.0:
+        raise ConfigError(
+            "all coordinates lie between -1 and 1, and pixels of the picture are needed: they are normalised. Write "
+            "them again in pixels (OpenPose: --keypoint_scale 0)."
+        )
+    return ViewKeypoints(
+        tuple(joints),
+        frame,
+        np.where(there[..., None], xy, np.nan),
+        np.where(there, np.clip(confidence, 0.0, 1.0), 0.0),
+    )
 
 
-def stacked(
-    views: Sequence[ViewKeypoints], skeleton: Skeleton, names: Mapping[str, str], num_frames: int | None
-) -> Keypoints2D:
-    """All cameras in one record of float32; a person's box is what her joints span, its score their mean confidence."""
-    frames = max(len(view.xy) for view in views) if num_frames is None else num_frames
+def stacked(views: Sequence[ViewKeypoints], skeleton: Skeleton, names: Mapping[str, str], frames: range) -> Keypoints2D:
+    """The given frames of all cameras as float32; where a camera lacks a frame nobody is seen.
+
+    `names` renames joints of the files to those of the skeleton; joints that it does not have are left out. The box of
+    a person is what the joints span, the score their mean confidence.
+    """
     most = max(view.xy.shape[1] for view in views)
-    xy = np.full((len(views), frames, most, len(skeleton.joints), 2), np.nan, np.float32)
+    xy = np.full((len(views), len(frames), most, len(skeleton.joints), 2), np.nan, np.float32)
     confidence = np.zeros(xy.shape[:-1], np.float32)
     for v, view in enumerate(views):
         renamed = [names.get(joint, joint) for joint in view.joints]
         known = [j for j, joint in enumerate(renamed) if joint in skeleton.joints]
-        if not known:
-            raise ConfigError(
-                f"camera {v} has the joints {', '.join(view.joints)}, none of which {skeleton.name} has: "
-                f"say with `names` which of {', '.join(skeleton.joints)} they are."
-            )
         to = skeleton.indices(*(renamed[j] for j in known))
-        t, p = min(frames, len(view.xy)), view.xy.shape[1]
-        xy[v, :t, :p, to] = np.moveaxis(view.xy[:t, :, known], 2, 0)
-        confidence[v, :t, :p, to] = np.moveaxis(view.confidence[:t, :, known], 2, 0)
+        rows = slice(*np.searchsorted(view.frame, [frames.start, frames.stop]))
+        t = view.frame[rows] - frames.start
+        at = (v, t[:, None, None], np.arange(view.xy.shape[1])[:, None], to)
+        xy[at], confidence[at] = view.xy[rows][:, :, known], view.confidence[rows][:, :, known]
     found = confidence > 0
-    count = found.sum(axis=-1)
-    score = confidence.sum(axis=-1) / np.maximum(count, 1)
+    score = confidence.sum(axis=-1) / np.maximum(found.sum(axis=-1), 1)
     return Keypoints2D(xy, confidence, _boxes(xy, found), score, skeleton)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mvpose.archive import locations
-from mvpose.config import load_toml
+from mvpose.config import home_folder, load_toml
 from mvpose.datasets.rendered.mesh import Mesh, read_obj
 from mvpose.errors import WeightsError
 
@@ -65,7 +65,7 @@ def asset_card() -> AssetCard:
 
 def assets_folder() -> str:
     """Where the files lie: $MVPOSE_ASSETS, else `assets` in $MVPOSE_CACHE, else in ~/.cache/mvpose. May be at s3://."""
-    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "mvpose")
+    cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_ASSETS") or os.path.join(cache, "assets")
 
 
@@ -124,7 +124,7 @@ class Assets:
 
 
 def _mesh(content: bytes) -> Mesh:
-    return read_obj(content.decode("utf-8"))
+    return read_obj(content.decode("utf-8-sig"))
 
 
 def _picture(content: bytes) -> UInt8[np.ndarray, "H W 4"]:

@@ -41,7 +41,7 @@ def read_binding(content: bytes) -> Binding:
     numbers: list[list[float]] = []
     hidden: list[int] = []
     section = ""
-    for line in content.decode("utf-8").splitlines():
+    for line in content.decode("utf-8-sig").splitlines():
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -65,10 +65,10 @@ class MotionLibrary:
         if clip not in self._kept:
             archive, member = _members(self.assets)[clip]
             with zipfile.ZipFile(io.BytesIO(self.assets.parsed(archive, bytes))) as files:
-                content = files.read(member).decode("utf-8")
+                content = files.read(member).decode("utf-8-sig")
                 if archive == _CMU:
                     subject = member.split("/")[0]
-                    skeleton = read_asf(files.read(f"{subject}/{subject}.asf").decode("utf-8"))
+                    skeleton = read_asf(files.read(f"{subject}/{subject}.asf").decode("utf-8-sig"))
                     fps, (turns, hips) = CMU_FPS, read_amc(content, skeleton)
                 else:
                     fps, turns, hips = read_humanoid3d(content)

@@ -8,13 +8,27 @@ Shapes: w (V LANES), uv (V 2 LANES), projection (V 12), gram (10 LANES) the uppe
 homogeneous, or (iterations + 1, 4, LANES) where every iterate is kept; `ok` (LANES) is 1.0 or 0.0.
 """
 
+import os
 from typing import no_type_check
 
 import numpy as np
 from numba import njit
 
 LANES = 64
-COMPILED = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz"}}
+
+
+def _can_cache() -> bool:
+    """Whether numba finds a folder for compiled code: beside this file, in the user's cache, or NUMBA_CACHE_DIR."""
+    if not os.path.isabs(os.path.expanduser("~")) and not os.environ.keys() & {"NUMBA_CACHE_DIR", "XDG_CACHE_HOME"}:
+        return False  # numba would take the working directory for the home of a user who has none
+    try:
+        njit(cache=True)(lambda: None)
+    except RuntimeError:
+        return False
+    return True
+
+
+COMPILED = {"nogil": True, "cache": _can_cache(), "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz"}}
 INLINED = {"inline": "always", **COMPILED}
 
 

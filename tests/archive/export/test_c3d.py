@@ -3,6 +3,7 @@
 import io
 
 import c3d
+import ezc3d
 import numpy as np
 import pytest
 
@@ -75,3 +76,17 @@ def test_parts_join_to_the_whole():
     assert [len(part) for part in parts] == [7, 7, 6]
     ((_, content),) = c3d_files(broken())
     assert np.array_equal(np.concatenate(parts), read(content)[1])
+
+
+def test_ezc3d_reads_missing_points_as_missing_and_those_alone(tmp_path):
+    recording = broken()
+    path = str(tmp_path / "walk.c3d")
+    with open(path, "wb") as file:
+        file.write(next(c3d_files(recording))[1])
+    data = ezc3d.c3d(path)["data"]
+    there = np.isfinite(recording.poses.xyz.reshape(20, 52, 3)).all(axis=-1)
+    residuals = data["meta_points"]["residuals"][0].T
+    assert (residuals[there] == 0).all() and (residuals[~there] == -1).all()
+    xyz = data["points"][:3].transpose(2, 1, 0)
+    assert np.allclose(xyz[there], recording.poses.xyz.reshape(20, 52, 3)[there] * 1000, atol=1e-3)
+    assert np.isnan(xyz[~there]).all()

@@ -6,7 +6,7 @@ import numpy as np
 
 from mvpose.archive.calibration import read_calibration
 from mvpose.archive.export.pose2sim_project import pose2sim_files
-from mvpose.archive.keypoint_import import import_keypoints
+from mvpose.archive.keypoint_import import OpenPoseImport, keypoints_of
 from mvpose.scenes import ring4
 from tests.archive.export.recordings import recording_of
 
@@ -24,5 +24,5 @@ def test_calibration_poses_and_markers_lie_where_they_are_looked_for(tmp_path):
     rig = read_calibration(os.path.join(tmp_path, "calibration", "Calib.toml"))
     assert rig.names == scene.rig.names
     sources = [os.path.join(tmp_path, "pose", f"{camera}_json") for camera in rig.names]
-    read = import_keypoints(sources, keypoints.skeleton)
+    read = keypoints_of(tuple((uri, "") for uri in sources), OpenPoseImport(skeleton="halpe26"), range(6))
     assert np.allclose(read.xy, keypoints.xy, atol=1e-3, equal_nan=True)

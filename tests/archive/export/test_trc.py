@@ -98,3 +98,15 @@ def test_frames_are_numbered_one_by_one_and_time_starts_at_zero():
     rows = [line.split("\t") for line in content.decode().split("\n")[6:] if line]
     assert [int(row[0]) for row in rows] == list(range(1, 21))
     assert float(rows[0][1]) == 0.0
+
+
+def test_a_recording_whose_people_come_later_has_all_frames_from_number_1_at_time_0():
+    xyz = np.ones((12, 1, 26, 3))
+    xyz[:5] = np.nan
+    recording = recording_of(xyz)
+    ((_, content),) = trc_files(recording)
+    header, _, time, read = read_as_opensim(content.decode())
+    rows = [line.split("\t") for line in content.decode().split("\n")[6:] if line]
+    assert header["OrigDataStartFrame"] == "1" and [int(row[0]) for row in rows] == list(range(1, 13))
+    assert time == pytest.approx(np.arange(12) / recording.fps, abs=1e-9)
+    assert np.isnan(read[:5]).all() and np.isfinite(read[5:]).all()

@@ -1,0 +1,204 @@
+"""2D joints of other tools as captures: matched to their calibration, paired by frame number, with footage or without.
+
+Frame k of a capture is the frame numbered k in the files of all cameras, or k + `first_frame` where that is given. A
+number that a camera's files lack is a frame in which that camera says nothing; nothing is ever shifted.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mvpose.archive.calibration import Calibration, load_calibration
+from mvpose.archive.capture_files import CaptureFiles, Unusable
+from mvpose.archive.capture_matching import CatalogueConfig, Matched, Unmatched, matched_trials, some_of
+from mvpose.archive.catalogue_table import Found, Problem
+from mvpose.archive.keypoint_import.config import KeypointImport
+from mvpose.archive.keypoint_import.contents import Sources, frames_of, joint_set
+from mvpose.archive.keypoint_import.sources import JointFiles, joint_files
+from mvpose.archive.locations import absolute, name, stamp
+from mvpose.archive.video import probe
+from mvpose.errors import CalibrationError, ConfigError, MvposeError
+from mvpose.geometry.camera import CameraRig
+from mvpose.records import Capture, Video
+
+FPS_TOLERANCE = 0.005
+"""Rates that differ by less are one rate told differently."""
+LAYOUTS = {
+    "openpose": "a folder of numbered JSON files for each camera",
+    "pose2sim": "a folder pose-associated, pose-sync or pose, with a folder of numbered JSON files for each camera",
+    "deeplabcut": "an h5 or csv file for each camera",
+    "sleap": "an analysis h5 file for each camera",
+}
+
+
+def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
+    """The captures whose 2D joints are below a source; one that cannot be used is a `Problem`.
+
+    ConfigError if the source cannot be listed, or holds nothing of the format.
+    """
+    source, config = absolute(source), config.located
+    load = functools.lru_cache(256)(load_calibration)
+    any_found = False
+    for files in joint_files(source, config):
+        any_found = True
+        if isinstance(files, Unusable):
+            yield Problem(files.capture_id, files.error.reason, str(files.error))
+        else:
+            yield from _trials(files, source, config, load)
+    if not any_found:
+        raise ConfigError(
+            f"no 2D joints of {config.format} were found in {source}: {LAYOUTS[config.format]} is needed."
+        )
+
+
+def _trials(
+    files: JointFiles, source: str, config: KeypointImport, load: Callable[..., Calibration]
+) -> Iterator[Found]:
+    """The captures of a folder, with what is to be said of each."""
+    options = CatalogueConfig(unit=config.unit, up=config.up)
+    if len(files.joints.calibrations) != 1:
+        trials: list[Matched | Unmatched] = [Unmatched(files.joints.capture_id, _which_calibration(files.joints))]
+    else:
+        trials = matched_trials(files.joints, source, options, load)
+    footage = matched_trials(files.footage, source, options, load) if files.footage.footage else []
+    footage_of = {each.capture_id: each for each in footage}
+    for matched in trials:
+        try:
+            capture, notes = _captured(matched, footage_of.get(matched.capture_id), config, files.shifted)
+        except MvposeError as error:
+            yield Problem(matched.capture_id, error.reason, str(error))
+        else:
+            yield capture
+            yield from (f"{capture.capture_id}: {note}" for note in notes)
+
+
+def _which_calibration(files: CaptureFiles) -> CalibrationError:
+    if not files.calibrations:
+        return CalibrationError("there is no calibration beside the 2D joints or above them: say --calibration FILE.")
+    listed = ", ".join(map(name, files.calibrations))
+    return CalibrationError(f"there are several calibrations: {listed}. Say --calibration FILE.")
+
+
+def _captured(
+    matched: Matched | Unmatched, footage: Matched | Unmatched | None, config: KeypointImport, shifted: bool
+) -> tuple[Capture, tuple[str, ...]]:
+    """The capture, and what is to be said of it. Of footage against which the joints are `shifted` the rate counts."""
+    if isinstance(matched, Unmatched):
+        raise matched.error
+    rig = matched.calibration.rig.select(tuple(matched.videos))
+    unsized = [camera for camera, size in zip(rig.names, rig.size.tolist(), strict=True) if 0 in size]
+    if unsized:
+        raise CalibrationError(
+            f"the calibration does not state the picture size of {', '.join(unsized)}, in whose pixels the 2D joints "
+            "are: add it."
+        )
+    sources = stamped([video.uri for video in matched.videos.values()])
+    skeleton, frames = joint_set(sources, config), frames_of(sources, config)
+    first, last = _extent(frames, config)
+    films, notes = _films(rig, footage, config)
+    fps = _fps(films, config)
+    if shifted and films:
+        films, notes = {}, ("no overlays: Pose2Sim has shifted the 2D joints against the videos (pose-sync)",)
+    videos = tuple(
+        Video(
+            camera=camera,
+            uri=films[camera].uri if camera in films else "",
+            fps=fps,
+            num_frames=last + 1,
+            size=(int(size[0]), int(size[1])),
+            first_frame=first,
+            stamp=content,
+            keypoints=uri,
+        )
+        for camera, size, (uri, content) in zip(rig.names, rig.size.tolist(), sources, strict=True)
+    )
+    paired = f"{_paired(rig, frames, first, last)}; joints of {skeleton.name}"
+    return Capture(matched.capture_id, rig, videos), (*matched.notes, paired, *notes)
+
+
+def stamped(uris: Sequence[str]) -> Sources:
+    """The sources of 2D joints as they are now; ConfigError where one is gone."""
+    try:
+        return tuple((uri, stamp(uri)) for uri in uris)
+    except OSError as error:
+        raise ConfigError(f"2D joints cannot be found: {error}") from error
+
+
+def _extent(frames: Sequence[Int[np.ndarray, " _"]], config: KeypointImport) -> tuple[int, int]:
+    """First and last number of the capture's frames; ConfigError where it is open whether numbers are kept."""
+    there = np.unique(np.concatenate(frames))
+    if not len(there):
+        raise ConfigError("the files have no frame.")
+    low, high = int(there[0]), int(there[-1])
+    if high - low >= 50 * len(there) + 10_000:
+        raise ConfigError(
+            f"{len(there)} frames are numbered {low} to {high}, which is no sequence: take out the files that do not "
+            "belong to it."
+        )
+    if config.first_frame is not None:
+        if config.first_frame > high:
+            raise ConfigError(f"first_frame is {config.first_frame}, and the frames are numbered {low} to {high}.")
+        return config.first_frame, high
+    if low > high - low + 1:
+        raise ConfigError(
+            f"the frames are numbered {low} to {high}: say --first-frame {low} for a capture that begins there, or "
+            f"--first-frame 0 for one of {high + 1} frames in which nobody is seen before."
+        )
+    return 0, high
+
+
+def _paired(rig: CameraRig, frames: Sequence[Int[np.ndarray, " _"]], first: int, last: int) -> str:
+    """How the cameras were paired, and how many frames each lacks."""
+    lacking = {
+        camera: last + 1 - first - int(((first <= own) & (own <= last)).sum())
+        for camera, own in zip(rig.names, frames, strict=True)
+    }
+    lacks = some_of([f"{camera} lacks {count}" for camera, count in lacking.items() if count])
+    return f"2D joints are paired by the frame numbers of the files, {first} to {last}" + (
+        f" ({lacks})" if lacks else ""
+    )
+
+
+def _films(
+    rig: CameraRig, footage: Matched | Unmatched | None, config: KeypointImport
+) -> tuple[dict[str, Video], tuple[str, ...]]:
+    """The footage of each camera, for overlays. CalibrationError where it contradicts the calibration.
+
+    Footage that was found beside the joints and cannot be used costs the overlays; what was asked for is an error.
+    """
+    if isinstance(footage, Matched):
+        try:
+            films = {
+                camera: probe(v.uri, camera, config.fps) for camera, v in footage.videos.items() if camera in rig.names
+            }
+        except MvposeError as error:
+            footage = Unmatched(footage.capture_id, error)
+        else:
+            for camera, film in films.items():
+                size = tuple(rig.size[rig.names.index(camera)].tolist())
+                if film.size != size:
+                    raise CalibrationError(
+                        f"{film.uri} has {film.size[0]} x {film.size[1]} pixels, and its calibration is for {size[0]} "
+                        f"x {size[1]}: the 2D joints are in pixels of one of the two. Give the calibration of the "
+                        "pictures that the joints were found in."
+                    )
+            return films, ()
+    if config.videos:
+        raise footage.error if footage else ConfigError(f"no footage of this capture was found in {config.videos}.")
+    return {}, (f"no overlays: {footage.error}",) if footage else ()
+
+
+def _fps(films: Mapping[str, Video], config: KeypointImport) -> float:
+    rates = [film.fps for film in films.values()]
+    if config.fps is not None:
+        return config.fps
+    if not rates:
+        raise ConfigError("2D joints state no frame rate, and there is no footage that does: say --fps RATE.")
+    if max(rates) - min(rates) > FPS_TOLERANCE * max(rates):
+        told = ", ".join(f"{camera} {film.fps:g}" for camera, film in films.items())
+        raise ConfigError(f"the footage has different frame rates ({told}): say --fps RATE.")
+    return rates[0]
