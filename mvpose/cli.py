@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from importlib import import_module
 from keyword import iskeyword
@@ -52,16 +53,17 @@ def run(arguments: list[str]) -> int:
     if arguments in ([], ["-h"], ["--help"]):
         print(_usage())
         return 0 if arguments else 2
-    from mvpose.config import nearest
     from mvpose.errors import MvposeError
 
-    if arguments[0] not in VERBS:
-        print(f"mvpose: no verb is named {arguments[0]!r} ({nearest(arguments[0], VERBS)})", file=sys.stderr)
+    if not _known(arguments[0], VERBS, "verb"):
         return 2
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
         verb = module_of(arguments[0])
+        actions = [choice.name for _, choice in map(get_args, get_args(command_of(arguments[0])))]
+        if actions and arguments[1:] and not _known(arguments[1], actions, f"action of {arguments[0]}"):
+            return 2
         command = parse(arguments[0], arguments[1:])
         _refuse_credentials(asdict(command))
         return verb.run(command)
@@ -74,6 +76,16 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nmvpose: interrupted. What is committed is kept: run the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def _known(name: str, known: Collection[str], kind: str) -> bool:
+    """Whether a name is one of those that are known; says which one was meant if not. A flag is left to tyro."""
+    if name in known or name.startswith("-"):
+        return True
+    from mvpose.config import nearest
+
+    print(f"mvpose: no {kind} is named {name!r} ({nearest(name, known)})", file=sys.stderr)
+    return False
 
 
 def command_of(verb: str):

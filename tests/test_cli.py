@@ -56,7 +56,8 @@ def test_a_mistyped_verb_is_named_and_corrected_in_one_line(capsys):
 WRONG_NAMES = {
     "flag": (["reconstruct", "a", "--outptu", "b"], "--output"),
     "format": (["export", "r", "--format", "tcr"], "trc"),
-    "subcommand": (["dataset", "convrt"], "convert"),
+    "subcommand": (["dataset", "convrt"], "did you mean convert?"),
+    "tool": (["import", "openpsoe", "joints", "--fps", "30"], "did you mean openpose?"),
     "rig": (["dataset", "render", "--rig", "ring5", "--output", "o"], "ring4"),
     "smoothing": (["reconstruct", "a", "--output", "b", "--filtering.smoothing", "buterworth"], "butterworth"),
     "action": (["models", "fetsh"], "fetch"),

@@ -38,10 +38,10 @@ def test_a_wrong_key_or_value_is_named_with_its_file(text, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rats = 1", r"did you mean rate\?\) @ Outer"),
-        ("[inner]\nnmae = 'b'", r"'nmae' \(did you mean name\?\) @ Outer.inner"),
+        ("rats = 1", r"x\.toml: no key is named 'rats' \(did you mean rate\?\)$"),
+        ("[inner]\nnmae = 'b'", r"inner: no key is named 'nmae' \(did you mean name\?\)"),
         ("qqqq = 1", r"there are rate, inner, colour"),
-        ("colour = 'bleu'", "'bleu' is not one of red, blue @ Outer.colour"),
+        ("colour = 'bleu'", "colour: 'bleu' is not one of red, blue"),
     ],
 )
 def test_a_wrong_key_or_choice_is_answered_with_the_nearest_or_with_all_there_are(text, said):

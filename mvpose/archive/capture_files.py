@@ -148,7 +148,9 @@ def _scanned(
                 f"{folder.uri}/{CAPTURE_TOML} names no videos, and none stand in {', '.join(VIDEO_FOLDERS)}."
             )
     except OSError as error:
-        return Unusable(capture_id, ConfigError(f"a folder in it cannot be listed: {error}"))
+        return Unusable(
+            capture_id, ConfigError(f"{error.filename or folder.uri} cannot be read: {error.strerror or error}.")
+        )
     except ConfigError as error:
         return Unusable(capture_id, error)
     if not found.folders:

@@ -66,8 +66,10 @@ def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) 
     uri = join(archive, *path, CAPTURE_TOML)
     try:
         values = parse_toml(read_text(uri, MAX_TOML_BYTES))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{uri} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{uri} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{uri} is not valid TOML: {error}.") from error
     videos = values.get("videos", {})
     if isinstance(videos, dict):
         values["videos"] = {camera: {"uri": v} if isinstance(v, str) else v for camera, v in videos.items()}

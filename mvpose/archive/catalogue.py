@@ -188,7 +188,7 @@ def _check_clock(videos: tuple[Video, ...]) -> tuple[str, ...]:
             f"them to one rate, or set `fps` in a {CAPTURE_TOML} if their headers are wrong."
         )
     if len(set(rates)) > 1 and not varying:
-        notes.append(f"frame rates differ a little ({told}); frames are paired one by one at {rates[0]:g}")
+        notes.append(f"frame rates differ a little ({told}); that of {videos[0].camera} is used for all")
     short = ", ".join(f"{v.camera} ({v.num_frames})" for v in videos if v.num_frames <= v.first_frame)
     if short:
         raise VideoTooShortError(f"no frame is left after `first_frame` in {short}.")

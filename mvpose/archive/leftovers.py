@@ -1,19 +1,21 @@
-"""Files of a run folder that belong to no result: of workers that died, of plans that were replaced, of the user.
+"""Files of a run folder that belong to no result: of plans that were replaced, of workers that died, of the user.
 
-What mvpose wrote is known by its name and its content (see `mvpose.archive.store`). Everything else is the user's: it
-is listed and never removed. Hidden files are not even listed.
+What mvpose wrote is known by its own names and its commits: a data file is mvpose's where a commit names it and its
+content is the one that was committed. Data without a commit may be a copy that the user made (a table of one stage is
+often a table of another, too), so it is listed and never removed, as everything else. Hidden files are not even listed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from mvpose.archive.commits import remove_file
 from mvpose.archive.locations import filesystem, is_remote, join, name
-from mvpose.archive.store import ATTEMPT, TEMPORARY, ClipStore, Commit
+from mvpose.archive.store import TEMPORARY, ClipStore, Commit, is_attempt
 from mvpose.records import CaptureTasks, Kind
 
 
@@ -24,9 +26,9 @@ class Leftovers:
     commits: tuple[str, ...] = ()
     """Of mvpose, and of no task."""
     data: tuple[str, ...] = ()
-    """Of mvpose, and named by no commit of a task; temporary files among them."""
+    """What these commits name, and temporary files of mvpose."""
     unknown: tuple[str, ...] = ()
-    """Not written by mvpose."""
+    """Named by no commit of mvpose."""
     folders: tuple[str, ...] = ()
     """Not looked into: other captures may have theirs below."""
 
@@ -50,9 +52,9 @@ def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Co
     data_names = _names(run_uri, f"{kind}/{capture_id}") - {name(commit.file) for commit in commits if commit.file}
     commit_paths = [f"{capture_id}/{other}" for other in sorted(names)]
     data_paths = [f"{capture_id}/{other}" for other in sorted(data_names)]
-    own = [f"commits/{kind}/{path}" for path in commit_paths if store.commit_at(path)]
+    own = {f"commits/{kind}/{path}": commit for path in commit_paths if (commit := store.commit_at(path))}
     data = [f"commits/{kind}/{path}" for path in commit_paths if TEMPORARY.fullmatch(path)]
-    data += [f"{kind}/{path}" for path in data_paths if TEMPORARY.fullmatch(path) or store.is_data(path)]
+    data += _own_data(store, data_paths, own.values())
     beside = [*(f"commits/{kind}/{path}" for path in commit_paths), *(f"{kind}/{path}" for path in data_paths)]
     known = {*own, *data}
     others = [path for path in beside if path not in known]
@@ -66,25 +68,32 @@ def leftovers(run_uri: str, plan: CaptureTasks, kind: Kind, commits: Sequence[Co
 
 
 def strangers(run_uri: str, kind: Kind, planned: Container[str], below: Sequence[str]) -> Leftovers:
-    """What there is in folders of a kind that are of no planned capture; `below` are folders in those of planned ones.
-
-    A data file there is mvpose's if a commit of mvpose names it: a user's copy of a folder has none.
-    """
+    """What there is in folders of a kind of no planned capture; `below` are folders in those of planned ones."""
     store, commits = ClipStore(run_uri, kind), dict[str, Commit]()
     data: list[str] = []
     unknown: list[str] = []
     for path in _files_of_none(run_uri, f"commits/{kind}", planned, below):
-        below_kind = path.removeprefix(f"commits/{kind}/")
-        if TEMPORARY.fullmatch(below_kind):
+        inside = path.removeprefix(f"commits/{kind}/")
+        if TEMPORARY.fullmatch(inside):
             data.append(path)
-        elif commit := store.commit_at(below_kind):
+        elif commit := store.commit_at(inside):
             commits[path] = commit
         else:
             unknown.append(path)
-    named = {commit.file for commit in commits.values() if commit.file}
-    for path in _files_of_none(run_uri, str(kind), planned, below):
-        (data if path in named or TEMPORARY.fullmatch(path.removeprefix(f"{kind}/")) else unknown).append(path)
-    return Leftovers(commits=tuple(commits), data=tuple(data), unknown=tuple(unknown))
+    below_kind = [path.removeprefix(f"{kind}/") for path in _files_of_none(run_uri, str(kind), planned, below)]
+    own = _own_data(store, below_kind, commits.values())
+    unknown += sorted({f"{kind}/{path}" for path in below_kind} - {*own})
+    return Leftovers(commits=tuple(commits), data=(*data, *own), unknown=tuple(unknown))
+
+
+def _own_data(store: ClipStore, paths: Iterable[str], commits: Iterable[Commit]) -> list[str]:
+    """Of files below the folder of a kind those that one of these commits names, and temporary files."""
+    named = {commit.file for commit in commits}
+    return [
+        f"{store.kind}/{path}"
+        for path in paths
+        if TEMPORARY.fullmatch(path) or (f"{store.kind}/{path}" in named and store.is_data(path))
+    ]
 
 
 def remove_attempts(run_uri: str) -> list[str]:
@@ -92,20 +101,29 @@ def remove_attempts(run_uri: str) -> list[str]:
     root = join(run_uri, "attempts")
     fs, path = filesystem(root)
     if is_remote(run_uri):
-        found = [key[len(path) + 1 :] for key in map(str, fs.find(path))]
-        if own := [f"{path}/{key}" for key in found if ATTEMPT.fullmatch(key)]:
-            fs.rm(own)
-        return [f"attempts/{key}" for key in found if not ATTEMPT.fullmatch(key) and not _is_hidden(key)]
+        listed: Any = fs.find(path, detail=True)
+        found = {key[len(path) + 1 :]: entry["size"] for key, entry in listed.items()}
+        own = {key for key, size in found.items() if is_attempt(key, size)}
+        if own:
+            fs.rm([f"{path}/{key}" for key in own])
+        return [f"attempts/{key}" for key in found if key not in own and not _is_hidden(key)]
     unknown: list[str] = []
     for folder, _, files in os.walk(path, topdown=False):
         inside = os.path.relpath(folder, path)
-        own = [file for file in files if ATTEMPT.fullmatch(f"{inside}/{file}")]
+        own = {f for f in files if is_attempt(f"{inside}/{f}", _size(os.path.join(folder, f)))}
         for file in own:
             remove_file(join(root, inside, file))
         unknown += [os.path.normpath(f"attempts/{inside}/{file}") for file in files if file not in own]
         with suppress(OSError):  # another driver writes there, or the user
             os.rmdir(folder)
     return sorted(path for path in unknown if not _is_hidden(path))
+
+
+def _size(path: str) -> int:
+    """In bytes; 0 where another driver has removed it."""
+    with suppress(FileNotFoundError):
+        return os.lstat(path).st_size
+    return 0
 
 
 def _files_of_none(run_uri: str, root: str, planned: Container[str], below: Sequence[str]) -> Iterator[str]:

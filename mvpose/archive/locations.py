@@ -145,7 +145,7 @@ def read_text(uri: str, most: int = MAX_TEXT_BYTES) -> str:
     try:
         return read_bytes(uri, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise OSError(f"{uri} is not UTF-8 text: {error}") from error
+        raise OSError(errno.EILSEQ, f"byte {error.start} is not UTF-8 text: save it as UTF-8", uri) from error
 
 
 def refuse_irregular(uri: str) -> None:

@@ -115,8 +115,9 @@ def _quarter_turns(size: tuple[int, int], video: Video, fit: PictureFit, stated:
     degrees = 90 * video.shown_turns
     raise CalibrationError(
         f"{video.camera}: {video.uri} is marked as shown turned by {degrees} degrees, and its calibration may be for "
-        f"the picture as shown or as stored. Set `picture_fit` of this video to turn_0 if it is for the picture as "
-        f"shown, to turn_{degrees} if for the one as stored."
+        f"the picture as shown or as stored. Say which under [videos] in a capture.toml: {video.camera} = "
+        f'{{ uri = "...", picture_fit = "turn_0" }} if it is for the picture as shown, "turn_{degrees}" if for the '
+        "one as stored. `picture_fit` of a whole capture turns all of its videos."
     )
 
 

@@ -96,10 +96,10 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
 
 
 def unknown_files(run_uri: str, paths: Sequence[str]) -> Iterator[str]:
-    """One line about files that mvpose did not write; none where there are none."""
+    """One line about files that no commit of mvpose names; none where there are none."""
     if paths:
         some = ", ".join(map(repr, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
-        yield f"{len(paths)} files in {run_uri} were not written by mvpose and were left alone: {some}"
+        yield f"{len(paths)} files in {run_uri} belong to no result of mvpose and were left alone: {some}"
 
 
 def withdraw_failures(run: RunFolder, plans: Iterable[CaptureTasks]) -> int:
@@ -120,7 +120,7 @@ def _withdrawn(run_uri: str, plan: CaptureTasks) -> bool:
     for kind in reversed(Kind):
         for commit in commits[kind]:
             if commit.failure or kind != Kind.KEYPOINTS:
-                ClipStore(run_uri, kind).withdraw(commit.clip, commit.fingerprint)
+                ClipStore(run_uri, kind).withdraw(commit)
     return True
 
 

@@ -37,14 +37,22 @@ _COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
 _DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
 TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet)\.[0-9a-f]{{32}}\.tmp")
 """A file below `<kind>/` or `commits/<kind>/` that was being written."""
-ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?")
-"""A file below `attempts/`."""
+_ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?")
+_ATTEMPT_BYTES = 10
+"""At most: the number of a process."""
+
+
+def is_attempt(path: str, size: int) -> bool:
+    """Whether a file below `attempts/` of so many bytes is one that `ClipStore.claim` writes."""
+    return size <= _ATTEMPT_BYTES and _ATTEMPT.fullmatch(path) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
     """The one record of what became of a clip: a data file, or a failure."""
 
+    kind: str
+    """Empty in one of a version that did not say so."""
     clip: Clip
     fingerprint: str
     file: str = ""
@@ -137,24 +145,30 @@ class ClipStore:
             digest = hashlib.sha256(data).hexdigest()
             file, rows = self._file_of(clip, digest), table.num_rows
             write_whole(join(self.run_uri, file), data)
-        return self._commit(
+        commit = self._commit(
             Commit(
-                clip=clip, fingerprint=fingerprint, file=file, rows=rows, sha256=digest, seconds=seconds,
-                attempt=attempt,
+                kind=self.kind, clip=clip, fingerprint=fingerprint, file=file, rows=rows, sha256=digest,
+                seconds=seconds, attempt=attempt,
             )
         )  # fmt: skip
+        if commit.file != file:  # no commit will ever name it
+            remove_file(join(self.run_uri, file))
+        return commit
 
     def commit_failure(self, failure: ClipFailure, fingerprint: str, attempt: int = 1, traceback: str = "") -> Commit:
         """Commit that a clip has no result, and why."""
         return self._commit(
             Commit(
-                clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt, traceback=traceback
+                kind=self.kind, clip=failure.clip, fingerprint=fingerprint, failure=failure, attempt=attempt,
+                traceback=traceback,
             )
         )  # fmt: skip
 
-    def withdraw(self, clip: Clip, fingerprint: str) -> None:
-        """Remove the commit of a clip, if there is one: the clip is to be done again."""
-        remove_file(self.commit_uri(clip, fingerprint))
+    def withdraw(self, commit: Commit) -> None:
+        """Remove a commit and its data: the clip is to be done again."""
+        remove_file(self._uri_of(commit))
+        if self.names_its_file(commit):
+            remove_file(join(self.run_uri, commit.file))
 
     def _commit(self, commit: Commit) -> Commit:
         uri = self.commit_uri(commit.clip, commit.fingerprint)
@@ -186,19 +200,20 @@ class ClipStore:
     def commit_at(self, path: str) -> Commit | None:
         """The commit in a file below `commits/<kind>/` that mvpose wrote there; None for any other file.
 
-        A copy of a commit in another folder, or under another name, is not mvpose's.
+        A copy of a commit in another folder, or under another name, is not mvpose's; nor is one whose kind is not told.
         """
         if not _COMMIT.fullmatch(path):
             return None
         try:
             commit = _parse_commit(read_bytes(join(self.run_uri, "commits", self.kind, path)))
             own = path == f"{commit.clip.clip_id}.{commit.fingerprint}.json"
-            return commit if own and (commit.failure or self.names_its_file(commit)) else None
+            told = commit.kind == self.kind if commit.failure else self.names_its_file(commit)
+            return commit if own and told else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def is_data(self, path: str) -> bool:
-        """Whether a file below `<kind>/` is a data file of mvpose: its name has the digest of its content."""
+        """Whether a file below `<kind>/` has the name of a data file, with the digest of its content in it."""
         named = _DATA.fullmatch(path)
         if not named:
             return False
@@ -226,6 +241,7 @@ def _commit_bytes(commit: Commit) -> bytes:
     clip = commit.clip
     failure = commit.failure
     record = {
+        "kind": commit.kind,
         "capture_id": clip.capture_id,
         "start": clip.start,
         "stop": clip.stop,
@@ -254,6 +270,7 @@ def _parse_commit(data: bytes) -> Commit:
     clip = Clip(record["capture_id"], record["start"], record["stop"])
     failure = record["failure"]
     return Commit(
+        kind=record.get("kind", ""),
         clip=clip,
         fingerprint=record["fingerprint"],
         file=record["file"],

@@ -112,7 +112,10 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
     info = table_info(table)
     t, p = _column(table, "frame") - info.start, _column(table, "person").astype(np.int64)
     position = {name: i for i, name in enumerate(info.cameras)}
-    v = np.array([position[name] for name in table.column("camera").to_pylist()], dtype=np.int64)
+    names = table.column("camera").to_pylist()
+    if unknown := {*names} - position.keys():
+        raise ResultsError(f"it has rows of cameras that its metadata lack: {', '.join(sorted(map(repr, unknown)))}.")
+    v = np.array([position[name] for name in names], dtype=np.int64)
     shape = (len(info.cameras), info.stop - info.start, int(p.max()) + 1 if len(p) else 0)
 
     def filled(values: np.ndarray, empty: float | int) -> np.ndarray:
@@ -136,7 +139,13 @@ def table_info(table: pa.Table) -> TableInfo:
     raw = (table.schema.metadata or {}).get(_METADATA_KEY)
     if raw is None:
         raise ResultsError("this Parquet file was not written by mvpose: it has no `mvpose` metadata.")
-    meta = json.loads(raw)
+    try:
+        return _info_of(json.loads(raw))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ResultsError(f"the `mvpose` metadata of this Parquet file are damaged ({error!r}).") from error
+
+
+def _info_of(meta: dict) -> TableInfo:
     if meta["schema_version"] not in _READABLE:
         raise ResultsError(
             f"this file has schema version {meta['schema_version']}, this mvpose reads {SCHEMA_VERSION} and older: "
@@ -158,7 +167,9 @@ def _skeleton(meta: dict) -> Skeleton:
     known = SKELETONS.get(meta["skeleton"])
     if known is not None and list(known.joints) == meta["joints"]:
         return known
-    return Skeleton(meta["skeleton"], tuple(meta["joints"]), tuple((a, b) for a, b in meta["bones"]))
+    skeleton = Skeleton(meta["skeleton"], tuple(meta["joints"]), tuple((a, b) for a, b in meta["bones"]))
+    skeleton.indices(*(joint for bone in skeleton.bones for joint in bone))  # ValueError for one that it lacks
+    return skeleton
 
 
 def _metadata(info: TableInfo) -> dict[bytes, bytes]:

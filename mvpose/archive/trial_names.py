@@ -1,16 +1,17 @@
 """Which videos of a folder belong to one trial, by name: `trial1-cam2` is camera 2 of trial 1.
 
-A name is runs of digits and of letters, with separators between them. A camera can be seen in a name where the runs
-that tell it from the other cameras of the calibration follow each other, numbers by value (`cam01` of `cam01` to
-`cam04` is seen in `view1`). What is left of a name without its camera is its trial, letter by letter.
+A name is runs of digits and of letters, with separators between them. A camera is seen in a name where the part of its
+calibration name that tells it from the other cameras is, numbers by value (`cam01` of `cam01` to `cam04` is seen in
+`view1`): at whole runs, or cut out of a run (`A` in `walkA`). The rest of the name, letter by letter, is its trial.
 
-A camera is often seen in several places: 1 and 2 both in `trial1-cam2`. A reading takes one place in each name:
-1. where each name has one place at which the camera is named in full, or after the word `cam`, it is that place;
-2. where each name has one place at all, it is that place;
-3. otherwise every position, counted from the start or from the end, is a reading of its own.
-A reading counts if it makes a capture: a trial with two cameras. If two readings make captures that contradict each
-other, the names do not tell, and both readings are named. So they are where a number may be two written together
-(`walk11`, of cameras 1 and 11).
+A camera is often seen in several places: 1 and 2 both in `trial1-cam2`. A reading is one rule for all names:
+- where: the camera begins or ends so many characters or runs from the start or the end of the name, or is marked by the
+  name itself, or is the only one at whole runs;
+- how far: as long as whole runs allow, or so many characters in all names.
+A reading counts if it makes a capture, a trial with two cameras, and places every name in which a camera is seen at
+whole runs; one that is of whole runs alone counts even without that. The reading that places the most names holds if
+all others that count agree with it, and if it adds no cut places to one of whole runs alone. If not, the names do not
+tell, and the error names two readings. Names in which no camera is seen are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mvpose.archive.camera_names import Matching, match_cameras, matching_of
@@ -26,11 +27,13 @@ from mvpose.errors import CalibrationError
 
 _RUN = re.compile(r"[cC][aA][mM](?:[eE][rR][aA])?|[^\W\d_]+|\d+")
 _CAM_BEFORE_MARK = re.compile(r"(?<![^\W\d_])cam(?:era)?[-_ ]?\0", re.IGNORECASE)
+_NUMBER, _SEPARATORS = re.compile(r"\d+"), re.compile(r"[\W_]+")
+CAM = ("cam", "camera")
 MARK = "\0"
 """Stands in a trial for the camera that was taken out: no file name has it."""
 NAMED = 4
 WIDEST = 20
-"""Digits or letters of a camera up to which two parts written together are looked for."""
+"""Digits of a camera up to which it is cut out of a longer number."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,32 @@ class Place:
     """Where a camera is seen in a name."""
 
     camera: str
-    first: int
-    """Run at which it begins, counted from the start of the name."""
-    last: int
-    """Run at which it ends, counted from the end."""
+    start: int
+    stop: int
     trial: str
     """The rest of the name, with `MARK` for the camera."""
-    is_named: bool
-    """Whether the camera's full name is there, and it is more than a number, or the word `cam` is before it."""
+    first: int | None
+    """The run at whose start it begins; none within a run."""
+    last: int | None
+    """The run at whose end it ends; none within a run."""
+    is_marked: bool
+    """Whether the word `cam` is before it, or it is the calibration's full name of several runs."""
+
+    @property
+    def edges(self) -> int:
+        """How many of its two ends are ends of runs."""
+        return (self.first is not None) + (self.last is not None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it begins and ends with runs."""
+        return self.edges == 2
 
 
+Rule = tuple[str, int, int]
+"""Where the camera is, counted from there, and its characters: 0 for as many as whole runs allow."""
 Reading = dict[str, Place]
-"""One place in each name that has any."""
+"""The place of the camera in each name in which a rule sees one."""
 Captures = dict[str, dict[str, str]]
 """Footage by camera, by trial."""
 
@@ -61,7 +78,7 @@ class Grouping:
     trials: dict[str, Matching]
     """By a name to show; that of a folder's only trial is empty."""
     is_named: bool
-    """Whether every camera was named in full, or after the word `cam`, or is all that the name says."""
+    """Whether the camera is marked in every name, or is all that the names say."""
 
     @property
     def has_captures(self) -> bool:
@@ -77,23 +94,29 @@ def trials(cameras: Sequence[str], footage: Sequence[str]) -> Grouping:
     """
     rig = _Rig(cameras)
     places = {f: found for f in footage if (found := rig.places(f))}
-    if not places:
+    marks = {f: {p.start for p in found if p.is_marked} for f, found in places.items()}
+    whole = {f for f, found in places.items() if any(p.is_whole for p in found)}
+    # In `trial1-cam4` of a calibration without camera 4, the 1 is no camera if the others are marked by `cam`.
+    foreign = {f for f in places if not marks[f] and _has_cam(f)}
+    if whole - foreign and all(len(marks[f]) == 1 for f in whole - foreign):
+        whole -= foreign
+        places = {
+            f: [p for p in found if p.start in marks[f] or not marks[f]]
+            for f, found in places.items()
+            if f not in foreign
+        }
+    chosen = _only_reading(_readings(places), whole)
+    if chosen is None:
         return Grouping({"": _one_trial(cameras, footage)}, False)
-    named = {f: [p for p in found if p.is_named] for f, found in places.items()}
-    by_name = all(len(found) == 1 for found in named.values())
-    single = named if by_name else places
-    if all(len(found) == 1 for found in single.values()):
-        readings = [{f: found[0] for f, found in single.items()}]
-    else:
-        readings = list(_by_position(places))
-    chosen = _only_reading(readings, list(rig.glued(footage, by_name)))
     is_all = all(place.trial == MARK for place in chosen.values())
-    return Grouping(_shown(_captures(chosen), cameras, footage), by_name or is_all)
+    is_marked = all(place.is_marked for place in chosen.values())
+    return Grouping(_shown(_captures(chosen), cameras, footage), is_marked or is_all)
 
 
 def without_camera(camera: str, footage: str) -> str:
-    """A name without the one place at which this camera is named in full or after `cam`; else the name itself."""
-    named = [p for p in _Rig([camera]).places(footage) if p.is_named]
+    """A name without the one place at which this camera is named, by more than a number; else the name itself."""
+    places = _Rig([camera]).places(footage)
+    named = [p for p in places if p.is_marked or (p.is_whole and not camera.isdecimal())]
     return named[0].trial if len(named) == 1 else footage
 
 
@@ -105,6 +128,111 @@ def _one_trial(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
     if len({re.sub(r"\d+", "0", f) for f in (*paired, *numbered)}) > 1:
         raise one_or_several([*paired, *numbered])
     return matching
+
+
+def _readings(places: Mapping[str, Sequence[Place]]) -> Mapping[Rule, Reading]:
+    """What each rule sees; of several cameras that begin or end at one place, the longest."""
+    readings: dict[Rule, Reading] = defaultdict(dict)
+    for name, found in places.items():
+        for place in sorted(found, key=lambda p: p.start - p.stop):
+            for rule in _rules(place, name):
+                readings[rule].setdefault(name, place)
+        whole = [place for place in found if place.is_whole]
+        if len(whole) == 1:
+            readings["only", 0, 0][name] = whole[0]
+    return readings
+
+
+def _rules(place: Place, name: str) -> Iterator[Rule]:
+    """The rules that see a camera at this place."""
+    width, after, runs = place.stop - place.start, len(name) - place.stop, len(_runs(name))
+    if name[place.stop :][:1].isalnum():  # the trial, which touches it
+        yield "begins", place.start, width
+    if name[: place.start][-1:].isalnum():
+        yield "ends", after, width
+    if place.last is not None:
+        yield "begins", place.start, 0
+    if place.first is not None:
+        yield "ends", after, 0
+    if place.first is not None and place.last is not None:
+        yield "first run", place.first, 0
+        yield "last run", place.last, 0
+        yield "first run from the end", runs - place.first, 0
+        yield "last run from the end", runs - place.last, 0
+        if place.is_marked:
+            yield "marked", 0, 0
+
+
+def _only_reading(readings: Mapping[Rule, Reading], whole: Set[str]) -> Reading | None:
+    """The reading with which all that count agree; none if no camera is seen at whole runs, and no reading counts.
+
+    `whole`: the names in which a camera is seen at whole runs.
+    """
+    counts = [
+        reading
+        for (_, _, width), reading in readings.items()
+        if _makes_captures(reading) and (whole <= reading.keys() or (width == 0 and _is_whole(reading)))
+    ]
+    single = [reading for reading in counts if _twice(reading) is None]
+    if not single:
+        return _without_captures(counts or list(readings.values()), whole)
+    best = max(single, key=lambda r: (whole <= r.keys(), len(r), sum(place.edges for place in r.values())))
+    # `1_11` beside `1_01` and `1_02` may be of camera 11, or of trial 1_1: cut places add nothing to whole ones.
+    contrary = [r for r in single if not _is_part(r, best) or (_is_whole(r) and not _is_whole(best))]
+    if contrary:
+        raise _two_ways(best, max(contrary, key=len))
+    for name in whole - best.keys():
+        raise _two_ways(best, next(r for r in readings.values() if name in r))
+    return best
+
+
+def _without_captures(readings: Sequence[Reading], whole: Set[str]) -> Reading | None:
+    if not whole:
+        return None
+    best = max(readings, key=len)
+    if (two := _twice(best)) is not None:
+        raise two_files(*two)
+    names = {place.camera: name for name, place in best.items()}
+    if len(names) > 1:
+        raise one_or_several(list(names.values()))
+    return best
+
+
+def _makes_captures(reading: Reading) -> bool:
+    return len({(p.trial, p.camera) for p in reading.values()}) > len({p.trial for p in reading.values()})
+
+
+def _is_whole(reading: Reading) -> bool:
+    return all(place.is_whole for place in reading.values())
+
+
+def _twice(reading: Reading) -> tuple[str, str] | None:
+    """Two files that are one camera of one trial, or of trials that differ in upper and lower case alone."""
+    of_cell: dict[tuple[str, str], str] = {}
+    spelled: dict[str, str] = {}
+    for name, place in reading.items():
+        before = of_cell.setdefault((place.trial, place.camera), name)
+        alike = spelled.setdefault(place.trial.casefold(), name)
+        if before != name:
+            return before, name
+        if reading[alike].trial != place.trial:
+            return alike, name
+    return None
+
+
+def _is_part(other: Reading, best: Reading) -> bool:
+    """Whether all that one reading says, the other says as well."""
+    if not all(name in best and best[name].camera == place.camera for name, place in other.items()):
+        return False
+    both = {(place.trial, best[name].trial) for name, place in other.items()}
+    return len(both) == len({mine for mine, _ in both}) == len({theirs for _, theirs in both})
+
+
+def _captures(reading: Reading) -> Captures:
+    captures: Captures = defaultdict(dict)
+    for name, place in reading.items():
+        captures[place.trial][place.camera] = name
+    return captures
 
 
 def two_files(one: str, other: str) -> CalibrationError:
@@ -123,71 +251,17 @@ def one_or_several(names: Sequence[str]) -> CalibrationError:
     )
 
 
-def _by_position(places: Mapping[str, list[Place]]) -> Iterator[Reading]:
-    """For each position from the start or the end, the camera that is seen there; the longest and the shortest."""
-    for order in (1, -1):
-        for side in ("last", "first"):
-            found: dict[int, Reading] = defaultdict(dict)
-            for name, own in places.items():
-                for place in sorted(own, key=lambda p: order * len(p.trial)):
-                    found[getattr(place, side)].setdefault(name, place)
-            yield from found.values()
-
-
-def _captures(reading: Reading) -> Captures:
-    """CalibrationError where two files are one camera of one trial, or trials differ in upper and lower case alone."""
-    captures: Captures = defaultdict(dict)
-    spelled: dict[str, str] = {}
-    for name, place in reading.items():
-        before = captures[place.trial].setdefault(place.camera, name)
-        alike = before if before != name else spelled.setdefault(place.trial.casefold(), name)
-        if before != name or reading[alike].trial != place.trial:
-            raise two_files(alike, name)
-    return captures
-
-
-def _only_reading(readings: Sequence[Reading], glued: Sequence[Reading]) -> Reading:
-    """The reading with whose captures those of all others agree."""
-    best = max(readings, key=lambda reading: (_pairs(reading), len(reading)))
-    if not _pairs(best):
-        names = {place.camera: name for name, place in best.items()}
-        if len(names) > 1:
-            raise one_or_several(list(names.values()))
-        return best
-    for other in (*readings, *glued):
-        if not _agrees(other, best):
-            raise _two_ways(best, other)
-    return best
-
-
-def _members(reading: Reading) -> Mapping[str, list[str]]:
-    """The files of each trial that has two cameras."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for name, place in reading.items():
-        members[place.trial].append(name)
-    return {t: names for t, names in members.items() if len({reading[n].camera for n in names}) > 1}
-
-
-def _pairs(reading: Reading) -> int:
-    """How many files share a trial with another camera's."""
-    return sum(map(len, _members(reading).values()))
-
-
-def _agrees(other: Reading, best: Reading) -> bool:
-    """Whether each capture of one reading is one, or a part of one, of the other."""
-    return all(
-        all(n in best and best[n].camera == other[n].camera for n in names) and len({best[n].trial for n in names}) == 1
-        for names in _members(other).values()
-    )
-
-
 def _two_ways(one: Reading, other: Reading) -> CalibrationError:
-    differ = [n for n in one if n in other and (one[n].camera, one[n].trial) != (other[n].camera, other[n].trial)]
-    name = differ[0] if differ else next(iter(one))
-    told = [f"camera {r[name].camera} of trial {_plain(r[name].trial) or '(none)'}" for r in (one, other) if name in r]
+    """The error for two readings, by the first name that they read in two ways."""
+    said = [{n: (place.camera, place.trial) for n, place in reading.items()} for reading in (one, other)]
+    name = next(n for n in {**one, **other} if said[0].get(n) != said[1].get(n))
+    told = [
+        f"camera {r[name].camera} of trial {_plain(r[name].trial) or '(none)'}" if name in r else "no camera's"
+        for r in (one, other)
+    ]
     return CalibrationError(
-        f"the names of the videos can be read in two ways: {name} is {', or '.join(told)}. Put `cam` before the camera "
-        "in the names (trial1-cam2), or the videos of each trial in a folder of its own."
+        f"the names of the videos can be read in two ways: {name} is {told[0]}, or {told[1]}. Put `cam` before the "
+        "camera in the names (trial1-cam2), or the videos of each trial in a folder of its own."
     )
 
 
@@ -218,69 +292,77 @@ class _Rig:
     """The names of a calibration, as they are looked for in names of footage."""
 
     def __init__(self, cameras: Sequence[str]) -> None:
-        rows = [tuple(text for text, _, _ in _runs(camera)) for camera in cameras]
-        before, after = _all_share(rows), _all_share([row[::-1] for row in rows])
+        rows = [_runs(camera) for camera in cameras]
+        texts = [tuple(text for text, _, _ in row) for row in rows]
+        before, after = _all_share(texts), _all_share([row[::-1] for row in texts])
         shortest = min(map(len, rows), default=0)
         if len(rows) < 2 or before + after >= shortest:  # nothing that all share may be left of a name
             before = after = 0
-        self._before = before
-        self._full = dict(zip(cameras, rows, strict=True))
-        keys = [row[before : len(row) - after] for row in rows]
-        times = Counter(keys)
-        self._keys = {key: camera for key, camera in zip(keys, cameras, strict=True) if key and times[key] == 1}
-        self._lengths = {len(key) for key in self._keys}
+        self._before, self._after = before, after
+        self._full = {camera: _value(camera) for camera, row in zip(cameras, rows, strict=True) if len(row) > 1}
+        own = [row[before : len(row) - after] for row in rows]
+        cores = [c[row[0][1] : row[-1][2]] if row else "" for c, row in zip(cameras, own, strict=True)]
+        times = Counter(map(_value, cores))
+        telling = [(c, core, len(row)) for c, core, row in zip(cameras, cores, own, strict=True) if core]
+        telling = [(c, core, runs) for c, core, runs in telling if times[_value(core)] == 1]
+        self._core = {c: core for c, core, _ in telling}
+        self._of_value = {_value(core): c for c, core, _ in telling}
+        self._of_text = {core: c for c, core, _ in telling if not core.isdecimal()}
+        self._runs = {runs for _, _, runs in telling}
+        self._lengths = set(map(len, self._of_text))
+        self._has_numbers = len(self._of_text) < len(telling)
 
     def places(self, name: str) -> list[Place]:
         """Everywhere that a camera is seen in a name."""
         runs = _runs(name)
-        found: list[Place] = []
-        for first in range(len(runs)):
-            for length in self._lengths:
-                own = runs[first : first + length]
-                camera = self._keys.get(tuple(text for text, _, _ in own)) if len(own) == length else None
-                if camera is not None:
-                    is_named = self._is_named(camera, [text for text, _, _ in runs], first)
-                    trial = name[: runs[first][1]] + MARK + name[runs[first + length - 1][2] :]
-                    found.append(Place(camera, first, len(runs) - first - length, trial, is_named))
-        return found
+        starts = {start: i for i, (_, start, _) in enumerate(runs)}
+        stops = {stop: i for i, (_, _, stop) in enumerate(runs)}
+        found = []
+        for start, stop, camera in dict.fromkeys((*self._whole(name), *self._cut(name))):
+            first, last = starts.get(start), stops.get(stop)
+            is_marked = first is not None and self._is_marked(camera, name, first, last)
+            found.append(Place(camera, start, stop, name[:start] + MARK + name[stop:], first, last, is_marked))
+        written = [p for p in found if p.is_whole and p.is_marked and p.camera in name]
+        return [p for p in found if not any(self._is_inside(p, other, name) for other in written)]
 
-    def _is_named(self, camera: str, runs: Sequence[str], first: int) -> bool:
-        full = self._full[camera]
-        start = first - self._before
-        is_full = start >= 0 and tuple(runs[start : start + len(full)]) == full
-        is_more_than_a_number = any(not text.isdecimal() for text in full) or len(full) > 1
-        return (is_full and is_more_than_a_number) or (first > 0 and runs[first - 1].lower() in ("cam", "camera"))
+    def _is_inside(self, place: Place, other: Place, name: str) -> bool:
+        """Whether a camera is but part of another's name: `left` of `left_top`, or 00 (not 0) as the 0 of 10."""
+        if place == other or place.start < other.start or place.stop > other.stop:
+            return False
+        return place.is_whole or name[place.start : place.stop] != self._core[place.camera]
 
-    def glued(self, footage: Sequence[str], by_name: bool) -> Iterator[Reading]:
-        """Readings in which trial and camera touch within a run, the camera at its end or its start, of one width.
-
-        They speak against another reading only if they explain all names. A camera that is named is not cut at its
-        start.
-        """
-        longest = max(stop - start for name in footage for _, start, stop in _runs(name))
-        most = max(len(_runs(name)) for name in footage)
-        for width in range(1, min(longest, WIDEST)):
-            for position in range(most):
-                for is_first in (True,) if by_name else (True, False):
-                    reading = {}
-                    for name in footage:
-                        place = self._cut(name, position, width, is_first)
-                        if place is None:
-                            break
-                        reading[name] = place
-                    else:
-                        yield reading
-
-    def _cut(self, name: str, position: int, width: int, is_first: bool) -> Place | None:
+    def _whole(self, name: str) -> Iterator[tuple[int, int, str]]:
         runs = _runs(name)
-        if position >= len(runs):
-            return None
-        _, start, stop = runs[position if is_first else -1 - position]
-        cut = (start, start + width) if is_first else (stop - width, stop)
-        camera = self._keys.get((_value(name[slice(*cut)]),)) if start <= cut[0] and cut[1] <= stop else None
-        if camera is None or not (name[cut[1] :] if is_first else name[: cut[0]]):
-            return None  # a trial has a name
-        return Place(camera, position, position, name[: cut[0]] + MARK + name[cut[1] :], False)
+        for count in self._runs:
+            for (_, start, _), (_, _, stop) in zip(runs, runs[count - 1 :], strict=False):
+                if (camera := self._of_value.get(_value(name[start:stop]))) is not None:
+                    yield start, stop, camera
+
+    def _cut(self, name: str) -> Iterator[tuple[int, int, str]]:
+        """Numbers within longer ones, by value, and what else is a camera, letter by letter."""
+        for length in self._lengths:
+            for start in range(len(name) - length + 1):
+                if (camera := self._of_text.get(name[start : start + length])) is not None:
+                    yield start, start + length, camera
+        for text, begin, end in _runs(name) if self._has_numbers else ():
+            for start in range(begin, end if text.isdecimal() else begin):
+                for stop in range(start + 1, min(end, start + WIDEST) + 1):
+                    if (camera := self._of_value.get(_value(name[start:stop]))) is not None:
+                        yield start, stop, camera
+
+    def _is_marked(self, camera: str, name: str, first: int, last: int | None) -> bool:
+        runs = _runs(name)
+        if first > 0 and runs[first - 1][0].lower() in CAM:
+            return True
+        if last is None or first < self._before or last + self._after >= len(runs):
+            return False
+        full = name[runs[first - self._before][1] : runs[last + self._after][2]]
+        return _value(full) == self._full.get(camera)
+
+
+def _has_cam(name: str) -> bool:
+    """Whether the word `cam` is in a name, before something else."""
+    return any(text.lower() in CAM for text, _, _ in _runs(name)[:-1])
 
 
 @functools.lru_cache(maxsize=8192)
@@ -289,8 +371,10 @@ def _runs(name: str) -> tuple[tuple[str, int, int], ...]:
     return tuple((_value(match[0]), match.start(), match.end()) for match in _RUN.finditer(name))
 
 
-def _value(run: str) -> str:
-    return run.lstrip("0") or "0" if run.isdecimal() else run
+@functools.lru_cache(maxsize=8192)
+def _value(text: str) -> str:
+    """A text by which names are compared: numbers without leading zeros, one separator like another."""
+    return _SEPARATORS.sub("_", _NUMBER.sub(lambda match: match[0].lstrip("0") or "0", text))
 
 
 def _all_share(rows: Sequence[tuple[str, ...]]) -> int:

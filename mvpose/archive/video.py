@@ -40,7 +40,10 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
     if _is_image_folder(uri):
         pictures = numbered_pictures(uri)
         if fps is None:
-            raise VideoError(f"{uri} is a folder of pictures, which state no frame rate: give it as `fps`.")
+            raise VideoError(
+                f"{uri} is a folder of pictures, which state no frame rate: give it as `fps` in a capture.toml, or as "
+                "--catalogue.fps."
+            )
         clock = numbered_clock([number for number, _ in pictures])
         num_frames, stated, (first, turns) = len(pictures), None, (read_picture(pictures[0][1]), 0)
     else:

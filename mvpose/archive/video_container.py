@@ -58,7 +58,7 @@ def unreadable(uri: str, error: Exception) -> VideoError:
     advice = ""
     if isinstance(error, ArgumentError):
         advice = f" It is in none of the formats that are read ({', '.join(FORMATS)}), or damaged: remux it."
-    elif isinstance(error, FFmpegError):
+    elif isinstance(error, FFmpegError) and not isinstance(error, PermissionError):
         advice = " It is no video, or a copy that broke off: copy it again."
     return VideoError(f"{uri} cannot be read as a video: {reason.rstrip('.')}.{advice}")
 

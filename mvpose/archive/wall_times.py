@@ -61,9 +61,12 @@ def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tup
         cameras = [str(row.get("cam_id") or row["port"]) for row in rows]
         times = np.array([float(row["frame_time"]) for row in rows])
         shared = [int(row["sync_index"]) for row in rows] if rows and "sync_index" in rows[0] else None
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+    except OSError as error:
+        raise ConfigError(f"{uri} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise ConfigError(
-            f"{uri} cannot be read as times of frames (columns cam_id and frame_time): {error!r}."
+            f"{uri} is no table of times of frames, with numbers in the columns cam_id and frame_time: {error}. Remove "
+            "it to have the videos' own times used."
         ) from error
     places = [_rows_of(video, cameras, times, uri) for video in videos]
     periods = [lattice(times[own]).period for own in places]

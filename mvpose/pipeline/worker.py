@@ -19,6 +19,7 @@ from mvpose.archive.store import ClipStore, Commit, TableFile
 from mvpose.errors import ClipTimeoutError, FailureReason, MvposeError, ResultsError
 from mvpose.pipeline.pace import Pace
 from mvpose.records import Clip, ClipFailure, Task
+from mvpose.redaction import redacted
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,10 @@ class ClipWorker:
 
     def _raised(self, task: Task, error: Exception) -> Fault:
         """A failure that names the exception and its place, with its traceback."""
-        said = _printable(" ".join("".join(traceback.format_exception_only(error)).split()))[:SAID_LENGTH]
+        # Redacted before they are cut: half an address is not known as one.
+        said = _printable(redacted(" ".join("".join(traceback.format_exception_only(error)).split())))[:SAID_LENGTH]
         place = traceback.extract_tb(error.__traceback__)[-1]
-        trace = "".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:]
+        trace = _printable(redacted("".join(traceback.format_exception(error))))[-TRACEBACK_LENGTH:]
         traceback.clear_frames(error.__traceback__)  # what they hold may be what the memory was too small for
         kept = self.store.commit_name(task.clip, task.fingerprint)
         detail = (
@@ -186,7 +188,7 @@ class ClipWorker:
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
             reason = FailureReason.OUT_OF_MEMORY
             detail += " Use fewer workers, smaller batches or shorter clips, then run again with --retry-failed."
-        return Fault(ClipFailure(task.clip, self.spec.kind, reason, detail), _printable(trace))
+        return Fault(ClipFailure(task.clip, self.spec.kind, reason, detail), trace)
 
 
 def _printable(text: str) -> str:

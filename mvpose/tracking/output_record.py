@@ -41,7 +41,7 @@ def output_record(output: str) -> OutputRecord | None:
         known = json.loads(read_text(uri))
         check_name(known["run_id"])
         return OutputRecord(known["run_id"], redacted(known["uri"]))
-    except (ConfigError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ConfigError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{uri} is no record of a run ({error!r}): remove it.") from error
 
 

@@ -73,6 +73,7 @@ def test_absolute_locations_are_taken_where_the_job_allows_them(tmp_path):
         ("[videos]\na = { uri = 'x', picture_fit = 'squeeze' }", "picture_fit"),
         ("a = " + "[" * 5000, "capture.toml"),
         ("colour = 'red'", "colour"),
+        ("pairing = 'time'", "pairing: 'time' is not one of clock, order$"),
     ],
 )
 def test_wrong_keys_and_values_are_named(text, said, tmp_path):

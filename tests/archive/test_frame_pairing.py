@@ -1,6 +1,7 @@
 """Frames of several views are paired by what identifies them, or refused; never shifted."""
 
 import os
+import re
 from dataclasses import replace
 
 import av
@@ -187,6 +188,20 @@ def test_times_of_freemocap_give_the_rate_and_the_pauses_of_its_videos(tmp_path,
         file.write("\n".join([",timestamp_from_zero_s", *rows[:-1]]))
     (problem,) = find_captures(str(tmp_path), CatalogueConfig()).problems
     assert "59 times" in problem.detail and "cam01 60" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("a,b\n1,2\n", "no table of times of frames, .* frame_time: .* Remove it"),
+        ("cam_id,frame_time\n1,2\n", "1 times of cam01, and its video 60 frames: .* Remove the table"),
+    ],
+)
+def test_a_table_of_wall_times_that_is_not_of_the_videos_is_refused_with_what_to_do(table, said, tmp_path):
+    numbered_videos(tmp_path, {})
+    (tmp_path / "w" / "videos" / "timestamps.csv").write_text(table)
+    (problem,) = find_captures(str(tmp_path), CatalogueConfig()).problems
+    assert re.search(said, problem.detail)
 
 
 def test_a_rate_that_no_camera_has_or_that_the_file_contradicts_is_asked_for(tmp_path):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from mvpose.archive.commits import write_whole
-from mvpose.archive.leftovers import leftovers, remove_attempts, strangers, tidy
-from mvpose.archive.locations import join
+from mvpose.archive.commits import remove_file, write_whole
+from mvpose.archive.leftovers import Leftovers, leftovers, remove_attempts, strangers, tidy
+from mvpose.archive.locations import exists, join, read_bytes
 from mvpose.archive.store import ClipStore, Commit
 from mvpose.errors import FailureReason
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
@@ -57,15 +57,52 @@ def test_all_of_a_capture_that_is_not_planned_is_found_wherever_it_lies(run_uri)
     assert len(found[0]) == len(commits) and all(path.startswith("commits/poses/") for path in found[0])
 
 
-def test_an_old_commit_and_the_data_of_a_dead_worker_are_found(run_uri):
+def test_an_old_commit_and_its_data_are_found_and_data_that_none_names_are_not_known(run_uri):
     own = plan("a")
     store = ClipStore(run_uri, KIND)
     old = store.commit_table(own.clips[0], "0" * 16, pa.table({"frame": [7]}), {})
     orphan = store.commit_table(own.clips[1], "1" * 16, pa.table({"frame": [8]}), {})
-    store.withdraw(orphan.clip, orphan.fingerprint)
+    remove_file(store.commit_uri(orphan.clip, orphan.fingerprint))
     commits, data = everything(run_uri, [own])
-    assert commits == {f"commits/poses/a/0000000-0000010.{'0' * 16}.json"} and data == {old.file, orphan.file}
+    assert commits == {f"commits/poses/a/0000000-0000010.{'0' * 16}.json"} and data == {old.file}
+    assert leftovers(run_uri, own, KIND, made(run_uri, own)).unknown == (orphan.file,)
     assert not tidy(run_uri, own, KIND)
+
+
+def test_a_result_that_is_withdrawn_or_was_made_twice_leaves_no_data(run_uri):
+    own, store = plan("a"), ClipStore(run_uri, KIND)
+    first, second = made(run_uri, own)
+    assert store.commit_table(first.clip, first.fingerprint, pa.table({"frame": [9]}), {}) == first
+    store.withdraw(second)
+    assert [exists(join(run_uri, commit.file)) for commit in (first, second)] == [True, False]
+    assert leftovers(run_uri, own, KIND, [first]) == Leftovers()
+
+
+def test_copies_of_results_under_their_own_names_are_the_user_s_in_the_folder_of_another_kind_or_capture(run_uri):
+    """Tracks and poses of a clip have the same columns, metadata and fingerprint: only commits tell them apart."""
+    own, other = plan("a"), plan("b")
+    commits = [*made(run_uri, own), *made(run_uri, other)]
+    failure = ClipFailure(own.clips[0], "poses", FailureReason.NO_PERSON, "nobody")
+    ClipStore(run_uri, KIND).commit_failure(failure, "c" * 16)
+    failed = f"commits/poses/a/0000000-0000010.{'c' * 16}.json"
+    copies = {failed: failed.replace("poses", "tracks"), commits[0].file: commits[0].file.replace("poses", "tracks")}
+    copies |= {commits[2].file: commits[2].file.replace("/b/", "/a/")}
+    for source, copy in copies.items():
+        write_whole(join(run_uri, copy), read_bytes(join(run_uri, source)))
+    tracks = leftovers(run_uri, own, Kind.TRACKS, [])
+    assert tracks == Leftovers(unknown=(copies[failed], copies[commits[0].file]))
+    poses = leftovers(run_uri, own, KIND, commits[:2])
+    assert poses.commits == (failed,) and poses.data == ()
+    assert poses.unknown in {(), (copies[commits[2].file],)}, "the same bytes are the same result"
+
+
+def test_data_of_an_old_commit_that_the_user_has_changed_is_the_user_s(run_uri):
+    own, store = plan("a"), ClipStore(run_uri, KIND)
+    for capture_id in ("a", "gone"):
+        old = store.commit_table(Clip(capture_id, 0, 10), "0" * 16, pa.table({"frame": [7]}), {})
+        write_whole(join(run_uri, old.file), b"edited")
+        found = leftovers(run_uri, own, KIND, []) if capture_id == "a" else strangers(run_uri, KIND, {"a"}, [])
+        assert found.data == () and found.unknown == (old.file,) and len(found.commits) == 1
 
 
 def test_a_capture_is_tidy_only_if_each_task_has_one_commit_and_one_file(tmp_path):
@@ -146,7 +183,10 @@ def test_only_attempts_are_removed_from_the_folder_of_attempts(run_uri):
     mine = ["1.txt", "mine/0123456789ab/0", "0123456789ab/poses/a/b/0000000-0000010/notes.txt"]
     for path in mine:
         write_whole(join(run_uri, "attempts", path), b"x")
+    notes = "0123456789ab/poses/a/b/0000010-0000020/0"
     assert remove_attempts(run_uri) == sorted(f"attempts/{path}" for path in mine)
+    write_whole(join(run_uri, "attempts", notes), b"years of work")
+    mine.append(notes)
     assert remove_attempts(run_uri) == sorted(f"attempts/{path}" for path in mine)
     assert store.claim(clip, "0123456789ab", 3) == 1
 

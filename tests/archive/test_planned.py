@@ -15,10 +15,20 @@ from mvpose.archive.plan_table import plan_digest, read_plan, read_plan_of
 from mvpose.archive.planned import Planned, lay_out
 from mvpose.config import digest
 from mvpose.errors import FailureReason, ResultsError
-from mvpose.pipeline.plan import plan_capture
+from mvpose.pipeline.plan import PlanSettings, plan_capture
+from mvpose.reconstruction.filters import FilterConfig
+from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Capture, CaptureTasks, Video
 
 RIG = scenes.ring4(num_frames=1).rig
+SETTINGS = PlanSettings(
+    clip_frames=10,
+    detector="d",
+    network="",
+    reconstruction=ReconstructionConfig(),
+    adjustment=None,
+    filtering=FilterConfig(),
+)
 
 
 def capture(capture_id: str, num_frames: int = 25) -> Capture:
@@ -30,7 +40,7 @@ def capture(capture_id: str, num_frames: int = 25) -> Capture:
 
 
 def plan_of(told: Listed) -> CaptureTasks:
-    return plan_capture(told, clip_frames=10, detection="d", reconstruction="r", filtering="f")
+    return plan_capture(told, SETTINGS)
 
 
 @pytest.fixture
@@ -70,7 +80,8 @@ def test_a_plan_needs_no_rig_to_know_a_capture(few_at_once):
     laid = lay_out([capture("one")], plan_of)
     (told,) = listed(laid.catalogue)
     assert told.num_frames == capture("one").num_frames == 25 and told.rig_digest == rig_digest(RIG)
-    assert told.footage == tuple((name, v, f"stamp{v}") for v, name in enumerate(RIG.names))
+    assert told.footage == tuple((name, v, f"stamp{v}", 25 + v, 640, 480, []) for v, name in enumerate(RIG.names))
+    assert (told.fps, told.breaks, told.assumed_unit) == (30.0, (), None)
 
 
 def test_the_digest_is_that_of_all_tasks_and_problems_at_once(few_at_once):

@@ -5,9 +5,11 @@ import shutil
 import struct
 
 import av
+import av.error
 import pytest
 
 from mvpose.archive.video import probe, read_frames
+from mvpose.archive.video_container import unreadable
 from mvpose.errors import VideoError
 from tests.archive.numbered_video import write_numbered
 
@@ -80,3 +82,8 @@ def test_a_pipe_or_a_device_is_refused_and_a_link_to_a_video_is_read(tmp_path):
     os.symlink("../cam.mp4", tmp_path / "videos" / "cam01.mp4")
     assert probe(f"{tmp_path}/videos/cam01.mp4", "cam01").num_frames > 0
     shutil.rmtree(tmp_path / "videos")
+
+
+def test_a_video_that_may_not_be_read_is_not_said_to_be_damaged():
+    for kind, is_damaged in ((av.error.PermissionError, False), (av.error.InvalidDataError, True)):
+        assert ("copy it again" in str(unreadable("cam01.mp4", kind(1, "it was refused")))) is is_damaged

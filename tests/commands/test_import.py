@@ -123,6 +123,16 @@ def test_openpose_json_of_a_known_scene_is_reconstructed_to_a_fraction_of_a_mill
     assert finished.settings().values["imported"] == "openpose"
 
 
+def test_a_calibration_in_centimetres_is_asked_about_as_for_footage(source, walk, tmp_path, capsys):
+    pose = walk.rig.camera_from_world
+    rig = replace(walk.rig, camera_from_world=replace(pose, translation=pose.translation * 100))
+    write(f"{tmp_path}/cm.toml", pose2sim_toml(rig))
+    about = ("openpose", source, "--calibration", f"{tmp_path}/cm.toml", "--fps", "30")
+    imported(tmp_path / "guessed", *about, exit_code=4)
+    assert "people come out 0.1" in capsys.readouterr().out
+    assert worst_mm(imported(tmp_path / "named", *about, "--unit", "cm"), walk) < 0.05
+
+
 def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     finished, source, tmp_path, monkeypatch, capsys
 ):
@@ -303,7 +313,7 @@ def test_trials_in_one_folder_of_tables_are_captures_of_their_own(tmp_path):
     scenes = {f"walk{i}": ring4(num_frames=8, skeleton=COCO17, seed=i) for i in (1, 2)}
     for trial, scene in scenes.items():
         for v, camera in enumerate(scene.rig.names):
-            path = f"{tmp_path}/tables/{trial}-{camera}DLC_resnet50_shuffle1.csv"
+            path = f"{tmp_path}/tables/{trial}-{camera}DLC_resnet50_shuffle1.{'CSV' if v else 'csv'}"
             write(path, table(pixels(scene)[v], COCO17.joints).to_csv())
     path = calibration(tmp_path, scenes["walk1"])
     folder = imported(tmp_path / "run", "deeplabcut", f"{tmp_path}/tables", "--calibration", path, "--fps", "30")

@@ -40,7 +40,7 @@ def test_a_run_is_recorded_capture_by_capture_and_lost_footage_is_told(finished,
     assert "one: 5 frames" in said and "two: no recording" in said
     assert os.path.getsize(os.path.join(finished, "recordings", "one.rrd")) > 1000
     assert not os.path.exists(os.path.join(finished, "recordings", "two.rrd"))
-    with pytest.raises(ConfigError, match="no capture three"):
+    with pytest.raises(ConfigError, match="no capture 'three'"):
         run(Record(run=finished, captures=("three",)))
 
 

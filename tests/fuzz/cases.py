@@ -111,7 +111,8 @@ def _run(first: int, stop: int, results: Connection) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         with open("/proc/self/statm") as file:
             mapped = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
+        limit = mapped + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         results.send(None)
         for case in range(first, stop):
             results.send(run_case(case, open_doors))

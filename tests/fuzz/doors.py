@@ -233,8 +233,9 @@ def _samples(uri: str) -> Door:
 
 def _keypoints(folder: str) -> Iterator[Door]:
     skeleton = coded_footage.scene(4).skeleton
-    numbers = np.random.default_rng(0).uniform(1, 50, (3, len(skeleton.joints) * 3)).round(3)
-    person = {"people": [{"pose_keypoints_2d": row.tolist()} for row in numbers]}
+    numbers = np.random.default_rng(0).uniform(1, 50, (3, len(skeleton.joints), 3)).round(3)
+    numbers[..., 2] /= 100  # a confidence
+    person = {"people": [{"pose_keypoints_2d": row.ravel().tolist()} for row in numbers]}
     for i in range(3):
         archives.write(f"{folder}/openpose/view_{i:012d}_keypoints.json", json.dumps(person))
     files = [f"{folder}/openpose/{file}" for file in sorted(os.listdir(f"{folder}/openpose"))]

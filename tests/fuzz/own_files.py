@@ -71,8 +71,7 @@ def _planted(output: str, rng: np.random.Generator) -> tuple[str, bytes]:
         source = sorted(files)[rng.integers(len(files))]
         with open(source, "rb") as file:
             content = file.read()
-        # Under its own name in a folder of its capture a copy is what mvpose has named itself.
-        if rng.random() < 0.5 and os.path.basename(os.path.dirname(path)) not in ("whole", "short"):
+        if rng.random() < 0.5:
             path = os.path.join(os.path.dirname(path), os.path.basename(source))
     if os.path.exists(path):
         path += ".mine"

@@ -57,7 +57,7 @@ class CodedDetector:
         if frame == self.fails_at:
             raise VideoError("the storage was away")
         if self.raises_at in (str(frame), "all"):
-            raise RuntimeError(f"CUDA error: device-side assert at frame {frame}")
+            raise RuntimeError(os.environ.get("CODED_SAYS", f"CUDA error: device-side assert at frame {frame}"))
         found = self.keypoints
         there = found.box_score[camera, frame] > 0
         xy, confidence = found.xy[camera, frame, there], found.confidence[camera, frame, there]

@@ -33,7 +33,7 @@ from tests.pipeline import coded_footage
 FRAMES = 8
 # What a result may depend on. Of a job: where it runs and is recorded changes nothing, and the catalogue's settings
 # reach the stages by the capture alone.
-OF_CAPTURE = ("rig", "videos", "assumed_unit")
+OF_CAPTURE = ("rig", "videos", "breaks", "assumed_unit")
 OF_JOB = ("clip_frames", "adjust_extrinsics", "filtered", "reconstruction", "adjustment", "filtering")
 
 
@@ -104,6 +104,10 @@ def put(record: Any, path: tuple, value: Any) -> Any:
     return replace(record, **{key: put(getattr(record, key), rest, value)})
 
 
+# Frames that a view lacks, and a pause between frames 2 and 3.
+WHERE_EMPTY = {"shown": ((0, 0, 3), (4, 3, 4)), "breaks": ((3, 50),)}
+
+
 def changed(record: Any, path: tuple, number: int) -> Any:
     """The record with another value at a path; `number` says which."""
     value, name = got(record, path), path[-1]
@@ -118,6 +122,10 @@ def changed(record: Any, path: tuple, number: int) -> Any:
         return put(record, path, moved)
     if isinstance(value, bool):
         return put(record, path, not value)
+    if isinstance(value, Enum):
+        return put(record, path, other_than(value))
+    if value == ():
+        return put(record, path, WHERE_EMPTY[name])
     if isinstance(value, int):
         return put(record, path, max(0, value + (number % 7 - 3 or 1)))
     if isinstance(value, float):
@@ -140,6 +148,8 @@ def other_than(value: Any) -> Any:
     """Another entry of a tuple."""
     if isinstance(value, Enum):
         return next(member for member in type(value) if member != value)
+    if isinstance(value, tuple):
+        return (*value[:-1], value[-1] + 1)
     return f"{value}x" if isinstance(value, str) else value + 1
 
 

@@ -42,7 +42,7 @@ def test_files_of_the_user_in_a_run_survive_a_replan_and_are_a_note(archive, tmp
     mine = [put(f"{output}/{path}") for path in paths]
     put(f"{output}/poses/trial/.DS_Store")
     summary = reconstruct_archive(job(archive, output, clip_frames=6, replan=True))
-    (note,) = [note for note in summary.notes if "not written by mvpose" in note]
+    (note,) = [note for note in summary.notes if "belong to no result" in note]
     assert note.startswith(f"5 files in {output} ") and "'poses/trial/sheet.xlsx'" in note
     assert all(os.path.exists(path) for path in mine)
     assert {name for name in os.listdir(f"{output}/poses/trial") if name.startswith("0")} == {

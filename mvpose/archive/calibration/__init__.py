@@ -67,7 +67,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CalibrationError("it is neither text nor a format that is known.") from error
+        raise CalibrationError("it is neither UTF-8 text nor a format that is known.") from error
 
 
 def _of_all_cameras(uri: str) -> dict[str, bytes]:

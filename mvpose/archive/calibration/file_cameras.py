@@ -224,7 +224,8 @@ def _unit(
         origin = "as you set it" if chosen else "as this format has it" if stated else "the units tried"
         raise CalibrationError(
             f"the cameras stand up to {reach:.4g} units from each other or from the origin, which is no rig of "
-            f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set `unit` to m, cm, mm or in."
+            f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set `unit` "
+            "to m, cm, mm or in: in capture.toml, as --catalogue.unit, or as --unit of `mvpose import`."
         )
     note = f"unit taken as {fitting[0]}: not stated, and the cameras stand up to {reach:.4g} units apart"
     return fitting[0], () if told else (note,)

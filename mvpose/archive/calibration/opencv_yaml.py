@@ -31,6 +31,8 @@ from mvpose.errors import CalibrationError
 
 PAIR = ("intri", "extri")
 """EasyMocap's two files of one calibration."""
+MAX_KEY = 300
+"""Characters before the colon: a prefix, the name of a camera, quotes, spaces."""
 
 _QUOTES = " \t\n\"'"
 _MATRIX = re.compile(
@@ -63,6 +65,10 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
     for start, stop in pairwise([*starts, len(lines)]):
         # By hand: an expression that allows spaces around a key takes 13 s for 150,000 of them.
         written, colon, value = "\n".join(lines[start:stop]).partition(":")
+        if len(written) > MAX_KEY:
+            raise CalibrationError(
+                f"it is not OpenCV YAML: {lines[start][:60]!r} begins a key of more than {MAX_KEY} characters."
+            )
         written = written.rstrip(" ")
         quote = written[:1] if written[:1] in ("'", '"') else ""
         key = written.removeprefix(quote).removesuffix(quote).strip()

@@ -28,6 +28,6 @@ def confirm_unit(stature_m: float, assumed_unit: Unit | None) -> None:
     heights = " or ".join(f"{others[unit]:.2f} m in {unit}" for unit in fitting)
     raise CalibrationError(
         f"the calibration was read in {assumed_unit}, and people come out {stature_m:.2f} m tall; they would be "
-        f'{heights}. Set `unit = "{fitting[0]}"` in capture.toml or --catalogue.unit {fitting[0]} (--catalogue.unit '
-        f"{assumed_unit} if the people are that small)."
+        f'{heights}. Set `unit = "{fitting[0]}"` in capture.toml, --catalogue.unit {fitting[0]}, or --unit '
+        f"{fitting[0]} of `mvpose import` ({assumed_unit} if the people are that small)."
     )

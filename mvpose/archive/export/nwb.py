@@ -10,6 +10,7 @@ A run does not know when it was recorded, and NWB asks for it: files say 1970-01
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +18,8 @@ from typing import Any
 
 from mvpose.archive.export.recording import File, Recording
 from mvpose.errors import ConfigError
+
+_NO_NAME = re.compile(r"[/:\x00-\x1f]")
 
 
 def nwb_files(recording: Recording) -> Iterator[File]:
@@ -28,6 +31,9 @@ def nwb_files(recording: Recording) -> Iterator[File]:
     except ImportError as error:
         raise ConfigError(f"NWB needs pynwb and ndx-pose ({error}): pip install 'mvpose[nwb]'.") from error
     poses = recording.poses
+    for name in (poses.skeleton.name, *poses.skeleton.joints):
+        if _NO_NAME.search(name):
+            raise ConfigError(f"NWB has no place for the name {name!r}: it has a slash, colon or control character.")
     frames: dict[str, Any] = {"rate": recording.fps, "starting_time": 0.0}
     if recording.breaks:
         frames = {"timestamps": recording.time_s}

@@ -117,7 +117,8 @@ def _captured(
         for camera, size, (uri, content) in zip(rig.names, rig.size.tolist(), sources, strict=True)
     )
     paired = f"{_paired(rig, frames, first, last)}; joints of {skeleton.name}"
-    return Capture(matched.capture_id, rig, videos), (*matched.notes, paired, *notes)
+    capture = Capture(matched.capture_id, rig, videos, assumed_unit=matched.calibration.assumed_unit)
+    return capture, (*matched.notes, paired, *notes)
 
 
 def stamped(uris: Sequence[str]) -> Sources:

@@ -112,6 +112,6 @@ def _people(file: str) -> list[Float[np.ndarray, "J 3"]]:
         return [np.array(values, dtype=np.float64).reshape(-1, 3) for values in people if values]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
-            f"{name(file)} is not OpenPose JSON ({error!r}): write it again, or remove it to have a frame in which "
-            "this camera says nothing."
+            f"{name(file)} is not OpenPose JSON ({type(error).__name__}: {error}): write it again, or remove it to "
+            "have a frame in which this camera says nothing."
         ) from error

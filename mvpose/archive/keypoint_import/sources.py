@@ -3,7 +3,7 @@
 openpose      cam01_json/*.json  cam02_json/*.json ...                in the source, or in a folder of it a trial
 pose2sim      calibration/  [trial/]pose-associated|pose-sync|pose/cam01_json/*.json ...  [trial/]videos/
 deeplabcut    vid1-camADLC_resnet50_....h5|csv  vid1-camBDLC_... ...  several trials in one folder as in an archive
-sleap         *_vid1-camA.analysis.h5 ...                             the same
+sleap         labels.v001.000_vid1-camA.analysis.h5 ...              the same; what is before is SLEAP's own
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from mvpose.errors import ConfigError
 
 POSE2SIM_FOLDERS = ("pose-associated", "pose-sync", "pose")
 _SUFFIXES = {"deeplabcut": (".h5", ".csv"), "sleap": (".h5",)}
-_TOOLS_NAME = re.compile(r"(DLC_|DeepCut_).*", re.DOTALL)
+_TOOLS_NAME = re.compile(r"(DLC_|DeepCut_).*|\.analysis", re.DOTALL)
+_NUMBER_OF_SLEAP = re.compile(r".*\.\d{3,}_(?=.*\.analysis$)", re.DOTALL)
+"""The project and the number of a video in it, which rises from camera to camera."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +104,9 @@ def _tables(listing: Sequence[Entry], suffixes: Sequence[str]) -> dict[str, Vide
     by_stem: dict[str, str] = {}
     for suffix in suffixes:
         for entry in listing:
-            if not entry.is_folder and entry.uri.endswith(suffix):
-                by_stem.setdefault(name(entry.uri).removesuffix(suffix), entry.uri)
-    return _once((_TOOLS_NAME.sub("", stem).removesuffix(".analysis"), uri) for stem, uri in by_stem.items())
+            if not entry.is_folder and entry.uri.lower().endswith(suffix):
+                by_stem.setdefault(name(entry.uri)[: -len(suffix)], entry.uri)
+    return _once((_TOOLS_NAME.sub("", _NUMBER_OF_SLEAP.sub("", stem)), uri) for stem, uri in by_stem.items())
 
 
 def _once(named: Iterator[tuple[str, str]]) -> dict[str, VideoEntry]:
