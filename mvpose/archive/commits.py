@@ -17,6 +17,9 @@ from typing import IO, TypeVar
 from mvpose.archive.locations import filesystem, is_remote
 from mvpose.errors import ResultsError
 
+TEMPORARY_SUFFIX = r"\.[0-9a-f]{32}\.tmp"
+"""What the name of a file ends in, as a pattern, until it is whole: no other file has such a name."""
+
 T = TypeVar("T")
 
 UPLOAD_BYTES = 8 << 20

@@ -6,11 +6,11 @@ import json
 import re
 from importlib.metadata import version
 
-from mvpose.archive.commits import create_once
+from mvpose.archive.commits import TEMPORARY_SUFFIX, create_once
 from mvpose.archive.locations import filesystem, join, name
 from mvpose.errors import ConfigError
 
-_TEMPORARY = re.compile(r".*\.[0-9a-f]{32}\.tmp")
+_TEMPORARY = re.compile(rf".*{TEMPORARY_SUFFIX}")
 _NAMED = 3
 
 

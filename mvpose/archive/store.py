@@ -23,7 +23,14 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mvpose.archive.commits import create_once, remove_file, storage_errors, write_whole, write_whole_file
+from mvpose.archive.commits import (
+    TEMPORARY_SUFFIX,
+    create_once,
+    remove_file,
+    storage_errors,
+    write_whole,
+    write_whole_file,
+)
 from mvpose.archive.locations import exists, filesystem, join, read_bytes
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.records import Clip, ClipFailure, Kind
@@ -35,9 +42,9 @@ DIGEST_LENGTH = 12
 _CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
 _COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
 _DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
-TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet)\.[0-9a-f]{{32}}\.tmp")
+TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet){TEMPORARY_SUFFIX}")
 """A file below `<kind>/` or `commits/<kind>/` that was being written."""
-_ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:\.[0-9a-f]{{32}}\.tmp)?")
+_ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:{TEMPORARY_SUFFIX})?")
 _ATTEMPT_BYTES = 10
 """At most: the number of a process."""
 

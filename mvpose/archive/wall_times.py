@@ -54,7 +54,7 @@ def with_wall_times(videos: tuple[Video, ...], uri: str, keep_rate: bool) -> tup
     ConfigError where the table cannot be read or does not have a row for every frame.
     """
     try:
-        text = read_text(uri).removeprefix("\ufeff")
+        text = read_text(uri)
         rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
         if rows and _OF_ALL in rows[0]:
             return _with_times_of_all(videos, np.array([float(row[_OF_ALL]) for row in rows]), uri, keep_rate)

@@ -18,9 +18,10 @@ from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.models.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
-from mvpose.records import CaptureTasks, Kind, Video
+from mvpose.records import CaptureTasks, ClockKind, FrameClock, Kind, Video
 
 SIZE = (160, 90)
+CLOCK = FrameClock(ClockKind.TIME, ((0, 0, 1),))
 CLIPS_EACH = 50
 """Clips of a capture: four minutes in ten-second clips are 25, an hour is 360."""
 FIGURES = 200
@@ -34,7 +35,7 @@ class Claimed(Mapping[str, Video]):
         self.frames = frames
 
     def __getitem__(self, uri: str) -> Video:
-        return Video(name(uri).partition(".")[0], uri, FPS, self.frames, SIZE, 0, stamp(uri), FPS)
+        return Video(name(uri).partition(".")[0], uri, FPS, self.frames, SIZE, 0, stamp(uri), FPS, CLOCK)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())

@@ -101,9 +101,10 @@ def load_detector(config: DetectorConfig) -> Detector:
             f"and see that the package is installed where the job runs. The one of mvpose is {DetectorConfig.detector}"
         ) from error
     if not hasattr(module, class_name):
-        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        classes = [name for name in own if isinstance(getattr(module, name), type)]
         raise ConfigError(
-            f"no detector {config.detector!r}: {module_name} has no class of that name ({nearest(class_name, classes)})"
+            f"no detector {config.detector!r}: name a class as package.module:Class ({nearest(class_name, classes)})"
         )
     detector_class = getattr(module, class_name)
     detector = detector_class(config)

@@ -7,9 +7,23 @@ import av
 import cv2
 import numpy as np
 
+from mvpose.archive.catalogue import CatalogueConfig, find_captures
 from tests.archive.calibration.rig_files import Camera, ring, toml_text
 
 SIZE = (128, 96)
+
+
+CAMERAS = ["cam01", "cam02", "cam03"]
+
+
+def found(archive, **config):
+    return find_captures(str(archive), CatalogueConfig(**config))
+
+
+def only_problem(archive, **config):
+    catalogue = found(archive, **config)
+    assert not catalogue.captures and len(catalogue.problems) == 1, catalogue
+    return catalogue.problems[0]
 
 
 def small_ring(names: list[str]) -> list[Camera]:

@@ -16,20 +16,17 @@ from mvpose.archive.catalogue import (
 from mvpose.archive.locations import filesystem, join
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.errors import ConfigError, FailureReason, VideoError
-from tests.archive.archives import pose2sim, small_ring, write, write_pictures, write_video
+from tests.archive.archives import (
+    CAMERAS,
+    found,
+    only_problem,
+    pose2sim,
+    small_ring,
+    write,
+    write_pictures,
+    write_video,
+)
 from tests.archive.calibration.rig_files import easymocap_texts, panoptic_text, toml_text
-
-CAMERAS = ["cam01", "cam02", "cam03"]
-
-
-def found(archive, **config):
-    return find_captures(str(archive), CatalogueConfig(**config))
-
-
-def only_problem(archive, **config):
-    catalogue = found(archive, **config)
-    assert not catalogue.captures and len(catalogue.problems) == 1, catalogue
-    return catalogue.problems[0]
 
 
 def test_a_pose2sim_project_is_a_capture_named_after_its_path(tmp_path):

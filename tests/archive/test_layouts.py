@@ -11,20 +11,18 @@ import pytest
 from mvpose.archive.catalogue import CatalogueConfig, find_captures, read_catalogue, write_catalogue
 from mvpose.archive.picture_fit import PictureFit
 from mvpose.errors import FailureReason
-from tests.archive.archives import SIZE, pose2sim, small_ring, write, write_pictures, write_video
+from tests.archive.archives import (
+    CAMERAS,
+    SIZE,
+    found,
+    only_problem,
+    pose2sim,
+    small_ring,
+    write,
+    write_pictures,
+    write_video,
+)
 from tests.archive.calibration.rig_files import panoptic_text, toml_text
-
-CAMERAS = ["cam01", "cam02", "cam03"]
-
-
-def found(archive, **config):
-    return find_captures(str(archive), CatalogueConfig(**config))
-
-
-def only_problem(archive, **config):
-    catalogue = found(archive, **config)
-    assert not catalogue.captures and len(catalogue.problems) == 1, catalogue
-    return catalogue.problems[0]
 
 
 def files(archive, **config):

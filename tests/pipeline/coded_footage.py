@@ -41,6 +41,7 @@ class CodedDetector:
         self.seconds_a_frame = float(os.environ.get("CODED_SECONDS", "0"))
         self.fails_at = int(os.environ.get("CODED_FAILS", "-1"))
         """A frame at which a fault is played that is over when the job runs again."""
+        self.hangs_at = int(os.environ.get("CODED_HANGS", "-1"))
         self.raises_at = os.environ.get("CODED_RAISES", "")
         """A frame at which it has a defect, or "all"."""
 
@@ -56,6 +57,8 @@ class CodedDetector:
         camera, frame = divmod(number_of(picture), FRAMES_A_CAMERA)
         if frame == self.fails_at:
             raise VideoError("the storage was away")
+        if frame == self.hangs_at:
+            time.sleep(86_400)
         if self.raises_at in (str(frame), "all"):
             raise RuntimeError(os.environ.get("CODED_SAYS", f"CUDA error: device-side assert at frame {frame}"))
         found = self.keypoints

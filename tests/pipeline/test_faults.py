@@ -187,8 +187,7 @@ def said_by(driver: subprocess.Popen) -> str:
     return said.decode()
 
 
-def test_a_decoder_that_hangs_costs_its_clip_and_no_other(tmp_path):
-    """A picture in the middle becomes a FIFO that nobody writes to: whoever opens it waits for ever."""
+def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     archive, output, undisturbed = (str(tmp_path / name) for name in ("archive", "run", "undisturbed"))
     coded_footage.write_picture_capture(os.path.join(archive, "hit"), FRAMES)
     plain = ["--catalogue.fps", "30"]
@@ -196,21 +195,31 @@ def test_a_decoder_that_hangs_costs_its_clip_and_no_other(tmp_path):
     said = said_by(driver)
     assert driver.returncode == 0, said
 
-    picture = os.path.join(archive, "hit", "images", "cam2", "0014.png")
-    whole = shutil.move(picture, str(tmp_path / "whole.png"))
-    os.mkfifo(picture)
+    monkeypatch.setenv("CODED_HANGS", "14")
     driver = driver_of(archive, output, *plain, "--clip-timeout-s", "4")
     said = said_by(driver)
     assert driver.returncode == 4, said
     failures = RunFolder(output).summary().failures
     assert [(f.clip.start, f.reason) for f in failures] == [(10, FailureReason.TIMEOUT)]
 
-    os.remove(picture)
-    shutil.move(whole, picture)
-    driver = driver_of(archive, output, *plain, "--replan")
+    monkeypatch.delenv("CODED_HANGS")
+    driver = driver_of(archive, output, *plain, "--retry-failed")
     said = said_by(driver)
     assert driver.returncode == 0, said
     sound(output, contents(undisturbed))
+
+
+def test_a_picture_that_is_a_pipe_costs_its_clip_and_is_never_waited_for(tmp_path):
+    archive, output = str(tmp_path / "archive"), str(tmp_path / "run")
+    coded_footage.write_picture_capture(os.path.join(archive, "hit"), FRAMES)
+    picture = os.path.join(archive, "hit", "images", "cam2", "0014.png")
+    os.remove(picture)
+    os.mkfifo(picture)
+    driver = driver_of(archive, output, "--catalogue.fps", "30")
+    said = said_by(driver)
+    assert driver.returncode == 4, said
+    failures = RunFolder(output).summary().failures
+    assert [(f.clip.start, f.reason) for f in failures] == [(10, FailureReason.VIDEO_UNREADABLE)]
 
 
 def test_a_disk_that_was_full_and_has_room_again(archive, undisturbed, tmp_path):
