@@ -37,6 +37,8 @@ class ViewErrors:
     swapped: Bool[np.ndarray, "T P J V"]
     pixel_mm: Float[np.ndarray, "T P J V"]
     """What one pixel of the view is at the joint: its depth over the focal length; NaN where the joint is missing."""
+    size_px: Float[np.ndarray, "T P V"]
+    """The larger side of the person's box in the view; NaN where nothing of the person is compared."""
 
 
 def view_errors(
@@ -118,6 +120,7 @@ def _errors_of_chunk(
         matched.weight.float().numpy(),
         matched.swapped.numpy(),
         pixel_mm.float().numpy(),
+        torch.where(there.any(dim=2), matched.size, torch.nan).float().numpy(),
     )
 
 

@@ -6,7 +6,11 @@ import torch
 
 from mvpose import scenes
 from mvpose.errors import ConfigError, NoPersonError, TooFewViewsError
+from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.rigid import Rigid
+from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.joints import WIDEST
+from mvpose.reconstruction.observations import observe
 from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.scenes import Scene
@@ -255,21 +259,34 @@ def test_settings_that_mean_nothing_are_named(wrong):
         ReconstructionConfig(**wrong)
 
 
-@pytest.mark.parametrize("scales", [(0.4,) * 4, (2.5,) * 4])
-def test_pictures_of_any_size_give_the_same_poses(scales):
-    # At 15 px for all, pictures of half the size kept more views and those of twice the size fewer.
+def resized(keypoints: Keypoints2D, rig: CameraRig, scale: float) -> tuple[Keypoints2D, CameraRig]:
+    """What the same detector and cameras give on frames scaled by `scale`."""
+    scales = torch.full((len(rig), 2), scale, dtype=torch.float64)
+    smaller = rig.resized(scales, (rig.size * scale).round().long())
+    xy, box = (((values + 0.5) * scale - 0.5).astype(np.float32) for values in (keypoints.xy, keypoints.box))
+    return replace(keypoints, xy=xy, box=box), smaller
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
+def test_frames_of_any_size_give_the_same_joints_from_the_same_views(scale):
+    # At 15 px for all, frames of half the size kept more views and those of twice the size fewer.
     scene = scenes.two_people_crossing(num_frames=12)
     keypoints, config = scene.keypoints(noise_px=8.0), ReconstructionConfig(max_people=2)
-    scale = np.array(scales, np.float32)[:, None, None, None]
-    size = (scene.rig.size * torch.tensor(scales)[:, None]).round().long()
-    resized = replace(
-        keypoints,
-        xy=((keypoints.xy + 0.5) * scale[..., None] - 0.5).astype(np.float32),
-        box=((keypoints.box + 0.5) * scale - 0.5).astype(np.float32),
-    )
-    rig = scene.rig.resized(torch.tensor(scales, dtype=torch.float64)[:, None].expand(-1, 2), size)
-    poses, others = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (resized, rig)))
-    assert 0.5 < poses.views_used.mean() < 0.99
-    assert (poses.views_used == others.views_used).mean() > 0.999
-    same = (poses.views_used == others.views_used).all(axis=-1)
-    np.testing.assert_allclose(others.xyz[same], poses.xyz[same], atol=1e-4)
+    others, rig = resized(keypoints, scene.rig, scale)
+    expected, found = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (others, rig)))
+    assert 0.5 < expected.views_used.mean() < 0.99
+    np.testing.assert_array_equal(found.views_used, expected.views_used)
+    np.testing.assert_allclose(found.xyz, expected.xyz, atol=1e-5)
+    np.testing.assert_allclose(found.error_px, scale * expected.error_px, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
+def test_frames_of_any_size_give_the_same_associations(scale):
+    scene = scenes.two_people_crossing(num_frames=12)
+    keypoints = scene.keypoints(noise_px=8.0)
+
+    def places(keypoints: Keypoints2D, rig: CameraRig) -> torch.Tensor:
+        seen = observe(keypoints, rig, CONFIG.min_confidence)
+        return associate(seen, rig, CONFIG.expected_error, WIDEST * CONFIG.max_error).places
+
+    assert torch.equal(places(*resized(keypoints, scene.rig, scale)), places(keypoints, scene.rig))
