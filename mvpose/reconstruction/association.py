@@ -64,6 +64,8 @@ from mvpose.reconstruction.packing import (
 
 # Errors of this many times what is expected say nothing for a body.
 REACH = 7.0
+# Of the weight of its joints, this share must agree before a detection shows a body that is known already.
+MIN_FIT = 0.25
 # People of the frame before speak for a body as one camera that shows it would, if within a stride of half a second.
 STAYS, STRIDE_M = 1.5, 0.35
 REFINEMENTS = 1
@@ -100,8 +102,7 @@ def associate(seen: Observations, rig: CameraRig, expected_error: float, gate: f
     else:
         bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
     _, evidence = agreement(seen, bodies, known, due, expected_error)
-    support = evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
-    return Association(places, support, bodies, known)
+    return Association(places, _support(evidence, places), bodies, known)
 
 
 def agreement(
@@ -120,6 +121,22 @@ def agreement(
     weight = seen.weight[:, None] * due[:, :, None, None]
     evidence = torch.einsum("thvpj,thvpj->thvp", agree, weight * known[:, :, None, None])
     return evidence / weight.sum(dim=-1).clamp_min(1e-9), evidence / bodies.shape[2]
+
+
+def shown_by(
+    seen: Observations, bodies: Float[Tensor, "T K J 3"], known: Bool[Tensor, "T K J"], expected_error: float
+) -> tuple[Int[Tensor, "T K V"], Float[Tensor, "T K V"]]:
+    """The detection of every view that shows each of these bodies, or -1, and the support that it gives.
+
+    A detection may be off by 6 `expected_error`: the bodies are given, so that nothing is weighed against it.
+    """
+    fit, evidence = agreement(seen, bodies, known, known, expected_error)
+    places = best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
+    return places, _support(evidence, places)
+
+
+def _support(evidence: Float[Tensor, "T K V P"], places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
+    return evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
 
 
 def _chosen(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Int[Tensor, "T K V"]:

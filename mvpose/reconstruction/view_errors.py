@@ -11,15 +11,12 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.triangulation import reprojection_errors
-from mvpose.reconstruction.association import agreement
+from mvpose.reconstruction.association import shown_by
 from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
-from mvpose.reconstruction.packing import best_members
 from mvpose.reconstruction.reconstruct import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
 
-# Of the weight of its joints, this share must agree before a detection shows a person.
-MIN_FIT = 0.25
 # Frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
 CHUNK = 500
 
@@ -101,8 +98,7 @@ def _matched(
 def _places(poses: Poses3D, seen: Observations, expected_error: float) -> Int[Tensor, "T P V"]:
     bodies = torch.from_numpy(poses.xyz).double()
     known = bodies.isfinite().all(dim=-1)
-    fit, evidence = agreement(seen, bodies.nan_to_num(), known, known, expected_error)
-    return best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
+    return shown_by(seen, bodies.nan_to_num(), known, expected_error)[0]
 
 
 def _errors_of_chunk(
