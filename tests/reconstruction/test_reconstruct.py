@@ -15,6 +15,7 @@ from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import COCO17, HALPE26
+from tests.reconstruction.faults import resized
 
 CONFIG = ReconstructionConfig()
 
@@ -257,14 +258,6 @@ def test_views_and_cameras_must_be_as_many():
 def test_settings_that_mean_nothing_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ReconstructionConfig(**wrong)
-
-
-def resized(keypoints: Keypoints2D, rig: CameraRig, scale: float) -> tuple[Keypoints2D, CameraRig]:
-    """What the same detector and cameras give on frames scaled by `scale`."""
-    scales = torch.full((len(rig), 2), scale, dtype=torch.float64)
-    smaller = rig.resized(scales, (rig.size * scale).round().long())
-    xy, box = (((values + 0.5) * scale - 0.5).astype(np.float32) for values in (keypoints.xy, keypoints.box))
-    return replace(keypoints, xy=xy, box=box), smaller
 
 
 @pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
