@@ -246,6 +246,15 @@ def test_a_camera_that_should_show_a_body_and_does_not_speaks_against_it():
     assert everyone.cost > elsewhere.cost + 1.0 and elsewhere.cost == pytest.approx(float(behind.cost))
 
 
+def test_a_camera_that_shows_a_body_does_not_speak_against_it():
+    scene = scenes.ring4(num_frames=1)
+    seen, pair = observe(scene.keypoints(0.0), scene.rig, 0.3), torch.tensor([[0, 0, 1, 0]])
+    unasked = replace(scene.rig, size=torch.tensor([[1920, 1080]] * 3 + [[10, 10]]))
+    one, other = (hypotheses(seen, rig, pair, EXPECTED_ERROR) for rig in (scene.rig, unasked))
+    worth = [float(found.gain.sum() - found.cost.sum()) for found in (one, other)]
+    assert one.cost > other.cost + 1.0 and worth[0] == pytest.approx(worth[1], abs=1e-6)
+
+
 def test_a_cut_changes_nothing_but_the_first_frame_after_it():
     scene = crowd(scenes.ring4(num_frames=8), [(0, 0), (0.5, 0.2), (-0.4, 0.5)])
     seen = observe(scene.keypoints(8.0), scene.rig, 0.3)
