@@ -249,6 +249,8 @@ def test_a_camera_that_should_show_a_body_and_does_not_speaks_against_it():
 def test_a_camera_that_shows_a_body_does_not_speak_against_it():
     scene = scenes.ring4(num_frames=1)
     seen, pair = observe(scene.keypoints(0.0), scene.rig, 0.3), torch.tensor([[0, 0, 1, 0]])
+    # A box larger than the body would look is of somebody nearer: this one is smaller.
+    seen.extent[0, 3] *= 0.8
     unasked = replace(scene.rig, size=torch.tensor([[1920, 1080]] * 3 + [[10, 10]]))
     one, other = (hypotheses(seen, rig, pair, EXPECTED_ERROR) for rig in (scene.rig, unasked))
     worth = [float(found.gain.sum() - found.cost.sum()) for found in (one, other)]
