@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.robust import triangulate_robust
-from mvpose.quality.sightings import GATE_PX, Sightings
+from mvpose.quality.sightings import GATE, Sightings
 
 # Ankle to knee to hip, and hip to shoulder, as a share of stature: 0.246 + 0.245 + 0.288 (Drillis and Contini 1966, as
 # in Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, figure 4.1). It does not ask for anybody
@@ -47,7 +47,15 @@ def measured_room(sightings: Sightings, rig: CameraRig) -> WorldFrame:
 
     On the single-person demo a bystander whom two cameras see, nearly side by side, stands 0.3 m under the floor.
     """
-    found = triangulate_robust(sightings.ideal, rig.projections, sightings.weight, threshold_px=GATE_PX, check=False)
+    limit_px = GATE * sightings.person_px
+    found = triangulate_robust(
+        sightings.ideal,
+        rig.projections,
+        sightings.weight,
+        threshold_px=limit_px,
+        scale_px=limit_px / 6,
+        check=False,
+    )
     sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
     points = torch.where(sure[..., None], found.points, torch.nan)
     joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}

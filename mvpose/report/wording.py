@@ -44,6 +44,12 @@ MEANINGS = (
         "together with the views and the limb lengths.",
     ),
     (
+        "Error limit, px",
+        "A view farther than this from the joint that the others agree on is left out. The setting "
+        "reconstruction.max_error is a share of the person's size in each frame; this is what it was in pixels, in "
+        "the mean over frames, people and views.",
+    ),
+    (
         "Joints reconstructed, %",
         "The share of body joints that have a 3D position, from the first to the last frame of each person. A "
         "joint that could not be reconstructed is missing; it is never filled in or frozen at its last place.",
