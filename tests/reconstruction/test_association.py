@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mvpose.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 
 from mvpose import scenes
 from mvpose.reconstruction.association import Association, associate, detection_pairs
+from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.hypotheses import MAX_HYPOTHESES, PARTNERS, hypotheses
 from mvpose.reconstruction.observations import Observations, observe
 from mvpose.reconstruction.packing import best_choice
