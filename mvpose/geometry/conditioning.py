@@ -84,7 +84,9 @@ class RobustLoss(StrEnum):
     HUBER = "huber"
     GEMAN_MCCLURE = "geman_mcclure"
 
-    def row_weight(self, residual: Float[Tensor, "*batch"], scale: float) -> Float[Tensor, "*batch"]:
+    def row_weight(
+        self, residual: Float[Tensor, "*batch"], scale: float | Float[Tensor, "*#batch"]
+    ) -> Float[Tensor, "*batch"]:
         """sqrt(cost'(e) / 2 e): the row factor with which least squares has the derivative of this cost."""
         if self == RobustLoss.SQUARED:
             return torch.ones_like(residual)

@@ -26,7 +26,7 @@ def best_pair_points(
     points: Float[Tensor, "*batch V 2"],
     projections: Float[Tensor, "*#batch V 3 4"],
     weights: Float[Tensor, "*batch V"],
-    threshold_px: float,
+    threshold_px: float | Float[Tensor, "*#batch V"],
     hypotheses: int,
     min_angle: float,
 ) -> Triangulation:
@@ -39,9 +39,10 @@ def best_pair_points(
     shared = math.prod(projections.shape[:-3]) == 1  # `Size.numel` would fix the batch under torch.export
     p = conditioned.projections.expand(*((1,) * len(batch) if shared else batch), views, 3, 4).reshape(-1, views, 3, 4)
     uv, w = points.reshape(-1, views, 2), weights.reshape(-1, views)
+    limit = threshold_px.expand(*batch, views).reshape(-1, views) if isinstance(threshold_px, Tensor) else threshold_px
     table = pair_table(views, hypotheses).to(points.device)
     found = [
-        _best_of_chunk(uv[part], p if shared else p[part], w[part], table, threshold_px, min_angle)
+        _best_of_chunk(uv[part], p if shared else p[part], w[part], table, _part(limit, part), min_angle)
         for part in _chunks(uv, table.shape[1])
     ]
     x = torch.cat([part[0] for part in found]).reshape(*batch, 3)
@@ -92,8 +93,13 @@ def _spread(n: int) -> list[int]:
     return [i * step % n for i in range(n)]
 
 
+def _part(limit: float | Tensor, part: slice) -> float | Tensor:
+    """The limit of each view for some points, (V 1 n), or the one of all."""
+    return limit[part].T[:, None] if isinstance(limit, Tensor) else limit
+
+
 def _best_of_chunk(
-    uv: Tensor, projections: Tensor, weights: Tensor, table: Tensor, threshold_px: float, min_angle: float
+    uv: Tensor, projections: Tensor, weights: Tensor, table: Tensor, threshold_px: float | Tensor, min_angle: float
 ) -> tuple[Tensor, Tensor]:
     """Points (n 3) of the best pairs and whether they exist; `projections` is (1 or n, V, 3, 4)."""
     seen = (weights > 0).T
@@ -152,14 +158,14 @@ def _truncated_costs(
     seen: Tensor,
     pair: Tensor,
     weights: Tensor,
-    threshold_px: float,
+    threshold_px: float | Tensor,
 ) -> Tensor:
-    """Weighted sum over views of min(error^2, threshold^2), (H n); infinite if the pair gives no point."""
+    """Weighted sum over views of min(error^2 / threshold^2, 1), (H n); infinite if the pair gives no point."""
     image = [x[0] * row[0, :, None] + x[1] * row[1, :, None] + x[2] * row[2, :, None] + row[3, :, None] for row in p]
     depth = image[2]
     squared = (image[0] / depth - u[:, None]) ** 2 + (image[1] / depth - v[:, None]) ** 2
     front = depth > 0
-    truncated = torch.where(front, squared.clamp_max(threshold_px**2), threshold_px**2)
+    truncated = torch.where(front, (squared / threshold_px**2).clamp_max(1.0), 1.0)
     cost = torch.where(seen[:, None], truncated * weights[:, None], 0.0).sum(dim=0)
     before = torch.gather(front, 0, pair).all(dim=0)
     return torch.where(determined & before & cost.isfinite(), cost, torch.inf)

@@ -46,10 +46,10 @@ def triangulate_robust(
     weights: Float[Tensor, "*batch V"] | None = None,
     mask: Bool[Tensor, "*batch V"] | None = None,
     *,
-    threshold_px: float = 15.0,
+    threshold_px: float | Float[Tensor, "*#batch V"] = 15.0,
     hypotheses: int = 10,
     loss: RobustLoss = RobustLoss.HUBER,
-    scale_px: float = 10.0,
+    scale_px: float | Float[Tensor, "*#batch V"] = 10.0,
     rounds: int = 3,
     min_views: int = 2,
     min_angle: float = MIN_ANGLE,
@@ -60,7 +60,7 @@ def triangulate_robust(
     Up to `hypotheses` view pairs are triangulated, spread over the views with the highest weights (all six pairs of
     four views). The point with the minimum truncated squared error over all views wins. Then follow `rounds` reweighted
     solutions on the views within `threshold_px`, with rows in pixels, so they converge to the minimum of the robust
-    reprojection error.
+    reprojection error. Threshold and scale of the loss may differ between views.
 
     A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
     random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
@@ -107,9 +107,9 @@ def _reweighted(
     weights: Tensor,
     start: Triangulation,
     loss: RobustLoss,
-    scale_px: float,
+    scale_px: float | Tensor,
     rounds: int,
-    gate_px: float,
+    gate_px: float | Tensor,
     min_angle: float,
 ) -> tuple[Triangulation, Tensor, Tensor]:
     """The last solution, its weights and its residuals; only the last solution is differentiated."""
@@ -127,7 +127,7 @@ def _reweighted(
 
 
 def _judged(
-    last: Triangulation, used: Tensor, residuals: Tensor, threshold_px: float, min_views: int
+    last: Triangulation, used: Tensor, residuals: Tensor, threshold_px: float | Tensor, min_views: int
 ) -> RobustTriangulation:
     inliers = (residuals <= threshold_px) & last.valid[..., None]
     valid = last.valid & (inliers.sum(dim=-1) >= min_views)

@@ -92,8 +92,7 @@ def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
     observed = observe(seen, rig, config.min_confidence)
     if not observed.weight.any():
         return np.empty((seen.xy.shape[1], 0, len(rig)), int)
-    threshold = WIDEST * config.max_error_px
-    return associate(observed, rig.projections, config.match_distance_m, threshold).places.numpy()
+    return associate(observed, rig, config.expected_error, WIDEST * config.max_error).places.numpy()
 
 
 def _request(

@@ -64,6 +64,7 @@ def quality_of_parts(
     people. Raises ResultsError if the local disk is full.
     """
     start, stop = frames
+    config = config or ReconstructionConfig()
     judged = start + np.unique(np.linspace(0, stop - start - 1, LEFT_OUT_FRAMES).round().astype(int))
     gathered: _Gathered | None = None
     for part in parts:
@@ -76,7 +77,7 @@ def quality_of_parts(
             left_out = leave_one_camera_out(*seen, rig, config)
             gathered.add_left_out(left_out, errors.pixel_mm[some])
     assert gathered is not None
-    return gathered.quality(stop - start)
+    return gathered.quality(stop - start, config.max_error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,8 @@ class _Sums:
     kept: Int[np.ndarray, ""]
     posed: Int[np.ndarray, ""]
     unused: Int[np.ndarray, "V"]
+    size_px: Float[np.ndarray, "V"]
+    sizes: Int[np.ndarray, "V"]
 
     @staticmethod
     def of(poses: Poses3D, errors: ViewErrors, used_px: Float[np.ndarray, "T P J V"]) -> _Sums:
@@ -120,6 +123,8 @@ class _Sums:
             kept=np.asarray(poses.views_used.sum()),
             posed=np.asarray(found.sum()),
             unused=(found[..., None] & ~np.asarray(poses.views_used.any(axis=2))).sum(axis=over),
+            size_px=total(errors.size_px),
+            sizes=np.isfinite(errors.size_px).sum(axis=over),
         )
 
     def __add__(self, other: _Sums) -> _Sums:
@@ -168,7 +173,7 @@ class _Gathered:
         pixels, millimetres = (values.reshape(-1, *values.shape[2:]) for values in (error_px, error_px * pixel_mm))
         self.left_out.append((pixels, millimetres))
 
-    def quality(self, num_frames: int) -> Quality:
+    def quality(self, num_frames: int, max_error: float) -> Quality:
         assert self.sums is not None
         sums, joints = self.sums, self.skeleton.joints
         body = [i for i, joint in enumerate(joints) if joint in BODY_JOINTS]
@@ -194,12 +199,14 @@ class _Gathered:
             frames_share=_ratio(sums.frames_found, num_frames),
             swapped_share=_ratio(sums.swapped, sums.kept),
             too_fast_share=_ratio(self.too_fast, self.steps),
+            error_limit_px=max_error * _ratio(sums.size_px, sums.sizes),
             camera_used=used.cameras,
             camera_used_mm=tuple(map(_ratio, sums.used_mm.T, sums.used.T)),
             camera_all_views=all_views.cameras,
             camera_left_out=tuple(map(_errors, np.moveaxis(left_out_px, 2, 0))),
             camera_excluded_share=tuple(map(_ratio, sums.excluded, sums.all.sum(axis=0))),
             camera_unused_frames_share=tuple(_ratio(unused, sums.posed) for unused in sums.unused),
+            camera_error_limit_px=tuple(max_error * _ratio(*of) for of in zip(sums.size_px, sums.sizes, strict=True)),
             joint_used=used.joints,
             joint_used_mm=tuple(map(_ratio, sums.used_mm, sums.used)),
             joint_all_views=all_views.joints,

@@ -46,6 +46,8 @@ class Quality:
     """Fraction of the used observations in which left and right were exchanged."""
     too_fast_share: float
     """Fraction of steps between frames that are too fast for a person (`quality.FASTEST_M_S`)."""
+    error_limit_px: float
+    """The reconstruction's `max_error` in pixels, mean over frames, people and the views that show them."""
     camera_used: tuple[Errors, ...]
     camera_used_mm: tuple[float, ...]
     camera_all_views: tuple[Errors, ...]
@@ -54,6 +56,7 @@ class Quality:
     """Fraction of reconstructed joints that a camera shows but that were computed without it."""
     camera_unused_frames_share: tuple[float, ...]
     """Fraction of poses to which a camera contributes no joint."""
+    camera_error_limit_px: tuple[float, ...]
     joint_used: tuple[Errors, ...]
     joint_used_mm: tuple[float, ...]
     joint_all_views: tuple[Errors, ...]
@@ -88,6 +91,7 @@ class Quality:
             "body_bone_spread_share": self.body_bone_spread,
             "swapped_share": self.swapped_share,
             "too_fast_share": self.too_fast_share,
+            "error_limit_px": self.error_limit_px,
         }
         for v, camera in enumerate(self.cameras):
             flat |= _errors(f"camera/{camera}/used", self.camera_used[v])
@@ -96,6 +100,7 @@ class Quality:
             flat |= _errors(f"camera/{camera}/left_out", self.camera_left_out[v])
             flat[f"camera/{camera}/excluded_share"] = self.camera_excluded_share[v]
             flat[f"camera/{camera}/unused_frames_share"] = self.camera_unused_frames_share[v]
+            flat[f"camera/{camera}/error_limit_px"] = self.camera_error_limit_px[v]
         for j, joint in enumerate(self.skeleton.joints):
             flat |= _errors(f"joint/{joint}/used", self.joint_used[j])
             flat[f"joint/{joint}/used_mean_mm"] = self.joint_used_mm[j]

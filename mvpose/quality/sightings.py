@@ -18,16 +18,19 @@ from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.epipolar import epipolar_distances, fundamental_of
 from mvpose.geometry.triangulation import triangulate
-from mvpose.reconstruction.association import Association, associate
-from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.association import Association, associate, shown_by
+from mvpose.reconstruction.observations import Observations, at_places, observe
 from mvpose.reconstruction.tracks import link, strongest
 from mvpose.records import Keypoints2D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 
 MIN_CONFIDENCE = 0.3
-# Wide enough that a camera rotated by 4 degrees, or 20 frames late with a walking person, still agrees with the others
-# at a distance of 5 m, so that it can be reported. With half of it, a camera 20 frames late agrees in 55 % of frames.
-REACH_M, GATE_PX = 1.0, 120.0
+# Errors of 2D joints, in shares of the person's size. Wide enough that a camera rotated by 4 degrees, or 20 frames late
+# with a walking person, still agrees with the others at a distance of 5 m, so that it can be reported.
+EXPECTED_ERROR, GATE = 0.15, 0.16
+# A camera may show a body that the others agree on up to half of the person's size off (6 times this). By likelihood
+# alone, which ends at 0.27, a camera 20 frames late agrees in 58 % of the frames.
+SHOWN_ERROR = 0.085
 MAX_PEOPLE, MAX_GAP_S = 4, 0.5
 
 
@@ -89,7 +92,7 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = torch.full((len(run), 0, len(rig)), -1)
     if seen.weight.any():
-        people = associate(seen, rig.projections, REACH_M, GATE_PX)
+        people = _people(seen, rig)
         parts = [_followed(people, torch.from_numpy(np.flatnonzero(run == r)), fps) for r in np.unique(run)]
         maximum = max(part.shape[1] for part in parts)
         places = torch.cat([torch.nn.functional.pad(p, (0, 0, 0, maximum - p.shape[1]), value=-1) for p in parts])
@@ -105,7 +108,7 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
 def all_people(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
     """All people on whom two or more views agree, frame by frame, without tracking: each frame is a run."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
-    places = associate(seen, rig.projections, REACH_M, GATE_PX).places
+    places = _people(seen, rig).places
     ideal, weight = seen.of(places)
     return Sightings(ideal, weight, torch.arange(len(ideal)), _person_px(keypoints, places), keypoints.skeleton)
 
@@ -160,6 +163,12 @@ def shifted_frames(
     wanted = torch.arange(len(run)) + frames
     source = wanted.clamp(0, len(run) - 1)
     return source, (source == wanted) & (run[source] == run)
+
+
+def _people(seen: Observations, rig: CameraRig) -> Association:
+    found = associate(seen, rig, EXPECTED_ERROR, GATE)
+    places, support = shown_by(seen, found.bodies, found.known, SHOWN_ERROR)
+    return Association(places, support, found.bodies, found.known)
 
 
 def _followed(people: Association, frames: Int[Tensor, " n"], fps: float) -> Int[Tensor, "n K V"]:

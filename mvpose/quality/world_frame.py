@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.robust import triangulate_robust
-from mvpose.quality.sightings import GATE_PX, Sightings
+from mvpose.quality.sightings import GATE, Sightings
 
 # Ankle to knee to hip, and hip to shoulder, as fractions of stature: 0.246 + 0.245 + 0.288 (Drillis and Contini 1966,
 # cited in Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, figure 4.1). People need not stand
@@ -48,7 +48,15 @@ def measured_room(sightings: Sightings, rig: CameraRig) -> WorldFrame:
     In the single-person demo, a bystander seen by two cameras almost side by side is reconstructed 0.3 m below the
     floor.
     """
-    found = triangulate_robust(sightings.ideal, rig.projections, sightings.weight, threshold_px=GATE_PX, check=False)
+    limit_px = GATE * sightings.person_px
+    found = triangulate_robust(
+        sightings.ideal,
+        rig.projections,
+        sightings.weight,
+        threshold_px=limit_px,
+        scale_px=limit_px / 6,
+        check=False,
+    )
     sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
     points = torch.where(sure[..., None], found.points, torch.nan)
     joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}

@@ -1,39 +1,74 @@
-"""Associate 2D people across views: decide, frame by frame, which detections show the same person.
+"""Associate 2D people across views: find the most likely set of bodies in every frame.
 
-Every pair of detections in two views is a hypothesis of a body, with joints midway between the two rays. The value of a
-hypothesis is the agreement of all views with it. The best one is taken repeatedly, each detection once (greedy set
-packing). Then bodies and members are refined alternately: joints from all members, with outlying views rejected;
-members by an optimal assignment of detections to bodies in each view, which never lowers the total agreement. Members
-of one body agree with one set of 3D points, so the result is consistent over any cycle of views, and a view gives a
-body at most one detection. Distances are in metres between a joint and a ray, so no threshold depends on resolution or
-distance.
+Every pair of detections in two views is a hypothesis of a body h. Each of its joints is the point between the two rays
+that is equally far from both, in units of their expected errors. The people of a frame are the bodies, and the
+detections that belong to each, that maximise
 
-The cost is bounded: at most `PARTNERS` view pairs per view and `MAX_HYPOTHESES` hypotheses per frame, each evaluated
-once on every detection.
+    sum over bodies h of
+        sum over its detections (v, p) of  n_h mean_j w_vpj l(r_hvpj)       (evidence of the detections for the body)
+      - n_h mean_j o_hj                                                    (cost of fitting a point to its pixels)
+      - sum over views v that should show h and do not of  m_h             (evidence of the other views against it)
+      + b max over bodies k of the previous frame of (1 - |h - k| / B)+    (people persist)
+
+with at most one detection per view and body, and one body per detection; the remaining detections belong to nobody.
+All terms are logarithms of likelihood ratios of "this is the joint" to "this is another pixel of some person":
+
+    l(r) = log(e + (1 - e) K / (1 + r^2 / 2)^2)     K = 1 / (2 pi s^2)
+
+is Student's t with two degrees of freedom, so that the ratio of two errors counts where errors are larger than
+expected. r is the angle between ray and joint divided by the detector's expected error, a share s of the person's size
+in that image. w is the confidence relative to the most certain joint of the detection. o is 3/2 log K: a joint has
+three coordinates and a detection of it two, so a pair of views keeps a quarter of its evidence, three views a half; a
+joint on which the pair disagrees is left out at log 1/e. n_h is the effective number of independent joints: joints of
+one detection err together. Limits are angles, so no result depends on the resolution.
+
+The best set is found by linear programming duality: bodies are taken greedily, and the value of each is divided among
+its detections as their prices. If no hypothesis is worth more than the prices of its detections, nothing is better;
+that holds for nearly every frame. The rest is solved exactly by a mixed integer program, up to `MAX_NODES`. The people
+of the previous frame are those that it has by itself, so a frame depends on itself and one frame before it, and a cut
+changes only the first frame of a clip, and only if that frame is ambiguous.
+
+The cost is bounded: at most `MAX_HYPOTHESES` hypotheses per frame, each evaluated on every detection once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.robust import triangulate_robust
-from mvpose.reconstruction.observations import Observations
+from mvpose.reconstruction.hypotheses import (
+    MAX_HYPOTHESES,
+    MIN_JOINTS,
+    PARTNERS,
+    Bodies,
+    Hypotheses,
+    gains,
+    hypotheses,
+    judged,
+    squared_errors,
+)
+from mvpose.reconstruction.observations import Observations, at_places
+from mvpose.reconstruction.packing import (
+    TOLERANCE,
+    Choice,
+    best_choice,
+    best_members,
+    excess_over_prices,
+    greedy_choice,
+)
 
-PARTNERS = 6
-# With five people and 31 cameras, 128 to 512 hypotheses per frame give the same bodies; 64 split some into two.
-MAX_HYPOTHESES = 256
-# Minimum fraction of the weight of a detection's joints that must agree before it becomes a member.
+# Errors above this multiple of the expected one are no evidence for a body.
+REACH = 7.0
+# Minimum fraction of the weight of a detection's joints that must agree before it shows a known body.
 MIN_FIT = 0.25
-# Rays closer to parallel than this do not determine where they meet.
-MIN_SINE = 0.05
-MIN_JOINTS = 3
-REFINEMENTS = 2
+# People of the previous frame count for a body like one camera that shows it, if within a stride of half a second.
+STAYS, STRIDE_M = 1.5, 0.35
+REFINEMENTS = 1
 # Distances between rays and joints in memory at a time: 250 k are 2 MB, and about five such arrays exist at once. 4 M
 # take 1.2 times as long with 4 cameras and 1.7 times with 31, and fragment the memory of a process by 150 MB.
 FRAMES_ELEMENTS = 250_000
@@ -51,29 +86,23 @@ class Association:
     known: Bool[Tensor, "T K J"]
 
 
-def associate(
-    seen: Observations, projections: Float[Tensor, "V 3 4"], reach_m: float, threshold_px: float
-) -> Association:
+def associate(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Association:
     """The people of each frame who are seen by two or more views.
 
-    `reach_m`: a joint at least this far from a ray is not what the ray shows. `threshold_px`: threshold for rejecting
-    views when bodies are triangulated.
+    `expected_error`: of a joint of the detector, as a share of the person's size in that image. `gate`: views
+    farther than this from a joint, in the same shares, are rejected when bodies are triangulated.
     """
-    num_frames, num_views, num_places, num_joints = seen.weight.shape
-    pairs = _detection_pairs(seen.origin, num_places)
-    per_frame = min(len(pairs), MAX_HYPOTHESES) * num_views * num_places * num_joints
-    step = max(1, FRAMES_ELEMENTS // per_frame)
-    chosen = [_chosen_hypotheses(_frames(seen, t, t + step), pairs, reach_m) for t in range(0, num_frames, step)]
-    maximum = max(c.shape[1] for c in chosen)
-    places = torch.cat([torch.nn.functional.pad(c, (0, 0, 0, maximum - c.shape[1]), value=-1) for c in chosen])
+    places = _chosen(seen, rig, expected_error, gate)
     for _ in range(REFINEMENTS):
-        bodies, known, due = _triangulated(seen, places, projections, threshold_px)
-        fit, evidence = agreement(seen, bodies, known, due, reach_m)
-        places = best_members(torch.where(fit >= MIN_FIT, evidence, torch.zeros_like(evidence)))
-    bodies, known, due = _triangulated(seen, places, projections, threshold_px)
-    _, evidence = agreement(seen, bodies, known, due, reach_m)
-    support = evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
-    return Association(places, support, bodies, known)
+        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
+        better = best_members(gains(seen, bodies, known, due, expected_error))
+        if torch.equal(better, places):
+            break
+        places = better
+    else:
+        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
+    _, evidence = agreement(seen, bodies, known, due, expected_error)
+    return Association(places, _support(evidence, places), bodies, known)
 
 
 def agreement(
@@ -81,27 +110,106 @@ def agreement(
     bodies: Float[Tensor, "T H J 3"],
     known: Bool[Tensor, "T H J"],
     due: Bool[Tensor, "T H J"],
-    reach_m: float,
+    expected_error: float,
 ) -> tuple[Float[Tensor, "T H V P"], Float[Tensor, "T H V P"]]:
     """How well each detection matches each body: its fit (agreeing fraction of its weight) and evidence (per joint).
 
     `due` joints are those that two of a body's views show, so the body should have them. A due joint that is not
-    `known` agrees with nothing, so a body consisting of a few joints that meet by chance has a poor fit.
+    `known` agrees with nothing.
     """
-    offset = bodies[:, :, None] - seen.origin[:, None]
-    along = torch.einsum("thvjc,tvpjc->thvpj", offset, seen.ray)
-    apart2 = (offset**2).sum(dim=-1)[:, :, :, None] - along**2
-    agree = (1.0 - apart2 / reach_m**2).clamp(0.0, 1.0) * (along > 0)
+    agree = (1.0 - squared_errors(seen, bodies, expected_error) / REACH**2).clamp_min(0.0)
     weight = seen.weight[:, None] * due[:, :, None, None]
-    evidence = (agree * weight * known[:, :, None, None]).sum(dim=-1)
-    total = weight.sum(dim=-1)
-    enough = (weight > 0).sum(dim=-1) >= MIN_JOINTS
-    fit = torch.where(enough, evidence / total.clamp_min(1e-9), torch.zeros_like(total))
-    return fit, evidence / bodies.shape[2]
+    evidence = torch.einsum("thvpj,thvpj->thvp", agree, weight * known[:, :, None, None])
+    return evidence / weight.sum(dim=-1).clamp_min(1e-9), evidence / bodies.shape[2]
 
 
-def _detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tensor, "N 4"]:
-    """(view, slot, other view, other slot) of the pairs of detections that become hypotheses.
+def shown_by(
+    seen: Observations, bodies: Float[Tensor, "T K J 3"], known: Bool[Tensor, "T K J"], expected_error: float
+) -> tuple[Int[Tensor, "T K V"], Float[Tensor, "T K V"]]:
+    """The detection of every view that shows each of these bodies, or -1, and the support that it gives.
+
+    A detection may be off by 6 `expected_error`: the bodies are given, so that nothing is weighed against it.
+    """
+    fit, evidence = agreement(seen, bodies, known, known, expected_error)
+    places = best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
+    return places, _support(evidence, places)
+
+
+def _support(evidence: Float[Tensor, "T K V P"], places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
+    return evidence.gather(3, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
+
+
+def _chosen(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Int[Tensor, "T K V"]:
+    """Members of the best set of bodies of each frame, some frames at a time.
+
+    Bodies of two views are less exact than those of all: with 31 views one person would be told by two of them.
+    """
+    num_frames, num_views, num_places, num_joints = seen.weight.shape
+    pairs = detection_pairs(seen.origin, num_places)
+    per_frame = min(len(pairs), MAX_HYPOTHESES) * num_views * num_places * num_joints
+    step = max(1, FRAMES_ELEMENTS // per_frame)
+    last = seen.origin.new_full((1, 1, 3), torch.inf)
+    parts = []
+    for start in range(0, num_frames, step):
+        some = seen.frames(slice(start, start + step))
+        found = hypotheses(some, rig, pairs, expected_error)
+        choice = greedy_choice(found.gain, found.cost)
+        open_frames = _unsettled(found.gain, found.cost, choice)
+        if len(open_frames):
+            members = choice.places[open_frames]
+            others = _of_members(some.frames(open_frames), members, rig, expected_error, gate)
+            found = found.with_others(open_frames, others)
+            choice = _replaced(choice, open_frames, found.gain, found.cost)
+        people = found.centres(choice.taken)
+        cost = found.cost - _stays(found.centre, _stacked([last, people[:-1]], torch.inf))
+        choice = _replaced(choice, _unsettled(found.gain, cost, choice), found.gain, cost)
+        parts.append(choice.places)
+        last = people[-1:]
+    return _stacked(parts, -1)
+
+
+def _unsettled(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Choice) -> Int[Tensor, " n"]:
+    """Frames in which a better choice is not ruled out."""
+    return (excess_over_prices(gain, cost, choice) > TOLERANCE).any(dim=-1).nonzero()[:, 0]
+
+
+def _replaced(
+    choice: Choice, frames: Int[Tensor, " n"], gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]
+) -> Choice:
+    """The best choice in these frames, the same in the others."""
+    return choice.replaced(frames, best_choice(gain[frames], cost[frames])) if len(frames) else choice
+
+
+def _of_members(
+    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
+) -> Hypotheses:
+    """Bodies of all the views that a greedy choice gives them."""
+    points, known, due = _triangulated(seen, places, rig, expected_error, gate)
+    shown = at_places(seen.relative_weight, places) * (places >= 0)[..., None]
+    weight = shown.sum(dim=2) / (shown > 0).sum(dim=2).clamp_min(1)
+    middle = (points * known[..., None]).sum(dim=2) / known.sum(dim=2)[..., None].clamp_min(1)
+    extent = at_places(seen.extent, places) * (places >= 0)
+    size = (extent * (middle[:, :, None] - seen.origin).norm(dim=-1)).sum(dim=-1) / (extent > 0).sum(dim=-1).clamp_min(
+        1
+    )
+    possible = known.sum(dim=-1) >= MIN_JOINTS
+    return judged(seen, rig, Bodies(points, known, due, weight, size), possible, expected_error)
+
+
+def _stays(centre: Float[Tensor, "T H 3"], before: Float[Tensor, "T K 3"]) -> Float[Tensor, "T H"]:
+    """What the people of the frame before say for each body."""
+    near = (1.0 - (centre[:, :, None] - before[:, None]).norm(dim=-1) / STRIDE_M).clamp_min(0.0)
+    return STAYS * torch.nn.functional.pad(near, (0, 1)).amax(dim=-1)
+
+
+def _stacked(parts: list[Tensor], filler: int | float) -> Tensor:
+    """Frames one after the other; of people whom a part lacks, the filler."""
+    maximum = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(p, (0, 0, 0, maximum - p.shape[1]), value=filler) for p in parts])
+
+
+def detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tensor, "N 4"]:
+    """(view, place, other view, other place) of the pairs of detections that become hypotheses.
 
     A view's partners are spread over all others in order of distance, so some are near and some are on the far side.
     """
@@ -117,76 +225,13 @@ def _detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tenso
     return torch.stack([one, first, other, second], dim=-1)
 
 
-def _frames(seen: Observations, start: int, stop: int) -> Observations:
-    return Observations(seen.ideal[start:stop], seen.ray[start:stop], seen.origin, seen.weight[start:stop])
-
-
-def _chosen_hypotheses(seen: Observations, pairs: Int[Tensor, "N 4"], reach_m: float) -> Int[Tensor, "T K V"]:
-    """Members of the bodies selected by the greedy packing."""
-    fit, evidence = agreement(seen, *_hypotheses(seen, pairs, reach_m), reach_m)
-    value = torch.where(fit >= MIN_FIT, evidence, torch.zeros_like(evidence))
-    frame = torch.arange(len(value))
-    view = torch.arange(value.shape[2])
-    people = []
-    while True:
-        best, place = value.max(dim=-1)
-        total = best.sum(dim=-1) * ((best > 0).sum(dim=-1) >= 2)
-        worth, winner = total.max(dim=-1)
-        members = torch.where(best[frame, winner] > 0, place[frame, winner], -1)
-        members = torch.where((worth > 0)[:, None], members, -1)
-        if not (worth > 0).any():
-            break
-        people.append(members)
-        taken = torch.zeros(value.shape[0], *value.shape[2:], dtype=torch.bool)
-        taken[frame[:, None], view, members.clamp_min(0)] = members >= 0
-        value = value * ~taken[:, None]
-    return torch.stack(people, dim=1) if people else torch.empty(len(value), 0, value.shape[2], dtype=torch.long)
-
-
-def _hypotheses(
-    seen: Observations, pairs: Int[Tensor, "N 4"], reach_m: float
-) -> tuple[Float[Tensor, "T H J 3"], Bool[Tensor, "T H J"], Bool[Tensor, "T H J"]]:
-    """The bodies of the pairs whose rays pass closest to each other, with known and due joints.
-
-    A joint is due if both views have it, and known if the rays pass each other closely in front of both cameras.
-    """
-    one, first, other, second = pairs.T
-    a, b = seen.ray[:, one, first], seen.ray[:, other, second]
-    weight = (seen.weight[:, one, first] * seen.weight[:, other, second]).sqrt()
-    base = (seen.origin[other] - seen.origin[one])[:, None]
-    cosine, along_a, along_b = (a * b).sum(dim=-1), (a * base).sum(dim=-1), (b * base).sum(dim=-1)
-    sine2 = 1.0 - cosine**2
-    crossing = sine2 > MIN_SINE**2
-    scale = torch.where(crossing, sine2, torch.ones_like(sine2))
-    depth_a, depth_b = (along_a - cosine * along_b) / scale, (cosine * along_a - along_b) / scale
-    on_a, on_b = depth_a[..., None] * a, base + depth_b[..., None] * b
-    gap = (on_a - on_b).norm(dim=-1)
-    known = (weight > 0) & crossing & (depth_a > 0) & (depth_b > 0) & (gap < 2 * reach_m)
-    agree = (1.0 - (gap / (2 * reach_m)) ** 2).clamp_min(0.0) * weight * known
-    best = agree.sum(dim=-1).topk(min(len(pairs), MAX_HYPOTHESES), dim=1).indices
-    points = seen.origin[one][:, None] + (on_a + on_b) / 2
-    index = best[..., None, None].expand(-1, -1, *points.shape[2:])
-    return points.gather(1, index), known.gather(1, index[..., 0]), (weight > 0).gather(1, index[..., 0])
-
-
 def _triangulated(
-    seen: Observations, places: Int[Tensor, "T K V"], projections: Float[Tensor, "V 3 4"], threshold_px: float
+    seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
 ) -> tuple[Float[Tensor, "T K J 3"], Bool[Tensor, "T K J"], Bool[Tensor, "T K J"]]:
     """Bodies of the members, with known and due joints."""
     pixels, weights = seen.of(places)
-    found = triangulate_robust(pixels, projections, weights, threshold_px=threshold_px, check=False)
+    unit = seen.sizes(places)[:, :, None]
+    found = triangulate_robust(
+        pixels, rig.projections, weights, threshold_px=gate * unit, scale_px=expected_error * unit, check=False
+    )
     return found.points, found.valid, (weights > 0).sum(dim=-1) >= 2
-
-
-def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
-    """For every view and frame, the assignment of detections to bodies with the highest total value; 0 is no match.
-
-    A body seen by fewer than two views is dropped.
-    """
-    matrix = value.movedim(2, 1).numpy()
-    places = np.full(matrix.shape[:3], -1)
-    for t, v in np.ndindex(*matrix.shape[:2]):
-        body, place = linear_sum_assignment(matrix[t, v], maximize=True)
-        places[t, v, body] = np.where(matrix[t, v, body, place] > 0, place, -1)
-    members = torch.from_numpy(places).movedim(1, 2)
-    return torch.where((members >= 0).sum(dim=-1, keepdim=True) >= 2, members, -1)

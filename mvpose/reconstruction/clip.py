@@ -36,26 +36,26 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any() or _views_with_people(keypoints, config).sum(axis=0).max(initial=0) < 2:
         return _without_people(keypoints, rig)
-    people = associate(seen, projections, config.match_distance_m, WIDEST * config.max_error_px)
+    people = associate(seen, rig, config.expected_error, WIDEST * config.max_error)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
         names = [
             name for name, view in zip(rig.names, _views_with_people(keypoints, config), strict=True) if view.any()
         ]
         raise NoPersonError(
-            f"cameras {', '.join(names)} found people, but no two agree on one to {config.match_distance_m} m in any "
-            f"of {keypoints.xy.shape[1]} frames. Check that calibration and synchronisation belong to this footage"
+            f"cameras {', '.join(names)} found people, but no two agree on one in any of {keypoints.xy.shape[1]} "
+            "frames. Check that calibration and synchronisation belong to this footage"
         )
     places = strongest(tracks, people, config.max_people)
-    pixels, weights = seen.of(places)
+    (pixels, weights), sizes = seen.of(places), seen.sizes(places)
     drawn = _of_people(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places)
     rule = config.agreement(fps)
-    found = triangulate_joints(pixels, weights, projections, rule)
+    found = triangulate_joints(pixels, weights, sizes, projections, rule)
     mirror = keypoints.skeleton.mirror
-    swapped = swapped_sides(pixels, weights, found, projections, mirror, config.max_error_px)
+    swapped = swapped_sides(pixels, weights, sizes, found, projections, mirror, config.max_error)
     if config.undo_swaps and swapped.any():
         pixels, weights, drawn = (exchanged(values, swapped, mirror) for values in (pixels, weights, drawn))
-        found = triangulate_joints(pixels, weights, projections, rule)
+        found = triangulate_joints(pixels, weights, sizes, projections, rule)
     return _poses(found, drawn, weights, rig, keypoints.skeleton)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,11 @@ from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors,
 # single-person demo (limit 15 px, adjusted cameras), bone lengths then vary by 5.2 % and points jitter by 18.9 mm from
 # frame to frame. Narrowing gives 3.7 % and 10.7 mm, with more views kept (3.73 of 4 against 3.44).
 WIDEST, ROUNDS = 3.0, 8
-# Errors up to this size count quadratically, larger ones linearly (Huber).
-SCALE_PX = 10.0
+# Errors up to this share of the limit count quadratically, larger ones linearly (Huber).
+SQUARED = 2.0 / 3.0
+# Two rays closer to parallel than this do not determine where they meet: an error of 1.5 % of a person, 26 mm across,
+# is 0.4 metres along. (With two cameras that face each other, joints between them were off by a metre.)
+MIN_ANGLE = math.radians(4.0)
 # A view is judged by the median of its errors this far before and after, so views do not switch from frame to frame.
 WINDOW_S = 0.1
 
@@ -28,7 +32,8 @@ WINDOW_S = 0.1
 class Agreement:
     """The rule for agreement of views on a joint."""
 
-    max_error_px: float
+    max_error: float
+    """Share of the person's size in the image."""
     min_views: int
     window: int
     """Number of frames on each side that are judged together."""
@@ -41,54 +46,68 @@ class JointPoints:
     points: Float[Tensor, "T P J 3"]
     valid: Bool[Tensor, "T P J"]
     used: Bool[Tensor, "T P J V"]
-    residuals_px: Float[Tensor, "T P J V"]
-    """Undistorted pixels; infinite where a view has no joint."""
+    errors: Float[Tensor, "T P J V"]
+    """In shares of the person's size in the image, undistorted; infinite where a view has no joint."""
 
 
 def triangulate_joints(
     pixels: Float[Tensor, "T P J V 2"],
     weights: Float[Tensor, "T P J V"],
+    sizes: Float[Tensor, "T P V"],
     projections: Float[Tensor, "V 3 4"],
     rule: Agreement,
 ) -> JointPoints:
-    """Triangulate each joint from the views that agree on it to `max_error_px`, in the median over the window.
+    """Triangulate each joint from the views that agree on it to `max_error`, in the median over the window.
 
     A consensus of views within `WIDEST` times the limit excludes gross errors first. Then follow reweighted solutions
     on the views within a gate that narrows to the limit. A view that is off by more than `WIDEST` times the gate in a
-    frame is not used in that frame. Pixels are undistorted; weights are confidences.
+    frame is not used in that frame. Pixels are undistorted; weights are confidences. Errors of a view count in units
+    of sizes (pixels), because detectors err by shares of their crops.
     """
-    widest = WIDEST * rule.max_error_px
-    start = triangulate_robust(pixels, projections, weights, threshold_px=widest, scale_px=SCALE_PX, check=False)
+    widest, scale = WIDEST * rule.max_error, SQUARED * rule.max_error
+    unit = sizes[:, :, None]
+    in_units = unit.amax(dim=-1, keepdim=True) / unit
+    start = triangulate_robust(
+        pixels,
+        projections,
+        weights,
+        threshold_px=widest * unit,
+        scale_px=scale * unit,
+        min_angle=MIN_ANGLE,
+        check=False,
+    )
     points, valid = start.points, start.valid
     observed = (weights > 0) & valid[..., None]
-    residuals = torch.where(observed, start.residuals_px, torch.inf)
-    for gate in torch.linspace(widest, rule.max_error_px, ROUNDS).tolist():
-        kept = _agreeing(residuals, observed, gate, rule)
-        factor = RobustLoss.HUBER.row_weight(residuals, SCALE_PX) * pixels_per_metre(points, projections)
-        found = triangulate(pixels, projections, torch.where(kept, weights * factor, 0.0), check=False)
+    errors = torch.where(observed, start.residuals_px / unit, torch.inf)
+    for gate in torch.linspace(widest, rule.max_error, ROUNDS).tolist():
+        kept = _agreeing(errors, observed, gate, rule)
+        factor = RobustLoss.HUBER.row_weight(errors, scale) * pixels_per_metre(points, projections) * in_units
+        weighted = torch.where(kept, weights * factor, 0.0)
+        found = triangulate(pixels, projections, weighted, min_angle=MIN_ANGLE, check=False)
         points, valid = found.points, found.valid
-        residuals = torch.where(observed, reprojection_errors(points, pixels, projections), torch.inf)
-    used = kept & (_judged(residuals, observed, rule.window) <= rule.max_error_px) & residuals.isfinite()
+        errors = torch.where(observed, reprojection_errors(points, pixels, projections) / unit, torch.inf)
+    used = kept & (_judged(errors, observed, rule.window) <= rule.max_error) & errors.isfinite()
     valid = valid & (used.sum(dim=-1) >= rule.min_views)
-    return JointPoints(torch.where(valid[..., None], points, 0.0), valid, used & valid[..., None], residuals)
+    return JointPoints(torch.where(valid[..., None], points, 0.0), valid, used & valid[..., None], errors)
 
 
 def swapped_sides(
     pixels: Float[Tensor, "T P J V 2"],
     weights: Float[Tensor, "T P J V"],
+    sizes: Float[Tensor, "T P V"],
     found: JointPoints,
     projections: Float[Tensor, "V 3 4"],
     mirror: Sequence[int],
-    max_error_px: float,
+    max_error: float,
 ) -> Bool[Tensor, "T P J V"]:
     """Detect exchanged left and right in a view: both joints of a pair are off, and both fit after exchanging them.
 
     Misfitting views were not used for the points, so the points represent the other views.
     """
     twin = torch.tensor(mirror)
-    exchanged_px = reprojection_errors(found.points, pixels[:, :, twin], projections)
+    exchanged_errors = reprojection_errors(found.points, pixels[:, :, twin], projections) / sizes[:, :, None]
     seen = (weights > 0) & (weights[:, :, twin] > 0) & (found.valid & found.valid[:, :, twin])[..., None]
-    wrong = (found.residuals_px > max_error_px) & (exchanged_px <= max_error_px) & seen
+    wrong = (found.errors > max_error) & (exchanged_errors <= max_error) & seen
     return wrong & wrong[:, :, twin]
 
 

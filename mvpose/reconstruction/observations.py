@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +29,26 @@ class Observations:
     origin: Float[Tensor, "V 3"]
     weight: Float[Tensor, "T V P J"]
     """The detector's confidence."""
+    box: Float[Tensor, "T V P 4"]
+    """left, top, right, bottom in pixels of the images; empty where nobody is."""
+    extent: Float[Tensor, "T V P"]
+    """The larger side of the box over the focal length: the angle at which the person is seen, radians."""
+
+    @cached_property
+    def relative_weight(self) -> Float[Tensor, "T V P J"]:
+        """The weight over that of the surest joint of the detection: detectors differ in what they call sure."""
+        return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
+
+    def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
+        """The larger side of the box of the people at these places, pixels; 1 where a place is -1."""
+        side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)
+        return torch.where(places >= 0, at_places(side, places), 1.0).clamp_min(1.0)
+
+    def frames(self, which: slice | Int[Tensor, " n"]) -> Observations:
+        """Some of the frames."""
+        some = (values[which] for values in (self.ideal, self.ray, self.weight, self.box, self.extent))
+        ideal, ray, weight, box, extent = some
+        return Observations(ideal, ray, self.origin, weight, box, extent)
 
     def of(self, places: Int[Tensor, "T K V"]) -> tuple[Float[Tensor, "T K J V 2"], Float[Tensor, "T K J V"]]:
         """Undistorted pixels and weights of the people in these slots, views last; weight 0 where a slot is -1."""
@@ -46,11 +67,14 @@ def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Ob
     on_plane = (ideal - rig.centre[:, None, None, None]) / rig.focal[:, None, None, None]
     direction = torch.cat([on_plane, torch.ones_like(on_plane[..., :1])], dim=-1)
     world = torch.einsum("vab,vtpja->vtpjb", rig.camera_from_world.rotation, direction)
+    box = torch.from_numpy(keypoints.box).double().movedim(0, 1).contiguous()
     return Observations(
         ideal=ideal.movedim(0, 1).contiguous(),
         ray=torch.nn.functional.normalize(world, dim=-1).movedim(0, 1).contiguous(),
         origin=rig.centres_world,
         weight=(confidence * usable).movedim(0, 1).contiguous(),
+        box=box,
+        extent=(box[..., 2:] - box[..., :2]).amax(dim=-1) / rig.focal.mean(dim=-1)[:, None],
     )
 
 

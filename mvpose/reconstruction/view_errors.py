@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.triangulation import reprojection_errors
-from mvpose.reconstruction.association import MIN_FIT, agreement, best_members
+from mvpose.reconstruction.association import shown_by
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
@@ -34,6 +34,8 @@ class ViewErrors:
     swapped: Bool[np.ndarray, "T P J V"]
     pixel_mm: Float[np.ndarray, "T P J V"]
     """Size of one pixel at the joint: its depth divided by the focal length; NaN if the joint is missing."""
+    size_px: Float[np.ndarray, "T P V"]
+    """Larger side of the person's box in the view; NaN where nothing of the person is compared."""
 
 
 def view_errors(
@@ -68,6 +70,8 @@ class _Matched:
     drawn: Float[Tensor, "T P J V 2"]
     ideal: Float[Tensor, "T P J V 2"]
     weight: Float[Tensor, "T P J V"]
+    size: Float[Tensor, "T P V"]
+    """Of the person in the image, pixels."""
     swapped: Bool[Tensor, "T P J V"]
 
 
@@ -75,26 +79,26 @@ def _matched(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, min_confidence: float
 ) -> _Matched:
     seen = observe(keypoints, rig, min_confidence)
-    places = _places(poses, seen, config.match_distance_m)
+    places = _places(poses, seen, config.expected_error)
     ideal, weight = seen.of(places)
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places).movedim(2, 3).nan_to_num()
     points = torch.from_numpy(poses.xyz).double()
     valid = points.isfinite().all(dim=-1)
-    residuals = reprojection_errors(points.nan_to_num(), ideal, rig.projections)
+    size = seen.sizes(places)
+    errors = reprojection_errors(points.nan_to_num(), ideal, rig.projections) / size[:, :, None]
     used = torch.from_numpy(poses.views_used)
     mirror = poses.skeleton.mirror
-    found = JointPoints(points.nan_to_num(), valid, used, residuals)
-    swapped = swapped_sides(ideal, weight, found, rig.projections, mirror, config.max_error_px)
+    found = JointPoints(points.nan_to_num(), valid, used, errors)
+    swapped = swapped_sides(ideal, weight, size, found, rig.projections, mirror, config.max_error)
     swapped &= used & used[:, :, torch.tensor(mirror)]
     drawn, ideal, weight = (exchanged(values, swapped, mirror) for values in (drawn, ideal, weight))
-    return _Matched(drawn, ideal, weight, swapped)
+    return _Matched(drawn, ideal, weight, size, swapped)
 
 
-def _places(poses: Poses3D, seen: Observations, reach_m: float) -> Int[Tensor, "T P V"]:
+def _places(poses: Poses3D, seen: Observations, expected_error: float) -> Int[Tensor, "T P V"]:
     bodies = torch.from_numpy(poses.xyz).double()
     known = bodies.isfinite().all(dim=-1)
-    fit, evidence = agreement(seen, bodies.nan_to_num(), known, known, reach_m)
-    return best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
+    return shown_by(seen, bodies.nan_to_num(), known, expected_error)[0]
 
 
 def _errors_of_chunk(
@@ -112,6 +116,7 @@ def _errors_of_chunk(
         matched.weight.float().numpy(),
         matched.swapped.numpy(),
         pixel_mm.float().numpy(),
+        torch.where(there.any(dim=2), matched.size, torch.nan).float().numpy(),
     )
 
 
@@ -119,12 +124,12 @@ def _left_out_of_chunk(
     poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
 ) -> Float[np.ndarray, "T P J V"]:
     matched = _matched(poses, keypoints, rig, config, config.min_confidence)
-    rule = Agreement(max_error_px=config.max_error_px, min_views=2, window=0)
+    rule = Agreement(max_error=config.max_error, min_views=2, window=0)
     error = torch.full_like(matched.weight, torch.nan)
     for view in range(len(rig)):
         others = matched.weight.clone()
         others[..., view] = 0.0
-        found = triangulate_joints(matched.ideal, others, rig.projections, rule)
+        found = triangulate_joints(matched.ideal, others, matched.size, rig.projections, rule)
         projected, before = rig.select((rig.names[view],)).project(found.points)
         there = found.valid & before[0] & (matched.weight[..., view] > 0)
         off = (projected[0] - matched.drawn[..., view, :]).norm(dim=-1)

@@ -44,6 +44,12 @@ MEANINGS = (
         "the number of views and the limb lengths too.",
     ),
     (
+        "Error limit, px",
+        "A view farther than this from the joint that the others agree on is left out. The setting "
+        "reconstruction.max_error is a share of the person's size in each frame; this is what it was in pixels, in "
+        "the mean over frames, people and views.",
+    ),
+    (
         "Joints reconstructed, %",
         "The share of body joints that have a 3D position, from the first to the last frame of each person. "
         "Joints that could not be reconstructed are missing; they are never filled in or frozen.",

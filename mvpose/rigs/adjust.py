@@ -24,8 +24,11 @@ from mvpose.records import Keypoints2D
 from mvpose.rigs.bundle_adjustment import bundle_adjust
 from mvpose.skeleton import BODY_JOINTS
 
-# Views farther than this from the consensus are not used: 60 px with the given cameras, 30 px after correction.
-GATES_PX = (60.0, 30.0)
+# Views farther than this from the consensus are not used, in shares of the person's size: with the given cameras, and
+# after correction.
+GATES = (0.08, 0.04)
+# Errors up to this share of the size count quadratically, larger ones linearly (Huber): 3 px of the demo's people.
+SQUARED = 0.004
 # Of 8 stretches of time, these are held out for evaluation.
 STRETCHES, HELD_OUT = 8, (2, 5)
 
@@ -109,14 +112,25 @@ def adjust_on_frames(
             f"adjust the cameras: omit --adjust-extrinsics, or use longer footage"
         )
     adjusted = rig
-    for gate in GATES_PX:
-        pixels, weights = poses.pixels[learned], poses.weights[learned]
+    for gate in GATES:
+        pixels, weights, sizes = poses.pixels[learned], poses.weights[learned], poses.sizes[learned]
         found = triangulate_robust(
-            _ideal(pixels, adjusted), adjusted.projections, weights, threshold_px=gate, check=False
+            _ideal(pixels, adjusted),
+            adjusted.projections,
+            weights,
+            threshold_px=gate * sizes,
+            scale_px=config.expected_error * sizes,
+            check=False,
         )
         weights = torch.where(found.inliers, weights, 0.0)
-        adjusted, _, bundle = bundle_adjust(adjusted, _by_view(pixels), _by_view(weights), found.points.flatten(0, 1))
-        first = bundle if gate == GATES_PX[0] else first
+        adjusted, _, bundle = bundle_adjust(
+            adjusted,
+            _by_view(pixels),
+            _by_view(weights),
+            found.points.flatten(0, 1),
+            scale_px=SQUARED * float(sizes[(weights > 0).any(dim=1, keepdim=True)].median()),
+        )
+        first = bundle if gate == GATES[0] else first
     before, after = (_mean_error(poses.pixels[judged], poses.weights[judged], r) for r in (rig, adjusted))
     moved = (adjusted.centres_world - rig.centres_world).norm(dim=-1)
     turned = _angle_degrees(adjusted.camera_from_world.rotation, rig.camera_from_world.rotation)
@@ -142,6 +156,8 @@ class _Poses:
     pixels: Float[Tensor, "N J V 2"]
     """Pixels of the images."""
     weights: Float[Tensor, "N J V"]
+    sizes: Float[Tensor, "N 1 V"]
+    """Of the people in the images, pixels."""
     points: Float[Tensor, "N J 3"]
     held_out: Bool[np.ndarray, " N"]
 
@@ -153,7 +169,7 @@ def _seen_poses(
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
-    people = associate(seen, rig.projections, config.match_distance_m, GATES_PX[0])
+    people = associate(seen, rig, config.expected_error, GATES[0])
     joints = [i for i, joint in enumerate(keypoints.skeleton.joints) if joint in BODY_JOINTS]
     joints = joints if len(joints) == len(BODY_JOINTS) else list(range(len(keypoints.skeleton.joints)))
     _, weights = seen.of(people.places)
@@ -163,6 +179,7 @@ def _seen_poses(
     return _Poses(
         pixels=drawn[frame, person][:, joints].nan_to_num(),
         weights=weights[frame, person][:, joints],
+        sizes=seen.sizes(people.places)[frame, person][:, None],
         points=people.bodies[frame, person][:, joints],
         held_out=np.isin(stretch, HELD_OUT),
     )

@@ -12,9 +12,9 @@ import torch
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import People
-from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.network_settings import FusionConfig, FusionMethod
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage

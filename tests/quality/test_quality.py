@@ -27,7 +27,9 @@ def quality_of(scene: Scene, noise_px: float = 2.0) -> Quality:
 def test_perfect_footage_has_perfect_figures():
     figures = quality_of(scenes.two_people_crossing(num_frames=10), noise_px=0.0).figures()
     for name, value in figures.items():
-        if name.endswith("_px"):
+        if name.endswith("error_limit_px"):
+            assert value > 1, name
+        elif name.endswith("_px"):
             assert value < 0.01, name
         elif name.endswith("spread_share") or name in ("swapped_share", "too_fast_share"):
             assert value < 1e-4, name
@@ -68,6 +70,18 @@ def test_joints_that_are_missing_are_counted_and_frames_too():
     assert found.joint_reconstructed_share[wrist] == pytest.approx(29 / 40)
     assert found.reconstructed_share == pytest.approx((39 * 26 - 10) / (40 * 26))
     assert found.camera_unused_frames_share[1] == pytest.approx(10 / 39)
+
+
+def test_the_limit_of_errors_is_told_in_the_pixels_that_it_was():
+    scene = scenes.dropped_frame(num_frames=40)
+    keypoints = scene.keypoints()
+    found = quality(
+        reconstructed(scene, keypoints), keypoints, scene.rig, scene.fps, ReconstructionConfig(max_error=0.04)
+    )
+    side = np.where(keypoints.box_score > 0, (keypoints.box[..., 2:] - keypoints.box[..., :2]).max(axis=-1), np.nan)
+    np.testing.assert_allclose(found.camera_error_limit_px, 0.04 * np.nanmean(side, axis=(1, 2)), rtol=1e-4)
+    assert found.error_limit_px == pytest.approx(0.04 * np.nanmean(side), rel=1e-4)
+    assert found.figures()["camera/cam02/error_limit_px"] == found.camera_error_limit_px[1]
 
 
 def test_bones_that_change_their_lengths_are_seen():

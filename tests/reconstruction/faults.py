@@ -52,3 +52,11 @@ def scaled(rig: CameraRig, factor: float) -> CameraRig:
     """The same cameras with another unit of length."""
     pose = rig.camera_from_world
     return replace(rig, camera_from_world=Rigid(pose.rotation, factor * pose.translation))
+
+
+def resized(keypoints: Keypoints2D, rig: CameraRig, scale: float) -> tuple[Keypoints2D, CameraRig]:
+    """What the same detector and cameras give on frames scaled by `scale`."""
+    scales = torch.full((len(rig), 2), scale, dtype=torch.float64)
+    smaller = rig.resized(scales, (rig.size * scale).round().long())
+    xy, box = (((values + 0.5) * scale - 0.5).astype(np.float32) for values in (keypoints.xy, keypoints.box))
+    return replace(keypoints, xy=xy, box=box), smaller

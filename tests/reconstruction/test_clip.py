@@ -6,11 +6,16 @@ import torch
 
 from mvpose import scenes
 from mvpose.errors import ConfigError, NoPersonError, TooFewViewsError
+from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.rigid import Rigid
+from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
+from mvpose.reconstruction.joints import WIDEST
+from mvpose.reconstruction.observations import observe
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import COCO17, HALPE26
+from tests.reconstruction.faults import resized
 
 CONFIG = ReconstructionConfig()
 
@@ -249,7 +254,32 @@ def test_views_and_cameras_must_be_as_many():
         reconstruct(only(scene.keypoints(), [0, 1, 2]), scene.rig, CONFIG, scene.fps)
 
 
-@pytest.mark.parametrize("wrong", [{"max_people": 0}, {"min_views": 1}, {"max_error_px": 0.0}])
+@pytest.mark.parametrize("wrong", [{"max_people": 0}, {"min_views": 1}, {"max_error": 0.0}])
 def test_settings_that_mean_nothing_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         ReconstructionConfig(**wrong)
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
+def test_frames_of_any_size_give_the_same_joints_from_the_same_views(scale):
+    # At 15 px for all, frames of half the size kept more views and those of twice the size fewer.
+    scene = scenes.two_people_crossing(num_frames=12)
+    keypoints, config = scene.keypoints(noise_px=8.0), ReconstructionConfig(max_people=2)
+    others, rig = resized(keypoints, scene.rig, scale)
+    expected, found = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (others, rig)))
+    assert 0.5 < expected.views_used.mean() < 0.99
+    np.testing.assert_array_equal(found.views_used, expected.views_used)
+    np.testing.assert_allclose(found.xyz, expected.xyz, atol=1e-5)
+    np.testing.assert_allclose(found.error_px, scale * expected.error_px, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
+def test_frames_of_any_size_give_the_same_associations(scale):
+    scene = scenes.two_people_crossing(num_frames=12)
+    keypoints = scene.keypoints(noise_px=8.0)
+
+    def places(keypoints: Keypoints2D, rig: CameraRig) -> torch.Tensor:
+        seen = observe(keypoints, rig, CONFIG.min_confidence)
+        return associate(seen, rig, CONFIG.expected_error, WIDEST * CONFIG.max_error).places
+
+    assert torch.equal(places(*resized(keypoints, scene.rig, scale)), places(keypoints, scene.rig))

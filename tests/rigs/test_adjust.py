@@ -11,6 +11,7 @@ from mvpose.geometry.rigid import Rigid
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.rigs.adjust import AdjustmentConfig, AdjustmentReport, adjust_extrinsics
 from mvpose.scenes import Scene
+from tests.reconstruction.faults import resized
 
 CONFIG = AdjustmentConfig()
 
@@ -73,6 +74,17 @@ def test_a_correction_that_does_not_hold_on_other_frames_is_not_kept():
     assert report.after_px > report.before_px
     assert rig is scene.rig
     assert "unchanged" in str(report)
+
+
+@pytest.mark.parametrize("scale", [0.4, 2.5])
+def test_frames_of_any_size_give_the_same_cameras(scale):
+    scene = scenes.ring4(num_frames=60)
+    wrong = knocked(scene.rig, degrees=0.6, metres=0.02)
+    (expected, _), (found, _) = (
+        adjust_extrinsics(k, r, CONFIG)
+        for k, r in ((scene.keypoints(6.0), wrong), resized(scene.keypoints(6.0), wrong, scale))
+    )
+    torch.testing.assert_close(found.centres_world, expected.centres_world, atol=1e-4, rtol=0.0)
 
 
 def test_it_works_with_two_people_and_with_wrong_joints_among_the_right():

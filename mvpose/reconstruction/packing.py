@@ -1,0 +1,159 @@
+"""The best choice of bodies and of the detections that belong to each, frame by frame: facility location, exactly.
+
+A hypothesis h costs something once and gains something from each detection (view v, place p) that it is given: at most
+one of a view to a hypothesis, at most two hypotheses to none. Wanted is the choice of the highest total, which is taken
+to be 0 for nobody. A greedy choice is nearly always that, and prices (the dual of the linear program) tell; the other
+frames are mixed integer programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
+from scipy.sparse import coo_array
+from torch import Tensor
+
+# Branches of one frame's program: all frames of up to 5 views and 8 people met so far end within a few.
+MAX_NODES = 200
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Bodies of each frame, K in the one that has most."""
+
+    taken: Int[Tensor, "T K"]
+    """The hypothesis, or -1."""
+    places: Int[Tensor, "T K V"]
+    """What it is given of each view: a place, or -1."""
+
+    def replaced(self, frames: Int[Tensor, " n"], choice: Choice) -> Choice:
+        """Another choice in some of the frames."""
+        maximum = max(self.taken.shape[1], choice.taken.shape[1])
+        taken, places = _widened(self, maximum)
+        taken[frames], places[frames] = _widened(choice, maximum)
+        return Choice(taken, places)
+
+
+def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Choice:
+    """The choice of the highest total; two detections or more to each hypothesis taken."""
+    choice = greedy_choice(gain, cost)
+    excess = excess_over_prices(gain, cost, choice)
+    for t in (excess > TOLERANCE).any(dim=-1).nonzero()[:, 0].tolist():
+        # Reduced costs: what is farther below its prices than the bound is above the greedy choice has no part.
+        kept = (excess[t] >= -excess[t].clamp_min(0.0).sum()).nonzero()[:, 0]
+        taken, places = _solved(gain[t, kept].numpy(), cost[t, kept].numpy())
+        choice = choice.replaced(torch.tensor([t]), Choice(kept[taken][None], torch.from_numpy(places)[None]))
+    return choice
+
+
+def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Choice:
+    """The most worthy hypothesis, then the most worthy by what is left, and so on."""
+    frame, view = torch.arange(len(gain)), torch.arange(gain.shape[2])
+    left, taken, places = gain, [], []
+    while left.shape[1]:
+        best, place = left.max(dim=-1)
+        worth, winner = torch.where((best > 0).sum(dim=-1) >= 2, best.sum(dim=-1) - cost, 0.0).max(dim=-1)
+        if not (worth > 0).any():
+            break
+        given = torch.where((worth > 0)[:, None] & (best[frame, winner] > 0), place[frame, winner], -1)
+        taken.append(torch.where(worth > 0, winner, -1))
+        places.append(given)
+        gone = torch.zeros_like(left[:, 0], dtype=torch.bool)
+        gone[frame[:, None], view, given.clamp_min(0)] = given >= 0
+        left = left.masked_fill(gone[:, None], 0.0)
+        left[frame, winner] = 0.0
+    if not taken:
+        return Choice(frame.new_empty(len(gain), 0), frame.new_empty(len(gain), 0, gain.shape[2]))
+    return Choice(torch.stack(taken, dim=1), torch.stack(places, dim=1))
+
+
+def excess_over_prices(
+    gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Choice
+) -> Float[Tensor, "T H"]:
+    """What each hypothesis is worth at most beyond the prices of the detections that it would take.
+
+    Each body of the choice pays its detections all that it is worth, in proportion to their gain. The prices together
+    are then the worth of the choice, and where no hypothesis has an excess no choice is worth more (weak duality).
+    """
+    frame, view = torch.arange(len(gain))[:, None, None], torch.arange(gain.shape[2])
+    there = choice.places >= 0
+    part = gain[frame, choice.taken.clamp_min(0)[..., None], view, choice.places.clamp_min(0)] * there
+    total = part.sum(dim=-1)
+    worth = torch.where(choice.taken >= 0, total - cost.gather(1, choice.taken.clamp_min(0)), 0.0)
+    price = gain.new_zeros(len(gain), *gain.shape[2:])
+    paid = part * (worth / total.clamp_min(TOLERANCE))[..., None]
+    price.index_put_((frame, view, choice.places.clamp_min(0)), paid, accumulate=True)
+    return (gain - price[:, None]).amax(dim=-1).clamp_min(0.0).sum(dim=-1) - cost
+
+
+def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
+    """For every view and frame the assignment of detections to bodies of the highest total value; 0 is no match.
+
+    A body that fewer than two views show is given up.
+    """
+    best, places = value.max(dim=-1)
+    places = torch.where(best > 0, places, -1)
+    clash = _clashes(places, value.shape[-1])
+    for t, v in clash.nonzero().tolist():
+        matrix = value[t, :, v].numpy()
+        body, place = linear_sum_assignment(matrix, maximize=True)
+        places[t, :, v] = -1
+        places[t, torch.from_numpy(body), v] = torch.from_numpy(np.where(matrix[body, place] > 0, place, -1))
+    return torch.where((places >= 0).sum(dim=-1, keepdim=True) >= 2, places, -1)
+
+
+def _clashes(places: Int[Tensor, "T K V"], num_places: int) -> Bool[Tensor, "T V"]:
+    """Where two bodies want the same detection."""
+    wanted = torch.nn.functional.one_hot(places + 1, num_places + 1)[..., 1:].sum(dim=1)
+    return (wanted > 1).any(dim=-1)
+
+
+def _widened(choice: Choice, maximum: int) -> tuple[Int[Tensor, "T K"], Int[Tensor, "T K V"]]:
+    more = maximum - choice.taken.shape[1]
+    pad = torch.nn.functional.pad
+    return pad(choice.taken, (0, more), value=-1), pad(choice.places, (0, 0, 0, more), value=-1)
+
+
+def _solved(
+    gain: Float[np.ndarray, "H V P"], cost: Float[np.ndarray, "H"]
+) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K V"]]:
+    """The best choice of one frame, as a mixed integer program.
+
+    Variables, 0 or 1, are which hypotheses are taken and which detection each is given.
+    """
+    hypotheses, views, places = gain.shape
+    h, v, p = np.nonzero(gain > 0)
+    entry = hypotheses + np.arange(len(h))
+    one, minus = np.ones(len(h)), -np.ones(hypotheses * views)
+    owner = np.repeat(np.arange(hypotheses), views)
+    single = coo_array(
+        (np.r_[one, minus], (np.r_[h * views + v, np.arange(hypotheses * views)], np.r_[entry, owner])),
+        shape=(hypotheses * views, hypotheses + len(h)),
+    )
+    once = coo_array((one, (v * places + p, entry)), shape=(views * places, hypotheses + len(h)))
+    each = np.arange(hypotheses)
+    two = coo_array(
+        (np.r_[one, -2.0 * np.ones(hypotheses)], (np.r_[h, each], np.r_[entry, each])),
+        shape=(hypotheses, hypotheses + len(h)),
+    )
+    found = milp(
+        np.r_[cost, -gain[h, v, p]],
+        integrality=np.ones(hypotheses + len(h)),
+        bounds=Bounds(0.0, 1.0),
+        constraints=[
+            LinearConstraint(single.tocsr(), ub=0.0),
+            LinearConstraint(once.tocsr(), ub=1.0),
+            LinearConstraint(two.tocsr(), lb=0.0),
+        ],
+        options={"node_limit": MAX_NODES},
+    )
+    given = found.x[hypotheses:] > 0.5
+    members = np.full((hypotheses, views), -1)
+    members[h[given], v[given]] = p[given]
+    chosen = np.flatnonzero(found.x[:hypotheses] > 0.5)
+    return chosen, members[chosen]
