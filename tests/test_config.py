@@ -91,7 +91,7 @@ def test_the_tag_names_the_member_of_a_union_and_without_it_the_first_is_meant()
         ("shape = 'square'\nradius = 2", "figure: radius belongs to shape disc and ball, and shape is square"),
         ("side = 2", "figure: side belongs to shape square, and shape is disc"),
         ("shape = 'sqare'", "figure: 'sqare' is not one of disc, ball, square"),
-        ("radios = 2", r"figure: no key is named 'radios' \(did you mean radius\?\)"),
+        ("radios = 2", r"figure: unknown key 'radios' \(did you mean radius\?\)"),
     ],
 )
 def test_a_setting_of_another_kind_is_refused(text, said):

@@ -55,7 +55,7 @@ from mvpose.reconstruction.hypotheses import (
 from mvpose.reconstruction.observations import Observations, at_places
 from mvpose.reconstruction.packing import (
     TOLERANCE,
-    Choice,
+    Packing,
     best_choice,
     best_members,
     excess_over_prices,
@@ -168,14 +168,14 @@ def _chosen(seen: Observations, rig: CameraRig, expected_error: float, gate: flo
     return _stacked(parts, -1)
 
 
-def _unsettled(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Choice) -> Int[Tensor, " n"]:
+def _unsettled(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Packing) -> Int[Tensor, " n"]:
     """Frames in which a better choice is not ruled out."""
     return (excess_over_prices(gain, cost, choice) > TOLERANCE).any(dim=-1).nonzero()[:, 0]
 
 
 def _replaced(
-    choice: Choice, frames: Int[Tensor, " n"], gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]
-) -> Choice:
+    choice: Packing, frames: Int[Tensor, " n"], gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]
+) -> Packing:
     """The best choice in these frames, the same in the others."""
     return choice.replaced(frames, best_choice(gain[frames], cost[frames])) if len(frames) else choice
 

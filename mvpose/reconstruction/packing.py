@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Packing:
     """Bodies of each frame, K in the one that has most."""
 
     taken: Int[Tensor, "T K"]
@@ -31,15 +31,15 @@ class Choice:
     places: Int[Tensor, "T K V"]
     """What it is given of each view: a place, or -1."""
 
-    def replaced(self, frames: Int[Tensor, " n"], choice: Choice) -> Choice:
+    def replaced(self, frames: Int[Tensor, " n"], choice: Packing) -> Packing:
         """Another choice in some of the frames."""
         maximum = max(self.taken.shape[1], choice.taken.shape[1])
         taken, places = _widened(self, maximum)
         taken[frames], places[frames] = _widened(choice, maximum)
-        return Choice(taken, places)
+        return Packing(taken, places)
 
 
-def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Choice:
+def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
     """The choice of the highest total; two detections or more to each hypothesis taken."""
     choice = greedy_choice(gain, cost)
     excess = excess_over_prices(gain, cost, choice)
@@ -47,11 +47,11 @@ def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> C
         # Reduced costs: what is farther below its prices than the bound is above the greedy choice has no part.
         kept = (excess[t] >= -excess[t].clamp_min(0.0).sum()).nonzero()[:, 0]
         taken, places = _solved(gain[t, kept].numpy(), cost[t, kept].numpy())
-        choice = choice.replaced(torch.tensor([t]), Choice(kept[taken][None], torch.from_numpy(places)[None]))
+        choice = choice.replaced(torch.tensor([t]), Packing(kept[taken][None], torch.from_numpy(places)[None]))
     return choice
 
 
-def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Choice:
+def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
     """The most worthy hypothesis, then the most worthy by what is left, and so on."""
     frame, view = torch.arange(len(gain)), torch.arange(gain.shape[2])
     left, taken, places = gain, [], []
@@ -68,12 +68,12 @@ def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) ->
         left = left.masked_fill(gone[:, None], 0.0)
         left[frame, winner] = 0.0
     if not taken:
-        return Choice(frame.new_empty(len(gain), 0), frame.new_empty(len(gain), 0, gain.shape[2]))
-    return Choice(torch.stack(taken, dim=1), torch.stack(places, dim=1))
+        return Packing(frame.new_empty(len(gain), 0), frame.new_empty(len(gain), 0, gain.shape[2]))
+    return Packing(torch.stack(taken, dim=1), torch.stack(places, dim=1))
 
 
 def excess_over_prices(
-    gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Choice
+    gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Packing
 ) -> Float[Tensor, "T H"]:
     """What each hypothesis is worth at most beyond the prices of the detections that it would take.
 
@@ -113,7 +113,7 @@ def _clashes(places: Int[Tensor, "T K V"], num_places: int) -> Bool[Tensor, "T V
     return (wanted > 1).any(dim=-1)
 
 
-def _widened(choice: Choice, maximum: int) -> tuple[Int[Tensor, "T K"], Int[Tensor, "T K V"]]:
+def _widened(choice: Packing, maximum: int) -> tuple[Int[Tensor, "T K"], Int[Tensor, "T K V"]]:
     more = maximum - choice.taken.shape[1]
     pad = torch.nn.functional.pad
     return pad(choice.taken, (0, more), value=-1), pad(choice.places, (0, 0, 0, more), value=-1)

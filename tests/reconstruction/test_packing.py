@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mvpose.reconstruction import packing
-from mvpose.reconstruction.packing import TOLERANCE, Choice, best_choice, excess_over_prices, greedy_choice
+from mvpose.reconstruction.packing import TOLERANCE, Packing, best_choice, excess_over_prices, greedy_choice
 
 
 def problem(seed: int, frames: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +38,7 @@ def best_total(gain: torch.Tensor, cost: torch.Tensor) -> float:
     return best_from(0, frozenset())
 
 
-def total(gain: torch.Tensor, cost: torch.Tensor, choice: Choice, t: int) -> float:
+def total(gain: torch.Tensor, cost: torch.Tensor, choice: Packing, t: int) -> float:
     """What a choice is worth, once it is seen to be one."""
     bodies = [
         (h, places) for h, places in zip(choice.taken[t].tolist(), choice.places[t].tolist(), strict=True) if h >= 0
