@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from mvpose.config import import_named
 from mvpose.models.algebraic import AlgebraicTriangulation, RansacTriangulation
 from mvpose.models.backbones.cspnext import CSPNeXt, cspnext_from_rtmpose
 from mvpose.models.backbones.pretrained import load_pretrained
@@ -17,6 +18,7 @@ from mvpose.models.network_settings import (
     CSPNeXtBackbone,
     FusionMethod,
     Method,
+    OwnMethod,
     RansacMethod,
     ResNetBackbone,
     TokenMethod,
@@ -56,6 +58,8 @@ def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
             return AlgebraicTriangulation(backbone, joints, config.algebraic)
         case VolumetricMethod():
             return VolumetricTriangulation(backbone, joints, config.volumetric)
+        case OwnMethod():
+            return import_named(config.network, "network")(backbone, joints, config)
 
 
 def _backbone(config: ResNetBackbone | CSPNeXtBackbone, pretrained: bool) -> Backbone:

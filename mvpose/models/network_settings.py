@@ -223,7 +223,16 @@ class VolumetricMethod(MethodConfig):
     volumetric: VolumetricConfig = field(default_factory=VolumetricConfig)
 
 
-Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod
+@dataclass(frozen=True, kw_only=True)
+class OwnMethod(MethodConfig):
+    """A network of your own, built from a backbone, the number of joints and this config."""
+
+    method: Literal["own"] = "own"
+    network: str = ""
+    """`package.module:Class`, an nn.Module with the call of `mvpose.models.multiview`."""
+
+
+Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod | OwnMethod
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,13 @@ from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
 from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import Method
+from mvpose.models.network_settings import Method, OwnMethod
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+TRUSTED_NETWORKS = "MVPOSE_TRUSTED_NETWORKS"
+"""Environment variable: comma-separated `package.module:Class` that models may name as their network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     if (found := file_sha256(path)) != description["weights_sha256"]:
         raise WeightsError(f"{path} has SHA-256 {found}, {where} says {description['weights_sha256']}: it was altered")
     config = structure(without_other_kinds(description["config"], Method), Method, where)
+    _require_trusted(config, where)
     rule = _rule(description, config, where)
     network = build_method(config, pretrained=False)
     try:
@@ -89,6 +92,16 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
     return SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+
+
+def _require_trusted(config: Method, where: str) -> None:
+    """WeightsError if building the network would import code that the user has not named: a model may be anybody's."""
+    trusted = os.environ.get(TRUSTED_NETWORKS, "").split(",")
+    if isinstance(config, OwnMethod) and config.network not in trusted:
+        raise WeightsError(
+            f"{where} names code outside mvpose, {config.network}. If you trust it, set "
+            f"{TRUSTED_NETWORKS}={config.network} in the environment of all processes that load the model."
+        )
 
 
 def _rule(description: dict[str, Any], config: Method, where: str) -> InputRule:

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import CalibrationError
 from mvpose.exchange.export.recording import File, Recording
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras
 from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.fusion.canonical_fusion import Baseline, FusionConfig
+from mvpose.models.network_settings import OwnMethod
 from mvpose.scenes import ring4
 from mvpose.skeleton import HALPE26, Skeleton
 
@@ -59,6 +62,17 @@ def root_path_files(recording: Recording) -> Iterator[File]:
 def worst_joint_m(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """A metric: the error of the worst joint of each row."""
     return np.nanmax(np.linalg.norm(predicted - truth, axis=-1), axis=1)
+
+
+class NarrowBaseline(nn.Module):
+    """A method: here a Baseline with a narrow head; any module with this call will do."""
+
+    def __init__(self, backbone: nn.Module, joints: int, config: OwnMethod) -> None:
+        super().__init__()
+        self.inner = Baseline(backbone, joints, FusionConfig(head_width=8))
+
+    def forward(self, crops, projections, present=None, keep_maps=False):
+        return self.inner(crops, projections, present, keep_maps)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,13 @@ import pytest
 
 from mvpose.cli import run
 from mvpose.datasets.sample_table import read_samples
+from mvpose.errors import WeightsError
 from mvpose.footage.calibration import read_calibration
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
+from mvpose.models.input_rule import MARGIN, input_rule
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import OwnMethod, ResNetBackbone
+from mvpose.models.saved import load_model, save_model
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4
 from tests.evaluation.small import some_samples, write_model, write_table
@@ -79,6 +84,18 @@ def test_a_metric(tmp_path):
         assert json.load(file)["metrics"]["worst_joint_m"] == pytest.approx(rows.worst_joint_m[rows.max_views].mean())
     with open(os.path.join(model, "evaluation", "evaluation.html")) as file:
         assert "WORST JOINT" in file.read()
+
+
+def test_a_method(tmp_path, monkeypatch):
+    name = f"{LABORATORY}:NarrowBaseline"
+    config = OwnMethod(network=name, skeleton="halpe26", size=(128, 128), backbone=ResNetBackbone(depth=18, width=8))
+    table, model = write_table(str(tmp_path / "table"), some_samples(frames=1)), str(tmp_path / "model")
+    save_model(model, build_method(config), input_rule(config, MARGIN), config, {})
+    with pytest.raises(WeightsError, match="MVPOSE_TRUSTED_NETWORKS"):
+        load_model(model)
+    monkeypatch.setenv("MVPOSE_TRUSTED_NETWORKS", f"other:Network,{name}")
+    assert run(["evaluate", model, "--data", table, "--worst", "1"]) == 0
+    assert os.path.exists(os.path.join(model, "evaluation", "samples.parquet"))
 
 
 def test_a_dataset(tmp_path):
