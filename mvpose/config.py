@@ -61,7 +61,7 @@ class _KindError(ConfigError):
 
 @cache
 def tagged_union(annotation: Any) -> TaggedUnion | None:
-    """The tagged union of an annotation, if its members are dataclasses that share a Literal field of disjoint values."""
+    """The tagged union of an annotation, if its members are dataclasses with a Literal field of disjoint values."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
     if len(members) < 2 or not all(map(is_dataclass, members)):
         return None
