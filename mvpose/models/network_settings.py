@@ -235,7 +235,7 @@ class WarmUp:
     """
 
     start: float = 0.4
-    """Progress until which the terms have weight 0 (default: 20 of 50 epochs)."""
+    """Progress until which the terms have weight 0 (0.4: 20 of 50 epochs)."""
     full: float = 0.5
     """Progress from which the terms have full weight. In between, the weight grows linearly."""
 

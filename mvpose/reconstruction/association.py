@@ -112,7 +112,7 @@ def agreement(
     due: Bool[Tensor, "T H J"],
     expected_error: float,
 ) -> tuple[Float[Tensor, "T H V P"], Float[Tensor, "T H V P"]]:
-    """How well each detection matches each body: its fit (agreeing fraction of its weight) and evidence (per joint).
+    """Match of each detection with each body: fit (agreeing fraction of its weight) and evidence (per joint).
 
     `due` joints are those that two of a body's views show, so the body should have them. A due joint that is not
     `known` agrees with nothing.

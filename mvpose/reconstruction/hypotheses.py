@@ -197,8 +197,8 @@ def _against(
     """The centre of each body, and m: the evidence of each view against the body if the view does not show it.
 
     m is proportional to the share of the body inside the image, judged by its centre and the two joints farthest from
-    it on opposite sides. m is 0 if the centre is outside the image, or inside the box of a person who appears larger than
-    the body would and is therefore nearer to the camera.
+    it on opposite sides. m is 0 if the centre is outside the image, or inside the box of a person who appears larger
+    than the body would and is therefore nearer to the camera.
     """
     points, there = bodies.points, bodies.known[..., None].to(bodies.points)
     centre = (points * there).sum(dim=-2) / there.sum(dim=-2).clamp_min(1.0)

@@ -127,7 +127,7 @@ class SamplesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When checkpoints are written."""
+    """Interval and number of checkpoints."""
 
     every: int = 500
     """Steps between checkpoints; one is also written after each validation."""
@@ -137,15 +137,15 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """Where the training runs. These settings do not change which samples a step uses."""
+    """Compute resources of a training. They do not change which samples a step uses."""
 
     local: bool = False
     """Train in this process, without Ray."""
     workers: int = 1
     """Processes that share each batch (Ray only)."""
     gpus: float = 0.0
-    """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). A fraction lets a single worker share
-    its GPU with other jobs."""
+    """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). A fraction lets a single worker share its
+    GPU with other jobs."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
     """Processes that decode and augment samples. On CPUs 0 is enough: it uses one thread, or one process with Ray. A
