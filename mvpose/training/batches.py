@@ -156,6 +156,6 @@ def _decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     pixels = cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise DatasetError(
-            f"a crop of {sample.capture_id} frame {sample.frame} is no valid JPEG or PNG: convert it again."
+            f"a crop of {sample.capture_id} frame {sample.frame} is not a valid JPEG or PNG: convert it again."
         )
     return pixels

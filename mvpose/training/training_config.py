@@ -144,8 +144,8 @@ class ComputeConfig:
     workers: int = 1
     """Processes that share each batch (Ray only)."""
     gpus: float = 0.0
-    """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). A fraction lets a single worker share its
-    GPU with other jobs."""
+    """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). With a
+    fraction, a single worker shares its GPU with other jobs."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
     """Processes that decode and augment samples. On CPUs 0 is enough: it uses one thread, or one process with Ray. A
