@@ -1,6 +1,7 @@
-"""Settings: frozen dataclasses defined next to the code that uses them, filled from TOML and command-line flags.
+"""Settings as frozen dataclasses, filled from TOML and command-line flags.
 
-This module reads, prints, compares and digests settings without knowing any of them.
+Each class is defined next to the code that uses it. This module reads, prints, compares and digests settings of any
+class.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mvpose.errors import ConfigError, redacted
 T = TypeVar("T")
 
 MAX_TOML_BYTES = 1 << 20
-"""Maximum size of a TOML file. The standard library takes 4 s for this size in tables with short names (measured)."""
+"""Maximum size of a TOML file. The standard library needs 4 s for this size with short table names (measured)."""
 MAX_KEY_PARTS = 16
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
@@ -37,30 +38,30 @@ _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 @dataclass(frozen=True)
 class TaggedUnion:
-    """A union of settings of which one field, the tag, names the member: only that member's settings can be given."""
+    """A union of settings classes. One field, the tag, selects the class; only settings of that class are accepted."""
 
     tag: str
     members: dict[str, type]
-    """By the values of the tag; the first is the default."""
+    """Classes by the value of the tag; the first is the default."""
 
     def member(self, kind: str) -> type:
-        """The settings of a kind; ConfigError where there is none of that name."""
+        """The settings class of a kind; ConfigError if there is no such kind."""
         if kind not in self.members:
             raise _KindError(f"{kind!r} is not one of {', '.join(self.members)}")
         return self.members[kind]
 
     def kinds_with(self, key: str) -> list[str]:
-        """The kinds that have a setting of this name."""
+        """The kinds that have a setting with this name."""
         return [kind for kind, member in self.members.items() if key in member.__dataclass_fields__]
 
 
 class _KindError(ConfigError):
-    """A kind that there is not, or a setting of another kind."""
+    """An unknown kind, or a setting of another kind."""
 
 
 @cache
 def tagged_union(annotation: Any) -> TaggedUnion | None:
-    """The union that an annotation is, if all its members are dataclasses with a Literal field of disjoint values."""
+    """The tagged union of an annotation, if its members are dataclasses with a Literal field of disjoint values."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
     if len(members) < 2 or not all(map(is_dataclass, members)):
         return None
@@ -80,7 +81,7 @@ def tagged_union(annotation: Any) -> TaggedUnion | None:
 def _structure_tagged(values: Any, annotation: Any) -> Any:
     union = tagged_union(annotation)
     if union is None or not isinstance(values, dict):
-        raise _KindError(f"a table is needed, not {values!r}")
+        raise _KindError(f"expected a table, not {values!r}")
     kind = values.get(union.tag, next(iter(union.members)))
     member = union.member(kind)
     for key in values.keys() - member.__dataclass_fields__.keys():
@@ -90,15 +91,15 @@ def _structure_tagged(values: Any, annotation: Any) -> Any:
 
 
 def other_kind(name: str, tag: str, others: list[str], kind: str) -> str:
-    """Why a setting of another kind is refused, in words."""
-    return f"{name} belongs to {tag} {' and '.join(others)}, and {tag} is {kind}"
+    """The error message for a setting of another kind."""
+    return f"{name} belongs to {tag} {' and '.join(others)}, but {tag} is {kind}"
 
 
 _CONVERTER.register_structure_hook_func(lambda kind: tagged_union(kind) is not None, _structure_tagged)
 
 
 def with_kind(config: Any, annotation: Any, kind: str) -> Any:
-    """Settings of another kind of a tagged union, with the values of what both kinds have."""
+    """Settings of another kind of a tagged union. Values of common settings are kept."""
     union = tagged_union(annotation)
     assert union is not None
     member = union.member(kind)
@@ -107,7 +108,7 @@ def with_kind(config: Any, annotation: Any, kind: str) -> Any:
 
 
 def without_other_kinds(values: dict[str, Any], annotation: Any) -> dict[str, Any]:
-    """Plain settings without those of kinds that are not chosen: files of before held those of all kinds."""
+    """Plain settings without those of other kinds. Older files contain the settings of all kinds."""
     if union := tagged_union(annotation):
         kind = values.get(union.tag, next(iter(union.members)))
         annotation = union.member(kind)
@@ -121,12 +122,12 @@ def without_other_kinds(values: dict[str, Any], annotation: Any) -> dict[str, An
 
 
 def load_toml(uri: str, text: str, cls: type[T]) -> T:
-    """A config of type `cls` from TOML text. ConfigError names the file and every unknown key or wrong value."""
+    """A config of type `cls` from TOML text. ConfigError names the file and every unknown key or invalid value."""
     return structure(read_toml(uri, text), cls, uri)
 
 
 def read_toml(uri: str, text: str) -> dict[str, Any]:
-    """TOML as plain values; ConfigError names the file if it is not valid."""
+    """TOML as plain values; ConfigError names the file if it is invalid."""
     try:
         return parse_toml(text)
     except ValueError as error:
@@ -134,12 +135,12 @@ def read_toml(uri: str, text: str) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """TOML as plain values. Raises ValueError if it is invalid, too long or deep, or if a key has too many parts.
+    """TOML as plain values. ValueError if it is invalid, too long or nested too deeply, or if a key has too many parts.
 
-    The standard library's time is quadratic in a key's parts (24,000 take 8 s), and linear otherwise.
+    The standard library takes quadratic time in the parts of a key (24,000 take 8 s), and linear time otherwise.
     """
     if len(text) > MAX_TOML_BYTES:
-        raise ValueError(f"it has more than {MAX_TOML_BYTES >> 20} MiB, the limit of TOML")
+        raise ValueError(f"it is larger than {MAX_TOML_BYTES >> 20} MiB, the size limit")
     if _LONG_KEY.search(text):
         raise ValueError(f"a key has more than {MAX_KEY_PARTS} parts")
     try:
@@ -153,7 +154,7 @@ def structure(values: dict[str, Any], cls: type[T], where: str) -> T: ...
 @overload
 def structure(values: dict[str, Any], cls: Any, where: str) -> Any: ...
 def structure(values: dict[str, Any], cls: Any, where: str) -> Any:
-    """A config of type `cls`, or of a tagged union, from a plain dict; keys that `cls` does not have are errors."""
+    """A config of type `cls`, or of a tagged union, from a plain dict; unknown keys are errors."""
     try:
         return _CONVERTER.structure(values, cls)
     except _KindError as error:
@@ -183,8 +184,8 @@ def import_named(reference: str, role: str) -> Any:
         module = import_module(module_name)
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"no {role} {reference!r} ({error}). Name it as package.module:name and install the package wherever the "
-            "job runs."
+            f"no {role} {reference!r} ({error}). Use the form package.module:name, and install the package on "
+            "every machine that runs the job."
         ) from error
     if not hasattr(module, name):
         own = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
@@ -193,13 +194,13 @@ def import_named(reference: str, role: str) -> Any:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """Suggestion for an unknown name: the most similar known name, or all known names."""
+    """A suggestion for an unknown name: the most similar known name, or all known names."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
 def _problem_text(error: BaseException, kind: Any) -> str:
-    """Describe a wrong value, for `transform_error`, which adds the location."""
+    """Describe an invalid value; `transform_error` adds the location."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]
         return ", ".join(f"unknown key {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
@@ -212,7 +213,7 @@ def _problem_text(error: BaseException, kind: Any) -> str:
 
 
 def _choices(kind: Any) -> list[str]:
-    """The values of a Literal or an Enum, also if it is optional."""
+    """The values of a Literal or Enum, even if it is optional."""
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
     if isinstance(kind, type) and issubclass(kind, Enum):

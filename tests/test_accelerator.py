@@ -80,9 +80,9 @@ def test_amounts_that_ray_cannot_reserve_are_refused(wrong):
 
 
 def test_a_training_worker_has_a_gpu_of_its_own_or_shares_one_alone(no_gpu):
-    with pytest.raises(ConfigError, match=r"--gpus 2: .* more --workers"):
+    with pytest.raises(ConfigError, match=r"--gpus 2: .* increase --workers"):
         ComputeConfig(gpus=2.0)
-    with pytest.raises(ConfigError, match=r"--gpus 0\.5 lets the 2 workers of --workers"):
+    with pytest.raises(ConfigError, match=r"--gpus 0\.5 makes 2 workers share a GPU"):
         ComputeConfig(gpus=0.5, workers=2)
     with pytest.raises(ConfigError, match="--gpus 1 asks for a GPU"):
         TrainConfig(compute=ComputeConfig(gpus=1.0, local=True)).check()

@@ -88,8 +88,8 @@ def test_the_tag_names_the_member_of_a_union_and_without_it_the_first_is_meant()
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("shape = 'square'\nradius = 2", "figure: radius belongs to shape disc and ball, and shape is square"),
-        ("side = 2", "figure: side belongs to shape square, and shape is disc"),
+        ("shape = 'square'\nradius = 2", "figure: radius belongs to shape disc and ball, but shape is square"),
+        ("side = 2", "figure: side belongs to shape square, but shape is disc"),
         ("shape = 'sqare'", "figure: 'sqare' is not one of disc, ball, square"),
         ("radios = 2", r"figure: unknown key 'radios' \(did you mean radius\?\)"),
     ],

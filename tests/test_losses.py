@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose import losses
+from mvpose.models.network_settings import WarmUp
 
 POINT_LOSSES = [losses.point_distance, losses.mean_absolute_error, losses.soft_mse]
 
@@ -81,5 +82,5 @@ def test_the_warm_up_is_silent_then_grows_then_stays():
     assert [warm_up.share(p) for p in (0.0, 0.4, 0.5, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
     assert WarmUp(start=0.0, full=0.0).share(0.0) == 1.0
     assert WarmUp(start=0.4, full=0.4).share(0.39) == 0.0
-    with pytest.raises(ValueError, match="before it ends"):
+    with pytest.raises(ValueError, match="0 <= start <= full"):
         WarmUp(start=0.6, full=0.4)

@@ -1,4 +1,4 @@
-"""What a user states about an archive. Light, because every command line reads it."""
+"""Settings that describe an archive. Imports little, because every command reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UpAxis = Literal["x", "-x", "y", "-y", "z", "-z"]
 
 
 class ImageFit(StrEnum):
-    """How the video's image was made from the calibrated image."""
+    """Relation of the video's image to the calibrated image."""
 
     AUTO = "auto"
     SCALE = "scale"
@@ -26,13 +26,13 @@ class ImageFit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueConfig:
-    """Settings for what an archive's files leave open. A capture.toml takes precedence."""
+    """Settings for what an archive's files do not specify. A capture.toml takes precedence."""
 
     calibration: str = ""
-    """File name of the calibration to use if a capture has several. With a `/` in it: location (absolute, or relative
-    to the archive) of one calibration for all captures."""
+    """File name of the calibration to use if a capture has several. With a `/`: location (absolute, or relative to the
+    archive) of one calibration for all captures."""
     calibration_reader: str = ""
-    """`package.module:function` that reads calibrations of another format, from bytes to FileCameras."""
+    """`package.module:function` that reads another calibration format: from bytes to FileCameras."""
     footage: str = ""
     """Footage folder to use if a capture has several (for example `videos` and `images`)."""
     unit: Unit | None = None
@@ -42,6 +42,6 @@ class CatalogueConfig:
     fps: float | None = None
     """Override the frame rate of all footage (frames per second). Required for image folders."""
     image_fit: ImageFit = ImageFit.AUTO
-    """How images were changed if their size differs from the calibration's."""
+    """How images were transformed if their size differs from the calibration's."""
     outside_archive: bool = False
     """Allow a capture.toml to name locations outside the archive."""

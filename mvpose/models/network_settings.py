@@ -1,4 +1,4 @@
-"""Settings of the networks: which method, from which backbone, with which sizes, trained for what. Light: no torch."""
+"""Settings of the networks: method, backbone, sizes and training objective. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mvpose.skeleton import SKELETONS
 STRIDE = 32
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_DEVIATION = (0.229, 0.224, 0.225)
-"""Of RGB in 0..1; the ImageNet statistics that pretrained backbones were trained with."""
+"""Standard deviation of RGB in 0..1. Mean and deviation are the ImageNet statistics used by pretrained backbones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropRule:
-    """Which part of an image a network is shown of a person, and how large."""
+    """Region and size of the crop that a network receives for a person."""
 
     about: Literal["joints"] = "joints"
-    """What the crop is centred on: the box about the person's 2D joints in that view, once the lens is undone."""
+    """Centre of the crop: the box around the person's 2D joints in that view, after undistortion."""
     size: tuple[int, int]
     """(width, height) in pixels."""
     margin: float
-    """Side of the crop over that of the box, along the side that needs more."""
+    """Ratio of the crop's side to the box's, along the side that needs the larger crop."""
 
     def __post_init__(self) -> None:
         if not self.margin > 0:
-            raise ConfigError(f"the margin of a crop is {self.margin}; it must be above 0.")
+            raise ConfigError(f"the crop margin is {self.margin}; it must be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,9 @@ class Decoding:
 
     kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
     sharpness: float = 1.0
-    """Inverse temperature of the softmax. 1 suits maps trained through their points, 100 maps that imitate targets."""
+    """Inverse temperature of the softmax: 1 for maps trained through their points, 100 for maps trained on targets."""
     radius: float = 2.0
-    """Radius about the point, in pixels of the map, that counts towards its confidence."""
+    """Radius around the point, in pixels of the map, within which probability counts towards its confidence."""
     solver: DltMethod = DltMethod.SII
     """Triangulation solver; shifted iterations match the paper."""
 
@@ -51,7 +51,7 @@ class FusionConfig:
     """Sizes of Baseline, Fusion and Canonical Fusion."""
 
     views: int = 4
-    """Number of views for concatenation; pooling and attention accept any number."""
+    """Number of views for concatenation. Pooling and attention accept any number."""
     fusion: Literal["concatenation", "pooling", "attention"] = "concatenation"
     points: int = 100
     """Latent points per pixel: 3 channels each in a view, 4 in the canonical frame."""
@@ -60,7 +60,7 @@ class FusionConfig:
     head_width: int = 256
     decoding: Decoding = field(default_factory=Decoding)
     extent: float = 2.0
-    """Metres that a crop's longer side spans at the person; sets the canonical frame's scale."""
+    """Length in metres of a crop's longer side at the person; sets the scale of the canonical frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class TokenFusionConfig:
     """Latent points per token: 3 numbers each in a view, 4 in the canonical frame."""
     fusion: Literal["pooling", "attention"] = "attention"
     sharpness: float = 20.0
-    """Inverse temperature of the softmax over scores in training; scores of a certain joint peak at about 1."""
+    """Inverse temperature of the softmax over scores in training. Scores of a certain joint peak at about 1."""
     extent: float = 2.0
     """Metres that a crop's longer side spans at the person."""
     solver: DltMethod = DltMethod.SII
@@ -90,7 +90,7 @@ class AlgebraicConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RansacConfig:
-    """The paper's thresholds, as shares of the crop's longer side (it uses crops of 384 pixels)."""
+    """Thresholds of the paper as shares of the crop's longer side (the paper uses crops of 384 pixels)."""
 
     threshold: float = 30 / 384
     """Maximum distance of an inlier view from the projected point."""
@@ -105,31 +105,31 @@ class VolumetricConfig:
     """Sizes of the volumetric method; the defaults are the paper's."""
 
     side: float = 2.5
-    """Metres."""
+    """Side of the cube in metres."""
     voxels: int = 64
-    """Voxels per side; a multiple of 2^(levels of the V2V)."""
+    """Voxels per side; a multiple of 2^(levels of the V2V network)."""
     channels: int = 32
     aggregation: Aggregation = "softmax"
     widths: tuple[int, ...] = (32, 64, 128, 128, 128, 128)
     sharpness: float = 1.0
     root: tuple[int, ...] = (0,)
-    """Joints whose mean centres the cube: the pelvis, or both hips."""
+    """Joints whose mean is the cube's centre: the pelvis, or both hips."""
     turn_in_training: bool = True
     """Rotate the cube by a random angle about the vertical in training."""
     radius: float = 0.1
-    """Radius in metres about a joint whose probability counts towards its confidence."""
+    """Radius in metres around a joint within which probability counts towards its confidence."""
     algebraic: AlgebraicConfig = field(default_factory=AlgebraicConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """The network that processes every view's crop first."""
+    """The network applied to the crop of each view."""
 
     weights: str = ""
-    """Initial weights; empty for random weights. For a ResNet, a .safetensors or .pth file: with torchvision's names,
-    of pose_resnet (Simple Baselines: fills the deconvolutions and maps too), or of a network of mvpose (its backbone
-    and head). `mvpose train` also accepts s3://, or a version in the registry (models:/NAME@ALIAS). For CSPNeXt, the
-    name of a model card, or its .toml file, whose ONNX file is RTMPose-s."""
+    """Initial weights; empty for random weights. For a ResNet: a .safetensors or .pth file of torchvision, pose_resnet
+    (Simple Baselines; also loads the deconvolutions and maps) or mvpose (loads backbone and head). `mvpose train` also
+    accepts an s3:// URI or a registered version (models:/NAME@ALIAS). For CSPNeXt: the model card of an RTMPose-s ONNX
+    file, by name or as a .toml file."""
     frozen: bool = False
     """Freeze the backbone."""
 
@@ -144,10 +144,10 @@ class ResNetBackbone(BackboneConfig):
     width: int = 64
     """Channels of the first stage; 64 is the published network."""
     joints: str = ""
-    """Order of the joints in the maps of `weights` (coco17, mpii16, ...); empty for the method's own skeleton. Maps of
-    joints that they lack start from random weights."""
+    """Joint order of the maps in `weights` (coco17, mpii16, ...); empty for the skeleton of the method. Maps of missing
+    joints start from random weights."""
     colours: Literal["rgb", "bgr"] = "rgb"
-    """Channel order of the images that the weights were trained on. The published pose_resnet files: bgr."""
+    """Channel order of the images that the weights were trained on. Published pose_resnet files use bgr."""
 
     def __post_init__(self) -> None:
         if self.joints and self.joints not in SKELETONS:
@@ -186,13 +186,13 @@ class FusionMethod(MethodConfig):
 
     @property
     def concatenates(self) -> bool:
-        """Whether it takes one number of views alone, `fusion.views`."""
+        """Whether the network requires exactly `fusion.views` views."""
         return self.method != "baseline" and self.fusion.fusion == "concatenation"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMethod(MethodConfig):
-    """Fusion of RTMPose's joint tokens: backbone `cspnext`, skeleton `halpe26`, crops of 192 x 256."""
+    """Fusion of RTMPose's joint tokens. Needs backbone `cspnext`, skeleton `halpe26` and crops of 192 x 256."""
 
     method: Literal["canonical_tokens"] = "canonical_tokens"
     tokens: TokenFusionConfig = field(default_factory=TokenFusionConfig)
@@ -200,7 +200,7 @@ class TokenMethod(MethodConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RansacMethod(MethodConfig):
-    """RANSAC over the per-view network of a Baseline, whose sizes are `fusion`."""
+    """RANSAC over the per-view network of a Baseline with the sizes in `fusion`."""
 
     method: Literal["ransac"] = "ransac"
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -237,23 +237,25 @@ Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | Volumetri
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """When a term that depends on triangulation is introduced.
+    """Schedule of the terms that depend on triangulation.
 
-    Untrained points send the DLT, and its gradients, far off. Both known re-implementations of Canonical Fusion
-    therefore train the 2D term alone first. Progress is the completed fraction of training, 0..1.
+    With untrained points, the DLT and its gradients are far off. Both known re-implementations of Canonical Fusion
+    therefore train only the 2D term first. Progress is the completed fraction of training, 0..1.
     """
 
     start: float = 0.4
-    """The term has weight 0 until this progress (20 of 50 epochs)."""
+    """Progress until which the terms have weight 0 (0.4: 20 of 50 epochs)."""
     full: float = 0.5
-    """The term has its full weight from this progress; in between, the weight grows linearly."""
+    """Progress from which the terms have full weight. In between, the weight grows linearly."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.full:
-            raise ValueError(f"a warm-up must start before it ends: start is {self.start}, full is {self.full}")
+            raise ValueError(
+                f"warm_up.start is {self.start} and warm_up.full is {self.full}: 0 <= start <= full is required"
+            )
 
     def share(self, progress: float) -> float:
-        """Fraction of the term's full weight, 0..1."""
+        """Fraction of the full weight, 0..1."""
         if progress >= self.full:
             return 1.0
         return max(0.0, (progress - self.start) / (self.full - self.start)) if progress > self.start else 0.0
@@ -261,10 +263,11 @@ class WarmUp:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of the terms; a term of weight 0 is not computed.
+    """Weights of the loss terms. A term with weight 0 is not computed.
 
-    Canonical Fusion trains `points` first and `joints` late; algebraic triangulation `joints` as `soft_mse`; volumetric
-    `joints` as `absolute` with `volume` (the paper's 0.01 against centimetres is 1e-4 against metres).
+    Canonical Fusion trains `points` first and `joints` later. Algebraic triangulation trains `joints` as `soft_mse`.
+    Volumetric triangulation trains `joints` as `absolute` with `volume` (the paper's 0.01 for centimetres is 1e-4 for
+    metres).
     """
 
     heatmaps: float = 0.0
@@ -278,23 +281,23 @@ class ObjectiveConfig:
     warm_up: WarmUp = field(default_factory=WarmUp)
     volume: float = 0.0
     volume_at: Literal["nearest", "trilinear"] = "nearest"
-    """Voxels whose log-probability `volume` weights: the one nearest to the joint, as in the paper, or the eight
-    around it, which avoids a bias towards voxel centres."""
+    """Voxels used by the `volume` term: the one nearest to the joint, as in the paper, or the eight around it, which
+    avoids a bias towards voxel centres."""
     coarse: float = 0.0
     """Weight of the 3D error of the volumetric method's algebraic stage."""
     root: tuple[int, ...] = (0,)
-    """Joints whose mean is subtracted in samples with fewer than two views, which cannot determine depth."""
+    """Joints whose mean is subtracted in samples with fewer than two views, where depth is undetermined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Settings of the network's evaluation."""
+    """Settings for evaluating a network."""
 
     gpus: float = 0.0
-    """1 computes on the GPU of this machine, 0 on the CPU."""
+    """1: compute on this machine's GPU; 0: on the CPU."""
     batch_size: int = 16
     subset_seed: int = 0
-    """Seed for drawing cameras when fewer than all are used."""
+    """Seed of the camera selection when fewer than all are used."""
 
     def __post_init__(self) -> None:
         require_gpus(self.gpus)

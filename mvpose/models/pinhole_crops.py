@@ -1,4 +1,4 @@
-"""Crops for multi-view networks: lens distortion removed, with the affine map to apply to K."""
+"""Undistorted crops for multi-view networks, with the affine map to apply to K."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mvpose.models.network_settings import CropRule
 
 @dataclass(frozen=True, kw_only=True)
 class Jitter:
-    """How a crop differs from the one that its rule names: nothing, or what augmentation draws."""
+    """Deviation of a crop from its rule: none by default, otherwise drawn by augmentation."""
 
     turn: float = 0.0
-    """Radians about the box's centre, from x to y."""
+    """Rotation about the box's centre in radians, from x to y."""
     zoom: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
-    """Right and down, in sides of the crop."""
+    """Right and down, as shares of the crop's sides."""
 
 
 NO_JITTER = Jitter()
@@ -37,10 +37,10 @@ def cut_crops(
     rule: CropRule,
     jitter: Callable[[], Jitter] = lambda: NO_JITTER,
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "3 3"]]]:
-    """The crops of a person by a network's rule, one view at a time: view, crop, and the map of `crop_about`.
+    """Yield view, crop and the map of `crop_about` for each view of a person, following a network's rule.
 
-    Training, evaluation and the job all cut here. `boxes` are about the joints in pixels of the images, lens and all;
-    `image` gives a view's image, `jitter` what is drawn for the next crop.
+    Used by training, evaluation and the job. `boxes` enclose the joints in pixels of the distorted images. `image`
+    returns the image of a view, `jitter` the deviation of the next crop.
     """
     pinhole = pinhole_boxes(rig, boxes)
     for v in views:
@@ -49,9 +49,9 @@ def cut_crops(
 
 
 def crop_about(box: Float[np.ndarray, "4"], rule: CropRule, jitter: Jitter = NO_JITTER) -> Float[np.ndarray, "3 3"]:
-    """The map of undistorted pixels of an image to those of the crop that `rule` names; the camera becomes `map @ K`.
+    """The map from undistorted image pixels to pixels of the crop defined by `rule`; the camera becomes `map @ K`.
 
-    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the box's, but for the jitter's shift.
+    The crop's centre ((W - 1) / 2, (H - 1) / 2) is the centre of the box, apart from the jitter's shift.
     """
     size, extent = np.array(rule.size), np.maximum(box[2:] - box[:2], 1.0)
     factor = float((size / (rule.margin * extent)).min()) * jitter.zoom
@@ -65,7 +65,7 @@ def crop_about(box: Float[np.ndarray, "4"], rule: CropRule, jitter: Jitter = NO_
 
 
 def pinhole_boxes(rig: CameraRig, box: Float[np.ndarray, "V 4"]) -> Float[np.ndarray, "V 4"]:
-    """Convert boxes to boxes about the same corners after undistortion; NaN stays NaN."""
+    """Convert boxes to the boxes that enclose their undistorted corners; NaN stays NaN."""
     if all(is_pinhole(rig, v) for v in range(len(rig))):
         return box
     corners = torch.from_numpy(np.nan_to_num(box)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
@@ -86,17 +86,17 @@ def pinhole_crop(
     change: Float[np.ndarray, "3 3"],
     size: tuple[int, int],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The crop of (width, height) `size` to which `change` maps undistorted pixels of view v; black beyond the image.
+    """The crop of (width, height) `size` to which `change` maps undistorted pixels of view v; black outside the image.
 
-    `change` is affine. Undistortion is part of the same bilinear resampling, after averaging if the image is shrunk.
+    `change` is affine. Undistortion and cropping are one bilinear resampling, after averaging if the image is shrunk.
     """
     back = np.linalg.inv(change)
-    # Image pixels per crop pixel: from two on, sampling alone would lose thin limbs.
+    # Image pixels per crop pixel. From two upwards, sampling without averaging would lose thin limbs.
     shrunk = max(int(np.sqrt(abs(np.linalg.det(back[:2, :2]))) + 1e-6), 1)
     if shrunk > 1:
         h, w = (max(side // shrunk, 1) for side in image.shape[:2])
         image = cv2.resize(image[: h * shrunk, : w * shrunk], (w, h), interpolation=cv2.INTER_AREA)
-    # A pixel c of the image is (c + 0.5) / shrunk - 0.5 of the shrunk one.
+    # Pixel c of the image is pixel (c + 0.5) / shrunk - 0.5 of the shrunk image.
     smaller = np.array([[1 / shrunk, 0, 0.5 / shrunk - 0.5], [0, 1 / shrunk, 0.5 / shrunk - 0.5], [0, 0, 1]])
     if is_pinhole(rig, v):
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -108,7 +108,7 @@ def pinhole_crop(
 def _distorted_places(
     rig: CameraRig, v: int, image_from_crop: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> Float[np.ndarray, "H W 2"]:
-    """Position in the distorted image of each crop pixel; far outside beyond the lens's valid range."""
+    """Position of each crop pixel in the distorted image; far outside the image beyond the lens's valid range."""
     u, w = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     flat = np.stack([u.ravel(), w.ravel()], axis=-1) @ image_from_crop[:2, :2].T + image_from_crop[:2, 2]
     focal, centre = rig.focal[v], rig.centre[v]

@@ -1,6 +1,6 @@
 """Saved networks: a folder with `model.json` (input, config, digest, lineage) and `weights.safetensors`.
 
-Nothing is ever unpickled, and weights are refused if their digest differs from the one in `model.json`.
+Loading never unpickles, and rejects weights whose digest differs from the one in `model.json`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class SavedModel:
 
     network: nn.Module
     rule: InputRule
-    """The input that it was trained on and expects."""
+    """The input that the network was trained on and expects."""
     config: Method
     sha256: str
     """Digest of the weights file: the version of the model."""
     lineage: dict[str, Any]
-    """Recorded by the training: digest of the data, settings, commit, figures."""
+    """Recorded by training: digest of the data, settings, commit, figures."""
 
 
 def save_model(folder: str, network: nn.Module, rule: InputRule, config: Method, lineage: Mapping[str, Any]) -> str:
-    """Write a network of `config`, trained by `rule`, to a local folder; return the SHA-256 (hex) of its weights.
+    """Write a network of `config`, trained with `rule`, to a local folder; return the SHA-256 (hex) of its weights.
 
-    `lineage` is plain JSON values. The description is written last, so that a folder with one is complete.
+    `lineage` holds plain JSON values. The description is written last, so a folder that has one is complete.
     """
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, WEIGHTS)
@@ -67,8 +67,8 @@ def save_model(folder: str, network: nn.Module, rule: InputRule, config: Method,
 def load_model(folder: str, device: str = "cpu") -> SavedModel:
     """Load the output of `save_model` in evaluation mode.
 
-    WeightsError if it is missing, altered, of another format, or trained on an input that this version's network of
-    that config does not take.
+    WeightsError if the model is missing, altered, or of another format, or if it was trained on an input that the
+    network of this version does not accept.
     """
     where = os.path.join(folder, DESCRIPTION)
     try:
@@ -82,7 +82,9 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     if not os.path.isfile(path):
         raise WeightsError(f"{folder} has a description but no {WEIGHTS}: copy the folder again")
     if (found := file_sha256(path)) != description["weights_sha256"]:
-        raise WeightsError(f"{path} has SHA-256 {found}, {where} says {description['weights_sha256']}: it was altered")
+        raise WeightsError(
+            f"{path} has SHA-256 {found}, but {where} states {description['weights_sha256']}: it was altered"
+        )
     config = structure(without_other_kinds(description["config"], Method), Method, where)
     _require_trusted(config, where)
     rule = _rule(description, config, where)
@@ -108,28 +110,28 @@ def _rule(description: dict[str, Any], config: Method, where: str) -> InputRule:
     if "input" in description:
         rule = structure(description["input"], InputRule, where)
         if rule != (own := input_rule(config, rule.crop.margin)):
-            raise WeightsError(f"{where}: the weights were trained on {rule}, the network takes {own}: train it again")
+            raise WeightsError(
+                f"{where}: the weights were trained on {rule}, but the network takes {own}: train it again"
+            )
         return rule
-    # Format 1 states the margin among the settings of the training alone; all else followed from the config.
+    # Format 1 has the margin only in the training settings; everything else follows from the config.
     margin = description["lineage"].get("settings", {}).get("samples.margin")
     if margin is None:
-        raise WeightsError(
-            f"{where} has format 1 and does not state the margin of the training's crops: train it again"
-        )
+        raise WeightsError(f"{where} has format 1 and does not state the crop margin of the training: train it again")
     return input_rule(config, margin)
 
 
 def require_model(uri: str) -> None:
-    """Raise WeightsError, with the names of networks nearby, if a folder contains none."""
+    """Raise WeightsError, with the names of nearby models, if a folder contains no model."""
     if exists(join(uri, DESCRIPTION)):
         return
     if exists(join(uri, "model", DESCRIPTION)):
-        raise WeightsError(f"no model in {uri} itself: it is in the subfolder model, {join(uri, 'model')}.")
+        raise WeightsError(f"no model in {uri} itself: use the subfolder {join(uri, 'model')}.")
     parent = uri.rstrip("/").rpartition("/")[0] or "."
     siblings = list_folder(parent) if is_folder(parent) else []
     models = [name(f) for f in siblings if exists(join(f, DESCRIPTION))]
     models += [f"{name(f)}/model" for f in siblings if exists(join(f, "model", DESCRIPTION))]
     raise WeightsError(
-        f"no model in {uri}: it has no {DESCRIPTION} (of the models in {parent}: {nearest(name(uri), models)}). A "
-        "version in the registry is named models:/NAME@ALIAS."
+        f"no model in {uri}: it has no {DESCRIPTION} (models in {parent}: {nearest(name(uri), models)}). To use a "
+        "registered version, give models:/NAME@ALIAS."
     )

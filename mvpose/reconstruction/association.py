@@ -10,23 +10,23 @@ detections that belong to each, that maximise
       - sum over views v that should show h and do not of  m_h             (evidence of the other views against it)
       + b max over bodies k of the previous frame of (1 - |h - k| / B)+    (people persist)
 
-with at most one detection per view and body, and one body per detection; the remaining detections belong to nobody.
-All terms are logarithms of likelihood ratios of "this is the joint" to "this is another pixel of some person":
+with at most one detection per view and body, and at most one body per detection. The remaining detections are
+unassigned. All terms are log-likelihood ratios of "this is the joint" to "this is another pixel of some person":
 
     l(r) = log(e + (1 - e) K / (1 + r^2 / 2)^2)     K = 1 / (2 pi s^2)
 
-is Student's t with two degrees of freedom, so that the ratio of two errors counts where errors are larger than
-expected. r is the angle between ray and joint divided by the detector's expected error, a share s of the person's size
-in that image. w is the confidence relative to the most certain joint of the detection. o is 3/2 log K: a joint has
-three coordinates and a detection of it two, so a pair of views keeps a quarter of its evidence, three views a half; a
-joint on which the pair disagrees is left out at log 1/e. n_h is the effective number of independent joints: joints of
-one detection err together. Limits are angles, so no result depends on the resolution.
+is Student's t with two degrees of freedom, so for errors larger than expected only their ratio matters. r is the angle
+between ray and joint divided by the detector's expected error, a share s of the person's size in that image. w is the
+confidence relative to the most confident joint of the detection. o is 3/2 log K: a joint has three coordinates and its
+detection two, so a pair of views keeps a quarter of its evidence and three views keep half. A joint on which the pair
+disagrees is dropped at a cost of log 1/e. n_h is the effective number of independent joints, because the joint errors
+of one detection are correlated. Limits are angles, so results do not depend on the resolution.
 
-The best set is found by linear programming duality: bodies are taken greedily, and the value of each is divided among
-its detections as their prices. If no hypothesis is worth more than the prices of its detections, nothing is better;
-that holds for nearly every frame. The rest is solved exactly by a mixed integer program, up to `MAX_NODES`. The people
-of the previous frame are those that it has by itself, so a frame depends on itself and one frame before it, and a cut
-changes only the first frame of a clip, and only if that frame is ambiguous.
+The best set is found with linear programming duality. Bodies are chosen greedily, and the value of each is divided
+among its detections as their prices. If no hypothesis is worth more than the prices of its detections, the choice is
+optimal. This holds for nearly every frame; the others are solved by a mixed integer program with at most `MAX_NODES`
+nodes. The people of the previous frame are determined from that frame alone, so each frame depends only on itself and
+the previous one. Cutting a clip therefore changes at most its first frame, and only if that frame is ambiguous.
 
 The cost is bounded: at most `MAX_HYPOTHESES` hypotheses per frame, each evaluated on every detection once.
 """
@@ -62,11 +62,11 @@ from mvpose.reconstruction.packing import (
     greedy_choice,
 )
 
-# Errors above this multiple of the expected one are no evidence for a body.
+# Errors above this multiple of the expected error are no evidence for a body.
 REACH = 7.0
 # Minimum fraction of the weight of a detection's joints that must agree before it shows a known body.
 MIN_FIT = 0.25
-# People of the previous frame count for a body like one camera that shows it, if within a stride of half a second.
+# A person of the previous frame within a stride of half a second supports a body like one camera that shows it.
 STAYS, STRIDE_M = 1.5, 0.35
 REFINEMENTS = 1
 # Distances between rays and joints in memory at a time: 250 k are 2 MB, and about five such arrays exist at once. 4 M
@@ -87,10 +87,10 @@ class Association:
 
 
 def associate(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Association:
-    """The people of each frame who are seen by two or more views.
+    """The people of each frame that are visible in two or more views.
 
-    `expected_error`: of a joint of the detector, as a share of the person's size in that image. `gate`: views
-    farther than this from a joint, in the same shares, are rejected when bodies are triangulated.
+    `expected_error`: expected error of a detected joint, as a share of the person's size in that image. `gate`: maximum
+    distance of a view from a joint, in the same unit; triangulation rejects views beyond it.
     """
     places = _chosen(seen, rig, expected_error, gate)
     for _ in range(REFINEMENTS):
@@ -112,7 +112,7 @@ def agreement(
     due: Bool[Tensor, "T H J"],
     expected_error: float,
 ) -> tuple[Float[Tensor, "T H V P"], Float[Tensor, "T H V P"]]:
-    """How well each detection matches each body: its fit (agreeing fraction of its weight) and evidence (per joint).
+    """Match of each detection with each body: fit (agreeing fraction of its weight) and evidence (per joint).
 
     `due` joints are those that two of a body's views show, so the body should have them. A due joint that is not
     `known` agrees with nothing.
@@ -126,9 +126,9 @@ def agreement(
 def shown_by(
     seen: Observations, bodies: Float[Tensor, "T K J 3"], known: Bool[Tensor, "T K J"], expected_error: float
 ) -> tuple[Int[Tensor, "T K V"], Float[Tensor, "T K V"]]:
-    """The detection of every view that shows each of these bodies, or -1, and the support that it gives.
+    """The detection in every view that shows each of these bodies, or -1, and its support.
 
-    A detection may be off by 6 `expected_error`: the bodies are given, so that nothing is weighed against it.
+    A detection may be off by 6 `expected_error`, because the bodies are known and do not compete.
     """
     fit, evidence = agreement(seen, bodies, known, known, expected_error)
     places = best_members(torch.where(fit >= MIN_FIT, evidence, 0.0))
@@ -140,9 +140,10 @@ def _support(evidence: Float[Tensor, "T K V P"], places: Int[Tensor, "T K V"]) -
 
 
 def _chosen(seen: Observations, rig: CameraRig, expected_error: float, gate: float) -> Int[Tensor, "T K V"]:
-    """Members of the best set of bodies of each frame, some frames at a time.
+    """Members of the best set of bodies of each frame, processed in batches of frames.
 
-    Bodies of two views are less exact than those of all: with 31 views one person would be told by two of them.
+    Bodies from two views are less accurate than bodies from all views: with 31 views, one person would become two
+    bodies.
     """
     num_frames, num_views, num_places, num_joints = seen.weight.shape
     pairs = detection_pairs(seen.origin, num_places)
@@ -176,14 +177,14 @@ def _unsettled(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choic
 def _replaced(
     choice: Packing, frames: Int[Tensor, " n"], gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]
 ) -> Packing:
-    """The best choice in these frames, the same in the others."""
+    """The best choice in these frames; the other frames keep theirs."""
     return choice.replaced(frames, best_choice(gain[frames], cost[frames])) if len(frames) else choice
 
 
 def _of_members(
     seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
 ) -> Hypotheses:
-    """Bodies of all the views that a greedy choice gives them."""
+    """Bodies triangulated from all their views in a greedy choice."""
     points, known, due = _triangulated(seen, places, rig, expected_error, gate)
     shown = at_places(seen.relative_weight, places) * (places >= 0)[..., None]
     weight = shown.sum(dim=2) / (shown > 0).sum(dim=2).clamp_min(1)
@@ -197,13 +198,13 @@ def _of_members(
 
 
 def _stays(centre: Float[Tensor, "T H 3"], before: Float[Tensor, "T K 3"]) -> Float[Tensor, "T H"]:
-    """What the people of the frame before say for each body."""
+    """Evidence of the people of the previous frame for each body."""
     near = (1.0 - (centre[:, :, None] - before[:, None]).norm(dim=-1) / STRIDE_M).clamp_min(0.0)
     return STAYS * torch.nn.functional.pad(near, (0, 1)).amax(dim=-1)
 
 
 def _stacked(parts: list[Tensor], filler: int | float) -> Tensor:
-    """Frames one after the other; of people whom a part lacks, the filler."""
+    """Concatenate parts along frames, padding missing people with `filler`."""
     maximum = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(p, (0, 0, 0, maximum - p.shape[1]), value=filler) for p in parts])
 
@@ -228,7 +229,7 @@ def detection_pairs(origin: Float[Tensor, "V 3"], num_places: int) -> Int[Tensor
 def _triangulated(
     seen: Observations, places: Int[Tensor, "T K V"], rig: CameraRig, expected_error: float, gate: float
 ) -> tuple[Float[Tensor, "T K J 3"], Bool[Tensor, "T K J"], Bool[Tensor, "T K J"]]:
-    """Bodies of the members, with known and due joints."""
+    """Triangulated bodies of the members, with known and due joints."""
     pixels, weights = seen.of(places)
     unit = seen.sizes(places)[:, :, None]
     found = triangulate_robust(

@@ -1,6 +1,6 @@
-"""Bodies that two detections of different views could be, and what every detection and every view says of each.
+"""Hypotheses: bodies from pairs of detections in two views, with the evidence of every detection and view.
 
-The terms of the sum that `mvpose.reconstruction.association` maximises.
+These are the terms of the sum that `mvpose.reconstruction.association` maximises.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.reconstruction.observations import Observations
 
 PARTNERS = 6
-# With five people before 31 cameras 128 to 512 hypotheses a frame give the same bodies; 64 break some in two.
+# With five people and 31 cameras, 128 to 512 hypotheses per frame give the same bodies; 64 split some bodies in two.
 MAX_HYPOTHESES = 256
-# Rays closer to parallel than this say nothing of where they meet.
+# Rays closer to parallel than this do not determine where they meet.
 MIN_SINE = 0.05
 MIN_JOINTS = 3
-# A detection's joint is somewhere else on the person, or nowhere, so often: left for right, covered, guessed.
+# Probability that a detected joint is wrong: left and right exchanged, occluded, or guessed.
 STRAY = 0.1
-# Correlation of the errors of two joints of one detection: n of them are worth n / (1 + (n - 1) c) independent ones
-# (Kish, Survey Sampling, 1965), 26 about seven. Cameras, clocks and clothes move all of them together.
+# Correlation c of the errors of two joints of one detection. n joints are worth n / (1 + (n - 1) c) independent ones
+# (Kish, Survey Sampling, 1965); 26 are worth about seven. Errors of cameras, clocks and clothes affect all joints.
 ALIKE = 0.1
-# What a camera says against a body in its image that it does not show: detectors miss about one person of five among
-# others. Misses of one person are not independent: many cameras together say no more than `FULL_MISSES` of them.
+# Evidence of a camera against a body that should be in its image but was not detected. Detectors miss about one person
+# in five among others. Misses of one person are correlated, so many cameras count at most like `FULL_MISSES` cameras.
 MISS, FULL_MISSES = math.log(1.0 / 0.22), 4
 
 
 @dataclass(frozen=True, eq=False)
 class Hypotheses:
-    """Bodies of each frame; what does not exist has infinite cost."""
+    """Hypotheses of each frame; unused entries have infinite cost."""
 
     gain: Float[Tensor, "T H V P"]
-    """What a detection adds to a body that it is given to."""
+    """Gain of assigning a detection to a body."""
     cost: Float[Tensor, "T H"]
-    """What a body costs before it is given any."""
+    """Cost of a body before any detection is assigned."""
     centre: Float[Tensor, "T H 3"]
 
     def with_others(self, frames: Int[Tensor, " n"], others: Hypotheses) -> Hypotheses:
-        """More of them in some of the frames."""
+        """Add hypotheses in some of the frames."""
         shape = (len(self.cost), others.cost.shape[1])
         gain = others.gain.new_zeros(*shape, *others.gain.shape[2:])
         cost, centre = others.cost.new_full(shape, torch.inf), others.centre.new_zeros(*shape, 3)
@@ -51,34 +51,34 @@ class Hypotheses:
         return Hypotheses(*(torch.cat(pair, dim=1) for pair in pairs))
 
     def centres(self, taken: Int[Tensor, "T K"]) -> Float[Tensor, "T K 3"]:
-        """Middles of some; infinite where it is -1."""
+        """Centres of the hypotheses `taken`; infinite where an index is -1."""
         centre = self.centre.gather(1, taken.clamp_min(0)[..., None].expand(-1, -1, 3))
         return torch.where((taken >= 0)[..., None], centre, torch.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """Bodies that could be."""
+    """Candidate bodies."""
 
     points: Float[Tensor, "T H J 3"]
     known: Bool[Tensor, "T H J"]
     due: Bool[Tensor, "T H J"]
-    """Joints that a body should have, because two of its views show them."""
+    """Joints that a body should have because two of its views show them."""
     weight: Float[Tensor, "T H J"]
-    """Relative weight of the joint, the mean of the views that it comes from."""
+    """Relative weight of the joint, averaged over its views."""
     size: Float[Tensor, "T H"]
-    """Metres that these see the person at."""
+    """Size of the person in metres according to its views."""
 
 
 def most_a_joint_says(expected_error: float) -> float:
-    """log K: the likelihood of a joint where it is expected against anywhere in a square of the person's size."""
+    """log K: log-likelihood ratio of a joint at its expected place to one anywhere in a square of the person's size."""
     return -math.log(2.0 * math.pi * expected_error**2)
 
 
 def squared_errors(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], expected_error: float
 ) -> Float[Tensor, "T H V P J"]:
-    """Squared angle between rays and joints over the expected error of the detection; infinite behind the camera."""
+    """Squared ratio of the angle between ray and joint to the expected error; infinite behind the camera."""
     offset = bodies[:, :, None] - seen.origin[:, None]
     along = torch.einsum("thvjc,tvpjc->thvpj", offset, seen.ray)
     apart2 = offset.square().sum(dim=-1)[:, :, :, None] - along.square()
@@ -87,7 +87,7 @@ def squared_errors(
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
-    """l of the objective: Student's t against anywhere on the person."""
+    """l of the objective: log ratio of Student's t to a uniform distribution over the person."""
     peak = (1.0 - STRAY) * math.exp(most_a_joint_says(expected_error))
     return torch.log(STRAY + peak / (1.0 + squared_error / 2.0).square())
 
@@ -96,7 +96,7 @@ def gains(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], known: Bool[Tensor, "T H J"], due: Bool[Tensor, "T H J"],
     expected_error: float,
 ) -> Float[Tensor, "T H V P"]:  # fmt: skip
-    """What each detection says for each body; a joint that is due and not known is counted, and says nothing."""
+    """Evidence of each detection for each body. Due joints that are not known count, with no evidence."""
     ratio = log_ratio(squared_errors(seen, bodies, expected_error), expected_error)
     weight = seen.relative_weight[:, None] * known[:, :, None, None]
     said = torch.einsum("thvpj,thvpj->thvp", ratio, weight)
@@ -105,7 +105,7 @@ def gains(
 
 
 def hypotheses(seen: Observations, rig: CameraRig, pairs: Int[Tensor, "N 4"], expected_error: float) -> Hypotheses:
-    """The bodies of the pairs that agree best, as many as some frame has that could be."""
+    """Bodies of the pairs that agree best; H is the largest number of possible bodies in any frame, up to the limit."""
     fit, left_out = 0.75 * most_a_joint_says(expected_error), math.log(STRAY)
     met = _meetings(seen, pairs, expected_error)
     says = met.weight * (log_ratio(met.squared, expected_error) - fit)
@@ -125,7 +125,7 @@ def hypotheses(seen: Observations, rig: CameraRig, pairs: Int[Tensor, "N 4"], ex
 def judged(
     seen: Observations, rig: CameraRig, bodies: Bodies, possible: Bool[Tensor, "T H"], expected_error: float
 ) -> Hypotheses:
-    """What everything says of these bodies."""
+    """Evaluate all evidence for and against these bodies."""
     fit = 1.5 * most_a_joint_says(expected_error) * bodies.weight
     centre, against = _against(bodies, seen, rig)
     lost = torch.where(bodies.due, -math.log(STRAY), 0.0)
@@ -139,7 +139,7 @@ def judged(
 
 
 def _best_pairs(score: Float[Tensor, "T N"], pairs: Int[Tensor, "N 4"], num_places: int) -> Int[Tensor, "T H"]:
-    """All that are possible; of more than `MAX_HYPOTHESES` those nearest to the best that their detections have."""
+    """All possible pairs. If more than `MAX_HYPOTHESES`, those with scores nearest to the best of their detections."""
     maximum = int(score.isfinite().sum(dim=-1).max())
     if maximum <= MAX_HYPOTHESES:
         return score.topk(maximum, dim=1).indices
@@ -152,17 +152,17 @@ def _best_pairs(score: Float[Tensor, "T N"], pairs: Int[Tensor, "N 4"], num_plac
 
 @dataclass(frozen=True, eq=False)
 class _Meetings:
-    """Where the rays of two detections pass each other."""
+    """Points at which the rays of two detections pass each other."""
 
     points: Float[Tensor, "T N J 3"]
     due: Bool[Tensor, "T N J"]
     """Both views have the joint, and their rays cross."""
     squared: Float[Tensor, "T N J"]
-    """Squared error of each of the two; infinite behind a camera."""
+    """Squared error of each detection, in expected errors; infinite behind a camera."""
     weight: Float[Tensor, "T N J"]
-    """Of both together."""
+    """Sum of both relative weights."""
     size: Float[Tensor, "T N"]
-    """Metres that the two see the person at, at these depths."""
+    """Size of the person in metres according to both detections, at these depths."""
 
 
 def _meetings(seen: Observations, pairs: Int[Tensor, "N 4"], expected_error: float) -> _Meetings:
@@ -194,10 +194,11 @@ def _meetings(seen: Observations, pairs: Int[Tensor, "N 4"], expected_error: flo
 def _against(
     bodies: Bodies, seen: Observations, rig: CameraRig
 ) -> tuple[Float[Tensor, "T H 3"], Float[Tensor, "T H V"]]:
-    """The middle of each body, and m: what each view says against it where it shows nothing of it.
+    """The centre of each body, and m: the evidence of each view against the body if the view does not show it.
 
-    By how much of it would be in the image (of middle, and the joints farthest from it on both sides), and nothing
-    where its middle is in the box of somebody who looks larger than it would, and so is nearer to the camera.
+    m is proportional to the share of the body inside the image, judged by its centre and the two joints farthest from
+    it on opposite sides. m is 0 if the centre is outside the image, or inside the box of a person who appears larger
+    than the body would and is therefore nearer to the camera.
     """
     points, there = bodies.points, bodies.known[..., None].to(bodies.points)
     centre = (points * there).sum(dim=-2) / there.sum(dim=-2).clamp_min(1.0)
@@ -217,5 +218,5 @@ def _against(
 
 
 def _worth_of_one(due: Bool[Tensor, "T H J"]) -> Float[Tensor, "T H"]:
-    """Independent joints of a body by joints that it should have."""
+    """Ratio of effective independent joints of a body to due joints."""
     return 1.0 / (1.0 + ALIKE * (due.sum(dim=-1) - 1).clamp_min(0))

@@ -1,4 +1,4 @@
-"""Triangulate the joints of known people: reject outlying views, and correct exchanged left and right."""
+"""Triangulate the joints of associated people: reject outlying views, and correct exchanged left and right."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors,
 WIDEST, ROUNDS = 3.0, 8
 # Errors up to this share of the limit count quadratically, larger ones linearly (Huber).
 SQUARED = 2.0 / 3.0
-# Two rays closer to parallel than this do not determine where they meet: an error of 1.5 % of a person, 26 mm across,
-# is 0.4 metres along. (With two cameras that face each other, joints between them were off by a metre.)
+# Two rays closer to parallel than this do not determine where they meet: an error of 1.5 % of a person is 26 mm across
+# the rays but 0.4 metres along them. (With two cameras facing each other, joints between them were off by a metre.)
 MIN_ANGLE = math.radians(4.0)
 # A view is judged by the median of its errors this far before and after, so views do not switch from frame to frame.
 WINDOW_S = 0.1
@@ -47,7 +47,7 @@ class JointPoints:
     valid: Bool[Tensor, "T P J"]
     used: Bool[Tensor, "T P J V"]
     errors: Float[Tensor, "T P J V"]
-    """In shares of the person's size in the image, undistorted; infinite where a view has no joint."""
+    """As shares of the person's size in the undistorted image; infinite where a view has no joint."""
 
 
 def triangulate_joints(
@@ -59,10 +59,10 @@ def triangulate_joints(
 ) -> JointPoints:
     """Triangulate each joint from the views that agree on it to `max_error`, in the median over the window.
 
-    A consensus of views within `WIDEST` times the limit excludes gross errors first. Then follow reweighted solutions
-    on the views within a gate that narrows to the limit. A view that is off by more than `WIDEST` times the gate in a
-    frame is not used in that frame. Pixels are undistorted; weights are confidences. Errors of a view count in units
-    of sizes (pixels), because detectors err by shares of their crops.
+    First, a consensus of views within `WIDEST` times the limit excludes gross errors. Reweighted solutions follow, on
+    the views within a gate that narrows to the limit. A view that is off by more than `WIDEST` times the gate in a
+    frame is not used in that frame. Pixels are undistorted; weights are confidences. Errors of a view are divided by
+    `sizes` (pixels), because detector errors are proportional to the crop.
     """
     widest, scale = WIDEST * rule.max_error, SQUARED * rule.max_error
     unit = sizes[:, :, None]
@@ -128,7 +128,7 @@ def _agreeing(residuals: Tensor, observed: Tensor, gate: float, rule: Agreement)
 
 
 def _judged(residuals: Tensor, observed: Tensor, window: int) -> Float[Tensor, "T P J V"]:
-    """Median of a view's errors over the window, over frames that have one; infinite if there are none."""
+    """Median of a view's errors in the window, over frames with an error; infinite if there are none."""
     ends = torch.full_like(residuals[:1], torch.nan).expand(window, *residuals.shape[1:])
     padded = torch.cat([ends, torch.where(observed, residuals, torch.nan), ends])
     median = padded.unfold(0, 2 * window + 1, 1).nanmedian(dim=-1).values

@@ -13,8 +13,8 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.records import Keypoints2D
 
-# Two poses of one view whose joints are on average within this fraction of the box's height are one person found twice.
-# On the demo footage such pairs are 0.01 to 0.03 apart, and different people at least 0.16.
+# Two poses in one view with a mean joint distance below this fraction of the box's height are duplicate detections.
+# On the demo footage, duplicates are 0.01 to 0.03 apart, and different people at least 0.16.
 SAME_POSE = 0.08
 
 
@@ -30,17 +30,17 @@ class Observations:
     weight: Float[Tensor, "T V P J"]
     """The detector's confidence."""
     box: Float[Tensor, "T V P 4"]
-    """left, top, right, bottom in pixels of the images; empty where nobody is."""
+    """left, top, right, bottom in pixels of the images; empty if there is no person."""
     extent: Float[Tensor, "T V P"]
-    """The larger side of the box over the focal length: the angle at which the person is seen, radians."""
+    """Larger side of the box divided by the focal length: the angular size of the person, in radians."""
 
     @cached_property
     def relative_weight(self) -> Float[Tensor, "T V P J"]:
-        """The weight over that of the surest joint of the detection: detectors differ in what they call sure."""
+        """Weight relative to the detection's most confident joint, because detectors scale confidence differently."""
         return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
 
     def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
-        """The larger side of the box of the people at these places, pixels; 1 where a place is -1."""
+        """Larger side of the box of the people at these places, in pixels; 1 where a place is -1."""
         side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)
         return torch.where(places >= 0, at_places(side, places), 1.0).clamp_min(1.0)
 

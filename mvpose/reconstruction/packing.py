@@ -1,9 +1,9 @@
-"""The best choice of bodies and of the detections that belong to each, frame by frame: facility location, exactly.
+"""Choose the best set of bodies and their detections in each frame, by exact facility location.
 
-A hypothesis h costs something once and gains something from each detection (view v, place p) that it is given: at most
-one of a view to a hypothesis, at most two hypotheses to none. Wanted is the choice of the highest total, which is taken
-to be 0 for nobody. A greedy choice is nearly always that, and prices (the dual of the linear program) tell; the other
-frames are mixed integer programs.
+A hypothesis h has a fixed cost, and a gain from each detection (view v, place p) assigned to it. A hypothesis receives
+at most one detection per view, and a detection is assigned to at most one hypothesis. The best choice has the highest
+total; the empty choice has total 0. The greedy choice is nearly always the best, and prices (the dual of the linear
+program) prove it. The remaining frames are solved as mixed integer programs.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
 from scipy.sparse import coo_array
 from torch import Tensor
 
-# Branches of one frame's program: all frames of up to 5 views and 8 people met so far end within a few.
+# Maximum branch-and-bound nodes of one frame. All frames so far, with up to 5 views and 8 people, needed only a few.
 MAX_NODES = 200
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Bodies of each frame, K in the one that has most."""
+    """The chosen bodies of each frame; K is the maximum per frame."""
 
     taken: Int[Tensor, "T K"]
-    """The hypothesis, or -1."""
+    """Index of the hypothesis, or -1."""
     places: Int[Tensor, "T K V"]
-    """What it is given of each view: a place, or -1."""
+    """Place of the assigned detection in each view, or -1."""
 
     def replaced(self, frames: Int[Tensor, " n"], choice: Packing) -> Packing:
-        """Another choice in some of the frames."""
+        """Replace the choice in some of the frames."""
         maximum = max(self.taken.shape[1], choice.taken.shape[1])
         taken, places = _widened(self, maximum)
         taken[frames], places[frames] = _widened(choice, maximum)
@@ -40,11 +40,11 @@ class Packing:
 
 
 def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
-    """The choice of the highest total; two detections or more to each hypothesis taken."""
+    """The choice with the highest total; each chosen hypothesis has two or more detections."""
     choice = greedy_choice(gain, cost)
     excess = excess_over_prices(gain, cost, choice)
     for t in (excess > TOLERANCE).any(dim=-1).nonzero()[:, 0].tolist():
-        # Reduced costs: what is farther below its prices than the bound is above the greedy choice has no part.
+        # Reduced costs: drop hypotheses farther below their prices than the bound is above the greedy choice.
         kept = (excess[t] >= -excess[t].clamp_min(0.0).sum()).nonzero()[:, 0]
         taken, places = _solved(gain[t, kept].numpy(), cost[t, kept].numpy())
         choice = choice.replaced(torch.tensor([t]), Packing(kept[taken][None], torch.from_numpy(places)[None]))
@@ -52,7 +52,7 @@ def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> P
 
 
 def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
-    """The most worthy hypothesis, then the most worthy by what is left, and so on."""
+    """Take the hypothesis of the highest value, then the highest with the remaining detections, and so on."""
     frame, view = torch.arange(len(gain)), torch.arange(gain.shape[2])
     left, taken, places = gain, [], []
     while left.shape[1]:
@@ -75,10 +75,11 @@ def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) ->
 def excess_over_prices(
     gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Packing
 ) -> Float[Tensor, "T H"]:
-    """What each hypothesis is worth at most beyond the prices of the detections that it would take.
+    """Upper bound on the value of each hypothesis in excess of the prices of the detections that it would take.
 
-    Each body of the choice pays its detections all that it is worth, in proportion to their gain. The prices together
-    are then the worth of the choice, and where no hypothesis has an excess no choice is worth more (weak duality).
+    The value of each chosen body is divided among its detections in proportion to their gains; the shares are their
+    prices. The prices then sum to the value of the choice. If no hypothesis has a positive excess, no choice has a
+    higher value (weak duality).
     """
     frame, view = torch.arange(len(gain))[:, None, None], torch.arange(gain.shape[2])
     there = choice.places >= 0
@@ -92,9 +93,9 @@ def excess_over_prices(
 
 
 def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
-    """For every view and frame the assignment of detections to bodies of the highest total value; 0 is no match.
+    """Assign detections to bodies in every view and frame with the highest total value; a value of 0 is no match.
 
-    A body that fewer than two views show is given up.
+    A body shown by fewer than two views is dropped.
     """
     best, places = value.max(dim=-1)
     places = torch.where(best > 0, places, -1)
@@ -108,7 +109,7 @@ def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
 
 
 def _clashes(places: Int[Tensor, "T K V"], num_places: int) -> Bool[Tensor, "T V"]:
-    """Where two bodies want the same detection."""
+    """Frames and views in which two bodies have the same detection."""
     wanted = torch.nn.functional.one_hot(places + 1, num_places + 1)[..., 1:].sum(dim=1)
     return (wanted > 1).any(dim=-1)
 
@@ -124,7 +125,7 @@ def _solved(
 ) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K V"]]:
     """The best choice of one frame, as a mixed integer program.
 
-    Variables, 0 or 1, are which hypotheses are taken and which detection each is given.
+    The binary variables state which hypotheses are chosen and which detections each receives.
     """
     hypotheses, views, places = gain.shape
     h, v, p = np.nonzero(gain > 0)

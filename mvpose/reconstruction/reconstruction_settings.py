@@ -1,4 +1,4 @@
-"""How 2D joints become people, and how cameras are corrected on them. Light, because every command line reads it."""
+"""Settings of reconstruction and camera adjustment. Imports little, because every command reads them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ class ReconstructionConfig:
     min_views: int = 2
     """Minimum number of agreeing views per joint."""
     max_error: float = 0.025
-    """Reject a view that is farther than this from the joint on which the other views agree.
+    """Reject a view whose 2D joint is farther than this from the joint on which the other views agree.
 
-    In shares of the person's size in that image (the larger side of the box). On the demos at 1.5, 2, 2.5 and 3 %: a
-    camera left out is off by 14.9, 14.3, 13.9, 13.8 px (cameras adjusted: 12.3, 12.0, 11.9, 11.9; two people adjusted:
-    16.5, 16.3, 16.1, 16.1), bones vary by 4.9, 4.3, 3.3, 3.2 % (3.7, 3.4, 3.4, 3.4; 4.0, 3.9, 3.7, 3.7). Above 2.5 %
-    nothing is gained. The error of the views kept falls with every view dropped, so it does not count.
+    A share of the person's size in that image (the larger side of the box). On the demos at 1.5, 2, 2.5 and 3 %, the
+    error of a left-out camera is 14.9, 14.3, 13.9, 13.8 px (cameras adjusted: 12.3, 12.0, 11.9, 11.9; two people
+    adjusted: 16.5, 16.3, 16.1, 16.1), and bone lengths vary by 4.9, 4.3, 3.3, 3.2 % (3.7, 3.4, 3.4, 3.4; 4.0, 3.9, 3.7,
+    3.7). Above 2.5 % there is no improvement. The error of the used views is no criterion: it falls with every rejected
+    view.
     """
     expected_error: float = 0.015
-    """Expected error of a 2D joint, calibration and synchronisation included, as a share of the person's size."""
+    """Expected error of a 2D joint, as a share of the person's size. Includes calibration and synchronisation."""
     max_gap_s: float = 1.0
-    """Longest absence before a new ID."""
+    """Longest absence in seconds before a person gets a new ID."""
     undo_swaps: bool = True
-    """Exchange left and right in a view if both joints then fit."""
+    """Exchange left and right joints in a view if both then fit."""
 
     def __post_init__(self) -> None:
         for name, minimum in (("max_people", 1), ("min_views", 2)):
@@ -45,7 +46,7 @@ class ReconstructionConfig:
                 raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be above 0")
 
     def agreement(self, fps: float) -> Agreement:
-        """When views agree on a joint, in frames of this clip."""
+        """The rule for agreement of views, for clips at this frame rate."""
         from mvpose.reconstruction.joints import WINDOW_S, Agreement
 
         window = round(WINDOW_S * fps)
@@ -57,10 +58,10 @@ class AdjustmentConfig:
     """Adjustment of camera poses to 2D joints."""
 
     frames: int = 400
-    """Number of frames used, spread evenly over the capture."""
+    """Number of frames to use, spread evenly over the capture."""
     poses: int = 150
-    """Number of poses to fit, chosen to differ as much as possible in position and posture."""
+    """Number of poses to fit, chosen for the greatest variety of position and posture."""
     min_confidence: float = 0.5
     """Ignore 2D joints below this confidence."""
     expected_error: float = 0.025
-    """As in the reconstruction; larger, because the cameras are off."""
+    """As in reconstruction; larger, because the cameras are not adjusted yet."""

@@ -35,7 +35,7 @@ class ViewErrors:
     pixel_mm: Float[np.ndarray, "T P J V"]
     """Size of one pixel at the joint: its depth divided by the focal length; NaN if the joint is missing."""
     size_px: Float[np.ndarray, "T P V"]
-    """Larger side of the person's box in the view; NaN where nothing of the person is compared."""
+    """Larger side of the person's box in the view; NaN if no joint of the person is compared."""
 
 
 def view_errors(
@@ -65,13 +65,13 @@ def leave_one_camera_out(
 
 @dataclass(frozen=True, eq=False)
 class _Matched:
-    """2D joints of the poses' people, views last."""
+    """2D joints matched to the people of the poses, views last."""
 
     drawn: Float[Tensor, "T P J V 2"]
     ideal: Float[Tensor, "T P J V 2"]
     weight: Float[Tensor, "T P J V"]
     size: Float[Tensor, "T P V"]
-    """Of the person in the image, pixels."""
+    """Size of the person in the image, in pixels."""
     swapped: Bool[Tensor, "T P J V"]
 
 
@@ -143,7 +143,7 @@ def _chunks(poses: Poses3D, keypoints: Keypoints2D) -> list[tuple[Poses3D, Keypo
 
 
 def poses_at(poses: Poses3D, frames: slice | Int[np.ndarray, " n"]) -> Poses3D:
-    """The same people in some of the frames."""
+    """The poses in some of the frames."""
     by_frame = ("xyz", "confidence", "error_px", "num_views", "views_used")
     return replace(poses, **{name: getattr(poses, name)[frames] for name in by_frame})
 

@@ -1,4 +1,4 @@
-"""How much of a run is shown and recorded. Light, because every command line reads it."""
+"""Settings of reports and recordings. Imports little, because every command reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mvpose.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Size of a report."""
+    """Settings of a report."""
 
     max_captures: int = 12
     """Captures shown in full, largest error first. The table lists every capture."""
@@ -23,18 +23,18 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
-    """Extent of a recording."""
+    """Settings of a recording."""
 
     start: int = 0
     """First frame."""
     max_frames: int = 300
-    """Maximum number of recorded frames; four full HD cameras take 0.3 MB per frame at the default settings."""
+    """Maximum recorded frames. Four full HD cameras take 0.3 MB per frame at the default settings."""
     every: int = 1
-    """Record every n-th frame only."""
+    """Record every n-th frame."""
     images: bool = True
-    """Record images; without them the file is about 30 times smaller."""
+    """Record images. Without them the file is about 30 times smaller."""
     largest_side: int = 960
-    """Maximum side length of the recorded images, in pixels; larger images are downscaled."""
+    """Maximum side of the recorded images in pixels. Larger images are downscaled."""
     jpeg_quality: int = 75
 
     def __post_init__(self) -> None:

@@ -1,8 +1,7 @@
-"""What is done to training samples so that a network does not learn their accidents.
+"""Random augmentation of training samples.
 
-Turning, scaling and shifting a crop moves its camera matrix along, exactly; mirroring takes the whole scene to its
-mirror image; colours and occluders change pixels alone; dropped views change the mask. Every draw comes from the
-generator that is passed in.
+Rotating, scaling and shifting a crop changes its camera matrix accordingly and exactly. Mirroring applies to the whole
+scene. Colours and occluders change only pixels, dropped views only the mask. All draws come from the given generator.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mvpose.training.training_config import AugmentationConfig
 
 
 def drawn_jitter(config: AugmentationConfig, rng: np.random.Generator) -> Jitter:
-    """Turn, zoom and shift of a crop, as drawn."""
+    """Draw rotation, zoom and shift of a crop."""
     turn, scale, right, down = rng.uniform(-1.0, 1.0, 4)
     return Jitter(
         turn=float(np.radians(config.rotation_degrees * turn)),
@@ -30,7 +29,7 @@ def drawn_jitter(config: AugmentationConfig, rng: np.random.Generator) -> Jitter
 def recoloured(
     crop: UInt8[np.ndarray, "H W 3"], config: AugmentationConfig, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Other brightness, contrast and white balance: a straight line for each channel."""
+    """Change brightness, contrast and white balance by a linear function per channel."""
     if not config.colour:
         return crop
     contrast, brightness, *gains = 1.0 + config.colour * rng.uniform(-1.0, 1.0, 5)
@@ -42,7 +41,7 @@ def recoloured(
 def covered(
     crop: UInt8[np.ndarray, "H W 3"], config: AugmentationConfig, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The crop, at times with a rectangle of random texture over it: from one flat colour to 8 by 8 blurred spots."""
+    """Sometimes cover the crop with a rectangle of random texture, from a flat colour to 8 by 8 blurred spots."""
     if rng.random() >= config.occluders:
         return crop
     height, width = crop.shape[:2]
@@ -58,7 +57,7 @@ def covered(
 def without_some_views(
     present: Bool[np.ndarray, " V"], config: AugmentationConfig, rng: np.random.Generator
 ) -> Bool[np.ndarray, " V"]:
-    """The mask with views dropped at random, never fewer than `kept_views` of those that there are."""
+    """The mask after dropping random views; `kept_views` of the present views remain, or all if there are fewer."""
     dropped = (rng.random(len(present)) < config.view_dropout) & present
     spare = max(int(present.sum()) - config.kept_views, 0)
     too_many = rng.permutation(np.flatnonzero(dropped))[spare:]
@@ -73,11 +72,11 @@ def mirrored(
     known: Bool[np.ndarray, " J"],
     twins: Sequence[int],
 ) -> tuple[UInt8[np.ndarray, "V 3 H W"], Float[np.ndarray, "V 3 4"], Float[np.ndarray, "J 3"], Bool[np.ndarray, " J"]]:
-    """The sample's mirror image at the world's plane x = 0, with `twins` (`Skeleton.mirror`) for left and right.
+    """Mirror a sample at the world's plane x = 0; `twins` (`Skeleton.mirror`) exchanges left and right.
 
-    With M = diag(-1, 1, 1) and x' = W - 1 - x in the crop, K [R | t] becomes F K [R | t] diag(M, 1) =
-    (F K M) [M R M | M t]: the camera's own x turns with the image's, so that the rotation stays proper, the focal
-    length positive and every depth what it was. Twice is nothing.
+    With M = diag(-1, 1, 1) and x' = W - 1 - x in the crop (matrix F), K [R | t] becomes F K [R | t] diag(M, 1) =
+    (F K M) [M R M | M t]. The camera's x axis flips with the image's, so the rotation stays proper, the focal length
+    positive and every depth unchanged. Mirroring twice is the identity.
     """
     flip = np.diag([-1.0, 1.0, 1.0])
     flip[0, 2] = crops.shape[-1] - 1.0

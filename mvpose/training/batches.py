@@ -1,4 +1,4 @@
-"""Rows of a table of samples to what a multi-view method is trained on: pinhole crops, their cameras, and the truth."""
+"""Convert rows of a sample table to training input: pinhole crops, their cameras, and the ground truth."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from mvpose.training.training_config import NONE, AugmentationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class CropView:
-    """What a network is shown of a sample."""
+    """The part of a sample that a network sees."""
 
     skeleton: Skeleton
     crop: CropRule
     views: int = 4
-    """Places for views: rows with more views give some of them, rows with fewer leave places absent."""
+    """Number of view slots. Rows with more views contribute a subset; rows with fewer leave slots absent."""
     cameras: tuple[str, ...] = ()
-    """Only these, in this order; empty for the row's own."""
+    """Cameras to use, in this order; empty for those of the row."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """B samples by V views, as `mvpose.models.multiview` and `mvpose.models.objective` want them."""
+    """B samples by V views, the input of `mvpose.models.multiview` and `mvpose.models.objective`."""
 
     crops: UInt8[Tensor, "B V 3 H W"]
     projections: Float[Tensor, "B V 3 4"]
@@ -50,7 +50,7 @@ class TrainingBatch:
 
     @staticmethod
     def of(columns: dict[str, Tensor]) -> TrainingBatch:
-        """From the columns of `sample_arrays`, stacked."""
+        """A batch from stacked columns of `sample_arrays`."""
         truth = MultiViewTruth(
             columns["joints"], columns["known"].bool(), columns["joints_2d"], columns["inside"].bool()
         )
@@ -84,8 +84,8 @@ def sample_arrays(
     """One sample for training: crops (V 3 H W) uint8 RGB, projections (V 3 4), present (V), joints (J 3) in metres,
     known (J), joints_2d (V J 2) in pixels of the crops, inside (V J); floats are float32.
 
-    Absent views are black with a camera of zeros. A joint that the table's skeleton lacks is not known. Without
-    `config` nothing is drawn: of too many views the first are taken. DatasetError where an image cannot be read.
+    Absent views are black and have a zero camera matrix. A joint missing from the table's skeleton is not known.
+    Without `config` nothing is random: of too many views, the first are used. DatasetError if an image cannot be read.
     """
     seen = _chosen_views(sample, view, rng if config else None)
     (width, height), places = view.crop.size, view.views
@@ -110,7 +110,7 @@ def sample_arrays(
     source, found = sample.skeleton.remap(view.skeleton)
     known = found & sample.valid[source]
     joints = np.where(known[:, None], sample.xyz[source], 0.0)
-    # No draw without a probability: samples of the recipes that came before stay what they were, to the bit.
+    # Draw only if mirroring is on, so that samples of older recipes stay bit-identical.
     if config and config.mirror and rng.random() < config.mirror:
         crops, projections, joints, known = mirrored(crops, projections, joints, known, view.skeleton.mirror)
     joints_2d, in_image = projected(projections, joints, view.crop.size)
@@ -128,7 +128,7 @@ def sample_arrays(
 def projected(
     projections: Float[np.ndarray, "V 3 4"], joints: Float[np.ndarray, "J 3"], size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "V J 2"], Bool[np.ndarray, "V J"]]:
-    """Pixels of world points, and which lie in front of the camera and on the crop; elsewhere the pixel is 0."""
+    """Pixels of world points, and a mask of those in front of the camera and inside the crop; others have pixel 0."""
     x = joints @ projections[:, :, :3].swapaxes(1, 2) + projections[:, None, :, 3]
     front = x[..., 2] > 1e-6
     pixels = x[..., :2] / np.where(front, x[..., 2], 1.0)[..., None]
@@ -137,7 +137,7 @@ def projected(
 
 
 def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | None) -> Sample:
-    """The sample by at most `view.views` of the cameras that count, in their order."""
+    """The sample with at most `view.views` of the selected cameras, in their order."""
     names = [n for n in view.cameras if n in sample.rig.names] if view.cameras else list(sample.rig.names)
     if len(names) > view.views:
         drawn = range(view.views) if rng is None else sorted(rng.permutation(len(names))[: view.views])
@@ -149,11 +149,13 @@ def _decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
     if image.crop is None:
         if image.frame >= 0:
             raise DatasetError(
-                f"{sample.capture_id} frame {sample.frame} names a frame of a video: convert the dataset with "
-                "--crops.side 384, so that training reads no videos."
+                f"{sample.capture_id} frame {sample.frame} refers to a video frame, but training does not "
+                "read videos: convert the dataset with --crops.side 384."
             )
         return read_image(image.uri)
     pixels = cv2.imdecode(np.frombuffer(image.crop, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
-        raise DatasetError(f"a crop of {sample.capture_id} frame {sample.frame} is no JPEG or PNG: convert it again.")
+        raise DatasetError(
+            f"a crop of {sample.capture_id} frame {sample.frame} is not a valid JPEG or PNG: convert it again."
+        )
     return pixels

@@ -1,13 +1,13 @@
-"""The whole state of a training on disk or S3, so that a killed one goes on as if nothing had happened.
+"""Checkpoints of a training on disk or S3. A killed training resumes without any effect on its result.
 
     checkpoints/000000120/weights.safetensors    the network
-                          averaged.safetensors   its averaged weights, where there are any
-                          optimiser.pt           tensors and numbers alone, read with `weights_only`
-                          state.json             step, best figure; written last: without it the folder does not count
-    checkpoints/best-000000080.safetensors       the best weights so far, which `state.json` names
+                          averaged.safetensors   its averaged weights, if used
+                          optimiser.pt           only tensors and numbers, read with `weights_only`
+                          state.json             step and best figures; written last, so a folder without it is ignored
+    checkpoints/best-000000080.safetensors       the best weights so far, named by `state.json`
 
 Learning rate, position in the data and random state are functions of the step (see `mvpose.training.order` and
-`mvpose.training.loop.seed_step`), so the step stands for all of them, on any number of workers.
+`mvpose.training.loop.seed_step`), so storing the step suffices, for any number of workers.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class Best:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come."""
+    """Progress of a training."""
 
     step: int = 0
-    """Steps done."""
+    """Completed steps."""
     best: Best | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training changes."""
+    """The state that a training changes."""
 
     network: nn.Module
     averaged: nn.Module | None
@@ -67,7 +67,7 @@ class Trained:
 
     @property
     def judged(self) -> nn.Module:
-        """The network that is validated and kept."""
+        """The network that is validated and saved."""
         return self.network if self.averaged is None else self.averaged
 
 
@@ -79,12 +79,12 @@ class Checkpoints:
         self.keep = keep
 
     def latest(self) -> Position:
-        """Where to go on; the start, where there is no checkpoint."""
+        """The position of the last checkpoint; the start if there is none."""
         whole = self._whole()
         return _position(read_text(join(whole[-1], MARK))) if whole else Position()
 
     def save(self, trained: Trained, position: Position) -> None:
-        """Write a checkpoint, then remove those that are one too many, and best weights that were beaten."""
+        """Write a checkpoint, then remove surplus checkpoints and superseded best weights."""
         folder = self._at(position.step)
         write_whole(join(folder, "weights.safetensors"), weights_bytes(trained.network))
         if trained.averaged is not None:
@@ -96,7 +96,7 @@ class Checkpoints:
         self._tidy(position)
 
     def load(self, trained: Trained, position: Position) -> None:
-        """Fill a training with the state of a step that `latest` named; step 0 leaves it as it is."""
+        """Load the state of the position that `latest` returned; step 0 loads nothing."""
         if not position.step:
             return
         folder = self._at(position.step)
@@ -107,12 +107,12 @@ class Checkpoints:
         trained.optimiser.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
 
     def save_best(self, network: nn.Module, position: Position, figures: dict[str, float]) -> Position:
-        """Keep these weights as the best; they count once a checkpoint of the position that is returned is written."""
+        """Write these weights as the best. They take effect when a checkpoint of the returned position is written."""
         write_whole(self._best(position.step), weights_bytes(network))
         return replace(position, best=Best(position.step, figures))
 
     def load_best(self, network: nn.Module, best: Best) -> None:
-        """Fill a network with the best weights."""
+        """Load the best weights into a network."""
         load_weights(network, read_bytes(self._best(best.step)))
 
     def _at(self, step: int) -> str:
@@ -122,7 +122,7 @@ class Checkpoints:
         return join(self.folder, f"best-{step:09d}.safetensors")
 
     def _whole(self) -> list[str]:
-        """Checkpoints that count, oldest first."""
+        """Complete checkpoints, oldest first."""
         if not exists(self.folder):
             return []
         return [uri for uri in list_folder(self.folder) if _STEP.fullmatch(name(uri)) and exists(join(uri, MARK))]
@@ -134,11 +134,11 @@ class Checkpoints:
             if _BEST.fullmatch(name(uri)) and best is not None and name(uri) != name(best):
                 remove_file(uri)
             elif _STEP.fullmatch(name(uri)) and name(uri) < name(kept[0]):
-                # The mark goes first: a checkpoint that is half removed must not count.
+                # Remove the mark first, so that a partly removed checkpoint is ignored.
                 for file in FILES:
                     remove_file(join(uri, file))
                 if not is_remote(uri):
-                    with suppress(OSError):  # something else is in it
+                    with suppress(OSError):  # the folder is not empty
                         os.rmdir(filesystem(uri)[1])
 
 
@@ -148,7 +148,7 @@ def weights_bytes(network: nn.Module) -> bytes:
 
 
 def load_weights(network: nn.Module, content: bytes) -> None:
-    """Fill a network from safetensors, strictly."""
+    """Load safetensors into a network, strictly."""
     state: dict[str, Tensor] = load(content)
     network.load_state_dict(state)
 

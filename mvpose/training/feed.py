@@ -1,4 +1,4 @@
-"""Batches in the order of the training: which rows count, and reading them ahead in other processes."""
+"""Batches in training order: select the rows, and read them ahead in threads or processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mvpose.training.order import SampleOrder, Take
 from mvpose.training.training_config import ComputeConfig, SamplesConfig, TrainConfig
 
 READ_AHEAD = 4
-"""Batches that each loading process has ready or in work."""
+"""Batches that each loader process prefetches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The samples of a training and of its validation, chosen; nothing of their images is read yet."""
+    """The selected samples of a training and of its validation; images are not read yet."""
 
     config: TrainConfig
     table: RowReader
@@ -37,7 +37,7 @@ class Feed:
 
     @staticmethod
     def open(config: TrainConfig) -> Feed:
-        """Read footers and keys of the tables; ConfigError where no sample counts."""
+        """Read footers and keys of the tables; ConfigError if no sample is selected."""
         chosen = config.samples
         table = RowReader(config.data, chosen.shuffled_groups)
         keys = table.keys()
@@ -50,11 +50,11 @@ class Feed:
 
     @property
     def total_steps(self) -> int:
-        """Length of the training."""
+        """Length of the training in steps."""
         return self.config.optimisation.total_steps(self.order.steps_per_epoch)
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
-        """What one process trains on, from step `start` on."""
+        """The training batches of one process, from step `start` onwards."""
         config = self.config
         source = TakeReader(self.table, config.view, config.augmentation, config.seed)
         takes = (self.order.take(step) for step in range(start, self.total_steps))
@@ -63,7 +63,7 @@ class Feed:
         return _read_by_threads(source, takes, 1)
 
     def validation_batches(self, rank: int = 0, workers: int = 1) -> Iterator[TrainingBatch]:
-        """The held-out samples of one of `workers`, as they are."""
+        """The held-out samples of one of `workers`, without augmentation."""
         config = self.config
         size = max(config.optimisation.batch // workers, 1)
         mine = self.validation_rows[rank::workers]
@@ -73,7 +73,7 @@ class Feed:
 
 
 class TakeReader(Dataset):
-    """Takes to columns of `sample_arrays`. A sample depends on seed, epoch and row alone, not on who reads it."""
+    """Maps takes to columns of `sample_arrays`. A sample depends only on seed, epoch and row, not on the reader."""
 
     def __init__(self, table: RowReader, view: CropView, augmentation: AugmentationConfig | None, seed: int) -> None:
         self._table, self._view, self._augmentation, self._seed = table, view, augmentation, seed
@@ -89,28 +89,28 @@ class TakeReader(Dataset):
 
 
 def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str) -> Int[np.ndarray, " n"]:
-    """Numbers of the rows that count; ConfigError where none does."""
+    """Numbers of the selected rows; ConfigError if there are none."""
     wanted = set(samples.cameras)
     counts = keys.camera.map(lambda names: len(wanted & set(names)) if wanted else len(names))
     rows = np.flatnonzero((keys.split == split) & (samples.damaged | ~keys.damaged) & (counts >= samples.min_views))
     if not len(rows):
         there = ", ".join(sorted(set(keys.split))) or "no rows"
         raise ConfigError(
-            f"{uri} has no sample of split {split!r} by {samples.min_views} of the cameras that count; "
+            f"{uri} has no sample of split {split!r} with at least {samples.min_views} of the selected cameras; "
             f"its splits: {there}."
         )
     return rows
 
 
 def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:
-    """At most `most` of the rows, evenly spread; all where it is 0."""
+    """At most `maximum` of the rows, evenly spread; all if it is 0."""
     if not maximum or len(rows) <= maximum:
         return rows
     return rows[np.linspace(0, len(rows) - 1, maximum).round().astype(int)]
 
 
 def _read_by_threads(source: TakeReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:
-    """Batches in the order of the takes, some of them read ahead."""
+    """Batches in the order of the takes, read ahead."""
     with ThreadPoolExecutor(threads) as pool:
         reading: deque[Future[dict[str, np.ndarray]]] = deque()
         try:
@@ -134,12 +134,12 @@ def _read_by_processes(source: TakeReader, takes: Iterable[Take], compute: Compu
     loader = DataLoader(
         source,
         batch_size=None,
-        # A generator of its own: the loader draws a seed for its processes, and a resumed training must not.
+        # The loader draws a seed for its processes; it must not draw from the global generator.
         generator=torch.Generator(),
         sampler=takes,
         num_workers=compute.loaders,
         prefetch_factor=READ_AHEAD,
-        # A fork of a process whose libraries run threads hangs at times (seen); a fresh one takes seconds to start.
+        # Forking a process whose libraries run threads sometimes hangs (observed). Spawning takes seconds.
         multiprocessing_context="spawn",
         pin_memory=compute.gpus > 0,
         worker_init_fn=_single_threaded,

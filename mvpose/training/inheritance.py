@@ -1,4 +1,4 @@
-"""A training that begins with the state of another one: what population based training hands on."""
+"""Start a training with the state of another one, for population based training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bequeath(output: str, folder: str) -> None:
 
 
 def inherit(config: TrainConfig, folder: str, output: str) -> None:
-    """Give a training that has no checkpoint of its own the one that `bequeath` left, under the rates of `config`."""
+    """Copy the checkpoint from `bequeath`, with the rates of `config`, unless the training has a checkpoint already."""
     source, target = os.path.join(folder, "checkpoints"), join(output, "checkpoints")
     if Checkpoints(target, 1).latest().step:
         return
@@ -47,7 +47,7 @@ def inherit(config: TrainConfig, folder: str, output: str) -> None:
 
 
 def _with_rates_of(config: TrainConfig, content: bytes) -> bytes:
-    """An optimiser's state whose groups have the rates and decays of other settings."""
+    """An optimiser state with the rates and decays of `config`."""
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     with torch.device("meta"):
         fresh = build_optimiser(build_method(config.method, pretrained=False), config.optimisation)

@@ -1,4 +1,4 @@
-"""What a training starts from, wherever it lies: a file, an object in a store, a version in the registry."""
+"""Initial weights of a training, from a file, an object store or the model registry."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mvpose.tracking.tracking_config import TrackingConfig
 
 
 def with_placed_weights(method: Method, tracking: TrackingConfig, output: str) -> Method:
-    """The method with weights of the registry (`models:/NAME@ALIAS`) copied to OUTPUT/initial, under their digest.
+    """Copy weights of the registry (`models:/NAME@ALIAS`) to OUTPUT/initial, named by digest; return the new method.
 
-    So every worker finds them, and a training that is gone on with after the alias has moved is refused, since its
-    settings name other weights. RegistryError where there is no such version.
+    Every worker can then read them. If the alias has moved, resuming the training fails, because its settings name
+    other weights. RegistryError if there is no such version.
     """
     uri = method.backbone.weights
     if not uri.startswith(REGISTRY):
@@ -37,7 +37,7 @@ def with_placed_weights(method: Method, tracking: TrackingConfig, output: str) -
 
 
 def build_initial(method: Method) -> nn.Module:
-    """The network as a training starts with it; weights in a store are fetched. WeightsError where they do not fit."""
+    """The network with its initial weights, fetched if they are remote. WeightsError if they do not fit."""
     uri = method.backbone.weights
     if not is_remote(uri):
         return build_method(method)

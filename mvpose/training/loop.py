@@ -1,4 +1,4 @@
-"""One training loop, whatever feeds it and however many run it."""
+"""The training loop, independent of the data source and the number of processes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from mvpose.training.optimisation import average_weights, build_optimiser, rate_
 from mvpose.training.training_config import TrainConfig
 
 MAX_SKIPPED = 20
-"""Steps in a row without a finite gradient, after which a training is given up."""
+"""Maximum consecutive steps without a finite gradient; after more, the training fails."""
 
 
 class TrainingError(MvposeError):
-    """A training cannot go on."""
+    """A training failed."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One of the processes that train together."""
+    """One process of a training."""
 
     rank: int = 0
     workers: int = 1
@@ -45,7 +45,7 @@ class Process:
 
 @dataclass(frozen=True, eq=False)
 class Length:
-    """How long a training is."""
+    """Length of a training."""
 
     total: int
     """Steps."""
@@ -53,8 +53,10 @@ class Length:
 
 
 class NetworkWithLoss(nn.Module):
-    """A network with its objective: batch and progress (0..1) to the loss's terms. One module, so that gradients of all
-    that the loss touches, and of nothing else, are exchanged between processes."""
+    """A network with its objective; maps a batch and the progress (0..1) to the terms of the loss.
+
+    It is one module so that processes exchange the gradients of exactly the parameters that the loss uses.
+    """
 
     def __init__(self, network: nn.Module, config: TrainConfig) -> None:
         super().__init__()
@@ -76,10 +78,10 @@ def train_loop(
     checkpoints: Checkpoints,
     report: Report,
 ) -> Position:
-    """Train from the last checkpoint to the end; the last position, with the best figures.
+    """Train from the last checkpoint to the end; return the last position, with the best figures.
 
-    `batches(step)` gives this process's batches from a step on, `validation()` its share of the held-out samples. All
-    processes are told everything; one is to write it down. TrainingError where gradients stay infinite.
+    `batches(step)` gives this process's batches from a step onwards, `validation()` its share of the held-out samples.
+    `report` is called in every process; only one of them should write. TrainingError if gradients stay non-finite.
     """
     trained = begin(config, process.device)
     position = checkpoints.latest()
@@ -112,13 +114,13 @@ def train_loop(
         elif position.step % config.checkpoints.every == 0 and process.rank == 0:
             checkpoints.save(trained, position)
         if step == first:
-            # The first batch also waits for its readers to start.
+            # Waiting for the first batch includes the start of its readers.
             meter = Meter()
     return position
 
 
 def begin(config: TrainConfig, device: torch.device) -> Trained:
-    """A network, its averaged twin and its optimiser as they are before the first step."""
+    """The network, its averaged copy and its optimiser before the first step."""
     torch.manual_seed(config.seed)
     network = build_initial(config.method).to(device)
     if device.type == "cuda":
@@ -128,7 +130,7 @@ def begin(config: TrainConfig, device: torch.device) -> Trained:
 
 
 def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
-    """The network's prediction, in the precision that was asked for."""
+    """The network's prediction, in the requested precision."""
     low = config.optimisation.precision == "bfloat16"
     with torch.autocast(batch.crops.device.type, torch.bfloat16, enabled=low):
         return network(batch.crops, batch.projections, batch.present, keep_maps=config.keeps_maps)
@@ -137,8 +139,8 @@ def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed Python, NumPy and torch (CPU and CUDA) for one step of one process.
 
-    So the random state is a function of the position and need not be kept: a training that is resumed, even by another
-    number of processes, draws what it would have drawn.
+    The random state is then a function of the position and is not stored. A resumed training, even with another
+    number of processes, makes the draws that it would have made without the interruption.
     """
     number = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     random.seed(number)
@@ -155,8 +157,10 @@ def one_step(
     share: float,
     progress: float,
 ) -> dict[str, float]:
-    """Forward, backward, clip, step, average; the loss's terms and the gradient's norm. A gradient that is not finite
-    moves nothing."""
+    """Forward, backward, clip, step, average; return the terms of the loss and the gradient norm.
+
+    A step whose gradient is not finite is skipped.
+    """
     settings = config.optimisation
     set_rate(trained.optimiser, share)
     trained.optimiser.zero_grad(set_to_none=True)
@@ -170,7 +174,7 @@ def one_step(
         for name, value in {"loss": loss * len(parts), **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.detach() / len(parts)
     norm = torch.nn.utils.clip_grad_norm_(trained.network.parameters(), settings.clip or math.inf)
-    # Looking at the norm waits for the device, which also makes the time spent without data measurable.
+    # Reading the norm synchronises with the device, which also makes the time spent waiting for data measurable.
     figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
     if math.isfinite(figures["gradient_norm"]):
         trained.optimiser.step()
@@ -183,9 +187,9 @@ def one_step(
 def validate(
     network: nn.Module, batches: Iterator[TrainingBatch], config: TrainConfig, process: Process
 ) -> dict[str, float]:
-    """MPJPE in metres over joints that are known and found, and the share that is found, over all processes."""
+    """MPJPE in metres over the known joints that were found, and the share found, over all processes."""
     if process.workers > 1:
-        # Batch statistics differ between processes; the first one's are kept, so they are what is judged.
+        # Batch statistics differ between processes. Validate with those of the first process, which are saved.
         for tensor in network.state_dict().values():
             dist.broadcast(tensor, 0)
     training = network.training
@@ -217,7 +221,7 @@ def _kept(
     process: Process,
     report: Report,
 ) -> Position:
-    """Keep the best weights and the state after a validation; the position that says so."""
+    """Save the best weights and a checkpoint after a validation; return the new position."""
     error = figures["validation/mpjpe_m"]
     beaten = math.inf if position.best is None else position.best.figures["validation/mpjpe_m"]
     better = math.isfinite(error) and error < beaten
@@ -230,16 +234,16 @@ def _kept(
 
 
 def _joined(judged: NetworkWithLoss, process: Process) -> nn.Module:
-    """The module whose gradients are means over all processes."""
+    """The module with gradients averaged over all processes."""
     if process.workers == 1:
         return judged
     devices = [process.device] if process.device.type == "cuda" else None
-    # Terms come in over time (warm-up): not every parameter has a gradient in every step.
+    # Some terms start late (warm-up), so a parameter may have no gradient in a step.
     return DistributedDataParallel(judged, device_ids=devices, find_unused_parameters=True)
 
 
 def _exchanged(judged: nn.Module, *, last: bool):
-    """Gradients are exchanged with the last part of a batch only."""
+    """Exchange gradients only in the last part of a batch."""
     if isinstance(judged, DistributedDataParallel) and not last:
         return judged.no_sync()
     return torch.enable_grad()

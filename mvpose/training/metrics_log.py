@@ -1,4 +1,4 @@
-"""How a training goes: figures in `metrics.jsonl`, one line of text each, and the time spent waiting for data."""
+"""Progress of a training: figures in `metrics.jsonl`, log lines, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, is_remote, join, read_text
 
 Report = Callable[[int, dict[str, float]], None]
-"""Told of a step and its figures."""
+"""Called with a step and its figures."""
 
 
 class Journal:
-    """`metrics.jsonl` of an output folder: one JSON object a line, {"step": 20, "train/loss": 0.1, ...}.
+    """`metrics.jsonl` of an output folder: one JSON object per line, {"step": 20, "train/loss": 0.1, ...}.
 
     A figure that is not finite is null.
     """
@@ -26,19 +26,19 @@ class Journal:
         self.uri = join(output, "metrics.jsonl")
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines; a last one that is not whole is left out."""
+        """All lines, without an incomplete last one."""
         if not exists(self.uri):
             return []
         text = read_text(self.uri)
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def rewind(self, step: int) -> None:
-        """Forget what was written after a step: it is about to happen again."""
+        """Remove the lines after a step, because these steps will be repeated."""
         lines = [line for line in self.read() if line["step"] <= step]
         write_whole(self.uri, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Add a line. An object store has no adding to a file, so there the file is written anew."""
+        """Append a line. Object stores cannot append, so there the whole file is rewritten."""
         plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         line = json.dumps({"step": step, **plain}) + "\n"
         if is_remote(self.uri):
@@ -50,7 +50,7 @@ class Journal:
 
 @dataclass
 class Meter:
-    """What happened since the last line."""
+    """Sums since the last log line."""
 
     started: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
@@ -60,7 +60,7 @@ class Meter:
     sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, samples: int, figures: dict[str, float]) -> None:
-        """Count a step."""
+        """Add a step."""
         self.samples += samples
         self.steps += 1
         for name, value in figures.items():
@@ -77,7 +77,7 @@ class Meter:
 
 
 def progress_line(step: int, total: int, figures: dict[str, float]) -> str:
-    """A line for people."""
+    """A log line."""
     if "validation/mpjpe_m" in figures:
         best = " (best so far)" if figures.get("validation/best") else ""
         return (

@@ -1,4 +1,4 @@
-"""How weights move: optimiser, learning rate over time, averaged weights."""
+"""Optimiser, learning rate schedule and weight averaging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvpose.training.training_config import OptimisationConfig
 
 
 def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.optim.Optimizer:
-    """An optimiser over what is to be trained; each group remembers its full rate as `full_rate`."""
+    """An optimiser over the trainable parameters; each group stores its full rate as `full_rate`."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -21,7 +21,7 @@ def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.opt
             decay = config.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
-        raise ConfigError("nothing of this network is to be trained: its backbone is frozen and it has no other part.")
+        raise ConfigError("this network has no trainable parameters: its backbone is frozen and it has no other part.")
     options = [{"params": p, "lr": r, "full_rate": r, "weight_decay": d} for (r, d), p in groups.items()]
     match config.optimiser:
         case "adamw":
@@ -33,7 +33,7 @@ def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.opt
 
 
 def rate_share(config: OptimisationConfig, step: int, total: int) -> float:
-    """Share of the full learning rate in step `step` (from 0) of `total`: a function of the step, so without state."""
+    """Share of the full learning rate in step `step` (from 0) of `total`; a pure function without state."""
     rise = min(config.rise, total // 10)
     if step < rise:
         return (step + 1) / rise
@@ -48,7 +48,7 @@ def rate_share(config: OptimisationConfig, step: int, total: int) -> float:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
-    """Give every group its share of its full rate."""
+    """Set the rate of every group to this share of its full rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["full_rate"] * share
 

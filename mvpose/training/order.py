@@ -1,7 +1,7 @@
-"""Which samples each step of a training takes: settled before it starts, by the seed alone.
+"""The samples of each training step, determined by the seed before training starts.
 
-Step s takes the same samples whatever the number of workers and however often the training was killed: a position in
-the data is a step and nothing else.
+Step s uses the same samples for any number of workers and after any number of restarts, so the step alone is the
+position in the data.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mvpose.errors import ConfigError
 
 
 def epoch_order(groups: Int[np.ndarray, " n"], seed: int, epoch: int, window: int) -> Int[np.ndarray, " n"]:
-    """A permutation of n rows that lie in row groups `groups`, another one each epoch.
+    """A permutation of n rows in row groups `groups`; it differs between epochs.
 
-    The groups are put in random order and the rows of each `window` of them are shuffled together, so that a reader
-    that keeps `window` groups reads each once. A table of no more groups is shuffled as a whole.
+    The groups are put in random order, and the rows of each `window` groups are shuffled together. A reader that keeps
+    `window` groups therefore reads each group once. A table of at most `window` groups is shuffled as a whole.
     """
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(np.unique(groups))
@@ -29,7 +29,7 @@ def epoch_order(groups: Int[np.ndarray, " n"], seed: int, epoch: int, window: in
 
 @dataclass(frozen=True)
 class Take:
-    """What one worker reads for one step."""
+    """The samples that one worker reads for one step."""
 
     step: int
     epoch: int
@@ -38,17 +38,17 @@ class Take:
 
 
 class SampleOrder:
-    """The samples of every step. What an epoch has beyond whole batches is left out of that epoch."""
+    """The samples of every step. Each epoch drops its last incomplete batch."""
 
     def __init__(
         self, rows: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"], batch: int, seed: int, window: int
     ) -> None:
-        """`rows` of a table and their row groups; `batch` samples a step over all workers.
+        """`rows` of a table and their row groups; `batch` samples per step over all workers.
 
-        ConfigError where there are fewer rows than a batch.
+        ConfigError if there are fewer rows than a batch.
         """
         if len(rows) < batch:
-            raise ConfigError(f"{len(rows)} samples to train on are fewer than a batch of {batch}.")
+            raise ConfigError(f"{len(rows)} training samples are fewer than a batch of {batch}.")
         self.steps_per_epoch = len(rows) // batch
         self._rows, self._groups = rows, groups
         self._batch, self._seed, self._window = batch, seed, window

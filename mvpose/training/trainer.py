@@ -1,14 +1,14 @@
-"""The same training by many processes: Ray Data reads and augments, Ray Train runs the loop and survives lost workers.
+"""Distributed training: Ray Data reads and augments samples, Ray Train runs the loop and replaces lost workers.
 
-A worker that may die and a driver that may be killed need a position in the data that means the same to all. So the
-order of the samples is settled by seed and epoch alone (`mvpose.training.order`), and Ray Data does not shuffle: its
-dataset is the list of *takes* that are still to be trained on, one row a take, each of which becomes the samples of one
-worker in one step. `streaming_split` deals the blocks out in turn, in their order, so worker w of W gets the takes w,
-W + w, ... The dataset is handed to Ray Train as a function: it is called again whenever the workers are started again,
-and begins after the last checkpoint.
+Workers and the driver may be killed, so all of them must agree on the position in the data. The order of the samples
+therefore depends only on seed and epoch (`mvpose.training.order`), and Ray Data does not shuffle. Its dataset lists the
+remaining *takes*, one per row. A take is the set of samples that one worker reads for one step. `streaming_split`
+distributes the blocks round-robin in their order, so worker w of W gets the takes w, W + w, ... Ray Train receives the
+dataset as a function. It calls the function again whenever it restarts the workers, and the new dataset starts after
+the last checkpoint.
 
-Checkpoints are this package's own, in the output folder, as in a training without Ray: a run begun here can be gone on
-with there, and Ray's folder below the output holds nothing that matters.
+Checkpoints have this package's own format and are stored in the output folder, as without Ray. A run started on Ray can
+therefore be resumed without it and vice versa, and Ray's own folder in the output can be deleted.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from mvpose.training.training_config import ComputeConfig, TrainConfig
 
 POLL_SECONDS = 1.0
 PREFETCHED = 2
-"""Batches that a worker has at hand beyond the one it trains on."""
+"""Batches that a worker prefetches."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the workers are told."""
+    """The input of the workers."""
 
     config: TrainConfig
     output: str
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Of this training."""
+        """The checkpoints of this training."""
         return Checkpoints(join(self.output, "checkpoints"), self.config.checkpoints.keep)
 
 
 def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
-    """Train to the end on a Ray cluster, or a Ray of this machine; checkpoints, journal and logs are in `output`.
+    """Train to the end on a Ray cluster or a local Ray; checkpoints, journal and logs are written to `output`.
 
-    `report` is called in this thread. TrainingError where workers were lost too often or the training itself failed.
+    `report` is called in this thread. TrainingError if workers were lost too often or the training failed.
     """
     job = Job(config, absolute(output))
     compute = config.compute
@@ -82,7 +82,7 @@ def _trainer(job: Job) -> TorchTrainer:
 
 
 def scaling(compute: ComputeConfig) -> ScalingConfig:
-    """What Ray Train reserves for the workers, which compute on the GPU that they are given."""
+    """Resources that Ray Train reserves for the workers. A worker uses the GPU assigned to it."""
     gpus = {"GPU": compute.gpus} if compute.gpus > 0 else {}
     return ScalingConfig(
         num_workers=compute.workers,
@@ -92,13 +92,13 @@ def scaling(compute: ComputeConfig) -> ScalingConfig:
 
 
 def remaining_takes(job: Job) -> ray.data.Dataset:
-    """The samples from the last checkpoint to the end: one block a take, in the order of steps and workers."""
+    """The samples from the last checkpoint to the end: one block per take, ordered by step and worker."""
     config = job.config
     feed = Feed.open(config)
     workers, first = config.compute.workers, job.checkpoints.latest().step
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A take is one block, however large its crops are: blocks are what is dealt out.
+    # A take must stay one block, however large its crops are, because Ray distributes blocks.
     context.target_max_block_size = None
     takes = ray.data.range((feed.total_steps - first) * workers).repartition(target_num_rows_per_block=1)
     return takes.map_batches(
@@ -111,7 +111,7 @@ def remaining_takes(job: Job) -> ray.data.Dataset:
 
 
 class TakeMaker:
-    """Numbers of takes to their samples, as Ray Data calls it."""
+    """Map take numbers to samples; called by Ray Data."""
 
     def __init__(self, job: Job, first: int) -> None:
         feed = Feed.open(job.config)
@@ -119,7 +119,7 @@ class TakeMaker:
         self._reader = TakeReader(feed.table, job.config.view, job.config.augmentation, job.config.seed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The samples of one take, and its step beside each of them."""
+        """The samples of one take, with a column of its step."""
         step, rank = divmod(int(batch["id"][0]), self._workers)
         take = self._order.take(self._first + step, rank, self._workers)
         columns = self._reader[take]
@@ -127,7 +127,7 @@ class TakeMaker:
 
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """One worker's life; it begins again from the last checkpoint when a worker was lost."""
+    """The function of one worker. After the loss of a worker, all restart from the last checkpoint."""
     job: Job = settings["job"]
     config, context = job.config, ray.train.get_context()
     process = Process(context.get_world_rank(), context.get_world_size(), get_device())
@@ -148,8 +148,8 @@ def train_worker(settings: dict[str, Any]) -> None:
 
 
 def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
-    """This worker's share of the dataset, from a step on: a worker that died may have got further than the dataset's
-    beginning knows."""
+    """This worker's share of the dataset from step `start`. Earlier steps are skipped: the dataset may start before the
+    last checkpoint."""
     shard = ray.train.get_dataset_shard("train")
     assert shard is not None
     size = config.optimisation.batch // config.compute.workers
@@ -159,7 +159,7 @@ def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
 
 
 def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
-    """Run a trainer in a thread, and hand on what the journal says as it grows."""
+    """Run a trainer in a thread and report new journal lines."""
     ended: list[Exception | None] = []
 
     def fit() -> None:
@@ -188,11 +188,11 @@ def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
 
 
 def _key(line: dict[str, Any]) -> tuple[int, bool]:
-    """A step has at most one line of training and one of validation."""
+    """The key of a line: each step has at most one training line and one validation line."""
     return line["step"], "validation/mpjpe_m" in line
 
 
 def local_ray(compute: ComputeConfig) -> LocalRay:
-    """A Ray of this machine for one training: a CPU beyond trainers and readers."""
+    """A local Ray for one training, with one CPU more than workers and loaders need."""
     cpus = int(compute.workers * compute.cpus_per_worker) + max(compute.loaders, 1) + 1
     return LocalRay(cpus=cpus, gpus=compute.gpus)

@@ -1,4 +1,4 @@
-"""The settings of a training, as a TOML file of `jobs/configs` tells them."""
+"""Training settings, as written in the TOML files of `jobs/configs`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """Ranges of the draws; 0 everywhere leaves samples as they are."""
+    """Ranges of the random augmentations. With every value 0, samples are unchanged."""
 
     rotation_degrees: float = 15.0
-    """Crops are turned in their plane by up to this, each view for itself."""
+    """Maximum in-plane rotation of a crop, drawn per view."""
     scale: float = 0.15
-    """The person is larger or smaller in the crop by up to this share."""
+    """Maximum relative change of the person's size in the crop."""
     shift: float = 0.05
-    """The person is off the crop's centre by up to this share of its side: boxes of detectors are never exact."""
+    """Maximum offset of the person from the crop's centre, as a share of its side. Detector boxes are inexact."""
     colour: float = 0.2
-    """Brightness, contrast and the gain of each channel change by up to this share."""
+    """Maximum relative change of brightness, contrast and the gain of each channel."""
     occluders: float = 0.3
-    """Probability of a textured rectangle over a part of a view."""
+    """Probability, per view, of covering part of the crop with a textured rectangle."""
     occluder_side: float = 0.5
-    """Longest side of such a rectangle, as a share of the crop's."""
+    """Maximum side of the rectangle, as a share of the crop's side."""
     view_dropout: float = 0.0
-    """Probability that a view is taken away. For fusions that take any number of views."""
+    """Probability of dropping a view. Only for fusions that accept any number of views."""
     kept_views: int = 2
-    """View dropout leaves at least so many."""
+    """Minimum number of views left by view dropout."""
     mirror: float = 0.0
-    """Probability that the whole scene (people, cameras, crops) is taken to its mirror image. A mirrored rig is another
-    rig: nothing for a fusion without cameras that is to learn the one it has."""
+    """Probability of mirroring the whole scene (people, cameras, crops). Mirroring changes the rig, so use 0 for a
+    fusion without cameras, which must learn its own rig."""
 
     def __post_init__(self) -> None:
         for name in (setting.name for setting in fields(self)):
@@ -48,7 +48,7 @@ class AugmentationConfig:
                 raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must not be negative.")
         for name in ("scale", "shift", "colour", "occluders", "occluder_side", "view_dropout", "mirror"):
             if getattr(self, name) > 1:
-                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it is a share of 0 to 1.")
+                raise ConfigError(f"augmentation.{name} is {getattr(self, name)}; it must be a share between 0 and 1.")
 
 
 NONE = AugmentationConfig(
@@ -64,126 +64,126 @@ class OptimisationConfig:
     rate: float = 1e-3
     """Learning rate."""
     slow_rate: float | None = None
-    """Learning rate of the parts named in `slow`; empty for the same as the others."""
+    """Learning rate of the modules named in `slow`; by default the same as `rate`."""
     slow: tuple[str, ...] = ("backbone",)
-    """Parts of the network, by the names of its modules."""
+    """Names of the modules that train at `slow_rate`."""
     weight_decay: float = 1e-4
-    """Not on biases and normalisations."""
+    """Weight decay; not applied to biases and normalisation layers."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     batch: int = 32
-    """Samples a step, over all workers."""
+    """Samples per step, over all workers."""
     accumulate: int = 1
-    """Parts that a worker's share is computed in, one after the other, for less memory."""
+    """Gradient accumulation: parts into which a worker splits its share of a batch, to save memory."""
     epochs: int = 50
     steps: int = 0
-    """Steps instead of epochs."""
+    """Length in steps, overriding `epochs`; 0: use `epochs`."""
     schedule: Literal["constant", "step", "cosine"] = "cosine"
     rise: int = 500
-    """Steps over which the rate rises from 0, at most a tenth of all."""
+    """Warm-up steps over which the rate rises from 0; at most a tenth of all steps."""
     drops: tuple[float, ...] = (0.6, 0.85)
-    """Of the schedule `step`: progress (0..1) at which the rate is divided by ten."""
+    """For the schedule `step`: progress values (0..1) at which the rate is divided by ten."""
     clip: float = 10.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Maximum gradient norm; 0 disables clipping."""
     average: float = 0.999
-    """Decay of the averaged weights (EMA), which are validated and kept; 0 does without."""
+    """Decay of the averaged weights (EMA), which are validated and saved; 0 disables averaging."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs networks under autocast; weights, geometry and losses stay in float32."""
+    """bfloat16 runs the network under autocast; weights, geometry and losses stay in float32."""
 
     def __post_init__(self) -> None:
         if min(self.batch, self.accumulate) < 1 or self.rate <= 0 or (self.epochs < 1 and self.steps < 1):
-            raise ConfigError("optimisation needs a batch, a part and an epoch of 1 or more, and a rate above 0.")
+            raise ConfigError("optimisation: batch, accumulate and epochs (or steps) must be at least 1, rate above 0.")
         if not 0 <= self.average < 1:
-            raise ConfigError(f"optimisation.average is {self.average}; it is a decay from 0 to below 1.")
+            raise ConfigError(f"optimisation.average is {self.average}; it must be at least 0 and below 1.")
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Length of the training."""
+        """Length of the training in steps."""
         return self.steps or self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesConfig:
-    """Which samples of the table, by which views."""
+    """Selection of samples and views."""
 
     split: str = TRAIN
     validation: str = ""
-    """Table to validate on; empty for the one that is trained on."""
+    """Validation table; empty for the training table."""
     validation_split: str = VALIDATION
     validation_samples: int = 2000
-    """At most so many, spread evenly over the split; 0 for all."""
+    """Maximum validation samples, spread evenly over the split; 0 for all."""
     views: int = 4
-    """Places for views in a sample: rows with more give some of them, at random in training."""
+    """Maximum views per sample. Of samples with more, training uses a random subset."""
     min_views: int = 2
-    """Rows by fewer cameras are left out."""
+    """Skip samples with fewer cameras."""
     cameras: tuple[str, ...] = ()
-    """Only these, in this order; empty for all."""
+    """Cameras to use, in this order; empty for all."""
     margin: float = MARGIN
-    """Side of a crop over that of the box about the joints; saved with the weights."""
+    """Ratio of the crop's side to that of the box around the joints; saved with the weights."""
     damaged: bool = False
-    """Take samples whose ground truth is known to be wrong."""
+    """Include samples whose ground truth is known to be wrong."""
     shuffled_groups: int = 16
-    """Row groups that are shuffled together and kept in memory by whoever reads."""
+    """Row groups shuffled together; each reader keeps this many in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the state of a training is written down."""
+    """Interval and number of checkpoints."""
 
     every: int = 500
-    """Steps; a checkpoint is also written after each validation."""
+    """Steps between checkpoints; one is also written after each validation."""
     keep: int = 2
-    """So many of the last ones are kept, and the best weights beside them."""
+    """Number of recent checkpoints to keep, in addition to the best weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """Where the training runs. None of this changes which samples a step takes."""
+    """Compute resources of a training. They do not change which samples a step uses."""
 
     local: bool = False
-    """In this process, without Ray."""
+    """Train in this process, without Ray."""
     workers: int = 1
-    """Processes that share each batch. With Ray."""
+    """Processes that share each batch (Ray only)."""
     gpus: float = 0.0
-    """GPUs per worker: 1 (several workers talk by NCCL), or a share that one worker leaves the rest of to others; 0
-    trains on CPUs (Gloo)."""
+    """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). With a
+    fraction, a single worker shares its GPU with other jobs."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
-    """Processes that decode and augment samples. 0 is enough for CPUs: a thread beside the training, or one process
-    with Ray. A GPU wants about 8."""
+    """Processes that decode and augment samples. On CPUs 0 is enough: it uses one thread, or one process with Ray. A
+    GPU needs about 8."""
     max_failures: int = 3
-    """How often a training on Ray is resumed after the loss of a worker, within one start."""
+    """Maximum restarts after the loss of a worker, per run on Ray."""
     address: str | None = None
-    """A running Ray cluster ("auto", ...); without it a Ray of this machine is started."""
+    """Address of a running Ray cluster ("auto", ...). By default a local Ray is started."""
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.loaders < 0 or (self.local and self.workers > 1):
-            raise ConfigError("workers start at 1, loaders at 0, and --local has one worker.")
+            raise ConfigError("workers must be at least 1 and loaders at least 0; --local allows only one worker.")
         require_gpus(self.gpus)
         if self.gpus > 1:
-            raise ConfigError(f"--gpus {self.gpus:g}: a training worker computes on one GPU; use more --workers.")
+            raise ConfigError(f"--gpus {self.gpus:g}: a training worker uses one GPU; for more, increase --workers.")
         if 0 < self.gpus < 1 < self.workers:
             raise ConfigError(
-                f"--gpus {self.gpus:g} lets the {self.workers} workers of --workers share a GPU, and NCCL needs one "
-                "for each: use --gpus 1, or one worker."
+                f"--gpus {self.gpus:g} makes {self.workers} workers share a GPU, but NCCL needs one GPU per worker: "
+                "use --gpus 1, or a single worker."
             )
 
     @property
     def device(self) -> Device:
-        """What the network computes on; ConfigError where a training in this process asks for a GPU that is not here.
+        """The device to compute on. ConfigError if a training in this process requests a GPU and there is none.
 
-        A Ray that is started on this machine is asked as it starts.
+        A local Ray is checked when it starts.
         """
         return compute_device(self.gpus, here=self.local)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the workers, on Ray."""
+        """Environment variables of the workers on Ray."""
         return worker_environment(threads=max(int(self.cpus_per_worker), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training: same settings, same data and same seed give the same network."""
+    """Settings of a training. The same settings, data and seed give the same network."""
 
     data: str = ""
     """Table of samples: a file, folder or s3:// URI."""
@@ -193,21 +193,21 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     validate_every: int = 0
-    """Steps; 0 validates after each epoch."""
+    """Steps between validations; 0 validates after each epoch."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     log_every: int = 20
-    """Steps between lines about loss and speed."""
+    """Steps between log lines."""
     seed: int = 0
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     @property
     def rule(self) -> InputRule:
-        """What is saved with the weights about the input that they were trained on."""
+        """The input rule to save with the weights."""
         return input_rule(self.method, self.samples.margin)
 
     @property
     def view(self) -> CropView:
-        """What the network is shown of a sample."""
+        """The part of a sample that the network sees."""
         from mvpose.training.batches import CropView
 
         rule, samples = self.rule, self.samples
@@ -215,31 +215,31 @@ class TrainConfig:
 
     @property
     def keeps_maps(self) -> bool:
-        """Whether the objective looks at heatmaps or volumes."""
+        """Whether the objective uses heatmaps or volumes."""
         return bool(self.objective.heatmaps or self.objective.volume or self.objective.coarse)
 
     def settings(self) -> dict[str, object]:
-        """What the result depends on, flat: everything but where it runs, how often it tells, and what is kept."""
+        """Flat settings that determine the result: all except compute, logging and checkpoints."""
         rest = ("compute.", "checkpoints.", "log_every")
         return {name: value for name, value in flatten(self).items() if not name.startswith(rest)}
 
     def check(self) -> None:
-        """ConfigError where settings contradict each other."""
+        """Raise ConfigError if settings contradict each other."""
         _ = self.compute.device
         rule = self.rule
         if not rule.accepts(self.samples.views):
             raise ConfigError(
-                f"the network takes {rule.accepted_views} and samples have {self.samples.views}: set "
-                "method.fusion.views and samples.views alike."
+                f"the network takes {rule.accepted_views}, but samples.views is {self.samples.views}: set "
+                "method.fusion.views and samples.views to the same number."
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
-            raise ConfigError("a concatenating fusion needs every view: set augmentation.view_dropout to 0, or pool.")
+            raise ConfigError("concatenation needs every view: set augmentation.view_dropout to 0, or use pooling.")
         early = self.objective.heatmaps or self.objective.points
         if not early and self.objective.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")
         share = self.compute.workers * self.optimisation.accumulate
         if self.optimisation.batch % share:
             raise ConfigError(
-                f"a batch of {self.optimisation.batch} cannot be shared by {self.compute.workers} workers in "
+                f"a batch of {self.optimisation.batch} cannot be divided among {self.compute.workers} workers in "
                 f"{self.optimisation.accumulate} parts each: use a multiple of {share}."
             )

@@ -1,9 +1,9 @@
-"""A training from settings to a saved model, begun or gone on with: what `mvpose train` and sweeps call.
+"""Start or resume a training, from settings to a saved model. Called by `mvpose train` and by sweeps.
 
 OUTPUT/run.json         settings and the digest of the data, written once
        metrics.jsonl    figures by step
-       checkpoints/     the state (see `mvpose.training.checkpoints`)
-       model/           the best weights as `mvpose.models.saved` writes them, once the training is finished
+       checkpoints/     the training state (see `mvpose.training.checkpoints`)
+       model/           the best weights in the format of `mvpose.models.saved`, written when the training ends
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ MODEL = "model"
 
 
 def train(config: TrainConfig, output: str, report: Report | None = None) -> dict[str, float]:
-    """Train, or go on with a training that was stopped; the figures of the best validation and its `step`.
+    """Start a training, or resume one that was stopped; return the figures of the best validation and its `step`.
 
-    `output` is a folder or s3:// URI. `report` is told of steps and their figures as they come, in this thread; what it
-    raises stops the training. ConfigError where settings contradict each other or `output` was begun with others,
-    TrainingError where no gradient or no joint is ever found.
+    `output` is a folder or s3:// URI. `report` is called in this thread with each step and its figures; an exception
+    that it raises stops the training. ConfigError if settings contradict each other or `output` was created with other
+    settings. TrainingError if gradients stay non-finite or no validation finds a joint.
     """
     report_line: Report = report or (lambda step, figures: None)
     feed = Feed.open(config)
@@ -58,12 +58,12 @@ def train(config: TrainConfig, output: str, report: Report | None = None) -> dic
 
 
 def run_id_of(output: str) -> str:
-    """A name for the training in `output`, the same whenever it is gone on with."""
+    """The ID of the training in `output`; resuming keeps it."""
     return json.loads(read_text(join(output, "run.json")))["run_id"]
 
 
 def finished(output: str) -> bool:
-    """Whether a training has come to its end."""
+    """Whether a training is finished."""
     return exists(join(output, MODEL, DESCRIPTION))
 
 
@@ -81,10 +81,10 @@ def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, report_line: 
 
 
 def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
-    """Write down what is trained on what; the digest of the data.
+    """Record the settings and the digest of the data; return the digest.
 
-    ConfigError that names the difference where `output` was begun with something else, or where settings contradict
-    each other.
+    ConfigError if settings contradict each other, or, with the differences, if `output` was created with other settings
+    or data.
     """
     config.check()
     uri = join(output, "run.json")
@@ -96,8 +96,8 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     changed = differences(json.loads(read_text(uri))["settings"], settings)
     if changed:
         raise ConfigError(
-            f"{output} was begun with other settings ({'; '.join(changed)}). Use another output, or the same settings "
-            "to go on."
+            f"{output} was created with other settings ({'; '.join(changed)}). Use another output, or the same "
+            "settings to resume."
         )
     return data
 

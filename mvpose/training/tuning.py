@@ -1,11 +1,11 @@
-"""A sweep: many trainings with settings from a space, the hopeless ones given up early, on Ray Tune.
+"""Hyperparameter search on Ray Tune: train with many settings from a space, and stop poor trials early.
 
-OUTPUT/sweep.json   what is searched on what, written once
+OUTPUT/sweep.json   space, settings and digest of the data, written once
        trials/      a record and a training for each trial (see `mvpose.training.tuning_trial`)
-       ray/         Ray Tune's own state, from which a sweep is restored
+       ray/         Ray Tune's state, used to resume a sweep
 
-A validation is judged by the share of its training that was done, so that trainings of different lengths can be
-compared. Ray restores the searcher, but no scheduler: ASHA hears again what the ended trials had found.
+The schedulers measure progress as the completed share of a training, so trainings of different lengths are comparable.
+Ray restores the searcher but not the scheduler, so the results of completed trials are replayed to ASHA.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from mvpose.training.tuning_space import Space, SweepConfig, applied, check_spac
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function
 
 SNAPSHOT_SECONDS = "1"
-"""Between snapshots of Ray Tune. Its own choice is 10: a sweep killed before the first began again."""
+"""Interval of Ray Tune's snapshots. With its default of 10, a sweep killed before the first one started over."""
 
 
 def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:
-    """ConfigError where the space, the training and the search contradict each other."""
+    """Raise ConfigError if space, training and search settings contradict each other."""
     config.check()
     check_space(space, config, mutable=plan.scheduler == "pbt")
     if plan.scheduler == "pbt" and plan.searcher != "random":
-        raise ConfigError("PBT makes its own way through the space: set sweep.searcher to random.")
+        raise ConfigError("PBT needs a random searcher: set sweep.searcher to random.")
 
 
 def begin_sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> str:
-    """Write down what is searched on what; the id of the sweep, the same whenever it is gone on with.
+    """Record the space, the settings and the digest of the data; return the ID of the sweep. Resuming keeps the ID.
 
-    ConfigError where the space is wrong, or where `output` was begun with another one.
+    ConfigError if the space is invalid, or if `output` was created with other settings.
     """
     check_sweep(config, space, plan)
     search = {name: value for name, value in flatten(plan).items() if name != "concurrent"}
@@ -64,16 +64,16 @@ def begin_sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: st
         changed = differences(json.loads(read_text(uri))["settings"], settings)
         if changed:
             raise ConfigError(
-                f"{output} was begun as another sweep ({'; '.join(changed)}). Use another output, or the same space "
-                "and settings to go on."
+                f"{output} belongs to another sweep ({'; '.join(changed)}). Use another output, or the same space and "
+                "settings to resume."
             )
     return json.loads(read_text(uri))["id"]
 
 
 def sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str, listener: Listener) -> list[Trial]:
-    """Search, or go on with a search that was cut off; all trials, best first.
+    """Start a search, or resume one that was interrupted; return all trials, best first.
 
-    ConfigError as `begin_sweep`; TrainingError where trials are missing in the end.
+    ConfigError as in `begin_sweep`. TrainingError if trials are missing at the end.
     """
     begin_sweep(config, space, plan, output)
     if len(ended_trials(output)) < plan.trials:
@@ -84,12 +84,12 @@ def sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: str, lis
             _tuner(job, plan, listener).fit()
     trials = ended_trials(output)
     if len(trials) < plan.trials:
-        raise TrainingError(f"{len(trials)} of {plan.trials} trials have ended: run the same command again to go on.")
+        raise TrainingError(f"{len(trials)} of {plan.trials} trials have ended: rerun the same command to resume.")
     return trials
 
 
 def training_of(trial: Trial, config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> TrainConfig:
-    """The training that a trial did or began, so that it can be gone on with in `trial.output`."""
+    """The settings of a trial's training, with which it can be resumed in `trial.output`."""
     return applied(_job(config, space, plan, output).config, trial.settings)
 
 
@@ -128,7 +128,7 @@ def _tuner(job: SweepJob, plan: SweepConfig, listener: Listener) -> tune.Tuner:
 
 
 def trial_resources(config: TrainConfig) -> dict[str, float]:
-    """Of the process of a trial. With several workers it only watches over them: they have resources of their own."""
+    """Resources of a trial's process. With several workers it only supervises; the workers reserve their own."""
     compute = config.compute
     if compute.workers > 1:
         return {"CPU": 1.0}
@@ -157,16 +157,16 @@ def _scheduler(job: SweepJob, plan: SweepConfig) -> TrialScheduler | None:
 
 
 class RememberingASHA(ASHAScheduler):
-    """Asynchronous successive halving (Li et al., MLSys 2020) that begins with what ended trials had found."""
+    """Asynchronous successive halving (Li et al., MLSys 2020) that starts with the results of completed trials."""
 
     def __init__(self, output: str, plan: SweepConfig) -> None:
-        # Ray's annotation says that the first rung is a whole number; its code takes shares as well.
+        # Ray annotates the first rung as an integer; its code also accepts shares.
         rungs: dict[str, Any] = {"max_t": 1, "grace_period": plan.grace, "reduction_factor": plan.reduction}
         super().__init__(time_attr="share", stop_last_trials=False, **rungs)
         self._output, self._remembers = output, False
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Before the first trial of this process, hear of those that ended in an earlier one."""
+        """Before the first trial of this process, replay the trials that ended in an earlier one."""
         if not self._remembers:
             self._remembers = True
             for known in ended_trials(self._output):
@@ -181,18 +181,18 @@ def _set_up_tune() -> None:
     os.environ |= {
         "TUNE_GLOBAL_CHECKPOINT_S": SNAPSHOT_SECONDS,
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        # Ray Tune would take Ctrl-C for an end like any other.
+        # Otherwise Ray Tune treats Ctrl-C as a regular end.
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
     }
 
 
 def _local_ray(compute: ComputeConfig, plan: SweepConfig) -> LocalRay:
-    """A Ray of this machine for as many trials as there is room for."""
+    """A local Ray for as many concurrent trials as fit."""
     alone = compute.workers == 1
     each = compute.cpus_per_worker + compute.loaders if alone else compute.workers * compute.cpus_per_worker + 3
     room = max(int((os.cpu_count() or 1) / each), 1)
     cpus = max(int((plan.concurrent or room) * each + 0.5), 1)
-    # Ray Train frees what a stopped trial held by a service of the dashboard: without it, trials with workers of their
-    # own wait for ever (measured).
+    # Ray Train frees the resources of a stopped trial through the dashboard. Without it, trials with several workers
+    # wait forever (measured).
     return LocalRay(cpus=cpus, gpus=compute.gpus, dashboard=not alone)

@@ -1,4 +1,4 @@
-"""What a sweep found: a table of its trials, and which settings mattered."""
+"""Results of a sweep: a table of its trials and the importance of the settings."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from mvpose.training.tuning_space import Choice, Integer, LogUniform, Range, Spa
 from mvpose.training.tuning_trial import Trial
 
 MIN_TRIALS = 4
-"""Fewer say nothing about what matters."""
+"""Fewer trials do not show which settings matter."""
 
 
 def numbered(values: Range, value: Any) -> float:
-    """A setting's value as a number; of a choice, the number of its option."""
+    """A setting's value as a number; for a choice, the index of the option."""
     return float(values.options.index(value)) if isinstance(values, Choice) else float(value)
 
 
 def importance(trials: Sequence[Trial], space: Space) -> dict[str, float]:
-    """Share (0..1) of the variance of the error that each setting explains, by fANOVA; empty where trials are too few
-    or all alike.
+    """Share (0..1) of the error's variance that each setting explains, by fANOVA.
+
+    Empty if there are too few trials or all errors are equal.
 
     Hutter, Hoos, Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014. The error is
-    the logarithm of the lowest MPJPE, of trials that were given up as well; a trial that found no joint counts as twice
-    the worst one.
+    the logarithm of the lowest MPJPE. Stopped trials count too. A trial that found no joint gets twice the worst
+    error.
     """
     finite = [t.error_m for t in trials if math.isfinite(t.error_m)]
     if len(finite) < MIN_TRIALS or max(finite) - min(finite) < 1e-9:
@@ -73,13 +74,13 @@ def _distribution(values: Range) -> BaseDistribution:
 
 
 def trials_json(trials: Sequence[Trial]) -> str:
-    """All that is known of the trials, best first; an error that is not finite is null."""
+    """All trial records as JSON, best first; a non-finite error is null."""
     rows = [asdict(t) | {"error_m": t.error_m if math.isfinite(t.error_m) else None} for t in trials]
     return json.dumps(rows, indent=1) + "\n"
 
 
 def trials_markdown(trials: Sequence[Trial], space: Space) -> str:
-    """A table of the trials, best first."""
+    """Trials as a Markdown table, best first."""
     head = ["trial", "status", "MPJPE, mm", "steps", "seconds", *space]
     rows = [
         [

@@ -1,6 +1,6 @@
-"""What a sweep searches: settings of a training by their dotted names, each with the values it may take.
+"""The search space of a sweep: training settings by dotted name, each with its range of values.
 
-Annotations are not postponed here: cattrs tells the kinds of ranges apart by their `Literal`s only where it sees them.
+This module has no `from __future__ import annotations`: cattrs needs the evaluated `Literal`s to distinguish ranges.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Any number from `low` to `high`."""
+    """A number between `low` and `high`, uniformly distributed."""
 
     kind: Literal["uniform"] = "uniform"
     low: float
@@ -30,7 +30,7 @@ class Uniform:
 
 @dataclass(frozen=True, kw_only=True)
 class LogUniform:
-    """Any number from `low` to `high`, each decade as likely as any other."""
+    """A number between `low` and `high`, uniformly distributed on a logarithmic scale."""
 
     kind: Literal["loguniform"] = "loguniform"
     low: float
@@ -39,12 +39,12 @@ class LogUniform:
     def __post_init__(self) -> None:
         _ordered(self.low, self.high)
         if self.low <= 0:
-            raise ConfigError(f"a loguniform setting starts above 0, not at {self.low}.")
+            raise ConfigError(f"the low end of a loguniform range is {self.low}; it must be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integer:
-    """A whole number from `low` to `high`, both included."""
+    """An integer from `low` to `high`, both included."""
 
     kind: Literal["integer"] = "integer"
     low: int
@@ -56,14 +56,14 @@ class Integer:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of these values, of any type that the setting takes."""
+    """One of the listed values, of any type that the setting accepts."""
 
     kind: Literal["choice"] = "choice"
     options: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         if len(self.options) < 2:
-            raise ConfigError("a choice needs two options or more.")
+            raise ConfigError("a choice needs at least two options.")
 
 
 Range = Uniform | LogUniform | Integer | Choice
@@ -72,38 +72,40 @@ Space = dict[str, Range]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """How a space is searched."""
+    """Settings of the search."""
 
     trials: int = 16
     searcher: Literal["tpe", "random"] = "tpe"
-    """tpe: Optuna's tree-structured Parzen estimator, which learns from the trials that have ended."""
+    """tpe: Optuna's tree-structured Parzen estimator, which learns from completed trials."""
     scheduler: Literal["asha", "pbt", "none"] = "asha"
-    """asha gives up the worse trials at each rung; pbt lets them go on with the weights and changed rates of a better
-    one, for settings that may change on the way."""
+    """asha stops the worse trials at each rung. pbt continues them with the weights of a better trial and perturbed
+    values, and needs settings that can change during training."""
     grace: float = 0.125
-    """Share of its training that ASHA lets every trial do; the first rung."""
+    """First rung of ASHA: share of its training that every trial completes."""
     reduction: float = 3.0
-    """One trial in so many gets from a rung to the next, which is so many times as far."""
+    """Reduction factor of ASHA: one trial in this many advances to the next rung, which is this many times further."""
     perturb_every: float = 0.1
-    """Share of the training between two changes by PBT."""
+    """Share of the training between two perturbations by PBT."""
     concurrent: int = 0
-    """Trials at a time; 0 for as many as there is room for."""
+    """Maximum concurrent trials; 0 for as many as the resources allow."""
     seed: int = 0
-    """Of the search; that of the trainings is a setting of theirs."""
+    """Seed of the search. Trainings have their own seed."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.concurrent < 0 or not 0 < self.grace < 1 or self.reduction <= 1:
-            raise ConfigError("a sweep has 1 trial or more, a grace between 0 and 1, and a reduction above 1.")
+            raise ConfigError(
+                "sweep: trials must be 1 or more, concurrent 0 or more, grace in 0..1, reduction above 1."
+            )
         if not 0 < self.perturb_every < 1:
-            raise ConfigError("perturb_every must be between 0 and 1.")
+            raise ConfigError("sweep.perturb_every must be between 0 and 1.")
 
 
 MUTABLE = ("optimisation.rate", "optimisation.slow_rate", "optimisation.weight_decay", "optimisation.clip")
-"""What may change while a network is trained: neither its shape, nor the order of its samples, nor its length."""
+"""Settings that can change during training. Network shape, sample order and length cannot."""
 
 
 def applied(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
-    """A training with other values for some dotted names; ConfigError names a value that the setting does not take."""
+    """A training with the given values of dotted names. ConfigError names a value that a setting does not accept."""
     plain = asdict(config)
     for path, value in values.items():
         *outer, last = path.split(".")
@@ -121,20 +123,20 @@ def applied(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
 
 
 def check_space(space: Space, config: TrainConfig, *, mutable: bool = False) -> None:
-    """ConfigError for a name that is no setting which the result depends on, or for values that it cannot take.
+    """Raise ConfigError for names of no setting that affects the result, and for values that a setting does not accept.
 
-    With `mutable`, also for what cannot change while a network is trained.
+    With `mutable`, also for settings that cannot change during training.
     """
     if not space:
-        raise ConfigError('a sweep needs a space: [space] with lines such as "optimisation.rate" = { kind = ... }.')
+        raise ConfigError('a sweep needs a [space] table with entries such as "optimisation.rate" = { kind = ... }.')
     known = config.settings()
     for path, values in space.items():
         if path not in known or path == "data":
-            raise ConfigError(f"space: a training has no setting {path} that can be searched.{_near(path, known)}")
+            raise ConfigError(f"space: training has no searchable setting {path}.{_near(path, known)}")
         if isinstance(values, Uniform | LogUniform) and type(known[path]) in (int, bool):
-            raise ConfigError(f"space: {path} takes whole values: use kind integer or choice.")
+            raise ConfigError(f"space: {path} takes integers: use kind integer or choice.")
         if mutable and (path not in MUTABLE or not isinstance(values, Uniform | LogUniform)):
-            raise ConfigError(f"space: {path} cannot change while a network is trained; {', '.join(MUTABLE)} can.")
+            raise ConfigError(f"space: {path} cannot change during training; only {', '.join(MUTABLE)} can.")
         for value in values.options if isinstance(values, Choice) else (values.low, values.high):
             applied(config, {path: value})
 
@@ -146,7 +148,7 @@ def _near(path: str, known: dict[str, object]) -> str:
 
 
 def domains(space: Space) -> dict[str, Domain]:
-    """The space as Ray Tune samples it. Choices are drawn by number, since options may be lists."""
+    """The space as Ray Tune domains. Choices are drawn by index, because options may be lists."""
     return {path: _domain(values) for path, values in space.items()}
 
 
@@ -165,7 +167,7 @@ def _domain(values: Range) -> Domain:
 
 
 def decoded(space: Space, sampled: dict[str, Any]) -> dict[str, Any]:
-    """Values of settings from what Ray Tune sampled of `domains`."""
+    """Values of settings from a sample of `domains`."""
     found: dict[str, Any] = {}
     for path, values in space.items():
         drawn = sampled[path]
@@ -181,4 +183,4 @@ def decoded(space: Space, sampled: dict[str, Any]) -> dict[str, Any]:
 
 def _ordered(low: float | int, high: float | int) -> None:
     if not low < high:
-        raise ConfigError(f"a range goes from a lower to a higher value, not from {low} to {high}.")
+        raise ConfigError(f"low is {low} and high is {high}: low must be below high.")

@@ -1,10 +1,10 @@
-"""One trial of a sweep: the record that the driver keeps of it, and the function that Ray Tune runs for it.
+"""One trial of a sweep: its record, kept by the driver, and the function that Ray Tune runs.
 
-OUTPUT/trials/ID/trial.json   written by the driver alone, at each validation and at the end
-                 run/         the training, as `mvpose.training.training_run` lays it out
+OUTPUT/trials/ID/trial.json   written only by the driver, at each validation and at the end
+                 run/         the training, in the layout of `mvpose.training.training_run`
 
-A trial is a training of its own folder. So one that was cut off goes on from its last checkpoint, and one that had
-ended when the driver was killed, before Ray wrote that down, answers from its record.
+Each trial trains in its own folder. An interrupted trial resumes from its last checkpoint. If a trial ended but the
+driver was killed before Ray recorded that, the trial reports the result from its record.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from mvpose.training.training_run import train
 from mvpose.training.tuning_space import Space, applied, decoded
 
 WORST_M = 1000.0
-"""Stands for the error of a network that finds no joint: schedulers and searchers want a number."""
+"""Error of a network that finds no joint. Schedulers and searchers need a finite number."""
 RECORD = "trial.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What is known of a trial."""
+    """Record of a trial."""
 
     id: str
     settings: dict[str, Any]
@@ -45,34 +45,34 @@ class Trial:
     output: str
     """Folder of the training."""
     status: Literal["running", "finished", "stopped", "failed"] = "running"
-    """stopped: given up by the scheduler."""
+    """stopped: by the scheduler."""
     problem: str = ""
     step: int = 0
     curve: tuple[tuple[float, float], ...] = field(default=())
-    """(share of the training done, lowest validation MPJPE so far in metres)."""
+    """(completed share of the training, lowest validation MPJPE so far in metres)."""
     seconds: float = 0.0
-    """Time spent, over all its lives."""
+    """Total time, including all restarts."""
 
     @property
     def error_m(self) -> float:
-        """Lowest validation MPJPE; infinite where no joint was found."""
+        """Lowest validation MPJPE; infinite if no joint was found."""
         found = self.curve[-1][1] if self.curve else WORST_M
         return found if found < WORST_M else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepJob:
-    """What a trial is told of its sweep."""
+    """The input of a trial."""
 
     config: TrainConfig
     space: Space
     output: str
     bequeaths: bool
-    """Trials take over each other's weights (PBT), so each report comes with a checkpoint."""
+    """Trials take over each other's weights (PBT), so each report includes a checkpoint."""
 
 
 def record_of(output: str, trial_id: str) -> Trial | None:
-    """The record of a trial, if it has begun; its folder is the one in this sweep, whatever the record says."""
+    """The record of a trial, if it has started. The folder is in this sweep, even if the record names another."""
     uri = join(output, "trials", trial_id, RECORD)
     if not exists(uri):
         return None
@@ -81,12 +81,12 @@ def record_of(output: str, trial_id: str) -> Trial | None:
 
 
 def write_record(output: str, trial: Trial) -> None:
-    """Keep what is known of a trial."""
+    """Write the record of a trial."""
     write_whole(join(output, "trials", trial.id, RECORD), json.dumps(asdict(trial), indent=1).encode())
 
 
 def ended_trials(output: str) -> list[Trial]:
-    """Trials that will not go on, best first."""
+    """Trials that have ended, best first."""
     folder = join(output, "trials")
     uris = list_folder(folder) if exists(folder) else []
     found = [record_of(output, uri.rstrip("/").rsplit("/", 1)[-1]) for uri in uris]
@@ -94,13 +94,13 @@ def ended_trials(output: str) -> list[Trial]:
 
 
 def training_folder(job: SweepJob, trial_id: str, settings: dict[str, Any]) -> str:
-    """Where a trial trains; where settings change on the way, each set of them has its own."""
+    """The folder in which a trial trains; with PBT, one per set of values."""
     life = f"run-{digest(settings)[:8]}" if job.bequeaths else "run"
     return join(job.output, "trials", trial_id, life)
 
 
 def trial_function(job: SweepJob) -> Callable[[dict[str, Any]], None]:
-    """What Ray Tune runs, in a process of its own."""
+    """The function that Ray Tune runs in a separate process."""
 
     def trial(sampled: dict[str, Any]) -> None:
         run_trial(job, decoded(job.space, sampled), tune.get_context().get_trial_id() or "")
@@ -109,7 +109,7 @@ def trial_function(job: SweepJob) -> Callable[[dict[str, Any]], None]:
 
 
 def run_trial(job: SweepJob, settings: dict[str, Any], trial_id: str) -> None:
-    """Train, or go on; each validation is reported to Ray Tune, which may end the process there."""
+    """Start or resume the training. Each validation is reported to Ray Tune, which may then end the process."""
     known = record_of(job.output, trial_id)
     if known is not None and known.status != "running":
         share, error = known.curve[-1] if known.curve else (0.0, WORST_M)
@@ -124,20 +124,20 @@ def run_trial(job: SweepJob, settings: dict[str, Any], trial_id: str) -> None:
             with inherited.as_directory() as folder:
                 inherit(config, folder, output)
         teller.total = Feed.open(config).total_steps
-        # What an earlier life of this trial found out: the scheduler of a restored sweep has not heard of it.
+        # Repeat earlier validations of this trial: the scheduler of a restored sweep does not know them.
         for line in Journal(output).read():
             teller.report_line(line["step"], line)
         train(config, output, teller.report_line)
     except MvposeError as error:
-        # Settings that cannot be trained fail again however often they are tried: Ray is not to retry them.
+        # Ray must not retry: the same settings would fail again.
         tune.report({"error": WORST_M, "share": 0.0, "step": 0, "problem": str(error)})
         return
-    # The last validation is told once the model is written: a trial that has arrived is not to be stopped before.
+    # Report the last validation only after the model is written, so that Ray cannot stop the trial before that.
     teller.report()
 
 
 class _Teller:
-    """Turns the figures of a training into reports to Ray Tune."""
+    """Reports the figures of a training to Ray Tune."""
 
     def __init__(self, job: SweepJob, output: str) -> None:
         self.job, self.output, self.total = job, output, 0
@@ -146,7 +146,7 @@ class _Teller:
         self._result: dict[str, Any] = {}
 
     def report_line(self, step: int, figures: dict[str, Any]) -> None:
-        """Keep figures; report them at a validation before the last."""
+        """Collect figures, and report them at every validation but the last."""
         self._figures |= {name: value for name, value in figures.items() if name != "step" and value is not None}
         if "validation/mpjpe_m" not in figures:
             return
@@ -159,7 +159,7 @@ class _Teller:
             self.report()
 
     def report(self) -> None:
-        """Hand the last validation to Ray Tune."""
+        """Report the latest validation to Ray Tune."""
         if not self.job.bequeaths:
             tune.report(self._result)
             return

@@ -77,7 +77,7 @@ def test_a_flag_chooses_the_kind_and_sets_what_belongs_to_it():
     ("flags", "said"),
     [
         (["--filtering.one-euro-beta", "2"], "--filtering.one-euro-beta belongs to --filtering.smoothing one_euro"),
-        (["--filtering.one_euro_beta=2"], "belongs to --filtering.smoothing one_euro, and --filtering.smoothing is bu"),
+        (["--filtering.one_euro_beta=2"], "belongs to --filtering.smoothing one_euro, but --filtering.smoothing is bu"),
         (["--filtering.smoothing", "median", "--filtering.cutoff-hz", "4"], "butterworth and kalman_velocity"),
         (["--filtering.smoothing", "medina"], "'medina' is not one of butterworth"),
     ],
@@ -90,7 +90,7 @@ def test_a_flag_of_another_kind_is_refused_with_the_kind_it_belongs_to(flags, sa
 def test_a_setting_of_another_kind_in_a_named_run_is_refused(tmp_path, capsys):
     files = written(tmp_path, a='[filtering]\nsmoothing = "median"\nbutterworth_order = 2\n')
     assert run([*JOB, "--config", files["a"]]) == 1
-    assert "butterworth_order belongs to smoothing butterworth, and smoothing is median" in capsys.readouterr().err
+    assert "butterworth_order belongs to smoothing butterworth, but smoothing is median" in capsys.readouterr().err
 
 
 def test_another_kind_by_flag_keeps_of_a_named_run_what_both_kinds_have(tmp_path):

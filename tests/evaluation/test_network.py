@@ -46,10 +46,10 @@ def test_a_network_that_concatenates_is_asked_for_its_own_number_of_views_alone(
     answers = network_answers(model, samples, (4, 3, 2), NetworkConfig())
     assert [len(a.cameras[0]) for a in answers] == [3] and answers[0].max_views.all()
     assert [len(a.cameras[0]) for a in network_answers(model, samples, (), NetworkConfig())] == [3]
-    with pytest.raises(ConfigError, match="takes exactly 3 views, and 4 are given"):
+    with pytest.raises(ConfigError, match="takes exactly 3 views, but 4 are given"):
         network_answers(model, samples, (4, 2), NetworkConfig())
     two = [sample.select(sample.rig.names[:2]) for sample in samples]
-    with pytest.raises(ConfigError, match="takes exactly 3 views, and 2 are given"):
+    with pytest.raises(ConfigError, match="takes exactly 3 views, but 2 are given"):
         network_answers(model, two, (), NetworkConfig())
 
 

@@ -102,7 +102,7 @@ def test_format_1_is_read_with_the_margin_among_the_settings_of_its_training(tmp
 
 
 def test_format_1_without_the_margin_is_refused_and_training_again_is_named(tmp_path) -> None:
-    with pytest.raises(WeightsError, match="does not state the margin of the training's crops: train it again"):
+    with pytest.raises(WeightsError, match="does not state the crop margin of the training: train it again"):
         load_model(written(tmp_path, format_version=1, input=None, lineage={}))
 
 

@@ -107,7 +107,7 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
 def test_a_network_of_another_number_of_views_is_refused():
     scene = ring4(num_frames=2)
     stage = network_stage(SceneDetector(scene), config=replace(BASELINE, method="fusion", fusion=FusionConfig(views=3)))
-    with pytest.raises(ConfigError, match="takes exactly 3 views, and 4 are given"):
+    with pytest.raises(ConfigError, match="takes exactly 3 views, but 4 are given"):
         stage.seen_again(blank(scene), scene.rig)
     pooling = FusionMethod(skeleton="coco17", fusion=FusionConfig(views=3, fusion="pooling"))
     stage = network_stage(SceneDetector(scene), config=pooling)

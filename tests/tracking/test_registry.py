@@ -216,7 +216,7 @@ def test_a_served_network_that_concatenates_refuses_another_number_of_views(tmp_
     served.model = load_model(write_model(str(tmp_path), "fusion", views=3))
     _, _, rows = question(people=1)
     four = {key: [*value, value[0]] for key, value in rows[0].items()}
-    with pytest.raises(ValueError, match="row 0: the network takes exactly 3 views, and 4 are given"):
+    with pytest.raises(ValueError, match="row 0: the network takes exactly 3 views, but 4 are given"):
         served.predict(PythonModelContext({}, {}), pd.DataFrame([four]))
 
 

@@ -186,7 +186,7 @@ def test_settings_that_contradict_each_other_are_refused(table):
         ),
         (tiny(table, objective=ObjectiveConfig(points=0.0)), "warm_up.start"),
         (tiny(table, samples=SamplesConfig(split="trian")), "its splits: train, validation"),
-        (tiny(table, samples=SamplesConfig(cameras=("cam0", "cam9"))), "no sample of split 'train' by 2"),
+        (tiny(table, samples=SamplesConfig(cameras=("cam0", "cam9"))), "no sample of split 'train' with at least 2"),
     ]
     for config, message in wrong:
         with pytest.raises(ConfigError, match=message):

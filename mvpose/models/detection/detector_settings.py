@@ -1,4 +1,4 @@
-"""Settings of the detector. Light, because every command line reads them."""
+"""Settings of the detector. Imports little, because every command reads them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ class DetectorConfig:
     """Settings of `TopDownDetector`; a custom detector uses those that apply to it."""
 
     detector: str = "mvpose.models.detection.detector:TopDownDetector"
-    """`package.module:Class`, a class constructed from this config that implements `Detector`."""
+    """`package.module:Class`: a class that implements `Detector` and is constructed from this config."""
     person_card: str = "yolox_tiny_humanart"
     """Model card of the person detector: the name of a shipped card, or a local .toml file."""
     joint_card: str = "rtmpose_s_halpe26"
     """Model card of the joint network."""
     chunk_frames: int = 8
-    """Frames per chunk. Persons are detected in the first and last frame; boxes in between are interpolated.
+    """Frames per chunk. People are detected in the first and last frame; boxes in between are interpolated.
 
-    On the single-person demo (60 fps) 4, 8 and 16 reproject alike (8.65, 8.57 and 8.70 px). 16 runs 1.3 times as fast
-    as 8. 8 holds half as many images, and tolerates twice as fast movement before boxes are lost.
+    On the single-person demo (60 fps), 4, 8 and 16 give similar reprojection errors (8.65, 8.57 and 8.70 px). 16 is
+    1.3 times as fast as 8. 8 keeps half as many images in memory and tolerates movement twice as fast before boxes are
+    lost.
     """
     max_people: int = 4
     """Maximum person boxes per view."""
@@ -32,7 +33,7 @@ class DetectorConfig:
     """Crops per batch of the joint network; 8 to 32 are equally fast on a CPU."""
     device: Literal["cpu", "cuda"] | None = None
     threads: int = 1
-    """CPU threads per network operator; use 1 with as many workers as cores."""
+    """CPU threads per network operator. Use 1 with one worker per core."""
 
     def __post_init__(self) -> None:
         for name in ("chunk_frames", "max_people", "batch_size", "threads"):

@@ -65,7 +65,7 @@ def test_toml_above_its_limit_is_not_parsed(tmp_path):
     headers = "[a]\n[b]\n" * (MAX_TOML_BYTES // 8)
     with pytest.raises(ValueError, match="twice"):
         parse_toml(headers)
-    with pytest.raises(CalibrationError, match="it has more than 1 MiB, the limit of TOML"):
+    with pytest.raises(CalibrationError, match="it is larger than 1 MiB, the size limit"):
         read_calibration(written(tmp_path, "Calib.toml", f"{headers}#"))
 
 
