@@ -23,6 +23,7 @@ class Promote:
     version: tyro.conf.Positional[int] = 0
     """Version to promote; optional with --rollback."""
     alias: str = "champion"
+    """Alias to move."""
     evaluation: str | None = None
     """Output of `mvpose evaluate` for the version (default: the one registered with it)."""
     rival_evaluation: str | None = None

@@ -138,7 +138,7 @@ def _best_model(command: Tune, best: Trial, sweep_id: str) -> str:
     if not finished(output):
         total = Feed.open(config).total_steps
         store, run_id = command.tracking, f"{sweep_id}best"
-        tracking.start_run(store, "best, anew", flatten(config), parent=sweep_id, run_id=run_id)
+        tracking.start_run(store, "best, retrained", flatten(config), parent=sweep_id, run_id=run_id)
 
         def report_line(step: int, figures: dict[str, float]) -> None:
             print(progress_line(step, total, figures), flush=True)

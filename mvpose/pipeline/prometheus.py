@@ -40,7 +40,7 @@ STEPS = Figure("mvpose_step_seconds", "counter", "Worker seconds per step.", ("s
 """`detect` is time in the model, `decode_wait` the time that the model waits for frames, `decode` the time of decoder
 threads (several run in parallel); other stages have their own steps."""
 CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker spent on a clip.")
-QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job that the running stage has still to do.")
+QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job that the running stage has yet to process.")
 WORKERS = Figure("mvpose_workers", "gauge", "Maximum number of workers of the running stage.")
 FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
 
