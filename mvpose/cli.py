@@ -1,4 +1,4 @@
-"""`mvpose VERB`: flags from the fields of each verb's dataclass, named runs from TOML, errors as one sentence."""
+"""The `mvpose VERB` command: flags from each verb's dataclass, named runs from TOML, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from types import FrameType, ModuleType
 from typing import Any, get_args
 
 DEBUG = "--debug"
-# Module of `mvpose.commands` with the flags, their dataclass, and what the verb does. Its work is in the module of the
-# verb's own name, which is imported when it runs.
+# Per verb: the module of `mvpose.commands` with its flags, their dataclass, and a summary. The implementation is in the
+# module named after the verb, which is imported when the verb runs.
 VERBS = {
-    "index": ("run_flags", "Index", "List the captures of an archive and what is wrong with them"),
-    "check": ("run_flags", "Check", "Judge calibration, synchronisation and scale before compute is spent"),
+    "index": ("run_flags", "Index", "List the captures of an archive and their problems"),
+    "check": ("run_flags", "Check", "Check calibration, synchronisation and scale before a long run"),
     "reconstruct": ("run_flags", "Reconstruct", "Reconstruct 3D poses from an archive"),
-    "import": ("run_flags", "Import", "Reconstruct 3D poses from 2D joints that another tool found"),
-    "evaluate": ("network_flags", "Evaluate", "Judge models and runs against ground truth, and beside each other"),
+    "import": ("run_flags", "Import", "Reconstruct 3D poses from the 2D joints of another tool"),
+    "evaluate": ("network_flags", "Evaluate", "Evaluate models and runs against ground truth, and compare them"),
     "view": ("run_flags", "View", "Make overlays, plots and a summary page of a finished run"),
     "export": ("run_flags", "Export", "Write the poses of a run in the formats of other tools"),
     "record": ("run_flags", "Record", "Write a run as recordings for the Rerun viewer"),
-    "verify": ("verify", "Verify", "Check that the results of a run are whole, and each there once"),
+    "verify": ("verify", "Verify", "Check a run for missing, damaged and duplicate results"),
     "train": ("network_flags", "Train", "Train a multi-view network on a table of samples"),
-    "tune": ("network_flags", "Tune", "Search the settings of a training"),
-    "dataset": ("dataset", "Dataset", "Convert, measure and show datasets of samples"),
-    "register": ("register", "Register", "Register a trained network as a version that MLflow can serve"),
-    "promote": ("promote", "Promote", "Move an alias to a version that is better than its holder, or back"),
-    "track": ("track", "TrackSync", "Send records of runs that did not reach MLflow when they were made"),
-    "models": ("models", "Models", "Fetch and list the weights of the detector"),
-    "benchmark": ("benchmark", "Benchmark", "Measure throughput beside the peers that are installed"),
+    "tune": ("network_flags", "Tune", "Search training settings"),
+    "dataset": ("dataset", "Dataset", "Convert, render, measure and show tables of samples"),
+    "register": ("register", "Register", "Register a trained network in MLflow"),
+    "promote": ("promote", "Promote", "Move an alias to a better version, or roll it back"),
+    "track": ("track", "TrackSync", "Send pending run records to MLflow"),
+    "models": ("models", "Models", "List and fetch detector weights"),
+    "benchmark": ("benchmark", "Benchmark", "Measure throughput, and compare with installed peers"),
 }
 
 
@@ -41,20 +41,20 @@ def main() -> None:
     """Entry point of the `mvpose` command."""
     signal.signal(signal.SIGTERM, _interrupted)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files are printed that not every terminal can show
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every file name
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Interpreter shutdown soon after a Parquet read aborts in one of four runs (threads of native libraries, measured)
-    # and takes message and exit code along; all that has to be closed is closed by now.
+    # Interpreter shutdown soon after a Parquet read aborts in one of four runs (threads of native libraries, measured),
+    # and loses the message and exit code. Everything that must be closed is closed by now.
     os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one verb; the exit code. A mistake of the user is one sentence on stderr and exit code 1.
+    """Run one verb and return the exit code. A user error prints one sentence on stderr and gives exit code 1.
 
-    With `--debug`, wherever it is among the arguments, its traceback comes before it, and logs are shown.
+    With `--debug` anywhere in the arguments, the traceback is printed first, and logs are shown.
     """
     from mvpose.errors import set_debugging
 
@@ -82,12 +82,12 @@ def run(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt as interruption:
         _print_traceback(interruption)
-        print("\nmvpose: interrupted. What is committed is kept: run the same command again to go on.", file=sys.stderr)
+        print("\nmvpose: interrupted. Committed results are kept: rerun the same command to resume.", file=sys.stderr)
         return 130
 
 
 def _print_traceback(error: BaseException) -> None:
-    """Only while debugging."""
+    """Print the redacted traceback when debugging."""
     from mvpose.errors import is_debugging, redacted_traceback
 
     if is_debugging():
@@ -95,7 +95,7 @@ def _print_traceback(error: BaseException) -> None:
 
 
 def _known(name: str, known: Collection[str], kind: str) -> bool:
-    """Whether a name is one of those that are known; says which one was meant if not. A flag is left to tyro."""
+    """Whether a name is known; if not, suggest the nearest one. Flags are left to tyro."""
     if name in known or name.startswith("-"):
         return True
     from mvpose.config import nearest
@@ -111,24 +111,24 @@ def command_of(verb: str):
 
 
 def module_of(verb: str) -> ModuleType:
-    """The module of a verb; one that is a keyword of Python has an underscore behind it."""
+    """The module of a verb; a trailing underscore is added to Python keywords."""
     return import_module(f"mvpose.commands.{verb}{'_' * iskeyword(verb)}")
 
 
 def parse(verb: str, arguments: list[str]) -> Any:
-    """The dataclass of a verb from its arguments; see `mvpose.commands.parsing`."""
+    """Parse the arguments of a verb into its dataclass; see `mvpose.commands.parsing`."""
     from mvpose.commands.parsing import parsed
 
     return parsed(verb, command_of(verb), arguments, common_flags(verb))
 
 
 def common_flags(verb: str) -> tuple[str, ...]:
-    """The flags that the `--help` of a verb shows; without them it shows all."""
+    """The flags that `--help` shows for a verb; empty means all."""
     return getattr(import_module(f"mvpose.commands.{VERBS[verb][0]}"), "COMMON", {}).get(verb, ())
 
 
 def _refuse_credentials(value: Any) -> None:
-    """ConfigError where an S3 location of the settings has credentials in it, before anything is printed."""
+    """Raise ConfigError if an S3 location in the settings contains credentials, before anything is printed."""
     from mvpose.storage.locations import refuse_credentials
 
     if isinstance(value, str):

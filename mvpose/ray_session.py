@@ -1,9 +1,9 @@
-"""The one Ray layer: how the job, trainings and sweeps start or join Ray, set up its workers, and keep their logs.
+"""The only Ray layer: how the job, training and sweeps start or join Ray, set up workers, and keep their logs.
 
-OUTPUT/logs/START.log   one file per start: what the workers printed, and warnings of this process
+OUTPUT/logs/START.log   one file per start: output of the workers, and warnings of this process
 
-Workers' output travels through Ray to this process, so that it is kept alike for workers of this machine and of a
-cluster, and is there when a worker has crashed. In an S3 output the file is uploaded when the session ends.
+Workers' output reaches this process through Ray, so it is kept in the same way for local and cluster workers, and
+survives a worker's crash. For an S3 output the file is uploaded when the session ends.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from mvpose.storage.locations import absolute, is_remote, join, name
 
 LOGS = "logs"
 DRAIN_S = 0.5
-"""Before Ray ends: lines of workers arrive up to 0.2 s after they were printed (Ray looks for new ones every 0.1 s)."""
+"""Wait before Ray shuts down: workers' lines arrive up to 0.2 s after printing (Ray polls every 0.1 s)."""
 QUIET_LOGGERS = ("ray.data", "ray.tune", "ray.train")
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRay:
-    """The size of a Ray that is started on this machine."""
+    """Size of a Ray started on this machine."""
 
     cpus: int
-    """One more than the workers take: an actor pool that takes all CPUs hangs Ray Data's own small tasks."""
+    """One more than the workers use: an actor pool that takes all CPUs hangs Ray Data's own small tasks."""
     gpus: float = 0.0
-    """Of each worker; with any, all GPUs of this machine are offered."""
+    """GPUs per worker; if above 0, Ray gets all GPUs of this machine."""
     dashboard: bool = False
     object_store_mib: int | None = None
     metrics_port: int | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of `ray.init`. ConfigError where GPUs are asked for on a machine without one."""
+        """Arguments of `ray.init`. ConfigError if GPUs are requested on a machine without one."""
         settings: dict[str, Any] = {
-            # A Ray that somebody else runs on this machine is not joined unasked.
+            # Never join another user's Ray on this machine by accident.
             "address": "local",
             "num_cpus": self.cpus,
             "num_gpus": require_cuda(self.gpus) if self.gpus > 0 else 0,
@@ -60,7 +60,7 @@ class LocalRay:
 
 
 def worker_environment(threads: int, **others: str) -> dict[str, str]:
-    """Environment of workers that compute by so many threads each."""
+    """Environment of workers that compute with `threads` threads each."""
     return {"OMP_NUM_THREADS": str(threads), "OPENCV_FFMPEG_THREADS": "1", "MALLOC_ARENA_MAX": "2"} | others
 
 
@@ -68,11 +68,12 @@ def worker_environment(threads: int, **others: str) -> dict[str, str]:
 def ray_session(
     address: str | None, local: LocalRay, environment: Mapping[str, str], output: str = ""
 ) -> Iterator[None]:
-    """Join the Ray at `address`, or start one of the size `local` on this machine; leave or end it afterwards.
+    """Join the Ray at `address`, or start one of size `local` on this machine; leave it or shut it down afterwards.
 
-    A Ray that this process has already is used as it is, and stays. `environment` is that of the workers. Their output
-    is kept in `logs/` of `output`, and shown too while debugging. Ray itself is quiet: what concerns a job comes as an
-    exception. ConfigError as `LocalRay.settings`; ResultsError if `logs/` cannot be written.
+    If this process is already connected to a Ray, that one is used and left running. `environment` is that of the
+    workers. Their output is kept in `logs/` of `output`, and also shown when debugging. Ray's own messages are
+    suppressed: errors of a job are raised as exceptions. ConfigError as for `LocalRay.settings`; ResultsError if
+    `logs/` cannot be written.
     """
     import ray
 
@@ -93,9 +94,9 @@ def ray_session(
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What every Ray of mvpose is started or joined with."""
+    """Arguments of `ray.init` that are common to every session."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's C++ side warns of every actor with arguments.
+    # Ray's C++ code warns about every actor with arguments.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "warning" if is_debugging() else "fatal")
     runtime_env: dict[str, Any] = {"env_vars": dict(environment)}
     if is_debugging():
@@ -108,7 +109,7 @@ def _settings(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def debug_worker() -> None:
-    """Called by Ray in each worker as it starts, while debugging."""
+    """Called by Ray at the start of each worker when debugging."""
     set_debugging(True)
 
 
@@ -123,7 +124,7 @@ def _set_ray_loggers() -> None:
 
 
 def _worker_output() -> Any:
-    """Where Ray hands out what workers of a job print. It has no public name (looked at in Ray 2.60)."""
+    """Ray's dispatcher of worker output. It has no public name (checked in Ray 2.60)."""
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
     return global_worker_stdstream_dispatcher
@@ -131,7 +132,7 @@ def _worker_output() -> Any:
 
 @contextmanager
 def _logs_kept(output: str) -> Iterator[None]:
-    """Keep what workers print, and warnings of mvpose in this process, in a new file of OUTPUT/logs."""
+    """Write workers' output, and warnings of mvpose in this process, to a new file in OUTPUT/logs."""
     if not output:
         yield
         return
@@ -151,12 +152,12 @@ def _logs_kept(output: str) -> Iterator[None]:
 
 @contextmanager
 def _written_by(handler: logging.Handler) -> Iterator[None]:
-    """Hand workers' lines and records of mvpose to a handler. A full disk must not end a job because of its log."""
+    """Send workers' lines and log records of mvpose to a handler. A full disk must not end a job because of its log."""
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.handleError = lambda record: None
 
     def write(batch: dict[str, Any]) -> None:
-        if batch.get("pid") == "autoscaler":  # its status every few seconds, of no worker
+        if batch.get("pid") == "autoscaler":  # prints its status every few seconds; not a worker
             return
         who = f"{batch.get('ip')} pid {batch.get('pid')}"
         for line in batch.get("lines", ()):
@@ -177,6 +178,6 @@ def _written_by(handler: logging.Handler) -> Iterator[None]:
 
 
 def _upload(uri: str, path: str) -> None:
-    """A storage that has gone away has stopped the job already, with its own sentence."""
+    """Upload the log; errors are ignored, since unavailable storage has already stopped the job with its own error."""
     with suppress(ResultsError):
         write_whole_file(uri, path)

@@ -84,11 +84,11 @@ def test_a_training_worker_has_a_gpu_of_its_own_or_shares_one_alone(no_gpu):
         ComputeConfig(gpus=2.0)
     with pytest.raises(ConfigError, match=r"--gpus 0\.5 makes 2 workers share a GPU"):
         ComputeConfig(gpus=0.5, workers=2)
-    with pytest.raises(ConfigError, match="--gpus 1 asks for a GPU"):
+    with pytest.raises(ConfigError, match="--gpus 1 needs a GPU"):
         TrainConfig(compute=ComputeConfig(gpus=1.0, local=True)).check()
     # The process that starts a training on Ray is not the one that trains: a head of a cluster has no GPU.
     assert ComputeConfig(gpus=1.0, address="auto").device == "cuda"
-    with pytest.raises(ConfigError, match="--gpus 1 asks for a GPU"):
+    with pytest.raises(ConfigError, match="--gpus 1 needs a GPU"):
         local_ray(ComputeConfig(gpus=1.0)).settings()
 
 

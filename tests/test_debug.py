@@ -76,5 +76,5 @@ def test_workers_log_tracebacks_without_credentials_while_debugging_alone(debugg
     if debugging:
         first, second, third = (record.getMessage() for record in caplog.records)
         assert "poses of a/0000000-0000010: Traceback" in first and "no answer from https://host" in first
-        assert "in broken" in second and "poses cannot be made: Traceback" in third
+        assert "in broken" in second and "poses cannot be created: Traceback" in third
         assert "secret" not in first + second + third

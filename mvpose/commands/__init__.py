@@ -1,1 +1,1 @@
-"""What each verb of the command line does: its flags are the fields of a dataclass, its work is a function."""
+"""Verbs of the command line: a dataclass holds the flags of a verb, and a function runs it."""

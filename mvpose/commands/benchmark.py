@@ -47,7 +47,7 @@ def run(
     | DetectionBenchmark
     | CoverBenchmark,
 ) -> int:
-    """Run the benchmark that was named."""
+    """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
         job_speed.run(command)
     elif isinstance(command, ScaleBenchmark):

@@ -1,4 +1,4 @@
-"""`mvpose check`: a few hundred frames of every capture looked at before compute is spent on all of them."""
+"""`mvpose check`: inspect a few hundred frames of every capture before the full job."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from mvpose.records import Capture, Clip, Keypoints2D
 from mvpose.storage.commits import write_whole
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}
-# Pairs of cameras told in full; a rig of 31 has 465, and one camera that is off spoils 30 of them.
+# Maximum number of camera pairs listed. A rig of 31 has 465 pairs, and one bad camera affects 30 of them.
 MAX_PAIRS_LISTED = 5
 
 
 def run(command: Check) -> int:
-    """Print what is found. Exit code: 0 everything passes, 3 there are warnings, 4 something fails."""
+    """Print the findings. Exit code: 0 all checks pass, 3 some warn, 4 some fail."""
     if not command.archive:
-        raise ConfigError("say which archive: mvpose check ARCHIVE")
+        raise ConfigError("no archive given: mvpose check ARCHIVE")
     catalogue = find_captures(command.archive, command.catalogue)
     found = {}
     for capture_id, result in checked_captures(catalogue, command):
@@ -43,7 +43,7 @@ def run(command: Check) -> int:
 
 
 def checked_captures(catalogue: Catalogue, command: Check) -> Iterator[tuple[str, Preflight]]:
-    """The captures one by one; those that cannot be used, or read, fail."""
+    """Check the captures one by one; unusable or unreadable ones fail."""
     known = {c.capture_id for c in catalogue.captures} | {p.capture_id for p in catalogue.problems}
     wanted = set(command.captures or known)
     if wanted - known:
@@ -59,7 +59,7 @@ def checked_captures(catalogue: Catalogue, command: Check) -> Iterator[tuple[str
 
 
 def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detector) -> Keypoints2D:
-    """2D joints of the frames of these runs, in their order."""
+    """Detect the 2D joints in these runs of frames, in order."""
     people: list[list[People]] = [[] for _ in capture.videos]
     total = sum(map(len, runs))
     for frames in runs:
@@ -68,7 +68,7 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
             for view, found in zip(people, detected(detector, chunk), strict=True):
                 view.extend(found)
             if sys.stderr.isatty():
-                progress = f"\r\033[K{capture.capture_id}: {len(people[0])}/{total} frames looked at"
+                progress = f"\r\033[K{capture.capture_id}: {len(people[0])}/{total} frames checked"
                 print(progress, end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
@@ -96,7 +96,7 @@ def _failed(reason: str) -> Preflight:
 
 
 def _record(result: Preflight) -> dict[str, Any]:
-    """For JSON, which has no NaN and no infinity: a figure that could not be measured is null."""
+    """The findings for JSON, which has no NaN or infinity: a figure that could not be measured is null."""
     findings = [asdict(finding) for finding in result.findings]
     for finding in findings:
         finding["figures"] = {n: v if math.isfinite(v) else None for n, v in finding["figures"].items()}
@@ -104,7 +104,7 @@ def _record(result: Preflight) -> dict[str, Any]:
 
 
 def _text(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:
-    """The verdict, then what is wrong, worst first; of pairs of cameras only the worst."""
+    """The verdict, then the problems, worst first; only the worst camera pairs are listed."""
     listed = [f for f in result.findings if verbose or f.status != Status.PASS]
     listed.sort(key=lambda f: -list(Status).index(f.status))
     yield f"{capture_id}: {result.status}, {len(result.findings)} checks"
@@ -116,4 +116,4 @@ def _text(capture_id: str, result: Preflight, verbose: bool) -> Iterator[str]:
             cameras = f" {', '.join(finding.cameras)}" if finding.cameras else ""
             yield f"  {finding.status}  {finding.check}{cameras}: {finding.reason}"
     if left_out:
-        yield f"  ... and {len(left_out)} more pairs of cameras"
+        yield f"  ... and {len(left_out)} more camera pairs"

@@ -1,4 +1,4 @@
-"""`mvpose dataset convert|render|stats|show|clusters`: datasets of others, or rendered people, as one table."""
+"""`mvpose dataset convert|render|stats|show|clusters`: public datasets or rendered people as one table of samples."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ COMPLETE, WITH_PROBLEMS = 0, 3
 
 @dataclass(frozen=True, kw_only=True)
 class OwnDataset:
-    """A dataset of your own, made from its folder: a class that follows `mvpose.datasets.conversion.Dataset`."""
+    """Your own dataset, read by a class that implements `mvpose.datasets.conversion.Dataset`."""
 
     reader: str
-    """`package.module:Class`."""
+    """Class to read it, called with the folder: `package.module:Class`."""
     folder: str
     """Folder or s3:// URI of the dataset."""
 
@@ -57,7 +57,7 @@ Source = (
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Read a dataset in its own layout and write a table of samples. Run it again to go on."""
+    """Convert a dataset from its original layout to a table of samples. Rerun to resume."""
 
     source: Annotated[Source, tyro.conf.arg(name="")]
     output: str
@@ -68,7 +68,7 @@ class Convert:
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """Render people for a rig and write a table of samples. Run it again to go on; the same seed, the same bytes."""
+    """Render people for a rig and write a table of samples. Rerun to resume. The same seed gives the same bytes."""
 
     corpus: Annotated[Rendered, tyro.conf.arg(name="")] = field(default_factory=Rendered)
     output: str
@@ -83,39 +83,39 @@ class Stats:
     table: tyro.conf.Positional[str]
     """File, folder or s3:// URI of a table of samples."""
     protocol: str | None = None
-    """Only what counts under this evaluation protocol."""
+    """Use only samples of this evaluation protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Draw samples with their joints, every so many, into one image."""
+    """Draw evenly spaced samples with their joints into one image."""
 
     table: tyro.conf.Positional[str]
     """File, folder or s3:// URI of a table of samples."""
     output: str = "samples.png"
     """PNG to write."""
     count: int = 16
-    """How many samples."""
+    """Number of samples to draw."""
     every: int = 1
-    """Of the samples, every n-th."""
+    """Draw every n-th sample."""
     protocol: str | None = None
-    """Only what counts under this evaluation protocol."""
+    """Use only samples of this evaluation protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """Cluster the poses of a table, for the pose structure score: `mvpose evaluate --centroids` takes the file."""
+    """Cluster the poses of a table for the pose structure score. Pass the file to `mvpose evaluate --centroids`."""
 
     table: tyro.conf.Positional[str]
-    """File, folder or s3:// URI of a table of samples: the training poses, not those that are judged."""
+    """File, folder or s3:// URI of a table of samples: training poses, not the evaluated ones."""
     output: str = "clusters.safetensors"
     """Local file to write."""
     count: int = 50
-    """How many: PSS@count."""
+    """Number of clusters, as in PSS@count."""
     seed: int = 0
-    """Of k-means."""
+    """Seed of k-means."""
     protocol: str | None = None
-    """Only what counts under this evaluation protocol."""
+    """Use only samples of this evaluation protocol."""
 
 
 Dataset = (
@@ -128,13 +128,13 @@ Dataset = (
 
 
 def run(command: Convert | Render | Stats | Show | Clusters) -> int:
-    """Do what was named. Exit code 3 if some of a dataset could not be read."""
+    """Run the chosen action. Exit code 3 if parts of a dataset could not be read."""
     if isinstance(command, Convert):
         own = command.source
         source = import_named(own.reader, "dataset")(own.folder) if isinstance(own, OwnDataset) else own
         return _converted(source, command.crops, command.output, command.engine)
     if isinstance(command, Render):
-        print(f"rendered by {renderer().device}")
+        print(f"rendering on {renderer().device}")
         return _converted(command.corpus, CropConfig(), command.output, command.engine)
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
     samples = samples or read_samples(command.table)
@@ -148,7 +148,7 @@ def run(command: Convert | Render | Stats | Show | Clusters) -> int:
         print(f"{clusters.name} of {clusters.num_poses} poses, digest {clusters.digest}: {command.output}")
         return COMPLETE
     if command.count < 1 or command.every < 1:
-        raise ConfigError(f"--count {command.count} --every {command.every}: both start at 1.")
+        raise ConfigError(f"--count {command.count} --every {command.every}: both must be at least 1.")
     chosen = list(itertools.islice(samples, 0, command.count * command.every, command.every))
     sheet = sample_sheet(chosen)
     _, data = cv2.imencode(".png", sheet[..., ::-1])
@@ -165,12 +165,12 @@ def _converted(source: conversion.Dataset, crops: CropConfig, output: str, engin
     for receipt in convert(source, crops, output, engine):
         if receipt.problem:
             problems.append(receipt)
-            print(f"{receipt.shard}: left out: {receipt.problem}")
+            print(f"{receipt.shard}: skipped: {receipt.problem}")
         elif receipt.rows < 0:
             kept += 1
         else:
             rows += receipt.rows
             print(f"{receipt.shard}: {receipt.rows} samples")
-    there = f", {kept} shards were there already" if kept else ""
-    print(f"{rows} samples in {output}{there}" + (f", {len(problems)} shards left out" if problems else ""))
+    there = f", {kept} shards already existed" if kept else ""
+    print(f"{rows} samples in {output}{there}" + (f", {len(problems)} shards skipped" if problems else ""))
     return WITH_PROBLEMS if problems else COMPLETE

@@ -1,4 +1,4 @@
-"""`mvpose evaluate`: networks and runs against ground truth, and beside each other."""
+"""`mvpose evaluate`: evaluate networks and runs against ground truth, and compare them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ PAGE = "evaluation.html"
 
 
 def run(command: Evaluate) -> int:
-    """Write rows, figures and a page for each model, and a comparison of several; print what matters."""
+    """Write rows, figures and a page for each model, compare several models, and print the main figures."""
     if not command.models:
-        raise ConfigError("say which model or run: mvpose evaluate MODEL --data TABLE")
+        raise ConfigError("no model or run given: mvpose evaluate MODEL --data TABLE")
     tables = _tables(command)
     centroids = _centroids(command.centroids)
     metrics = [import_named(reference, "metric") for reference in command.metrics]
@@ -61,7 +61,7 @@ def run(command: Evaluate) -> int:
 
 
 def _resolved(uri: str, tracking: TrackingConfig) -> str:
-    """An alias of the registry as the version that it means now; anything else as it is."""
+    """Resolve a registry alias to its current version; return anything else unchanged."""
     if not uri.startswith(REGISTRY):
         return uri
     version = resolve(tracking, uri).uri
@@ -71,17 +71,17 @@ def _resolved(uri: str, tracking: TrackingConfig) -> str:
 
 
 def _folder(output: str | None, uri: str, label: str, *, several: bool) -> str:
-    """Where the results of one model go."""
+    """Output folder of one model's results."""
     if several or (output is None and uri.startswith(REGISTRY)):
         return join(output or "evaluation", label)
     return output or join(uri, "evaluation")
 
 
 def _tables(command: Evaluate) -> list[TruthTable]:
-    """What to judge on; ConfigError where flags contradict each other or a table is missing."""
+    """Tables to evaluate on; ConfigError if flags contradict each other or a table is missing."""
     if not command.benchmark:
         if not command.data:
-            raise ConfigError("say on what: --data TABLE, or --benchmark NAME.")
+            raise ConfigError("no ground truth given: pass --data TABLE or --benchmark NAME.")
         protocol = protocol_named(command.protocol) if command.protocol else None
         names = command.data if len(command.data) > 1 else (command.protocol or "",)
         joints, root = (protocol.joints, protocol.root) if protocol else (None, "hip")
@@ -95,7 +95,7 @@ def _tables(command: Evaluate) -> list[TruthTable]:
             for uri, label in zip(command.data, names, strict=True)
         ]
     if command.protocol or command.unseen:
-        raise ConfigError("--protocol and --unseen are part of a benchmark: name them, or the benchmark.")
+        raise ConfigError("--protocol and --unseen are part of a benchmark: drop them, or drop --benchmark.")
     if command.data and len(command.data) != len(command.benchmark):
         raise ConfigError(f"{len(command.benchmark)} benchmarks need as many tables, not {len(command.data)}.")
     uris = command.data or [_own_table(label) for label in command.benchmark]
@@ -103,27 +103,27 @@ def _tables(command: Evaluate) -> list[TruthTable]:
 
 
 def _own_table(label: str) -> str:
-    """benchmarks/NAME; what is missing of a rendered one is rendered now, in this process."""
+    """benchmarks/NAME; missing shards of a rendered benchmark are rendered now, in this process."""
     benchmark, uri = benchmark_named(label), join("benchmarks", label)
     if benchmark.rendered is not None:
-        print(f"{uri}: rendering what is missing; faster, by all cores: {benchmark.command(uri)}")
+        print(f"{uri}: rendering missing shards. To use all cores, run: {benchmark.command(uri)}")
         for receipt in convert(benchmark.rendered, CropConfig(), uri, EngineConfig(local=True)):
             if receipt.problem:
-                raise ConfigError(f"{uri}: {receipt.shard} could not be made: {receipt.problem}")
+                raise ConfigError(f"{uri}: {receipt.shard} could not be rendered: {receipt.problem}")
     return uri
 
 
 def _benchmark_table(label: str, uri: str, views: tuple[int, ...]) -> TruthTable:
     benchmark = benchmark_named(label)
     if not exists(uri):
-        raise ConfigError(f"there is no table {uri}: make it with `{benchmark.command(uri)}`, or name it by --data.")
+        raise ConfigError(f"{uri} does not exist: create it with `{benchmark.command(uri)}`, or pass --data TABLE.")
     protocol = benchmark.protocol
     scoring = Scoring(benchmark=label, unseen=benchmark.unseen, joints=protocol.joints, root=protocol.root)
     return TruthTable(uri=uri, protocol=protocol, views=views or benchmark.views, scoring=scoring)
 
 
 def _labels(uris: tuple[str, ...]) -> list[str]:
-    """What tells the locations apart: of `runs/a/model` and `runs/b/model` `a` and `b`; a version's name and number."""
+    """Short distinct labels: `a` and `b` for `runs/a/model` and `runs/b/model`; name and number for a version."""
     paths = [_parts(uri) for uri in uris]
     while len(paths) > 1 and len({path[-1] for path in paths}) == 1 and min(map(len, paths)) > 1:
         paths = [path[:-1] for path in paths]
@@ -135,7 +135,7 @@ def _parts(uri: str) -> list[str]:
 
 
 def _own_end(path: list[str], paths: list[list[str]]) -> list[str]:
-    """The shortest end of a path that no other has."""
+    """The shortest suffix of a path that no other path has."""
     ends = (path[-n:] for n in range(1, len(path) + 1))
     return next((end for end in ends if sum(other[-len(end) :] == end for other in paths) == 1), path)
 
@@ -144,7 +144,7 @@ def _page(label: str, found: Evaluation, tables: list[TruthTable], count: int) -
     try:
         return evaluation_page(label, found, worst_samples(found, tables, count))
     except (VideoError, DatasetError, OSError) as error:
-        return evaluation_page(label, found, [], f"Their images cannot be read again: {error}")
+        return evaluation_page(label, found, [], f"Their images cannot be read: {error}")
 
 
 def _centroids(uri: str | None) -> np.ndarray | None:
@@ -152,12 +152,12 @@ def _centroids(uri: str | None) -> np.ndarray | None:
         return None
     if uri.endswith(".safetensors"):
         clusters = load_clusters(uri)
-        print(f"{clusters.name} by the clusters {clusters.digest}")
+        print(f"{clusters.name} with clusters {clusters.digest}")
         return clusters.centroids.double().numpy()
     try:
         found = np.load(io.BytesIO(read_bytes(uri)), allow_pickle=False)
     except ValueError as error:
-        raise ConfigError(f"{uri} is no .npy file of numbers: {error}") from error
+        raise ConfigError(f"{uri} is not a numeric .npy file: {error}") from error
     if found.ndim != 3 or found.shape[-1] != 3:
-        raise ConfigError(f"{uri} has shape {found.shape}; cluster centres are (k, J, 3).")
+        raise ConfigError(f"{uri} has shape {found.shape}; cluster centres must be (k, J, 3).")
     return found.astype(np.float64)

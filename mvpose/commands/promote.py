@@ -1,4 +1,4 @@
-"""`mvpose promote`: an alias moves to a version that is better than the one that holds it, and back again."""
+"""`mvpose promote`: move an alias to a better version, or roll it back."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ REFUSED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Promote:
-    """Move an alias to a version if it is better, on the same held-out set, than the version that holds it."""
+    """Move an alias to a version if it beats the alias's current version on the same held-out set."""
 
     name: tyro.conf.Positional[str] = ""
     """Name in the registry."""
     version: tyro.conf.Positional[int] = 0
-    """Version that is to hold the alias; with --rollback it may be left out."""
+    """Version to promote; optional with --rollback."""
     alias: str = "champion"
+    """Alias to move."""
     evaluation: str | None = None
-    """Folder that mvpose evaluate made for the version; without it the one that was registered with it."""
+    """Output of `mvpose evaluate` for the version (default: the one registered with it)."""
     rival_evaluation: str | None = None
-    """The same for the version that holds the alias now."""
+    """Output of `mvpose evaluate` for the alias's current version (default: the one registered with it)."""
     gate: Annotated[Gate, tyro.conf.arg(name="")] = field(default_factory=Gate)
     rollback: bool = False
-    """Give the alias back to the version that held it before (or to VERSION, which did once)."""
+    """Return the alias to its previous version, or to VERSION if that held it before."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def run(command: Promote) -> int:
-    """Exit code: 0 the alias is where it was asked to be, 4 the gate refused."""
+    """Exit code: 0 the alias points to the requested version, 4 the gate refused."""
     if not command.name or (command.version < 1 and not command.rollback):
-        raise ConfigError(
-            "say which version of which model: mvpose promote NAME VERSION, or mvpose promote NAME --rollback"
-        )
+        raise ConfigError("missing name or version: mvpose promote NAME VERSION, or mvpose promote NAME --rollback")
     from mvpose.tracking.promotion import promote, roll_back
 
     if command.rollback:
@@ -58,7 +57,7 @@ def run(command: Promote) -> int:
         print(f"Nothing to do: {command.alias} of {command.name} is version {command.version}.")
         return 0
     if not decision.moved:
-        print(f"Refused: {decision.verdict.reason}. {command.alias} of {command.name} stays version {decision.now}.")
+        print(f"Refused: {decision.verdict.reason}. {command.alias} of {command.name} is still version {decision.now}.")
         return REFUSED
     was = f"; it was version {decision.before}" if decision.before else ""
     print(f"{command.alias} of {command.name} is version {decision.now}{was}: {decision.verdict.reason}.")

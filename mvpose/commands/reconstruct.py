@@ -1,4 +1,4 @@
-"""`mvpose reconstruct`: run the batch job, say what came of it, record it in MLflow."""
+"""`mvpose reconstruct`: run the batch job, print the outcome, and record it in MLflow."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import join
 
-# What an estimate assumes: camera-frames a second and core of the default detector (measured on 1080p H.264, 4
-# cameras), and bytes a camera and frame of all tables.
+# Assumptions of the estimate: camera-frames per second and core of the default detector (measured on 1080p H.264, 4
+# cameras), and bytes per camera and frame of all tables.
 ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
 ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
 MAX_LINES = 20
 
 
 def run(command: Reconstruct) -> int:
-    """Exit code: 0 complete, 3 complete with few enough failures, 4 with more.
+    """Exit code: 0 complete, 3 complete with an accepted share of failures, 4 with more.
 
-    A dry run of a job that would be refused is refused too, once it has told its settings.
+    A dry run of a job that would be refused prints the settings, then raises the same error.
     """
     if not command.archive or not command.output:
-        raise ConfigError("say which archive and which output: mvpose reconstruct ARCHIVE --output OUT")
+        raise ConfigError("missing archive or output: mvpose reconstruct ARCHIVE --output OUT")
     command = placed(command)
     return run_job(command, f"Reconstructing {command.archive}", f"detector on {command.detector.device}")
 
 
 def run_job(command: Reconstruct, doing: str, by: str) -> int:
-    """Plan or run a job and say what came of it; the exit code as of `run`."""
+    """Plan or run a job and print the outcome; the exit code is that of `run`."""
     if command.dry_run:
         work = plan_job(command)
         print(_described(command, work))
@@ -58,14 +58,19 @@ def run_job(command: Reconstruct, doing: str, by: str) -> int:
     anew = RunFolder(command.output).performance() != before
     try:
         recorded = None if unrecordable else _record(command, summary, anew=anew)
-    except (MvposeError, OSError, ValueError, KeyError) as error:  # the work is done, and its exit code is its own
+    except (
+        MvposeError,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:  # the job is done: tracking must not change its exit code
         recorded = f"this run is not recorded in MLflow: {error}"
     print(outcome_text(command, summary, recorded, anew))
     return summary.exit_code(command.max_failed_share)
 
 
 def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None:
-    """The MLflow run of this output, in words; a start that computed nothing new is not recorded again."""
+    """Record this output in MLflow and describe its run. A start that computed nothing new is not recorded again."""
     if not command.tracking.enabled:
         return None
     name, store = command.output.rstrip("/").rsplit("/", 1)[-1], command.tracking
@@ -74,7 +79,9 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
         run_id = tracking.start_run(store, name, flatten(command))
         known, anew = tracking.remember(command.output, store, run_id), True
     elif anew and known.is_elsewhere(store):
-        print(f"note: recorded at {known.uri} before; recorded at {tracking.tracking_uri(store)} now, as you set it.")
+        print(
+            f"note: earlier records are at {known.uri}; new ones go to {tracking.tracking_uri(store)}, as configured."
+        )
         tracking.start_run(store, name, flatten(command), run_id=known.run_id)
     if anew:
         figures = recorded_figures(summary)
@@ -86,14 +93,14 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
 
 
 def recorded_figures(summary: Summary) -> dict[str, float]:
-    """Those of every capture; of more than a page shows, their medians: a capture has some two hundred."""
+    """Figures of every capture, or medians if there are many captures: a capture has about two hundred figures."""
     if isinstance(summary.figures, FigureTable) and len(summary.figures) > MAX_LINES:
         return {f"median/{name}": value for name, value in summary.figures.medians().items()}
     return {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
 
 
 def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
-    """What came of the job, in lines of which there are no more than a page shows, however long the job was."""
+    """Outcome of the job in at most a page of lines, however long the job was."""
     done = "" if anew else "Nothing to do. "
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
@@ -101,37 +108,37 @@ def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, a
     for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
         known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
         own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
-        lines.append(f"  {capture_id}: {own or 'nobody'}")
+        lines.append(f"  {capture_id}: {own or 'nobody found'}")
     if len(summary.figures) > MAX_LINES:
-        lines.append(f"  ... all of them in {RunFolder(command.output).figures_uri}")
+        lines.append(f"  ... all in {RunFolder(command.output).figures_uri}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
         lines.append(f"{len(summary.failures)} without a result ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
         lines += [f"  {_named(f.clip)}: {f.detail}" for f in summary.failures[:MAX_LINES]]
         if len(summary.failures) > MAX_LINES:
-            lines.append(f"  ... all of them in {join(command.output, 'failures')}")
+            lines.append(f"  ... all in {join(command.output, 'failures')}")
     if recorded:
         lines.append(recorded)
     return "\n".join(lines)
 
 
 def _named(clip: Clip) -> str:
-    """A capture that could not be planned has no frames."""
+    """Name of a clip; a capture that could not be planned has no frames."""
     return f"{clip.capture_id} frames {clip.start} to {clip.stop - 1}" if clip.stop > clip.start else clip.capture_id
 
 
-# Of the figures of a capture those that a user looks at first; all of them are in figures.parquet and MLflow.
+# The main figures of a capture; all of them are in figures.parquet and MLflow.
 HEADLINES = {
     "body_used_mean_px": "reprojection error {:.1f} px",
     "body_left_out_mean_px": "left-out camera {:.1f} px",
-    "body_views_used": "{:.1f} views a joint",
-    "body_reconstructed_share": "{:.1%} of body joints",
+    "body_views_used": "{:.1f} views per joint",
+    "body_reconstructed_share": "{:.1%} of body joints reconstructed",
     "body_bone_spread_share": "bone lengths vary by {:.1%}",
 }
 
 
 def _described(command: Reconstruct, work: Work) -> str:
-    """The resolved settings, the clips to do and done, and an estimate of time and size."""
+    """The resolved settings, the numbers of clips done and to do, and an estimate of time and size."""
     totals, done, camera_frames = work.planned.totals, work.planned.totals.clips, 0
     cameras = {c.capture_id: len(c.footage) for c in listed(work.planned.catalogue)}
     for wave in waves(work.planned.tasks(), command.engine.wave_clips):
@@ -146,7 +153,7 @@ def _described(command: Reconstruct, work: Work) -> str:
     lines += [
         f"{totals.clips} clips of {totals.captures} captures: {done} done, {totals.clips - done} to do.",
         f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "
-        f"a second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
+        f"per second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]
     if not command.imported:
         load_detector(command.detector)

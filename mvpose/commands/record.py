@@ -1,4 +1,4 @@
-"""`mvpose record`: a run as Rerun recordings, one a capture."""
+"""`mvpose record`: write a run as Rerun recordings, one per capture."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mvpose.storage.output_folder import claim_output
 
 
 def run(command: Record) -> int:
-    """Exit code 0, or 3 if a capture has no poses or its footage cannot be read again; the others are recorded."""
+    """Exit code 0, or 3 if a capture has no poses or its footage cannot be read; the others are recorded."""
     if not command.run:
-        raise ConfigError("say which run: mvpose record RUN")
+        raise ConfigError("no run given: mvpose record RUN")
     folder = RunFolder(command.run)
     plans = {plan.capture.capture_id: plan for plan in folder.plans()}
     unknown = [capture_id for capture_id in command.captures if capture_id not in plans]
@@ -43,10 +43,10 @@ def run(command: Record) -> int:
 
 
 def _subject(folder: RunFolder, plan: CapturePlan, filtered: bool) -> CaptureReport:
-    """A capture as it was reconstructed, or filtered; ResultsError if no clip of it was, or there is no such table."""
+    """A capture's raw or filtered poses for the recording; ResultsError if it has none, or no such table."""
     poses = folder.filtered(plan).poses if filtered else folder.poses(plan)
     if poses is None:
-        raise ResultsError("no clip of it has poses")
+        raise ResultsError("none of its clips has poses")
     return CaptureReport(
         capture=replace(plan.capture, rig=folder.rig(plan)),
         poses=poses,

@@ -1,4 +1,4 @@
-"""`mvpose register`: a trained network becomes a version that any consumer of MLflow can load."""
+"""`mvpose register`: register a trained network as a version that any MLflow client can load."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Register:
     name: str = ""
     """Name in the registry."""
     evaluation: str | None = None
-    """Folder that mvpose evaluate made for it; the gate of mvpose promote reads it."""
+    """Output of `mvpose evaluate` for the network, used by `mvpose promote`."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def run(command: Register) -> int:
-    """Exit code 0; what goes wrong is an error."""
+    """Exit code 0; failures raise."""
     if not command.model or not command.name:
-        raise ConfigError("say which model and under which name: mvpose register MODEL --name NAME")
+        raise ConfigError("missing model or name: mvpose register MODEL --name NAME")
     from mvpose.tracking.registry import register
 
     folder = command.model

@@ -51,15 +51,15 @@ COMMON = {
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """List the captures of an archive and what is wrong with them."""
+    """List the captures of an archive and their problems."""
 
     archive: tyro.conf.Positional[str] = ""
     """Folder or s3:// URI with the captures."""
     output: str | None = None
-    """Parquet file for the catalogue, one row per capture and camera. If it exists, only videos that are new or
-    changed (size and time, or ETag) are opened."""
+    """Parquet file for the catalogue, one row per capture and camera. If it exists, only new or changed videos (by
+    size and time, or ETag) are opened."""
     full: bool = False
-    """Open every video again, even if the existing catalogue knows it."""
+    """Reopen every video, even those in the existing catalogue."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
 
 
@@ -91,7 +91,7 @@ class Reconstruct(ReconstructJob):
     imported: Annotated[KeypointImport | None, tyro.conf.Suppress] = None
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
     dry_run: bool = False
-    """Print what would be done, and exit."""
+    """Print the planned work, and exit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +144,13 @@ Import = (
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Make overlays, plots and a summary page of finished runs, and an index of their captures, worst first."""
+    """Make overlays, plots and a summary page of finished runs, with an index of captures, worst first."""
 
     run: tyro.conf.Positional[tuple[str, ...]] = ()
     """One or more outputs of `mvpose reconstruct`."""
     output: str | None = None
-    """Folder for images and index (default: `view` or `view_filtered` in the run). Pages of several runs go to
-    their own folders, and the index of all goes here."""
+    """Folder for images and index (default: `view` or `view_filtered` in the run). With several runs, each page stays
+    in its own run, and the shared index goes here."""
     filtered: bool = False
     """Show filtered instead of raw poses."""
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -165,19 +165,19 @@ class Export:
     """Output of `mvpose reconstruct`."""
     format: tuple[str, ...] = ("trc",)
     """trc, c3d, csv_long, csv_wide, bvh, nwb, pose2sim, anipose; openpose_json; calibration_pose2sim, _anipose,
-    _easymocap, _opencv, _panoptic. Poses go to `raw/` (and `filtered/`), cameras next to them. `package.module:name` is
-    a format of your own: a function from a Recording to (file name, content)."""
+    _easymocap, _opencv, _panoptic. Poses go to `raw/` (and `filtered/`), cameras next to them. For your own format,
+    pass `package.module:name`: a function from a Recording to (file name, content) pairs."""
     output: str | None = None
     """Output folder, with one folder per capture (default: `export` in the run)."""
     captures: tuple[str, ...] = ()
     """Only these captures (default: all of the run)."""
     filtered: bool = False
-    """Also write the run's filtered poses; filtering is a setting of `reconstruct`."""
+    """Also write the run's filtered poses; configure the filter in `reconstruct`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Write captures of a run as Rerun recordings (.rrd), to be opened with `rerun FILE`."""
+    """Write captures of a run as Rerun recordings (.rrd). Open them with `rerun FILE`."""
 
     run: tyro.conf.Positional[str] = ""
     """Output of `mvpose reconstruct`."""

@@ -19,10 +19,10 @@ from mvpose.training.training_run import begin_training, finished, run_id_of, tr
 
 
 def run(command: Train) -> int:
-    """Exit code 0; what goes wrong is an error."""
+    """Exit code 0; failures raise."""
     if not command.data or not command.output:
         raise ConfigError(
-            "say which table and which output: mvpose train --config jobs/configs/train-small-canonical-fusion.toml "
+            "missing data or output: mvpose train --config jobs/configs/train-small-canonical-fusion.toml "
             "--data TABLE --output OUT"
         )
     config = command.training()
@@ -60,7 +60,7 @@ def _described(config: TrainConfig, feed: Feed) -> str:
     return (
         f"Training {config.method.method} {where}, on {'GPU' if config.compute.gpus else 'CPU'}: "
         f"{len(feed.order)} samples of {config.data}, {feed.order.steps_per_epoch} steps of "
-        f"{config.optimisation.batch} an epoch, {feed.total_steps} steps, validation on {len(feed.validation_rows)}."
+        f"{config.optimisation.batch} per epoch, {feed.total_steps} steps, validation on {len(feed.validation_rows)}."
     )
 
 
@@ -72,7 +72,7 @@ def _summary(output: str, figures: dict[str, float]) -> str:
 
 
 def _teller(total: int, run_id: str, store: TrackingConfig) -> Report:
-    """Prints figures and hands them to MLflow."""
+    """A callback that prints figures and sends them to MLflow."""
 
     def report_line(step: int, figures: dict[str, float]) -> None:
         print(progress_line(step, total, figures), flush=True)

@@ -1,4 +1,4 @@
-"""`mvpose tune`: search the settings of a training, and record every trial in MLflow."""
+"""`mvpose tune`: search training settings and record every trial in MLflow."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from mvpose.training.tuning_space import Choice, Integer, LogUniform, Space, app
 from mvpose.training.tuning_trial import Trial, ended_trials
 
 TABLE = "trials.json"
-"""Written last: a sweep that has it is complete."""
+"""Written last: its presence marks a complete sweep."""
 
 
 def run(command: Tune) -> int:
-    """Exit code 0; what goes wrong is an error."""
+    """Exit code 0; failures raise."""
     if not command.data or not command.output:
         raise ConfigError(
-            "say which table and which output: mvpose tune --config jobs/configs/tune-small-canonical-fusion.toml "
+            "missing data or output: mvpose tune --config jobs/configs/tune-small-canonical-fusion.toml "
             "--data TABLE --output OUT"
         )
     config, plan, output = command.training(), command.sweep, command.output
     check_sweep(config, command.space, plan)
     print(
-        f"Searching {', '.join(command.space)} of {config.method.method} by {plan.trials} trials "
+        f"Searching {', '.join(command.space)} of {config.method.method} with {plan.trials} trials "
         f"({plan.searcher}, {plan.scheduler}) on {config.data}."
     )
     if command.dry_run:
@@ -53,7 +53,7 @@ def run(command: Tune) -> int:
     config = command.training()
     sweep_id = begin_sweep(config, command.space, plan, output)
     if exists(join(output, TABLE)):
-        print("The trials have all ended: nothing of them is done again.")
+        print("All trials have ended: none is repeated.")
     else:
         _search(command, sweep_id)
     trials = ended_trials(output)
@@ -69,7 +69,7 @@ def run(command: Tune) -> int:
 
 
 def _search(command: Tune, sweep_id: str) -> None:
-    """The sweep within its run, of which each trial's run is a child; then its table and images."""
+    """Run the sweep in its MLflow run, with a child run per trial; then write its table and images."""
     config, store = command.training(), command.tracking
     settings = flatten(config) | flatten(command.space, "space.") | flatten(command.sweep, "sweep.")
     tracking.start_run(
@@ -95,7 +95,7 @@ def _search(command: Tune, sweep_id: str) -> None:
 
 
 def _results(space: Space, trials: Sequence[Trial]) -> dict[str, bytes]:
-    """Files by name, the one that says the sweep is complete last."""
+    """Files by name; the one that marks the sweep as complete comes last."""
     lines = parallel_coordinates(
         scales(space, trials), [t.error_m for t in trials], [t.status == "finished" for t in trials]
     )
@@ -123,10 +123,10 @@ def scales(space: Space, trials: Sequence[Trial]) -> list[Scale]:
 
 
 def _best_model(command: Tune, best: Trial, sweep_id: str) -> str:
-    """Folder of a finished training with the best trial's settings: anew, or the trial's own, which is completed where
-    the scheduler had stopped it."""
+    """Folder of a finished training with the best trial's settings: retrained, or the trial itself, completed if the
+    scheduler stopped it."""
     if best.status == "failed" or not best.error_m < float("inf"):
-        raise ConfigError("no trial found a joint: there is nothing to train anew or to register. Widen the space.")
+        raise ConfigError("no trial found any joint, so there is nothing to retrain or register: widen the space.")
     config = training_of(best, command.training(), command.space, command.sweep, command.output)
     if not command.retrain_epochs:
         if not finished(best.output):
@@ -138,7 +138,7 @@ def _best_model(command: Tune, best: Trial, sweep_id: str) -> str:
     if not finished(output):
         total = Feed.open(config).total_steps
         store, run_id = command.tracking, f"{sweep_id}best"
-        tracking.start_run(store, "best, anew", flatten(config), parent=sweep_id, run_id=run_id)
+        tracking.start_run(store, "best, retrained", flatten(config), parent=sweep_id, run_id=run_id)
 
         def report_line(step: int, figures: dict[str, float]) -> None:
             print(progress_line(step, total, figures), flush=True)
@@ -155,14 +155,14 @@ def _best_model(command: Tune, best: Trial, sweep_id: str) -> str:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Tells the terminal and MLflow of trials; each is a child of the sweep's run."""
+    """Reports trials to the terminal and MLflow; each trial is a child of the sweep's run."""
 
     config: TrainConfig
     store: TrackingConfig
     sweep_id: str
 
     def began(self, trial: Trial) -> None:
-        """A run for the trial, or the one it had. The settings of PBT change on the way, so tags hold the last ones."""
+        """Start or reopen the trial's run. PBT changes settings during training, so tags hold the latest ones."""
         tracking.start_run(
             self.store,
             trial.id,
@@ -174,12 +174,12 @@ class Recorder:
         print(f"{trial.id}  {', '.join(f'{path} {value}' for path, value in trial.settings.items())}", flush=True)
 
     def on_figures(self, trial: Trial, figures: dict[str, float]) -> None:
-        """One point of each curve."""
+        """Log one point of each curve."""
         tracking.log_metrics(self.store, self._run(trial), figures, trial.step)
         print(f"{trial.id}  step {trial.step}  lowest MPJPE {1000 * trial.error_m:.1f} mm", flush=True)
 
     def ended(self, trial: Trial) -> None:
-        """The run is closed. A trial that was given up has done what it was to do."""
+        """Close the run. A trial that was stopped early still counts as a success."""
         tracking.log_tags(self.store, self._run(trial), {"mvpose.trial_status": trial.status})
         if trial.curve:
             tracking.log_figures(self.store, self._run(trial), {"best/mpjpe_m": trial.error_m})

@@ -1,4 +1,4 @@
-"""`mvpose verify`: whether a run is whole, and each of its results there exactly once."""
+"""`mvpose verify`: check that a run is complete and holds each result exactly once."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ LABELS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Check that a run is whole and each of its results there exactly once; repairs nothing."""
+    """Check that a run is complete and holds each result exactly once. Repairs nothing."""
 
     run: tyro.conf.Positional[str] = ""
     """Output of `mvpose reconstruct`, a folder or an s3:// URI."""
 
 
 def run(command: Verify) -> int:
-    """Print what was looked at and what was found. Exit code 4 if anything was found."""
+    """Print the findings and the totals. Exit code 4 if there is a finding."""
     if not command.run:
-        raise ConfigError("say which run: mvpose verify RUN")
+        raise ConfigError("no run given: mvpose verify RUN")
     from mvpose.run.verification import verify_run
 
     seen = verify_run(command.run)
     for finding in seen.findings[:LABELS]:
         print(f"{finding.where}: {finding.what}")
     if len(seen.findings) > LABELS:
-        print(f"... and {len(seen.findings) - LABELS} findings more")
+        print(f"... and {len(seen.findings) - LABELS} more findings")
     for note in seen.notes:
         print(f"note: {note}")
     print(

@@ -1,4 +1,4 @@
-"""`mvpose view`: overlays, plots and one page of finished runs, and an index of all their captures, worst first."""
+"""`mvpose view`: overlays, plots and a page per finished run, and an index of all captures, worst first."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from mvpose.storage.output_folder import claim_output
 from mvpose.tracking import tracking_uri
 
 STAMP = "made_of.json"
-"""What a page was made of; by it the folder is known."""
+"""Digest of a page's inputs; the file also marks the folder as ours."""
 
 
 def run(command: View) -> int:
-    """Print where the pages and the images are; they are made anew only when the run has changed."""
+    """Print the locations of pages and images. They are remade only if the run has changed."""
     if not command.run:
-        raise ConfigError("say which run: mvpose view RUN")
+        raise ConfigError("no run given: mvpose view RUN")
     several = len(command.run) > 1
     if several and not command.output:
-        raise ConfigError("say where the index of several runs goes: mvpose view RUN RUN --output FOLDER")
+        raise ConfigError("several runs need a folder for their index: mvpose view RUN RUN --output FOLDER")
     if command.output:
         claim_output(command.output, "mvpose view", STAMP)
     rows: list[IndexRow] = []
@@ -57,7 +57,7 @@ def run(command: View) -> int:
 
 
 def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
-    """The files of a run's page by name, made if they are not those of the run as it is."""
+    """The files of a run's page by name, remade if the run has changed."""
     summary = folder.summary()
     made_of = digest(summary, folder.settings().values, command.report, command.filtered)
     claim_output(output, "mvpose view", STAMP)
@@ -76,24 +76,24 @@ def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> di
     store = command.tracking
     if store.enabled and not is_remote(output) and (known := tracking.output_record(folder.uri)):
         if known.is_elsewhere(store):
-            print(f"The pages are not recorded: the run is at {known.uri}, your settings name {tracking_uri(store)}.")
+            print(f"Pages not recorded: the run is tracked at {known.uri}, but settings name {tracking_uri(store)}.")
         else:
             tracking.log_files(store, known.run_id, output, "view_filtered" if command.filtered else "view")
     return files
 
 
 def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> CaptureReport | None:
-    """A capture as it was reconstructed, or filtered; None if no clip of it was, or its filter could not be run."""
+    """A capture with its raw or filtered poses; None if it has none, or could not be filtered."""
     poses = folder.poses(plan)
     if poses is None:
         return None
-    # Those of single cameras, joints and bones are on the plots; in a row of their own they bury the others.
+    # Figures of single cameras, joints and bones are in the plots; listed here they would bury the others.
     own = {name: value for name, value in figures.get(plan.capture.capture_id, {}).items() if "/" not in name}
     if filtered:
         try:
             after = folder.filtered(plan)
         except ResultsError as error:
-            print(f"{plan.capture.capture_id}: left out: {error}")
+            print(f"{plan.capture.capture_id}: skipped: {error}")
             return None
         poses = after.poses
         known = np.isfinite(poses.xyz[..., 0])
@@ -109,7 +109,7 @@ def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> C
 
 
 def _index_rows(folder: RunFolder, view: str, files: dict[str, str], index: str) -> Iterator[IndexRow]:
-    """One row a capture, those that could not even be planned among them."""
+    """One row per capture, including those that could not be planned."""
     summary = folder.summary()
     frames = {plan.capture.capture_id: plan.capture.num_frames for plan in folder.plans()}
     unplanned = {f.clip.capture_id: 0 for f in summary.failures}
@@ -129,7 +129,7 @@ def _index_rows(folder: RunFolder, view: str, files: dict[str, str], index: str)
 
 
 def _link(page: str, index: str) -> str:
-    """The way from the index to a page: relative where both are on one disk, so that the folder may be moved."""
+    """Link from the index to a page: relative if both are on local disk, so that the folder can be moved."""
     if is_remote(page) or is_remote(index):
         return page
     return quote(os.path.relpath(absolute(page), absolute(index)))

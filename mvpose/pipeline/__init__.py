@@ -1,1 +1,1 @@
-"""Archive to poses: the batch job, as a plain loop and on Ray Data."""
+"""The batch job from archive to poses, as a plain loop or on Ray Data."""

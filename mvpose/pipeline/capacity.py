@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for, asked before a stage starts: a pool that cannot be had would hang Ray."""
+"""How many workers fit on a cluster, checked before a stage starts: a pool that does not fit would hang Ray."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mvpose.errors import ConfigError
 
 @dataclass(frozen=True)
 class ClusterNode:
-    """What a node of the cluster offers."""
+    """Resources and labels of a cluster node."""
 
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -19,14 +19,14 @@ class ClusterNode:
 
 @dataclass(frozen=True)
 class Need:
-    """What one worker asks of its node."""
+    """Resources and labels that one worker requires of its node."""
 
     resources: Mapping[str, float]
-    """By Ray's names: CPU, GPU, and custom ones."""
+    """Amounts by Ray's resource names: CPU, GPU, and custom ones."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def fits(self, node: ClusterNode) -> int:
-        """How many workers one node has room for."""
+        """Number of workers that fit on a node."""
         if any(node.labels.get(key) != value for key, value in self.labels.items()):
             return 0
         requested = {name: amount for name, amount in self.resources.items() if amount > 0}
@@ -38,11 +38,12 @@ class Need:
 
 
 def pool_limits(nodes: Sequence[ClusterNode], need: Need, minimum: int | None, maximum: int | None) -> tuple[int, int]:
-    """Least and largest size of a pool; ConfigError if the cluster cannot give it, or would be left without a CPU.
+    """Minimum and maximum size of a pool; ConfigError if it does not fit on the cluster, or would use every CPU.
 
-    Without `least` the size is fixed: `most`, or all that there is room for. With it only `least` has to fit now (none
-    of them where it is 0), and the pool grows up to `most` as nodes come. One CPU always stays out of the pool's reach:
-    a pool that takes all hangs Ray Data, whose own small tasks then wait forever (measured; ray-project/ray#44687).
+    Without `minimum` the size is fixed: `maximum`, or as many workers as fit. With it, only `minimum` workers have to
+    fit now (none if it is 0), and the pool grows up to `maximum` as nodes join. One CPU always stays outside the pool:
+    a pool that takes all CPUs hangs Ray Data, whose own small tasks then wait forever (measured;
+    ray-project/ray#44687).
     """
     cpus = sum(node.resources.get("CPU", 0.0) for node in nodes)
     room = sum(need.fits(node) for node in nodes)
@@ -50,13 +51,13 @@ def pool_limits(nodes: Sequence[ClusterNode], need: Need, minimum: int | None, m
     requested = maximum if minimum is None else minimum
     if room == 0 and requested != 0:
         raise ConfigError(
-            f"no node of the cluster has room for a worker, which needs {need}; there are {_text(nodes)}."
+            f"no node of the cluster has room for a worker, which needs {need}; the nodes are {_text(nodes)}."
         )
     if requested is None:
         requested = max(1, beside_one_cpu)
     if requested > max(beside_one_cpu, 0):
         raise ConfigError(
-            f"{requested} workers of {need} need room for all of them and one CPU beside, and the cluster has room for "
+            f"{requested} workers of {need} do not fit: one CPU must stay free, and the cluster then has room for "
             f"{max(beside_one_cpu, 0)} ({_text(nodes)}): use fewer workers, or add nodes."
         )
     if minimum is None or maximum is None:
@@ -64,14 +65,14 @@ def pool_limits(nodes: Sequence[ClusterNode], need: Need, minimum: int | None, m
     if maximum > beside_one_cpu and cpus - room * need.resources["CPU"] < 1:
         raise ConfigError(
             f"a pool that grows to {maximum} workers of {need} would take every CPU of this cluster ({_text(nodes)}), "
-            "and Ray needs one beside it: keep workers off one node by model_nodes, model_resources, or more "
-            "GPUs or CPUs per worker."
+            "and Ray needs one for itself. To keep workers off one node, set model_nodes or model_resources, or use "
+            "more GPUs or CPUs per worker."
         )
     return max(1, minimum), maximum
 
 
 def _text(nodes: Sequence[ClusterNode]) -> str:
-    """The nodes in words, equal ones counted."""
+    """Describe the nodes; identical ones are counted."""
     words = [
         " ".join([*(f"{node.resources[r]:g} {r}" for r in sorted(node.resources)), *_labels(node)]) for node in nodes
     ]

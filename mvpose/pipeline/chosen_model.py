@@ -1,4 +1,4 @@
-"""The network of a job: which one a name means, decided once when the job is planned, and its place in the run."""
+"""The network of a job: its name is resolved once, when the job is planned, and it is copied into the run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mvpose.tracking.tracking_config import TrackingConfig
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """A network by what it is, whatever its name means later."""
+    """A network identified by its weights, so that a later change of its alias has no effect."""
 
     uri: str
-    """A folder, or `models:/NAME/VERSION`; an alias is resolved."""
+    """A folder, or `models:/NAME/VERSION`; aliases are resolved."""
     weights_sha256: str
 
 
 def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:
-    """The network that a folder or a name of the registry (`models:/NAME@ALIAS`) means now.
+    """Resolve a folder or a registry name (`models:/NAME@ALIAS`) to the network it currently refers to.
 
-    WeightsError where the folder holds none; RegistryError where the registry has no such version.
+    WeightsError if the folder holds no network; RegistryError if the registry has no such version.
     """
     if uri.startswith(REGISTRY):
         version = resolve(tracking, uri)
@@ -37,9 +37,9 @@ def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:
 
 
 def place_model(chosen: ChosenModel, tracking: TrackingConfig, output: str) -> str:
-    """Copy the network into the run, where workers of any machine find it; its location there.
+    """Copy the network into the run, where workers on any machine can read it, and return its location.
 
-    WeightsError where it is not, or no longer, the one that was chosen.
+    WeightsError if it is not, or is no longer, the chosen network.
     """
     place = join(output, "models", chosen.weights_sha256[:16])
     if exists(join(place, DESCRIPTION)):
@@ -49,14 +49,14 @@ def place_model(chosen: ChosenModel, tracking: TrackingConfig, output: str) -> s
         if source.startswith(REGISTRY):
             source = download(tracking, resolve(tracking, source), scratch)
         open_model(source, chosen.weights_sha256)
-        # The description last, so that a place with one is whole.
+        # The description is written last: its presence marks a complete copy.
         for name in (WEIGHTS, DESCRIPTION):
             write_whole(join(place, name), read_bytes(join(source, name)))
     return place
 
 
 def open_model(folder: str, weights_sha256: str, device: str = "cpu") -> SavedModel:
-    """A network at any location; WeightsError where its weights are not the expected ones."""
+    """Load a network from any location; WeightsError if its weights are not the expected ones."""
     with tempfile.TemporaryDirectory() as scratch:
         for name in (WEIGHTS, DESCRIPTION):
             if exists(join(folder, name)):
@@ -64,7 +64,7 @@ def open_model(folder: str, weights_sha256: str, device: str = "cpu") -> SavedMo
                     file.write(read_bytes(join(folder, name)))
         model = load_model(scratch, device)
     if model.sha256 != weights_sha256:
-        raise WeightsError(f"{folder} holds weights {model.sha256}, the job was planned with {weights_sha256}.")
+        raise WeightsError(f"{folder} has weights {model.sha256}, but the job was planned with {weights_sha256}.")
     return model
 
 

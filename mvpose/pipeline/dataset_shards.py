@@ -1,4 +1,4 @@
-"""A dataset to a table of samples in parallel: shards mapped by Ray Data, or in a plain loop."""
+"""Convert a dataset to a table of samples in parallel, shard by shard, on Ray Data or in a plain loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mvpose.pipeline.engine import Engine, EngineConfig
 
 
 def convert(dataset: Dataset, crops: CropConfig, output: str, engine: EngineConfig) -> Iterator[Receipt]:
-    """Receipts of the shards of a dataset as they are done, in no particular order.
+    """Receipts of the shards of a dataset as they finish, in no particular order.
 
-    Run it again to go on: shards that are there are left as they are. ConfigError where `output` was begun with other
-    settings, DatasetError where the dataset is not there. With Ray, logs of workers are kept in `logs/` of `output`.
+    Rerun to resume: existing shards are kept. ConfigError if `output` was started with other settings, DatasetError if
+    the dataset is missing. With Ray, worker logs are kept in `logs/` of `output`.
     """
     require_no_gpus(engine.gpus, "making a table of samples")
     shards = dataset.shards()
@@ -47,5 +47,5 @@ def _ray_data(
 
 
 def convert_row(row: dict[str, Any], dataset: Dataset, crops: CropConfig, output: str) -> dict[str, Any]:
-    """`convert_shard` as Ray Data calls it: a row with the shard's name to a row with its receipt."""
+    """`convert_shard` for Ray Data: from a row with the shard's name to a row with its receipt."""
     return asdict(convert_shard(row["shard"], dataset, crops, output))

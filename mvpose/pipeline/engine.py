@@ -1,4 +1,4 @@
-"""The two ways to run a stage over tasks: a plain loop, and an actor pool of Ray Data."""
+"""Run a stage over tasks: in a plain loop, or on a Ray Data pool."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ if TYPE_CHECKING:
     from mvpose.records import Task
 
 ENOUGH = 5
-"""First clips that raise alike. All clips of one capture of an odd kind may do so too: where the job has two captures,
-the clips are of two at least."""
+"""Number of first clips that must raise the same error to stop the job. All clips of one unusual capture may do so too,
+so in a job of several captures these clips must come from at least two."""
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 
 
 @dataclass
 class FirstClips:
-    """What one stage made of the first clips of this start of the job, seen by the driver from their receipts.
+    """Outcomes of a stage's first clips since this start of the job, which the driver reads from their receipts.
 
-    It is decided once one clip has a result, has failed for a reason of its own, or has raised something else.
+    Decided once a clip has a result, has failed for a reason specific to it, or has raised a different error.
     """
 
     kind: str
     decided: bool = False
     alike: set[str] = field(default_factory=set)
-    """Tracebacks without their numbers."""
+    """Tracebacks with numbers removed."""
     captures: set[str] = field(default_factory=set)
     clips: int = 0
 
     def watched(self, receipts: Iterable[dict[str, Any]], *, several: bool) -> Iterator[dict[str, Any]]:
-        """Pass receipts on; StageError once enough first clips have raised alike. `several`: the job has captures."""
+        """Pass receipts through; StageError once enough first clips raise the same error. `several`: more than one
+        capture."""
         for receipt in receipts:
             yield receipt
             if self.decided:
@@ -55,9 +56,9 @@ class FirstClips:
             self.decided = not receipt["traceback"] or len(self.alike) > 1
             if not self.decided and self.clips >= ENOUGH and len(self.captures) > several:
                 raise StageError(
-                    f"{self.kind} failed alike on each of the first {self.clips} clips, so the job has stopped: "
-                    f"{receipt['failure']} When its cause is mended, run the same command with --retry-failed, which "
-                    "does these clips again; without it they stay failed and the others are tried."
+                    f"{self.kind} failed with the same error on the first {self.clips} clips, so the job has stopped: "
+                    f"{receipt['failure']} Once the cause is fixed, rerun the same command with --retry-failed to "
+                    "retry these clips; without it they stay failed and only the others are tried."
                 )
 
 
@@ -65,46 +66,48 @@ Receipt = dict[str, Any]
 WORKER_ENVIRONMENT = worker_environment(
     threads=1, MALLOC_ARENA_MAX="1", MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(2**30)
 )
-"""One thread a worker: two fused actors scale 1.7x on two cores. The rest keeps freed memory for the next frames and
-does not give it back: a clip of 300 frames of four 1080p cameras asks the system for 100 in place of 130,000 pages,
-which was 1.3 of its 6.5 s of processor on a virtual machine; the peak is 1.3 in place of 1.4 GiB (glibc 2.36)."""
+"""One thread per worker: two fused actors scale 1.7x on two cores. The other variables keep freed memory for the next
+frames instead of returning it to the system: a clip of 300 frames of four 1080p cameras requests 100 instead of 130,000
+pages, which took 1.3 of its 6.5 s of CPU time on a virtual machine; the peak is 1.3 instead of 1.4 GiB (glibc 2.36)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """Where the work runs. None of this changes a result."""
+    """Where and how the work runs. Results do not depend on these settings."""
 
     local: bool = False
-    """A plain loop in this process, without Ray."""
+    """Run in this process, without Ray."""
     address: str | None = None
-    """A running Ray cluster ("auto", "ray://host:10001", ...); without it a Ray of this machine is started."""
+    """Running Ray cluster ("auto", "ray://host:10001", ...; default: start Ray on this machine)."""
     workers: int | None = None
-    """Of each stage; without it one a core of this machine, or as many as fit in the cluster beside one free CPU."""
+    """Workers per stage (default: one per core of this machine, or as many as fit on the cluster with one CPU free)."""
     min_workers: int | None = None
-    """Begin with so few and grow to `workers` as the cluster does; 0 begins before any node is there. Without it the
-    number is fixed, and has to fit when a stage begins."""
+    """Start with this many workers and grow to `workers` as nodes join; 0 starts before any node is up (default: a
+    fixed number, which must fit when a stage starts)."""
     cpus_per_worker: float = 1.0
+    """CPUs reserved per worker."""
     gpus: float = 0.0
-    """GPUs per worker that runs a network: Ray reserves them, and networks compute there. 0.25 puts four workers on a
-    GPU; 0 computes on the CPU."""
+    """GPUs per worker that runs a network, reserved by Ray and used by the network. 0.25 puts four workers on a GPU;
+    0 uses the CPU."""
     model_resources: Mapping[str, float] = field(default_factory=dict)
-    """Custom resources of Ray that a worker with the model takes, by name."""
+    """Custom Ray resources reserved by each worker with a model, by name."""
     model_nodes: str = ""
-    """Label `key=value` (`ray start --labels`) of the nodes where the model runs, with the decoding of its frames."""
+    """Label `key=value` (`ray start --labels`) of the nodes that decode frames and run the model."""
     other_nodes: str = ""
-    """Label `key=value` of the nodes where the stages without a model run."""
+    """Label `key=value` of the nodes that run the stages without a model."""
     max_attempts: int = 3
-    """A clip whose worker died this often becomes a failure row."""
+    """Maximum attempts per clip: if its worker dies this often, the clip is recorded as failed."""
     clip_timeout_s: float | None = None
-    """Seconds after which a clip becomes a failure row. Without it 10 minutes and 2.5 s for each camera and frame; once
-    a worker has done three clips, 10 times what the slowest of them took, and 2 minutes at least."""
+    """Seconds until a clip is recorded as failed (default: 10 minutes plus 2.5 s per camera and frame; once a worker
+    has done three clips, 10 times the slowest of them, but at least 2 minutes)."""
     wave_clips: int = 4096
-    """Clips that go through all stages before the next ones begin; a capture stays whole. In each wave workers wait for
-    the last clip of a stage and load the model anew, so let one last ten minutes or more; 4096 hold 25 MB here."""
+    """Clips per wave, which passes all stages before the next wave starts; captures are not split. In each wave workers
+    wait for the last clip of a stage and reload the model, so a wave should last at least ten minutes; 4096 clips take
+    25 MB here."""
     object_store_mib: int = 256
-    """Of a Ray started here. Rows are ids and receipts; frames never enter the store."""
+    """Object store of a Ray started here, in MiB. Rows are ids and receipts; frames never enter the store."""
     metrics_port: int | None = None
-    """Where a Ray started here lets Prometheus read its figures and the job's; any free port without it."""
+    """Port where Prometheus reads the metrics of Ray and the job, for a Ray started here (default: any free port)."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "max_attempts", "wave_clips"):
@@ -112,19 +115,19 @@ class EngineConfig:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more.")
         require_gpus(self.gpus)
         if self.cpus_per_worker <= 0:
-            raise ConfigError("a worker needs some CPU (cpus_per_worker above 0).")
+            raise ConfigError("cpus_per_worker must be above 0.")
         if self.min_workers is not None and not 0 <= self.min_workers <= (self.workers or -1):
             raise ConfigError(
-                f"min_workers is {self.min_workers}; it needs workers, the most, and lies from 0 to that."
+                f"min_workers is {self.min_workers}; set workers too, the maximum, and use 0 up to that number."
             )
         if self.clip_timeout_s is not None and self.clip_timeout_s <= 0:
             raise ConfigError(f"clip_timeout_s is {self.clip_timeout_s:g}; it must be above 0.")
         for name in ("model_nodes", "other_nodes"):
             if (label := getattr(self, name)) and not all(part.strip() for part in label.partition("=")):
-                raise ConfigError(f"{name} is {label!r}; it is a label `key=value`.")
+                raise ConfigError(f"{name} is {label!r}; it must be a label `key=value`.")
 
     def need(self, *, with_model: bool) -> Need:
-        """What a worker of a stage with or without the model asks of its node."""
+        """Requirements of a worker of a stage with or without the model."""
         label = self.model_nodes if with_model else self.other_nodes
         key, _, value = label.partition("=")
         resources = {"CPU": self.cpus_per_worker}
@@ -133,14 +136,14 @@ class EngineConfig:
         return Need(resources, {key: value} if label else {})
 
     def device(self, stated: Mapping[str, str | None]) -> Device:
-        """What networks compute on; ConfigError where that contradicts `stated` (see `compute_device`)."""
+        """Device of the networks; ConfigError if it contradicts `stated` (see `compute_device`)."""
         return compute_device(self.gpus, here=self.address is None, stated=stated)
 
 
 class Engine:
-    """Runs stages on the Ray that `start` starts or joins, or in a plain loop; `close` ends what was started.
+    """Runs stages on the Ray that `start` starts or joins, or in a plain loop; `close` shuts down a started Ray.
 
-    Logs of workers are kept in `logs/` of `output`, where one is named.
+    Worker logs are kept in `logs/` of `output`, if one is given.
     """
 
     def __init__(self, config: EngineConfig, output: str = "") -> None:
@@ -150,10 +153,10 @@ class Engine:
         self._first: dict[str, FirstClips] = {}
 
     def run(self, spec: StageSpec, tasks: list[Task], *, later: int = 0) -> Iterator[Receipt]:
-        """Receipts of the tasks as they are committed, in no particular order; ResultsError if they cannot be.
+        """Receipts of the tasks as they are committed, in no particular order; ResultsError if commits fail.
 
-        StageError where the stage cannot be made, or has raised alike on its first clips, in all runs by this engine.
-        So many of its tasks as `later` says are still to come in other runs.
+        StageError if the stage cannot be created, or raised the same error on its first clips over all runs by this
+        engine. `later` is the number of its tasks still to come in other runs.
         """
         if not tasks:
             return iter(())
@@ -174,13 +177,13 @@ class Engine:
         return counted(receipts, spec.kind, len(tasks), limits[1], later)
 
     def describe(self) -> str:
-        """Where the work runs, in words."""
+        """Describe where the work runs."""
         if self.config.local:
             return "in this process"
-        return f"on the Ray cluster at {self.config.address}" if self.config.address else "on a Ray of this machine"
+        return f"on the Ray cluster at {self.config.address}" if self.config.address else "with Ray on this machine"
 
     def start(self) -> None:
-        """Start a Ray on this machine, or join the one at `address`, unless that is done (see `ray_session`)."""
+        """Start Ray on this machine, or join the one at `address`, unless already done (see `ray_session`)."""
         if self._started:
             return
         config = self.config
@@ -194,18 +197,18 @@ class Engine:
         self._started = True
 
     def close(self) -> None:
-        """End the Ray that this engine started, or leave the one it joined."""
+        """Shut down the Ray that this engine started, or leave the one it joined."""
         self._session.close()
         self._started = False
 
     def local_workers(self) -> int:
-        """Workers on this machine: as asked for, or one a core; one in a plain loop."""
+        """Workers on this machine: as configured, or one per core; one in a plain loop."""
         if self.config.local:
             return 1
         return self.config.workers or len(os.sched_getaffinity(0))
 
     def pool_limits(self, need: Need) -> tuple[int, int]:
-        """Least and largest number of workers on the Ray that runs; ConfigError if they cannot be had."""
+        """Minimum and maximum number of workers on the running Ray; ConfigError if they do not fit."""
         import ray
 
         nodes = [
@@ -221,7 +224,7 @@ class Engine:
 
 
 def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
-    """Receipts until the storage fails a worker, or one has no stage: then the job ends with that worker's sentence."""
+    """Pass receipts through until a worker has a storage error or no stage; the job then ends with that error."""
     for receipt in receipts:
         if receipt["unmade"]:
             raise StageError(receipt["unmade"])
@@ -245,10 +248,10 @@ def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 
 
 def tasks_together(tasks: int, workers: int) -> int:
-    """Clips that a worker of a stage without a model is given at a time: as many as it is given portions, at most 32.
+    """Clips per batch for a worker of a stage without a model: as many as it gets batches, at most 32.
 
-    Ray looks for finished tasks ten times a second, so that a worker waits 0.06 s after each portion, while such a
-    stage takes 0.1 s for a clip of 300 frames: one clip at a time cost 12 % of a decode-bound job. Large portions make
+    Ray polls for finished tasks ten times per second, so a worker waits 0.06 s after each batch, while such a stage
+    takes 0.1 s for a clip of 300 frames: batches of one clip cost 12 % of a decode-bound job. Large batches make
     workers wait for the last one; the square root balances the two.
     """
     return max(1, min(32, math.isqrt(tasks // workers)))
@@ -269,7 +272,7 @@ def _ray_data(spec: StageSpec, rows: pa.Table, need: Need, limits: tuple[int, in
     }
     if spec.keeps_weights:
         minimum, maximum = limits
-        # Of its own accord Ray hands a worker clips ahead, and they wait behind one that is slow while others are idle.
+        # By default Ray queues clips at a worker in advance, where they wait behind a slow one while others are idle.
         pool = ray.data.ActorPoolStrategy(min_size=minimum, max_size=maximum, max_tasks_in_flight_per_actor=1)
         requested |= {"num_gpus": amounts.pop("GPU"), "resources": amounts or None}
         receipts = dataset.map_batches(ClipWorker, fn_constructor_args=(spec,), compute=pool, **requested)

@@ -1,4 +1,4 @@
-"""The batch job: an archive of captures to tables of 3D poses, read top to bottom in `reconstruct_archive`."""
+"""The batch job from an archive of captures to tables of 3D poses; start reading at `reconstruct_archive`."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ from mvpose.storage.locations import absolute, exists, join
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
-"""25 times what the default detector takes on one core (10 camera-frames a second on 1080p, measured)."""
+"""25 times what the default detector takes on one core (10 camera-frames per second on 1080p, measured)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is planned, before anything of it is written to the output."""
+    """The planned work, before anything is written to the output."""
 
     run: RunFolder
     settings: Settings
@@ -59,11 +59,11 @@ class Work:
 
 
 def require_own_output(job: ReconstructJob) -> None:
-    """ConfigError where the output is not the job's own: it holds the archive or other files, or is in a capture."""
+    """ConfigError if the output holds the archive or other files, or is in the folder of a capture."""
     archive, output = absolute(job.archive), absolute(job.output)
     if f"{archive}/".startswith(f"{output}/"):
         raise ConfigError(
-            f"the output {job.output} holds the archive {job.archive}: results go into a folder of their own."
+            f"the output {job.output} contains the archive {job.archive}: results go into a folder of their own."
         )
     if capture := capture_around(archive, output):
         raise ConfigError(
@@ -76,7 +76,7 @@ Job = TypeVar("Job", bound=ReconstructJob)
 
 
 def placed(job: Job) -> Job:
-    """The job with the device of its networks settled; ConfigError where settings contradict each other about it."""
+    """The job with the device of its networks resolved; ConfigError if settings contradict each other."""
     if job.imported:
         require_no_gpus(job.engine.gpus, "an import of 2D joints")
         return job
@@ -85,7 +85,7 @@ def placed(job: Job) -> Job:
 
 
 def plan_job(job: ReconstructJob) -> Work:
-    """Find the captures and lay out the work; writes nothing to the output. ConfigError as `require_own_output`."""
+    """Find the captures and plan the work; writes nothing to the output. ConfigError as for `require_own_output`."""
     require_own_output(job)
     model = choose_model(job.model, job.tracking) if job.model else None
     chosen = plan_settings(job, model)
@@ -113,18 +113,18 @@ def _found(job: ReconstructJob) -> Iterator[Found]:
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
-    """The videos that an earlier start of the job has opened; with `replan` all are opened again."""
+    """The videos opened by an earlier start of the job; with `replan` all are reopened."""
     uri = join(job.output, "catalogue.parquet")
     return NOTHING_KNOWN if job.replan or not exists(uri) else known_videos(uri)
 
 
 def reconstruct_archive(job: ReconstructJob) -> Summary:
-    """Run the job to its end, or go on where an earlier start of it stopped.
+    """Run the job, or resume where an earlier start stopped.
 
-    Raises ConfigError as `placed`, or if the output belongs to a job with other settings; ResultsError if it cannot be
-    written. A clip that cannot be reconstructed is a row of `failures/` and stops nothing.
+    Raises ConfigError as for `placed`, or if the output belongs to a job with other settings; ResultsError if it cannot
+    be written. A clip that cannot be reconstructed becomes a row of `failures/`, and the job continues.
     """
-    # Workers may stand in other folders than this process: what they are told is absolute.
+    # Workers may have another working directory than this process, so their paths are absolute.
     job = placed(replace(job, output=absolute(job.output)))
     work = plan_job(job)
     if not job.replan and work.run.matches(work.settings) and not job.retry_failed and (ended := work.run.ended()):
@@ -141,7 +141,7 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
 
 
 def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
-    """The settings that results depend on, flat; where and how fast the work runs is not among them."""
+    """The settings that results depend on, flattened; where and how fast the work runs is excluded."""
     parts: dict[str, object] = {"reconstruction": job.reconstruction}
     if not job.imported:
         parts["catalogue"] = job.catalogue
@@ -159,7 +159,7 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
 
 
 def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
-    """Wave after wave of whole captures through all stages; the seconds that each stage took."""
+    """Run the captures through all stages, wave by wave; returns the seconds that each stage took."""
     stages = list(stage_specs(job, work))
     open_work = OpenWork.of(job.output, work.planned.tasks())
     progress = {spec.kind: Progress(label=spec.kind, **open_work.totals(Kind(spec.kind))) for spec in stages}
@@ -190,7 +190,7 @@ def _cameras_of(source: PlanSource, task: Task) -> int:
 
 
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
-    """How workers make each stage, in order."""
+    """Specifications of the stages, in order."""
     invocation = uuid.uuid4().hex[:12]
     timeout_s = _clip_timeout_s(job, work.planned.max_cameras)
     source = PlanSource(job.output, work.settings.plan_digest)
@@ -212,7 +212,7 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
 def _makers(
     job: ReconstructJob, source: PlanSource, model: ChosenModel | None
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
-    """(what it makes, how a worker makes the stage, with what), in order."""
+    """(result kind, stage factory, its arguments) of each stage, in order."""
     if job.imported:
         yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
     elif model is None:

@@ -1,4 +1,4 @@
-"""Settings of the batch job. Light, because every command line reads them."""
+"""Settings of the batch job. Imports are light, because every command line loads this module."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class ReconstructJob:
     output: str
     """Run folder or s3:// URI, with the results and everything needed to resume."""
     clip_frames: int = 300
-    """Maximum frames per clip, the unit of work and retry. 300 frames keep the cost of seeking at a few per cent."""
+    """Maximum frames per clip, the unit of work and retry. With 300 frames, seeking costs a few per cent."""
     adjust_extrinsics: bool = False
     """Refine the camera poses on each capture's 2D joints before the 3D stage, and report how far they moved."""
     filtered: bool = True
     """Also write filtered poses: gaps filled and smoothed by `filtering`. Raw poses stay unchanged."""
     max_failed_share: float = 0.1
-    """Maximum share of failed clips for exit code 3; above it the exit code is 4."""
+    """Maximum share of failed clips for exit code 3; above it, the exit code is 4."""
     replan: bool = False
-    """Resume a run that was started with other settings or footage; results that still apply are kept."""
+    """Resume a run with changed settings or footage; results that still apply are kept."""
     retry_failed: bool = False
-    """Retry failed clips (for example, storage was unavailable), and redo the results that lacked them."""
+    """Retry failed clips (for example, storage was unavailable), and redo the results that depend on them."""
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     imported: KeypointImport | None = None
-    """2D joints of another tool, from `archive`, instead of footage and a detector."""
+    """2D joints of another tool, read from `archive`; replaces footage and detector."""
     model: str = ""
     """Multi-view network that refines the detected people: its folder, or models:/NAME@ALIAS in the registry,
     resolved to a version when the job is planned."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """The registry, and the store that the run is recorded in."""
+    """Model registry, and the store where the run is recorded."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
     filtering: Filtering = field(default_factory=ButterworthFilter)

@@ -1,8 +1,8 @@
-"""A multi-view network as the source of 2D joints: it looks at all views of a person at once.
+"""A multi-view network as the source of 2D joints: it processes all views of a person at once.
 
-The detector says who is where, association says which boxes of the views are the same person, the network is shown
-their crops with the cameras, and its joints in each view are the 2D joints of the run. From there on everything is as
-without it: triangulation with rejection of views, tracks, figures of quality. 2D and 3D stay separate results.
+The detector finds people in each view, association matches the boxes of one person across views, and the network gets
+their crops and cameras. Its joints in each view become the 2D joints of the run. Later stages do not change:
+triangulation with rejection of views, tracks, quality figures. 2D and 3D remain separate results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BATCH = 8
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """A person in a frame: what the network is shown, and how its answer goes back to the images."""
+    """The network's input for one person in one frame, and the mapping of its output back to the images."""
 
     crops: UInt8[np.ndarray, "V 3 H W"]
     projections: Float[np.ndarray, "V 3 4"]
@@ -45,7 +45,7 @@ class _Question:
 
 
 class NetworkStage(DetectStage):
-    """Footage to 2D joints of a multi-view network, of everybody whom two views or more show."""
+    """Footage to 2D joints from a multi-view network, for everyone seen in at least two views."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class NetworkStage(DetectStage):
         self.config = config
 
     def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
-        """The detector's people, looked at again by the network; by view and frame."""
+        """The detected people refined by the network, by view and frame."""
         return self.seen_again(chunk, self.source.setup(task).rig)
 
     def seen_again(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> list[list[People]]:
-        """What the network makes of consecutive frames of all views of a rig; by view and frame.
+        """Detect people in consecutive frames of all views of a rig and refine them; by view and frame.
 
-        ConfigError where the network does not accept as many views as the rig has.
+        ConfigError if the network does not accept the rig's number of views.
         """
         self.model.rule.require_views(len(rig))
         seen = stack_people(detected(self.detector, chunk), self.detector.skeleton)
@@ -88,7 +88,7 @@ class NetworkStage(DetectStage):
 
 
 def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
-    """(T K V): the place of each person in each view, -1 where it is not seen."""
+    """(T K V): the index of each person's detection in each view, -1 where it is not seen."""
     observed = observe(seen, rig, config.min_confidence)
     if not observed.weight.any():
         return np.empty((seen.xy.shape[1], 0, len(rig)), int)
@@ -107,7 +107,7 @@ def _request(
 
     def image(v: int) -> UInt8[np.ndarray, "h w 3"]:
         found = chunk[v].image(t)
-        assert found is not None  # nobody is found in a frame that a view lacks
+        assert found is not None  # a frame that a view lacks has no detections
         return found
 
     for v, crop, change in cut_crops(image, rig, box, np.flatnonzero(member >= 0).tolist(), rule):
@@ -118,7 +118,7 @@ def _request(
 
 
 def _joint_boxes(seen: Keypoints2D, t: int, place: np.ndarray) -> Float[np.ndarray, "V 4"]:
-    """Boxes about the joints of a person in each view: what the crop rule is about."""
+    """Boxes around the joints of a person in each view, the input of the crop rule."""
     row = np.arange(len(place))
     xy = seen.xy[row, t, place]
     known = np.isfinite(xy)
@@ -127,7 +127,7 @@ def _joint_boxes(seen: Keypoints2D, t: int, place: np.ndarray) -> Float[np.ndarr
 
 
 def _answers(model: SavedModel, questions: list[_Question], rig: CameraRig) -> list[list[People]]:
-    """One person by view for each question; a view that was not shown has a meaningless one."""
+    """For each question one person per view; the result of a view that is not present is meaningless."""
     device = next(model.network.parameters()).device
     crops, projections, present = (
         torch.from_numpy(np.stack([getattr(q, name) for q in questions])).to(device)
@@ -135,7 +135,7 @@ def _answers(model: SavedModel, questions: list[_Question], rig: CameraRig) -> l
     )
     with torch.inference_mode():
         found = model.network(crops, projections.float(), present)
-    # A joint of a person whom the network cannot serve is not known in any view.
+    # Joints that the network marks as invalid get no confidence in any view.
     confidence = (found.confidence_2d * found.valid[:, None]).float().cpu().numpy()
     points = found.joints_2d.double().cpu().numpy()
     answers = []
@@ -149,7 +149,7 @@ def _answers(model: SavedModel, questions: list[_Question], rig: CameraRig) -> l
 def _in_images(
     xy: Float[np.ndarray, "V J 2"], pinhole_from_crop: Float[np.ndarray, "V 3 3"], rig: CameraRig
 ) -> Float[np.ndarray, "V J 2"]:
-    """Pixels of crops to pixels of the decoded images, lens and all."""
+    """Crop pixels to pixels of the decoded images, with lens distortion."""
     ideal = torch.from_numpy(xy @ pinhole_from_crop[:, :2, :2].swapaxes(1, 2) + pinhole_from_crop[:, None, :2, 2])
     rig = rig.to(torch.float64)
     plane = (ideal - rig.centre[:, None]) / rig.focal[:, None]
@@ -157,7 +157,7 @@ def _in_images(
 
 
 def _together(people: list[People], num_joints: int) -> People:
-    """Everybody in one image."""
+    """Merge people into one record per image."""
     if people:
         parts = ("box", "score", "xy", "confidence")
         return People(*(np.concatenate([getattr(p, part) for p in people]) for part in parts))

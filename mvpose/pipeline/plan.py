@@ -1,9 +1,9 @@
-"""What a job has to do: every clip of every capture, with the fingerprints of what goes into its results.
+"""The plan of a job: every clip of every capture, with fingerprints of the inputs of its results.
 
 A fingerprint is the digest of a record of everything that the stages of one kind read: footage, calibration, clock,
-settings, model digests, and the version of mvpose. `plan_source.py` hands those stages the same and nothing else.
-Results are committed under their fingerprint, so a new calibration or frame rate makes new poses from the same
-keypoints, and nothing that belongs to other settings can be taken for a result.
+settings, model digests, and the version of mvpose. `plan_source.py` gives those stages exactly these inputs.
+Results are committed under their fingerprint, so a new calibration or frame rate gives new poses from the same
+keypoints, and results of other settings are never reused by mistake.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from mvpose.temporal.filter_settings import Filtering
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkInputs:
-    """What a multi-view network reads beside the footage: it looks through the calibrated cameras."""
+    """Inputs of a multi-view network in addition to the footage; it uses the calibrated cameras."""
 
     weights_sha256: str
     rig_digest: str
     reconstruction: ReconstructionConfig
-    """By which it finds the views of one person."""
+    """Settings of the association that matches a person's views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeypointsInputs:
-    """What 2D joints depend on."""
+    """Inputs of the 2D joints."""
 
     footage: tuple[tuple[object, ...], ...]
     """See `Listed.footage`."""
@@ -48,7 +48,7 @@ class KeypointsInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class PosesInputs:
-    """What everything depends on that is made of 2D joints: adjusted rigs, tracks, identities, poses, quality."""
+    """Inputs of all results derived from 2D joints: adjusted rigs, tracks, identities, poses, quality."""
 
     keypoints: str
     """Fingerprint of the 2D joints."""
@@ -57,39 +57,39 @@ class PosesInputs:
     fps: float
     num_frames: int
     breaks: tuple[int, ...]
-    """Where the frames do not follow each other in time."""
+    """Breaks in time between consecutive frames."""
     assumed_unit: Unit | None
     clip_frames: int
     reconstruction: ReconstructionConfig
     adjustment: AdjustmentConfig | None
-    """None where the rig is used as calibrated."""
+    """None if the rig is used as calibrated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilteredInputs:
-    """What filtered poses depend on."""
+    """Inputs of the filtered poses."""
 
     poses: str
-    """Fingerprint of the raw poses, clock and cameras included."""
+    """Fingerprint of the raw poses, including clock and cameras."""
     filtering: Filtering
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """The settings of a job that its results depend on."""
+    """The settings of a job that affect its results."""
 
     clip_frames: int
     detector: str
     """Digest of the detector's networks and settings."""
     network: str
-    """SHA-256 of the weights of the multi-view network that looks again; empty for none."""
+    """SHA-256 of the weights of the refining multi-view network; empty for none."""
     reconstruction: ReconstructionConfig
     adjustment: AdjustmentConfig | None
     filtering: Filtering | None
 
 
 def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
-    """The work on a capture."""
+    """Plan the tasks of a capture."""
     network = NetworkInputs(
         weights_sha256=settings.network, rig_digest=capture.rig_digest, reconstruction=settings.reconstruction
     )
@@ -123,20 +123,20 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
 
 
 def _fingerprint(inputs: KeypointsInputs | PosesInputs | FilteredInputs) -> str:
-    """Digest of what a result depends on, the version of mvpose included."""
+    """Digest of the inputs of a result, including the version of mvpose."""
     return digest(_own_version(), type(inputs).__name__, inputs)[:FINGERPRINT_LENGTH]
 
 
 @cache
 def _own_version() -> str:
-    """Once a process: finding it reads a file, which was half of the planning of 2,000 captures."""
+    """Cached per process: the lookup reads a file, which took half the time to plan 2,000 captures."""
     return version("mvpose")
 
 
 def split_into_clips(capture_id: str, num_frames: int, clip_frames: int) -> list[Clip]:
-    """Clips of at most `clip_frames` frames, equal to one frame, that tile [0, num_frames) without gap or overlap."""
+    """Clips of at most `clip_frames` frames, equal in length to within one frame, that tile [0, num_frames)."""
     if clip_frames < 1:
-        raise ConfigError(f"clip_frames is {clip_frames}: a clip has at least one frame.")
+        raise ConfigError(f"clip_frames is {clip_frames}; it must be 1 or more.")
     count = math.ceil(num_frames / clip_frames)
     edges = [i * num_frames // count for i in range(count + 1)] if count else []
     return [Clip(capture_id, a, b) for a, b in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""What a worker is handed for a task: the part of its capture that the stage's fingerprint covers, and nothing else."""
+"""Inputs of a task in a worker: only the part of its capture that the stage's fingerprint covers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from mvpose.run.store import ClipStore, Commit
 
 @dataclass(frozen=True)
 class Footage:
-    """The images, which 2D joints are made of. Their rate is not known here: a corrected rate keeps the 2D joints."""
+    """The images that 2D joints are detected in. The frame rate is hidden: correcting it keeps the 2D joints."""
 
     videos: tuple[Video, ...]
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names, one a video."""
+        """Camera names, one per video."""
         return tuple(video.camera for video in self.videos)
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What turns 2D joints into 3D joints: cameras and clock."""
+    """Inputs that turn 2D joints into 3D joints: cameras and clock."""
 
     rig: CameraRig
     """As calibrated."""
@@ -45,7 +45,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Clock:
-    """All that a filter knows of a capture."""
+    """The part of a capture that filters use."""
 
     fps: float
     num_frames: int
@@ -55,11 +55,11 @@ class Clock:
 
 @dataclass(frozen=True)
 class PlanSource:
-    """Where a worker finds the plan of a clip: in the run folder, so that no task carries a catalogue about."""
+    """Reads the plan of a clip from the run folder, so that tasks need not carry a catalogue."""
 
     run_uri: str
     plan_digest: str
-    """Tells plans of one folder apart in a worker that outlives a replan."""
+    """Distinguishes plans of one folder in a worker that outlives a replan."""
 
     def footage(self, task: Task) -> Footage:
         """The images of a task's capture."""
@@ -72,19 +72,19 @@ class PlanSource:
         return Setup(capture.rig, capture.fps, capture.num_frames, capture.breaks, capture.assumed_unit)
 
     def clock(self, task: Task) -> Clock:
-        """What a filter knows of a task's capture."""
+        """Clock and camera names of a task's capture."""
         capture = self._plan_of(task).capture
         return Clock(capture.fps, capture.num_frames, capture.breaks, capture.rig.names)
 
     def commits(self, kind: Kind, task: Task) -> list[Commit]:
-        """What an earlier stage made for the frames of a task, in order; EarlierFailure if it failed on all of them."""
+        """Commits of an earlier stage for the frames of a task, in order; EarlierFailure if it failed on all."""
         store = ClipStore(self.run_uri, kind)
         needed = [t for t in self._plan_of(task).tasks(kind) if kind.of_whole_captures or _within(t.clip, task.clip)]
         commits = [commit for t in needed if (commit := store.committed(t.clip, t.fingerprint))]
         if len(commits) < len(needed):
             raise ResultsError(
-                f"{kind} of {task.clip.capture_id} went from {self.run_uri} while the job ran: is another job at work "
-                "on this output? Run the same command again."
+                f"{kind} of {task.clip.capture_id} disappeared from {self.run_uri} while the job ran: is another job "
+                "writing to this output? Rerun the same command."
             )
         failures = [c.failure for c in commits if c.failure]
         if len(failures) == len(commits):
@@ -92,11 +92,11 @@ class PlanSource:
         return [c for c in commits if not c.failure]
 
     def tables(self, kind: Kind, commits: Iterable[Commit]) -> Iterator[pa.Table]:
-        """The tables of commits, each read when it is asked for: those of a whole capture do not fit in memory."""
+        """The tables of commits, read lazily: those of a whole capture do not fit in memory."""
         return map(ClipStore(self.run_uri, kind).read, commits)
 
     def committed(self, kind: Kind, task: Task) -> pa.Table:
-        """The one table that an earlier stage made for a task: of its clip, or of its whole capture."""
+        """The single table of an earlier stage for a task: of its clip, or of its whole capture."""
         (table,) = self.tables(kind, self.commits(kind, task))
         return table
 
@@ -112,6 +112,6 @@ def _within(clip: Clip, other: Clip) -> bool:
     return other.start <= clip.start and clip.stop <= other.stop
 
 
-@lru_cache(maxsize=8)  # not all of them: a worker of a large archive would hold its whole catalogue
+@lru_cache(maxsize=8)  # bounded: a worker of a large archive would otherwise hold its whole catalogue
 def _plan(source: PlanSource, capture_id: str) -> CapturePlan:
     return RunFolder(source.run_uri).plan_of(capture_id, source.plan_digest)

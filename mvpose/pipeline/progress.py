@@ -1,4 +1,4 @@
-"""Progress of long work: a live line on a terminal, a line now and then elsewhere, silence on request."""
+"""Progress of long work: a live line on a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a stage is in the whole job, which it does in parts."""
+    """Progress of a stage through the whole job, over all its waves."""
 
     label: str
     clips: int
-    """To do in this start of the job."""
+    """Clips to do in this start of the job."""
     frames: int
     clips_done: int = 0
     frames_done: int = 0
     failed: int = 0
     seconds: float = 0.0
-    """In the parts that are over."""
+    """Time spent on finished waves."""
 
     def without(self, clips: int, frames: int) -> None:
-        """So many of those to do were found to be done."""
+        """Subtract clips and frames that turned out to be done already."""
         self.clips -= clips
         self.frames -= frames
 
     def counted(self, receipts: Iterable[dict[str, Any]], clips: int) -> Iterator[dict[str, Any]]:
-        """Pass the receipts of a part of so many clips on, telling clips, failures, frames a second and time left."""
+        """Pass through the receipts of a wave of `clips` clips, printing progress, frames per second and time left."""
         started = last = time.monotonic()
         live, end_of_part = sys.stderr.isatty(), self.clips_done + clips
         for receipt in receipts:

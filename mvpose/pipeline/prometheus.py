@@ -1,7 +1,7 @@
-"""What a job on Ray tells Prometheus: counted in the driver, from receipts, exported by Ray's own agent on its node.
+"""Prometheus metrics of a job on Ray: counted in the driver from receipts, exported by Ray's agent on its node.
 
-A worker that dies takes no count with it. Ray puts `ray_` before a name and `_total` behind a counter's. A plain loop
-exports nothing: its figures are in performance.json and in MLflow.
+No counts are lost when a worker dies. Ray adds the prefix `ray_` to names and the suffix `_total` to counters. A plain
+loop exports nothing: its figures are in performance.json and in MLflow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its name, and what it counts."""
+    """One metric: its name and description."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -23,7 +23,7 @@ class Figure:
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """The names under which Prometheus sees it."""
+        """Names of its series in Prometheus."""
         name = f"ray_{self.name}"
         return {
             "counter": (f"{name}_total",),
@@ -34,14 +34,14 @@ class Figure:
 
 DONE = Figure("mvpose_clips_done", "counter", "Clips with a result.")
 FAILED = Figure("mvpose_clips_failed", "counter", "Clips without a result.", ("stage", "reason"))
-RETRIED = Figure("mvpose_clips_retried", "counter", "Attempts beyond the first: workers that died on a clip.")
-FRAMES = Figure("mvpose_frames", "counter", "Frames (of all cameras at once) of the clips that are through.")
-STEPS = Figure("mvpose_step_seconds", "counter", "Seconds of workers by step.", ("stage", "step"))
-"""`detect` is time in the model, `decode_wait` time that the model waited for frames, `decode` time of decoder threads
-(several at a time); other stages have steps of their own."""
-CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker was at a clip.")
-QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job to do in the stage that runs.")
-WORKERS = Figure("mvpose_workers", "gauge", "Largest number of workers of the stage that runs.")
+RETRIED = Figure("mvpose_clips_retried", "counter", "Attempts after the first, because a worker died on the clip.")
+FRAMES = Figure("mvpose_frames", "counter", "Frames of finished clips (one frame is all cameras at one instant).")
+STEPS = Figure("mvpose_step_seconds", "counter", "Worker seconds per step.", ("stage", "step"))
+"""`detect` is time in the model, `decode_wait` the time that the model waits for frames, `decode` the time of decoder
+threads (several run in parallel); other stages have their own steps."""
+CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker spent on a clip.")
+QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job that the running stage has yet to process.")
+WORKERS = Figure("mvpose_workers", "gauge", "Maximum number of workers of the running stage.")
 FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
 
 CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
@@ -50,9 +50,9 @@ CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 def counted(
     receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers: int, later: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Pass the receipts of a stage on, counting them; `later` clips will come to it in other parts of the job.
+    """Pass the receipts of a stage through and count them; `later` clips follow in later waves of the job.
 
-    Ray is running.
+    Ray must be running.
     """
     gauges = {figure: _of_ray(figure) for figure in FIGURES}
     here = {"stage": stage}

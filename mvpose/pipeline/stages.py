@@ -1,4 +1,4 @@
-"""The stages of the job, each a callable from a task to its table. A worker makes one of them and keeps it."""
+"""The stages of the job, each a callable from a task to its table. A worker creates one stage and keeps it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
 
 
 def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:
-    """What a detector finds, by view and frame; nobody in frames that a view lacks."""
+    """Detected people by view and frame; frames that a view lacks have none."""
     joints = np.zeros((0, len(detector.skeleton.joints), 2), np.float32)
     nobody = People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), joints, joints[..., 0])
     found = [iter(people) for people in detector([view.images for view in chunk])]
@@ -51,7 +51,7 @@ def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[Peopl
 
 
 class DetectStage:
-    """Footage to 2D joints. Frames live in this process only, a chunk of each view at a time."""
+    """Footage to 2D joints. Frames stay in this process, one chunk per view at a time."""
 
     def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
         self.source = source
@@ -79,7 +79,7 @@ class DetectStage:
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
     def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
-        """Persons in consecutive frames of all views, by view and frame."""
+        """People in consecutive frames of all views, by view and frame."""
         return detected(self.detector, chunk)
 
 
@@ -90,7 +90,7 @@ class RigStage:
         self.source, self.adjustment = source, adjustment
 
     def __call__(self, task: Task) -> Outcome:
-        """The rig with adjusted extrinsics, and what the adjustment did."""
+        """The rig with adjusted extrinsics, and the figures of the adjustment."""
         start = time.perf_counter()
         commits = self.source.commits(Kind.KEYPOINTS, task)
         first, num_frames = commits[0].clip.start, commits[-1].clip.stop - commits[0].clip.start
@@ -101,7 +101,7 @@ class RigStage:
 
 
 class TrackStage:
-    """2D joints of a clip to 3D joints of everybody in it, as far as anybody can be among the wanted people."""
+    """2D joints of a clip to 3D joints of all people who may be among the `max_people` kept in the capture."""
 
     def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
         self.source, self.adjusted = source, adjusted
@@ -119,16 +119,16 @@ class TrackStage:
 
 
 class IdentityStage:
-    """Who is who in a capture, and who is kept."""
+    """Link tracks into the people of a capture, and select those to keep."""
 
     def __init__(self, source: PlanSource, config: ReconstructionConfig) -> None:
         self.source, self.config = source, config
 
     def __call__(self, task: Task) -> Outcome:
-        """One row a track that is kept: clip, track in it, person.
+        """One row per kept track: clip, track in the clip, person.
 
-        CalibrationError if people of such a height speak against the unit that the calibration was read in: this is the
-        first stage that knows a whole capture's people.
+        CalibrationError if the people's height contradicts the assumed unit of the calibration: this is the first stage
+        that sees all people of a capture.
         """
         start, setup = time.perf_counter(), self.source.setup(task)
         tables = self.source.tables(Kind.TRACKS, self.source.commits(Kind.TRACKS, task))
@@ -151,19 +151,19 @@ class PoseStage:
         self.source = source
 
     def __call__(self, task: Task) -> Outcome:
-        """The rows of the tracks that are kept, each under its person's number."""
+        """The rows of the kept tracks, each with its person's ID."""
         tracks, people = (self.source.committed(kind, task) for kind in (Kind.TRACKS, Kind.IDENTITIES))
         return Outcome(with_identities(tracks, identities_from_table(people)))
 
 
 class FilterStage:
-    """Raw poses of a whole capture to filtered ones, beside them: gaps and smoothing know no edges of clips."""
+    """Raw poses of a whole capture to separate filtered poses: gaps and smoothing cross the edges of clips."""
 
     def __init__(self, source: PlanSource, config: Filtering) -> None:
         self.source, self.config = source, config
 
     def __call__(self, task: Task) -> Outcome:
-        """Filtered poses of everybody in the capture, with a flag for each value that is not a measured one."""
+        """Filtered poses of everyone in the capture, with a flag on every value that was not measured."""
         start, clock = time.perf_counter(), self.source.clock(task)
         commits = self.source.commits(Kind.POSES, task)
         parts = blocks(clock.num_frames, clock.fps, self.config, clock.breaks)
@@ -189,7 +189,7 @@ class QualityStage:
         self.source, self.config, self.adjusted = source, config, adjusted
 
     def __call__(self, task: Task) -> Outcome:
-        """One row a figure, over the clips that have poses."""
+        """One row per figure, over the clips that have poses."""
         start, setup = time.perf_counter(), self.source.setup(task)
         poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
         reconstructed = {commit.clip for commit in poses}
@@ -210,13 +210,13 @@ class QualityStage:
 
 
 def _stature_m(poses: Poses3D) -> float:
-    """Height of the person most agreed on in a clip; NaN where it cannot be measured."""
+    """Height of the first person in a clip, the one with the most support; NaN if it cannot be measured."""
     xyz = torch.from_numpy(poses.xyz[:, :1])
     return stature_m({joint: xyz[:, :, i] for i, joint in enumerate(poses.skeleton.joints)})
 
 
 def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:
-    """What a detector found, by view and frame, as arrays with as many places as the fullest frame needs."""
+    """Detections by view and frame as arrays, padded to the largest number of people in a frame."""
     num_views, num_frames = len(people), len(people[0])
     maximum = max((len(found.score) for view in people for found in view), default=0)
     shape = (num_views, num_frames, maximum)
@@ -240,7 +240,7 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
 def chunks_of_views(
     videos: Sequence[Video], clip: Clip, size: int, decoding: list[float] | None = None
 ) -> Iterator[list[ViewFrames]]:
-    """Chunks of frames of all views, decoded ahead in one thread a view; `decoding` gets the seconds of each."""
+    """Chunks of frames of all views, decoded ahead in one thread per view; their seconds go to `decoding`."""
     decoding = [] if decoding is None else decoding
     views = [prefetched(_timed(view_frames(v, clip.start, clip.stop, size), decoding), depth=1) for v in videos]
     for chunk in zip(*views, strict=True):
@@ -255,13 +255,13 @@ def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewF
         if chunk is None:
             return
         yield chunk
-        del chunk  # not kept while the next is waited for
+        del chunk  # free it before the next one is decoded
 
 
 def info_of(
     task: Task, cameras: tuple[str, ...], skeleton: Skeleton, fps: float | None = None, breaks: Breaks = ()
 ) -> TableInfo:
-    """What a table of a task is about."""
+    """Metadata of a task's table."""
     return TableInfo(
         capture_id=task.clip.capture_id,
         start=task.clip.start,
@@ -275,13 +275,13 @@ def info_of(
 
 
 class ImportStage:
-    """Files of 2D joints to the table that a detector would have made of the footage."""
+    """Files of 2D joints to the table that a detector would make from footage."""
 
     def __init__(self, source: PlanSource, imported: KeypointImport) -> None:
         self.source, self.imported = source, imported
 
     def __call__(self, task: Task) -> Outcome:
-        """2D joints of every person in every view and frame of the clip, as the files have them."""
+        """2D joints of every person in every view and frame of the clip, as stored in the files."""
         start, footage = time.perf_counter(), self.source.footage(task)
         first = footage.videos[0].first_frame
         sources = tuple((video.keypoints, video.stamp) for video in footage.videos)

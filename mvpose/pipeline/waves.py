@@ -1,6 +1,6 @@
-"""Which captures a job has still to do, and in what parts: whole captures, so many clips at a time.
+"""The captures that a job has still to do, in waves of whole captures with a given number of clips.
 
-Of an archive of a million clips the driver holds the tasks of one wave; results of the first captures are there early.
+For an archive of a million clips, the driver holds the tasks of one wave only, and the first captures finish early.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from mvpose.records import CaptureTasks, Kind, Task
 from mvpose.run.store import ClipStore
 
 LISTERS = 16
-"""Listings at a time: they wait for the storage."""
+"""Parallel listings: they mostly wait for storage."""
 CAPTURES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class OpenWork:
-    """Captures that are not complete: filtered poses or quality, the last things made, are not committed."""
+    """Incomplete captures: filtered poses or quality, the last results, are not committed."""
 
     is_open: bytearray
-    """One a capture of the plan, in its order."""
+    """One flag per capture, in the order of the plan."""
     num_captures: int
     num_clips: int
     num_frames: int
 
     @classmethod
     def of(cls, run_uri: str, plans: Iterable[CaptureTasks]) -> OpenWork:
-        """By two listings a capture."""
+        """Find the incomplete captures, with two listings per capture."""
         is_open, captures, clips, frames = bytearray(), 0, 0, 0
         upcoming = iter(plans)
         with ThreadPoolExecutor(LISTERS) as pool:
@@ -44,11 +44,11 @@ class OpenWork:
         return cls(is_open, captures, clips, frames)
 
     def captures(self, plans: Iterable[CaptureTasks]) -> Iterator[CaptureTasks]:
-        """Those of a plan that are open; of a complete one nothing is read."""
+        """The incomplete captures of a plan; a plan without any is not read."""
         return compress(plans, self.is_open) if self.num_captures else iter(())
 
     def totals(self, kind: Kind) -> dict[str, int]:
-        """Tasks of a kind, as `clips`, and the frames of them; those that are done already are among them."""
+        """Number of tasks of a kind, as `clips`, and of their frames, including those already done."""
         return {"clips": self.num_captures if kind.of_whole_captures else self.num_clips, "frames": self.num_frames}
 
 
@@ -61,7 +61,7 @@ def _is_open(run_uri: str, plan: CaptureTasks) -> bool:
 
 
 def waves(captures: Iterable[CaptureTasks], clips: int) -> Iterator[list[CaptureTasks]]:
-    """Captures in their order, until they have so many clips together."""
+    """Group captures in order into waves of at least `clips` clips; the last wave may have fewer."""
     wave: list[CaptureTasks] = []
     size = 0
     for capture in captures:
@@ -75,7 +75,7 @@ def waves(captures: Iterable[CaptureTasks], clips: int) -> Iterator[list[Capture
 
 
 def uncommitted(store: ClipStore, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that have no commit, by one listing a capture; tasks of a capture stand together."""
+    """The tasks without a commit, with one listing per capture; tasks of one capture must be adjacent."""
 
     def undone(own: list[Task]) -> list[Task]:
         done = store.commits_of(own[0].clip.capture_id)

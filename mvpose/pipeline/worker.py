@@ -1,4 +1,4 @@
-"""The part of a job that runs in a worker: claim a clip, compute it, commit it, hand back a receipt."""
+"""The part of a job that runs in a worker: claim a clip, compute it, commit it, return a receipt."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from mvpose.run.store import ClipStore, Commit, TableFile
 logger = logging.getLogger(__name__)
 CLIPS_TO_KNOW = 3
 SLOWER = 10.0
-"""A clip of four people takes four times as long as one of an empty room (default detector)."""
+"""A clip of four people takes four times as long as a clip of an empty room (default detector)."""
 MIN_S = 120.0
-"""A storage that stalls may take so long to answer again."""
+"""Stalled storage may take this long to recover."""
 
 
 @dataclass
 class Pace:
-    """The slowest of the clips that a stage has done in one process."""
+    """The slowest clip that a stage has done in one process."""
 
     clips: int = 0
     seconds: float = 0.0
     seconds_per_camera_frame: float = 0.0
 
     def took(self, seconds: float, camera_frames: int) -> None:
-        """A clip of so many frames, summed over its cameras, is done."""
+        """Record a finished clip; `camera_frames` is its frames summed over its cameras."""
         self.clips += 1
         self.seconds = max(self.seconds, seconds)
         self.seconds_per_camera_frame = max(self.seconds_per_camera_frame, seconds / max(1, camera_frames))
 
     def limit_s(self, camera_frames: int) -> float:
-        """Seconds after which a clip hangs; infinite until some have been done.
+        """Seconds after which a clip counts as hung; infinite until `CLIPS_TO_KNOW` clips are done.
 
-        A short clip may take as long as any before it, since part of the work does not grow with the frames.
+        A short clip may take as long as any earlier one, since part of the work does not grow with the frames.
         """
         if self.clips < CLIPS_TO_KNOW:
             return float("inf")
@@ -62,14 +62,14 @@ class Pace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage made of a clip, and where the time went (seconds by step)."""
+    """Result of a stage for a clip, and the time spent (seconds by step)."""
 
     table: pa.Table | TableFile
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 class EarlierFailure(Exception):
-    """A stage cannot start, since an earlier stage has failed on this clip: the failure is passed on."""
+    """A stage cannot start because an earlier stage failed on this clip; carries that failure."""
 
     def __init__(self, failure: ClipFailure) -> None:
         super().__init__(failure.detail)
@@ -78,7 +78,7 @@ class EarlierFailure(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """A clip that a stage could not do, and the traceback of what it raised where no stage was to raise it."""
+    """Failure of a stage on a clip, with the traceback if the exception was unexpected."""
 
     failure: ClipFailure
     traceback: str = ""
@@ -87,64 +87,64 @@ class Fault:
 Stage = Callable[[Task], Outcome]
 
 OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|unable to allocate|bad_alloc", re.IGNORECASE)
-"""PyTorch and CUDA, ONNX Runtime, NumPy, C++: each has another class for it, and these words."""
+"""PyTorch and CUDA, ONNX Runtime, NumPy and C++ raise different classes, with these messages."""
 SAID_LENGTH, TRACEBACK_LENGTH = 500, 20_000
-"""Characters kept: a message may hold an array, a recursion thousands of frames."""
+"""Maximum characters kept: a message may contain an array, a traceback thousands of recursive frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """How a worker makes its stage: `make(**arguments)` is called once in each worker, where weights are loaded."""
+    """How a worker creates its stage: `make(**arguments)` is called once per worker and loads the weights there."""
 
     kind: str
     make: Callable[..., Stage]
     arguments: dict[str, object]
     run_uri: str
     invocation: str
-    """Names this start of the job; attempts are counted within it, so that killing a job harms no clip."""
+    """ID of this start of the job. Attempts are counted per start, so that killing a job uses up no attempts."""
     max_attempts: int = 3
     clip_timeout_s: float = math.inf
-    """A task that takes longer fails, so that a decoder that hangs holds nothing up."""
+    """A task that takes longer fails, so that a hung decoder does not block the job."""
     clip_frames: int = 1
-    """Frames to which `clip_timeout_s` belongs; a task of a whole capture has as many times more as it has clips."""
+    """Frames that `clip_timeout_s` applies to; longer tasks, of whole captures, get proportionally more time."""
     cameras_of: Callable[[Task], int] | None = None
-    """Cameras of a task's capture: with it a task fails earlier, by the pace of those that the worker has done."""
+    """Number of cameras of a task. If given, a task also times out by the pace of the worker's earlier tasks."""
     keeps_weights: bool = False
-    """Whether making the stage is dear, so that a pool of actors makes it once each; other stages run as tasks, in
-    processes that Ray keeps."""
+    """Whether creating the stage is expensive, so that each actor of a pool creates it once; other stages run as tasks,
+    in processes that Ray reuses."""
     replaceable: bool = False
-    """Whether the worker may end its process, which is then replaced: so it is on Ray, and not in a plain loop."""
+    """Whether the worker may exit its process to be replaced: true on Ray, false in a plain loop."""
 
     def timeout_s(self, task: Task) -> float:
-        """Seconds that a task may take."""
+        """Time limit of a task, in seconds."""
         return self.clip_timeout_s * max(1.0, (task.clip.stop - task.clip.start) / self.clip_frames)
 
 
 class ClipWorker:
-    """Runs one stage, safe to be killed and retried at any point. Rows in, receipts out, as Ray Data wants them."""
+    """Runs one stage; safe to kill and retry at any point. Takes rows and returns receipts, as Ray Data requires."""
 
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
         self.unmade = ""
-        """Why there is no stage: it travels in receipts, as an error of the storage does."""
+        """Why the stage could not be created; passed in receipts, like storage errors."""
         try:
             self.stage = spec.make(**spec.arguments)
         except MvposeError as error:
-            _log_error(f"{spec.kind} cannot be made", error)
+            _log_error(f"{spec.kind} cannot be created", error)
             self.unmade = str(error)
         self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
         self.spent = False
-        """Whether something is left in this process that had better end with it."""
+        """Whether this process may be in a bad state and should be replaced."""
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Columns of `task_rows` to columns of receipts.
 
-        An error of the storage travels in the receipt: Ray hands on the text of an exception, not the exception.
+        Storage errors are passed in the receipt, since Ray passes on only the text of an exception.
         """
         receipts = [self._receipt(task) for task in tasks_of(batch)]
         if self.spent and self.spec.replaceable:
-            # All is committed: the worker that Ray starts in its place finds the commits and hands back the receipts.
+            # Everything is committed: the replacement worker finds the commits and returns the receipts.
             os._exit(1)
         return {name: np.array([receipt[name] for receipt in receipts]) for name in receipts[0]}
 
@@ -170,7 +170,7 @@ class ClipWorker:
         }  # fmt: skip
 
     def run(self, task: Task) -> Commit:
-        """The commit of a task: the one there is, or the one made now."""
+        """The commit of a task: the existing one, or a new one."""
         done = self.store.committed(task.clip, task.fingerprint)
         if done is not None:
             return done
@@ -185,20 +185,20 @@ class ClipWorker:
         return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds, attempt)
 
     def _outcome(self, task: Task) -> Outcome | Fault:
-        """What the stage makes of a task, in its time; a fault for whatever it raises, but for the storage's errors."""
+        """Run the stage on a task within its time limit; any exception but a storage error becomes a fault."""
         try:
             return self._in_time(task)
         except EarlierFailure as earlier:
             return Fault(replace(earlier.failure, clip=task.clip))
         except ResultsError:
-            # Not the clip's fault: a full disk or a damaged result folder stops the job.
+            # Not specific to the clip: a full disk or a damaged result folder stops the job.
             raise
         except MvposeError as error:
             _log_error(f"{self.spec.kind} of {task.clip.clip_id}", error)
             self.spent |= isinstance(error, ClipTimeoutError)
             return Fault(ClipFailure(task.clip, self.spec.kind, error.reason, str(error)))
-        except Exception as error:  # noqa: BLE001 (a user's own detector may raise anything: it costs one clip)
-            # A CUDA error stays with the process that had it, and so does the memory that was short.
+        except Exception as error:  # noqa: BLE001 (a user's own detector may raise anything; only this clip fails)
+            # A CUDA error persists in its process, and so may a shortage of memory.
             self.spent = True
             _log_error(f"{self.spec.kind} of {task.clip.clip_id}", error)
             return self._raised(task, error)
@@ -214,12 +214,12 @@ class ClipWorker:
         return outcome
 
     def _raised(self, task: Task, error: Exception) -> Fault:
-        """A failure that names the exception and its place, with its traceback."""
-        # Redacted before they are cut: half an address is not known as one.
+        """A failure that states the exception and its location, with its traceback."""
+        # Redact before truncating: a truncated address would not be recognised.
         said = _printable(redacted(" ".join("".join(traceback.format_exception_only(error)).split())))[:SAID_LENGTH]
         place = traceback.extract_tb(error.__traceback__)[-1]
         trace = _printable(redacted("".join(traceback.format_exception(error))))[-TRACEBACK_LENGTH:]
-        traceback.clear_frames(error.__traceback__)  # what they hold may be what the memory was too small for
+        traceback.clear_frames(error.__traceback__)  # their locals may be what filled the memory
         kept = self.store.commit_name(task.clip, task.fingerprint)
         detail = (
             f"{said} ({os.path.basename(place.filename)}, line {place.lineno}, in {place.name}). Its traceback is in "
@@ -228,35 +228,35 @@ class ClipWorker:
         reason = FailureReason.EXCEPTION
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
             reason = FailureReason.OUT_OF_MEMORY
-            detail += " Use fewer workers, smaller batches or shorter clips, then run again with --retry-failed."
+            detail += " Use fewer workers, smaller batches or shorter clips, then rerun with --retry-failed."
         return Fault(ClipFailure(task.clip, self.spec.kind, reason, detail), trace)
 
 
 def _log_error(what: str, error: Exception) -> None:
-    """While debugging the traceback is shown at once; otherwise a failure row names it."""
+    """Log the traceback when debugging; otherwise only the failure row refers to it."""
     if is_debugging():
         logger.debug("%s: %s", what, redacted_traceback(error))
 
 
 def _printable(text: str) -> str:
-    """Lines of text with escapes for what neither UTF-8 nor a terminal is to be given."""
+    """Escape characters that are unsafe for UTF-8 files or terminals; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 _PACES: dict[tuple[str, str], Pace] = {}
-"""By start of the job and stage: a worker of a stage without a model lives for a few clips, its process for more."""
+"""Keyed by job start and stage: a worker of a stage without a model handles a few clips, but its process many more."""
 
 _IDLE: list[ThreadPool] = []
-"""Threads without work. A new one for each task would take a heap of the C library's own, where memory that was freed
-lies fallow: 870 in place of 770 MiB after 14 clips of four cameras (measured)."""
+"""Idle threads. A new thread per task would get its own heap in the C library, where freed memory stays unused: 870
+instead of 770 MiB after 14 clips of four cameras (measured)."""
 os.register_at_fork(after_in_child=_IDLE.clear)
 
 
 def within(seconds: float, stage: Stage, task: Task) -> Outcome:
-    """What a stage makes of a task; ClipTimeoutError once it has taken longer than `seconds`.
+    """Run a stage on a task; ClipTimeoutError if it takes longer than `seconds`.
 
-    It runs in a thread beside, since nothing can stop a decoder that hangs: that thread is left where it is, a daemon.
-    Time is counted by the monotonic clock, whatever the clock on the wall does.
+    The stage runs in a separate daemon thread, since a hung decoder cannot be stopped: its thread is abandoned. Time is
+    measured with the monotonic clock, so changes of the wall clock have no effect.
     """
     thread = _IDLE.pop() if _IDLE else ThreadPool(1)
     running = thread.apply_async(_without_exit, (stage, task))
@@ -264,15 +264,15 @@ def within(seconds: float, stage: Stage, task: Task) -> Outcome:
     if not running.ready():
         thread.close()
         raise ClipTimeoutError(
-            f"not done after {round(seconds, 1):g} s: its footage does not come, or its decoder hangs. If it is only "
-            "slow, raise --clip-timeout-s; then run again with --retry-failed."
+            f"not done after {round(seconds, 1):g} s: its footage does not arrive, or its decoder hangs. If it is only "
+            "slow, raise --clip-timeout-s, then rerun with --retry-failed."
         )
     _IDLE.append(thread)
     return running.get()
 
 
 def _without_exit(stage: Stage, task: Task) -> Outcome:
-    """What a stage makes of a task. A plug-in that calls `sys.exit` would end the thread, and nobody would know."""
+    """Run a stage on a task. A plug-in that calls `sys.exit` would otherwise end the thread silently."""
     try:
         return stage(task)
     except SystemExit as error:
@@ -280,12 +280,12 @@ def _without_exit(stage: Stage, task: Task) -> Outcome:
 
 
 def run_batch(spec: StageSpec, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch through a worker that lives for this batch."""
+    """Process a batch in a worker created for it."""
     return ClipWorker(spec)(batch)
 
 
 def task_rows(tasks: list[Task]) -> pa.Table:
-    """Tasks as columns that Ray can see."""
+    """Tasks as columns for Ray Data."""
     return pa.table(
         {
             "capture_id": [t.clip.capture_id for t in tasks],

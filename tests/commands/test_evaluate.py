@@ -75,8 +75,8 @@ def test_a_benchmark_takes_its_own_samples_and_views(place, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"models": ()}, "which model"),
-        ({"data": ()}, "say on what"),
+        ({"models": ()}, "no model or run given"),
+        ({"data": ()}, "no ground truth given"),
         ({"benchmark": ("octopus",)}, "no benchmark is named 'octopus'"),
         ({"benchmark": ("rendered-ring4",), "data": ("nowhere",)}, "mvpose dataset render --rig ring4"),
         ({"benchmark": ("shelf",), "data": ()}, "benchmarks/shelf"),

@@ -117,7 +117,7 @@ def test_filtered_poses_that_could_not_be_made_are_said_and_the_raw_ones_are_wri
 def test_an_unknown_capture_or_no_run_is_one_sentence(finished):
     with pytest.raises(ConfigError, match="there are one, two"):
         run(Export(run=finished, captures=("three",)))
-    with pytest.raises(ConfigError, match="which run"):
+    with pytest.raises(ConfigError, match="no run given"):
         run(Export())
 
 

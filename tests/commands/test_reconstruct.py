@@ -32,4 +32,4 @@ def test_of_a_large_run_the_first_captures_and_the_medians_are_told(summary_of):
     assert recorded_figures(summary) == {"median/body_used_mean_px": pytest.approx(MAX_LINES)}
     said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, anew=True).splitlines()
     assert sum("reprojection error" in line for line in said) == MAX_LINES
-    assert said[-1] == "  ... all of them in out/figures.parquet"
+    assert said[-1] == "  ... all in out/figures.parquet"

@@ -78,5 +78,5 @@ def test_filtered_poses_are_shown_when_asked_for_and_raw_ones_otherwise(finished
 
 
 def test_no_run_is_one_sentence():
-    with pytest.raises(ConfigError, match="which run"):
+    with pytest.raises(ConfigError, match="no run given"):
         run(View())

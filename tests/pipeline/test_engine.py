@@ -218,7 +218,7 @@ def test_what_a_stage_raises_on_one_clip_is_a_failure_row_and_its_worker_is_repl
 def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, keeps_weights):
     many = [Task(Clip("ab"[i % 2], i * 10, i * 10 + 10), "f" * 16) for i in range(40)]
     fresh = Engine(engine.config)
-    with pytest.raises(StageError, match=r"failed alike on each of the first 5 clips.*RuntimeError: CUDA error"):
+    with pytest.raises(StageError, match=r"failed with the same error on the first 5 clips.*RuntimeError: CUDA error"):
         list(fresh.run(spec(tmp_path, keeps_weights, raises=ALL), many))
     assert len(os.listdir(tmp_path / "marks")) < len(many) or not keeps_weights
 

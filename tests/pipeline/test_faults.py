@@ -169,7 +169,7 @@ def test_a_detector_that_raises_on_every_clip_stops_the_job_which_is_not_taken_f
     monkeypatch.setenv("CODED_RAISES", "all")
     assert run(["reconstruct", archive, "--output", output, *flags]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "keypoints failed alike on each of the first 3 clips" in said
+    assert "keypoints failed with the same error on the first 3 clips" in said
     assert "RuntimeError: CUDA error: device-side assert at frame" in said and "--retry-failed" in said
     assert not os.path.exists(os.path.join(output, "summary.json"))
     monkeypatch.delenv("CODED_RAISES")

@@ -217,7 +217,7 @@ def raising_at(*starts: int):
 
 def test_a_stage_that_raises_alike_on_every_clip_stops_the_job_early_with_the_sentence(tmp_path):
     with pytest.raises(
-        StageError, match=r"poses failed alike on each of the first 5 clips.*ValueError.*--retry-failed"
+        StageError, match=r"poses failed with the same error on the first 5 clips.*ValueError.*--retry-failed"
     ):
         run_all(tmp_path, raising_at(0, 1, 2, 3), CAPTURES)
     store = ClipStore(str(tmp_path), "poses")

@@ -99,7 +99,7 @@ def test_the_verb_renders_and_says_with_what(assets, tmp_path, capsys):
     parsed = tyro.cli(command.Dataset, args=[*arguments, "--output", str(tmp_path / "out")])
     assert command.run(parsed) == command.COMPLETE
     said = capsys.readouterr().out
-    assert "rendered by " in said and "train/00000: 1 samples" in said
+    assert "rendering on " in said and "train/00000: 1 samples" in said
     (sample,) = read_samples(str(tmp_path / "out"))
     image = cv2.imdecode(np.frombuffer(sample.images[0].crop or b"", np.uint8), cv2.IMREAD_COLOR)
     assert image is not None and image.shape == (48, 48, 3) and image.std() > 10

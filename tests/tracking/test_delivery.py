@@ -53,7 +53,7 @@ def test_what_a_server_missed_while_it_was_down_is_there_exactly_once_after_sync
     server.start()
     assert track(TrackSync(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
     assert track(TrackSync(folder=config.folder, tracking=TrackingConfig(uri=server.uri))) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "Nothing to do: everything has arrived."
+    assert capsys.readouterr().out.splitlines()[-1] == "Nothing to do: all records were already sent."
     client = MlflowClient(server.uri)
     assert curve(client, trial) == [(step, float(step)) for step in range(30)]
     remote = client.get_run(remote_run(client, trial))

@@ -99,7 +99,7 @@ def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_on
     assert (
         reported[1].startswith("Refused: mpjpe_m")
         and "-10." in reported[1]
-        and reported[1].endswith("stays version 1.")
+        and reported[1].endswith("is still version 1.")
     )
     assert ask(3) == 0 and ask(3) == 0 and resolve(config, "models:/net@champion").version == 3
     assert ask(0, rollback=True) == 0 and resolve(config, "models:/net@champion").weights_sha256 == registered[0]

@@ -101,9 +101,9 @@ def test_an_output_s_own_address_is_compared_and_never_called(own, listener, tmp
     os.remove(tmp_path / "run" / "summary.json")  # as of a job that was interrupted
     (tmp_path / "run" / "tracking.json").write_text(json.dumps({"run_id": "abc123", "uri": f"http://{address}"}))
     assert reconstruct(tmp_path) == 0
-    assert f"note: recorded at http://{address} before; recorded at sqlite" in capfd.readouterr().out
+    assert f"note: earlier records are at http://{address}; new ones go to sqlite" in capfd.readouterr().out
     assert cli.run(["view", str(tmp_path / "run")]) == 0
-    assert f"The pages are not recorded: the run is at http://{address}" in capfd.readouterr().out
+    assert f"Pages not recorded: the run is tracked at http://{address}" in capfd.readouterr().out
     client = client_of(own)
     assert client.get_run(remote_run(client, "abc123") or "").data.metrics["clips"] == 1.0
     assert calls == []
