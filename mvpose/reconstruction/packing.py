@@ -97,6 +97,8 @@ def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
 
     A body shown by fewer than two views is dropped.
     """
+    if not value.shape[-1]:
+        return torch.full(value.shape[:-1], -1)
     best, places = value.max(dim=-1)
     places = torch.where(best > 0, places, -1)
     clash = _clashes(places, value.shape[-1])

@@ -150,7 +150,7 @@ def _outcome(run_uri: str, plan: CaptureTasks) -> _Outcome:
         plan.capture_id,
         clips=len(poses),
         failures=tuple(commit.failure for commit in poses if commit.failure),
-        notes=(*_without_people(plan, poses), *_unfiltered(commits[Kind.FILTERED])),
+        notes=(*_without_people(plan, poses), *_not_computed([*commits[Kind.FILTERED], *commits[Kind.QUALITY]])),
         figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
         folders=tuple(folders),
         unknown=tuple(unknown),
@@ -173,11 +173,12 @@ def _require_own(run: RunFolder, planned: Planned) -> None:
         raise replanned_elsewhere(run.uri)
 
 
-def _unfiltered(commits: list[Commit]) -> Iterator[str]:
-    """Notes on filters that could not run. The raw poses exist, so this is not a failure."""
+def _not_computed(commits: list[Commit]) -> Iterator[str]:
+    """Notes on filters and figures that could not be computed. The raw poses exist, so this is not a failure."""
+    missing = {str(Kind.FILTERED): "filtered poses", str(Kind.QUALITY): "figures of merit"}
     for failure in (commit.failure for commit in commits):
-        if failure and failure.stage == Kind.FILTERED:
-            yield f"{failure.clip.capture_id}: no filtered poses: {failure.detail}"
+        if failure and (what := missing.get(failure.stage)):
+            yield f"{failure.clip.capture_id}: no {what}: {failure.detail}"
 
 
 def _without_people(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:

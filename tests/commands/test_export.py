@@ -141,6 +141,6 @@ def test_an_export_writes_over_no_files_but_its_own(finished, tmp_path):
     mine = tmp_path / "one" / "raw" / "mine.trc"
     os.makedirs(mine.parent)
     mine.write_text("years of work")
-    with pytest.raises(ConfigError, match="into a folder of their own"):
+    with pytest.raises(ConfigError, match="Results need their own folder"):
         run(Export(run=finished, output=str(tmp_path), captures=("one",)))
     assert [files for _, _, files in os.walk(tmp_path) if files] == [["mine.trc"]]

@@ -152,7 +152,7 @@ def test_a_frozen_backbone_is_frozen_when_it_is_built() -> None:
 
 
 def test_a_model_of_before_with_the_settings_of_all_methods_is_read(tmp_path) -> None:
-    save_model(str(tmp_path), build_method(small("algebraic")), small("algebraic"), {})
+    save_model(str(tmp_path), build_method(small("algebraic")), rule(small("algebraic")), small("algebraic"), {})
     path = tmp_path / "model.json"
     description = json.loads(path.read_text())
     assert "fusion" not in description["config"]

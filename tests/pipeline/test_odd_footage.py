@@ -67,6 +67,15 @@ def test_a_capture_without_people_is_complete_and_empty(reconstructed, cameras, 
     assert poses is not None and poses.xyz.shape[:2] == (FRAMES, 0)
 
 
+def test_figures_that_could_not_be_computed_are_noted(reconstructed, monkeypatch):
+    def broken(*_):
+        raise IndexError("no figures today")
+
+    monkeypatch.setattr("mvpose.pipeline.stages.quality_of_parts", broken)
+    _, said = reconstructed("0123", "012345")
+    assert "note: odd: no figures of merit: IndexError: no figures today" in said
+
+
 def test_a_run_without_people_can_be_viewed_exported_and_evaluated(reconstructed):
     output, _ = reconstructed("", "")
     assert run(["view", output, "--tracking.no-enabled"]) == 0

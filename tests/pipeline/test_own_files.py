@@ -59,7 +59,7 @@ def _poses(output, plan):
 @pytest.mark.parametrize("file", ["notes.txt", "poses/mine.txt", "catalogue.parquet", "run.json"])
 def test_an_output_with_files_of_others_is_refused_before_any_work(archive, tmp_path, file, replan):
     path = put(str(tmp_path / "run" / file), json.dumps({"run_id": "a training's", "settings": {}}))
-    with pytest.raises(ConfigError, match="into a folder of their own"):
+    with pytest.raises(ConfigError, match="Results need their own folder"):
         reconstruct_archive(job(archive, str(tmp_path / "run"), replan=replan))
     assert [os.path.join(where, f) for where, _, files in os.walk(tmp_path) for f in files] == [path]
 

@@ -132,7 +132,7 @@ def test_without_rerun_the_error_says_what_to_install(filmed, tmp_path, monkeypa
 
 
 def test_nothing_to_record_is_an_error(filmed, tmp_path):
-    with pytest.raises(ConfigError, match="from 99 on"):
+    with pytest.raises(ConfigError, match="before frame 99"):
         write_recording(filmed, str(tmp_path / "out.rrd"), replace(SMALL, start=99))
     with pytest.raises(ConfigError, match="every"):
         RecordingConfig(every=0)

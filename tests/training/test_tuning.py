@@ -15,13 +15,13 @@ import psutil
 import pytest
 import torch
 
+from mvpose.cli import parse
 from mvpose.cli import run as command_line
 from mvpose.commands.tune import Tune, scales
 from mvpose.config import load_toml
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
 from mvpose.report.sweep_plots import importance_bars, parallel_coordinates
-from mvpose.storage.locations import read_text
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.inheritance import bequeath, inherit
 from mvpose.training.loop import begin
@@ -63,7 +63,7 @@ def trial(number: int, error_m: float, **settings) -> Trial:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_named_sweep_contradicts_nothing(name):
-    command = load_toml(name, read_text(os.path.join(CONFIGS, name)), Tune)
+    command = parse("tune", ["--config", os.path.join(CONFIGS, name)])
     check_sweep(command.training(), command.space, command.sweep)
 
 

@@ -255,7 +255,7 @@ def test_the_device_in_use_is_said(config):
 def test_a_device_that_is_not_there_is_refused(config):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime knows CUDA")
-    with pytest.raises(ConfigError, match=r"device cuda was asked for.*onnxruntime-gpu"):
+    with pytest.raises(ConfigError, match=r"device cuda was requested.*onnxruntime-gpu"):
         load_detector(replace(config, device="cuda"))
 
 
@@ -316,9 +316,9 @@ class NotADetector:
     [
         ("no.such.package:Class", "No module named"),
         ("mvpose.models.detection.detector:Nobody", "Nobody"),
-        ("mvpose.models.detection.detector", "package.module:Class"),
-        ("TopDownDetector", "package.module:Class"),
-        ("", "package.module:Class"),
+        ("mvpose.models.detection.detector", "does not define it"),
+        ("TopDownDetector", "package.module:name"),
+        ("", "package.module:name"),
         (f"{__name__}:NotADetector", "lacks one of skeleton, digest"),
     ],
 )
