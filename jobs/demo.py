@@ -16,7 +16,7 @@ archive = make_demo_archive(os.path.join(FOLDER, "archive"), os.environ.get("MVP
 output = os.path.join(FOLDER, "run")
 config = os.path.join(os.path.dirname(__file__), "configs", "demo.toml")
 code = run(["models", "fetch"]) or run(["reconstruct", archive, "--output", output, "--config", config])
-# One of the three captures is damaged on purpose: it has to end as a failure that is told, not as a crash.
+# One of the three captures is damaged on purpose: it must end as a reported failure, not as a crash.
 if code in (0, COMPLETE_WITH_FAILURES):
     code = run(["view", output])
 sys.exit(code)

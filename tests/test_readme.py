@@ -82,3 +82,23 @@ def test_the_map_names_every_room():
     rooms = {e for e in os.listdir(os.path.join(REPOSITORY, "mvpose")) if not e.startswith("_") and e != "README.md"}
     missing = {room for room in rooms if f"`{room}" not in page}
     assert not missing
+
+
+# Words that read as translated, or have a standard term in this field.
+UNWANTED = re.compile(
+    r"\b(told|whom|badness|swept|strangers?|leftovers|gone on|go on|in spite of|dear|pictures?|begun|anew)\b",
+    re.IGNORECASE,
+)
+
+
+def test_code_help_errors_and_pages_use_plain_words():
+    files = [os.path.join(REPOSITORY, page) for page in PAGES]
+    for folder in ("mvpose", "jobs"):
+        for place, _, names in os.walk(os.path.join(REPOSITORY, folder)):
+            files += [os.path.join(place, name) for name in names if name.endswith((".py", ".toml", ".js"))]
+    found = []
+    for path in files:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                found += [f"{path}:{number}: {word.group()}" for word in UNWANTED.finditer(line)]
+    assert not found, "\n".join(found)

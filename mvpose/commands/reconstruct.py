@@ -55,9 +55,9 @@ def run_job(command: Reconstruct, doing: str, by: str) -> int:
     if unrecordable:
         print(f"note: {unrecordable}")
     summary = reconstruct_archive(command)
-    anew = RunFolder(command.output).performance() != before
+    worked = RunFolder(command.output).performance() != before
     try:
-        recorded = None if unrecordable else _record(command, summary, anew=anew)
+        recorded = None if unrecordable else _record(command, summary, worked=worked)
     except (
         MvposeError,
         OSError,
@@ -65,11 +65,11 @@ def run_job(command: Reconstruct, doing: str, by: str) -> int:
         KeyError,
     ) as error:  # the job is done: tracking must not change its exit code
         recorded = f"this run is not recorded in MLflow: {error}"
-    print(outcome_text(command, summary, recorded, anew))
+    print(outcome_text(command, summary, recorded, worked))
     return summary.exit_code(command.max_failed_share)
 
 
-def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None:
+def _record(command: Reconstruct, summary: Summary, *, worked: bool) -> str | None:
     """Record this output in MLflow and describe its run. A start that computed nothing new is not recorded again."""
     if not command.tracking.enabled:
         return None
@@ -77,13 +77,13 @@ def _record(command: Reconstruct, summary: Summary, *, anew: bool) -> str | None
     known = tracking.output_record(command.output)
     if known is None:
         run_id = tracking.start_run(store, name, flatten(command))
-        known, anew = tracking.remember(command.output, store, run_id), True
-    elif anew and known.is_elsewhere(store):
+        known, worked = tracking.remember(command.output, store, run_id), True
+    elif worked and known.is_elsewhere(store):
         print(
             f"note: earlier records are at {known.uri}; new ones go to {tracking.tracking_uri(store)}, as configured."
         )
         tracking.start_run(store, name, flatten(command), run_id=known.run_id)
-    if anew:
+    if worked:
         figures = recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
@@ -99,9 +99,9 @@ def recorded_figures(summary: Summary) -> dict[str, float]:
     return {f"{c}/{name}": value for c, named in summary.figures.items() for name, value in named.items()}
 
 
-def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, anew: bool) -> str:
+def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, worked: bool) -> str:
     """Outcome of the job in at most a page of lines, however long the job was."""
-    done = "" if anew else "Nothing to do. "
+    done = "" if worked else "Nothing to do. "
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")

@@ -88,7 +88,7 @@ class Expectation:
 
 
 def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, fps: float) -> Sightings:
-    """The people on whom the views agree most, run by run. Raises NoPersonError if no two views agree on anyone."""
+    """The people that the views agree on most, run by run. Raises NoPersonError if no two views agree on anyone."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = torch.full((len(run), 0, len(rig)), -1)
     if seen.weight.any():
@@ -106,7 +106,7 @@ def sighted(keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, 
 
 
 def all_people(keypoints: Keypoints2D, rig: CameraRig) -> Sightings:
-    """All people on whom two or more views agree, frame by frame, without tracking: each frame is a run."""
+    """All people that two or more views agree on, frame by frame, without tracking: each frame is a run."""
     seen = observe(keypoints, rig, MIN_CONFIDENCE)
     places = _people(seen, rig).places
     ideal, weight = seen.of(places)

@@ -1,3 +1,5 @@
+import pytest
+
 from mvpose.benchmarks.scale import ScaleBenchmark, run
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
@@ -37,6 +39,7 @@ def test_a_node_s_rate_is_its_workers_over_the_time_of_a_clip():
     assert abs(MODEL.hours(1, 3600 * MODEL.frames_per_s(1)[0]) - (1 + 13 / 3600)) < 1e-9
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_costs_and_a_model_with_its_assumptions(capsys):
     sizes = {"width": 160, "height": 90, "clip_frames": 6, "lengths": (1, 2), "plan_clips": (100,)}
     figures = run(ScaleBenchmark(**sizes, ray_clips=(0, 0), memory_minutes=()))

@@ -23,13 +23,13 @@ def summary_of(tmp_path):
 def test_a_small_run_is_told_and_recorded_capture_by_capture(summary_of):
     summary = summary_of(3)
     assert recorded_figures(summary) == {f"take{i:03d}/body_used_mean_px": float(i) for i in range(3)}
-    said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, anew=True)
+    said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, worked=True)
     assert "take002: reprojection error 2.0 px" in said and "figures.parquet" not in said
 
 
 def test_of_a_large_run_the_first_captures_and_the_medians_are_told(summary_of):
     summary = summary_of(2 * MAX_LINES + 1)
     assert recorded_figures(summary) == {"median/body_used_mean_px": pytest.approx(MAX_LINES)}
-    said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, anew=True).splitlines()
+    said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, worked=True).splitlines()
     assert sum("reprojection error" in line for line in said) == MAX_LINES
     assert said[-1] == "  ... all in out/figures.parquet"

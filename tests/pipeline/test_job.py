@@ -183,7 +183,10 @@ def wait_for_commits(output: str, kind: str, number: int) -> None:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("flags", [["--local"], ["--workers", "2"]], ids=["plain loop", "Ray"])
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(["--local"], id="plain loop"), pytest.param(["--workers", "2"], id="Ray", marks=pytest.mark.slow)],
+)
 def test_a_driver_killed_in_the_middle_and_begun_again_ends_with_the_same_bytes(archive, undisturbed, tmp_path, flags):
     output = str(tmp_path / "run")
     driver = start_driver(archive, output, *flags)

@@ -94,7 +94,7 @@ def test_the_fused_kernel_is_plain_torch_gradients_included(
     volume, expected = next(results)
     assert ((volume - expected).abs() * clear).max() < 1e-5 * features.abs().max()
     for one, other in results:
-        # Where terms cancel (the one weight of `conf_norm`), what is left is the rounding of their sum: 4.1e-4 with 36,000
+        # Where terms cancel (the one weight of `conf_norm`), the rounding of their sum is left: 4.1e-4 with 36,000
         # voxels, whose gradients have a norm of 464.
         assert (one - other).abs().max() < 1e-5 * max(1.0, float(other.abs().max())) + 4e-6 * grad.norm()
 
