@@ -215,7 +215,7 @@ def test_an_interrupted_job_says_how_to_go_on(archive, tmp_path):
     os.kill(driver.pid, signal.SIGINT)
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert b"run the same command again" in said and b"Traceback" not in said
+    assert b"rerun the same command" in said and b"Traceback" not in said
 
 
 def test_other_settings_are_refused_by_name_and_replan_makes_what_is_missing(own_archive, tmp_path):
