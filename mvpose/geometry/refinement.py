@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvpose.geometry.conditioning import Conditioned, RobustLoss, adjugate
+from mvpose.geometry.conditioning import Conditioned, adjugate
 from mvpose.geometry.triangulation import checked_weights, reprojection_errors
 
 # In units of the rig: 0.05 mm for cameras 5 m from their centre.
 STEP_OF_CONVERGED = 1e-5
 FIRST_DAMPING, MIN_DAMPING, LARGEST_DAMPING = 1e-3, 1e-9, 1e9
+
+
+class RobustLoss(StrEnum):
+    """The cost of a residual e at the scale s.
+
+    `SQUARED`: e^2. `HUBER`: e^2 up to s, then s (2 e - s). `GEMAN_MCCLURE`: e^2 s^2 / (e^2 + s^2), never above s^2.
+    """
+
+    SQUARED = "squared"
+    HUBER = "huber"
+    GEMAN_MCCLURE = "geman_mcclure"
+
+    def row_weight(
+        self, residual: Float[Tensor, "*batch"], scale: float | Float[Tensor, "*#batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """sqrt(cost'(e) / 2 e): the row factor with which least squares has the derivative of this cost."""
+        if self == RobustLoss.SQUARED:
+            return torch.ones_like(residual)
+        if self == RobustLoss.HUBER:
+            return (scale / residual.clamp_min(scale)).sqrt()
+        return 1.0 / (1.0 + (residual / scale) ** 2)
+
+    def cost(self, residual: Float[Tensor, "*batch"], scale: float) -> Float[Tensor, "*batch"]:
+        """The cost itself; finite residuals only."""
+        squared = residual**2
+        if self == RobustLoss.SQUARED:
+            return squared
+        if self == RobustLoss.HUBER:
+            return torch.where(residual <= scale, squared, scale * (2.0 * residual - scale))
+        return squared / (1.0 + squared / scale**2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.consensus import best_pair_points
+from mvpose.geometry.refinement import RobustLoss
 from mvpose.geometry.triangulation import (
     MIN_ANGLE,
     Triangulation,

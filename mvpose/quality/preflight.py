@@ -19,7 +19,7 @@ from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConf
 from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import synchronised
-from mvpose.quality.world_frame import measured_room
+from mvpose.quality.world_frame import measured_world_frame
 from mvpose.records import Keypoints2D, Video
 
 # A camera rotated to the side looks up to 2 frames out of step, because the others expect people to walk elsewhere. The
@@ -95,7 +95,7 @@ def _findings(
     else:
         found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
     found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, corrected_rig).tolist(), in_step, rig)
-    return found + verdicts.of_room(measured_room(in_step, corrected_rig), rig)
+    return found + verdicts.of_room(measured_world_frame(in_step, corrected_rig), rig)
 
 
 def _require_people(keypoints: Keypoints2D, rig: CameraRig) -> None:

@@ -42,7 +42,7 @@ class WorldFrame:
     """Above the feet, along z."""
 
 
-def measured_room(sightings: Sightings, rig: CameraRig) -> WorldFrame:
+def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
     """The room from these people's joints on which three views agree (two, in a rig of two).
 
     In the single-person demo, a bystander seen by two cameras almost side by side is reconstructed 0.3 m below the

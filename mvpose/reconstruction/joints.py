@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from mvpose.geometry.conditioning import RobustLoss
+from mvpose.geometry.refinement import RobustLoss
 from mvpose.geometry.robust import triangulate_robust
 from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors, triangulate
 

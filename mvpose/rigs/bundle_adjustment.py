@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvpose.geometry.alignment import Similarity, align
 from mvpose.geometry.camera import CameraRig
-from mvpose.geometry.conditioning import RobustLoss
+from mvpose.geometry.refinement import RobustLoss
 from mvpose.geometry.rigid import Rigid, cross_matrix
 
 # The search ends after a step that reduces the cost by less than this fraction.

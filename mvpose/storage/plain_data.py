@@ -1,8 +1,10 @@
-"""Read pickles as data: plain containers, numbers, text and numpy arrays, and nothing else.
+"""Read pickles and HDF5 files of other people as data: plain containers, numbers, text and arrays, and nothing else.
 
 The pickle machine can build dicts, lists, tuples, sets, numbers and strings by itself; it must look up everything else
 by name. Here it gets stand-ins for the few names that numpy writes, and all others are rejected, so no code chosen by a
 file runs. Even numpy's own dtype is withheld: a crafted one could pass off raw bytes as objects.
+
+Of HDF5 files, only datasets stored in the file itself are read, up to `MAX_BYTES`.
 """
 
 from __future__ import annotations

@@ -5,10 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.epipolar import epipolar_distances, fundamental_of
 from mvpose.geometry.polynomial import corrected_pixels, triangulate_by_pairs, triangulate_polynomial, vector_median
-from mvpose.geometry.refinement import refine
+from mvpose.geometry.refinement import RobustLoss, refine
 from mvpose.geometry.triangulation import reprojection_errors, triangulate
 from tests.geometry.rigs import h36m, ideal_pixels, noisy, people_points, ring
 

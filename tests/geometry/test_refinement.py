@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from mvpose.geometry.conditioning import RobustLoss
-from mvpose.geometry.refinement import refine
+from mvpose.geometry.refinement import RobustLoss, refine
 from mvpose.geometry.triangulation import triangulate
 from tests.geometry.rigs import h36m, ideal_pixels, noisy, people_points, ring
 

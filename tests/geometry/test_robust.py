@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.geometry.conditioning import RobustLoss
 from mvpose.geometry.consensus import POOL, pair_table
+from mvpose.geometry.refinement import RobustLoss
 from mvpose.geometry.robust import triangulate_irls, triangulate_robust
 from mvpose.geometry.triangulation import triangulate
 from tests.geometry.rigs import h36m, ideal_pixels, noisy, people_points, ring

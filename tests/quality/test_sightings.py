@@ -18,7 +18,7 @@ from mvpose.quality.sightings import (
     sighted,
 )
 from mvpose.quality.swapped_names import best_exchange, exchanged
-from mvpose.quality.world_frame import degrees_from_up, measured_room, nearest_axis
+from mvpose.quality.world_frame import degrees_from_up, measured_world_frame, nearest_axis
 from mvpose.skeleton import BODY_JOINTS
 from tests.reconstruction.faults import of_views, turned_by
 
@@ -105,7 +105,7 @@ def test_a_good_rig_explains_more_than_any_exchange_of_it(scene):
 
 def test_the_room_is_that_of_the_scene():
     scene = scenes.ring4(num_frames=20)
-    room = measured_room(sighted(scene.keypoints(), RUN, scene.rig, scene.fps), scene.rig)
+    room = measured_world_frame(sighted(scene.keypoints(), RUN, scene.rig, scene.fps), scene.rig)
     feet = [i for i, joint in enumerate(scene.skeleton.joints) if "toe" in joint or "heel" in joint]
     assert room.floor_m == pytest.approx(np.quantile(scene.joints[:, 0, feet, 2].min(axis=-1), 0.1), abs=0.03)
     assert room.stature_m == pytest.approx(1.72, abs=0.05)

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import least_squares
 
 from mvpose.geometry.camera import CameraRig
-from mvpose.geometry.conditioning import RobustLoss
+from mvpose.geometry.refinement import RobustLoss
 from mvpose.geometry.rigid import Rigid
 from mvpose.rigs.bundle_adjustment import bundle_adjust
 from mvpose.scenes import ring4
