@@ -22,6 +22,7 @@ MIN_INSIDE = 4
 """Views with fewer joints of a person in the image are left out."""
 FOUND_WITHIN = 0.25
 """Relative to the box: a person is found if the median distance of joints in the image is below this."""
+FAR_PX = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,8 @@ def found_joints(take: DetectedTake) -> FoundJoints:
         shown = np.flatnonzero(inside[v, t].sum(axis=-1) >= MIN_INSIDE)
         xy, edge = keypoints.xy[v, t][:, joints].astype(np.float64), size[v] - 1
         distance = np.linalg.norm(xy[seen][None] - points[v, t, shown][:, None], axis=-1)
-        apart = np.ma.median(
-            np.ma.array(distance, mask=~np.broadcast_to(inside[v, t, shown][:, None], distance.shape)), axis=-1
-        )
-        cost = np.asarray(apart).reshape(len(shown), len(seen)) / side[v, t, seen]
+        known = inside[v, t, shown][:, None] & np.isfinite(distance)
+        cost = np.ma.filled(np.ma.median(np.ma.array(distance, mask=~known), axis=-1), FAR_PX) / side[v, t, seen]
         for person, place in zip(*linear_sum_assignment(cost), strict=True):
             if cost[person, place] < FOUND_WITHIN:
                 true = points[v, t, shown[person]]

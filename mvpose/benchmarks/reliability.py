@@ -2,7 +2,7 @@
 
 The likelihood of a confidence is the share of joints in the image that are right (`RIGHT_WITHIN`), on takes of training
 people and motions; other people and motions show how well it holds. The odds of joints near the border of the image
-are fitted next, on all joints, also those that the image cuts off. Names of rules are those of `RULES`.
+are fitted next, on all joints, also those that the image cuts off.
 """
 
 from __future__ import annotations
