@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.errors import FailureReason
 from mvpose.geometry import Unit
 from mvpose.geometry.camera import CameraRig
@@ -228,6 +229,13 @@ class Keypoints2D:
     """left, top, right, bottom in pixels."""
     box_score: Float[np.ndarray, "V T P"]
     skeleton: Skeleton
+    scale: ConfidenceScale = AS_STATED
+    """What `confidence` means; it is the source's own."""
+
+    @property
+    def likelihood(self) -> Float[np.ndarray, "V T P J"]:
+        """`confidence` on the common scale."""
+        return self.scale.likelihood_of(self.confidence)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ TOP_FILES = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile
 # never from a sibling on its own layer.
 LAYERS = [
     {"errors"},
-    {"geometry", "config", "accelerator"},
+    {"geometry", "config", "accelerator", "confidence"},
     {"skeleton"},
     {"records"},
     {"heatmaps", "losses", "metrics"},

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mvpose.footage.catalogue import find_captures
 from mvpose.footage.video.capture_frames import view_frames
-from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector import load_detector, scale_of
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.pipeline.stages import stack_people
@@ -61,7 +61,7 @@ def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]
     chunks, decode_s = _timed(decode)
     found, detect_s = _timed(lambda: [detector(chunk) for chunk in chunks])
     views = [[people for chunk in found for people in chunk[v]] for v in range(cameras)]
-    keypoints = stack_people(views, detector.skeleton)
+    keypoints = stack_people(views, detector.skeleton, scale_of(detector))
     _, reconstruct_s = _timed(lambda: reconstruct(keypoints, capture.rig, job.reconstruction, capture.fps))
     for name, seconds in [("decode", decode_s), ("detect", detect_s), ("reconstruct", reconstruct_s)]:
         yield f"{name} frames/s", frames / seconds

@@ -13,6 +13,7 @@ from mvpose.benchmarks import (
     memory,
     model_cost,
     overhead,
+    reliability,
     scale,
     solvers,
 )
@@ -22,6 +23,7 @@ from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
+from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 
@@ -34,6 +36,7 @@ Benchmark = (
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
+    | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
 )
 
 
@@ -45,7 +48,8 @@ def run(
     | MemoryBenchmark
     | OverheadBenchmark
     | DetectionBenchmark
-    | CoverBenchmark,
+    | CoverBenchmark
+    | ConfidenceBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -60,6 +64,8 @@ def run(
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
+    elif isinstance(command, ConfidenceBenchmark):
+        reliability.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

@@ -15,7 +15,7 @@ from mvpose.commands.run_flags import Check
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.footage.catalogue import Catalogue, find_captures
-from mvpose.models.detection.detector import Detector, People, load_detector
+from mvpose.models.detection.detector import Detector, People, load_detector, scale_of
 from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
@@ -72,7 +72,7 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
                 print(progress, end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    return stack_people(people, detector.skeleton)
+    return stack_people(people, detector.skeleton, scale_of(detector))
 
 
 def _checked(capture: Capture, notes: Sequence[str], detector: Detector, config: PreflightConfig) -> Preflight:

@@ -143,7 +143,7 @@ def draw_detections(
     """Draw detections of n views of a person whose joints are at `pixels` (at any scale).
 
     A joint is missed if the person is missed, if it is not `inside` the image, if its confidence is below
-    `min_confidence` (reconstruction uses 0.3), or if the detector lacks this joint.
+    `min_confidence` (as stated by the detector; reconstruction uses likelihoods), or if the detector lacks this joint.
     """
     measured = np.array([part_of(joint) in noise.parts for joint in skeleton.joints])
     part = np.array([noise.parts.index(part_of(j)) if m else 0 for j, m in zip(skeleton.joints, measured, strict=True)])

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from mvpose.confidence import AS_STATED
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector import DetectorConfig, People, scale_of
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.chosen_model import open_model
@@ -57,7 +58,7 @@ class NetworkStage(DetectStage):
     ) -> None:
         super().__init__(source, detector)
         self.model = open_model(model, weights_sha256, detector.device or "cpu")
-        self.skeleton = SKELETONS[self.model.rule.skeleton]
+        self.skeleton, self.scale = SKELETONS[self.model.rule.skeleton], AS_STATED
         self.config = config
 
     def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
@@ -70,7 +71,7 @@ class NetworkStage(DetectStage):
         ConfigError if the network does not accept the rig's number of views.
         """
         self.model.rule.require_views(len(rig))
-        seen = stack_people(detected(self.detector, chunk), self.detector.skeleton)
+        seen = stack_people(detected(self.detector, chunk), self.detector.skeleton, scale_of(self.detector))
         places = _same_people(seen, rig, self.config)
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.exchange.keypoints import KeypointImport
 from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import figures_to_table, rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames
 from mvpose.footage.video.frames import prefetched
-from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
+from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector, scale_of
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.worker import Outcome
 from mvpose.quality.quality import CaptureFrames, quality_of_parts
@@ -56,7 +57,7 @@ class DetectStage:
     def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
         self.source = source
         self.detector = load_detector(detector)
-        self.skeleton = self.detector.skeleton
+        self.skeleton, self.scale = self.detector.skeleton, scale_of(self.detector)
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
@@ -74,7 +75,7 @@ class DetectStage:
             seconds["detect"] += detected - decoded
             start = detected
         seconds["decode"] = sum(decoding)
-        keypoints = stack_people(people, self.skeleton)
+        keypoints = stack_people(people, self.skeleton, self.scale)
         info = info_of(task, footage.cameras, keypoints.skeleton)
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
@@ -215,7 +216,9 @@ def _stature_m(poses: Poses3D) -> float:
     return stature_m({joint: xyz[:, :, i] for i, joint in enumerate(poses.skeleton.joints)})
 
 
-def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keypoints2D:
+def stack_people(
+    people: Sequence[Sequence[People]], skeleton: Skeleton, scale: ConfidenceScale = AS_STATED
+) -> Keypoints2D:
     """Detections by view and frame as arrays, padded to the largest number of people in a frame."""
     num_views, num_frames = len(people), len(people[0])
     maximum = max((len(found.score) for view in people for found in view), default=0)
@@ -226,6 +229,7 @@ def stack_people(people: Sequence[Sequence[People]], skeleton: Skeleton) -> Keyp
         box=np.zeros((*shape, 4), np.float32),
         box_score=np.zeros(shape, np.float32),
         skeleton=skeleton,
+        scale=scale,
     )
     for v, view in enumerate(people):
         for t, found in enumerate(view):

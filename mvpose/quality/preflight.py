@@ -99,7 +99,7 @@ def _findings(
 
 
 def _require_people(keypoints: Keypoints2D, rig: CameraRig) -> None:
-    sure = keypoints.confidence >= MIN_CONFIDENCE
+    sure = keypoints.likelihood >= MIN_CONFIDENCE
     showing = [name for name, view in zip(rig.names, sure, strict=True) if view.any()]
     if len(showing) < 2:
         raise NoPersonError(f"people were found by {', '.join(showing) or 'none'} of {len(rig)} cameras")

@@ -61,4 +61,4 @@ def _explained(keypoints: Keypoints2D, rig: CameraRig) -> np.ndarray:
 def _shown(keypoints: Keypoints2D) -> np.ndarray:
     """Number of joints per view that could be explained."""
     body = [i for i, joint in enumerate(keypoints.skeleton.joints) if joint in BODY_JOINTS] or slice(None)
-    return np.maximum((keypoints.confidence[..., body] >= MIN_CONFIDENCE).sum(axis=(1, 2, 3)), 1).astype(float)
+    return np.maximum((keypoints.likelihood[..., body] >= MIN_CONFIDENCE).sum(axis=(1, 2, 3)), 1).astype(float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mvpose.errors import NoPersonError, TooFewViewsError
@@ -34,14 +34,13 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
     _require_views(keypoints, rig, config.min_views)
     projections = rig.projections
     seen = observe(keypoints, rig, config.min_confidence)
-    if not seen.weight.any() or _views_with_people(keypoints, config).sum(axis=0).max(initial=0) < 2:
+    showing = (seen.weight > 0).any(dim=-1).any(dim=-1)
+    if not seen.weight.any() or int(showing.sum(dim=1).max()) < 2:
         return _without_people(keypoints, rig)
     people = associate(seen, rig, config.expected_error, WIDEST * config.max_error)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
-        names = [
-            name for name, view in zip(rig.names, _views_with_people(keypoints, config), strict=True) if view.any()
-        ]
+        names = [name for name, any_shown in zip(rig.names, showing.any(dim=0).tolist(), strict=True) if any_shown]
         raise NoPersonError(
             f"cameras {', '.join(names)} found people, but no two agree on one in any of {keypoints.xy.shape[1]} "
             "frames. Check that calibration and synchronisation belong to this footage"
@@ -67,12 +66,6 @@ def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> No
             f"{len(rig)} camera(s) with footage ({', '.join(rig.names)}), but a joint needs {min_views} views that "
             f"agree. Add footage of other cameras of the rig"
         )
-
-
-def _views_with_people(keypoints: Keypoints2D, config: ReconstructionConfig) -> Bool[np.ndarray, "V T"]:
-    """Which views show a person in which frames."""
-    sure = (keypoints.confidence >= config.min_confidence) & (keypoints.confidence > 0)
-    return np.any(sure, axis=(2, 3))
 
 
 def _without_people(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:

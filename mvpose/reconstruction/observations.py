@@ -28,7 +28,7 @@ class Observations:
     """Unit directions in the world from `origin`."""
     origin: Float[Tensor, "V 3"]
     weight: Float[Tensor, "T V P J"]
-    """The detector's confidence."""
+    """Likelihood that the joint is right, see `mvpose.confidence`."""
     box: Float[Tensor, "T V P 4"]
     """left, top, right, bottom in pixels of the images; empty if there is no person."""
     extent: Float[Tensor, "T V P"]
@@ -36,7 +36,7 @@ class Observations:
 
     @cached_property
     def relative_weight(self) -> Float[Tensor, "T V P J"]:
-        """Weight relative to the detection's most confident joint, because detectors scale confidence differently."""
+        """Weight relative to the detection's best joint: a person who is small or blurred in a view counts fully."""
         return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
 
     def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
@@ -58,9 +58,10 @@ class Observations:
 
 
 def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Observations:
-    """Undistort all joints of at least this confidence. Of duplicate detections in a view, the better one is kept."""
-    confidence = torch.from_numpy(keypoints.confidence).double()
-    usable = (confidence >= min_confidence) & (confidence > 0) & torch.from_numpy(~_found_twice(keypoints))[..., None]
+    """Undistort all joints of at least this likelihood. Of duplicate detections in a view, the better one is kept."""
+    confidence = keypoints.confidence.astype(np.float64)
+    likelihood = torch.from_numpy(keypoints.scale.likelihood_near(confidence, border_distance(keypoints, rig)))
+    usable = (likelihood >= min_confidence) & (likelihood > 0) & torch.from_numpy(~_found_twice(keypoints))[..., None]
     pixels = torch.from_numpy(np.nan_to_num(keypoints.xy)).double()
     ideal, invertible = rig.undistorted(pixels)
     usable &= invertible
@@ -72,10 +73,17 @@ def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Ob
         ideal=ideal.movedim(0, 1).contiguous(),
         ray=torch.nn.functional.normalize(world, dim=-1).movedim(0, 1).contiguous(),
         origin=rig.centres_world,
-        weight=(confidence * usable).movedim(0, 1).contiguous(),
+        weight=(likelihood * usable).movedim(0, 1).contiguous(),
         box=box,
         extent=(box[..., 2:] - box[..., :2]).amax(dim=-1) / rig.focal.mean(dim=-1)[:, None],
     )
+
+
+def border_distance(keypoints: Keypoints2D, rig: CameraRig) -> Float[np.ndarray, "V T P J"]:
+    """Distance of all joints to the border of the image, relative to the person's size; negative outside the image."""
+    xy = np.nan_to_num(keypoints.xy)
+    pixels = np.minimum(xy, (rig.size.numpy() - 1)[:, None, None, None] - xy).min(axis=-1)
+    return pixels / (keypoints.box[..., 2:] - keypoints.box[..., :2]).max(axis=-1, initial=1.0)[..., None]
 
 
 def at_places(values: Tensor, places: Int[Tensor, "T K V"]) -> Tensor:

@@ -18,7 +18,8 @@ class ReconstructionConfig:
     max_people: int = 1
     """Maximum people to reconstruct."""
     min_confidence: float = 0.3
-    """Ignore 2D joints below this confidence."""
+    """Ignore 2D joints below this likelihood, which their source's confidence scale gives. RTMPose states 0.33 for
+    it, OpenPose 0.1."""
     min_views: int = 2
     """Minimum number of agreeing views per joint."""
     max_error: float = 0.025
@@ -62,6 +63,6 @@ class AdjustmentConfig:
     poses: int = 150
     """Number of poses to fit, chosen for the greatest variety of position and posture."""
     min_confidence: float = 0.5
-    """Ignore 2D joints below this confidence."""
+    """Ignore 2D joints below this likelihood."""
     expected_error: float = 0.025
     """As in reconstruction; larger, because the cameras are not adjusted yet."""

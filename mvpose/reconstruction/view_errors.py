@@ -30,7 +30,7 @@ class ViewErrors:
 
     error_px: Float[np.ndarray, "T P J V"]
     confidence: Float[np.ndarray, "T P J V"]
-    """Confidence of the 2D joint; 0 if the view has none."""
+    """Likelihood of the 2D joint, see `mvpose.confidence`; 0 if the view has none."""
     swapped: Bool[np.ndarray, "T P J V"]
     pixel_mm: Float[np.ndarray, "T P J V"]
     """Size of one pixel at the joint: its depth divided by the focal length; NaN if the joint is missing."""

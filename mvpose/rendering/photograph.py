@@ -43,24 +43,25 @@ def draw_sensor(rng: np.random.Generator, brightness: Float[np.ndarray, " 3"]) -
 def photograph(
     rng: np.random.Generator,
     images: Sequence[UInt8[np.ndarray, "H W 3"]],
-    side: int,
+    size: tuple[int, int],
     sensor: Sensor,
     frame: Float[np.ndarray, " 4"],
 ) -> bytes:
-    """A JPEG of `side` pixels from higher-resolution images of one exposure, which are averaged.
+    """A JPEG of `size` (width, height) from higher-resolution images of one exposure, which are averaged.
 
     `frame` is the camera's whole image in the crop (left, top, right, bottom; pixel areas). Pixels outside are black,
     as in crops from footage.
     """
-    light = [cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in images]
+    light = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in images]
     image = np.asarray(np.mean(light, axis=0, dtype=np.float32))
     if sensor.softness_px > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sensor.softness_px)
-    grain = rng.standard_normal((side, side, 3), dtype=np.float32)
+    width, height = size
+    grain = rng.standard_normal((height, width, 3), dtype=np.float32)
     image += grain * (sensor.noise * np.sqrt(1.0 + image / 80.0))
     out = cv2.convertScaleAbs(np.maximum(image, 0.0, out=image))
-    left, top, right, bottom = np.clip(np.round(frame + 0.5), 0, side).astype(int)
-    if (left, top, right, bottom) != (0, 0, side, side):
+    left, top, right, bottom = np.clip(np.round(frame + 0.5), 0, [*size, *size]).astype(int)
+    if (left, top, right, bottom) != (0, 0, *size):
         inside = np.zeros_like(out)
         inside[top:bottom, left:right] = out[top:bottom, left:right]
         out = inside

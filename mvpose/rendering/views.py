@@ -100,7 +100,7 @@ def photographed(
     pixels, _ = fine.project(torch.from_numpy(joints))
     for moment, people in enumerate(moments):
         renderer.stage(room.surfaces, people, room.lights, pixels_of)
-        present = _present(fine, people)
+        present = people_in_views(fine, people)
         for view, sensor in enumerate(sensors):
             image, depth = renderer.image(fine, view, sensor.exposure, present[view], room.background)
             images[view].append(image)
@@ -108,11 +108,11 @@ def photographed(
                 along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
                 visible[view] &= visible_joints(pixels[view].numpy(), along_axis, depth, skeleton)
     frames = _frames(whole, crop)
-    crops = tuple(photograph(rng, *v) for v in zip(images, [side] * len(chosen), sensors, frames, strict=True))
+    crops = tuple(photograph(rng, *v) for v in zip(images, [(side, side)] * len(chosen), sensors, frames, strict=True))
     return RenderedViews(crop, crops, visible, crop_box)
 
 
-def _present(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
+def people_in_views(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
     """For each view the people who may be in its image, according to their joints."""
     joints = torch.from_numpy(np.stack([p.joints for p in people]).astype(np.float64))
     pixels, seen = rig.project(joints)

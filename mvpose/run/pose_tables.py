@@ -10,18 +10,20 @@ reprojection error over the views used), num_views, and views_used (a list of bo
 joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
 
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
-and the capture's breaks in time if it has any: `time` counts from its frame 0 across them.
+and the capture's breaks in time if it has any: `time` counts from its frame 0 across them. In `keypoints/`,
+`confidence_scale` says what the source's confidence means (see `mvpose.confidence`), unless it is a likelihood already.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from mvpose.errors import ResultsError
+from mvpose.confidence import AS_STATED, ConfidenceScale
+from mvpose.errors import ConfigError, ResultsError
 from mvpose.records import Breaks, Keypoints2D, Poses3D, positions
 from mvpose.skeleton import SKELETONS, Skeleton
 
@@ -44,6 +46,8 @@ class TableInfo:
     fingerprint: str
     breaks: Breaks = ()
     """Breaks of the capture, from which its times are computed."""
+    scale: ConfidenceScale = AS_STATED
+    """Of the confidence of 2D joints."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
@@ -104,7 +108,7 @@ def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
         "y": _per_joint(keypoints.xy[v, t, p, :, 1], np.float32),
         "confidence": _per_joint(keypoints.confidence[v, t, p], np.float32),
     }
-    return pa.table(columns).replace_schema_metadata(_metadata(info))
+    return pa.table(columns).replace_schema_metadata(_metadata(replace(info, scale=keypoints.scale)))
 
 
 def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
@@ -130,6 +134,7 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
         box=filled(_joint_column(table, "box"), 0.0),
         box_score=filled(_column(table, "score"), 0.0),
         skeleton=info.skeleton,
+        scale=info.scale,
     )
     return keypoints, info
 
@@ -141,7 +146,7 @@ def table_info(table: pa.Table) -> TableInfo:
         raise ResultsError("this Parquet file was not written by mvpose: it has no `mvpose` metadata.")
     try:
         return _info_of(json.loads(raw))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
         raise ResultsError(f"the `mvpose` metadata of this Parquet file are damaged ({error!r}).") from error
 
 
@@ -160,7 +165,13 @@ def _info_of(meta: dict) -> TableInfo:
         skeleton=_skeleton(meta),
         fingerprint=meta["fingerprint"],
         breaks=tuple((first, at) for first, at in meta.get("breaks", ())),
+        scale=_scale(meta["confidence_scale"]) if "confidence_scale" in meta else AS_STATED,
     )
+
+
+def _scale(stated: dict) -> ConfidenceScale:
+    points = tuple((float(confidence), float(likelihood)) for confidence, likelihood in stated["likelihood"])
+    return ConfidenceScale(likelihood=points, border_odds=float(stated["border_odds"]))
 
 
 def _skeleton(meta: dict) -> Skeleton:
@@ -187,6 +198,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "bones": info.skeleton.bones,
         "fingerprint": info.fingerprint,
         **({"breaks": info.breaks} if info.breaks else {}),
+        **({"confidence_scale": asdict(info.scale)} if info.scale != AS_STATED else {}),
     }
     return {_METADATA_KEY: json.dumps(meta).encode()}
 

@@ -87,6 +87,7 @@ def _joined_keypoints(parts: Sequence[tuple[Keypoints2D, Int[np.ndarray, " _"]]]
         box=np.zeros((*shape, 4), np.float32),
         box_score=np.zeros(shape, np.float32),
         skeleton=skeleton,
+        scale=parts[0][0].scale,
     )
     for keypoints, place in parts:
         for name in ("xy", "confidence", "box", "box_score"):

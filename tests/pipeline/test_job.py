@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mvpose.cli import run
+from mvpose.commands.check import sampled_keypoints
+from mvpose.confidence import ConfidenceScale
 from mvpose.errors import ConfigError, FailureReason, ResultsError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig, load_detector
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
@@ -391,3 +393,26 @@ def test_a_damaged_file_of_the_run_is_one_sentence(undisturbed, tmp_path, file):
         damaged.write("{")
     with pytest.raises(ResultsError, match=f"{file} cannot be read"):
         RunFolder(output).summary()
+
+
+class ScaledDetector(coded_footage.CodedDetector):
+    """States confidence on a scale of its own."""
+
+    confidence_scale = ConfidenceScale(likelihood=((0.0, 0.0), (1.0, 0.5)))
+
+
+def test_likelihoods_follow_the_scale_of_the_detector_and_a_resumed_run_refuses_another(archive, tmp_path, monkeypatch):
+    # Fails if a stage or `mvpose check` stacks people without the detector's scale, or the plan does not see a change.
+    output = str(tmp_path / "run")
+    scaled = job(archive, output, clip_frames=40, detector=DetectorConfig(detector=f"{__name__}:ScaledDetector"))
+    reconstruct_archive(scaled)
+    run_folder = RunFolder(output)
+    plan = run_folder.plans()[0]
+    keypoints, poses = run_folder.keypoints(plan), run_folder.poses(plan)
+    assert keypoints.scale == ScaledDetector.confidence_scale and keypoints.confidence.max() > 0.6
+    assert 0.3 < poses.confidence.max() <= 0.5
+    checked = sampled_keypoints(plan.capture, [range(2)], load_detector(scaled.detector))
+    assert checked.scale == ScaledDetector.confidence_scale
+    monkeypatch.setattr(ScaledDetector, "confidence_scale", ConfidenceScale())
+    with pytest.raises(ConfigError, match="detector"):
+        reconstruct_archive(scaled)

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from mvpose import scenes
-from mvpose.reconstruction.observations import observe
+from mvpose.confidence import ConfidenceScale
+from mvpose.reconstruction.observations import border_distance, observe
 
 
 def test_rays_pass_through_the_joints_that_were_seen():
@@ -73,3 +74,31 @@ def test_two_people_a_fifth_of_their_height_apart_are_two():
     twice["xy"][:, :, 1:, :, 0] += 0.2 * height[..., None]
     seen = observe(replace(keypoints, **twice), scene.rig, 0.0)
     assert (seen.weight > 0).any(dim=-1).all()
+
+
+def test_a_threshold_keeps_the_same_joints_whatever_the_scale_of_the_source():
+    # Fails if the threshold is applied to the confidence as stated, or the weight is not the likelihood.
+    scene = scenes.occluded(num_frames=3)
+    keypoints = scene.keypoints()
+    scale = ConfidenceScale(likelihood=((0.0, 0.0), (0.1, 0.3), (1.0, 1.0)))
+    known, likelihood = np.array(scale.likelihood).T
+    stated = np.interp(keypoints.confidence, likelihood, known)
+    rescaled = observe(replace(keypoints, confidence=stated, scale=scale), scene.rig, 0.3)
+    torch.testing.assert_close(rescaled.weight, observe(keypoints, scene.rig, 0.3).weight)
+    assert (rescaled.weight == 0).any()
+
+
+def test_a_joint_on_the_border_is_less_likely_and_one_that_is_well_inside_is_not():
+    # Fails if distances are not relative to the person's size, or are measured from two sides of the image only.
+    scene = scenes.ring4(num_frames=1)
+    keypoints = scene.keypoints()
+    width, height = scene.rig.size[0].tolist()
+    size = float((keypoints.box[0, 0, 0, 2:] - keypoints.box[0, 0, 0, :2]).max())
+    away = 0.11 * size
+    places = [(0, height / 2), (width - 1, height / 2), (width / 2, 0), (width / 2, height - 1), (away, height / 2)]
+    keypoints.xy[0, 0, 0, :5] = places
+    scaled = replace(keypoints, scale=ConfidenceScale(border_odds=0.2))
+    border = border_distance(scaled, scene.rig)[0, 0, 0, :5]
+    np.testing.assert_allclose(border, [0.0, 0.0, 0.0, 0.0, 0.11], atol=1e-5)
+    ratio = observe(scaled, scene.rig, 0.0).weight[0, 0, 0, :5] / observe(keypoints, scene.rig, 0.0).weight[0, 0, 0, :5]
+    assert (ratio[:4] < 0.99).all() and ratio[4] == 1.0

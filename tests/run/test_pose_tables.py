@@ -1,6 +1,7 @@
 """Records to tables and back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mvpose.confidence import ConfidenceScale
 from mvpose.errors import ResultsError
 from mvpose.footage.rig_table import figures_from_table, figures_to_table, rig_figures, rig_from_table, rig_to_table
 from mvpose.geometry.camera import CameraRig
@@ -225,3 +227,23 @@ def test_a_rig_survives_its_table_exactly():
 def test_figures_survive_their_table():
     figures = {"reprojection_px": 4.25, "bone_spread/left_thigh": 0.03}
     assert figures_from_table(figures_to_table("a", figures)) == figures
+
+
+def test_the_meaning_of_2d_confidence_stays_with_it_through_tables_and_their_join():
+    # Fails if the metadata or the joined clips lose the scale: confidence would be read as a likelihood.
+    scale = ConfidenceScale(likelihood=((0.0, 0.0), (0.1, 0.3), (1.0, 0.98)), border_odds=0.25)
+    first, second = (replace(some_keypoints(4, 2, seed), scale=scale) for seed in (0, 1))
+    tables = [keypoints_to_table(k, info(4 * i, 4 * i + 4, cameras=3)) for i, k in enumerate((first, second))]
+    assert keypoints_from_table(tables[0])[0].scale == scale
+    assert concatenated_keypoints(tables).scale == sampled_keypoints(tables, np.array([1, 6])).scale == scale
+    assert keypoints_at(first, slice(1, 2)).scale == scale
+    np.testing.assert_array_equal(keypoints_from_table(tables[1])[0].confidence, second.confidence)
+
+
+@pytest.mark.parametrize("wrong", ["[[0.0, 0.0], [0.1, 3.0]]", "[[0.0], [0.1]]", '"high"'])
+def test_a_damaged_scale_is_named_as_damaged_metadata(wrong):
+    scaled = replace(some_keypoints(2, 1, 0), scale=ConfidenceScale(likelihood=((0.0, 0.0), (0.1, 0.3))))
+    table = keypoints_to_table(scaled, info(0, 2, cameras=3))
+    metadata = table.schema.metadata[b"mvpose"].replace(b"[[0.0, 0.0], [0.1, 0.3]]", wrong.encode())
+    with pytest.raises(ResultsError, match="damaged"):
+        keypoints_from_table(table.replace_schema_metadata({b"mvpose": metadata}))

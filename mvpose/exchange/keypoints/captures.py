@@ -117,6 +117,7 @@ def _captured(
         for camera, size, (uri, content) in zip(rig.names, rig.size.tolist(), sources, strict=True)
     )
     paired = f"{_paired(rig, frames, first, last)}; joints of {skeleton.name}"
+    notes = (*notes, f"the confidence of the 2D joints is read on the scale: {config.scale_name(skeleton)}")
     capture = Capture(matched.capture_id, rig, videos, assumed_unit=matched.calibration.assumed_unit)
     return capture, (*matched.notes, paired, *notes)
 

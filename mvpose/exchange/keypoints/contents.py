@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from multiprocessing.connection import Connection
@@ -80,7 +81,7 @@ def keypoints_of(sources: Sources, config: KeypointImport, frames: range) -> Key
         views = [_named(uri, lambda f=files: read_openpose(f, frames, skeleton)) for (uri, _), files in numbered]
     else:
         views = list(_tables(sources))
-    return stacked(views, skeleton, config.joint_names, frames)
+    return replace(stacked(views, skeleton, config.joint_names, frames), scale=config.scale(skeleton))
 
 
 def frames_of(sources: Sources, config: KeypointImport) -> list[Int[np.ndarray, " _"]]:

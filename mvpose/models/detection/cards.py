@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import home_folder, load_toml, nearest
 from mvpose.errors import ConfigError, WeightsError
 
@@ -50,6 +51,8 @@ class ModelCard:
     """Name of the output joint set; empty for a network that detects boxes."""
     bins_per_pixel: float | None = None
     """SimCC: number of output bins per input pixel."""
+    confidence: ConfidenceScale = AS_STATED
+    """What the confidence of its joints means. Without it, confidence is taken to be the likelihood."""
     licence: Licence
     package: Package | None = None
 

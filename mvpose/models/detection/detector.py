@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float, UInt8
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import digest, import_named
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import ModelCard, locate, read_card
@@ -102,7 +103,8 @@ class People:
 class Detector(Protocol):
     """Detector of the persons in the images of all views. Stateless: equal input gives equal output.
 
-    `DetectorConfig.detector` can name any class with these members that is constructed from a `DetectorConfig`.
+    `DetectorConfig.detector` can name any class with these members that is constructed from a `DetectorConfig`. It may
+    also have a `confidence_scale`, see `scale_of`.
     """
 
     skeleton: Skeleton
@@ -128,9 +130,18 @@ def load_detector(config: DetectorConfig) -> Detector:
     return detector
 
 
+def scale_of(detector: Detector) -> ConfidenceScale:
+    """The detector's `confidence_scale`; without one, confidence is taken to be the likelihood."""
+    return getattr(detector, "confidence_scale", AS_STATED)
+
+
 def detector_digest(config: DetectorConfig) -> str:
-    """`load_detector(config).digest`; for the default detector, computed without loading it or its weights."""
-    return _top_down_digest(config) if config.detector == DetectorConfig.detector else load_detector(config).digest
+    """Digest of all that 2D joints depend on except the footage; does not load the default detector's weights."""
+    if config.detector == DetectorConfig.detector:
+        return _top_down_digest(config)
+    detector = load_detector(config)
+    scale = scale_of(detector)
+    return detector.digest if scale == AS_STATED else digest(detector.digest, scale)
 
 
 class TopDownDetector:
@@ -149,6 +160,7 @@ class TopDownDetector:
         self._joint_network = _session(self._joint_card, config)
         self.device = config.device or "cpu"
         self.chunk_frames = config.chunk_frames
+        self.confidence_scale = self._joint_card.confidence
         self.digest = _top_down_digest(config)
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
@@ -222,7 +234,10 @@ def _top_down_digest(config: DetectorConfig) -> str:
     """Digest of the settings and of the fields of the cards that affect results."""
     cards = [read_card(name) for name in (config.person_card, config.joint_card)]
     return digest(
-        [[c.sha256, c.input_size, c.colour_order, c.mean, c.std, c.skeleton, c.bins_per_pixel] for c in cards],
+        [
+            [c.sha256, c.input_size, c.colour_order, c.mean, c.std, c.skeleton, c.bins_per_pixel, c.confidence]
+            for c in cards
+        ],
         [config.detector, config.chunk_frames, config.max_people, config.min_box_score],
     )
 

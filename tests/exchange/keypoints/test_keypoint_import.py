@@ -14,11 +14,13 @@ import h5py
 import numpy as np
 import pytest
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.errors import ConfigError
 from mvpose.exchange.export.openpose_json import openpose_files
 from mvpose.exchange.keypoints import DeepLabCutImport, KeypointImport, OpenPoseImport, SleapImport
 from mvpose.exchange.keypoints.captures import stamped
 from mvpose.exchange.keypoints.contents import keypoints_of, read_table
+from mvpose.models.detection.cards import read_card
 from mvpose.records import Keypoints2D
 from mvpose.scenes import dropped_frame
 from mvpose.skeleton import BODY25, COCO17, MPII16, Skeleton
@@ -253,3 +255,30 @@ def test_arrays_kept_in_other_files_are_refused_and_these_not_opened(tmp_path):
             make(file)
         with pytest.raises(ConfigError, match=said):
             joints_of([str(tmp_path / "analysis.h5")], SleapImport(), range(1))
+
+
+def test_json_of_25_joints_is_openposes_and_others_are_read_as_rtmposes_unless_the_scale_is_stated(tmp_path):
+    # Fails if all JSON has one scale, or the stated one is not used.
+    files = {f"{s.name}/1.json": json.dumps({"people": [person(s, 5.0)]}).encode() for s in (BODY25, COCO17)}
+    folder = written(tmp_path, files)
+
+    def scale(name: str, *stated: str) -> ConfidenceScale:
+        return joints_of([f"{folder}/{name}"], OpenPoseImport(confidence_scale=stated), range(2)).scale
+
+    assert scale("body25").likelihood_of(np.array([0.1])) == pytest.approx(0.3)
+    assert scale("coco17") == scale("body25", "rtmpose") == read_card("rtmpose_s_halpe26").confidence
+    assert scale("body25", "likelihood") == AS_STATED
+    assert scale("coco17", "0.2=0.5", "0.8=1").likelihood == ((0.0, 0.0), (0.2, 0.5), (0.8, 1.0))
+
+
+def test_points_of_other_tools_have_their_confidence_as_likelihood_and_another_scale_is_another_import():
+    # Fails if the digest does not cover the scale, so that a resumed run mixes two.
+    assert DeepLabCutImport().scale(COCO17) == SleapImport().scale(BODY25) == AS_STATED
+    stated = [(), ("openpose",), ("rtmpose",), ("0.2=0.5", "1=1")]
+    assert len({OpenPoseImport(confidence_scale=each).digest for each in stated}) == len(stated)
+
+
+@pytest.mark.parametrize("stated", [("openpos",), ("0.2=half",), ("0.5=0.4", "0.2=0.8"), ("openpose", "0.1=0.3")])
+def test_a_scale_that_cannot_be_understood_is_refused(stated):
+    with pytest.raises(ConfigError, match="scale"):
+        OpenPoseImport(confidence_scale=stated)

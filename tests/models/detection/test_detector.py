@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.detection.cards import read_card
 from mvpose.models.detection.detector import (
@@ -23,6 +24,7 @@ from mvpose.models.detection.detector import (
     detector_digest,
     load_detector,
     network_input,
+    scale_of,
 )
 from mvpose.skeleton import COCO17, SKELETONS, Skeleton
 
@@ -92,6 +94,18 @@ code = "own"
 weights = "own"
 training_data = "none"
 """
+
+
+class OwnDetector:
+    """Finds nobody."""
+
+    skeleton, digest, chunk_frames = COCO17, "own", 1
+
+    def __init__(self, config: DetectorConfig) -> None:
+        self.config = config
+
+    def __call__(self, views) -> list[list[People]]:
+        return [[] for _ in views]
 
 
 @pytest.fixture
@@ -186,6 +200,26 @@ def test_the_colour_order_of_the_card_decides_which_channel_comes_first(config, 
         assert detector([seen])[0][0].confidence[0].min() > 0.8
         assert detector([unseen])[0][0].confidence[0].max() == 0
     assert as_rgb.digest != as_bgr.digest
+
+
+def test_the_scale_of_the_card_is_the_detectors_and_a_changed_one_makes_other_2d_joints(config):
+    # Fails if the digest does not cover the scale: a resumed run would mix likelihoods of two scales.
+    as_stated = load_detector(config)
+    with open(config.joint_card, "a") as file:
+        file.write("[confidence]\nlikelihood = [[0.0, 0.0], [0.5, 0.9]]\nborder_odds = 0.5\n")
+    scaled = load_detector(config)
+    assert scale_of(as_stated) == AS_STATED and scale_of(scaled).likelihood == ((0.0, 0.0), (0.5, 0.9))
+    assert len({as_stated.digest, scaled.digest, detector_digest(replace(config, max_people=1))}) == 3
+    assert detector_digest(config) == scaled.digest
+
+
+def test_a_detector_of_your_own_states_its_scale_or_none(config, monkeypatch):
+    # Fails if the digest of a detector that states a scale is its own alone.
+    own = replace(config, detector=f"{__name__}:OwnDetector")
+    before = detector_digest(own)
+    assert scale_of(load_detector(own)) == AS_STATED and before == "own"
+    monkeypatch.setattr(OwnDetector, "confidence_scale", ConfidenceScale(border_odds=0.5), raising=False)
+    assert scale_of(load_detector(own)).border_odds == 0.5 and detector_digest(own) != before
 
 
 def test_input_is_normalised_in_the_order_of_the_card(config):

@@ -82,7 +82,7 @@ def groups(folder: str) -> Iterator[Group]:
             drawn, depth = renderer().image(fine, v, sensor.exposure, [0, 1, 2], room.background)
             places, depths = FINER * (pixels[v].numpy() + 0.5) - 0.5, along[v].reshape(3, -1)
             visible = np.stack([visible_joints(places[p], depths[p], depth, RENDERED) for p in range(3)])
-            jpeg = photograph(rng, [drawn], SIDE, sensor, np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5]))
+            jpeg = photograph(rng, [drawn], (SIDE, SIDE), sensor, np.array([-0.5, -0.5, SIDE - 0.5, SIDE - 0.5]))
             image = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB))
             yield Group(image, pixels[v].numpy(), visible)
 
