@@ -215,8 +215,9 @@ class TrainConfig:
 
     @property
     def keeps_maps(self) -> bool:
-        """Whether the objective uses heatmaps or volumes."""
-        return bool(self.objective.heatmaps or self.objective.volume or self.objective.coarse)
+        """Whether the objective uses heatmaps, volumes or scores."""
+        goal = self.objective
+        return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc)
 
     def settings(self) -> dict[str, object]:
         """Flat settings that determine the result: all except compute, logging and checkpoints."""
@@ -234,7 +235,7 @@ class TrainConfig:
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
             raise ConfigError("concatenation needs every view: set augmentation.view_dropout to 0, or use pooling.")
-        early = self.objective.heatmaps or self.objective.points
+        early = self.objective.heatmaps or self.objective.points or self.objective.likelihood or self.objective.simcc
         if not early and self.objective.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")
         share = self.compute.workers * self.optimisation.accumulate
