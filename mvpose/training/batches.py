@@ -102,7 +102,7 @@ def sample_arrays(
         present = without_some_views(present, config, rng)
     pinholes = seen.rig.projections.double().numpy()
     for v, crop, change in cut_crops(
-        lambda v: _decoded(seen.images[v], seen),
+        lambda v: decoded(seen.images[v], seen),
         seen.rig,
         seen.box,
         np.flatnonzero(present).tolist(),
@@ -153,7 +153,8 @@ def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | Non
     return sample if tuple(names) == sample.rig.names else sample.select(names)
 
 
-def _decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+def decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels of a sample's image; DatasetError if it is not valid, or a frame of a video."""
     if image.crop is None:
         if image.frame >= 0:
             raise DatasetError(

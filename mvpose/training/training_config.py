@@ -126,6 +126,48 @@ class SamplesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenCacheConfig:
+    """Training on tokens of a frozen detector, which are made once and kept beside the table (`canonical_tokens`)."""
+
+    draws: int = 0
+    """Disturbed versions of every view, beside the one in full view. 0: no cache, the network sees crops."""
+    furniture: float = 0.45
+    """Probabilities of what disturbs a version of a view: furniture in front,"""
+    people: float = 0.2
+    """somebody in front,"""
+    edge: float = 0.25
+    """the edge of the image through the person,"""
+    misplaced: float = 0.3
+    """a box that is shifted, too large, or about somebody else,"""
+    blurred: float = 0.25
+    """blur and noise."""
+    label_views: int = 5
+    """Minimum number of views that agree on a joint that serves as a label. Of a finished run, `dataset convert` has
+    chosen the joints."""
+    label_offset_m: float = 0.06
+    """Maximum distance of such a joint from the table's, beyond the constant offset between the two definitions."""
+    full_view: float = 0.4
+    """Probability, per view and step, of the version in full view."""
+    exchanged_sides: float = 0.02
+    """Probability, per view and step, of tokens whose left and right are exchanged."""
+    another_person: float = 0.02
+    """Probability, per view and step, of tokens of another sample."""
+    wrong_camera: float = 0.2
+    """Probability, per sample and step, of cameras rotated by up to `wrong_degrees`, with focal lengths off by up to
+    `wrong_focal`."""
+    wrong_degrees: float = 0.5
+    wrong_focal: float = 0.01
+
+    def __post_init__(self) -> None:
+        chances = ("furniture", "people", "edge", "misplaced", "blurred", "full_view", "exchanged_sides")
+        for name in (*chances, "another_person", "wrong_camera"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"cache.{name} is {getattr(self, name)}; it must be a share between 0 and 1.")
+        if self.draws < 0 or self.label_views < 2:
+            raise ConfigError(f"cache.draws is {self.draws} and cache.label_views {self.label_views}: 0 and 2 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """Interval and number of checkpoints."""
 
@@ -190,6 +232,7 @@ class TrainConfig:
     method: Method = field(default_factory=FusionMethod)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    cache: TokenCacheConfig = field(default_factory=TokenCacheConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     validate_every: int = 0

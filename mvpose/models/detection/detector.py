@@ -83,6 +83,8 @@ class TopDownDetector:
         self._person_network = session(locate(self._person_card), config)
         self._joints = JointNetwork(read_card(config.joint_card), config, keep_tokens=keep_tokens)
         self.skeleton = self._joints.skeleton
+        self.crop_size = self._joints.card.input_size
+        """(width, height) of the joint network's crops in pixels."""
         self.device = config.device or "cpu"
         self.chunk_frames = config.chunk_frames
         self.digest = _top_down_digest(config)
