@@ -65,9 +65,9 @@ class FusionStage(DetectStage):
         seen = stack_people(found, self.skeleton)
         places = same_people(seen, rig, self.config)
         frames, which = np.nonzero((places >= 0).sum(axis=2) >= 2)
-        crops = crop_from_image(seen.box.reshape(-1, 4).astype(np.float64), self.detector.crop_size)
-        crops = crops.reshape(*seen.box.shape[:3], 2, 3)
-        people = _Found(_stacked_tokens(found, seen), _cameras(seen, rig, crops), crops)
+        boxes = np.where(seen.box_score[..., None] > 0, seen.box, (0.0, 0.0, 1.0, 1.0))
+        crops = crop_from_image(boxes.reshape(-1, 4), self.detector.crop_size).reshape(*boxes.shape[:3], 2, 3)
+        people = _Found(_stacked_tokens(found, seen), _cameras(rig, boxes, crops), crops)
         xy, confidence = seen.xy.copy(), seen.confidence.copy()
         for start in range(0, len(frames), BATCH):
             some = slice(start, start + BATCH)
@@ -124,8 +124,8 @@ def _stacked_tokens(found: list[list[People]], seen: Keypoints2D) -> Float[np.nd
 
 
 def _cameras(
-    seen: Keypoints2D, rig: CameraRig, crops: Float[np.ndarray, "V T P 2 3"]
+    rig: CameraRig, boxes: Float[np.ndarray, "V T P 4"], crops: Float[np.ndarray, "V T P 2 3"]
 ) -> Float[np.ndarray, "V T P 3 4"]:
-    views, frames, people = seen.box_score.shape
-    flat = crop_projections(rig, seen.box.reshape(views, -1, 4), crops.reshape(views, -1, 2, 3))
-    return flat.numpy().reshape(views, frames, people, 3, 4)
+    views = len(boxes)
+    flat = crop_projections(rig, boxes.reshape(views, -1, 4), crops.reshape(views, -1, 2, 3))
+    return flat.numpy().reshape(*boxes.shape[:3], 3, 4)
