@@ -1,7 +1,7 @@
 """Canonical fusion in the detector's own pass: its tokens of one person in all views, fused and classified again.
 
 The detector runs once, on its own crops. What fusion adds is a few small layers for each person that two views show.
-People whom only one view shows keep the detector's joints.
+People seen by only one view keep the detector's joints.
 """
 
 from __future__ import annotations

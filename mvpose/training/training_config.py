@@ -132,15 +132,15 @@ class TokenCacheConfig:
     draws: int = 0
     """Disturbed versions of every view, beside the one in full view. 0: no cache, the network sees crops."""
     furniture: float = 0.45
-    """Probabilities of what disturbs a version of a view: furniture in front,"""
+    """Probability of furniture in front of the person, in a disturbed version."""
     people: float = 0.2
-    """somebody in front,"""
+    """Probability of another person in front."""
     edge: float = 0.25
-    """the edge of the image through the person,"""
+    """Probability of the image's edge through the person."""
     misplaced: float = 0.3
-    """a box that is shifted, too large, or about somebody else,"""
+    """Probability of a box that is shifted, too large, or about another person."""
     blurred: float = 0.25
-    """blur and noise."""
+    """Probability of blur and noise."""
     label_views: int = 5
     """Minimum number of views that agree on a joint that serves as a label. Of a finished run, `dataset convert` has
     chosen the joints."""
