@@ -11,12 +11,14 @@ satisfies it. The guard makes both constants.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SIMCC_SHARPNESS = 10.0
 SOFT_MSE_FROM_M = 0.2
 """Iskakov et al. 2019 flatten the squared error beyond (20 cm)^2 per coordinate."""
 
@@ -35,6 +37,47 @@ def point_distance(
     offset = torch.where(weight[..., None] > 0, predicted - truth, torch.ones_like(predicted))
     # The norm's gradient at 0 is defined as 0, so exact points are safe.
     return weighted_mean(offset.norm(dim=-1), weight)
+
+
+DEGREES_OF_FREEDOM = 3.0
+"""Of the distribution of 2D errors: most are small, but a joint of the wrong side or person is a hundred pixels off."""
+
+
+def likelihood(
+    predicted: Float[Tensor, "*batch 2"],
+    truth: Float[Tensor, "*batch 2"],
+    scale: Float[Tensor, "*batch"],
+    weight: Float[Tensor, "*batch"],
+) -> Float[Tensor, ""]:
+    """Mean negative logarithm of the density of 2D points under Student's t about the truth, of a predicted scale.
+
+    The bivariate t with nu = `DEGREES_OF_FREEDOM`: density (1 + r^2 / (nu s^2))^(-(nu + 2) / 2) / (2 pi s^2) at
+    distance r. Points and scale have the same unit.
+    """
+    offset = torch.where(weight[..., None] > 0, predicted - truth, torch.ones_like(predicted))
+    ratio = offset.square().sum(dim=-1) / (DEGREES_OF_FREEDOM * scale.square())
+    density = (DEGREES_OF_FREEDOM + 2) / 2 * torch.log1p(ratio) + 2 * scale.log() + math.log(2 * math.pi)
+    return weighted_mean(density, weight)
+
+
+def share_within(distance: float, scale: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Probability that a point of `likelihood`'s distribution is within a distance of the truth."""
+    ratio = distance**2 / (DEGREES_OF_FREEDOM * scale.square())
+    return 1 - (1 + ratio) ** (-DEGREES_OF_FREEDOM / 2)
+
+
+def simcc_divergence(
+    scores: Float[Tensor, "*batch n"], bins: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch"], sigma: float
+) -> Float[Tensor, ""]:
+    """Divergence of the softmax of scores from that of a Gaussian of height 1 about the true bin (Jiang et al. 2023).
+
+    Both are sharpened by `SIMCC_SHARPNESS`. `sigma` is in bins; a target outside the bins must have weight 0.
+    """
+    at = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype)
+    gaussian = torch.exp(-0.5 * ((at - torch.where(weight > 0, bins, 0.0)[..., None]) / sigma).square())
+    wanted = torch.softmax(SIMCC_SHARPNESS * gaussian, dim=-1)
+    found = torch.log_softmax(SIMCC_SHARPNESS * scores, dim=-1)
+    return weighted_mean((wanted * (wanted.clamp_min(1e-12).log() - found)).sum(dim=-1), weight)
 
 
 def mean_absolute_error(

@@ -51,7 +51,7 @@ HOMES = {
     "pyarrow": ["footage", "run", "pipeline", "datasets"],
     "fsspec": ["storage"],
     "s3fs": ["storage"],
-    "onnxruntime": ["models.detection.detector"],
+    "onnxruntime": ["models.detection.joint_network"],
     "mlflow": ["tracking"],
     "ray": ["ray_session", "pipeline", "training"],
     "ray.data": ["ray_session", "pipeline", "training"],

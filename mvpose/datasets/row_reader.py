@@ -56,6 +56,15 @@ class RowReader:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def num_groups(self) -> int:
+        """Number of row groups."""
+        return len(self._groups)
+
+    def rows_of(self, group: int) -> range:
+        """The rows of a row group."""
+        return range(int(self._starts[group]), int(self._starts[group + 1]))
+
     def group_of(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """The row group of each row."""
         return np.searchsorted(self._starts, rows, side="right") - 1

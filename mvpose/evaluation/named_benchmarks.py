@@ -32,8 +32,8 @@ class Benchmark:
         if made is None:
             return f"mvpose dataset convert ... --output {output}"
         return (
-            f"mvpose dataset render --rig {made.rig} --train {made.train} --test {made.test} --seed {made.seed} "
-            f"--output {output}"
+            f"mvpose dataset render --rig {made.rig} --train {made.train} --validation {made.validation} "
+            f"--test {made.test} --seed {made.seed} --output {output}"
         )
 
 
@@ -46,9 +46,11 @@ def _rendered(views: tuple[int, ...], unseen: bool, rendered: Rendered) -> Bench
 _UNSEEN = ("total_capture-unseen-cameras", "panoptic-cmu1", "panoptic-cmu2", "panoptic-cmu3", "panoptic-cmu4")
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "rendered-ring4": _rendered(VIEWS, False, Rendered(rig="ring4", train=0, test=1000, seed=20260001)),
-    "rendered-unseen-rig": _rendered(VIEWS, True, Rendered(rig="random", train=0, test=1000, seed=20260002)),
-    "rendered-ring31": _rendered(CURVE, True, Rendered(rig="ring31", train=0, test=200, seed=20260003)),
+    "rendered-ring4": _rendered(VIEWS, False, Rendered(rig="ring4", train=0, validation=0, test=1000, seed=20260001)),
+    "rendered-unseen-rig": _rendered(
+        VIEWS, True, Rendered(rig="random", train=0, validation=0, test=1000, seed=20260002)
+    ),
+    "rendered-ring31": _rendered(CURVE, True, Rendered(rig="ring31", train=0, validation=0, test=200, seed=20260003)),
     **{
         name: Benchmark(protocol=protocol, unseen=name in _UNSEEN)
         for name, protocol in PROTOCOLS.items()

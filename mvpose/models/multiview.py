@@ -36,6 +36,11 @@ class MultiViewPrediction:
     confidence_2d: Float[Tensor, "B V J"]
     views_used: Bool[Tensor, "B V J"]
     """Mask of the views used for the joint."""
+    scale_2d: Float[Tensor, "B V J"] | None = None
+    """Scale of the distribution of `joints_2d` about the truth (`losses.likelihood`), in pixels of the crops; None from
+    methods that do not predict it."""
+    scores: tuple[Float[Tensor, "B V J X"], Float[Tensor, "B V J Y"]] | None = None
+    """SimCC scores of columns and rows, kept on request."""
     heatmaps: Float[Tensor, "B V J h w"] | None = None
     """Raw maps of the last 2D stage, kept on request."""
     volume: Volume | None = None
@@ -50,9 +55,9 @@ torch.export.register_dataclass(MultiViewPrediction, serialized_type_name="mvpos
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Prepared inputs: normalised images, all numbers finite. An absent view repeats a present one."""
+    """Prepared inputs, all numbers finite: normalised images or tokens. An absent view repeats a present one."""
 
-    images: Float[Tensor, "B V 3 H W"]
+    images: Float[Tensor, "B V 3 H W"] | Float[Tensor, "B V J d"]
     projections: Float[Tensor, "B V 3 4"]
     present: Bool[Tensor, "B V"]
     frame: CanonicalFrame
@@ -73,19 +78,38 @@ def open_views(
     """
     _check(crops, projections, present)
     images = crops.float() / 255 if crops.dtype == torch.uint8 else crops
-    finite = torch.isfinite(images).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
+    images, projections, present = _filled(images, projections, present)
+    mean, deviation = (images.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
+    size = crops.shape[-1], crops.shape[-2]
+    frame = canonical_frame(projections, present, size, extent)
+    return Views((images - mean) / deviation, projections, present, frame, size)
+
+
+def open_tokens(
+    tokens: Float[Tensor, "B V J d"],
+    projections: Float[Tensor, "B V 3 4"],
+    present: Bool[Tensor, "B V"] | None,
+    size: tuple[int, int],
+    extent: float,
+) -> Views:
+    """The same for tokens that a single-view network made from crops of (width, height) `size`."""
+    tokens, projections, present = _filled(tokens, projections, present)
+    return Views(tokens, projections, present, canonical_frame(projections, present, size, extent), size)
+
+
+def _filled(
+    values: Float[Tensor, "B V *rest"], projections: Float[Tensor, "B V 3 4"], present: Bool[Tensor, "B V"] | None
+) -> tuple[Float[Tensor, "B V *rest"], Float[Tensor, "B V 3 4"], Bool[Tensor, "B V"]]:
+    """Views with finite numbers alone: absent ones repeat the sample's first present one."""
+    finite = torch.isfinite(values).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
     present = finite if present is None else present & finite
     views = torch.arange(present.shape[1], device=present.device)
     source = torch.where(present, views, present.int().argmax(dim=1, keepdim=True))
     sample = torch.arange(present.shape[0], device=present.device)[:, None]
     some = present.any(dim=1)[:, None, None, None]
-    somewhere = torch.eye(3, 4).to(projections)
-    images = torch.where(some[..., None], images[sample, source], torch.zeros_like(images))
-    projections = torch.where(some, projections[sample, source], somewhere)
-    mean, deviation = (images.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
-    size = crops.shape[-1], crops.shape[-2]
-    frame = canonical_frame(projections, present, size, extent)
-    return Views((images - mean) / deviation, projections, present, frame, size)
+    values = torch.where(some.reshape(-1, *[1] * (values.ndim - 1)), values[sample, source], torch.zeros_like(values))
+    projections = torch.where(some, projections[sample, source], torch.eye(3, 4).to(projections))
+    return values, projections, present
 
 
 def read_heatmaps(

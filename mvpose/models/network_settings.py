@@ -277,6 +277,12 @@ class ObjectiveConfig:
     """Weight of the 2D distance, as a share of the crop's longer side."""
     joints: float = 1.0
     """Weight of the 3D error in metres."""
+    likelihood: float = 0.0
+    """Weight of the negative log-likelihood of the 2D joints under the predicted scale of their error. Only for methods
+    that predict one."""
+    simcc: float = 0.0
+    """Weight of the divergence of SimCC scores from Gaussians about the true columns and rows. Only for methods with
+    such scores."""
     joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
     warm_up: WarmUp = field(default_factory=WarmUp)
     volume: float = 0.0

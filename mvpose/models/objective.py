@@ -11,10 +11,13 @@ from torch import Tensor
 
 from mvpose import losses
 from mvpose.heatmaps import gaussian_targets, resized_points
+from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import ObjectiveConfig
 
 T = TypeVar("T")
+SIMCC_SIGMAS = (4.9, 5.66)
+"""Of columns and rows, in bins: RTMPose's for crops of 192 x 256."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,10 @@ class MultiViewTruth:
     """World, metres."""
     known: Bool[Tensor, "B J"]
     joints_2d: Float[Tensor, "B V J 2"]
-    """Pixels of the crops; a joint outside its crop, or in an absent view, is not `inside`."""
+    """Pixels of the crops, and beyond them."""
     inside: Bool[Tensor, "B V J"]
+    before: Bool[Tensor, "B V J"]
+    """Known joints that are in front of a present camera: inside the crop or not."""
 
 
 def objective(
@@ -51,6 +56,15 @@ def objective(
     if config.points:
         pixels = losses.point_distance(prediction.joints_2d, truth.joints_2d, inside)
         terms["points"] = config.points / max(size) * pixels
+    if config.simcc:
+        bins = BINS_PER_PIXEL * truth.joints_2d
+        scores = zip(_kept(prediction.scores, "scores"), SIMCC_SIGMAS, bins.unbind(dim=-1), strict=True)
+        parts = [losses.simcc_divergence(s, at, inside, sigma) for s, sigma, at in scores]
+        terms["simcc"] = config.simcc * torch.stack(parts).sum()
+    if config.likelihood:
+        scale, counted = _kept(prediction.scale_2d, "scale"), truth.before.to(truth.joints)
+        density = losses.likelihood(prediction.joints_2d, truth.joints_2d, scale, counted)
+        terms["likelihood"] = config.likelihood * density
     if config.joints and share:
         terms["joints"] = config.joints * share * joint_loss(prediction, truth, config)
     if config.volume and share:

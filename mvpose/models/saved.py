@@ -20,7 +20,7 @@ from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
 from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import Method, OwnMethod
+from mvpose.models.network_settings import Method, OwnMethod, TokenMethod
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 2
@@ -46,11 +46,14 @@ class SavedModel:
 def save_model(folder: str, network: nn.Module, rule: InputRule, config: Method, lineage: Mapping[str, Any]) -> str:
     """Write a network of `config`, trained with `rule`, to a local folder; return the SHA-256 (hex) of its weights.
 
-    `lineage` holds plain JSON values. The description is written last, so a folder that has one is complete.
+    Parts that a frozen backbone's model card holds are left out and read from there. `lineage` holds plain JSON values.
+    The description is written last, so a folder that has one is complete.
     """
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, WEIGHTS)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+    left_out = _parts_of_the_card(config)
+    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(left_out)}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
     sha256 = file_sha256(path)
     description = {
         "format_version": FORMAT_VERSION,
@@ -88,12 +91,20 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
     config = structure(without_other_kinds(description["config"], Method), Method, where)
     _require_trusted(config, where)
     rule = _rule(description, config, where)
-    network = build_method(config, pretrained=False)
+    of_card = _parts_of_the_card(config)
+    network = build_method(config, pretrained=bool(of_card))
+    rest = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(of_card)}
     try:
-        network.load_state_dict(load_file(path, device="cpu"))
+        network.load_state_dict(rest | load_file(path, device="cpu"))
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
     return SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+
+
+def _parts_of_the_card(config: Method) -> tuple[str, ...]:
+    """Prefixes of the weights that are not saved, because they are those of the backbone's model card, unchanged."""
+    frozen = isinstance(config, TokenMethod) and config.backbone.frozen and config.backbone.weights
+    return ("backbone.", "head.") if frozen else ()
 
 
 def _require_trusted(config: Method, where: str) -> None:

@@ -68,6 +68,11 @@ def open_model(folder: str, weights_sha256: str, device: str = "cpu") -> SavedMo
     return model
 
 
+def method_of(folder: str) -> str:
+    """The method (`method.method`) of the network in a folder."""
+    return _description(folder)["config"]["method"]
+
+
 def _description(folder: str) -> dict:
     where = join(folder, DESCRIPTION)
     try:

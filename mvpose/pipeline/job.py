@@ -17,8 +17,10 @@ from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import detector_digest
-from mvpose.pipeline.chosen_model import ChosenModel, choose_model, place_model
+from mvpose.models.network_settings import TokenMethod
+from mvpose.pipeline.chosen_model import ChosenModel, choose_model, method_of, place_model
 from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.job_settings import ReconstructJob
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import PlanSettings, plan_capture
@@ -220,7 +222,8 @@ def _makers(
     else:
         place = place_model(model, job.tracking, job.output)
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
-        yield Kind.KEYPOINTS, NetworkStage, {"source": source, "detector": job.detector, **network}
+        stage = FusionStage if method_of(place) == TokenMethod.method else NetworkStage
+        yield Kind.KEYPOINTS, stage, {"source": source, "detector": job.detector, **network}
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}

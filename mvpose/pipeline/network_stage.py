@@ -72,7 +72,7 @@ class NetworkStage(DetectStage):
         """
         self.model.rule.require_views(len(rig))
         seen = stack_people(detected(self.detector, chunk), self.detector.skeleton, scale_of(self.detector))
-        places = _same_people(seen, rig, self.config)
+        places = same_people(seen, rig, self.config)
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
             (t, _request(chunk, seen, t, member, rig, self.model.rule.crop))
@@ -88,8 +88,8 @@ class NetworkStage(DetectStage):
         return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
 
 
-def _same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
-    """(T K V): the index of each person's detection in each view, -1 where it is not seen."""
+def same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
+    """(T K V): the index of each person's detection in each view, -1 where the person is not seen."""
     observed = observe(seen, rig, config.min_confidence)
     if not observed.weight.any():
         return np.empty((seen.xy.shape[1], 0, len(rig)), int)

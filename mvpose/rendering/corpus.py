@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mvpose.datasets.sample import TEST, TRAIN, Sample
+from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Sample
 from mvpose.errors import ConfigError
 from mvpose.footage.calibration import read_calibration
 from mvpose.geometry.camera import CameraRig
@@ -43,15 +43,17 @@ class Rendered:
     max_views: int = 4
     train: int = 1000
     """Samples of each split. Splits share no person and no motion."""
+    validation: int = 100
     test: int = 200
     people: int = 400
-    """Number of people to draw from; one in five is in the test split only."""
+    """Number of people to draw from: seven in ten are in the train split only, one in ten in validation,
+    one in five in test."""
     shard_samples: int = 50
     seed: int = 0
     images: ImageConfig = field(default_factory=ImageConfig)
 
     def __post_init__(self) -> None:
-        if min(self.train, self.test) < 0 or self.shard_samples < 1 or self.images.side < 16:
+        if min(self.train, self.validation, self.test) < 0 or self.shard_samples < 1 or self.images.side < 16:
             raise ConfigError(
                 "a corpus needs a non-negative number of samples, shards of 1 or more, crops of 16 pixels or more."
             )
@@ -70,7 +72,7 @@ class Rendered:
 
     def shards(self) -> list[str]:
         """`train/00000` and so on: the unit of work of one task."""
-        counts = {TRAIN: self.train, TEST: self.test}
+        counts = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
         return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_samples))]
 
     def read(self, shard: str) -> Iterator[Sample]:

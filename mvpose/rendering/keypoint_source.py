@@ -1,7 +1,7 @@
 """2D joints without pixels: motion capture through random cameras, with the errors of the real detector.
 
 Clip i of a seed is determined by both and the settings. People, motions and splits are those of the rendered corpus:
-train and test share neither. Lifting networks take `lifting_samples`. Reconstruction and other keypoint networks take
+splits share neither. Lifting networks take `lifting_samples`. Reconstruction and other keypoint networks take
 the joints, rig and detections of the clips themselves.
 """
 
@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 
 from mvpose.datasets.detector_noise import DetectorNoise, draw_detections, measured_noise, part_of
-from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.single_view.lifting import LiftingSamples
 from mvpose.rendering.camera_rigs import RANDOM, random_rig, static_rig
 from mvpose.rendering.cast import FLOOR_S, Performer, Troupe, troupe
+from mvpose.rendering.scene import SPLITS
 from mvpose.skeleton import RENDERED, Skeleton
 
 BLOCK = 200
@@ -45,7 +45,7 @@ class KeypointSource:
     fps: float = 25.0
     """Approximate frame rate; clips keep every n-th frame of their motion."""
     people: int = 400
-    """Number of people to draw from; one in five is in the test split only."""
+    """Number of people to draw from; one in five is in the test split only, one in ten in validation."""
     min_confidence: float = 0.3
     """Joints below this confidence are missed."""
     seed: int = 0
@@ -79,7 +79,7 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
     ConfigError if the split has no people, or its motions are all too short.
     """
     noise = noise or measured_noise()
-    rng = np.random.default_rng(np.random.SeedSequence([source.seed, (TRAIN, TEST).index(split), index, _STREAM]))
+    rng = np.random.default_rng(np.random.SeedSequence([source.seed, SPLITS.index(split), index, _STREAM]))
     cast = troupe(source.assets, source.seed, split, index // BLOCK, source.people)
     rig = random_rig(rng, source.views) if source.rig == RANDOM else static_rig(source.rig)
     performer, step = _long_enough(rng, cast, split, source)

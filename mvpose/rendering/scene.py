@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvpose.datasets.sample import TEST, TRAIN, Sample, SampleImage, observed
+from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Sample, SampleImage, observed
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.rendering.camera_rigs import middle, random_rig
@@ -19,7 +19,8 @@ from mvpose.rendering.room import draw_room
 from mvpose.rendering.views import MIN_JOINTS, photographed
 from mvpose.skeleton import Skeleton
 
-SPLITS = (TRAIN, TEST)
+SPLITS = (TRAIN, TEST, VALIDATION)
+"""In the order of their seeds."""
 PEOPLE_IN_SCENE = (0.55, 0.3, 0.15)
 """Shares of scenes with one, two and three people."""
 BLURRED_SHARE, SHUTTER_S = 0.12, (0.004, 0.025)

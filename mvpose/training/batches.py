@@ -43,7 +43,8 @@ class CropView:
 class TrainingBatch:
     """B samples by V views, the input of `mvpose.models.multiview` and `mvpose.models.objective`."""
 
-    crops: UInt8[Tensor, "B V 3 H W"]
+    crops: UInt8[Tensor, "B V 3 H W"] | Float[Tensor, "B V J d"]
+    """Or the tokens that a frozen single-view network made from them."""
     projections: Float[Tensor, "B V 3 4"]
     present: Bool[Tensor, "B V"]
     truth: MultiViewTruth
@@ -52,7 +53,11 @@ class TrainingBatch:
     def of(columns: dict[str, Tensor]) -> TrainingBatch:
         """A batch from stacked columns of `sample_arrays`."""
         truth = MultiViewTruth(
-            columns["joints"], columns["known"].bool(), columns["joints_2d"], columns["inside"].bool()
+            columns["joints"],
+            columns["known"].bool(),
+            columns["joints_2d"],
+            columns["inside"].bool(),
+            columns["before"].bool(),
         )
         return TrainingBatch(columns["crops"], columns["projections"], columns["present"].bool(), truth)
 
@@ -82,7 +87,8 @@ def sample_arrays(
     sample: Sample, view: CropView, rng: np.random.Generator, config: AugmentationConfig | None = None
 ) -> dict[str, np.ndarray]:
     """One sample for training: crops (V 3 H W) uint8 RGB, projections (V 3 4), present (V), joints (J 3) in metres,
-    known (J), joints_2d (V J 2) in pixels of the crops, inside (V J); floats are float32.
+    known (J), joints_2d (V J 2) in pixels of the crops and beyond them, inside and before (V J): see `MultiViewTruth`.
+    Floats are float32.
 
     Absent views are black and have a zero camera matrix. A joint missing from the table's skeleton is not known.
     Without `config` nothing is random: of too many views, the first are used. DatasetError if an image cannot be read.
@@ -96,7 +102,7 @@ def sample_arrays(
         present = without_some_views(present, config, rng)
     pinholes = seen.rig.projections.double().numpy()
     for v, crop, change in cut_crops(
-        lambda v: _decoded(seen.images[v], seen),
+        lambda v: decoded(seen.images[v], seen),
         seen.rig,
         seen.box,
         np.flatnonzero(present).tolist(),
@@ -113,7 +119,8 @@ def sample_arrays(
     # Draw only if mirroring is on, so that samples of older recipes stay bit-identical.
     if config and config.mirror and rng.random() < config.mirror:
         crops, projections, joints, known = mirrored(crops, projections, joints, known, view.skeleton.mirror)
-    joints_2d, in_image = projected(projections, joints, view.crop.size)
+    joints_2d, in_image, before = projected(projections, joints, view.crop.size)
+    here = known & present[:, None]
     return {
         "crops": crops,
         "projections": projections.astype(np.float32),
@@ -121,19 +128,20 @@ def sample_arrays(
         "joints": joints.astype(np.float32),
         "known": known,
         "joints_2d": joints_2d.astype(np.float32),
-        "inside": in_image & known & present[:, None],
+        "inside": in_image & here,
+        "before": before & here,
     }
 
 
 def projected(
     projections: Float[np.ndarray, "V 3 4"], joints: Float[np.ndarray, "J 3"], size: tuple[int, int]
-) -> tuple[Float[np.ndarray, "V J 2"], Bool[np.ndarray, "V J"]]:
-    """Pixels of world points, and a mask of those in front of the camera and inside the crop; others have pixel 0."""
+) -> tuple[Float[np.ndarray, "V J 2"], Bool[np.ndarray, "V J"], Bool[np.ndarray, "V J"]]:
+    """Pixels of world points, and masks of those inside the crop and in front of the camera; pixel 0 behind it."""
     x = joints @ projections[:, :, :3].swapaxes(1, 2) + projections[:, None, :, 3]
     front = x[..., 2] > 1e-6
     pixels = x[..., :2] / np.where(front, x[..., 2], 1.0)[..., None]
     inside = front & ((pixels >= -0.5) & (pixels <= np.array(size) - 0.5)).all(axis=-1)
-    return np.where(inside[..., None], pixels, 0.0), inside
+    return np.where(front[..., None], pixels, 0.0), inside, front
 
 
 def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | None) -> Sample:
@@ -145,7 +153,8 @@ def _chosen_views(sample: Sample, view: CropView, rng: np.random.Generator | Non
     return sample if tuple(names) == sample.rig.names else sample.select(names)
 
 
-def _decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+def decoded(image: SampleImage, sample: Sample) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels of a sample's image; DatasetError if it is not valid, or a frame of a video."""
     if image.crop is None:
         if image.frame >= 0:
             raise DatasetError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,11 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
+from mvpose.models.detection.cards import read_card
+from mvpose.skeleton import SKELETONS
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
 from mvpose.training.order import SampleOrder, Take
+from mvpose.training.token_cache import TokenCache
+from mvpose.training.token_reader import TokenReader
 from mvpose.training.training_config import ComputeConfig, SamplesConfig, TrainConfig
 
+CACHE_REPORT = 20
+"""Row groups between two lines about the progress of a cache."""
 READ_AHEAD = 4
 """Batches that each loader process prefetches."""
 
@@ -53,10 +60,45 @@ class Feed:
         """Length of the training in steps."""
         return self.config.optimisation.total_steps(self.order.steps_per_epoch)
 
+    def make_caches(self, say: Callable[[str], None]) -> None:
+        """Make the caches of tokens that the settings ask for, as far as they are missing."""
+        if not self.config.cache.draws:
+            return
+        parts = ((self.table, self.order.rows), (self.validation_table, self.validation_rows))
+        for table, rows in parts:
+            cache = TokenCache.of(self.config, table.uri)
+            groups = np.unique(table.group_of(rows)).tolist()
+            say(f"tokens of {len(groups)} row groups of {table.uri}: {cache.folder}")
+            for count, _ in enumerate(cache.make(groups, self.config.compute.loaders), 1):
+                if count % CACHE_REPORT == 0:
+                    say(f"tokens of {count} of {len(groups)} row groups")
+
+    def lineage(self) -> dict[str, Any]:
+        """What a model's lineage states of its labels, beside settings and digests."""
+        source = self.reader(training=True)
+        if isinstance(source, TakeReader):
+            return {}
+        card = read_card(self.config.method.backbone.weights)
+        joints = SKELETONS[self.config.method.skeleton].joints
+        offsets = zip(joints, np.linalg.norm(source.labels.offsets, axis=-1), strict=True)
+        return {
+            "backbone_sha256": card.sha256,
+            "label_offsets_mm": {joint: round(1000 * float(mm), 1) for joint, mm in offsets if np.isfinite(mm)},
+            "label_share": round(float(np.isfinite(source.labels.joints[self.order.rows, :, 0]).mean()), 4),
+        }
+
+    def reader(self, *, training: bool) -> TakeReader | TokenReader:
+        """Reader of the training samples with augmentation, or of the held-out ones without."""
+        config, table = self.config, self.table if training else self.validation_table
+        if config.cache.draws:
+            cache = TokenCache.of(config, table.uri)
+            return TokenReader(cache, config.samples, config.method.size, config.seed, training=training)
+        return TakeReader(table, config.view, config.augmentation if training else None, config.seed if training else 0)
+
     def batches(self, start: int) -> Iterator[TrainingBatch]:
         """The training batches of one process, from step `start` onwards."""
         config = self.config
-        source = TakeReader(self.table, config.view, config.augmentation, config.seed)
+        source = self.reader(training=True)
         takes = (self.order.take(step) for step in range(start, self.total_steps))
         if config.compute.loaders:
             return _read_by_processes(source, takes, config.compute)
@@ -68,7 +110,7 @@ class Feed:
         size = max(config.optimisation.batch // workers, 1)
         mine = self.validation_rows[rank::workers]
         takes = [Take(0, 0, tuple(mine[i : i + size].tolist())) for i in range(0, len(mine), size)]
-        source = TakeReader(self.validation_table, config.view, None, 0)
+        source = self.reader(training=False)
         return _read_by_threads(source, takes, max(config.compute.loaders, 1))
 
 
@@ -109,7 +151,7 @@ def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:
     return rows[np.linspace(0, len(rows) - 1, maximum).round().astype(int)]
 
 
-def _read_by_threads(source: TakeReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:
+def _read_by_threads(source: TakeReader | TokenReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:
     """Batches in the order of the takes, read ahead."""
     with ThreadPoolExecutor(threads) as pool:
         reading: deque[Future[dict[str, np.ndarray]]] = deque()
@@ -129,7 +171,9 @@ def _tensors(columns: Future[dict[str, np.ndarray]]) -> TrainingBatch:
     return TrainingBatch.of({name: torch.from_numpy(array) for name, array in columns.result().items()})
 
 
-def _read_by_processes(source: TakeReader, takes: Iterable[Take], compute: ComputeConfig) -> Iterator[TrainingBatch]:
+def _read_by_processes(
+    source: TakeReader | TokenReader, takes: Iterable[Take], compute: ComputeConfig
+) -> Iterator[TrainingBatch]:
     """The same for many cores: threads would hold the trainer's interpreter lock."""
     loader = DataLoader(
         source,

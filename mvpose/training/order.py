@@ -50,18 +50,18 @@ class SampleOrder:
         if len(rows) < batch:
             raise ConfigError(f"{len(rows)} training samples are fewer than a batch of {batch}.")
         self.steps_per_epoch = len(rows) // batch
-        self._rows, self._groups = rows, groups
+        self.rows, self._groups = rows, groups
         self._batch, self._seed, self._window = batch, seed, window
         self._epoch, self._order = -1, rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def take(self, step: int, rank: int = 0, workers: int = 1) -> Take:
         """The share of one of `workers` in step `step` (from 0): every `workers`-th sample of the batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = epoch_order(self._groups, self._seed, epoch, self._window)
-            self._epoch, self._order = epoch, self._rows[order]
+            self._epoch, self._order = epoch, self.rows[order]
         batch = self._order[place * self._batch : (place + 1) * self._batch]
         return Take(step, epoch, tuple(batch[rank::workers].tolist()))

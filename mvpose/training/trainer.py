@@ -31,7 +31,7 @@ from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints
-from mvpose.training.feed import Feed, TakeReader
+from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
 from mvpose.training.training_config import ComputeConfig, TrainConfig
@@ -116,7 +116,7 @@ class TakeMaker:
     def __init__(self, job: Job, first: int) -> None:
         feed = Feed.open(job.config)
         self._order, self._first, self._workers = feed.order, first, job.config.compute.workers
-        self._reader = TakeReader(feed.table, job.config.view, job.config.augmentation, job.config.seed)
+        self._reader = feed.reader(training=True)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The samples of one take, with a column of its step."""

@@ -126,6 +126,48 @@ class SamplesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenCacheConfig:
+    """Training on tokens of a frozen detector, which are made once and kept beside the table (`canonical_tokens`)."""
+
+    draws: int = 0
+    """Disturbed versions of every view, beside the one in full view. 0: no cache, the network sees crops."""
+    furniture: float = 0.45
+    """Probability of furniture in front of the person, in a disturbed version."""
+    people: float = 0.2
+    """Probability of another person in front."""
+    edge: float = 0.25
+    """Probability of the image's edge through the person."""
+    misplaced: float = 0.3
+    """Probability of a box that is shifted, too large, or about another person."""
+    blurred: float = 0.25
+    """Probability of blur and noise."""
+    label_views: int = 5
+    """Minimum number of views that agree on a joint that serves as a label. Of a finished run, `dataset convert` has
+    chosen the joints."""
+    label_offset_m: float = 0.06
+    """Maximum distance of such a joint from the table's, beyond the constant offset between the two definitions."""
+    full_view: float = 0.4
+    """Probability, per view and step, of the version in full view."""
+    exchanged_sides: float = 0.02
+    """Probability, per view and step, of tokens whose left and right are exchanged."""
+    another_person: float = 0.02
+    """Probability, per view and step, of tokens of another sample."""
+    wrong_camera: float = 0.2
+    """Probability, per sample and step, of cameras rotated by up to `wrong_degrees`, with focal lengths off by up to
+    `wrong_focal`."""
+    wrong_degrees: float = 0.5
+    wrong_focal: float = 0.01
+
+    def __post_init__(self) -> None:
+        chances = ("furniture", "people", "edge", "misplaced", "blurred", "full_view", "exchanged_sides")
+        for name in (*chances, "another_person", "wrong_camera"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"cache.{name} is {getattr(self, name)}; it must be a share between 0 and 1.")
+        if self.draws < 0 or self.label_views < 2:
+            raise ConfigError(f"cache.draws is {self.draws} and cache.label_views {self.label_views}: 0 and 2 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     """Interval and number of checkpoints."""
 
@@ -190,6 +232,7 @@ class TrainConfig:
     method: Method = field(default_factory=FusionMethod)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    cache: TokenCacheConfig = field(default_factory=TokenCacheConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     validate_every: int = 0
@@ -215,8 +258,9 @@ class TrainConfig:
 
     @property
     def keeps_maps(self) -> bool:
-        """Whether the objective uses heatmaps or volumes."""
-        return bool(self.objective.heatmaps or self.objective.volume or self.objective.coarse)
+        """Whether the objective uses heatmaps, volumes or scores."""
+        goal = self.objective
+        return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc)
 
     def settings(self) -> dict[str, object]:
         """Flat settings that determine the result: all except compute, logging and checkpoints."""
@@ -234,7 +278,7 @@ class TrainConfig:
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
             raise ConfigError("concatenation needs every view: set augmentation.view_dropout to 0, or use pooling.")
-        early = self.objective.heatmaps or self.objective.points
+        early = self.objective.heatmaps or self.objective.points or self.objective.likelihood or self.objective.simcc
         if not early and self.objective.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")
         share = self.compute.workers * self.optimisation.accumulate

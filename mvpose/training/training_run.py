@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import uuid
+from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
@@ -32,18 +33,22 @@ from mvpose.training.training_config import TrainConfig
 MODEL = "model"
 
 
-def train(config: TrainConfig, output: str, report: Report | None = None) -> dict[str, float]:
+def train(
+    config: TrainConfig, output: str, report: Report | None = None, say: Callable[[str], None] = print
+) -> dict[str, float]:
     """Start a training, or resume one that was stopped; return the figures of the best validation and its `step`.
 
     `output` is a folder or s3:// URI. `report` is called in this thread with each step and its figures; an exception
-    that it raises stops the training. ConfigError if settings contradict each other or `output` was created with other
-    settings. TrainingError if gradients stay non-finite or no validation finds a joint.
+    that it raises stops the training. `say` gets lines about the cache of tokens, if there is one. ConfigError if
+    settings contradict each other or `output` was created with other settings. TrainingError if gradients stay
+    non-finite or no validation finds a joint.
     """
     report_line: Report = report or (lambda step, figures: None)
     feed = Feed.open(config)
     data = begin_training(config, feed, output)
     checkpoints = Checkpoints(join(output, "checkpoints"), config.checkpoints.keep)
     if not exists(join(output, MODEL, DESCRIPTION)):
+        feed.make_caches(say)
         if config.compute.local:
             position = _train_here(feed, checkpoints, output, report_line)
         else:
@@ -51,7 +56,7 @@ def train(config: TrainConfig, output: str, report: Report | None = None) -> dic
 
             train_on_ray(config, output, report_line)
             position = checkpoints.latest()
-        _write_model(config, checkpoints, position, data, output)
+        _write_model(feed, checkpoints, position, data, output)
     best = checkpoints.latest().best
     assert best is not None
     return best.figures | {"step": float(best.step)}
@@ -102,7 +107,8 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     return data
 
 
-def _write_model(config: TrainConfig, checkpoints: Checkpoints, position: Position, data: str, output: str) -> None:
+def _write_model(feed: Feed, checkpoints: Checkpoints, position: Position, data: str, output: str) -> None:
+    config = feed.config
     if position.best is None:
         raise TrainingError("no validation found a joint: train longer, or lower optimisation.rate.")
     network = build_method(config.method, pretrained=False)
@@ -115,6 +121,7 @@ def _write_model(config: TrainConfig, checkpoints: Checkpoints, position: Positi
         "version": version("mvpose"),
         "step": position.best.step,
         "metrics": position.best.figures,
+        **feed.lineage(),
     }
     if not is_remote(output):
         save_model(join(output, MODEL).removeprefix("file://"), network, config.rule, config.method, lineage)

@@ -107,7 +107,7 @@ def test_the_network_under_ransac_learns_from_its_maps_and_from_nothing_that_is_
     assert not answer.joints.requires_grad
     assert not answer.joints_2d.requires_grad
     everywhere = torch.ones(2, 4, 3, dtype=torch.bool)
-    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere)
+    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere, everywhere)
     config = ObjectiveConfig(heatmaps=1.0, points=0.0, joints=0.0)
     objective(answer, truth, (128, 128), config)["heatmaps"].backward()
     assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []

@@ -14,9 +14,8 @@ SIZE = (128, 128)
 
 def truth_of(samples) -> MultiViewTruth:
     b, v, j, _ = samples.joints_2d.shape
-    return MultiViewTruth(
-        samples.joints, torch.ones(b, j, dtype=torch.bool), samples.joints_2d, torch.ones(b, v, j, dtype=torch.bool)
-    )
+    everywhere = torch.ones(b, v, j, dtype=torch.bool)
+    return MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere, everywhere)
 
 
 def exact(samples) -> MultiViewPrediction:

@@ -48,7 +48,7 @@ def test_a_method_overfits_to_under_five_millimetres(name, blobs):
     build, config = METHODS[name]
     network, samples = build(), blobs(batch=16)
     everywhere = torch.ones(16, 4, JOINTS, dtype=torch.bool)
-    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere)
+    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere, everywhere)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=0.2)
     for step in range(STEPS):

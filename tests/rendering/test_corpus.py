@@ -1,5 +1,6 @@
 """The corpus as users make it: in shards, through the verb, with the people that it is for."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from mvpose.pipeline.engine import EngineConfig
 from mvpose.rendering.camera_rigs import static_rig
 from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.motion import person_split
-from mvpose.rendering.scene import ImageConfig
+from mvpose.rendering.scene import SPLITS, ImageConfig
 from mvpose.skeleton import RENDERED
 from tests.conftest import REPOSITORY
 
@@ -31,7 +32,9 @@ LOCAL = EngineConfig(local=True)
 
 
 def corpus(assets: str, **changes) -> Rendered:
-    return replace(Rendered(assets=assets, train=3, test=1, shard_samples=2, people=40, images=SMALL), **changes)
+    return replace(
+        Rendered(assets=assets, train=3, validation=0, test=1, shard_samples=2, people=40, images=SMALL), **changes
+    )
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -44,15 +47,16 @@ def files(folder: str) -> dict[str, bytes]:
     return found
 
 
-def test_shards_hold_all_samples_of_both_splits_and_nobody_is_in_both(assets):
-    made = corpus(assets, rig="random", min_views=2, max_views=3, train=4, test=3)
-    assert made.shards() == ["train/00000", "train/00001", "test/00000", "test/00001"]
+def test_shards_hold_all_samples_of_all_splits_and_nobody_is_in_two(assets):
+    made = corpus(assets, rig="random", min_views=2, max_views=3, train=4, validation=1, test=3)
+    assert made.shards() == ["train/00000", "train/00001", "validation/00000", "test/00000", "test/00001"]
     samples = [sample for shard in made.shards() for sample in made.read(shard)]
-    assert [s.split for s in samples] == ["train"] * 4 + ["test"] * 3
-    assert len({s.capture_id for s in samples}) == 7
-    trained, tested = ({(s.subject, s.action) for s in samples if s.split == split} for split in ("train", "test"))
-    for part in (0, 1):
-        assert not {t[part] for t in trained} & {t[part] for t in tested}
+    assert [s.split for s in samples] == ["train"] * 4 + ["validation"] + ["test"] * 3
+    assert len({s.capture_id for s in samples}) == 8
+    cast = {split: [(s.subject, s.action) for s in samples if s.split == split] for split in SPLITS}
+    for one, other in itertools.combinations(cast.values(), 2):
+        for part in (0, 1):
+            assert not {t[part] for t in one} & {t[part] for t in other}
     for sample in samples:
         assert len(sample.rig) in (2, 3) and sample.skeleton == RENDERED and sample.valid.all()
         assert 0.3 < np.ptp(sample.xyz, axis=0).max() < 2.3 and sample.xyz[:, 2].min() > -0.2
@@ -63,7 +67,20 @@ def test_the_same_shard_is_the_same_bytes_in_another_process_whatever_else_is_ma
     settings = {"rig": "random", "test": 0, "shard_samples": 1}
     list(convert(corpus(assets, train=2, **settings), CropConfig(), str(tmp_path / "here"), LOCAL))
     run = [sys.executable, "-m", "mvpose", "dataset", "render", "--output", str(tmp_path / "there"), "--assets", assets]
-    run += ["--rig", "random", "--train", "1", "--test", "0", "--shard-samples", "1", "--people", "40"]
+    run += [
+        "--rig",
+        "random",
+        "--train",
+        "1",
+        "--validation",
+        "0",
+        "--test",
+        "0",
+        "--shard-samples",
+        "1",
+        "--people",
+        "40",
+    ]
     subprocess.run([*run, "--images.side", "64", "--local"], check=True, capture_output=True)
     here, there = files(str(tmp_path / "here")), files(str(tmp_path / "there"))
     (name,) = there
@@ -95,7 +112,20 @@ def test_a_corpus_is_rendered_for_the_cameras_of_a_users_file(assets, tmp_path):
 
 
 def test_the_verb_renders_and_says_with_what(assets, tmp_path, capsys):
-    arguments = ["render", "--assets", assets, "--train", "1", "--test", "0", "--images.side", "48", "--local"]
+    arguments = [
+        "render",
+        "--assets",
+        assets,
+        "--train",
+        "1",
+        "--validation",
+        "0",
+        "--test",
+        "0",
+        "--images.side",
+        "48",
+        "--local",
+    ]
     parsed = tyro.cli(command.Dataset, args=[*arguments, "--output", str(tmp_path / "out")])
     assert command.run(parsed) == command.COMPLETE
     said = capsys.readouterr().out
@@ -105,12 +135,15 @@ def test_the_verb_renders_and_says_with_what(assets, tmp_path, capsys):
     assert image is not None and image.shape == (48, 48, 3) and image.std() > 10
 
 
-@pytest.mark.parametrize(("named", "rig"), [("render-ring4", "ring4"), ("render-unseen-rig", "random")])
-def test_the_named_corpora_of_the_benchmarks_are_read_and_flags_override_them(named, rig):
+@pytest.mark.parametrize(
+    ("named", "rig", "train"),
+    [("render-ring4", "ring4", 18000), ("render-unseen-rig", "random", 18000), ("render-eight-views", "random", 20000)],
+)
+def test_the_named_corpora_of_the_benchmarks_are_read_and_flags_override_them(named, rig, train):
     uri = os.path.join(REPOSITORY, "jobs", "configs", f"{named}.toml")
     parsed = parse("dataset", ["render", "--config", uri, "--test", "7"])
     assert isinstance(parsed, command.Render)
-    assert (parsed.corpus.rig, parsed.corpus.train, parsed.corpus.test) == (rig, 18000, 7)
+    assert (parsed.corpus.rig, parsed.corpus.train, parsed.corpus.test) == (rig, train, 7)
 
 
 def test_settings_that_make_no_corpus_are_refused():

@@ -11,6 +11,7 @@ from mvpose.rendering.acclaim import read_amc, read_asf
 from mvpose.rendering.assets import Assets
 from mvpose.rendering.body_segments import SEGMENTS, S
 from mvpose.rendering.motion import MotionLibrary, draw_motion, motion_split, person_split, source_of
+from mvpose.rendering.scene import SPLITS
 
 DOWN, FORWARD = np.array([0.0, 0.0, -1.0]), np.array([0.0, -1.0, 0.0])
 
@@ -113,20 +114,19 @@ def test_frames_follow_each_other_smoothly(library: MotionLibrary) -> None:
     assert np.degrees(step.max()) < 12, "degrees in 1/120 s"
 
 
-def test_no_recording_is_in_train_and_test(library: MotionLibrary) -> None:
-    train, test = ({source_of(clip) for clip in library.of_split(split)} for split in ("train", "test"))
-    assert train
-    assert test
-    assert not train & test
+def test_no_recording_is_in_two_splits(library: MotionLibrary) -> None:
+    splits = [{source_of(clip) for clip in library.of_split(split)} for split in SPLITS]
+    assert all(splits)
+    assert sum(map(len, splits)) == len(set.union(*splits))
     assert motion_split("deepmimic/long_walk1") == motion_split("deepmimic/long_walk1_mirror")
 
 
-def test_one_person_in_five_is_for_testing() -> None:
-    share = np.mean([person_split(seed) == "test" for seed in range(2000)])
-    assert 0.17 < share < 0.23
-    assert [seed for seed in range(20) if person_split(seed) == "test"] == [4, 14], (
-        "must never change: splits are quoted"
-    )
+def test_one_person_in_five_is_for_testing_and_one_in_ten_for_validation() -> None:
+    splits = [person_split(seed) for seed in range(2000)]
+    assert 0.17 < splits.count("test") / 2000 < 0.23
+    assert 0.08 < splits.count("validation") / 2000 < 0.12
+    quoted = {split: [seed for seed in range(20) if splits[seed] == split] for split in ("test", "validation")}
+    assert quoted == {"test": [4, 14], "validation": [16]}, "must never change: splits are quoted"
 
 
 def test_a_drawn_motion_has_the_length_rate_and_split_asked_for_and_is_the_same_again(library: MotionLibrary) -> None:

@@ -100,13 +100,13 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 @given(seed=SEEDS)
 def test_mirrored_joints_fall_on_the_mirrored_images_of_their_twins(seed):
     crops, projections, joints, known = scene(seed)
-    before, inside = projected(projections, joints, (SIDE, SIDE))
+    before, inside, front = projected(projections, joints, (SIDE, SIDE))
     turned, cameras, image, still_known = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)
-    after, inside_after = projected(cameras, image, (SIDE, SIDE))
+    after, inside_after, _ = projected(cameras, image, (SIDE, SIDE))
     twins = list(HUMAN36M17.mirror)
     np.testing.assert_array_equal(inside_after, inside[:, twins])
     np.testing.assert_array_equal(still_known, known[twins])
-    before[..., 0] = np.where(inside, SIDE - 1 - before[..., 0], 0.0)
+    before[..., 0] = np.where(front, SIDE - 1 - before[..., 0], 0.0)
     np.testing.assert_allclose(after, before[:, twins], atol=1e-9)
     np.testing.assert_array_equal(turned[..., 5], crops[..., SIDE - 1 - 5])
     left, right = HUMAN36M17.indices("left_wrist", "right_wrist")
@@ -141,7 +141,7 @@ def test_mirrored_cameras_are_cameras_and_stand_where_a_mirror_shows_them(seed):
 @given(seed=SEEDS)
 def test_mirrored_2d_joints_triangulate_to_the_mirrored_person(seed):
     crops, projections, joints, known = scene(seed)
-    pixels, inside = projected(projections, joints, (SIDE, SIDE))
+    pixels, inside, _ = projected(projections, joints, (SIDE, SIDE))
     cameras = mirrored(crops, projections, joints, known, HUMAN36M17.mirror)[1]
     pixels[..., 0] = SIDE - 1 - pixels[..., 0]
     seen = torch.from_numpy(inside.T)

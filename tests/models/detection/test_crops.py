@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.models.detection.detector import PADDING, crop_from_image, cropped, to_image
+from mvpose.models.detection.joint_network import PADDING, crop_from_image, cropped, to_image
 
 SIZE = (192, 256)
 CORNER = st.tuples(st.floats(-200, 1900), st.floats(-200, 1900))

@@ -23,9 +23,9 @@ from mvpose.models.detection.detector import (
     TopDownDetector,
     detector_digest,
     load_detector,
-    network_input,
     scale_of,
 )
+from mvpose.models.detection.joint_network import network_input
 from mvpose.skeleton import COCO17, SKELETONS, Skeleton
 
 NUM_JOINTS = len(COCO17.joints)

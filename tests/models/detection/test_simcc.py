@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mvpose.models.detection.detector import decode_simcc, peaks
+from mvpose.models.detection.joint_network import decode_simcc, peaks
 
 SCORES = arrays(np.float64, array_shapes(min_dims=3, max_dims=3, min_side=3, max_side=7), elements=st.floats(-1, 1.5))
 

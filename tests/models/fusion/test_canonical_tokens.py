@@ -23,6 +23,8 @@ def small(fusion: str = "attention", trained: bool = True) -> CanonicalTokens:
     if trained:
         for parameter in network.correct.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
+        for layer in (network.doubt, network.first_doubt):
+            torch.nn.init.normal_(layer[-1].weight, std=0.3)
     return network.eval()
 
 
@@ -91,7 +93,9 @@ def test_what_one_view_sees_changes_another_views_answer() -> None:
 def test_the_frozen_parts_are_not_trained_and_the_rest_is() -> None:
     network = small().train()
     crops, projections = views(3)
-    network(crops, projections).joints_2d.square().sum().backward()
+    found = network(crops, projections)
+    assert found.scale_2d is not None
+    (found.joints_2d.square().sum() + found.scale_2d.sum()).backward()
     for name, parameter in network.named_parameters():
         frozen = name.startswith(("backbone.", "head."))
         assert (parameter.grad is None) if frozen else (parameter.grad is not None), name

@@ -1,0 +1,133 @@
+"""Canonical fusion in the detector's own pass: its tokens of one person in all views, fused and classified again.
+
+The detector runs once, on its own crops. What fusion adds is a few small layers for each person that two views show.
+People seen by only one view keep the detector's joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from mvpose.confidence import AS_STATED
+from mvpose.errors import ConfigError
+from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.geometry.camera import CameraRig
+from mvpose.models.crop_cameras import crop_projections
+from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector, scale_of
+from mvpose.models.detection.joint_network import crop_from_image, to_image
+from mvpose.pipeline.chosen_model import open_model
+from mvpose.pipeline.network_stage import same_people
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.stages import DetectStage, detected, stack_people
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.records import Keypoints2D, Task
+
+BATCH = 64
+"""People per call of the network: 26 KB of tokens for each view of a person."""
+
+
+class FusionStage(DetectStage):
+    """Footage to 2D joints, each view corrected by the others.
+
+    Confidences are likelihoods: the network's own, and the detector's by its scale.
+    ConfigError if the detector is not the one whose tokens the network fuses.
+    """
+
+    def __init__(
+        self,
+        source: PlanSource,
+        detector: DetectorConfig,
+        model: str,
+        weights_sha256: str,
+        config: ReconstructionConfig,
+    ) -> None:
+        self.source, self.config = source, config
+        self.model = open_model(model, weights_sha256, detector.device or "cpu")
+        card = self.model.config.backbone.weights
+        if (detector.detector, detector.joint_card) != (DetectorConfig.detector, card):
+            raise ConfigError(
+                f"the model fuses tokens of {card}, but the detector is {detector.detector} with "
+                f"{detector.joint_card}: use --detector.joint-card {card}, or train a model on that detector's tokens"
+            )
+        self.detector = TopDownDetector(detector, keep_tokens=True)
+        self.skeleton, self.scale = self.detector.skeleton, AS_STATED
+
+    def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
+        """The detected people, corrected by all views that show them, by view and frame."""
+        return self.fused(detected(self.detector, chunk), self.source.setup(task).rig)
+
+    def fused(self, found: list[list[People]], rig: CameraRig) -> list[list[People]]:
+        """People of consecutive frames of all views of a rig, with their tokens, to corrected people without them."""
+        seen = stack_people(found, self.skeleton, scale_of(self.detector))
+        places = same_people(seen, rig, self.config)
+        frames, which = np.nonzero((places >= 0).sum(axis=2) >= 2)
+        boxes = np.where(seen.box_score[..., None] > 0, seen.box, (0.0, 0.0, 1.0, 1.0))
+        crops = crop_from_image(boxes.reshape(-1, 4), self.detector.crop_size).reshape(*boxes.shape[:3], 2, 3)
+        people = _Found(_stacked_tokens(found, seen), _cameras(rig, boxes, crops), crops)
+        xy = seen.xy.copy()
+        confidence = seen.scale.likelihood_of(seen.confidence).astype(np.float32)
+        for start in range(0, len(frames), BATCH):
+            some = slice(start, start + BATCH)
+            self._correct(people, frames[some], places[frames[some], which[some]], xy, confidence)
+        return [
+            [
+                People(p.box, p.score, xy[v, t, : len(p.score)], confidence[v, t, : len(p.score)])
+                for t, p in enumerate(view)
+            ]
+            for v, view in enumerate(found)
+        ]
+
+    def _correct(
+        self,
+        people: _Found,
+        frames: Int[np.ndarray, " n"],
+        places: Int[np.ndarray, "n V"],
+        xy: Float[np.ndarray, "V T P J 2"],
+        confidence: Float[np.ndarray, "V T P J"],
+    ) -> None:
+        """Write the network's joints of n people, found at these places in each view, over the detector's."""
+        there = places >= 0
+        index = (np.arange(places.shape[1])[None], frames[:, None], np.maximum(places, 0))
+        device = next(self.model.network.parameters()).device
+        inputs = (people.tokens[index], people.cameras[index].astype(np.float32), there)
+        with torch.inference_mode():
+            answer = self.model.network(*(torch.from_numpy(values).to(device) for values in inputs))
+        person, view = np.nonzero(there)
+        slot = (view, frames[person], places[person, view])
+        points = answer.joints_2d.cpu().numpy()[person, view]
+        xy[slot] = to_image(points, people.crops[slot])
+        confidence[slot] = answer.confidence_2d.cpu().numpy()[person, view]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The detections of a chunk, as the network takes them; undefined where there is no person."""
+
+    tokens: Float[np.ndarray, "V T P J d"]
+    cameras: Float[np.ndarray, "V T P 3 4"]
+    """World (metres) to pixels of the crops."""
+    crops: Float[np.ndarray, "V T P 2 3"]
+    """Pixels of the images to those of the crops."""
+
+
+def _stacked_tokens(found: list[list[People]], seen: Keypoints2D) -> Float[np.ndarray, "V T P J d"]:
+    width = max((p.tokens.shape[-1] for view in found for p in view if p.tokens is not None), default=0)
+    tokens = np.zeros((*seen.confidence.shape, width), np.float32)
+    for v, view in enumerate(found):
+        for t, people in enumerate(view):
+            if people.tokens is not None:
+                tokens[v, t, : len(people.score)] = people.tokens
+    return tokens
+
+
+def _cameras(
+    rig: CameraRig, boxes: Float[np.ndarray, "V T P 4"], crops: Float[np.ndarray, "V T P 2 3"]
+) -> Float[np.ndarray, "V T P 3 4"]:
+    views = len(boxes)
+    flat = crop_projections(rig, boxes.reshape(views, -1, 4), crops.reshape(views, -1, 2, 3))
+    return flat.numpy().reshape(*boxes.shape[:3], 3, 4)

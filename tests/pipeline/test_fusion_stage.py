@@ -1,0 +1,137 @@
+"""Canonical fusion in the detector's pass: which tokens and cameras the network gets, and where its joints go."""
+
+import numpy as np
+import pytest
+import torch
+
+from mvpose.errors import ConfigError
+from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.joint_network import crop_from_image
+from mvpose.models.input_rule import input_rule
+from mvpose.models.method import build_method
+from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
+from mvpose.models.saved import SavedModel, load_model, save_model
+from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.plan_source import PlanSource
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.scenes import Scene, ring4, two_people_crossing
+
+SIZE = (192, 256)
+SHIFT = 3.0
+METHOD = TokenMethod(skeleton="halpe26", size=SIZE, backbone=CSPNeXtBackbone(weights="rtmpose_s_halpe26", frozen=True))
+
+
+class Reporter(torch.nn.Module):
+    """A network whose answer is in the tokens: x and y in the crop, plus a shift. It keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.given: list[tuple[torch.Tensor, ...]] = []
+
+    def forward(self, crops, projections, present=None, keep_maps=False) -> MultiViewPrediction:
+        self.given.append((crops, projections, present))
+        shape, joints = crops.shape[:3], crops.shape[2]
+        sure = 0.75 * present[..., None].expand(shape).float()
+        return MultiViewPrediction(
+            joints=torch.zeros(shape[0], joints, 3), valid=torch.ones(shape[0], joints, dtype=torch.bool),
+            confidence=torch.ones(shape[0], joints), joints_2d=crops[..., :2] + SHIFT, confidence_2d=sure,
+            views_used=sure > 0,
+        )  # fmt: skip
+
+
+class KnownDetector:
+    """The scene's people, with tokens that state their joints' places in their crops."""
+
+    crop_size, digest, chunk_frames = SIZE, "known", 8
+
+    def __init__(self, scene: Scene) -> None:
+        self.keypoints = scene.keypoints(noise_px=0.0)
+        self.skeleton = self.keypoints.skeleton
+
+    def __call__(self, views=()) -> list[list[People]]:
+        views, frames = self.keypoints.box_score.shape[:2]
+        return [[self._of(v, t) for t in range(frames)] for v in range(views)]
+
+    def _of(self, v: int, t: int) -> People:
+        found, there = self.keypoints, self.keypoints.box_score[v, t] > 0
+        box, xy = found.box[v, t, there], np.nan_to_num(found.xy[v, t, there])
+        crop = crop_from_image(box.astype(np.float64), SIZE)
+        tokens = np.einsum("pij,pkj->pki", crop[..., :2], xy) + crop[:, None, :, 2]
+        return People(box, found.box_score[v, t, there], xy, found.confidence[v, t, there], tokens.astype(np.float32))
+
+
+def stage_of(scene: Scene) -> tuple[FusionStage, Reporter, KnownDetector]:
+    stage, network = FusionStage.__new__(FusionStage), Reporter()
+    detector = KnownDetector(scene)
+    stage.detector, stage.skeleton, stage.config = detector, detector.skeleton, ReconstructionConfig()
+    stage.model = SavedModel(network, input_rule(METHOD, 1.25), METHOD, "", {})
+    return stage, network, detector
+
+
+def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
+    """Fails if tokens, cameras or answers of people, views or frames are exchanged, or if the lens is left out."""
+    scene = two_people_crossing(num_frames=4)
+    stage, network, detector = stage_of(scene)
+    found = detector()
+    fused = stage.fused(found, scene.rig)
+    for view, before in zip(fused, found, strict=True):
+        for after, own in zip(view, before, strict=True):
+            scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
+            np.testing.assert_allclose(after.xy, own.xy + SHIFT / scale, atol=2e-2)
+            assert (after.confidence == 0.75).all() and after.tokens is None
+            np.testing.assert_array_equal(after.box, own.box)
+    for tokens, cameras, present in network.given:
+        assert tokens.shape[1:] == (4, len(detector.skeleton.joints), 2) and present.all()
+        for joint in range(0, tokens.shape[2], 4):
+            rows = torch.cat(
+                [
+                    tokens[:, :, joint, :1, None] * cameras[..., 2:, :] - cameras[..., :1, :],
+                    tokens[:, :, joint, 1:, None] * cameras[..., 2:, :] - cameras[..., 1:2, :],
+                ],
+                dim=-2,
+            ).flatten(1, 2)
+            point = torch.linalg.svd(rows.double()).Vh[:, -1]
+            image = torch.einsum("nvij,nj->nvi", cameras.double(), point)
+            assert (image[..., :2] / image[..., 2:] - tokens[:, :, joint]).norm(dim=-1).max() < 0.6
+
+
+def test_somebody_whom_one_view_shows_keeps_the_detectors_joints() -> None:
+    scene = ring4(num_frames=1)
+    stage, network, detector = stage_of(scene)
+    found = detector()
+    nobody = People(
+        *(part[:0] for part in (found[0][0].box, found[0][0].score, found[0][0].xy, found[0][0].confidence))
+    )
+    for v in (0, 1, 2):
+        found[v][0] = nobody
+    fused = stage.fused(found, scene.rig)
+    np.testing.assert_array_equal(fused[3][0].xy, found[3][0].xy)
+    assert not network.given and [len(view[0].score) for view in fused] == [0, 0, 0, 1]
+
+
+@pytest.mark.footage
+def test_only_what_was_trained_is_saved_and_the_rest_is_read_from_the_card(weights: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    torch.manual_seed(0)
+    network = build_method(METHOD).eval()
+    save_model(str(tmp_path / "model"), network, input_rule(METHOD, 1.25), METHOD, {})
+    assert (tmp_path / "model" / "weights.safetensors").stat().st_size < 6e6
+    loaded = load_model(str(tmp_path / "model"))
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(loaded.network.state_dict()[name], value)
+
+
+@pytest.mark.footage
+def test_another_detector_than_the_one_it_was_trained_on_is_refused(weights: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    sha256 = save_model(str(tmp_path), build_method(METHOD).eval(), input_rule(METHOD, 1.25), METHOD, {})
+    with pytest.raises(ConfigError, match="the model fuses tokens of rtmpose_s_halpe26, but the detector is"):
+        FusionStage(
+            PlanSource(str(tmp_path), ""),
+            DetectorConfig(joint_card="other"),
+            str(tmp_path),
+            sha256,
+            ReconstructionConfig(),
+        )
