@@ -68,11 +68,7 @@ class RayPlanes:
 
     def errors(self, x: Float[Tensor, "3 n"]) -> tuple[Float[Tensor, "V n"], Float[Tensor, "V n"]]:
         """Depth of conditioned points in each view, and residuals as in `Located`."""
-        p = self.projections
-        if p.shape[-1] == 1:
-            image = (p[:, :3, :, 0].transpose(1, 2) @ x) + p[:, 3]
-        else:
-            image = torch.einsum("abvn,bn->avn", p[:, :3], x) + p[:, 3]
+        image = self.image(x)
         depth = image[2]
         front = (depth > 0) & self.there
         inverse = 1.0 / torch.where(front, depth, 1.0)
@@ -80,6 +76,14 @@ class RayPlanes:
         # Clamped for the derivative of the root at 0.
         off = (off_u * off_u + off_v * off_v).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
         return depth, torch.where(front, off, torch.inf)
+
+    def image(self, x: Float[Tensor, "3 *h n"]) -> Float[Tensor, "3 V *h n"]:
+        """Homogeneous pixels of conditioned points, of one or several hypotheses of each point."""
+        p = self.projections.unflatten(-1, (*[1] * (x.ndim - 2), -1))
+        if p.shape[-1] > 1:
+            return torch.einsum("abv...,b...->av...", p[:, :3], x) + p[:, 3]
+        flat = p[:, :3].flatten(2).transpose(1, 2) @ x.flatten(1)
+        return flat.unflatten(-1, x.shape[1:]) + p[:, 3]
 
     def pixels_per_unit(self, depth: Float[Tensor, "V n"]) -> Float[Tensor, "V n"]:
         """Focal length over depth: turns distances from planes into pixels; 0 behind the camera."""
