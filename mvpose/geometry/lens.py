@@ -21,6 +21,8 @@ from torch import Tensor
 
 NUM_COEFFICIENTS = 12
 NEWTON_STEPS = 60
+# A point that ten steps in a row, each a quarter of the one before, have not improved has no solution.
+SMALLEST_SHARE = 4.0**-10
 # tan(88 degrees): no pinhole image has a wider field, and the plane z = 1 ends at 90 degrees.
 WIDEST_RADIUS = math.tan(math.radians(88.0))
 
@@ -61,10 +63,10 @@ class Lens:
         Newton's method to float precision; differentiable in points and coefficients by the implicit function theorem.
         """
         ideal = self._each_model(_undistort, points)
-        scale = 1.0 + _radius(points.detach())[..., 0]
+        scale = 1.0 + radii(points.detach())
         precision = 1e4 * torch.finfo(points.dtype).eps
-        residual = _radius(self.distort(ideal.detach()) - points.detach())[..., 0]
-        inside = _radius(ideal.detach())[..., 0] <= self.limit()[:, None].to(points) * (1.0 + precision)
+        residual = radii(self.distort(ideal.detach()) - points.detach())
+        inside = radii(ideal.detach()) <= self.limit()[:, None].to(points) * (1.0 + precision)
         return ideal, (residual <= precision * scale) & inside
 
     def limit(self) -> Float[Tensor, " V"]:
@@ -97,15 +99,15 @@ class Lens:
         return out
 
 
-def _planar(*coordinates: Tensor) -> Tensor:
+def planar(*coordinates: Float[Tensor, "*n"]) -> Float[Tensor, "*n K"]:
     """Coordinates stacked as the last axis, with each of them contiguous in memory."""
     return torch.stack(coordinates).movedim(0, -1)
 
 
-def _radius(points: Tensor) -> Tensor:
-    """Length, with its axis kept; `norm` over an axis of two takes thirty times as long. Not differentiable at 0."""
+def radii(points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n"]:
+    """Length; `norm` over an axis of two takes thirty times as long. Not differentiable at 0."""
     x, y = points.unbind(-1)
-    return (x * x + y * y).sqrt()[..., None]
+    return (x * x + y * y).sqrt()
 
 
 def _radial(k: Tensor, r2: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def _distort_brown_conrady(k: Tensor, points: Tensor) -> Tensor:
     p1, p2 = k[:, 2, None], k[:, 3, None]
     s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
     common = _radial(k, r2) + 2 * (p1 * y + p2 * x)
-    return _planar(x * common + r2 * (p2 + s1 + s2 * r2), y * common + r2 * (p1 + s3 + s4 * r2))
+    return planar(x * common + r2 * (p2 + s1 + s2 * r2), y * common + r2 * (p1 + s3 + s4 * r2))
 
 
 def _distort_human36m(k: Tensor, points: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ def _distort_human36m(k: Tensor, points: Tensor) -> Tensor:
     r2 = x * x + y * y
     p1, p2 = k[:, 2, None], k[:, 3, None]
     common = _radial(k, r2) + p1 * y + p2 * x
-    return _planar(x * common + r2 * p2, y * common + r2 * p1)
+    return planar(x * common + r2 * p2, y * common + r2 * p1)
 
 
 def _fisheye_angle(k: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,29 +162,27 @@ def _undistort(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> T
 
 def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tensor) -> Tensor:
     """Newton on the plane with separate damping per point, kept inside the limit, where the Jacobian is regular."""
-    limit = limits[:, None, None]
 
     def newton_step(p: Tensor, residual: Tensor) -> Tensor:
         (a, b), (c, d) = (row.unbind(-1) for row in _jacobian(model, k.detach(), p).unbind(-2))
         x, y = residual.unbind(-1)
-        return _planar(d * x - b * y, a * y - c * x) / (a * d - b * c)[..., None]
+        return planar(d * x - b * y, a * y - c * x) / (a * d - b * c)[..., None]
 
     def kept_inside(p: Tensor) -> Tensor:
-        return p * (limit / _radius(p).clamp_min(1e-12)).clamp_max(1.0)
+        return p * (limits[:, None] / radii(p).clamp_min(1e-12)).clamp_max(1.0)[..., None]
 
     with torch.no_grad():
-        ideal = kept_inside(_planar(*points.unbind(-1)))
+        ideal = kept_inside(planar(*points.unbind(-1)))
         residual = _DISTORT[model](k, ideal) - points
         share = torch.ones_like(ideal[..., :1])
-        exact = 2.0 * torch.finfo(points.dtype).eps  # on a plane on which an image reaches to about 1
+        exact = 8.0 * torch.finfo(points.dtype).eps * (1.0 + radii(points))
         for _ in range(NEWTON_STEPS):
             moved = kept_inside(ideal - share * newton_step(ideal, residual))
             left = _DISTORT[model](k, moved) - points
-            before, after = _radius(residual), _radius(left)
-            better = after < before
+            better = (radii(left) < radii(residual))[..., None]
             ideal, residual = torch.where(better, moved, ideal), torch.where(better, left, residual)
             share = torch.where(better, (2.0 * share).clamp_max(1.0), share / 4.0)
-            if not bool((better & (after > exact)).any()):
+            if not bool(((radii(residual) > exact) & (share[..., 0] > SMALLEST_SHARE)).any()):
                 break
     # One step outside no_grad: it does not change the value at the solution, and its derivative is the implicit one.
     if points.requires_grad or k.requires_grad:
@@ -211,7 +211,7 @@ def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n
         y * along_x + 2 * x * shift_y,
         common + y * along_y + 2 * y * shift_y,
     ]
-    return _planar(*rows).unflatten(-1, (2, 2))
+    return planar(*rows).unflatten(-1, (2, 2))
 
 
 def _radial_slope(k: Tensor, r2: Tensor) -> Tensor:

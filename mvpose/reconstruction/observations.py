@@ -39,6 +39,11 @@ class Observations:
         """Weight relative to the detection's most confident joint, because detectors scale confidence differently."""
         return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
 
+    @cached_property
+    def directions(self) -> Float[Tensor, "3 T V P J"]:
+        """`ray` with the coordinates first, so that steps over them run over contiguous memory."""
+        return self.ray.movedim(-1, 0).contiguous()
+
     def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
         """Larger side of the box of the people at these places, in pixels; 1 where a place is -1."""
         side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)
@@ -61,7 +66,9 @@ def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Ob
     """Undistort all joints of at least this confidence. Of duplicate detections in a view, the better one is kept."""
     confidence = torch.from_numpy(keypoints.confidence).double()
     usable = (confidence >= min_confidence) & (confidence > 0) & torch.from_numpy(~_found_twice(keypoints))[..., None]
-    pixels = torch.from_numpy(np.nan_to_num(keypoints.xy)).double()
+    xy = torch.from_numpy(keypoints.xy).double()
+    # Missing joints go where undistortion is fast: the corner of an image may have no solution.
+    pixels = torch.where(xy.isfinite(), xy, rig.centre[:, None, None, None])
     ideal, invertible = rig.undistorted(pixels)
     usable &= invertible
     on_plane = (ideal - rig.centre[:, None, None, None]) / rig.focal[:, None, None, None]
