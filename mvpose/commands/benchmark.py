@@ -15,6 +15,7 @@ from mvpose.benchmarks import (
     overhead,
     scale,
     solvers,
+    stage_cost,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
@@ -24,6 +25,7 @@ from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
+from mvpose.benchmarks.stage_cost import StagesBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
@@ -34,6 +36,7 @@ Benchmark = (
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
+    | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
 )
 
 
@@ -45,7 +48,8 @@ def run(
     | MemoryBenchmark
     | OverheadBenchmark
     | DetectionBenchmark
-    | CoverBenchmark,
+    | CoverBenchmark
+    | StagesBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -60,6 +64,8 @@ def run(
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
+    elif isinstance(command, StagesBenchmark):
+        stage_cost.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

@@ -63,7 +63,7 @@ def triangulate_robust(
     A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
     random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
     """
-    seen = _Seen.of(points, projections, checked_weights(points, projections, weights, mask, check))
+    seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
     threshold, scale = seen.per_view(threshold_px), seen.per_view(scale_px)
     start = consensus(seen.planes, seen.weights, threshold, min_angle, hypotheses)
     last, used = reweighted(seen.planes, seen.weights, start, loss, scale, threshold, min_angle, rounds)
@@ -88,7 +88,7 @@ def triangulate_irls(
 
     Sufficient for noise with a long tail. One grossly wrong view of three or four can keep it at a wrong position.
     """
-    seen = _Seen.of(points, projections, checked_weights(points, projections, weights, mask, check))
+    seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
     with torch.no_grad():
         start = seen.planes.located(seen.weights, min_angle)
     last, used = reweighted(seen.planes, seen.weights, start, loss, scale_px, torch.inf, min_angle, rounds)
@@ -133,7 +133,7 @@ def reweighted(
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _Observed:
     """The observations of a call, points last."""
 
     planes: RayPlanes
@@ -142,7 +142,7 @@ class _Seen:
     batch: torch.Size
 
     @staticmethod
-    def of(points: Tensor, projections: Tensor, weights: Tensor) -> _Seen:
+    def of(points: Tensor, projections: Tensor, weights: Tensor) -> _Observed:
         batch, views = points.shape[:-2], points.shape[-2]
         conditioned = Conditioned.of(projections, points.dtype)
         shared = math.prod(projections.shape[:-3]) == 1  # `Size.numel` would fix the batch under torch.export
@@ -150,7 +150,7 @@ class _Seen:
         p = conditioned.projections.expand(*own, views, 3, 4).reshape(-1, views, 3, 4)
         planes = RayPlanes.of(points.reshape(-1, views, 2), p)
         present = torch.where(planes.there, weights.reshape(-1, views).T.clamp_min(0.0), 0.0)
-        return _Seen(planes, present, conditioned, batch)
+        return _Observed(planes, present, conditioned, batch)
 
     def per_view(self, limit: float | Tensor) -> float | Tensor:
         """A limit of all views, or of each (V n)."""

@@ -81,11 +81,12 @@ def squared_errors(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], expected_error: float
 ) -> Float[Tensor, "T H V P J"]:
     """Squared ratio of the angle between ray and joint to the expected error; above 1e6 behind the camera."""
-    offset = [xyz[:, :, None] - at[:, None] for xyz, at in zip(bodies.unbind(-1), seen.origin.T, strict=True)]
-    distance2 = sum(o.square() for o in offset)
-    along = sum(o[:, :, :, None] * ray[:, None] for o, ray in zip(offset, seen.directions, strict=True))
+    x, y, z = (xyz[:, :, None] - at[:, None] for xyz, at in zip(bodies.unbind(-1), seen.origin.T, strict=True))
+    distance2 = (x.square() + y.square() + z.square())[:, :, :, None]
+    a, b, c = seen.directions[:, :, None]
+    along = x[:, :, :, None] * a + y[:, :, :, None] * b + z[:, :, :, None] * c
     sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30)[:, None, :, :, None]
-    return (distance2[:, :, :, None] / along.clamp_min(BEHIND_M).square()).sub_(1.0).clamp_min_(0.0).div_(sigma2)
+    return (distance2 / along.clamp_min(BEHIND_M).square()).sub_(1.0).clamp_min_(0.0).div_(sigma2)
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
