@@ -77,10 +77,10 @@ def triangulate_joints(
     possible = found.valid & ((found.residuals_px <= widest * unit).sum(dim=0) >= 2)
     observed = (confidence > 0) & possible
     in_units = confidence * unit.amax(dim=0) / unit
-    counts = _in_windows(observed, rule.window, frames)
+    counts = in_windows(observed, rule.window, frames)
     for gate in torch.linspace(widest, rule.max_error, ROUNDS).tolist():
         errors = _errors(found, unit, observed)
-        kept = _agreeing(errors, observed, counts, gate, rule, frames)
+        kept = agreeing(errors, observed, counts, gate, rule, frames)
         factor = loss.row_weight(errors, scale) * planes.pixels_per_unit(found.depth) * in_units
         found = planes.located(factor * kept, MIN_ANGLE)
     errors = _errors(found, unit, observed)
@@ -128,7 +128,7 @@ def _errors(found: Located, unit: Float[Tensor, "V n"], observed: Bool[Tensor, "
     return torch.where(observed, found.residuals_px / unit, torch.inf)
 
 
-def _agreeing(
+def agreeing(
     errors: Float[Tensor, "V n"],
     observed: Bool[Tensor, "V n"],
     counts: Int[Tensor, "V n"],
@@ -158,10 +158,10 @@ def _median_within(
 
     Counting is exact, and takes a twentieth of the time of the medians. `counts`: frames with an error.
     """
-    return observed & (2 * _in_windows(observed & (errors <= limit), window, frames) >= counts)
+    return observed & (2 * in_windows(observed & (errors <= limit), window, frames) >= counts)
 
 
-def _in_windows(flags: Bool[Tensor, "V n"], window: int, frames: int) -> Int[Tensor, "V n"]:
+def in_windows(flags: Bool[Tensor, "V n"], window: int, frames: int) -> Int[Tensor, "V n"]:
     """How many of the frames in the window have the flag."""
     by_frame = flags.unflatten(1, (frames, -1)).to(torch.int16)
     padded = torch.nn.functional.pad(by_frame, (0, 0, window, window))
