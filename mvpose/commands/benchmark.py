@@ -16,6 +16,7 @@ from mvpose.benchmarks import (
     reliability,
     scale,
     solvers,
+    stage_cost,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
@@ -26,6 +27,7 @@ from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
+from mvpose.benchmarks.stage_cost import StagesBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
@@ -37,6 +39,7 @@ Benchmark = (
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
     | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
+    | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
 )
 
 
@@ -49,7 +52,8 @@ def run(
     | OverheadBenchmark
     | DetectionBenchmark
     | CoverBenchmark
-    | ConfidenceBenchmark,
+    | ConfidenceBenchmark
+    | StagesBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -66,6 +70,8 @@ def run(
         cover.run(command)
     elif isinstance(command, ConfidenceBenchmark):
         reliability.run(command)
+    elif isinstance(command, StagesBenchmark):
+        stage_cost.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mvpose.geometry.lens import Lens
+from mvpose.geometry.lens import Lens, planar, radii
 from mvpose.geometry.rigid import Rigid
 
 
@@ -59,8 +59,8 @@ class CameraRig:
         points = self.camera_from_world.apply(points_world.reshape(1, -1, 3))
         depth = points[..., 2]
         front = depth > 1e-6
-        ideal = points[..., :2] / torch.where(front, depth, torch.ones_like(depth))[..., None]
-        one_to_one = ideal.detach().norm(dim=-1) <= self.lens.limit().to(ideal)[:, None]
+        ideal = planar(*(points[..., i] / torch.where(front, depth, 1.0) for i in range(2)))
+        one_to_one = radii(ideal.detach()) <= self.lens.limit().to(ideal)[:, None]
         seen = front & one_to_one
         ideal = torch.where(seen[..., None], ideal, torch.zeros_like(ideal))
         pixels = self.lens.distort(ideal) * self.focal[:, None] + self.centre[:, None]
@@ -69,7 +69,8 @@ class CameraRig:
     def inside(self, pixels: Float[Tensor, "V *n 2"]) -> Bool[Tensor, "V *n"]:
         """Whether pixels are on the image (pixel centres span 0 .. size - 1, their areas half a pixel more)."""
         size = self.size.to(pixels).reshape(len(self), *[1] * (pixels.ndim - 2), 2)
-        return ((pixels >= -0.5) & (pixels <= size - 0.5)).all(dim=-1)
+        x, y = ((pixels >= -0.5) & (pixels <= size - 0.5)).unbind(-1)
+        return x & y
 
     def undistorted(self, pixels: Float[Tensor, "V *n 2"]) -> tuple[Float[Tensor, "V *n 2"], Bool[Tensor, "V *n"]]:
         """Image pixels to pixels of the ideal cameras (`projections`), and where the lens is invertible."""

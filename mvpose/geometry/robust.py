@@ -6,22 +6,20 @@ reweighted solutions; linear in the number of views.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvpose.geometry.conditioning import Conditioned
 from mvpose.geometry.consensus import best_pair_points
+from mvpose.geometry.ray_planes import Located, RayPlanes
 from mvpose.geometry.refinement import RobustLoss
-from mvpose.geometry.triangulation import (
-    MIN_ANGLE,
-    Triangulation,
-    checked_weights,
-    pixels_per_metre,
-    reprojection_errors,
-    triangulate,
-)
+from mvpose.geometry.triangulation import MIN_ANGLE, checked_weights
+
+HYPOTHESES, ROUNDS = 10, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +45,10 @@ def triangulate_robust(
     mask: Bool[Tensor, "*batch V"] | None = None,
     *,
     threshold_px: float | Float[Tensor, "*#batch V"] = 15.0,
-    hypotheses: int = 10,
+    hypotheses: int = HYPOTHESES,
     loss: RobustLoss = RobustLoss.HUBER,
     scale_px: float | Float[Tensor, "*#batch V"] = 10.0,
-    rounds: int = 3,
+    rounds: int = ROUNDS,
     min_views: int = 2,
     min_angle: float = MIN_ANGLE,
     check: bool = True,
@@ -65,13 +63,11 @@ def triangulate_robust(
     A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
     random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
     """
-    weights = checked_weights(points, projections, weights, mask, check)
-    with torch.no_grad():
-        found = best_pair_points(points, projections, weights, threshold_px, hypotheses, min_angle)
-    last, used, residuals = _reweighted(
-        points, projections, weights, found, loss, scale_px, rounds, threshold_px, min_angle
-    )
-    return _judged(last, used, residuals, threshold_px, min_views)
+    seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
+    threshold, scale = seen.per_view(threshold_px), seen.per_view(scale_px)
+    start = consensus(seen.planes, seen.weights, threshold, min_angle, hypotheses)
+    last, used = reweighted(seen.planes, seen.weights, start, loss, scale, threshold, min_angle, rounds)
+    return seen.judged(last, used, threshold, min_views)
 
 
 def triangulate_irls(
@@ -92,44 +88,80 @@ def triangulate_irls(
 
     Sufficient for noise with a long tail. One grossly wrong view of three or four can keep it at a wrong position.
     """
-    weights = checked_weights(points, projections, weights, mask, check)
+    seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
     with torch.no_grad():
-        first = triangulate(points, projections, weights, min_angle=min_angle, check=False)
-    last, used, residuals = _reweighted(
-        points, projections, weights, first, loss, scale_px, rounds, torch.inf, min_angle
-    )
-    return _judged(last, used, residuals, threshold_px, min_views)
+        start = seen.planes.located(seen.weights, min_angle)
+    last, used = reweighted(seen.planes, seen.weights, start, loss, scale_px, torch.inf, min_angle, rounds)
+    return seen.judged(last, used, threshold_px, min_views)
 
 
-def _reweighted(
-    points: Tensor,
-    projections: Tensor,
-    weights: Tensor,
-    start: Triangulation,
-    loss: RobustLoss,
-    scale_px: float | Tensor,
-    rounds: int,
-    gate_px: float | Tensor,
+@torch.no_grad()
+def consensus(
+    planes: RayPlanes,
+    weights: Float[Tensor, "V n"],
+    threshold_px: float | Float[Tensor, "V n"],
     min_angle: float,
-) -> tuple[Triangulation, Tensor, Tensor]:
-    """The last solution, its weights and its residuals; only the last solution is differentiated."""
+    hypotheses: int = HYPOTHESES,
+) -> Located:
+    """The points of the best view pairs (`best_pair_points`), with the errors of all views."""
+    x, valid = best_pair_points(planes, weights, threshold_px, hypotheses, min_angle)
+    return Located(x, valid, *planes.errors(x))
+
+
+def reweighted(
+    planes: RayPlanes,
+    weights: Float[Tensor, "V n"],
+    start: Located,
+    loss: RobustLoss,
+    scale_px: float | Float[Tensor, "V n"],
+    gate_px: float | Float[Tensor, "V n"],
+    min_angle: float,
+    rounds: int = ROUNDS,
+) -> tuple[Located, Float[Tensor, "V n"]]:
+    """Iteratively reweighted solutions on the views within the gate: the last one, which alone is differentiated, and
+    its weights."""
     current, used = start, weights
+    possible = start.valid & (weights > 0)
     for last in [False] * (rounds - 1) + [True]:
         with torch.no_grad():
-            residuals = reprojection_errors(current.points, points, projections)
-            factor = loss.row_weight(residuals, scale_px) * (residuals <= gate_px)
-            in_pixels = pixels_per_metre(current.points, projections)
+            factor = loss.row_weight(current.residuals_px, scale_px) * (current.residuals_px <= gate_px) * possible
+            in_pixels = planes.pixels_per_unit(current.depth)
         with torch.set_grad_enabled(last and torch.is_grad_enabled()):
-            used = torch.where(start.valid[..., None] & (weights > 0), weights * factor, torch.zeros_like(weights))
-            current = triangulate(points, projections, used * in_pixels, min_angle=min_angle, check=False)
-    residuals = reprojection_errors(current.points, points, projections)
-    return current, used, torch.where(weights > 0, residuals, torch.full_like(residuals, torch.inf))
+            used = weights * factor
+            current = planes.located(used * in_pixels, min_angle)
+    return current, used
 
 
-def _judged(
-    last: Triangulation, used: Tensor, residuals: Tensor, threshold_px: float | Tensor, min_views: int
-) -> RobustTriangulation:
-    inliers = (residuals <= threshold_px) & last.valid[..., None]
-    valid = last.valid & (inliers.sum(dim=-1) >= min_views)
-    points = torch.where(valid[..., None], last.points, torch.zeros_like(last.points))
-    return RobustTriangulation(points, valid, inliers & valid[..., None], used, residuals)
+@dataclass(frozen=True, eq=False)
+class _Observed:
+    """The observations of a call, points last."""
+
+    planes: RayPlanes
+    weights: Float[Tensor, "V n"]
+    conditioned: Conditioned
+    batch: torch.Size
+
+    @staticmethod
+    def of(points: Tensor, projections: Tensor, weights: Tensor) -> _Observed:
+        batch, views = points.shape[:-2], points.shape[-2]
+        conditioned = Conditioned.of(projections, points.dtype)
+        shared = math.prod(projections.shape[:-3]) == 1  # `Size.numel` would fix the batch under torch.export
+        own = (1,) * len(batch) if shared else batch
+        p = conditioned.projections.expand(*own, views, 3, 4).reshape(-1, views, 3, 4)
+        planes = RayPlanes.of(points.reshape(-1, views, 2), p)
+        present = torch.where(planes.there, weights.reshape(-1, views).T.clamp_min(0.0), 0.0)
+        return _Observed(planes, present, conditioned, batch)
+
+    def per_view(self, limit: float | Tensor) -> float | Tensor:
+        """A limit of all views, or of each (V n)."""
+        views = len(self.weights)
+        return limit.expand(*self.batch, views).reshape(-1, views).T if isinstance(limit, Tensor) else limit
+
+    def judged(self, last: Located, used: Tensor, threshold_px: float | Tensor, min_views: int) -> RobustTriangulation:
+        inliers = (last.residuals_px <= threshold_px) & last.valid
+        valid = last.valid & (inliers.sum(dim=0) >= min_views)
+        world = self.conditioned.to_world(last.x.T.reshape(*self.batch, 3))
+        residuals = torch.where(self.weights > 0, last.residuals_px, torch.inf)
+        of_points = valid.reshape(self.batch)
+        views_last = [values.T.reshape(*self.batch, len(used)) for values in (inliers & valid, used, residuals)]
+        return RobustTriangulation(torch.where(of_points[..., None], world, 0.0), of_points, *views_last)

@@ -135,20 +135,6 @@ def reprojection_errors(
     return torch.where(seen, offset.norm(dim=-1), torch.full_like(depth, torch.inf))
 
 
-def pixels_per_metre(
-    points_world: Float[Tensor, "*batch 3"], projections: Float[Tensor, "*#batch V 3 4"]
-) -> Float[Tensor, "*batch V"]:
-    """Focal length over depth at a point, up to one factor for all views: converts rows of unit normal to pixels.
-
-    Zero if the point is behind the camera.
-    """
-    conditioned = Conditioned.of(projections, points_world.dtype)
-    p = conditioned.projections
-    focal = torch.linalg.cross(p[..., 0, :3], p[..., 2, :3]).norm(dim=-1)
-    depth = _image(conditioned.from_world(points_world), p)[..., 2]
-    return torch.where(depth > 0, focal / depth, torch.zeros_like(depth))
-
-
 def checked_weights(
     points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, check: bool
 ) -> Float[Tensor, "*batch V"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mvpose.errors import NoPersonError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.lens import radii
 from mvpose.reconstruction.association import associate
 from mvpose.reconstruction.joints import (
     WIDEST,
@@ -98,7 +99,7 @@ def _poses(
     num_views = used.sum(dim=-1)
     share = used / num_views.clamp_min(1)[..., None]
     projected, _ = rig.project(found.points)
-    error = (projected.movedim(0, -2) - drawn.nan_to_num()).norm(dim=-1)
+    error = radii(projected.movedim(0, -2) - drawn.nan_to_num())
     nothing = torch.full_like(error[..., 0], torch.nan)
     return Poses3D(
         xyz=torch.where(found.valid[..., None], found.points, torch.nan).float().numpy(),

@@ -21,6 +21,8 @@ MAX_HYPOTHESES = 256
 # Rays closer to parallel than this do not determine where they meet.
 MIN_SINE = 0.05
 MIN_JOINTS = 3
+# A point less than this before a camera, or behind it, is this far before it: at a right angle to all rays that matter.
+BEHIND_M = 1e-6
 # Probability that a detected joint is wrong: left and right exchanged, occluded, or guessed.
 STRAY = 0.1
 # Correlation c of the errors of two joints of one detection. n joints are worth n / (1 + (n - 1) c) independent ones
@@ -78,18 +80,19 @@ def most_a_joint_says(expected_error: float) -> float:
 def squared_errors(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], expected_error: float
 ) -> Float[Tensor, "T H V P J"]:
-    """Squared ratio of the angle between ray and joint to the expected error; infinite behind the camera."""
-    offset = bodies[:, :, None] - seen.origin[:, None]
-    along = torch.einsum("thvjc,tvpjc->thvpj", offset, seen.ray)
-    apart2 = offset.square().sum(dim=-1)[:, :, :, None] - along.square()
-    sigma = (expected_error * seen.extent)[:, None, :, :, None] * along
-    return torch.where(along > 0, apart2.clamp_min(0.0) / sigma.square().clamp_min(1e-30), torch.inf)
+    """Squared ratio of the angle between ray and joint to the expected error; above 1e6 behind the camera."""
+    x, y, z = (xyz[:, :, None] - at[:, None] for xyz, at in zip(bodies.unbind(-1), seen.origin.T, strict=True))
+    distance2 = (x.square() + y.square() + z.square())[:, :, :, None]
+    a, b, c = seen.directions[:, :, None]
+    along = x[:, :, :, None] * a + y[:, :, :, None] * b + z[:, :, :, None] * c
+    sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30)[:, None, :, :, None]
+    return (distance2 / along.clamp_min(BEHIND_M).square()).sub_(1.0).clamp_min_(0.0).div_(sigma2)
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
     """l of the objective: log ratio of Student's t to a uniform distribution over the person."""
     peak = (1.0 - STRAY) * math.exp(most_a_joint_says(expected_error))
-    return torch.log(STRAY + peak / (1.0 + squared_error / 2.0).square())
+    return (squared_error / 2.0).add_(1.0).square_().reciprocal_().mul_(peak).add_(STRAY).log_()
 
 
 def gains(
@@ -98,9 +101,10 @@ def gains(
 ) -> Float[Tensor, "T H V P"]:  # fmt: skip
     """Evidence of each detection for each body. Due joints that are not known count, with no evidence."""
     ratio = log_ratio(squared_errors(seen, bodies, expected_error), expected_error)
-    weight = seen.relative_weight[:, None] * known[:, :, None, None]
-    said = torch.einsum("thvpj,thvpj->thvp", ratio, weight)
-    enough = (weight > 0).sum(dim=-1) >= MIN_JOINTS
+    there = known.to(ratio)
+    said = (ratio.mul_(there[:, :, None, None]).mul_(seen.relative_weight[:, None])).sum(dim=-1)
+    shown = (seen.weight > 0).to(ratio).flatten(1, 2)
+    enough = (there @ shown.transpose(1, 2)).reshape(said.shape) >= MIN_JOINTS
     return torch.where(enough, said * _worth_of_one(due)[..., None, None], 0.0)
 
 
@@ -114,12 +118,10 @@ def hypotheses(seen: Observations, rig: CameraRig, pairs: Int[Tensor, "N 4"], ex
     possible = (known.sum(dim=-1) >= MIN_JOINTS) & (score > -fit)
     best = _best_pairs(torch.where(possible, score, -torch.inf), pairs, seen.weight.shape[2])
 
-    def of_best(values: Tensor) -> Tensor:
-        index = best.reshape(*best.shape, *[1] * (values.ndim - 2)).expand(*best.shape, *values.shape[2:])
-        return values.gather(1, index)
-
-    bodies = Bodies(of_best(met.points), of_best(known), of_best(met.due), of_best(met.weight) / 2, of_best(met.size))
-    return judged(seen, rig, bodies, of_best(possible), expected_error)
+    frame = torch.arange(len(best))[:, None]
+    points = torch.stack([xyz[frame, best] for xyz in met.points]).movedim(0, -1)
+    of_best = (values[frame, best] for values in (known, met.due, met.weight / 2, met.size))
+    return judged(seen, rig, Bodies(points, *of_best), possible[frame, best], expected_error)
 
 
 def judged(
@@ -154,7 +156,7 @@ def _best_pairs(score: Float[Tensor, "T N"], pairs: Int[Tensor, "N 4"], num_plac
 class _Meetings:
     """Points at which the rays of two detections pass each other."""
 
-    points: Float[Tensor, "T N J 3"]
+    points: Float[Tensor, "3 T N J"]
     due: Bool[Tensor, "T N J"]
     """Both views have the joint, and their rays cross."""
     squared: Float[Tensor, "T N J"]
@@ -167,27 +169,28 @@ class _Meetings:
 
 def _meetings(seen: Observations, pairs: Int[Tensor, "N 4"], expected_error: float) -> _Meetings:
     one, first, other, second = pairs.T
-    a, b = seen.ray[:, one, first], seen.ray[:, other, second]
-    base = (seen.origin[other] - seen.origin[one])[:, None]
-    cosine, along_a, along_b = (a * b).sum(dim=-1), (a * base).sum(dim=-1), (b * base).sum(dim=-1)
+    a, b = seen.directions[:, :, one, first], seen.directions[:, :, other, second]
+    base = (seen.origin[other] - seen.origin[one]).T[:, None, :, None]
+    cosine, along_a, along_b = (a * b).sum(dim=0), (a * base).sum(dim=0), (b * base).sum(dim=0)
     weight_a, weight_b = seen.relative_weight[:, one, first], seen.relative_weight[:, other, second]
     sine2 = 1.0 - cosine**2
     due = (weight_a > 0) & (weight_b > 0) & (sine2 > MIN_SINE**2)
     scale = torch.where(due, sine2, 1.0)
     depth_a, depth_b = (along_a - cosine * along_b) / scale, (cosine * along_a - along_b) / scale
-    on_a, on_b = depth_a[..., None] * a, base + depth_b[..., None] * b
+    on_a, on_b = a.mul_(depth_a), b.mul_(depth_b).add_(base)
     before = due & (depth_a > 0) & (depth_b > 0)
-    extent_a, extent_b = seen.extent[:, one, first, None], seen.extent[:, other, second, None]
-    share = torch.where(before, extent_a * depth_a / (extent_a * depth_a + extent_b * depth_b), 0.5)
-    sigma = expected_error * (extent_a * depth_a + extent_b * depth_b)
-    gap2 = (on_a - on_b).square().sum(dim=-1)
-    size = torch.where(before, (extent_a * depth_a + extent_b * depth_b) / 2, 0.0).sum(dim=-1)
+    wide_a, wide_b = seen.extent[:, one, first, None] * depth_a, seen.extent[:, other, second, None] * depth_b
+    wide = wide_a + wide_b
+    share = torch.where(before, wide_a / wide, 0.5)
+    between = on_b.sub_(on_a)
+    gap2 = between.square().sum(dim=0)
+    sigma2 = (expected_error * wide).square().clamp_min(1e-30)
     return _Meetings(
-        points=seen.origin[one][:, None] + on_a + (on_b - on_a) * share[..., None],
+        points=on_a.add_(seen.origin[one].T[:, None, :, None]).add_(between.mul_(share)),
         due=due,
-        squared=torch.where(before, gap2 / sigma.square().clamp_min(1e-30), torch.inf),
+        squared=torch.where(before, gap2 / sigma2, torch.inf),
         weight=weight_a + weight_b,
-        size=size / before.sum(dim=-1).clamp_min(1),
+        size=torch.where(before, wide / 2, 0.0).sum(dim=-1) / before.sum(dim=-1).clamp_min(1),
     )
 
 
@@ -209,7 +212,9 @@ def _against(
     pixels, before = rig.project(marks)
     inside = (before & rig.inside(pixels)).movedim(0, 2)
     middle, box = pixels[..., 0, :].movedim(0, 2)[:, :, :, None], seen.box[:, None]
-    within = ((middle >= box[..., :2]) & (middle <= box[..., 2:])).all(dim=-1)
+    left, top, right, bottom = box.unbind(-1)
+    x, y = middle.unbind(-1)
+    within = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     distance = (centre[:, :, None] - seen.origin).norm(dim=-1)
     nearer = (seen.extent[:, None] > (bodies.size[..., None] / distance)[..., None]) & seen.weight.any(dim=-1)[:, None]
     open_to = inside[..., 0] & ~(within & nearer).any(dim=-1)

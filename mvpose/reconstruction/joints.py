@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from mvpose.geometry.conditioning import Conditioned
+from mvpose.geometry.ray_planes import Located, RayPlanes
 from mvpose.geometry.refinement import RobustLoss
-from mvpose.geometry.robust import triangulate_robust
-from mvpose.geometry.triangulation import pixels_per_metre, reprojection_errors, triangulate
+from mvpose.geometry.robust import consensus, reweighted
+from mvpose.geometry.triangulation import reprojection_errors
 
 # The search starts from the views that agree within a multiple of the limit, and narrows to the limit in this number of
 # solutions. Starting at the limit itself selects the two views that happen to be closest in a frame. On the
@@ -64,31 +66,29 @@ def triangulate_joints(
     frame is not used in that frame. Pixels are undistorted; weights are confidences. Errors of a view are divided by
     `sizes` (pixels), because detector errors are proportional to the crop.
     """
+    shape, frames = weights.shape, len(weights)
+    conditioned = Conditioned.of(projections, pixels.dtype)
+    planes = RayPlanes.of(pixels.flatten(0, 2), conditioned.projections[None])
+    confidence, unit = (_points_last(values) for values in (weights, sizes[:, :, None].expand(shape)))
     widest, scale = WIDEST * rule.max_error, SQUARED * rule.max_error
-    unit = sizes[:, :, None]
-    in_units = unit.amax(dim=-1, keepdim=True) / unit
-    start = triangulate_robust(
-        pixels,
-        projections,
-        weights,
-        threshold_px=widest * unit,
-        scale_px=scale * unit,
-        min_angle=MIN_ANGLE,
-        check=False,
-    )
-    points, valid = start.points, start.valid
-    observed = (weights > 0) & valid[..., None]
-    errors = torch.where(observed, start.residuals_px / unit, torch.inf)
+    start = consensus(planes, confidence, widest * unit, MIN_ANGLE)
+    loss = RobustLoss.HUBER
+    found, _ = reweighted(planes, confidence, start, loss, scale * unit, widest * unit, MIN_ANGLE)
+    possible = found.valid & ((found.residuals_px <= widest * unit).sum(dim=0) >= 2)
+    observed = (confidence > 0) & possible
+    in_units = confidence * unit.amax(dim=0) / unit
+    counts = in_windows(observed, rule.window, frames)
     for gate in torch.linspace(widest, rule.max_error, ROUNDS).tolist():
-        kept = _agreeing(errors, observed, gate, rule)
-        factor = RobustLoss.HUBER.row_weight(errors, scale) * pixels_per_metre(points, projections) * in_units
-        weighted = torch.where(kept, weights * factor, 0.0)
-        found = triangulate(pixels, projections, weighted, min_angle=MIN_ANGLE, check=False)
-        points, valid = found.points, found.valid
-        errors = torch.where(observed, reprojection_errors(points, pixels, projections) / unit, torch.inf)
-    used = kept & (_judged(errors, observed, rule.window) <= rule.max_error) & errors.isfinite()
-    valid = valid & (used.sum(dim=-1) >= rule.min_views)
-    return JointPoints(torch.where(valid[..., None], points, 0.0), valid, used & valid[..., None], errors)
+        errors = _errors(found, unit, observed)
+        kept = agreeing(errors, observed, counts, gate, rule, frames)
+        factor = loss.row_weight(errors, scale) * planes.pixels_per_unit(found.depth) * in_units
+        found = planes.located(factor * kept, MIN_ANGLE)
+    errors = _errors(found, unit, observed)
+    used = kept & _median_within(errors, observed, counts, rule.max_error, rule.window, frames) & errors.isfinite()
+    valid = found.valid & (used.sum(dim=0) >= rule.min_views)
+    points = torch.where(valid[:, None], conditioned.to_world(found.x.T), 0.0).reshape(*shape[:3], 3)
+    used, errors = (values.T.reshape(shape) for values in (used & valid, errors))
+    return JointPoints(points, valid.reshape(shape[:3]), used, errors)
 
 
 def swapped_sides(
@@ -119,17 +119,63 @@ def exchanged(
     return torch.where(where, values[:, :, torch.tensor(mirror)], values)
 
 
-def _agreeing(residuals: Tensor, observed: Tensor, gate: float, rule: Agreement) -> Bool[Tensor, "T P J V"]:
+def _points_last(values: Shaped[Tensor, "T P J V"]) -> Shaped[Tensor, "V n"]:
+    return values.flatten(0, 2).T.contiguous()
+
+
+def _errors(found: Located, unit: Float[Tensor, "V n"], observed: Bool[Tensor, "V n"]) -> Float[Tensor, "V n"]:
+    """As shares of the person's size; infinite if not observed."""
+    return torch.where(observed, found.residuals_px / unit, torch.inf)
+
+
+def agreeing(
+    errors: Float[Tensor, "V n"],
+    observed: Bool[Tensor, "V n"],
+    counts: Int[Tensor, "V n"],
+    gate: float,
+    rule: Agreement,
+    frames: int,
+) -> Bool[Tensor, "V n"]:
     """Views within the gate; the best `min_views` if there are fewer, so that a point is not lost prematurely."""
-    judged = _judged(residuals, observed, rule.window)
-    needed = min(rule.min_views, judged.shape[-1])
-    last = judged.sort(dim=-1).values[..., needed - 1 : needed]
-    return observed & (judged <= last.clamp_min(gate)) & (residuals <= (WIDEST * gate))
+    kept = _median_within(errors, observed, counts, gate, rule.window, frames)
+    few = (kept.sum(dim=0) < rule.min_views).nonzero()[:, 0]
+    if len(few):
+        median = _medians(errors, observed, few, rule.window, frames)
+        last = median.sort(dim=0).values[min(rule.min_views, len(median)) - 1]
+        kept[:, few] = observed[:, few] & (median <= last)
+    return kept & (errors <= WIDEST * gate)
 
 
-def _judged(residuals: Tensor, observed: Tensor, window: int) -> Float[Tensor, "T P J V"]:
-    """Median of a view's errors in the window, over frames with an error; infinite if there are none."""
-    ends = torch.full_like(residuals[:1], torch.nan).expand(window, *residuals.shape[1:])
-    padded = torch.cat([ends, torch.where(observed, residuals, torch.nan), ends])
-    median = padded.unfold(0, 2 * window + 1, 1).nanmedian(dim=-1).values
-    return torch.where(observed, median, torch.inf)
+def _median_within(
+    errors: Float[Tensor, "V n"],
+    observed: Bool[Tensor, "V n"],
+    counts: Int[Tensor, "V n"],
+    limit: float,
+    window: int,
+    frames: int,
+) -> Bool[Tensor, "V n"]:
+    """Whether the median of a view's errors in the window, over frames with an error, is at most the limit.
+
+    Counting is exact, and takes a twentieth of the time of the medians. `counts`: frames with an error.
+    """
+    return observed & (2 * in_windows(observed & (errors <= limit), window, frames) >= counts)
+
+
+def in_windows(flags: Bool[Tensor, "V n"], window: int, frames: int) -> Int[Tensor, "V n"]:
+    """How many of the frames in the window have the flag."""
+    by_frame = flags.unflatten(1, (frames, -1)).to(torch.int16)
+    padded = torch.nn.functional.pad(by_frame, (0, 0, window, window))
+    total = padded[:, :frames].clone()
+    for shift in range(1, 2 * window + 1):
+        total += padded[:, shift : shift + frames]
+    return total.flatten(1)
+
+
+def _medians(
+    errors: Float[Tensor, "V n"], observed: Bool[Tensor, "V n"], points: Int[Tensor, " m"], window: int, frames: int
+) -> Float[Tensor, "V m"]:
+    """Median of each view's errors in the window around some of the points; infinite if it does not observe them."""
+    each = errors.shape[1] // frames
+    padded = torch.nn.functional.pad(errors.masked_fill(~observed, torch.nan), (window * each,) * 2, value=torch.nan)
+    around = points[:, None] + each * torch.arange(2 * window + 1)
+    return torch.where(observed[:, points], padded[:, around].nanmedian(dim=-1).values, torch.inf)

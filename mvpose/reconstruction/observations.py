@@ -39,6 +39,11 @@ class Observations:
         """Weight relative to the detection's best joint: a person who is small or blurred in a view counts fully."""
         return self.weight / self.weight.amax(dim=-1, keepdim=True).clamp_min(1e-30)
 
+    @cached_property
+    def directions(self) -> Float[Tensor, "3 T V P J"]:
+        """`ray` with the coordinates first, so that steps over them run over contiguous memory."""
+        return self.ray.movedim(-1, 0).contiguous()
+
     def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
         """Larger side of the box of the people at these places, in pixels; 1 where a place is -1."""
         side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)
@@ -62,7 +67,9 @@ def observe(keypoints: Keypoints2D, rig: CameraRig, min_confidence: float) -> Ob
     confidence = keypoints.confidence.astype(np.float64)
     likelihood = torch.from_numpy(keypoints.scale.likelihood_near(confidence, border_distance(keypoints, rig)))
     usable = (likelihood >= min_confidence) & (likelihood > 0) & torch.from_numpy(~_found_twice(keypoints))[..., None]
-    pixels = torch.from_numpy(np.nan_to_num(keypoints.xy)).double()
+    xy = torch.from_numpy(keypoints.xy).double()
+    # Missing joints go where undistortion is fast: the corner of an image may have no solution.
+    pixels = torch.where(xy.isfinite(), xy, rig.centre[:, None, None, None])
     ideal, invertible = rig.undistorted(pixels)
     usable &= invertible
     on_plane = (ideal - rig.centre[:, None, None, None]) / rig.focal[:, None, None, None]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from mvpose.reconstruction.association import Association
@@ -18,16 +18,33 @@ SLACK_M, DRIFT_M_S = 0.35, 2.0
 VELOCITY_GAIN = 0.3
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Track:
-    """One person through the clip, during construction."""
+    """One person through the clip."""
 
     frames: list[int]
     bodies: list[int]
-    pose: Float[np.ndarray, "J 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """The ends of tracks that may continue, one row each."""
+
+    track: Int[np.ndarray, "n"]
+    frame: Int[np.ndarray, "n"]
+    """Frame in which it was last seen."""
+    pose: Float[np.ndarray, "n J 3"]
     """Joints when last seen; NaN if never known."""
-    velocity: Float[np.ndarray, 3] = field(default_factory=lambda: np.zeros(3))
+    velocity: Float[np.ndarray, "n 3"]
     """Metres per frame."""
+
+    def of(self, rows: np.ndarray) -> Ends:
+        """Some of the ends, by index or mask."""
+        return Ends(self.track[rows], self.frame[rows], self.pose[rows], self.velocity[rows])
+
+    def joined(self, others: Ends) -> Ends:
+        """These ends, then the others."""
+        return Ends(*(np.concatenate([getattr(self, f.name), getattr(others, f.name)]) for f in fields(Ends)))
 
 
 def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
@@ -36,17 +53,22 @@ def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
     A track's last pose is extrapolated by its velocity; the track may be unobserved for up to `max_gap_s`.
     """
     bodies = np.where(association.known[..., None].numpy(), association.bodies.numpy(), np.nan)
-    present = (association.places >= 0).any(dim=-1).numpy()
+    present = (association.places >= 0).any(dim=-1).numpy() & association.known.any(dim=-1).numpy()
     tracks: list[Track] = []
-    for t in range(len(bodies)):
-        found = np.flatnonzero(present[t] & ~np.isnan(bodies[t]).all(axis=(1, 2)))
-        live = [track for track in tracks if (t - track.frames[-1]) / fps <= max_gap_s]
-        taken = set()
-        for row, column in _matches(live, bodies[t, found], t, fps):
-            _extend(live[row], t, int(found[column]), bodies[t, found[column]])
-            taken.add(column)
-        new = [body for column, body in enumerate(found) if column not in taken]
-        tracks += [Track([t], [int(body)], bodies[t, body]) for body in new]
+    ends = started(0, 0, bodies[0, :0])
+    for t, (poses, there) in enumerate(zip(bodies, present, strict=True)):
+        found = np.flatnonzero(there)
+        ends = ends.of((t - ends.frame) / fps <= max_gap_s)
+        rows, columns = _matches(ends, poses[found], t, fps)
+        seen = extended(ends.of(rows), t, poses[found[columns]])
+        for track, body in zip(seen.track.tolist(), found[columns].tolist(), strict=True):
+            tracks[track].frames.append(t)
+            tracks[track].bodies.append(body)
+        ends = ends.of(_others(len(ends.frame), rows)).joined(seen) if len(rows) < len(ends.frame) else seen
+        if len(columns) < len(found):
+            new = found[_others(len(found), columns)]
+            ends = ends.joined(started(len(tracks), t, poses[new]))
+            tracks += [Track([t], [body]) for body in new.tolist()]
     return tracks
 
 
@@ -67,13 +89,25 @@ def strongest(tracks: list[Track], association: Association, max_people: int) ->
     return places
 
 
-def _matches(live: list[Track], poses: np.ndarray, frame: int, fps: float) -> list[tuple[int, int]]:
-    """(track, pose) pairs of the assignment that matches as many as allowed, with the minimum total distance."""
-    if not live or not len(poses):
-        return []
-    elapsed = np.array([frame - track.frames[-1] for track in live])
-    expected = np.stack([t.pose + n * t.velocity for t, n in zip(live, elapsed, strict=True)])
-    apart = np.linalg.norm(expected[:, None] - poses[None], axis=-1)
+def started(first: int, frame: int, poses: Float[np.ndarray, "n J 3"]) -> Ends:
+    """Tracks, numbered from `first`, that start in this frame."""
+    number = len(poses)
+    return Ends(np.arange(first, first + number), np.full(number, frame), poses, np.zeros((number, 3)))
+
+
+def _others(number: int, rows: Int[np.ndarray, "k"]) -> Bool[np.ndarray, "n"]:
+    others = np.ones(number, bool)
+    others[rows] = False
+    return others
+
+
+def _matches(
+    ends: Ends, poses: Float[np.ndarray, "m J 3"], frame: int, fps: float
+) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+    """Ends and poses of the assignment that matches as many as allowed, with the minimum total distance."""
+    elapsed = frame - ends.frame
+    expected = ends.pose + (elapsed[:, None] * ends.velocity)[:, None]
+    apart = np.sqrt(np.square(expected[:, None] - poses[None]).sum(axis=-1))
     shared = ~np.isnan(apart)
     distance = np.where(shared, apart, 0.0).sum(axis=-1) / np.maximum(shared.sum(axis=-1), 1)
     reach = SLACK_M + DRIFT_M_S * (elapsed - 1)[:, None] / fps
@@ -81,15 +115,22 @@ def _matches(live: list[Track], poses: np.ndarray, frame: int, fps: float) -> li
     # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
     rows, columns = linear_sum_assignment(cost)
-    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]
+    kept = allowed[rows, columns]
+    return rows[kept], columns[kept]
 
 
-def _extend(track: Track, frame: int, body: int, pose: Float[np.ndarray, "J 3"]) -> None:
-    steps = frame - track.frames[-1]
-    moved = pose - track.pose
-    if not np.isnan(moved).all():
-        gain = 1.0 - (1.0 - VELOCITY_GAIN) ** steps
-        track.velocity = (1.0 - gain) * track.velocity + gain * np.nanmedian(moved, axis=0) / steps
-    track.pose = np.where(np.isnan(pose), track.pose + steps * track.velocity, pose)
-    track.frames.append(frame)
-    track.bodies.append(body)
+def extended(ends: Ends, frame: int, poses: Float[np.ndarray, "n J 3"]) -> Ends:
+    """Ends of tracks after they are seen again in these poses."""
+    steps = (frame - ends.frame)[:, None]
+    step = _medians(poses - ends.pose)
+    gain = np.where(np.isnan(step), 0.0, 1.0 - (1.0 - VELOCITY_GAIN) ** steps)
+    velocity = (1.0 - gain) * ends.velocity + gain * np.nan_to_num(step) / steps
+    expected = ends.pose + (steps * velocity)[:, None]
+    return Ends(ends.track, np.full(len(steps), frame), np.where(np.isnan(poses), expected, poses), velocity)
+
+
+def _medians(values: Float[np.ndarray, "n J 3"]) -> Float[np.ndarray, "n 3"]:
+    """Medians over the joints that are not NaN. `np.nanmedian` takes 0.5 ms for one person."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    count, person = values.shape[1] - np.isnan(values[..., 0]).sum(axis=1), np.arange(len(values))
+    return (ordered[person, (count - 1) // 2] + ordered[person, count // 2]) / 2

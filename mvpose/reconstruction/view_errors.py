@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.lens import radii
 from mvpose.geometry.triangulation import reprojection_errors
 from mvpose.reconstruction.association import shown_by
 from mvpose.reconstruction.clip import ReconstructionConfig
@@ -59,7 +60,7 @@ def leave_one_camera_out(
     not give a point; all NaN for fewer than three views.
     """
     config = config or ReconstructionConfig()
-    parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
+    parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints, max(1, CHUNK // len(rig)))]
     return np.concatenate(parts)
 
 
@@ -107,7 +108,7 @@ def _errors_of_chunk(
     matched = _matched(poses, keypoints, rig, config, 0.0)
     points = torch.from_numpy(poses.xyz).double()
     projected, before = rig.project(points.nan_to_num())
-    error = (projected.movedim(0, -2) - matched.drawn).norm(dim=-1)
+    error = radii(projected.movedim(0, -2) - matched.drawn)
     depth_m = rig.camera_from_world.apply(points.reshape(1, -1, 3))[..., 2].T.reshape(*points.shape[:3], len(rig))
     pixel_mm = 1000.0 * depth_m / rig.focal.mean(dim=-1)
     there = (matched.weight > 0) & before.movedim(0, -1) & points.isfinite().all(dim=-1)[..., None]
@@ -125,20 +126,22 @@ def _left_out_of_chunk(
 ) -> Float[np.ndarray, "T P J V"]:
     matched = _matched(poses, keypoints, rig, config, config.min_confidence)
     rule = Agreement(max_error=config.max_error, min_views=2, window=0)
-    error = torch.full_like(matched.weight, torch.nan)
-    for view in range(len(rig)):
-        others = matched.weight.clone()
-        others[..., view] = 0.0
-        found = triangulate_joints(matched.ideal, others, matched.size, rig.projections, rule)
-        projected, before = rig.select((rig.names[view],)).project(found.points)
-        there = found.valid & before[0] & (matched.weight[..., view] > 0)
-        off = (projected[0] - matched.drawn[..., view, :]).norm(dim=-1)
-        error[..., view] = torch.where(there, off, torch.nan)
-    return error.float().numpy()
+    # One instant per left-out view and frame, all of them triangulated together.
+    views = len(rig)
+    others = matched.weight.expand(views, -1, -1, -1, -1).clone()
+    others.diagonal(dim1=0, dim2=-1).zero_()
+    instants = (matched.ideal.repeat(views, 1, 1, 1, 1), others.flatten(0, 1), matched.size.repeat(views, 1, 1))
+    found = triangulate_joints(*instants, rig.projections, rule)
+    points, valid = found.points.unflatten(0, (views, -1)), found.valid.unflatten(0, (views, -1))
+    seen = [rig.select((name,)).project(own) for name, own in zip(rig.names, points, strict=True)]
+    projected = torch.cat([pixels for pixels, _ in seen]).movedim(0, -2)
+    there = (valid & torch.cat([before for _, before in seen])).movedim(0, -1) & (matched.weight > 0)
+    off = radii(projected - matched.drawn)
+    return torch.where(there, off, torch.nan).float().numpy()
 
 
-def _chunks(poses: Poses3D, keypoints: Keypoints2D) -> list[tuple[Poses3D, Keypoints2D]]:
-    frames = [slice(start, start + CHUNK) for start in range(0, len(poses.xyz), CHUNK)]
+def _chunks(poses: Poses3D, keypoints: Keypoints2D, size: int = CHUNK) -> list[tuple[Poses3D, Keypoints2D]]:
+    frames = [slice(start, start + size) for start in range(0, len(poses.xyz), size)]
     return [(poses_at(poses, f), keypoints_at(keypoints, f)) for f in frames]
 
 

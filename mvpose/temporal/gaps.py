@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.interpolate import PchipInterpolator
 
 Run = tuple[int, int]
 """Frames [start, stop)."""
@@ -33,6 +32,8 @@ def gaps_filled(
     those at the start and the end of the track, stay NaN, and no curve crosses one. A curve depends on two values on
     either side of its gap, so a filled value depends on nothing farther than `gap_reach`.
     """
+    from scipy.interpolate import PchipInterpolator
+
     out, filled = xyz.copy(), np.zeros(xyz.shape[:2], dtype=bool)
     there = present(xyz)
     for k in range(xyz.shape[1]):

@@ -14,7 +14,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import solveh_banded
 from scipy.ndimage import median_filter
 from scipy.optimize import minimize_scalar
-from scipy.signal import butter, sosfiltfilt
 
 Track = Float[np.ndarray, "n K 3"]
 
@@ -36,6 +35,8 @@ def butterworth(xyz: Track, cutoff: float, order: int) -> Track:
     """
     sections = _sections(cutoff, order)
     padding = frames_to_forget(_slowest_pole(sections), _FORGOTTEN)
+    from scipy.signal import sosfiltfilt
+
     smooth = sosfiltfilt(sections, _continued(xyz, padding), axis=0, padlen=0)
     return smooth[padding : padding + len(xyz)]
 
@@ -54,6 +55,8 @@ def _sections(cutoff: float, order: int) -> Float[np.ndarray, "n 6"]:
     """One pass, as second-order sections."""
     passes_order = order // 2
     raised = np.tan(np.pi * cutoff / 2) * (np.sqrt(2) - 1) ** (-1 / (2 * passes_order))
+    from scipy.signal import butter
+
     return np.asarray(butter(passes_order, 2 / np.pi * np.arctan(raised), output="sos"))
 
 

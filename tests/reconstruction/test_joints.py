@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 
 from mvpose import scenes
 from mvpose.geometry.triangulation import triangulate
-from mvpose.reconstruction.joints import Agreement, exchanged, swapped_sides, triangulate_joints
+from mvpose.reconstruction.joints import (
+    WIDEST,
+    Agreement,
+    agreeing,
+    exchanged,
+    in_windows,
+    swapped_sides,
+    triangulate_joints,
+)
 from mvpose.skeleton import HALPE26
 
 RULE = Agreement(max_error=0.04, min_views=2, window=3)
@@ -122,3 +130,26 @@ def test_a_swap_is_seen_where_it_is_and_nowhere_else():
     mended = triangulate_joints(exchanged(pixels, swapped, HALPE26.mirror), weights, sizes, projections, RULE)
     assert mended.used.all()
     assert (mended.points - truth).norm(dim=-1).max() < 0.02
+
+
+@given(seed=st.integers(0, 10**6), window=st.integers(0, 4), min_views=st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_views_are_chosen_as_by_the_medians_of_their_errors(seed, window, min_views):
+    # Fails with `>` in place of `>=` in `_median_within`, or with the smallest median for the `min_views`-th.
+    frames, points, views, gate = 7, 5, 4, 0.5
+    rng = torch.Generator().manual_seed(seed)
+    observed = torch.rand(views, frames, points, generator=rng) < 0.7
+    errors = torch.rand(views, frames, points, generator=rng).round(decimals=1)
+    errors[torch.rand(errors.shape, generator=rng) < 0.1] = torch.inf
+    errors = torch.where(observed, errors, torch.inf)
+    rule = Agreement(max_error=gate, min_views=min_views, window=window)
+    flat = errors.flatten(1), observed.flatten(1)
+    found = agreeing(*flat, in_windows(flat[1], window, frames), gate, rule, frames)
+
+    ends = torch.full((views, window, points), torch.nan)
+    padded = torch.cat([ends, torch.where(observed, errors, torch.nan), ends], dim=1)
+    median = padded.unfold(1, 2 * window + 1, 1).nanmedian(dim=-1).values
+    median = torch.where(observed, median, torch.inf)
+    last = median.sort(dim=0).values[min_views - 1]
+    expected = observed & (median <= last.clamp_min(gate)) & (errors <= WIDEST * gate)
+    assert torch.equal(found, expected.flatten(1))

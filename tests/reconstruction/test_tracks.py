@@ -5,7 +5,7 @@ import torch
 
 from mvpose import scenes
 from mvpose.reconstruction.association import Association
-from mvpose.reconstruction.tracks import link, strongest
+from mvpose.reconstruction.tracks import VELOCITY_GAIN, extended, link, started, strongest
 
 FPS = 30.0
 
@@ -99,8 +99,25 @@ def test_more_cameras_beat_more_frames():
 
 def test_a_velocity_is_worth_the_time_it_was_taken_over_and_not_the_times_it_was_seen():
     poses = np.zeros((31, 1, 26, 3)) + 0.02 * np.arange(31)[:, None, None, None]
-    often = np.ones((31, 1), bool)
-    seldom = often & (np.arange(31) % 5 == 0)[:, None]
-    velocity = [link(seen_as(poses, present), FPS, 1.0)[0].velocity for present in (often, seldom)]
+    velocity = []
+    for every in (1, 5):
+        ends = started(0, 0, poses[0])
+        for frame in range(every, 31, every):
+            ends = extended(ends, frame, poses[frame])
+        velocity.append(ends.velocity)
     np.testing.assert_allclose(velocity[0], 0.02, rtol=1e-3)
     np.testing.assert_allclose(velocity[1], velocity[0], rtol=1e-9)
+
+
+def test_the_velocity_of_a_person_is_the_median_over_the_joints_that_both_poses_have():
+    # Fails without the count of missing joints in `_medians`, or with the mean of all.
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 9, 7, 3))
+    second[rng.random((9, 7)) < 0.5] = np.nan
+    second[0], second[1, 1:] = np.nan, np.nan
+    ends = extended(started(0, 0, first), 1, second)
+    expected = np.stack(
+        [np.nanmedian(b - a, axis=0) if t else np.zeros(3) for t, (a, b) in enumerate(zip(first, second, strict=True))]
+    )
+    np.testing.assert_allclose(ends.velocity, VELOCITY_GAIN * expected)
+    np.testing.assert_array_equal(ends.pose[0], first[0], "a person without joints stays where it was")

@@ -15,7 +15,6 @@ from itertools import islice
 
 import h5py
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from mvpose.errors import ConfigError
@@ -49,6 +48,8 @@ def read_deeplabcut_csv(data: bytes) -> ViewKeypoints:
             raise ConfigError("it is not a DeepLabCut table: its first rows are not scorer, bodyparts and coords.")
         # Tables of manually labelled images have an index of several columns with empty header cells.
         width = next((i for i, cell in enumerate(header[rows - 1]) if cell in _COORDS), 1)
+        import pandas as pd  # half a second, which every worker would pay
+
         table = pd.read_csv(io.StringIO(text), header=None, skiprows=rows, dtype={width - 1: str}, low_memory=False)
         values = table.iloc[:, width:].to_numpy(dtype=np.float64)
         columns = list(zip(*(row[width:] for row in header[:rows]), strict=True))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.archive_settings import UpAxis
@@ -120,6 +119,8 @@ def rotation_from(value: Any, what: str) -> Float[np.ndarray, "3 3"]:
         count = 3
     if count == 9:
         return numbers(value, (3, 3), what)
+    from scipy.spatial.transform import Rotation
+
     return Rotation.from_rotvec(numbers(value, (3,), what)).as_matrix()
 
 

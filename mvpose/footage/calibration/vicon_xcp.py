@@ -22,7 +22,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras, image_size, numbers
@@ -80,6 +79,8 @@ def _camera(name: str, camera: Mapping[str, str], key: Mapping[str, str]) -> tup
     quaternion = row(key, "ORIENTATION", 4)
     if not 0.99 < np.linalg.norm(quaternion) < 1.01:
         raise CalibrationError(f"camera {name}: its ORIENTATION is not a unit quaternion.")
+    from scipy.spatial.transform import Rotation
+
     rotation = Rotation.from_quat(quaternion).as_matrix()
     matrix = np.array([[focal, skew, centre[0]], [0.0, focal / aspect, centre[1]], [0.0, 0.0, 1.0]])
     distortion, off_px = _opencv_lens(name, size, matrix, aspect, around, radial)
