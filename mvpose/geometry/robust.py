@@ -59,8 +59,8 @@ def triangulate_robust(
 
     Up to `hypotheses` view pairs are triangulated, spread over the views with the highest weights (all six pairs of
     four views). The point with the minimum truncated squared error over all views wins. Then follow `rounds` reweighted
-    solutions on the views within `threshold_px`, with rows in pixels, so they converge to the minimum of the robust
-    reprojection error. Threshold and scale of the loss may differ between views.
+    solutions on the views within `threshold_px`, with rows in units of `scale_px`, so they converge to the minimum of
+    the robust reprojection error. If threshold and scale are those of each view's resolution, all views count equally.
 
     A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
     random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
@@ -118,10 +118,10 @@ def _reweighted(
         with torch.no_grad():
             residuals = reprojection_errors(current.points, points, projections)
             factor = loss.row_weight(residuals, scale_px) * (residuals <= gate_px)
-            in_pixels = pixels_per_metre(current.points, projections)
+            in_units = pixels_per_metre(current.points, projections) / scale_px
         with torch.set_grad_enabled(last and torch.is_grad_enabled()):
             used = torch.where(start.valid[..., None] & (weights > 0), weights * factor, torch.zeros_like(weights))
-            current = triangulate(points, projections, used * in_pixels, min_angle=min_angle, check=False)
+            current = triangulate(points, projections, used * in_units, min_angle=min_angle, check=False)
     residuals = reprojection_errors(current.points, points, projections)
     return current, used, torch.where(weights > 0, residuals, torch.full_like(residuals, torch.inf))
 

