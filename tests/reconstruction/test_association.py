@@ -145,7 +145,7 @@ def standing(seed: int, people: int, cameras: int, missed_by: int, apart_m: floa
 
 def found_and_false(scene: Scene, noise_px: float) -> tuple[int, int]:
     """People who are found within 0.1 m by the default settings, and others."""
-    poses = reconstruct(scene.keypoints(noise_px), scene.rig, ReconstructionConfig(max_people=20), scene.fps)
+    poses = reconstruct(scene.keypoints(noise_px), scene.rig, ReconstructionConfig(), scene.fps)
     apart = np.linalg.norm(scene.joints[0][:, None] - poses.xyz[0][None], axis=-1)
     near = (np.nanmean(apart[:, np.isfinite(apart).any(axis=(0, 2))], axis=-1) < 0.1).sum(axis=0)
     return int((near == 1).sum()), int((near != 1).sum())

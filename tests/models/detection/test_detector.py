@@ -172,7 +172,7 @@ def test_the_settings_bound_the_number_of_people_and_how_unsure_a_box_may_be(con
     frames = [clip((80, 70), (80, 70))]
     counts = [
         len(load_detector(replace(config, **change))(frames)[0][1].score)
-        for change in ({"max_people": 1}, {"max_people": 2}, {"min_box_score": 0.05}, {"min_box_score": 0.95})
+        for change in ({"max_boxes": 1}, {"max_boxes": 2}, {"min_box_score": 0.05}, {"min_box_score": 0.95})
     ]
     assert counts == [1, 2, 4, 0]
 
@@ -220,7 +220,7 @@ def test_views_may_be_empty_and_images_may_show_nobody(config):
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_people": 2}, {"chunk_frames": 4}, {"min_box_score": 0.5}, {"threads": 2}, {"device": "cpu"}]
+    "change", [{"max_boxes": 2}, {"chunk_frames": 4}, {"min_box_score": 0.5}, {"threads": 2}, {"device": "cpu"}]
 )
 def test_the_digest_tells_settings_that_change_results(config, change):
     changes_results = not change.keys() & {"threads", "device"}
@@ -274,7 +274,7 @@ def test_a_card_that_does_not_fit_its_part_is_refused(config, edit_card, before,
         load_detector(config)([clip((80, 70))])
 
 
-@pytest.mark.parametrize("change", [{"chunk_frames": 0}, {"max_people": 0}, {"batch_size": -1}, {"min_box_score": 1.5}])
+@pytest.mark.parametrize("change", [{"chunk_frames": 0}, {"max_boxes": 0}, {"batch_size": -1}, {"min_box_score": 1.5}])
 def test_settings_out_of_range_are_refused_by_name(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
         DetectorConfig(**change)
