@@ -8,20 +8,24 @@ import tyro
 
 from mvpose.benchmarks import (
     cover,
+    crowds,
     detector_recall,
     job_speed,
     memory,
     model_cost,
     overhead,
+    resized_footage,
     scale,
     solvers,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
+from mvpose.benchmarks.crowds import AssociationBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
+from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 
@@ -34,6 +38,8 @@ Benchmark = (
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
+    | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
+    | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
 )
 
 
@@ -45,7 +51,9 @@ def run(
     | MemoryBenchmark
     | OverheadBenchmark
     | DetectionBenchmark
-    | CoverBenchmark,
+    | CoverBenchmark
+    | AssociationBenchmark
+    | ResizeBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -60,6 +68,10 @@ def run(
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
+    elif isinstance(command, AssociationBenchmark):
+        crowds.run(command)
+    elif isinstance(command, ResizeBenchmark):
+        resized_footage.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:
