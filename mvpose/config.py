@@ -33,6 +33,10 @@ MAX_TOML_BYTES = 1 << 20
 MAX_KEY_PARTS = 16
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
+MOVED_SETTINGS = {
+    "max_people": "detector and reconstruction share one setting: --people N or all, or `people` at the top of the file"
+}
+"""Names of former settings, and what to write in their place."""
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
@@ -95,6 +99,16 @@ def other_kind(name: str, tag: str, others: list[str], kind: str) -> str:
     return f"{name} belongs to {tag} {' and '.join(others)}, but {tag} is {kind}"
 
 
+def _structure_number_or_word(value: Any, annotation: Any) -> Any:
+    number, words = get_args(annotation)
+    if type(value) is not number and value not in get_args(words):
+        raise ValueError(f"{value!r} is neither a whole number nor {' or '.join(map(repr, get_args(words)))}")
+    return value
+
+
+_CONVERTER.register_structure_hook_func(
+    lambda kind: [get_origin(part) or part for part in get_args(kind)] == [int, Literal], _structure_number_or_word
+)
 _CONVERTER.register_structure_hook_func(lambda kind: tagged_union(kind) is not None, _structure_tagged)
 
 
@@ -203,7 +217,8 @@ def _problem_text(error: BaseException, kind: Any) -> str:
     """Describe an invalid value; `transform_error` adds the location."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in fields(error.cl)]
-        return ", ".join(f"unknown key {key!r} ({nearest(key, known)})" for key in sorted(error.extra_fields))
+        said = {key: MOVED_SETTINGS.get(key) or nearest(key, known) for key in sorted(error.extra_fields)}
+        return ", ".join(f"unknown key {key!r} ({what})" for key, what in said.items())
     if isinstance(error, _KindError):
         return str(error)
     if choices := _choices(kind):

@@ -107,6 +107,30 @@ def outlier_view(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HA
     return replace(scene, shift_px=shift)
 
 
+def standing(
+    *,
+    seed: int = 0,
+    people: int = 4,
+    cameras: int = 3,
+    missed_by: int = 0,
+    apart_m: float = 0.7,
+    skeleton: Skeleton = HALPE26,
+) -> Scene:
+    """One frame of people who stand at random places, each overlooked by so many of the cameras around them."""
+    rng = np.random.default_rng(seed)
+    places: list[np.ndarray] = []
+    while len(places) < people:
+        place = rng.uniform(-1.6, 1.6, 2)
+        if all(np.hypot(*(place - other)) > apart_m for other in places):
+            places.append(place)
+    paths = [np.array([[*place, rng.uniform(0.0, 2 * np.pi)]]) for place in places]
+    scene = _scene(_ring(cameras), paths, seed, skeleton)
+    detected = scene.detected.copy()
+    for person in range(people):
+        detected[rng.permutation(cameras)[:missed_by], 0, person] = False
+    return replace(scene, detected=detected)
+
+
 def dropped_frame(*, seed: int = 0, num_frames: int = 60, skeleton: Skeleton = HALPE26) -> Scene:
     """One person, four cameras: the second loses frames 10 to 19, and all lose frame 30."""
     scene = _scene(_ring(4), [_circle(num_frames, seed)], seed, skeleton)

@@ -134,9 +134,9 @@ def test_a_wrong_setting_in_a_named_run_is_one_sentence(tmp_path, capsys):
 def test_flags_override_a_named_run(tmp_path, monkeypatch):
     from mvpose.cli import parse
 
-    (tmp_path / "run.toml").write_text("clip_frames = 3\n[detector]\nmax_people = 2\n")
+    (tmp_path / "run.toml").write_text("clip_frames = 3\n[detector]\nmax_boxes = 2\n")
     command = parse("reconstruct", ["a", "--output", "b", "--config", str(tmp_path / "run.toml"), "--clip-frames", "9"])
-    assert (command.clip_frames, command.detector.max_people, command.archive) == (9, 2, "a")
+    assert (command.clip_frames, command.detector.max_boxes, command.archive) == (9, 2, "a")
 
 
 @pytest.mark.parametrize("verb", ["reconstruct", "view", "index"])

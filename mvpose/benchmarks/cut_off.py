@@ -83,8 +83,7 @@ def errors_m(take: DetectedTake, rule: Rule) -> Float[np.ndarray, "T P J"]:
     """Errors of the joints of each person; NaN where they are missing, or nobody is near the person."""
     people = take.truth.shape[1]
     try:
-        config = ReconstructionConfig(max_people=people)
-        poses = reconstruct(rule(take.keypoints, take.rig), take.rig, config, take.fps)
+        poses = reconstruct(rule(take.keypoints, take.rig), take.rig, ReconstructionConfig(), take.fps, people)
     except NoPersonError:
         return np.full(take.truth.shape[:3], np.nan)
     body = poses.skeleton.indices(*BODY_JOINTS)
@@ -110,12 +109,12 @@ def print_run(folder: str, rules: Mapping[str, Rule]) -> None:
         keypoints, poses, capture = run.keypoints(plan), run.poses(plan), plan.capture
         if keypoints is None or poses is None:
             continue
-        config = ReconstructionConfig(max_people=len(poses.track_id))
+        config, people = ReconstructionConfig(), len(poses.track_id)
         for name, rule in rules.items():
             changed = rule(keypoints, capture.rig)
             adjusted, _ = adjust_extrinsics(changed, capture.rig, AdjustmentConfig())
             for rig, cameras in ((capture.rig, "calibrated"), (adjusted, "adjusted")):
-                made = reconstruct(changed, rig, config, capture.fps)
+                made = reconstruct(changed, rig, config, capture.fps, people)
                 found = quality(made, changed, rig, capture.fps, config).figures()
                 print(
                     f"{capture.capture_id}, {cameras}, {name}: left-out {found['body_left_out_mean_px']:.2f} px, "

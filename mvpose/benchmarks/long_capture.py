@@ -24,7 +24,6 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
-from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Kind
 from mvpose.run.pose_tables import TableInfo, keypoints_to_table
 from mvpose.run.store import ClipStore
@@ -59,7 +58,7 @@ def walkers_job(folder: str, frames: int, clip_frames: int) -> ReconstructJob:
         clip_frames=clip_frames,
         adjust_extrinsics=True,
         detector=DetectorConfig(detector=STAND_IN),
-        reconstruction=ReconstructionConfig(max_people=PEOPLE),
+        people=PEOPLE,
         engine=EngineConfig(local=True),
     )
     os.makedirs(job.output)

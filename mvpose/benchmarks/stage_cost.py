@@ -122,7 +122,7 @@ class _Recordings:
             confidence=np.where(gone, 0.0, found.confidence).astype(np.float32),
         )
         self.rig: CameraRig = scene.rig
-        self.config = ReconstructionConfig(max_people=config.people)
+        self.config, self.people = ReconstructionConfig(), config.people
         self.store = ClipStore(folder, Kind.KEYPOINTS)
 
     def seconds(self, frames: slice) -> dict[str, float]:
@@ -152,16 +152,16 @@ class _Recordings:
         lap("observe")
         people = clip.associate(seen, rig, config.expected_error, clip.WIDEST * config.max_error)
         lap("associate")
-        places = clip.strongest(clip.link(people, FPS, config.max_gap_s), people, config.max_people)
+        places = clip.strongest(clip.link(people, FPS, config.max_gap_s), people, self.people)
         lap("link")
         (pixels, weights), sizes = seen.of(places), seen.sizes(places)
         clip.triangulate_joints(pixels, weights, sizes, rig.projections, config.agreement(FPS))
         lap("triangulate")
-        poses = clip.reconstruct(keypoints, rig, config, FPS)
+        poses = clip.reconstruct(keypoints, rig, config, FPS, self.people)
         laps.append(("", time.process_time()))
         parquet_bytes(poses_to_table(poses, info))
         lap("write")
-        identify([tracklets_of(poses, 0)], FPS, config.max_people, config.max_gap_s)
+        identify([tracklets_of(poses, 0)], FPS, self.people, config.max_gap_s, len(poses.xyz))
         lap("identities")
         quality(poses, keypoints, rig, FPS, config)
         lap("quality")

@@ -8,23 +8,27 @@ import tyro
 
 from mvpose.benchmarks import (
     cover,
+    crowds,
     detector_recall,
     job_speed,
     memory,
     model_cost,
     overhead,
     reliability,
+    resized_footage,
     scale,
     solvers,
     stage_cost,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
+from mvpose.benchmarks.crowds import AssociationBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
+from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 from mvpose.benchmarks.stage_cost import StagesBenchmark
@@ -40,6 +44,8 @@ Benchmark = (
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
     | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
     | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
+    | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
+    | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
 )
 
 
@@ -53,7 +59,9 @@ def run(
     | DetectionBenchmark
     | CoverBenchmark
     | ConfidenceBenchmark
-    | StagesBenchmark,
+    | StagesBenchmark
+    | AssociationBenchmark
+    | ResizeBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -72,6 +80,10 @@ def run(
         reliability.run(command)
     elif isinstance(command, StagesBenchmark):
         stage_cost.run(command)
+    elif isinstance(command, AssociationBenchmark):
+        crowds.run(command)
+    elif isinstance(command, ResizeBenchmark):
+        resized_footage.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

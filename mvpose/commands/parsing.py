@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
-from mvpose.config import MAX_TOML_BYTES, other_kind, read_toml, structure, tagged_union, with_kind
+from mvpose.config import MAX_TOML_BYTES, MOVED_SETTINGS, other_kind, read_toml, structure, tagged_union, with_kind
 from mvpose.errors import ConfigError
 from mvpose.storage.locations import absolute, exists, is_remote, parent, read_text
 
@@ -31,6 +31,7 @@ def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str
     belongs to a kind other than the chosen one.
     """
     arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--config=") else [a])]
+    _refuse_moved(arguments)
     verb, command, arguments = subcommand(verb, command, arguments)
     default, arguments = _defaults(command, arguments)
     if default is not None:
@@ -43,6 +44,12 @@ def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str
     if default is None:
         return tyro.cli(command, args=arguments, prog=prog)
     return tyro.cli(command, args=arguments, default=default, prog=prog, config=CONFIG)
+
+
+def _refuse_moved(arguments: Sequence[str]) -> None:
+    for flag in (a.partition("=")[0] for a in arguments if a.startswith("--")):
+        if moved := MOVED_SETTINGS.get(flag.rpartition(".")[2].replace("-", "_")):
+            raise ConfigError(f"unknown flag {flag}: {moved}")
 
 
 def subcommand(verb: str, command: Any, arguments: list[str]) -> tuple[str, Any, list[str]]:

@@ -129,10 +129,12 @@ def _named(clip: Clip) -> str:
 
 # The main figures of a capture; all of them are in figures.parquet and MLflow.
 HEADLINES = {
+    "people": "people: {:.0f}",
     "body_used_mean_px": "reprojection error {:.1f} px",
     "body_left_out_mean_px": "left-out camera {:.1f} px",
     "body_views_used": "{:.1f} views per joint",
     "body_reconstructed_share": "{:.1%} of body joints reconstructed",
+    "present_share": "present in {:.1%} of the frames between first and last",
     "body_bone_spread_share": "bone lengths vary by {:.1%}",
 }
 

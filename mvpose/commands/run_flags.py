@@ -24,11 +24,11 @@ from mvpose.tracking import TrackingConfig
 
 RECONSTRUCTION = (
     "--output",
+    "--people",
     "--adjust-extrinsics",
     "--filtered",
     "--filtering.smoothing",
     "--filtering.cutoff-hz",
-    "--reconstruction.max-people",
     "--retry-failed",
     "--replan",
     "--dry-run",

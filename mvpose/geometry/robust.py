@@ -57,8 +57,8 @@ def triangulate_robust(
 
     Up to `hypotheses` view pairs are triangulated, spread over the views with the highest weights (all six pairs of
     four views). The point with the minimum truncated squared error over all views wins. Then follow `rounds` reweighted
-    solutions on the views within `threshold_px`, with rows in pixels, so they converge to the minimum of the robust
-    reprojection error. Threshold and scale of the loss may differ between views.
+    solutions on the views within `threshold_px`, with rows in units of `scale_px`, so they converge to the minimum of
+    the robust reprojection error. If threshold and scale are those of each view's resolution, all views count equally.
 
     A valid point has at least `min_views` views within the threshold and is determined as in `triangulate`. Nothing is
     random. Gradients reach points and weights through the last solution. Raises the errors of `triangulate`.
@@ -125,10 +125,10 @@ def reweighted(
     for last in [False] * (rounds - 1) + [True]:
         with torch.no_grad():
             factor = loss.row_weight(current.residuals_px, scale_px) * (current.residuals_px <= gate_px) * possible
-            in_pixels = planes.pixels_per_unit(current.depth)
+            in_units = planes.pixels_per_unit(current.depth) / scale_px
         with torch.set_grad_enabled(last and torch.is_grad_enabled()):
             used = weights * factor
-            current = planes.located(used * in_pixels, min_angle)
+            current = planes.located(used * in_units, min_angle)
     return current, used
 
 

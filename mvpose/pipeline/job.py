@@ -16,7 +16,7 @@ from mvpose.exchange.keypoints.captures import imported_captures
 from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
-from mvpose.models.detection.detector import detector_digest
+from mvpose.models.detection.detector import DetectorConfig, detector_digest
 from mvpose.models.network_settings import TokenMethod
 from mvpose.pipeline.chosen_model import ChosenModel, choose_model, method_of, place_model
 from mvpose.pipeline.engine import Engine
@@ -38,6 +38,7 @@ from mvpose.pipeline.stages import (
 )
 from mvpose.pipeline.waves import OpenWork, uncommitted, waves
 from mvpose.pipeline.worker import Stage, StageSpec
+from mvpose.reconstruction.identities import SPARE_PEOPLE
 from mvpose.records import Kind, Task, Video
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
@@ -100,12 +101,19 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSetting
     """The settings that go into fingerprints."""
     return PlanSettings(
         clip_frames=job.clip_frames,
-        detector=job.imported.digest if job.imported else detector_digest(job.detector),
+        detector=job.imported.digest if job.imported else detector_digest(_detector(job)),
         network=model.weights_sha256 if model else "",
         reconstruction=job.reconstruction,
+        people=job.max_people,
         adjustment=job.adjustment if job.adjust_extrinsics else None,
         filtering=job.filtering if job.filtered else None,
     )
+
+
+def _detector(job: ReconstructJob) -> DetectorConfig:
+    """The detector's settings: boxes for the people requested, and for some more."""
+    limit, people = job.detector.max_boxes, job.max_people
+    return job.detector if people is None else replace(job.detector, max_boxes=min(limit, people + SPARE_PEOPLE))
 
 
 def _found(job: ReconstructJob) -> Iterator[Found]:
@@ -152,12 +160,15 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     if job.filtered:
         parts["filtering"] = job.filtering
     settings: dict[str, object] = {
-        "clip_frames": job.clip_frames, "adjust_extrinsics": job.adjust_extrinsics, "filtered": job.filtered
-    }  # fmt: skip
+        "people": job.people,
+        "clip_frames": job.clip_frames,
+        "adjust_extrinsics": job.adjust_extrinsics,
+        "filtered": job.filtered,
+    }
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
     named = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
-    return settings | (job.imported.settings if job.imported else {"detector": detector_digest(job.detector)}) | named
+    return settings | (job.imported.settings if job.imported else {"detector": detector_digest(_detector(job))}) | named
 
 
 def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
@@ -218,17 +229,18 @@ def _makers(
     if job.imported:
         yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
     elif model is None:
-        yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": job.detector}
+        yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": _detector(job)}
     else:
         place = place_model(model, job.tracking, job.output)
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
         stage = FusionStage if method_of(place) == TokenMethod.method else NetworkStage
-        yield Kind.KEYPOINTS, stage, {"source": source, "detector": job.detector, **network}
+        yield Kind.KEYPOINTS, stage, {"source": source, "detector": _detector(job), **network}
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}
-    yield Kind.TRACKS, TrackStage, reconstruction | {"adjusted": job.adjust_extrinsics}
-    yield Kind.IDENTITIES, IdentityStage, reconstruction
+    people = reconstruction | {"max_people": job.max_people}
+    yield Kind.TRACKS, TrackStage, people | {"adjusted": job.adjust_extrinsics}
+    yield Kind.IDENTITIES, IdentityStage, people
     yield Kind.POSES, PoseStage, {"source": source}
     if job.filtered:
         yield Kind.FILTERED, FilterStage, {"source": source, "config": job.filtering}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from mvpose.errors import ConfigError
 from mvpose.exchange.keypoints.import_config import KeypointImport
 from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.models.detection.detector_settings import DetectorConfig
@@ -21,6 +23,9 @@ class ReconstructJob:
     """Folder or s3:// URI with the captures."""
     output: str
     """Run folder or s3:// URI, with the results and everything needed to resume."""
+    people: int | Literal["all"] = "all"
+    """Maximum people of a capture to reconstruct, those seen best, or all that two cameras see for 0.2 s. People who
+    were seen and left out are reported."""
     clip_frames: int = 300
     """Maximum frames per clip, the unit of work and retry. With 300 frames, seeking costs a few per cent."""
     adjust_extrinsics: bool = False
@@ -46,3 +51,12 @@ class ReconstructJob:
     adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
     filtering: Filtering = field(default_factory=ButterworthFilter)
     engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def __post_init__(self) -> None:
+        if self.people != "all" and self.people < 1:
+            raise ConfigError(f"people is {self.people}; it must be a number from 1, or all")
+
+    @property
+    def max_people(self) -> int | None:
+        """Maximum people of a capture; None for all."""
+        return None if self.people == "all" else self.people

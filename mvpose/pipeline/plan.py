@@ -61,6 +61,8 @@ class PosesInputs:
     assumed_unit: Unit | None
     clip_frames: int
     reconstruction: ReconstructionConfig
+    people: int | None
+    """Maximum people; None for all."""
     adjustment: AdjustmentConfig | None
     """None if the rig is used as calibrated."""
 
@@ -84,6 +86,8 @@ class PlanSettings:
     network: str
     """SHA-256 of the weights of the refining multi-view network; empty for none."""
     reconstruction: ReconstructionConfig
+    people: int | None
+    """Maximum people; None for all."""
     adjustment: AdjustmentConfig | None
     filtering: Filtering | None
 
@@ -109,6 +113,7 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
             assumed_unit=capture.assumed_unit,
             clip_frames=settings.clip_frames,
             reconstruction=settings.reconstruction,
+            people=settings.people,
             adjustment=settings.adjustment,
         )
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +22,17 @@ from mvpose.pipeline.worker import Outcome
 from mvpose.quality.quality import CaptureFrames, quality_of_parts
 from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
-from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
 from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
-from mvpose.run.capture_tables import filtered_to_table, identities_from_table, identities_to_table, with_identities
+from mvpose.run.capture_tables import (
+    filtered_to_table,
+    identified_figures,
+    identities_from_table,
+    identities_to_table,
+    with_identities,
+)
 from mvpose.run.pose_tables import (
     TableInfo,
     keypoints_from_table,
@@ -102,11 +107,13 @@ class RigStage:
 
 
 class TrackStage:
-    """2D joints of a clip to 3D joints of all people who may be among the `max_people` kept in the capture."""
+    """2D joints of a clip to 3D joints of all people who may be among the `max_people` (None: all) of the capture."""
 
-    def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
-        self.source, self.adjusted = source, adjusted
-        self.config = replace(config, max_people=config.max_people + SPARE_PEOPLE)
+    def __init__(
+        self, source: PlanSource, config: ReconstructionConfig, max_people: int | None, adjusted: bool
+    ) -> None:
+        self.source, self.config, self.adjusted = source, config, adjusted
+        self.max_tracks = MAX_TRACKS if max_people is None else max_people + SPARE_PEOPLE
 
     def __call__(self, task: Task) -> Outcome:
         """Tracks of the clip; a clip without keypoints fails for the same reason."""
@@ -114,7 +121,7 @@ class TrackStage:
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
         rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
         parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
-        poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps)
+        poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps, self.max_tracks)
         table = poses_to_table(poses, info_of(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
@@ -122,11 +129,11 @@ class TrackStage:
 class IdentityStage:
     """Link tracks into the people of a capture, and select those to keep."""
 
-    def __init__(self, source: PlanSource, config: ReconstructionConfig) -> None:
-        self.source, self.config = source, config
+    def __init__(self, source: PlanSource, config: ReconstructionConfig, max_people: int | None) -> None:
+        self.source, self.config, self.max_people = source, config, max_people
 
     def __call__(self, task: Task) -> Outcome:
-        """One row per kept track: clip, track in the clip, person.
+        """One row per kept track: clip, track in the clip, person; with figures of the people left out.
 
         CalibrationError if the people's height contradicts the assumed unit of the calibration: this is the first stage
         that sees all people of a capture.
@@ -140,7 +147,8 @@ class IdentityStage:
                 statures.append(_stature_m(poses))
                 yield tracklets_of(poses, info.start)
 
-        people = identify(clips(), setup.fps, self.config.max_people, self.config.max_gap_s, setup.breaks)
+        num_frames = task.clip.stop
+        people = identify(clips(), setup.fps, self.max_people, self.config.max_gap_s, num_frames, setup.breaks)
         confirm_unit(float(torch.tensor(statures).nanmedian()), setup.assumed_unit)
         return Outcome(identities_to_table(people), {"identify": time.perf_counter() - start})
 
@@ -198,7 +206,8 @@ class QualityStage:
         frames = (poses[0].clip.start, poses[-1].clip.stop)
         parts = self._parts(poses, keypoints, frozenset(frame for frame, _ in setup.breaks))
         figures = quality_of_parts(parts, frames, rig, setup.fps, self.config).figures()
-        table = figures_to_table(task.clip.capture_id, figures)
+        people = identified_figures(self.source.committed(Kind.IDENTITIES, task))
+        table = figures_to_table(task.clip.capture_id, people | figures)
         return Outcome(table, {"quality": time.perf_counter() - start})
 
     def _parts(

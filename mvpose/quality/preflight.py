@@ -14,9 +14,10 @@ from jaxtyping import Int
 from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
-from mvpose.quality.camera_turns import corrected
+from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
-from mvpose.quality.sightings import MIN_CONFIDENCE, median_misfits_px, pair_residuals_px, sighted
+from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
+from mvpose.quality.sightings import MIN_CONFIDENCE, Sightings, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import synchronised
 from mvpose.quality.world_frame import measured_world_frame
@@ -94,8 +95,19 @@ def _findings(
         found.append(verdicts.of_instants())
     else:
         found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
-    found += verdicts.of_cameras(turns, median_misfits_px(in_step.body, corrected_rig).tolist(), in_step, rig)
+    evidence = [_evidence(in_step.body, corrected_rig, turns, view) for view in range(len(rig))]
+    misfits = median_misfits_px(in_step.body, corrected_rig).tolist()
+    found += verdicts.of_cameras(turns, misfits, evidence, in_step, rig)
     return found + verdicts.of_room(measured_world_frame(in_step, corrected_rig), rig)
+
+
+def _evidence(people: Sightings, corrected_rig: CameraRig, turns: Sequence[Turn], view: int) -> PoseEvidence:
+    """How the misfit of a view is spread; of a misaligned one, with only the others corrected."""
+    for turn in turns:
+        if turn.view == view:
+            uncorrected = turned(corrected_rig, view, turn.rotation.T)
+            return pose_evidence(people, uncorrected, view, verdicts.TURN_WARN)
+    return pose_evidence(people, corrected_rig, view, verdicts.MISFIT_WARN)
 
 
 def _require_people(keypoints: Keypoints2D, rig: CameraRig) -> None:

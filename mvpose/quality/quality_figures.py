@@ -38,8 +38,10 @@ class Quality:
     body_views_seen: float
     """Mean number of views that show it."""
     body_reconstructed_share: float
-    """Fraction of a person's joints, from the first to the last frame in which the person was found."""
+    """Fraction of a person's joints in the frames in which the person was found."""
     reconstructed_share: float
+    present_share: float
+    """Fraction of the frames in which a person was found, from the first to the last, over all people."""
     frames_share: float
     """Fraction of frames with at least one person."""
     swapped_share: float
@@ -87,6 +89,7 @@ class Quality:
             "body_views_seen": self.body_views_seen,
             "body_reconstructed_share": self.body_reconstructed_share,
             "reconstructed_share": self.reconstructed_share,
+            "present_share": self.present_share,
             "frames_share": self.frames_share,
             "body_bone_spread_share": self.body_bone_spread,
             "swapped_share": self.swapped_share,

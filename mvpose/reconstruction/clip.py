@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -18,14 +20,22 @@ from mvpose.reconstruction.joints import (
     swapped_sides,
     triangulate_joints,
 )
-from mvpose.reconstruction.observations import at_places, observe
+from mvpose.reconstruction.observations import Observations, at_places, observe
 from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.reconstruction.tracks import link, strongest
 from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import Skeleton
 
+# 2D joints of all views in memory at a time: people are triangulated one group after another. 1 M are 16 MB, and about
+# ten such arrays exist at once.
+GROUP_ELEMENTS = 1_000_000
+MAX_TRACKS = 64
+"""Maximum number of tracks of a clip; ten people who are lost and found six times each need as many."""
 
-def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float) -> Poses3D:
+
+def reconstruct(
+    keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, fps: float, max_people: int = MAX_TRACKS
+) -> Poses3D:
     """The people of a clip in 3D: world, metres; at most `max_people`, those with the most agreement first.
 
     The rig is in pixels of the decoded videos, one camera per view, in their order. The result has no people if no two
@@ -33,7 +43,6 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
     NoPersonError if cameras show people but no two of them agree on one.
     """
     _require_views(keypoints, rig, config.min_views)
-    projections = rig.projections
     seen = observe(keypoints, rig, config.min_confidence)
     showing = (seen.weight > 0).any(dim=-1).any(dim=-1)
     if not seen.weight.any() or int(showing.sum(dim=1).max()) < 2:
@@ -46,7 +55,22 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
             f"cameras {', '.join(names)} found people, but no two agree on one in any of {keypoints.xy.shape[1]} "
             "frames. Check that calibration and synchronisation belong to this footage"
         )
-    places = strongest(tracks, people, config.max_people)
+    places = strongest(tracks, people, max_people)
+    group = max(1, GROUP_ELEMENTS // (seen.weight[:, :, 0].numel()))
+    parts = [_people_at(part, seen, keypoints, rig, config, fps) for part in places.split(group, dim=1)]
+    return _together(parts)
+
+
+def _people_at(
+    places: Int[Tensor, "T K V"],
+    seen: Observations,
+    keypoints: Keypoints2D,
+    rig: CameraRig,
+    config: ReconstructionConfig,
+    fps: float,
+) -> Poses3D:
+    """The people in these slots, with rejection of views and exchange of left and right."""
+    projections = rig.projections
     (pixels, weights), sizes = seen.of(places), seen.sizes(places)
     drawn = _of_people(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places)
     rule = config.agreement(fps)
@@ -57,6 +81,13 @@ def reconstruct(keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionCo
         pixels, weights, drawn = (exchanged(values, swapped, mirror) for values in (pixels, weights, drawn))
         found = triangulate_joints(pixels, weights, sizes, projections, rule)
     return _poses(found, drawn, weights, rig, keypoints.skeleton)
+
+
+def _together(parts: list[Poses3D]) -> Poses3D:
+    """Groups of people as one."""
+    by_person = ("xyz", "confidence", "error_px", "num_views", "views_used")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in by_person}
+    return replace(parts[0], track_id=np.arange(joined["xyz"].shape[1]), **joined)
 
 
 def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> None:

@@ -18,8 +18,13 @@ from scipy.optimize import linear_sum_assignment
 from mvpose.reconstruction.tracks import DRIFT_M_S, SLACK_M
 from mvpose.records import Breaks, Poses3D
 
-# Number of people that a clip keeps in addition to those requested, so that the requested ones are among them.
 SPARE_PEOPLE = 4
+"""Number of people that views and clips keep in addition to those requested, so that the requested ones are among them
+and the others are reported."""
+# A person is seen by two cameras for at least this time, or for half of a shorter stretch of footage. With 2 or 5
+# synthetic walkers before 3 to 5 cameras, each overlooked up to half of the time, nobody was made up; pieces of people
+# who were lost for over a second and found elsewhere were 5 to 15 frames of 30 Hz. The demos have neither.
+BRIEF_S = 0.2
 # Number of frames at the end of a track from which its velocity is estimated.
 VELOCITY_FRAMES = 10
 
@@ -35,6 +40,8 @@ class Tracklet:
     """First and last frame of the capture in which the track has joints."""
     first_pose: Float[np.ndarray, "J 3"]
     last_pose: Float[np.ndarray, "J 3"]
+    frames: int
+    """Number of frames in which it has joints."""
     velocity: Float[np.ndarray, "3"]
     """Velocity at the end, in metres per frame."""
     support: float
@@ -44,6 +51,27 @@ class Tracklet:
 
 Identities = Mapping[tuple[int, int], int]
 """(first frame of a clip, track in it) -> person, 0 for the strongest; people not in it are not kept."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """The people kept of a capture, and what was seen of others. `brief` people were seen for under `BRIEF_S`."""
+
+    kept: Identities
+    left_out: int = 0
+    """Number of other people."""
+    left_out_frames: int = 0
+    """Number of frames of the one seen longest."""
+    brief: int = 0
+
+    def figures(self) -> dict[str, float]:
+        """Figures of merit about people, by name."""
+        return {
+            "people": float(len(set(self.kept.values()))),
+            "people_left_out": float(self.left_out),
+            "people_left_out_frames": float(self.left_out_frames),
+            "people_brief": float(self.brief),
+        }
 
 
 def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
@@ -65,6 +93,7 @@ def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
                 last=start + int(frames[-1]),
                 first_pose=poses.xyz[frames[0], p].astype(np.float64),
                 last_pose=poses.xyz[frames[-1], p].astype(np.float64),
+                frames=len(frames),
                 velocity=np.median(known, axis=0).astype(np.float64) if len(known) else np.zeros(3),
                 support=float(np.maximum(poses.num_views[:, p] - 1, 0).sum()),
             )
@@ -73,18 +102,25 @@ def tracklets_of(poses: Poses3D, start: int) -> list[Tracklet]:
 
 
 def identify(
-    clips: Iterable[Sequence[Tracklet]], fps: float, max_people: int, max_gap_s: float, breaks: Breaks = ()
-) -> Identities:
-    """Join the tracks of consecutive clips into people and keep the `max_people` with the most support.
+    clips: Iterable[Sequence[Tracklet]],
+    fps: float,
+    max_people: int | None,
+    max_gap_s: float,
+    num_frames: int,
+    breaks: Breaks = (),
+) -> Identified:
+    """Join the tracks of consecutive clips into people and keep the `max_people` (None: all) with the most support.
 
     Clips are consumed one by one; of earlier clips, only tracks that may still continue are in memory.
     A track is continued by another one that starts within `max_gap_s` of its end, near the position predicted by its
     velocity. Pairs are the assignment with the minimum total distance, clip by clip. No track continues across a break
-    in time: identities are unknown there, and people are chosen and numbered separately between two breaks.
+    in time: identities are unknown there, and people are chosen and numbered separately between two breaks. People seen
+    briefly are not kept, except the strongest between two breaks.
     """
     first_frames = [frame for frame, _ in breaks]
     person_of: dict[tuple[int, int], int] = {}
     support: list[float] = []
+    frames: list[int] = []
     segment: list[int] = []
     open_ends: list[Tracklet] = []
     for tracklets in clips:
@@ -96,17 +132,29 @@ def identify(
             previous = before.get(key)
             if previous is None:
                 support.append(0.0)
+                frames.append(0)
                 segment.append(bisect_right(first_frames, tracklet.first))
             person_of[key] = len(support) - 1 if previous is None else person_of[previous.clip_start, previous.track]
             support[person_of[key]] += tracklet.support
+            frames[person_of[key]] += tracklet.frames
         ended = {(t.clip_start, t.track) for t in before.values()}
         open_ends = [t for t in open_ends if (t.clip_start, t.track) not in ended]
-    stronger = [0] * (len(breaks) + 1)
-    number = [0] * len(support)
+    lengths = np.diff([0, *first_frames, num_frames])
+    stronger = [0] * len(lengths)
+    number: dict[int, int] = {}
     for person in np.argsort(-np.array(support), kind="stable").tolist():
-        number[person] = stronger[segment[person]]
-        stronger[segment[person]] += 1
-    return {key: number[person] for key, person in person_of.items() if number[person] < max_people}
+        own = segment[person]
+        if stronger[own] == 0 or frames[person] >= min(BRIEF_S * fps, lengths[own] / 2):
+            number[person] = stronger[own]
+            stronger[own] += 1
+    limit = len(number) if max_people is None else max_people
+    others = [person for person, place in number.items() if place >= limit]
+    return Identified(
+        kept={key: number[p] for key, p in person_of.items() if number.get(p, limit) < limit},
+        left_out=max((count - limit for count in stronger), default=0) if others else 0,
+        left_out_frames=max((frames[person] for person in others), default=0),
+        brief=len(support) - len(number),
+    )
 
 
 def _predecessors(

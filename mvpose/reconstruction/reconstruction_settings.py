@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class ReconstructionConfig:
     """Reconstruction of 3D joints from 2D joints."""
 
-    max_people: int = 1
-    """Maximum people to reconstruct."""
     min_confidence: float = 0.3
     """Ignore 2D joints below this likelihood, which their source's confidence scale gives. RTMPose states 0.33 for
     it, OpenPose 0.1."""
@@ -39,9 +37,8 @@ class ReconstructionConfig:
     """Exchange left and right joints in a view if both then fit."""
 
     def __post_init__(self) -> None:
-        for name, minimum in (("max_people", 1), ("min_views", 2)):
-            if getattr(self, name) < minimum:
-                raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be at least {minimum}")
+        if self.min_views < 2:
+            raise ConfigError(f"reconstruction.min_views is {self.min_views}; it must be at least 2")
         for name in ("max_error", "expected_error"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"reconstruction.{name} is {getattr(self, name)}; it must be above 0")

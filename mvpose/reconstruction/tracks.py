@@ -72,15 +72,15 @@ def link(association: Association, fps: float, max_gap_s: float) -> list[Track]:
     return tracks
 
 
-def strongest(tracks: list[Track], association: Association, max_people: int) -> Int[torch.Tensor, "T P V"]:
-    """Slots (-1: none) of the `max_people` tracks with the most support from views and frames, strongest first.
+def strongest(tracks: list[Track], association: Association, count: int) -> Int[torch.Tensor, "T P V"]:
+    """Slots (-1: none) of the `count` tracks with the most support from views and frames, strongest first.
 
     The support of a track is the sum of its views' agreement over its frames: a person seen by all cameras outranks a
     bystander seen by two, regardless of the sizes of their boxes.
     """
     support = association.support.sum(dim=-1).numpy()
     worth = [support[track.frames, track.bodies].sum() for track in tracks]
-    best = np.argsort(-np.array(worth), kind="stable")[:max_people]
+    best = np.argsort(-np.array(worth), kind="stable")[:count]
     num_frames, _, num_views = association.places.shape
     places = torch.full((num_frames, len(best), num_views), -1)
     for person, index in enumerate(best):

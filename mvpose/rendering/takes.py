@@ -44,7 +44,7 @@ class TakeConfig:
     fps: float = 10.0
     side: int = 480
     """Shorter side of the images in pixels."""
-    max_people: int = 2
+    scene_people: int = 2
     reach_m: float = 2.5
     """Maximum distance of a person's path from the middle, at which the cameras look."""
     people: int = 400
@@ -52,9 +52,9 @@ class TakeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.views, self.frames, self.max_people) < 1 or self.side < 16 or self.frames > FLOOR_S * self.fps:
+        if min(self.views, self.frames, self.scene_people) < 1 or self.side < 16 or self.frames > FLOOR_S * self.fps:
             raise ConfigError(
-                f"{self.views} views, {self.frames} frames at {self.fps:g} per second, {self.max_people} people: "
+                f"{self.views} views, {self.frames} frames at {self.fps:g} per second, {self.scene_people} people: "
                 f"1 or more, up to {FLOOR_S:g} s, in images of 16 pixels or more."
             )
 
@@ -97,7 +97,7 @@ def rendered_take(config: TakeConfig, split: str, index: int) -> RenderedTake:
 def _people(rng: np.random.Generator, cast: Troupe, split: str, config: TakeConfig) -> list[list[PosedPerson]]:
     """The people of every frame, at places drawn evenly over the floor; one too close to another is left out."""
     placed: list[list[PosedPerson]] = []
-    for _ in range(int(rng.integers(1, config.max_people + 1))):
+    for _ in range(int(rng.integers(1, config.scene_people + 1))):
         performer, step = _long_enough(rng, cast, split, config)
         span = (config.frames - 1) * step
         start = int(rng.integers(len(performer.motion) - span))

@@ -84,7 +84,7 @@ def adjust_extrinsics(
 
     Robust bundle adjustment over the body joints (all joints if the skeleton lacks them) of well-spread poses. Only
     what images can determine is estimated: the cameras as a whole keep their place in the world. Raises
-    NoPersonError if too few people are seen by enough cameras, TooFewViewsError for a rig of one camera.
+    NoPersonError if too few people are seen by two cameras, TooFewViewsError for a rig of one camera.
     """
     frames = frames_to_see(keypoints.xy.shape[1], config)
     return adjust_on_frames(keypoints_at(keypoints, frames), frames / keypoints.xy.shape[1], rig, config)
@@ -108,7 +108,7 @@ def adjust_on_frames(
     judged = torch.from_numpy(np.flatnonzero(poses.held_out))
     if len(learned) < 2 or len(judged) < 1:
         raise NoPersonError(
-            f"only {len(poses.held_out)} poses are seen by enough of the cameras {', '.join(rig.names)}, too few to "
+            f"only {len(poses.held_out)} poses are seen by two of the cameras {', '.join(rig.names)}, too few to "
             f"adjust the cameras: omit --adjust-extrinsics, or use longer footage"
         )
     adjusted = rig
@@ -165,7 +165,10 @@ class _Poses:
 def _seen_poses(
     keypoints: Keypoints2D, time: Float[np.ndarray, " T"], rig: CameraRig, config: AdjustmentConfig
 ) -> _Poses:
-    """All people seen by three cameras (two, in a rig of two)."""
+    """All people, also those that only two cameras see: often bystanders, who show other parts of the images.
+
+    Without the bystander of the single-person demo, the adjusted cameras misfit that person by 5.9 px instead of 1.6.
+    """
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         raise NoPersonError(f"no person was found by any of the cameras {', '.join(rig.names)}")
@@ -174,7 +177,7 @@ def _seen_poses(
     joints = joints if len(joints) == len(BODY_JOINTS) else list(range(len(keypoints.skeleton.joints)))
     _, weights = seen.of(people.places)
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), people.places).movedim(2, 3)
-    frame, person = ((people.places >= 0).sum(dim=-1) >= min(3, len(rig))).nonzero(as_tuple=True)
+    frame, person = (people.places >= 0).any(dim=-1).nonzero(as_tuple=True)
     stretch = np.floor(time[frame.numpy()] * STRETCHES)
     return _Poses(
         pixels=drawn[frame, person][:, joints].nan_to_num(),

@@ -23,11 +23,13 @@ import pyarrow.parquet as pq
 
 from mvpose.config import digest
 from mvpose.errors import ResultsError
+from mvpose.reconstruction.identities import Identified
 from mvpose.records import ClipFailure, Poses3D
 from mvpose.run.pose_tables import TableInfo, poses_from_table, poses_to_table, table_info
 from mvpose.storage.locations import reading
 from mvpose.temporal.filters import FilteredPoses
 
+_FIGURES_KEY = b"mvpose.figures"
 _SCHEMA = pa.schema([("capture", pa.string()), ("figure", pa.string()), ("value", pa.float64())])
 
 
@@ -93,15 +95,24 @@ class FigureTable(Mapping[str, Mapping[str, float]]):
             raise ResultsError(message) from error
 
 
-def identities_to_table(people: Mapping[tuple[int, int], int]) -> pa.Table:
-    """One row per track that is kept: first frame of its clip, track in the clip, person in the capture."""
-    rows = [(start, track, person) for (start, track), person in sorted(people.items())]
+def identities_to_table(people: Identified) -> pa.Table:
+    """One row per track that is kept: first frame of its clip, track in the clip, person in the capture.
+
+    Figures about the people go to the table's metadata.
+    """
+    rows = [(start, track, person) for (start, track), person in sorted(people.kept.items())]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    return pa.table(dict(zip(("clip_start", "track", "person"), columns, strict=True)))
+    table = pa.table(dict(zip(("clip_start", "track", "person"), columns, strict=True)))
+    return table.replace_schema_metadata({_FIGURES_KEY: json.dumps(people.figures()).encode()})
+
+
+def identified_figures(table: pa.Table) -> dict[str, float]:
+    """The figures about people that were passed to `identities_to_table`."""
+    return json.loads((table.schema.metadata or {})[_FIGURES_KEY])
 
 
 def identities_from_table(table: pa.Table) -> dict[tuple[int, int], int]:
-    """The inverse of `identities_to_table`."""
+    """The people kept, as passed to `identities_to_table`."""
     start, track, person = (table.column(name).to_pylist() for name in ("clip_start", "track", "person"))
     return dict(zip(zip(start, track, strict=True), person, strict=True))
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from mvpose.footage.catalogue_table import Problem
+from mvpose.footage.rig_table import figures_from_table
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 from mvpose.run.capture_tables import FigureTable, failure_table, figure_rows, figure_writer
 from mvpose.run.plan_scratch import Planned
@@ -146,12 +147,17 @@ def _outcome(run_uri: str, plan: CaptureTasks) -> _Outcome:
         unknown += found.unknown
         _remove(run_uri, found)
     made = [commit for commit in commits[Kind.QUALITY] if not commit.failure]
+    figures = ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None
     return _Outcome(
         plan.capture_id,
         clips=len(poses),
         failures=tuple(commit.failure for commit in poses if commit.failure),
-        notes=(*_without_people(plan, poses), *_not_computed([*commits[Kind.FILTERED], *commits[Kind.QUALITY]])),
-        figures=ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None,
+        notes=(
+            *_without_people(plan, poses),
+            *_left_out(plan, figures),
+            *_not_computed([*commits[Kind.FILTERED], *commits[Kind.QUALITY]]),
+        ),
+        figures=figures,
         folders=tuple(folders),
         unknown=tuple(unknown),
     )
@@ -188,6 +194,14 @@ def _without_people(plan: CaptureTasks, poses: list[Commit]) -> Iterator[str]:
             f"{plan.capture_id}: no people were reconstructed: no two cameras show a person at the same time. If there "
             "are people, inspect the 2D joints, or lower --reconstruction.min-confidence"
         )
+
+
+def _left_out(plan: CaptureTasks, figures: pa.Table | None) -> Iterator[str]:
+    """A note on people who were seen but not kept."""
+    of = {} if figures is None else figures_from_table(figures)
+    if people := int(of.get("people_left_out", 0)):
+        more, frames = "person was" if people == 1 else "people were", int(of["people_left_out_frames"])
+        yield f"{plan.capture_id}: {people} more {more} seen, in up to {frames} frames: --people all"
 
 
 def _unplanned(problem: Problem) -> ClipFailure:

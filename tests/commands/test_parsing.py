@@ -27,15 +27,15 @@ def test_a_named_run_extends_another_of_its_folder_and_later_keys_win(tmp_path, 
     (tmp_path / "below").mkdir()
     files = written(
         tmp_path,
-        ground="clip_frames = 7\nmax_failed_share = 0.5\n[detector]\nmax_people = 2\nbatch_size = 3\n",
-        middle='extends = "ground.toml"\nclip_frames = 8\n[detector]\nmax_people = 5\n',
+        ground="clip_frames = 7\nmax_failed_share = 0.5\n[detector]\nmax_boxes = 2\nbatch_size = 3\n",
+        middle='extends = "ground.toml"\nclip_frames = 8\n[detector]\nmax_boxes = 5\n',
     )
     (tmp_path / "below" / "top.toml").write_text('extends = "../middle.toml"\nclip_frames = 9\n')
     for uri in (str(tmp_path / "below" / "top.toml"), "below/top.toml"):
         monkeypatch.chdir(tmp_path)
         job = named_run(uri, Reconstruct)
         assert (job.clip_frames, job.max_failed_share) == (9, 0.5)
-        assert (job.detector.max_people, job.detector.batch_size) == (5, 3)
+        assert (job.detector.max_boxes, job.detector.batch_size) == (5, 3)
     assert named_run(files["ground"], Reconstruct).clip_frames == 7
 
 
@@ -147,3 +147,25 @@ def test_an_incomplete_command_line_still_gets_the_short_help(tmp_path, capsys):
     with pytest.raises(ConfigError):
         parse("reconstruct", ["--config"])
     assert "usage: mvpose reconstruct [ARCHIVE]" in helped(["reconstruct", "-h"], capsys)
+
+
+def test_former_settings_of_people_name_the_one_that_replaces_them(tmp_path, capsys):
+    for flag in ("--reconstruction.max-people", "--detector.max_people=3"):
+        with pytest.raises(ConfigError, match="--people N or all"):
+            parse("reconstruct", ["a", "--output", "b", flag, "2"])
+    for table in ("reconstruction", "detector"):
+        files = written(tmp_path, old=f"[{table}]\nmax_people = 2\n")
+        with pytest.raises(ConfigError, match="--people N or all"):
+            named_run(files["old"], Reconstruct)
+
+
+@pytest.mark.parametrize(("text", "people"), [("3", 3), ('"all"', "all")])
+def test_people_are_a_number_or_all(text, people, tmp_path):
+    assert named_run(written(tmp_path, run=f"people = {text}\n")["run"], Reconstruct).people == people
+    assert parse("reconstruct", ["--people", str(people)]).people == people
+
+
+@pytest.mark.parametrize("text", ["0", '"some"', "true", "2.5"])
+def test_people_of_another_kind_are_refused(text, tmp_path):
+    with pytest.raises(ConfigError, match="people"):
+        named_run(written(tmp_path, run=f"people = {text}\n")["run"], Reconstruct)

@@ -47,7 +47,7 @@ class CodedDetector:
 
     @staticmethod
     def digest_of(config: DetectorConfig) -> str:
-        return digest("coded", config.max_people)
+        return digest("coded", config.max_boxes)
 
     def __call__(self, views) -> list[list[People]]:
         return [[self.people(image) for image in frames] for frames in views]

@@ -10,7 +10,6 @@ from mvpose import scenes
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import Scene
 from tests.footage.numbered_video import HEIGHT, WIDTH, number_of
@@ -58,13 +57,12 @@ def test_two_people_who_cross_keep_their_identities_in_every_frame(tmp_path):
         write_video(str(folder / "videos" / f"cam{camera}.mp4"), camera, FRAMES)
     write_calibration(str(folder / "calibration" / "Calib.toml"), scene)
     output = str(tmp_path / "run")
-    reconstruct_archive(
-        ReconstructJob(
-            archive=str(tmp_path / "archive"), output=output, clip_frames=15, engine=EngineConfig(local=True),
-            detector=DetectorConfig(detector="tests.pipeline.test_crossing:CrossingDetector"),
-            reconstruction=ReconstructionConfig(max_people=2),
-        )
+    job = ReconstructJob(
+        archive=str(tmp_path / "archive"), output=output, clip_frames=15, engine=EngineConfig(local=True),
+        detector=DetectorConfig(detector="tests.pipeline.test_crossing:CrossingDetector"),
     )  # fmt: skip
+    summary = reconstruct_archive(job)
+    assert summary.figures["crossing"]["people"] == 2 and not [n for n in summary.notes if "more" in n]
     run_folder = RunFolder(output)
     [plan] = run_folder.plans()
     poses, truth = run_folder.poses(plan), scene.joints
@@ -77,6 +75,9 @@ def test_two_people_who_cross_keep_their_identities_in_every_frame(tmp_path):
     assert sorted(nearest[0]) == [0, 1]
     own = np.take_along_axis(distance, nearest[:, :, None, None], axis=2)[:, :, 0]
     assert np.nanmedian(own) < 0.03 and np.isfinite(own).mean() > 0.9
+    one = reconstruct_archive(replace(job, people=1, replan=True))
+    [note] = [note for note in one.notes if "--people all" in note]
+    assert "1 more person was seen, in up to" in note and one.figures["crossing"]["people"] == 1
 
 
 def test_the_detector_of_this_scene_does_lose_people():

@@ -280,12 +280,12 @@ def test_two_drivers_on_one_output_both_end_right(archive, undisturbed, tmp_path
 
 def test_of_two_drivers_with_other_settings_one_is_refused_and_the_other_right(archive, undisturbed, tmp_path):
     output = str(tmp_path / "run")
-    drivers = [driver_of(archive, output), driver_of(archive, output, "--reconstruction.max-people", "3")]
+    drivers = [driver_of(archive, output), driver_of(archive, output, "--people", "3")]
     said = [said_by(driver) for driver in drivers]
     codes = [driver.returncode for driver in drivers]
     assert sorted(codes) == [0, 1], said
     refusal = said[codes.index(1)]
-    assert "reconstruction.max_people" in refusal and refusal.count("\n") == 1
+    assert "people: was" in refusal and refusal.count("\n") == 1
     if codes[0] == 0:
         sound(output, undisturbed)
     assert verify_run(output).findings == ()

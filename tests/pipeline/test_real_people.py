@@ -8,7 +8,6 @@ import pytest
 
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.run.run_folder import RunFolder
 
 
@@ -21,7 +20,7 @@ def test_people_of_real_footage_keep_their_identities_from_clip_to_clip(footage,
     reconstruct_archive(
         ReconstructJob(
             archive=str(tmp_path / "archive"), output=output, clip_frames=25, engine=EngineConfig(local=True),
-            reconstruction=ReconstructionConfig(max_people=2),
+            people=2,
         )
     )  # fmt: skip
     run_folder = RunFolder(output)

@@ -15,7 +15,7 @@ from mvpose.skeleton import HALPE26, PANOPTIC19
 
 
 def reconstructed(scene: Scene, keypoints: Keypoints2D) -> Poses3D:
-    config = ReconstructionConfig(max_people=scene.joints.shape[1])
+    config = ReconstructionConfig()
     return reconstruct(keypoints, scene.rig, config, scene.fps)
 
 
@@ -67,8 +67,9 @@ def test_joints_that_are_missing_are_counted_and_frames_too():
     poses.xyz[:10, :, wrist] = np.nan
     found = quality(poses, keypoints, scene.rig, scene.fps)
     assert found.frames_share == pytest.approx(39 / 40)
-    assert found.joint_reconstructed_share[wrist] == pytest.approx(29 / 40)
-    assert found.reconstructed_share == pytest.approx((39 * 26 - 10) / (40 * 26))
+    assert found.joint_reconstructed_share[wrist] == pytest.approx(29 / 39)
+    assert found.reconstructed_share == pytest.approx((39 * 26 - 10) / (39 * 26))
+    assert found.present_share == pytest.approx(39 / 40)
     assert found.camera_unused_frames_share[1] == pytest.approx(10 / 39)
 
 

@@ -54,9 +54,10 @@ def scaled(rig: CameraRig, factor: float) -> CameraRig:
     return replace(rig, camera_from_world=Rigid(pose.rotation, factor * pose.translation))
 
 
-def resized(keypoints: Keypoints2D, rig: CameraRig, scale: float) -> tuple[Keypoints2D, CameraRig]:
-    """What the same detector and cameras give on frames scaled by `scale`."""
-    scales = torch.full((len(rig), 2), scale, dtype=torch.float64)
-    smaller = rig.resized(scales, (rig.size * scale).round().long())
-    xy, box = (((values + 0.5) * scale - 0.5).astype(np.float32) for values in (keypoints.xy, keypoints.box))
-    return replace(keypoints, xy=xy, box=box), smaller
+def resized(keypoints: Keypoints2D, rig: CameraRig, scale: float | list[float]) -> tuple[Keypoints2D, CameraRig]:
+    """What the same detector and cameras give on frames scaled by `scale`, or by one scale for each view."""
+    scales = torch.tensor(np.broadcast_to(scale, len(rig)).copy(), dtype=torch.float64)
+    other = rig.resized(scales[:, None].expand(-1, 2), (rig.size * scales[:, None]).round().long())
+    factor = scales.numpy()[:, None, None, None]
+    xy = ((keypoints.xy + 0.5) * factor[..., None] - 0.5).astype(np.float32)
+    return replace(keypoints, xy=xy, box=((keypoints.box + 0.5) * factor - 0.5).astype(np.float32)), other

@@ -34,7 +34,7 @@ def identified(xyz: np.ndarray, views: list[int], length: int, orders: list[list
         tracklets_of(clip(xyz[s : s + length][:, order], [views[p] for p in order]), s)
         for s, order in zip(starts, orders, strict=True)
     ]
-    return identify(clips, FPS, max_people, gap_s)
+    return identify(clips, FPS, max_people, gap_s, len(xyz)).kept
 
 
 ORDERS = [[0, 1], [1, 0], [1, 0]]
@@ -90,3 +90,28 @@ def test_where_nobody_was_seen_is_no_support_against():
     xyz[30:, 1] = np.nan
     # 3 beyond the first x 30 frames against 1 x 60; frames without the person do not count against him.
     assert identified(xyz, [2, 4], 60, [[0, 1]], max_people=2)[0, 1] == 0
+
+
+def two_at_the_same_time(*, second_frames: int, num_frames: int = 60, max_people: int | None = None, breaks=()):
+    """One person all the time, and another for some frames."""
+    xyz = two_people_crossing(num_frames=num_frames).joints.copy()
+    xyz[second_frames:, 1] = np.nan
+    clips = [tracklets_of(clip(xyz, [4, 2]), 0)]
+    return identify(clips, FPS, max_people, 1.0, num_frames, breaks)
+
+
+def test_who_is_left_out_is_counted():
+    found = two_at_the_same_time(second_frames=50, max_people=1)
+    assert (found.kept, found.left_out, found.left_out_frames) == ({(0, 0): 0}, 1, 50)
+    assert two_at_the_same_time(second_frames=50).left_out == 0
+
+
+def test_everybody_is_kept_who_is_seen_for_a_fifth_of_a_second():
+    # At 30 frames/s. Two views that agree by chance do so for a few frames: without a limit each is a person.
+    assert set(two_at_the_same_time(second_frames=6).kept.values()) == {0, 1}
+    brief = two_at_the_same_time(second_frames=5)
+    assert set(brief.kept.values()) == {0} and (brief.brief, brief.left_out) == (1, 0)
+
+
+def test_in_an_instant_everybody_is_kept():
+    assert len(two_at_the_same_time(second_frames=1, num_frames=1).kept) == 2

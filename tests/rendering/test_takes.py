@@ -7,7 +7,7 @@ from mvpose.rendering.takes import TakeConfig, rendered_take
 
 def test_a_take_is_determined_by_its_index_and_shows_people_where_the_truth_says(assets):
     # Fails if a random state outside the take is used, or images and truth have different cameras.
-    config = TakeConfig(assets=assets, views=3, frames=2, side=96, max_people=1)
+    config = TakeConfig(assets=assets, views=3, frames=2, side=96, scene_people=1)
     take, again = rendered_take(config, TRAIN, 3), rendered_take(config, TRAIN, 3)
     assert all((a == b).all() for a, b in zip(take.images, again.images, strict=True))
     assert (take.joints == again.joints).all() and not (take.joints == rendered_take(config, TRAIN, 4).joints).all()

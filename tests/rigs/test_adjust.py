@@ -98,6 +98,15 @@ def test_it_works_with_two_people_and_with_wrong_joints_among_the_right():
     np.testing.assert_allclose(report.turned_degrees, clean.turned_degrees, atol=0.08)
 
 
+def test_a_bystander_whom_two_cameras_see_counts_as_well():
+    # Of people seen by three cameras alone, this footage has none.
+    scene = scenes.ring4(num_frames=60)
+    detected = scene.detected.copy()
+    detected[2:] = False
+    _, report = adjust_extrinsics(replace(scene, detected=detected).keypoints(), knocked(scene.rig, 0.6, 0.02), CONFIG)
+    assert report.kept and report.num_poses + report.num_held_out == 60
+
+
 def test_the_report_is_flat_numbers_and_a_sentence():
     report = AdjustmentReport(("a", "b"), True, (0.01, 0.02), (0.5, 1.0), 9.0, 5.0, 11.0, 6.0, 75, 25)
     figures = report.figures()

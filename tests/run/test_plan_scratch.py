@@ -26,6 +26,7 @@ SETTINGS = PlanSettings(
     detector="d",
     network="",
     reconstruction=ReconstructionConfig(),
+    people=None,
     adjustment=None,
     filtering=ButterworthFilter(),
 )

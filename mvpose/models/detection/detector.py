@@ -128,7 +128,7 @@ class TopDownDetector:
             return []
         first = self._boxes_of(frames[0])
         last = self._boxes_of(frames[-1]) if len(frames) > 1 else first
-        return boxes_between(first, last, len(frames), self._config.max_people)
+        return boxes_between(first, last, len(frames), self._config.max_boxes)
 
     def _boxes_of(self, image: UInt8[np.ndarray, "H W 3"]) -> PersonBoxes:
         """Boxes detected in one image (the network's graph has batch size 1)."""
@@ -137,7 +137,7 @@ class TopDownDetector:
             np.float64
         )
         boxes = PersonBoxes(from_letterbox(found[:, :4], scale), found[:, 4])
-        return best(boxes, self._config.min_box_score, self._config.max_people)
+        return best(boxes, self._config.min_box_score, self._config.max_boxes)
 
 
 def _top_down_digest(config: DetectorConfig) -> str:
@@ -148,5 +148,5 @@ def _top_down_digest(config: DetectorConfig) -> str:
             [c.sha256, c.input_size, c.colour_order, c.mean, c.std, c.skeleton, c.bins_per_pixel, c.confidence]
             for c in cards
         ],
-        [config.detector, config.chunk_frames, config.max_people, config.min_box_score],
+        [config.detector, config.chunk_frames, config.max_boxes, config.min_box_score],
     )

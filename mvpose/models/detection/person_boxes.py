@@ -44,9 +44,9 @@ def from_letterbox(box: Float[np.ndarray, "P 4"], scale: Float[np.ndarray, " 2"]
     return (box + 0.5) / np.tile(scale, 2) - 0.5
 
 
-def best(boxes: PersonBoxes, min_score: float, max_people: int) -> PersonBoxes:
-    """At most `max_people` boxes of `min_score` or more, best first; ties keep their order."""
-    order = np.argsort(-boxes.score, kind="stable")[:max_people]
+def best(boxes: PersonBoxes, min_score: float, max_boxes: int) -> PersonBoxes:
+    """At most `max_boxes` boxes of `min_score` or more, best first; ties keep their order."""
+    order = np.argsort(-boxes.score, kind="stable")[:max_boxes]
     order = order[boxes.score[order] >= min_score]
     return PersonBoxes(boxes.box[order], boxes.score[order])
 
@@ -60,11 +60,11 @@ def overlap(a: Float[np.ndarray, "A 4"], b: Float[np.ndarray, "B 4"]) -> Float[n
     return common / (area_a[:, None] + area_b[None, :] - common)
 
 
-def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_people: int) -> list[PersonBoxes]:
+def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_boxes: int) -> list[PersonBoxes]:
     """Boxes of frames 0 .. num_frames - 1, interpolated between those of the first and the last frame.
 
     Boxes are paired for the maximum total overlap and move linearly; a box that only one end has stays in place.
-    Index p is the same person in all frames; at most `max_people`, best mean score first.
+    Index p is the same person in all frames; at most `max_boxes`, best mean score first.
     """
     shared = overlap(first.box, last.box)
     rows, columns = linear_sum_assignment(shared, maximize=True)
@@ -80,7 +80,7 @@ def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_pe
             np.delete(last.score, columns),
         ]
     )
-    order = np.argsort(-score, kind="stable")[:max_people]
+    order = np.argsort(-score, kind="stable")[:max_boxes]
     moment = np.linspace(0, 1, num_frames)[:, None, None]
     path = (1 - moment) * start[order] + moment * stop[order]
     return [PersonBoxes(box, score[order]) for box in path]

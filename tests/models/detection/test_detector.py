@@ -186,7 +186,7 @@ def test_the_settings_bound_the_number_of_people_and_how_unsure_a_box_may_be(con
     frames = [clip((80, 70), (80, 70))]
     counts = [
         len(load_detector(replace(config, **change))(frames)[0][1].score)
-        for change in ({"max_people": 1}, {"max_people": 2}, {"min_box_score": 0.05}, {"min_box_score": 0.95})
+        for change in ({"max_boxes": 1}, {"max_boxes": 2}, {"min_box_score": 0.05}, {"min_box_score": 0.95})
     ]
     assert counts == [1, 2, 4, 0]
 
@@ -209,7 +209,7 @@ def test_the_scale_of_the_card_is_the_detectors_and_a_changed_one_makes_other_2d
         file.write("[confidence]\nlikelihood = [[0.0, 0.0], [0.5, 0.9]]\nborder_odds = 0.5\n")
     scaled = load_detector(config)
     assert scale_of(as_stated) == AS_STATED and scale_of(scaled).likelihood == ((0.0, 0.0), (0.5, 0.9))
-    assert len({as_stated.digest, scaled.digest, detector_digest(replace(config, max_people=1))}) == 3
+    assert len({as_stated.digest, scaled.digest, detector_digest(replace(config, max_boxes=1))}) == 3
     assert detector_digest(config) == scaled.digest
 
 
@@ -254,7 +254,7 @@ def test_views_may_be_empty_and_images_may_show_nobody(config):
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_people": 2}, {"chunk_frames": 4}, {"min_box_score": 0.5}, {"threads": 2}, {"device": "cpu"}]
+    "change", [{"max_boxes": 2}, {"chunk_frames": 4}, {"min_box_score": 0.5}, {"threads": 2}, {"device": "cpu"}]
 )
 def test_the_digest_tells_settings_that_change_results(config, change):
     changes_results = not change.keys() & {"threads", "device"}
@@ -308,7 +308,7 @@ def test_a_card_that_does_not_fit_its_part_is_refused(config, edit_card, before,
         load_detector(config)([clip((80, 70))])
 
 
-@pytest.mark.parametrize("change", [{"chunk_frames": 0}, {"max_people": 0}, {"batch_size": -1}, {"min_box_score": 1.5}])
+@pytest.mark.parametrize("change", [{"chunk_frames": 0}, {"max_boxes": 0}, {"batch_size": -1}, {"min_box_score": 1.5}])
 def test_settings_out_of_range_are_refused_by_name(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
         DetectorConfig(**change)
