@@ -15,6 +15,7 @@ from mvpose.benchmarks import (
     overhead,
     scale,
     solvers,
+    verdicts_on_faults,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
@@ -24,6 +25,7 @@ from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
+from mvpose.benchmarks.verdicts_on_faults import VerdictBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
@@ -34,6 +36,7 @@ Benchmark = (
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
+    | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
 )
 
 
@@ -45,7 +48,8 @@ def run(
     | MemoryBenchmark
     | OverheadBenchmark
     | DetectionBenchmark
-    | CoverBenchmark,
+    | CoverBenchmark
+    | VerdictBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -60,6 +64,8 @@ def run(
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
+    elif isinstance(command, VerdictBenchmark):
+        verdicts_on_faults.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:
