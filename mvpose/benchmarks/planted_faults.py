@@ -65,7 +65,7 @@ def take_of(clip: KeypointClip, name: str) -> Take:
     low, high = (np.where(seen[..., None], clip.xy, empty) for empty in (np.inf, -np.inf))
     low, high = low.min(axis=2), high.max(axis=2)
     margin = BOX_MARGIN * (high - low).max(axis=-1, keepdims=True)
-    there = seen.any(axis=2)
+    there = np.asarray(seen.any(axis=2))
     box = np.where(there[..., None], np.concatenate([low - margin, high + margin], axis=-1), 0.0)
     keypoints = Keypoints2D(
         xy=clip.xy[:, :, None].astype(np.float32),

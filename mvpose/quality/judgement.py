@@ -59,15 +59,20 @@ class Verdict:
         return f"{self.grade}: {self.reason}" if self.reason else self.grade
 
 
+NOT_JUDGED = Verdict(Grade.USABLE, "not measurable: no check was made")
+
+
 def ranked(findings: Sequence[Finding]) -> list[Finding]:
     """The findings in order of weight: the one that decides is the first."""
     judged = [f for f in findings if f.check in CAUSES]
     others = [f for f in findings if f.check not in CAUSES]
-    return [*sorted(judged, key=lambda f: (-_severity(f), not _tells(f), CAUSES.index(f.check))), *others]
+    return [*sorted(judged, key=lambda f: (-_severity(f), not f.measured, CAUSES.index(f.check))), *others]
 
 
 def verdict_of(findings: Sequence[Finding]) -> Verdict:
-    """The verdict on a capture from all of its findings."""
+    """The verdict on a capture from all of its findings; usable if there are none."""
+    if not findings:
+        return NOT_JUDGED
     first = ranked(findings)[0]
     grade = list(Grade)[_severity(first)]
     if grade == Grade.GOOD:
@@ -80,8 +85,3 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
 def _severity(finding: Finding) -> int:
     """Position of the grade that the finding allows at best."""
     return list(Status).index(finding.status) if finding.measured else 1
-
-
-def _tells(finding: Finding) -> bool:
-    """Whether it is more than that something cannot be measured."""
-    return finding.measured

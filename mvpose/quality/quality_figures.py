@@ -77,7 +77,7 @@ class Quality:
     def body_asymmetry(self) -> float:
         """Mean relative difference between the left and the right of the bones between body joints; NaN without any."""
         length = dict(zip(self.skeleton.bones, self.bone_length_m, strict=True))
-        sides = [(bone, tuple(joint.replace("left_", "right_") for joint in bone)) for bone in length if _in_body(bone)]
+        sides = [((a, b), (_right(a), _right(b))) for a, b in length if _in_body((a, b))]
         pairs = [(length[left], length[right]) for left, right in sides if left != right and right in length]
         there = [2 * abs(a - b) / (a + b) for a, b in pairs if math.isfinite(a + b)]
         return sum(there) / len(there) if there else math.nan
@@ -124,6 +124,10 @@ class Quality:
 
 def _errors(name: str, errors: Errors) -> dict[str, float]:
     return {f"{name}_mean_px": errors.mean_px, f"{name}_median_px": errors.median_px}
+
+
+def _right(joint: str) -> str:
+    return joint.replace("left_", "right_")
 
 
 def _in_body(bone: tuple[str, str]) -> bool:
