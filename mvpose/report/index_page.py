@@ -94,18 +94,17 @@ class IndexRow:
         return {name: own.get(name, self.figures.get(name, math.nan)) for name in REVIEW_AT}
 
     @property
-    def severity(self) -> tuple[float, str]:
-        """The score and the figure that determines it."""
+    def score(self) -> float:
+        """Maximum of the figures over their thresholds."""
         if not self.figures:
-            return math.inf, "no result"
-        shares = {name: value / REVIEW_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
-        worst = max(shares, key=lambda name: shares[name])
-        return shares[worst], _LABELS[worst].rpartition(",")[0]
+            return math.inf
+        shares = (value / REVIEW_AT[name] for name, value in self.scored_figures.items())
+        return max(share for share in shares if math.isfinite(share))
 
 
 def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     """Return the page, worst capture first; captures with equal scores are sorted by name."""
-    ordered = sorted(rows, key=lambda row: (-row.verdict.severity, -row.severity[0], row.run, row.capture_id))
+    ordered = sorted(rows, key=lambda row: (-row.verdict.severity, -row.score, row.run, row.capture_id))
     runs = len({row.run for row in rows})
     count = Counter(row.verdict.grade for row in rows)
     summary = {"runs": runs, "captures": len(rows), "to look at": len(rows) - count[Grade.GOOD]}
@@ -117,7 +116,8 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     )
     body = [
         page_header(title, "All captures, worst first", summary),
-        '<main><section><h2>Captures</h2><p class="note">Worst first, by verdict and score. A name links to the report of its run. '
+        '<main><section><h2>Captures</h2><p class="note">Worst first, by verdict and score. A name links to the report '
+        "of its run. "
         f'Figures above their review threshold are red.</p><div class="wide">{table}</div></section>',
         meanings((*_OWN_MEANINGS, *(m for m in MEANINGS if m[0] == "Limb spread, %"))),
         "</main>",
@@ -126,12 +126,11 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
 
 
 def _row(row: IndexRow, *, several: bool) -> str:
-    severity, _ = row.severity
     name = escape(row.capture_id)
     link = f'<a href="{escape(row.link, quote=True)}">{name}</a>' if row.link else name
     reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
-    label = "∞" if math.isinf(severity) else f"{severity:.2f}"
-    cells = [_cell(label, severity >= 1)]
+    label = "∞" if math.isinf(row.score) else f"{row.score:.2f}"
+    cells = [_cell(label, row.score >= 1)]
     for figure, value in row.scored_figures.items():
         shown = number(100 * value if figure.endswith("_share") else value)
         cells.append(_cell(shown, value >= REVIEW_AT[figure]))

@@ -155,7 +155,8 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
     note = f"The first {len(sections)} have a section below." if left_out else ""
     table = f'<div class="wide"><table><tr><th>capture</th>{head}</tr>{"".join(rows)}</table></div>'
     return (
-        '<section><h2>Captures</h2><p class="note">Worst first: by verdict, then by mean reprojection error of the body joints. '
+        '<section><h2>Captures</h2><p class="note">Worst first: by verdict, then by mean reprojection error of the '
+        "body joints. "
         f"{note}</p>{table if rows else '<p>No capture has a result.</p>'}</section>"
     )
 
@@ -194,7 +195,8 @@ def _section(section: Section) -> str:
     return "\n".join(
         [
             f'<section id="{anchor(subject.capture.capture_id)}"><h2>{escape(subject.capture.capture_id)}</h2>',
-            f'<p>{verdict_text(subject.verdict)}</p><p class="note">{_outline(subject)}</p><div class="figures">{labelled}</div>{trouble}',
+            f'<p>{verdict_text(subject.verdict)}</p><p class="note">{_outline(subject)}</p>',
+            f'<div class="figures">{labelled}</div>{trouble}',
             _film(section.film) if section.film else "",
             *(shown(image) for image in section.sheet),
             _viewer(section.viewer),
