@@ -51,7 +51,7 @@ def faults() -> Mapping[str, Fault]:
     """The faults by name."""
     return {
         "cameras exchanged": _exchanged,
-        **{f"turned by {degrees} degrees": partial(_turned, degrees) for degrees in (1, 2, 5)},
+        **{f"turned by {degrees} degrees": partial(_turned, float(degrees)) for degrees in (1, 2, 5)},
         **{f"{frames} frames out of step": partial(_out_of_step, frames) for frames in (2, 3, 5, 10)},
         "another recording's calibration": _other_calibration,
         "centimetres for millimetres": _other_unit,
