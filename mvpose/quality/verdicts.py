@@ -237,7 +237,7 @@ def of_calibration(found: Sequence[Finding], agreed: float, rig: CameraRig) -> l
         said = f"{len(wrong)} of {len(rig)} cameras contradict each other"
     elif math.isnan(scale.figures["stature_m"]) and scale.measured:
         said = "no three cameras agree on a person"
-    elif agreed < AGREED_WARN and scale.status == Status.PASS:
+    elif agreed < AGREED_WARN and scale.status != Status.FAIL:
         said = f"two cameras agree on a person in only {agreed:.0%} of the frames that show people in several"
     else:
         return []
