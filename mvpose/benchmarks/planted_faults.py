@@ -98,7 +98,7 @@ def _out_of_step(frames: int, take: Take, rng: np.random.Generator) -> Planted:
 
 def _other_calibration(take: Take, rng: np.random.Generator) -> Planted:
     rig = replace(random_rig(rng, len(take.rig)), names=take.rig.names)
-    return Planted(replace(take, rig=rig), (CheckKind.CALIBRATION, CheckKind.PEOPLE))
+    return Planted(replace(take, rig=rig), (CheckKind.CALIBRATION, CheckKind.PEOPLE, CheckKind.POSES))
 
 
 def _other_unit(take: Take, rng: np.random.Generator) -> Planted:
