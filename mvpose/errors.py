@@ -60,6 +60,7 @@ class FailureReason(StrEnum):
     WORKER_DIED = "worker_died"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
+    BAD_DATA = "bad_data"
     EXCEPTION = "exception"
 
 

@@ -19,6 +19,7 @@ from mvpose.benchmarks import (
     scale,
     solvers,
     stage_cost,
+    verdicts_on_faults,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.crowds import AssociationBenchmark
@@ -32,6 +33,7 @@ from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 from mvpose.benchmarks.stage_cost import StagesBenchmark
+from mvpose.benchmarks.verdicts_on_faults import VerdictBenchmark
 
 Benchmark = (
     Annotated[TriangulationBenchmark, tyro.conf.subcommand("triangulation")]
@@ -46,6 +48,7 @@ Benchmark = (
     | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
+    | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
 )
 
 
@@ -61,7 +64,8 @@ def run(
     | ConfidenceBenchmark
     | StagesBenchmark
     | AssociationBenchmark
-    | ResizeBenchmark,
+    | ResizeBenchmark
+    | VerdictBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -84,6 +88,8 @@ def run(
         crowds.run(command)
     elif isinstance(command, ResizeBenchmark):
         resized_footage.run(command)
+    elif isinstance(command, VerdictBenchmark):
+        verdicts_on_faults.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

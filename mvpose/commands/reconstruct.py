@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import islice
 
 from mvpose import tracking
 from mvpose.commands.run_flags import Reconstruct
@@ -15,6 +14,7 @@ from mvpose.models.detection.detector import load_detector
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.waves import uncommitted, waves
+from mvpose.quality.judgement import Grade, Verdict
 from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.run_folder import RunFolder, Summary
@@ -87,9 +87,16 @@ def _record(command: Reconstruct, summary: Summary, *, worked: bool) -> str | No
         figures = recorded_figures(summary)
         figures |= {f"seconds/{name}": value for name, value in RunFolder(command.output).performance().items()}
         figures |= {"clips": summary.clips, "failures": len(summary.failures), "frames": summary.frames}
+        figures |= {f"captures_{grade}": count for grade, count in verdict_counts(summary).items()}
         tracking.log_figures(store, known.run_id, figures)
+        tracking.log_tags(store, known.run_id, {f"verdict.{c}": str(v) for c, v in summary.worst_first()[:MAX_LINES]})
         tracking.end_run(store, known.run_id, succeeded=summary.exit_code(command.max_failed_share) != 4)
     return tracking.described(store, known.run_id)
+
+
+def verdict_counts(summary: Summary) -> dict[Grade, int]:
+    """Number of captures by grade, best first."""
+    return {grade: sum(v.grade == grade for v in summary.verdicts.values()) for grade in Grade}
 
 
 def recorded_figures(summary: Summary) -> dict[str, float]:
@@ -105,12 +112,11 @@ def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, w
     where = f": poses in {join(command.output, 'poses')}" if summary.figures else ""
     lines = [f"note: {note}" for note in summary.notes[:MAX_LINES]]
     lines.append(f"{done}{summary.clips} clips of {summary.captures} captures, {summary.frames} frames{where}")
-    for capture_id, figures in islice(summary.figures.items(), MAX_LINES):
-        known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
-        own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
-        lines.append(f"  {capture_id}: {own or 'nobody found'}")
-    if len(summary.figures) > MAX_LINES:
-        lines.append(f"  ... all in {RunFolder(command.output).figures_uri}")
+    for capture_id, verdict in summary.worst_first()[:MAX_LINES]:
+        lines.append(f"  {capture_id}: {verdict}{_headlines(summary, capture_id, verdict)}")
+    if len(summary.verdicts) > MAX_LINES:
+        total = ", ".join(f"{count} {grade}" for grade, count in verdict_counts(summary).items())
+        lines.append(f"  ... in total {total}: all in {RunFolder(command.output).verdicts_uri}")
     if summary.failures:
         reasons = Counter(f.reason for f in summary.failures)
         lines.append(f"{len(summary.failures)} without a result ({', '.join(f'{n} {r}' for r, n in reasons.items())}):")
@@ -120,6 +126,16 @@ def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, w
     if recorded:
         lines.append(recorded)
     return "\n".join(lines)
+
+
+def _headlines(summary: Summary, capture_id: str, verdict: Verdict) -> str:
+    """The main figures; none of a bad capture, whose figures mislead: views that contradict are left out of them."""
+    if verdict.grade == Grade.BAD:
+        return ""
+    figures = summary.figures.get(capture_id, {})
+    known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
+    own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
+    return (f"; {own}" if verdict.reason else f": {own}") if own else ""
 
 
 def _named(clip: Clip) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from mvpose import tracking
 from mvpose.commands.run_flags import View
 from mvpose.config import digest
-from mvpose.errors import ConfigError, ResultsError
+from mvpose.errors import ConfigError, FailureReason, ResultsError
+from mvpose.quality.judgement import NOT_JUDGED
 from mvpose.records import CapturePlan
 from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
@@ -69,7 +70,7 @@ def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
 
 
 def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> dict[str, str]:
-    captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary.figures, command.filtered))]
+    captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary, command.filtered))]
     counts = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
     files = write_report(captures, summary.failures, counts, output, command.report, title=title)
@@ -82,13 +83,13 @@ def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> di
     return files
 
 
-def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> CaptureReport | None:
+def _capture(folder: RunFolder, plan: CapturePlan, summary: Summary, filtered: bool) -> CaptureReport | None:
     """A capture with its raw or filtered poses; None if it has none, or could not be filtered."""
     poses = folder.poses(plan)
     if poses is None:
         return None
     # Figures of single cameras, joints and bones are in the plots; listed here they would bury the others.
-    own = {name: value for name, value in figures.get(plan.capture.capture_id, {}).items() if "/" not in name}
+    own = {name: value for name, value in summary.figures.get(plan.capture.capture_id, {}).items() if "/" not in name}
     if filtered:
         try:
             after = folder.filtered(plan)
@@ -105,6 +106,7 @@ def _capture(folder: RunFolder, plan: CapturePlan, figures, filtered: bool) -> C
         frames=np.arange(len(poses.xyz)),
         keypoints=folder.keypoints(plan),
         figures=own,
+        verdict=summary.verdicts.get(plan.capture.capture_id, NOT_JUDGED),
     )
 
 
@@ -116,7 +118,7 @@ def _index_rows(folder: RunFolder, view: str, files: dict[str, str], index: str)
     page = _link(join(view, PAGE), index)
     for capture_id, count in (unplanned | frames).items():
         failures = [f for f in summary.failures if f.clip.capture_id == capture_id]
-        failed = sum(f.clip.stop - f.clip.start for f in failures)
+        failed = sum(f.clip.stop - f.clip.start for f in failures if f.reason != FailureReason.BAD_DATA)
         in_full = any(name.startswith(f"{folder_name(capture_id)}/") for name in files)
         yield IndexRow(
             run=folder.uri,
@@ -124,6 +126,7 @@ def _index_rows(folder: RunFolder, view: str, files: dict[str, str], index: str)
             figures=summary.figures.get(capture_id, {}),
             failed_share=failed / count if count else 1.0,
             reasons=tuple(f"{n} x {reason}" for reason, n in Counter(str(f.reason) for f in failures).items()),
+            verdict=summary.verdicts.get(capture_id, NOT_JUDGED),
             link=f"{page}#{anchor(capture_id)}" if in_full else page,
         )
 

@@ -58,7 +58,7 @@ def _drawn(sample: Sample, evaluation: Evaluation, row: int) -> Drawn:
 
     def pixels(joints: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "V J 2"]:
         known = np.isfinite(joints).all(axis=-1) & arrays["present"][:, None]
-        xy, _ = projected(cameras, np.nan_to_num(joints), view.crop.size)
+        xy, _, _ = projected(cameras, np.nan_to_num(joints), view.crop.size)
         return np.where(known[..., None], xy, np.nan)
 
     caption = (

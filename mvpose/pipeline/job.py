@@ -167,7 +167,8 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     }
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
-    named = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
+    named: dict[str, object] = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
+    named |= {"strict": True} if job.strict else {}
     return settings | (job.imported.settings if job.imported else {"detector": detector_digest(_detector(job))}) | named
 
 

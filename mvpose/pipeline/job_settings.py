@@ -34,6 +34,8 @@ class ReconstructJob:
     """Also write filtered poses: gaps filled and smoothed by `filtering`. Raw poses stay unchanged."""
     max_failed_share: float = 0.1
     """Maximum share of failed clips for exit code 3; above it, the exit code is 4."""
+    strict: bool = False
+    """Record captures that are judged bad as failures, which count for the exit code. Their poses are kept."""
     replan: bool = False
     """Resume a run with changed settings or footage; results that still apply are kept."""
     retry_failed: bool = False

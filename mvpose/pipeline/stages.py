@@ -13,18 +13,22 @@ from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.exchange.keypoints import KeypointImport
 from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
-from mvpose.footage.rig_table import figures_to_table, rig_to_table
+from mvpose.footage.rig_table import rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames
 from mvpose.footage.video.frames import prefetched
+from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector, scale_of
-from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.worker import Outcome
+from mvpose.pipeline.plan_source import PlanSource, Setup
+from mvpose.pipeline.worker import EarlierFailure, Outcome
+from mvpose.quality.findings import Finding, PreflightConfig
+from mvpose.quality.pose_findings import pose_findings
+from mvpose.quality.preflight import preflight, sampled_runs
 from mvpose.quality.quality import CaptureFrames, quality_of_parts
 from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
-from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, segments
+from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, positions, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.run.capture_tables import (
     filtered_to_table,
@@ -42,6 +46,7 @@ from mvpose.run.pose_tables import (
 )
 from mvpose.run.sequences import pose_windows, sampled_keypoints
 from mvpose.run.store import Commit, table_file
+from mvpose.run.verdict_table import judged_table, without_result
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.filter_settings import Filtering
 from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
@@ -192,23 +197,41 @@ class FilterStage:
 
 
 class QualityStage:
-    """Figures of merit of a whole capture."""
+    """Figures of merit of a whole capture, and the findings that make its verdict."""
 
     def __init__(self, source: PlanSource, config: ReconstructionConfig, adjusted: bool) -> None:
         self.source, self.config, self.adjusted = source, config, adjusted
 
     def __call__(self, task: Task) -> Outcome:
-        """One row per figure, over the clips that have poses."""
+        """One row per figure, over the clips that have poses. A capture without poses is judged by its 2D joints."""
         start, setup = time.perf_counter(), self.source.setup(task)
-        poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
+        keypoints = self.source.commits(Kind.KEYPOINTS, task)
+        try:
+            poses, rig = self.source.commits(Kind.POSES, task), self.source.rig_of(task, self.adjusted)
+        except EarlierFailure as earlier:
+            found = [*self._checked(keypoints, setup.rig, setup), *without_result(earlier.failure)]
+            return Outcome(judged_table(task.clip.capture_id, {}, found), {"verdict": time.perf_counter() - start})
         reconstructed = {commit.clip for commit in poses}
-        keypoints = [c for c in self.source.commits(Kind.KEYPOINTS, task) if c.clip in reconstructed]
+        keypoints = [commit for commit in keypoints if commit.clip in reconstructed]
         frames = (poses[0].clip.start, poses[-1].clip.stop)
         parts = self._parts(poses, keypoints, frozenset(frame for frame, _ in setup.breaks))
-        figures = quality_of_parts(parts, frames, rig, setup.fps, self.config).figures()
+        quality = quality_of_parts(parts, frames, rig, setup.fps, self.config)
+        measured = time.perf_counter()
+        missing = setup.num_frames - sum(clip.stop - clip.start for clip in reconstructed)
+        of_poses = pose_findings(quality, self.config.max_error, frames[1] - frames[0], missing)
+        found = [*self._checked(keypoints, rig, setup), *of_poses]
         people = identified_figures(self.source.committed(Kind.IDENTITIES, task))
-        table = figures_to_table(task.clip.capture_id, people | figures)
-        return Outcome(table, {"quality": time.perf_counter() - start})
+        table = judged_table(task.clip.capture_id, people | quality.figures(), found)
+        return Outcome(table, {"quality": measured - start, "verdict": time.perf_counter() - measured})
+
+    def _checked(self, commits: Sequence[Commit], rig: CameraRig, setup: Setup) -> tuple[Finding, ...]:
+        """What `mvpose check` finds, on as many frames of these clips."""
+        known = np.concatenate([np.arange(commit.clip.start, commit.clip.stop) for commit in commits])
+        config = PreflightConfig()
+        frames = np.concatenate([known[part.start : part.stop] for part in sampled_runs(len(known), config)])
+        sampled = [c for c in commits if np.any((c.clip.start <= frames) & (frames < c.clip.stop))]
+        keypoints = sampled_keypoints(self.source.tables(Kind.KEYPOINTS, sampled), frames)
+        return preflight(keypoints, positions(frames, setup.breaks), rig, setup.fps, config).findings
 
     def _parts(
         self, poses: Iterable[Commit], keypoints: Iterable[Commit], breaks: frozenset[int]

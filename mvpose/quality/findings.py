@@ -1,4 +1,4 @@
-"""Findings of the checks: pass, warn or fail, in words and figures."""
+"""Findings of the checks: pass, warn or fail, in words and figures; and what the checks are."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from mvpose.errors import ConfigError
 
 
 class CheckKind(StrEnum):
-    """The checks before a job."""
+    """The checks before a job, then those of its poses."""
 
     FOOTAGE = "footage"
     PEOPLE = "people"
     NAMES = "camera names"
+    CALIBRATION = "calibration"
     SYNCHRONISATION = "synchronisation"
+    MOVED = "camera moved"
     CAMERA = "camera pose"
     EPIPOLAR = "epipolar residual"
     SCALE = "scale"
     UPRIGHT = "upright"
     FLOOR = "floor"
     CAMERA_HEIGHT = "camera height"
+    POSES = "poses"
+    LEFT_OUT = "left-out camera"
+    VIEWS = "views used"
+    BONES = "bone lengths"
+    SPEED = "speed"
 
 
 class Status(StrEnum):
@@ -44,6 +51,8 @@ class Finding:
     """The cameras concerned; empty if it concerns the whole rig."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """The figures behind it, by name; names end in their unit."""
+    measured: bool = True
+    """Whether the footage allows the check at all; a pass that was not measured says nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,28 @@
 """Check a capture on a few hundred frames before computing on all of it; `preflight` shows the order of the checks.
 
 Every fault is corrected before the next is searched for, so that one fault is not reported as several: names are
-exchanged, then cameras shifted in time, then rotated. Residuals of pairs are from before any shift or rotation.
+exchanged, then cameras shifted in time, then rotated. If a camera moved, only the longer part of the capture is judged
+further. Residuals of pairs are from before any shift or rotation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
+from mvpose.quality.camera_moves import largest_move, longer_side
 from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
 from mvpose.quality.sightings import MIN_CONFIDENCE, Sightings, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
-from mvpose.quality.synchronisation import synchronised
+from mvpose.quality.synchronisation import CameraTiming, synchronised
 from mvpose.quality.world_frame import measured_world_frame
 from mvpose.records import Keypoints2D, Video
 
@@ -50,11 +53,13 @@ def preflight(
         raise ValueError(
             f"2D joints have shape {keypoints.xy.shape[:2]} (views, frames); expected ({len(rig)}, {len(frames)})"
         )
-    run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
+    shown = np.any(keypoints.likelihood >= MIN_CONFIDENCE, axis=(2, 3))
+    together = shown.sum(axis=0) >= 2
     try:
-        found = _findings(keypoints, run, rig, fps, config)
+        _require_people(shown, rig)
+        found = _findings(keypoints, frames, together, rig, fps, config)
     except NoPersonError as error:
-        found = [Finding(check=CheckKind.PEOPLE, status=Status.FAIL, reason=str(error))]
+        found = [Finding(check=CheckKind.PEOPLE, status=Status.FAIL, reason=str(error), measured=bool(together.any()))]
     return Preflight(tuple(found))
 
 
@@ -75,43 +80,68 @@ def footage_findings(videos: Sequence[Video], notes: Sequence[str]) -> tuple[Fin
 
 
 def _findings(
-    keypoints: Keypoints2D, run: Int[np.ndarray, " T"], rig: CameraRig, fps: float, config: PreflightConfig
+    keypoints: Keypoints2D,
+    frames: Int[np.ndarray, " T"],
+    together: Bool[np.ndarray, " T"],
+    rig: CameraRig,
+    fps: float,
+    config: PreflightConfig,
 ) -> list[Finding]:
-    _require_people(keypoints, rig)
     exchange = best_exchange(keypoints, rig)
     found = [verdicts.of_exchange(exchange, rig)]
     if verdicts.explains_more(exchange, len(rig)):
         rig = exchanged(rig, *exchange.views)
+    run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
     people = sighted(keypoints, run, rig, fps)
+    agreed = float((people.weight > 0).any(dim=2).sum(dim=-1).ge(2).any(dim=1).numpy()[together].mean())
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
-    corrected_rig, limit = rig, min(config.max_shift, int(np.bincount(run).max()) // 3)
+    aligned = _aligned(people, rig, config)
+    move = largest_move(aligned.people.body, rig, verdicts.TURN_WARN)
+    if move is not None:
+        found += verdicts.of_move(move, people, float(frames[move.first]) / fps, rig)
+        aligned = _aligned(people.at(longer_side(move, len(frames))), rig, config)
+    if np.bincount(run).max() == 1:
+        found.append(verdicts.of_instants())
+    else:
+        found += [verdicts.of_timing(t, camera, fps) for camera, t in zip(rig.names, aligned.timings, strict=True)]
+    misfits_px = median_misfits_px(aligned.people.body, aligned.rig).tolist()
+    evidence = [_evidence(aligned, view) for view in range(len(rig))]
+    found += verdicts.of_cameras(aligned.turns, misfits_px, evidence, aligned.people, rig)
+    found += verdicts.of_room(measured_world_frame(aligned.people, aligned.rig), rig)
+    return found + verdicts.of_calibration(found, agreed, rig)
+
+
+@dataclass(frozen=True, eq=False)
+class _Aligned:
+    """People shifted in time, and the rig with its cameras rotated, until they fit."""
+
+    people: Sightings
+    rig: CameraRig
+    timings: Sequence[CameraTiming]
+    turns: Sequence[Turn]
+
+
+def _aligned(people: Sightings, rig: CameraRig, config: PreflightConfig) -> _Aligned:
+    corrected_rig, limit = rig, min(config.max_shift, int(people.run.bincount().max()) // 3)
     for _ in range(PASSES):
         timings, shifts = synchronised(people.body, corrected_rig, limit)
         in_step = people.shifted(shifts)
         turns, corrected_rig = corrected(in_step.body, rig, verdicts.TURN_WARN)
         if not turns:
             break
-    if np.bincount(run).max() == 1:
-        found.append(verdicts.of_instants())
-    else:
-        found += [verdicts.of_timing(timing, camera, fps) for camera, timing in zip(rig.names, timings, strict=True)]
-    evidence = [_evidence(in_step.body, corrected_rig, turns, view) for view in range(len(rig))]
-    misfits = median_misfits_px(in_step.body, corrected_rig).tolist()
-    found += verdicts.of_cameras(turns, misfits, evidence, in_step, rig)
-    return found + verdicts.of_room(measured_world_frame(in_step, corrected_rig), rig)
+    return _Aligned(in_step, corrected_rig, timings, turns)
 
 
-def _evidence(people: Sightings, corrected_rig: CameraRig, turns: Sequence[Turn], view: int) -> PoseEvidence:
+def _evidence(aligned: _Aligned, view: int) -> PoseEvidence:
     """How the misfit of a view is spread; of a misaligned one, with only the others corrected."""
-    for turn in turns:
+    for turn in aligned.turns:
         if turn.view == view:
-            uncorrected = turned(corrected_rig, view, turn.rotation.T)
-            return pose_evidence(people, uncorrected, view, verdicts.TURN_WARN)
-    return pose_evidence(people, corrected_rig, view, verdicts.MISFIT_WARN)
+            uncorrected = turned(aligned.rig, view, turn.rotation.T)
+            return pose_evidence(aligned.people.body, uncorrected, view, verdicts.TURN_WARN)
+    return pose_evidence(aligned.people.body, aligned.rig, view, verdicts.MISFIT_WARN)
 
 
-def _require_people(keypoints: Keypoints2D, rig: CameraRig) -> None:
-    sure = keypoints.likelihood >= MIN_CONFIDENCE
-    showing = [name for name, view in zip(rig.names, sure, strict=True) if view.any()]
+def _require_people(shown: Bool[np.ndarray, "V T"], rig: CameraRig) -> None:
+    showing = [name for name, view in zip(rig.names, shown, strict=True) if view.any()]
     if len(showing) < 2:
         raise NoPersonError(f"people were found by {', '.join(showing) or 'none'} of {len(rig)} cameras")

@@ -75,6 +75,15 @@ class Quality:
         there = [s for s in spreads if math.isfinite(s)]
         return sum(there) / len(there) if there else math.nan
 
+    @property
+    def body_asymmetry(self) -> float:
+        """Mean relative difference between the left and the right of the bones between body joints; NaN without any."""
+        length = dict(zip(self.skeleton.bones, self.bone_length_m, strict=True))
+        sides = [((a, b), (_right(a), _right(b))) for a, b in length if _in_body((a, b))]
+        pairs = [(length[left], length[right]) for left, right in sides if left != right and right in length]
+        there = [2 * abs(a - b) / (a + b) for a, b in pairs if math.isfinite(a + b)]
+        return sum(there) / len(there) if there else math.nan
+
     def figures(self) -> dict[str, float]:
         """All figures as a flat dict; names end in their unit (px, mm, m, share) if they have one."""
         flat = {
@@ -92,6 +101,7 @@ class Quality:
             "present_share": self.present_share,
             "frames_share": self.frames_share,
             "body_bone_spread_share": self.body_bone_spread,
+            "body_bone_asymmetry_share": self.body_asymmetry,
             "swapped_share": self.swapped_share,
             "too_fast_share": self.too_fast_share,
             "error_limit_px": self.error_limit_px,
@@ -117,6 +127,10 @@ class Quality:
 
 def _errors(name: str, errors: Errors) -> dict[str, float]:
     return {f"{name}_mean_px": errors.mean_px, f"{name}_median_px": errors.median_px}
+
+
+def _right(joint: str) -> str:
+    return joint.replace("left_", "right_")
 
 
 def _in_body(bone: tuple[str, str]) -> bool:

@@ -59,6 +59,11 @@ class Sightings:
             skeleton=Skeleton(f"{self.skeleton.name} body", names, ()),
         )
 
+    def at(self, frames: Int[Tensor, " n"]) -> Sightings:
+        """Only these frames, in ascending order. Their runs are numbered from 0."""
+        run = torch.unique(self.run[frames], return_inverse=True)[1]
+        return replace(self, ideal=self.ideal[frames], weight=self.weight[frames], run=run)
+
     def shifted(self, frames: Int[Tensor, "V R"]) -> Sightings:
         """The same, with frame t of view v in run r replaced by its frame t + `frames[v, r]`.
 
@@ -179,4 +184,5 @@ def _followed(people: Association, frames: Int[Tensor, " n"], fps: float) -> Int
 def _person_px(keypoints: Keypoints2D, places: Int[Tensor, "T K V"]) -> Float[Tensor, " V"]:
     box = torch.from_numpy(keypoints.box).double().movedim(0, 1)
     side = at_places((box[..., 2:] - box[..., :2]).amax(dim=-1), places)
-    return torch.where(places >= 0, side, torch.nan).flatten(0, 1).nanmedian(dim=0).values
+    sides = torch.where(places >= 0, side, torch.nan).flatten(0, 1)
+    return sides.nanmedian(dim=0).values if len(sides) else torch.full(sides.shape[1:], torch.nan).double()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
+from mvpose.quality.camera_moves import Move
 from mvpose.quality.camera_turns import Turn
 from mvpose.quality.findings import CheckKind, Finding, Status, status_by
 from mvpose.quality.pose_evidence import PoseEvidence
@@ -28,8 +29,15 @@ MISFIT_WARN, MISFIT_FAIL = 0.035, 0.08
 PAIR_WARN, PAIR_FAIL = 0.022, 0.08
 # Fraction of the sampled frames that show a person.
 SEEN_WARN = 0.2
+# Fraction of the frames with people in two or more cameras in which two agree on one, and of the joints in three views
+# on which three agree: 95 % or more of the frames on the demos and on 50 drawn takes, 2 to 15 % with a calibration in
+# centimetres, 0 to 100 % with that of another rig.
+AGREED_WARN = 0.5
 # In frames. The demos' cameras are within 0.3 of each other; the offset of a camera 5 frames late is found to 0.3.
 OFFSET_WARN, OFFSET_FAIL = 0.75, 2.0
+# This fraction of the uncertainty is in favour of the camera. On 50 drawn takes in step, offsets reach 0.8 frames with
+# an uncertainty of 1.7; true ones are found to 0.2 frames.
+DOUBT = 0.25
 # Difference between the offsets of parts of a capture: up to 0.9 for halves of the demos, 1.3 for thirds of 33 frames.
 SPREAD_WARN, SPREAD_FAIL = 1.5, 3.0
 # An exchange of names must explain more joints, by this fraction of what two cameras show. If at most one camera is off
@@ -83,9 +91,16 @@ def of_pairs(residuals: Mapping[tuple[int, int], float], sightings: Sightings, r
         reason = f"median {residual:.1f} px, {share:.1%} of a person's height"
         if math.isnan(share):
             reason = "they never show the same joint of the same person"
-        names = (rig.names[one], rig.names[other])
-        figures = {"residual_px": residual, "residual_share": share}
-        found.append(Finding(check=CheckKind.EPIPOLAR, status=status, reason=reason, cameras=names, figures=figures))
+        found.append(
+            Finding(
+                check=CheckKind.EPIPOLAR,
+                status=status,
+                reason=reason,
+                cameras=(rig.names[one], rig.names[other]),
+                figures={"residual_px": residual, "residual_share": share},
+                measured=not math.isnan(share),
+            )
+        )
     return found
 
 
@@ -95,6 +110,7 @@ def of_instants() -> Finding:
         check=CheckKind.SYNCHRONISATION,
         status=Status.PASS,
         reason="not measurable: the footage consists of single instants",
+        measured=False,
     )
 
 
@@ -121,14 +137,20 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
             "Check that part of the videos for dropped frames"
         )
     elif timing.at_limit:
-        status, reason = Status.FAIL, f"{abs(offset):.0f} frames {late} or more: the largest shift tested"
+        status = Status.FAIL
+        reason = (
+            f"{abs(offset):.0f} frames {late} or more, the largest shift tested: correct its first_frame in "
+            "capture.toml, and check that its video belongs to this recording"
+        )
     elif math.isnan(offset):
         status = Status.WARN
         reason = (
             "not measurable: people move too little, or are visible too briefly, to tell whether it is in step. Check "
             "a capture of the same cameras in which a person walks"
         )
-    elif (status := status_by(abs(offset), OFFSET_WARN, OFFSET_FAIL)) == Status.PASS:
+    elif (
+        status := status_by(abs(offset) - DOUBT * timing.uncertainty_frames, OFFSET_WARN, OFFSET_FAIL)
+    ) == Status.PASS:
         reason = f"in step ({offset:+.2f} +/- {timing.uncertainty_frames:.2f} frames)"
     else:
         whose = "its" if offset > 0 else "every other camera's"
@@ -147,7 +169,14 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         "misfit_px": timing.misfit_px,
         "unshifted_misfit_px": timing.unshifted_px,
     }
-    return Finding(check=CheckKind.SYNCHRONISATION, status=status, reason=reason, cameras=(camera,), figures=figures)
+    return Finding(
+        check=CheckKind.SYNCHRONISATION,
+        status=status,
+        reason=reason,
+        cameras=(camera,),
+        figures=figures,
+        measured=not math.isnan(offset) or spread > SPREAD_WARN,
+    )
 
 
 def _spread(offsets: Float[Tensor, " n"]) -> float:
@@ -163,7 +192,7 @@ def _trimmed_spread(offsets: Float[Tensor, " n"]) -> float:
 
 
 def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
-    """Finding on whether enough cameras see people for long enough."""
+    """Finding on whether enough cameras see the same people for long enough."""
     seen = (sightings.weight > 0).any(dim=2)
     by_camera = seen.any(dim=1).double().mean(dim=0).tolist()
     together = float((seen.sum(dim=-1) >= 2).any(dim=1).double().mean())
@@ -176,6 +205,50 @@ def of_sightings(sightings: Sightings, rig: CameraRig) -> Finding:
         cameras=tuple(name for name, share in zip(rig.names, by_camera, strict=True) if share < SEEN_WARN),
         figures={"frames_share": together, **figures},
     )
+
+
+def of_move(move: Move | None, sightings: Sightings, after_s: float, rig: CameraRig) -> list[Finding]:
+    """Finding on the camera that moved `after_s` seconds into the capture; none if none did."""
+    if move is None:
+        return []
+    share = move.moved_px / float(sightings.person_px[move.view])
+    return [
+        Finding(
+            check=CheckKind.MOVED,
+            status=status_by(share, TURN_WARN, TURN_FAIL),
+            reason=(
+                f"moved while recording, about {after_s:.0f} s after the start, equivalent to a rotation of "
+                f"{move.degrees:.1f} degrees, {move.moved_px:.0f} px or {share:.1%} of a person's height. Split the "
+                "capture there and calibrate both parts, or leave out this camera. The checks below are of the longer "
+                "part"
+            ),
+            cameras=(rig.names[move.view],),
+            figures={"moved_degrees": move.degrees, "moved_px": move.moved_px, "moved_share": share},
+        )
+    ]
+
+
+def of_calibration(found: Sequence[Finding], agreed: float, rig: CameraRig) -> list[Finding]:
+    """Finding on a calibration that contradicts the footage as a whole: from the findings on its cameras and scale.
+
+    `agreed` is the fraction of the frames with people in two or more cameras in which two agree on one. Most cameras
+    cannot be wrong one by one, since each is compared with the others.
+    """
+    wrong = [f.cameras[0] for f in found if f.check == CheckKind.CAMERA and f.status == Status.FAIL]
+    scale = next(f for f in found if f.check == CheckKind.SCALE)
+    if 2 * len(wrong) > len(rig) and len(rig) > 2:
+        said = f"{len(wrong)} of {len(rig)} cameras contradict each other"
+    elif math.isnan(scale.figures["stature_m"]) and scale.measured:
+        said = "no three cameras agree on a person"
+    elif agreed < AGREED_WARN and scale.status != Status.FAIL:
+        said = f"two cameras agree on a person in only {agreed:.0%} of the frames that show people in several"
+    else:
+        return []
+    status = Status.WARN if not wrong and scale.status == Status.PASS else Status.FAIL
+    reason = f"{said}: use the calibration that belongs to this recording, and check which video is of which camera"
+    return [
+        Finding(check=CheckKind.CALIBRATION, status=status, reason=reason, cameras=(), figures={"agreed_share": agreed})
+    ]
 
 
 def of_cameras(
@@ -238,11 +311,19 @@ def _of_misfit(misfit_px: float, evidence: PoseEvidence, person_px: float, camer
 
 def of_room(room: WorldFrame, rig: CameraRig) -> list[Finding]:
     """Findings on scale, up axis, floor and camera heights."""
-    return [_of_stature(room.stature_m), _of_up(room), _of_floor(room.floor_m), _of_heights(room, rig)]
+    return [
+        _of_stature(room.stature_m, room.agreed_share),
+        _of_up(room),
+        _of_floor(room.floor_m),
+        _of_heights(room, rig),
+    ]
 
 
-def _of_stature(stature_m: float) -> Finding:
+def _of_stature(stature_m: float, agreed_share: float) -> Finding:
     figures = {"stature_m": stature_m}
+    if math.isnan(stature_m) and not agreed_share < AGREED_WARN:
+        reason = "not measurable: three cameras at once never saw the shin, thigh and trunk of a person"
+        return Finding(check=CheckKind.SCALE, status=Status.WARN, reason=reason, figures=figures, measured=False)
     if math.isnan(stature_m):
         reason = (
             "no person could be measured: people, scale and cameras are inconsistent. Check that the calibration "
@@ -265,7 +346,7 @@ def _of_up(room: WorldFrame) -> Finding:
     figures = {"people_from_up_degrees": people, "cameras_from_up_degrees": cameras}
     axis = nearest_axis(room.body_up)
     if math.isnan(people):
-        status, reason = Status.WARN, "no ankles and shoulders were seen"
+        status, reason = Status.WARN, "not measurable: no ankles and shoulders were seen"
     elif people <= TILT_WARN:
         status, reason = Status.PASS, f"people are upright, {people:.0f} degrees from +Z"
     elif cameras <= TILT_FAIL:
@@ -283,7 +364,9 @@ def _of_up(room: WorldFrame) -> Finding:
             f"people and cameras are upright along {axis}, {people:.0f} degrees from +Z: use "
             f"--catalogue.up={axis} if it was read with z up"
         )
-    return Finding(check=CheckKind.UPRIGHT, status=status, reason=reason, figures=figures)
+    return Finding(
+        check=CheckKind.UPRIGHT, status=status, reason=reason, figures=figures, measured=not math.isnan(people)
+    )
 
 
 def _of_floor(floor_m: float) -> Finding:
@@ -293,8 +376,9 @@ def _of_floor(floor_m: float) -> Finding:
     if status != Status.PASS:
         reason += "; the calibration's origin is not on the floor, or its Z axis does not point up"
     if math.isnan(floor_m):
-        reason = "no feet were seen"
-    return Finding(check=CheckKind.FLOOR, status=status, reason=reason, figures={"floor_m": floor_m})
+        reason = "not measurable: no feet were seen"
+    measured = not math.isnan(floor_m)
+    return Finding(check=CheckKind.FLOOR, status=status, reason=reason, figures={"floor_m": floor_m}, measured=measured)
 
 
 def _of_heights(room: WorldFrame, rig: CameraRig) -> Finding:
@@ -302,8 +386,10 @@ def _of_heights(room: WorldFrame, rig: CameraRig) -> Finding:
     figures = {f"camera/{name}/height_m": h for name, h in zip(rig.names, room.camera_heights_m, strict=True)}
     below = tuple(name for name, h in zip(rig.names, room.camera_heights_m, strict=True) if h <= 0)
     if math.isnan(room.floor_m):
-        reason = "no feet were seen"
-        return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.WARN, reason=reason, figures=figures)
+        reason = "not measurable: no feet were seen"
+        return Finding(
+            check=CheckKind.CAMERA_HEIGHT, status=Status.WARN, reason=reason, figures=figures, measured=False
+        )
     if not below:
         reason = f"cameras are {min(room.camera_heights_m):.1f} to {max(room.camera_heights_m):.1f} m above the feet"
         return Finding(check=CheckKind.CAMERA_HEIGHT, status=Status.PASS, reason=reason, figures=figures)

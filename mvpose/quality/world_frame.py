@@ -40,6 +40,8 @@ class WorldFrame:
     """Mean of the up directions of the cameras' images."""
     camera_heights_m: tuple[float, ...]
     """Above the feet, along z."""
+    agreed_share: float
+    """Fraction of the joints in three views on which three agree (two, in a rig of two); NaN if there are none."""
 
 
 def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
@@ -57,7 +59,9 @@ def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
         scale_px=limit_px / 6,
         check=False,
     )
-    sure = found.valid & (found.inliers.sum(dim=-1) >= min(3, len(rig)))
+    enough = min(3, len(rig))
+    sure = found.valid & (found.inliers.sum(dim=-1) >= enough)
+    shown = (sightings.weight > 0).sum(dim=-1) >= enough
     points = torch.where(sure[..., None], found.points, torch.nan)
     joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}
     stature = stature_m(joints)
@@ -73,6 +77,7 @@ def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
         body_up=(float(body[0]), float(body[1]), float(body[2])),
         cameras_up=(float(cameras[0]), float(cameras[1]), float(cameras[2])),
         camera_heights_m=tuple((rig.centres_world[:, 2] - floor).tolist()),
+        agreed_share=float(sure.sum() / shown.sum()),
     )
 
 

@@ -69,11 +69,11 @@ class Troupe:
         """Joint set of rendered people."""
         return RENDERED
 
-    def draw(self, rng: np.random.Generator, split: str) -> Performer:
-        """Draw one of the people at a moment of a motion of the split, with the soles on the floor."""
+    def draw(self, rng: np.random.Generator, split: str, seconds: float = FLOOR_S) -> Performer:
+        """Draw one of the people at a moment of a motion of the split, up to `seconds` long, soles on the floor."""
         number = int(rng.choice(self.people))
         person = _person(self.assets, number)
-        clip = draw_motion(rng, self.library, seconds=FLOOR_S, fps=np.inf, split=split)
+        clip = draw_motion(rng, self.library, seconds=seconds, fps=np.inf, split=split)
         lift_m = person.grounded(clip.part(0, len(clip), -(-len(clip) // FLOOR_FRAMES))).lift_m
         moment = int(rng.integers(len(clip)))
         return Performer(f"person-{number:05d}", person, replace(clip, lift_m=lift_m), moment)

@@ -51,10 +51,16 @@ class KeypointSource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or not self.frames <= FLOOR_S * self.fps or self.views < 1:
+        if self.frames < 1 or not self.fps > 0 or self.views < 1:
             raise ConfigError(
-                f"{self.frames} frames at {self.fps} per second, {self.views} views: 1 or more, up to {FLOOR_S} s"
+                f"{self.frames} frames at {self.fps} per second, {self.views} views: at least 1 frame and view, and a "
+                "rate above 0"
             )
+
+    @property
+    def motion_s(self) -> float:
+        """Duration of the motions that clips are cut from."""
+        return max(FLOOR_S, self.frames / self.fps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,7 @@ class KeypointClip:
     """Pixels, with lens distortion; NaN for a missed joint."""
     confidence: Float[np.ndarray, "V T J"]
     """0 for a missed joint."""
+    fps: float
 
 
 def keypoint_clip(source: KeypointSource, split: str, index: int, noise: DetectorNoise | None = None) -> KeypointClip:
@@ -111,6 +118,7 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
         joints=joints,
         xy=found.xy.reshape(*inside.shape, 2),
         confidence=found.confidence.reshape(inside.shape),
+        fps=part.fps,
     )
 
 
@@ -147,7 +155,7 @@ def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> Lifting
 def _long_enough(rng: np.random.Generator, cast: Troupe, split: str, source: KeypointSource) -> tuple[Performer, int]:
     """A person whose motion is long enough, and the step between the frames taken."""
     for _ in range(TRIES):
-        performer = cast.draw(rng, split)
+        performer = cast.draw(rng, split, source.motion_s)
         step = max(1, round(performer.motion.fps / source.fps))
         if len(performer.motion) > (source.frames - 1) * step:
             return performer, step

@@ -1,19 +1,22 @@
 """Index page: the captures of one or many runs, worst first, with links to the report of each run.
 
-It reads only each run's summary.json, so that its cost for a thousand captures is that of their text.
+It reads only each run's summary.json and figures, so that its cost for a thousand captures is that of their text.
 
-The score of a capture is the maximum of its figures, each divided by its review threshold (`REVIEW_AT`). Below 1, no
-figure exceeds its threshold. A capture without a result has an infinite score.
+Captures are sorted by verdict, then by score: the maximum of the figures, each divided by its review threshold
+(`REVIEW_AT`). Below 1, no figure exceeds its threshold. A capture without a result has an infinite score. A figure that
+could not be measured has no share in the score; the verdict does not count it as good.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mvpose.report.page import document, meanings, page_header
+from mvpose.quality.judgement import NOT_JUDGED, Grade, Verdict
+from mvpose.report.page import document, meanings, page_header, verdict_text
 from mvpose.report.wording import MEANINGS, number
 
 INDEX = "index.html"
@@ -47,6 +50,11 @@ def _limit(name: str) -> str:
 
 _OWN_MEANINGS = (
     (
+        "Verdict",
+        "Good: every check passed. Usable: a check warns, or could not be made. Bad: a check failed, and the poses "
+        "cannot be trusted. The reason is the finding that explains the others; verdicts.parquet has all of them.",
+    ),
+    (
         "Score",
         "The maximum of a row's figures, each divided by its review threshold: "
         f"{'; '.join(map(_limit, REVIEW_AT))}. Below 1, no figure exceeds its threshold. A capture without a result "
@@ -74,6 +82,7 @@ class IndexRow:
     """Share of the frames without a result because a clip failed."""
     reasons: tuple[str, ...] = ()
     """Reasons of the failed clips."""
+    verdict: Verdict = NOT_JUDGED
     link: str = ""
     """Link from the index to the capture's section; empty if there is none."""
 
@@ -85,29 +94,30 @@ class IndexRow:
         return {name: own.get(name, self.figures.get(name, math.nan)) for name in REVIEW_AT}
 
     @property
-    def severity(self) -> tuple[float, str]:
-        """The score and the figure that determines it."""
+    def score(self) -> float:
+        """Maximum of the figures over their thresholds."""
         if not self.figures:
-            return math.inf, "no result"
-        shares = {name: value / REVIEW_AT[name] for name, value in self.scored_figures.items() if math.isfinite(value)}
-        worst = max(shares, key=lambda name: shares[name])
-        return shares[worst], _LABELS[worst].rpartition(",")[0]
+            return math.inf
+        shares = (value / REVIEW_AT[name] for name, value in self.scored_figures.items())
+        return max(share for share in shares if math.isfinite(share))
 
 
 def index_page(title: str, rows: Sequence[IndexRow]) -> str:
     """Return the page, worst capture first; captures with equal scores are sorted by name."""
-    ordered = sorted(rows, key=lambda row: (-row.severity[0], row.run, row.capture_id))
+    ordered = sorted(rows, key=lambda row: (-row.verdict.severity, -row.score, row.run, row.capture_id))
     runs = len({row.run for row in rows})
-    bad = sum(row.severity[0] >= 1 for row in rows)
-    summary = {"runs": runs, "captures": len(rows), "to review": bad}
+    count = Counter(row.verdict.grade for row in rows)
+    summary = {"runs": runs, "captures": len(rows), "to look at": len(rows) - count[Grade.GOOD]}
+    summary |= {grade: count[grade] for grade in Grade}
     heads = "".join(f"<th class=n>{escape(label)}</th>" for label in ("score", *_LABELS.values()))
     table = (
-        f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>worst figure</th>{heads}</tr>"
+        f"<table class=index><tr><th>capture</th>{'<th>run</th>' if runs > 1 else ''}<th>verdict</th>{heads}</tr>"
         f"{''.join(_row(row, several=runs > 1) for row in ordered)}</table>"
     )
     body = [
         page_header(title, "All captures, worst first", summary),
-        '<main><section><h2>Captures</h2><p class="note">Worst first. A name links to the report of its run. '
+        '<main><section><h2>Captures</h2><p class="note">Worst first, by verdict and score. A name links to the report '
+        "of its run. "
         f'Figures above their review threshold are red.</p><div class="wide">{table}</div></section>',
         meanings((*_OWN_MEANINGS, *(m for m in MEANINGS if m[0] == "Limb spread, %"))),
         "</main>",
@@ -116,17 +126,16 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
 
 
 def _row(row: IndexRow, *, several: bool) -> str:
-    severity, why = row.severity
     name = escape(row.capture_id)
     link = f'<a href="{escape(row.link, quote=True)}">{name}</a>' if row.link else name
     reasons = f"<br><small>{escape(', '.join(row.reasons).replace('_', ' '))}</small>" if row.reasons else ""
-    label = "∞" if math.isinf(severity) else f"{severity:.2f}"
-    cells = [_cell(label, severity >= 1)]
+    label = "∞" if math.isinf(row.score) else f"{row.score:.2f}"
+    cells = [_cell(label, row.score >= 1)]
     for figure, value in row.scored_figures.items():
         shown = number(100 * value if figure.endswith("_share") else value)
         cells.append(_cell(shown, value >= REVIEW_AT[figure]))
     run = f"<td>{escape(row.run)}</td>" if several else ""
-    return f"<tr><td>{link}</td>{run}<td>{escape(why) if severity >= 1 else ''}{reasons}</td>{''.join(cells)}</tr>"
+    return f"<tr><td>{link}</td>{run}<td class=why>{verdict_text(row.verdict)}{reasons}</td>{''.join(cells)}</tr>"
 
 
 def _cell(text: str, bad: bool) -> str:

@@ -17,6 +17,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from mvpose.quality.judgement import Verdict
 from mvpose.records import Clip, ClipFailure
 from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import script_json
@@ -70,6 +71,7 @@ def render_page(
     body = [
         page_header(title, "3D poses from multiple cameras, with quality figures", summary),
         "<main>",
+        _verdicts(captures),
         _capture_table(captures, sections),
         _failures(failures),
         *(_section(section) for section in sections),
@@ -109,10 +111,29 @@ def anchor(capture_id: str) -> str:
     return f"capture-{folder_name(capture_id)}"
 
 
+def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict as HTML: its grade in colour, and the reason."""
+    reason = f": {escape(verdict.reason)}" if verdict.reason else ""
+    return f'<b class="{verdict.grade}">{verdict.grade}</b>{reason}'
+
+
+def _verdicts(captures: Sequence[CaptureReport]) -> str:
+    """The captures that are not good, with the reasons; the page starts with them."""
+    rows = [
+        f"<p><b>{escape(c.capture.capture_id)}</b> is {verdict_text(c.verdict)}</p>"
+        for c in captures
+        if c.verdict.severity
+    ]
+    shown = rows[:MAX_FAILURES_LISTED]
+    more = f'<p class="note">{number(len(rows) - len(shown))} more.</p>' if len(rows) > len(shown) else ""
+    text = "".join(shown) or ('<p class="good">Every capture with a result is good.</p>' if captures else "")
+    return f"<section><h2>Verdict</h2>{text}{more}</section>" if text else ""
+
+
 def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section]) -> str:
     """Table of all captures in the given order (worst first), linked to their sections."""
     in_full = {section.subject.capture.capture_id for section in sections}
-    heads = ("cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
+    heads = ("verdict", "cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
     rows = []
     for subject in captures:
         name = escape(subject.capture.capture_id)
@@ -127,13 +148,15 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
         )
         linked = f'<a href="#{anchor(subject.capture.capture_id)}">{name}</a>'
         link = linked if subject.capture.capture_id in in_full else name
-        rows.append(f"<tr><td>{link}</td>{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
+        grade = f'<td class=n><b class="{subject.verdict.grade}">{subject.verdict.grade}</b></td>'
+        rows.append(f"<tr><td>{link}</td>{grade}{''.join(f'<td class=n>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(f"<th class=n>{h}</th>" for h in heads)
     left_out = len(captures) - len(sections)
-    note = f"The {len(sections)} with the largest error have a section below." if left_out else ""
+    note = f"The first {len(sections)} have a section below." if left_out else ""
     table = f'<div class="wide"><table><tr><th>capture</th>{head}</tr>{"".join(rows)}</table></div>'
     return (
-        '<section><h2>Captures</h2><p class="note">Worst first: by mean reprojection error of the body joints. '
+        '<section><h2>Captures</h2><p class="note">Worst first: by verdict, then by mean reprojection error of the '
+        "body joints. "
         f"{note}</p>{table if rows else '<p>No capture has a result.</p>'}</section>"
     )
 
@@ -172,7 +195,8 @@ def _section(section: Section) -> str:
     return "\n".join(
         [
             f'<section id="{anchor(subject.capture.capture_id)}"><h2>{escape(subject.capture.capture_id)}</h2>',
-            f'<p class="note">{_outline(subject)}</p><div class="figures">{labelled}</div>{trouble}',
+            f'<p>{verdict_text(subject.verdict)}</p><p class="note">{_outline(subject)}</p>',
+            f'<div class="figures">{labelled}</div>{trouble}',
             _film(section.film) if section.film else "",
             *(shown(image) for image in section.sheet),
             _viewer(section.viewer),

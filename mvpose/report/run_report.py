@@ -111,9 +111,9 @@ def _plots(subject: CaptureReport) -> dict[str, PageImage]:
     return {name: PageImage(title, note, "image/png", to_png(figure)) for name, (figure, title, note) in drawn.items()}
 
 
-def _severity(subject: CaptureReport) -> float:
+def _severity(subject: CaptureReport) -> tuple[int, float]:
     error = subject.mean_error_px
-    return error if math.isfinite(error) else math.inf
+    return subject.verdict.severity, error if math.isfinite(error) else math.inf
 
 
 def _write(path: str, data: bytes, output_uri: str, files: dict[str, str]) -> None:

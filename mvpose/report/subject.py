@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mvpose.quality.judgement import NOT_JUDGED, Verdict
 from mvpose.records import Capture, Keypoints2D, Poses3D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 
@@ -26,6 +27,7 @@ class CaptureReport:
     """The 2D detections of the same rows; without them there are no errors per camera in pixels."""
     figures: Mapping[str, int | float] = field(default_factory=dict)
     """Further quality figures to print, by name; the suffixes _px, _mm, _m, _s, _fps and _share state the unit."""
+    verdict: Verdict = NOT_JUDGED
 
     @property
     def times_s(self) -> Float[np.ndarray, " T"]:

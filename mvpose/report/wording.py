@@ -31,6 +31,10 @@ REASONS = {
     FailureReason.OUT_OF_MEMORY: (
         "The clip ran out of memory. Rerun with --retry-failed and shorter clips or fewer workers."
     ),
+    FailureReason.BAD_DATA: (
+        "The capture was judged bad, and the job was strict. Its poses exist but cannot be trusted. Correct what the "
+        "message names and rerun with --replan."
+    ),
 }
 
 MEANINGS = (

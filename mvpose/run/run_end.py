@@ -15,9 +15,13 @@ from itertools import islice
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from mvpose.errors import FailureReason
 from mvpose.footage.catalogue_table import Problem
 from mvpose.footage.rig_table import figures_from_table
+from mvpose.quality.findings import Finding
+from mvpose.quality.judgement import Grade, Verdict, verdict_of
 from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind
 from mvpose.run.capture_tables import FigureTable, failure_table, figure_rows, figure_writer
 from mvpose.run.plan_scratch import Planned
@@ -25,6 +29,7 @@ from mvpose.run.plan_table import replanned_elsewhere
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.run.store import ClipStore, Commit, parquet_bytes
 from mvpose.run.unreferenced import Unreferenced, is_tidy, remove_attempts, unplanned_files, unreferenced_files
+from mvpose.run.verdict_table import findings_of, verdict_rows, verdict_writer, without_result
 from mvpose.storage.commits import remove_file, write_whole, write_whole_file
 from mvpose.storage.locations import join
 
@@ -46,6 +51,8 @@ class _Outcome:
     failures: tuple[ClipFailure, ...]
     notes: tuple[str, ...]
     figures: pa.Table | None
+    findings: tuple[Finding, ...]
+    """What the verdict follows from."""
     folders: tuple[str, ...]
     """Folders inside those of the capture: of other captures, or of none."""
     unknown: tuple[str, ...]
@@ -61,9 +68,13 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
     _require_own(run, planned)
     failures = [_unplanned(problem) for problem in planned.problems]
     notes, clips, ids, folders, unknown = list(planned.notes), 0, set[str](), list[str](), list[str]()
-    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-        with figure_writer(file.name) as figures:
-            for some in _in_parallel(partial(_outcome, run.uri), planned.tasks()):
+    verdicts: dict[str, Verdict] = {}
+    strict = bool(run.settings().values.get("strict"))
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, tempfile.NamedTemporaryFile(suffix=".parquet") as rows:
+        with figure_writer(file.name) as figures, verdict_writer(rows.name) as judged:
+            unplanned = [(failure.clip.capture_id, without_result(failure)) for failure in failures]
+            verdicts |= _write(judged, unplanned)
+            for some in _in_parallel(partial(_outcome, run.uri, strict), planned.tasks()):
                 for each in some:
                     ids.add(each.capture_id)
                     clips += each.clips
@@ -72,8 +83,10 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
                     folders += each.folders
                     unknown += each.unknown
                 figures.write_table(figure_rows([each.figures for each in some if each.figures is not None]))
+                verdicts |= _write(judged, [(each.capture_id, each.findings) for each in some])
                 _require_own(run, planned)
         write_whole_file(run.figures_uri, file.name)
+        write_whole_file(run.verdicts_uri, rows.name)
     write_whole(join(run.uri, "failures", "failures.parquet"), parquet_bytes(failure_table(failures)))
     for kind in Kind:
         others = unplanned_files(run.uri, kind, ids, folders)
@@ -86,12 +99,20 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
         frames=planned.totals.frames,
         failures=tuple(failures),
         figures=FigureTable(run.figures_uri),
+        verdicts=verdicts,
         notes=(*notes, *unknown_files(run.uri, unknown)),
         plan_digest=planned.totals.digest,
     )
     write_whole(join(run.uri, "summary.json"), _json(_summary_json(summary)))
     write_whole(join(run.uri, "performance.json"), _json(dict(seconds)))
     return summary
+
+
+def _write(writer: pq.ParquetWriter, captures: Sequence[tuple[str, Sequence[Finding]]]) -> dict[str, Verdict]:
+    """Write the findings on some captures, and return the verdicts."""
+    verdicts, rows = verdict_rows(captures)
+    writer.write_table(rows)
+    return verdicts
 
 
 def unknown_files(run_uri: str, paths: Sequence[str]) -> Iterator[str]:
@@ -131,7 +152,7 @@ def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks
             yield list(pool.map(work, some))
 
 
-def _outcome(run_uri: str, plan: CaptureTasks) -> _Outcome:
+def _outcome(run_uri: str, strict: bool, plan: CaptureTasks) -> _Outcome:
     """The results of a capture; unreferenced files of mvpose next to them are removed."""
     commits = {kind: _commits(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
     poses = commits[Kind.POSES]
@@ -146,21 +167,34 @@ def _outcome(run_uri: str, plan: CaptureTasks) -> _Outcome:
         folders += found.folders
         unknown += found.unknown
         _remove(run_uri, found)
+    failures = [commit.failure for commit in poses if commit.failure]
     made = [commit for commit in commits[Kind.QUALITY] if not commit.failure]
-    figures = ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None
+    table = ClipStore(run_uri, Kind.QUALITY).read(made[0]) if made else None
+    lost = [finding for c in commits[Kind.QUALITY] if c.failure for finding in without_result(c.failure)]
+    findings = tuple(lost) if table is None else findings_of(table)
     return _Outcome(
         plan.capture_id,
         clips=len(poses),
-        failures=tuple(commit.failure for commit in poses if commit.failure),
+        failures=(*failures, *strict_failures(plan, findings, failures, strict=strict)),
         notes=(
             *_without_people(plan, poses),
-            *_left_out(plan, figures),
+            *_left_out(plan, table),
             *_not_computed([*commits[Kind.FILTERED], *commits[Kind.QUALITY]]),
         ),
-        figures=figures,
+        figures=table,
+        findings=findings,
         folders=tuple(folders),
         unknown=tuple(unknown),
     )
+
+
+def strict_failures(
+    plan: CaptureTasks, findings: Sequence[Finding], failures: Sequence[ClipFailure], *, strict: bool
+) -> Iterator[ClipFailure]:
+    """The failure of a strict job on a bad capture; none if all of its clips have failed already."""
+    verdict = verdict_of(findings)
+    if strict and verdict.grade == Grade.BAD and len(failures) < len(plan.clips):
+        yield ClipFailure(plan.whole, "verdict", FailureReason.BAD_DATA, verdict.reason)
 
 
 def _remove(run_uri: str, found: Unreferenced) -> None:

@@ -7,7 +7,8 @@ keypoints/ poses/ filtered/ rigs/ quality/    data files by capture
 commits/ attempts/  which data files count (see store.py)
 failures/failures.parquet           one row per clip or capture without a result
 figures.parquet     figures of merit, one row per capture and figure
-summary.json        counts, failures and notes
+verdicts.parquet    what was checked of every capture, one row per finding (see verdict_table.py)
+summary.json        counts, verdicts, failures and notes
 performance.json    seconds by stage of the last start that had work to do
 logs/               what workers on Ray printed, one file per start; no result, and never read
 """
@@ -30,6 +31,7 @@ from mvpose.footage.catalogue import Catalogue, read_catalogue
 from mvpose.footage.catalogue_table import read_capture, read_captures
 from mvpose.footage.rig_table import rig_from_table
 from mvpose.geometry.camera import CameraRig
+from mvpose.quality.judgement import Grade, Verdict
 from mvpose.records import Capture, CapturePlan, CaptureTasks, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
 from mvpose.run.capture_tables import FigureTable, filtered_from_table
 from mvpose.run.plan_scratch import Planned
@@ -53,10 +55,16 @@ class Summary:
     failures: tuple[ClipFailure, ...] = ()
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Figures of merit by capture; for a finished run, they are read on access."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """The verdict on every capture, including those without a result."""
     notes: tuple[str, ...] = ()
     """Assumptions about the footage and its calibration, and what was ignored."""
     plan_digest: str = ""
     """Digest of the plan."""
+
+    def worst_first(self) -> list[tuple[str, Verdict]]:
+        """The verdicts with the captures they are on, in order of severity, then of name."""
+        return sorted(self.verdicts.items(), key=lambda each: (-each[1].severity, each[0]))
 
     @property
     def failed_share(self) -> float:
@@ -90,6 +98,11 @@ class RunFolder:
     def figures_uri(self) -> str:
         """Location of the figures of merit of all captures."""
         return join(self.uri, "figures.parquet")
+
+    @property
+    def verdicts_uri(self) -> str:
+        """Location of the findings on all captures."""
+        return join(self.uri, "verdicts.parquet")
 
     def matches(self, settings: Settings) -> bool:
         """Whether this folder was created with these settings; False if it contains no run yet.
@@ -195,7 +208,9 @@ class RunFolder:
                 for f in record.pop("failures")
             )
             figures = record.pop("figures", FigureTable(self.figures_uri))
-            return Summary(failures=failures, notes=tuple(record.pop("notes")), figures=figures, **record)
+            verdicts = {c: Verdict(Grade(v["grade"]), v["reason"]) for c, v in record.pop("verdicts", {}).items()}
+            notes = tuple(record.pop("notes"))
+            return Summary(failures=failures, notes=notes, figures=figures, verdicts=verdicts, **record)
         except (KeyError, TypeError, ValueError) as error:
             raise ResultsError(f"{uri} is damaged ({error!r}): delete it and run the job again.") from error
 

@@ -23,14 +23,15 @@ from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
 from mvpose.footage.catalogue_table import Problem, read_captures
 from mvpose.footage.rig_table import figures_from_table
-from mvpose.records import Capture, CaptureTasks, Clip, Kind, Task
+from mvpose.records import Capture, CaptureTasks, Clip, ClipFailure, Kind, Task
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.plan_table import plan_digest
 from mvpose.run.pose_tables import table_info
-from mvpose.run.run_end import unknown_files
+from mvpose.run.run_end import strict_failures, unknown_files
 from mvpose.run.run_folder import RunFolder, Settings
 from mvpose.run.store import ClipStore, Commit
 from mvpose.run.unreferenced import Unreferenced, unplanned_files, unreferenced_files
+from mvpose.run.verdict_table import findings_of
 from mvpose.storage.locations import join
 
 READERS = 8
@@ -79,6 +80,8 @@ class _Seen:
     rows: int = 0
     failed: Counter[tuple[object, ...]] = field(default_factory=Counter)
     """Clips without poses: capture, start, stop, reason."""
+    strict: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    """Bad captures of a strict job, as `failed`."""
     figures: dict[str, str] = field(default_factory=dict)
     """Digest of the figures of merit in `quality/`, by capture."""
     captures: set[str] = field(default_factory=set)
@@ -95,6 +98,7 @@ class _Seen:
             self.commits + other.commits, self.clips + other.clips, self.rows + other.rows
         )  # fmt: skip
         self.failed += other.failed
+        self.strict += other.strict
         self.figures |= other.figures
         self.captures |= other.captures
         self.folders += other.folders
@@ -117,7 +121,7 @@ def verify_run(uri: str) -> Verification:
     seen, upcoming = _Seen(), run.tasks()
     with ThreadPoolExecutor(READERS) as pool:
         while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
-            for each in pool.map(partial(_capture, uri, kinds), some):
+            for each in pool.map(partial(_capture, uri, kinds, bool(settings.values.get("strict"))), some):
                 seen.add(each)
     for kind in kinds:
         seen.add(_as_findings(unplanned_files(uri, kind, seen.captures, seen.folders)))
@@ -173,8 +177,9 @@ def _tiling(capture: Capture, clips: Sequence[Clip]) -> Iterator[Discrepancy]:
             yield Discrepancy(capture.capture_id, f"the frames {start} to {stop} are in two clips, or beyond its end")
 
 
-def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
+def _capture(run_uri: str, kinds: Sequence[Kind], strict: bool, plan: CaptureTasks) -> _Seen:
     """The commits of a capture, their defects, and unreferenced files."""
+    failures: list[ClipFailure] = []
     seen = _Seen(clips=len(plan.clips), captures={plan.capture_id})
     for kind in kinds:
         store, commits = ClipStore(run_uri, kind), list[Commit]()
@@ -194,7 +199,11 @@ def _capture(run_uri: str, kinds: Sequence[Kind], plan: CaptureTasks) -> _Seen:
             seen.failed.update((f.clip.capture_id, f.clip.start, f.clip.stop, str(f.reason)) for f in failures)
         if kind == Kind.QUALITY and commits and not commits[0].failure:
             with contextlib.suppress(ResultsError):  # already reported, with the damaged file
-                seen.figures[plan.capture_id] = _comparable(figures_from_table(store.read(commits[0])))
+                table = store.read(commits[0])
+                if len(table):
+                    seen.figures[plan.capture_id] = _comparable(figures_from_table(table))
+                bad = strict_failures(plan, findings_of(table), failures, strict=strict)
+                seen.strict.update((f.clip.capture_id, f.clip.start, f.clip.stop, str(f.reason)) for f in bad)
     return seen
 
 
@@ -247,7 +256,7 @@ def _account(run: RunFolder, problems: Sequence[Problem], seen: _Seen) -> Iterat
     except ResultsError as error:
         yield Discrepancy("summary", str(error))
         return
-    expected = seen.failed + Counter((p.capture_id, 0, 0, str(p.reason)) for p in problems)
+    expected = seen.failed + seen.strict + Counter((p.capture_id, 0, 0, str(p.reason)) for p in problems)
     recorded: Counter[tuple[object, ...]] = Counter(
         (row["capture"], row["start"], row["stop"], row["reason"]) for row in rows
     )

@@ -7,6 +7,7 @@ world, all but the median to rotation, all but One-Euro to scaling.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -123,7 +124,7 @@ def gcv_spline(xyz: Track) -> Track:
         score = _generalised_cross_validation(values)
         coarse = _LOG_LAMBDAS[int(np.argmin([score(log_lambda) for log_lambda in _LOG_LAMBDAS]))]
         step = _LOG_LAMBDAS[1] - _LOG_LAMBDAS[0]
-        found = minimize_scalar(score, bounds=(coarse - step, coarse + step), method="bounded")
+        found: Any = minimize_scalar(score, bounds=(coarse - step, coarse + step), method="bounded")
         curves.append(values - _spline_residual(values, 10**found.x))
     return np.stack(curves, axis=1)
 

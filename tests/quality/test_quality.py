@@ -31,7 +31,7 @@ def test_perfect_footage_has_perfect_figures():
             assert value > 1, name
         elif name.endswith("_px"):
             assert value < 0.01, name
-        elif name.endswith("spread_share") or name in ("swapped_share", "too_fast_share"):
+        elif name.endswith(("spread_share", "asymmetry_share")) or name in ("swapped_share", "too_fast_share"):
             assert value < 1e-4, name
         elif name.endswith(("excluded_share", "unused_frames_share")):
             assert value == 0, name

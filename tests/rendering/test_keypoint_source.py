@@ -95,6 +95,6 @@ def _trained(lifter, answer, poses, steps) -> float:
 
 
 def test_settings_that_make_no_clip_are_refused(assets):  # noqa: F811
-    for wrong in ({"frames": 0}, {"frames": 60}, {"views": 0}):
-        with pytest.raises(ConfigError, match="1 or more, up to 2"):
+    for wrong in ({"frames": 0}, {"fps": 0.0}, {"views": 0}):
+        with pytest.raises(ConfigError, match="at least 1 frame and view"):
             KeypointSource(assets=assets, **wrong)

@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvpose.quality.judgement import Grade, Verdict
 from mvpose.report.index_page import REVIEW_AT, IndexRow, index_page
 
 GOOD = {
@@ -57,14 +59,26 @@ def test_the_worst_comes_first_and_what_stands_out_is_named():
     ]
     assert order(rows) == ["nothing", "torn", "shaky", "swapped", "fine"]
     cells = {c[0]: c for c in _Reader(index_page("t", rows)).rows if c}
-    assert cells["shaky"][1] == "limb spread" and cells["swapped"][1] == "left/right swaps" and cells["fine"][1] == ""
     assert "no person" in cells["nothing"][1]
+
+
+def test_verdicts_come_before_scores_and_all_but_the_good_are_to_look_at():
+    """Fails without the verdict in the sort key, and if captures without a verdict count as good."""
+    rows = [
+        replace(row("exact", body_used_mean_mm=1.0), verdict=Verdict(Grade.BAD, "camera names a, b: exchanged")),
+        replace(row("shaky", body_bone_spread_share=0.25), verdict=Verdict(Grade.GOOD)),
+        row("unknown"),
+    ]
+    page = index_page("t", rows)
+    assert order(rows) == ["exact", "unknown", "shaky"]
+    assert "<b>2</b><span>to look at</span>" in page and "<b>1</b><span>bad</span>" in page
+    assert _Reader(page).rows[1][1] == "bad: camera names a, b: exchanged"
 
 
 def test_a_low_error_does_not_hide_limbs_that_change_their_length():
     """The batch that peers called good at 0.28 px had heels 59 cm under the floor."""
     silent = row("silent", body_used_mean_mm=0.7, body_bone_spread_share=0.4)
-    assert silent.severity[0] > 1 > row("honest", body_used_mean_mm=25.0).severity[0]
+    assert silent.score > 1 > row("honest", body_used_mean_mm=25.0).score
 
 
 @given(st.sampled_from(sorted(REVIEW_AT)), st.floats(0, 1), st.floats(0, 1))
@@ -74,16 +88,16 @@ def test_more_of_any_figure_is_never_better(name, low, high):
     def bad(value: float) -> float:
         match name:
             case "failed_share":
-                return row("a", failed_share=value).severity[0]
+                return row("a", failed_share=value).score
             case "body_missing_share":
-                return row("a", body_reconstructed_share=1 - value).severity[0]
-        return judged("a", {name: value}).severity[0]
+                return row("a", body_reconstructed_share=1 - value).score
+        return judged("a", {name: value}).score
 
     assert bad(low) <= bad(high)
 
 
 def test_a_figure_that_could_not_be_measured_counts_for_nothing():
-    assert row("a", body_left_out_mean_mm=math.nan).severity[0] == row("b", body_left_out_mean_mm=0.0).severity[0]
+    assert row("a", body_left_out_mean_mm=math.nan).score == row("b", body_left_out_mean_mm=0.0).score
 
 
 def test_the_page_fetches_nothing_and_links_lead_where_they_should():
