@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ MOVED_DEGREES = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class Take:
+class CalibratedTake:
     """2D joints of a capture with its calibration."""
 
     name: str
@@ -38,12 +38,12 @@ class Take:
 class Planted:
     """A take with a fault: the checks of which one should decide, and the cameras that should be named."""
 
-    take: Take
+    take: CalibratedTake
     checks: tuple[CheckKind, ...]
     cameras: tuple[str, ...] = ()
 
 
-Fault = Callable[[Take, np.random.Generator], Planted]
+Fault = Callable[[CalibratedTake, np.random.Generator], Planted]
 """A take, and the draw of cameras, signs and moments."""
 
 
@@ -59,7 +59,7 @@ def faults() -> Mapping[str, Fault]:
     }
 
 
-def take_of(clip: KeypointClip, name: str) -> Take:
+def take_of(clip: KeypointClip, name: str) -> CalibratedTake:
     """A drawn clip as a capture of one person."""
     seen = clip.confidence > 0
     low, high = (np.where(seen[..., None], clip.xy, empty) for empty in (np.inf, -np.inf))
@@ -74,41 +74,41 @@ def take_of(clip: KeypointClip, name: str) -> Take:
         box_score=there[:, :, None].astype(np.float32),
         skeleton=clip.skeleton,
     )
-    return Take(name, keypoints, clip.rig, clip.fps)
+    return CalibratedTake(name, keypoints, clip.rig, clip.fps)
 
 
-def _exchanged(take: Take, rng: np.random.Generator) -> Planted:
+def _exchanged(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     views = sorted(rng.choice(len(take.rig), 2, replace=False).tolist())
     names = tuple(take.rig.names[view] for view in views)
     return Planted(replace(take, rig=exchanged(take.rig, *views)), (CheckKind.NAMES,), names)
 
 
-def _turned(degrees: float, take: Take, rng: np.random.Generator) -> Planted:
+def _turned(degrees: float, take: CalibratedTake, rng: np.random.Generator) -> Planted:
     view = int(rng.integers(len(take.rig)))
     rig = turned(take.rig, view, _rotation(degrees, rng))
     return Planted(replace(take, rig=rig), (CheckKind.CAMERA,), (take.rig.names[view],))
 
 
-def _out_of_step(frames: int, take: Take, rng: np.random.Generator) -> Planted:
+def _out_of_step(frames: int, take: CalibratedTake, rng: np.random.Generator) -> Planted:
     view, late = int(rng.integers(len(take.rig))), frames * int(rng.choice((-1, 1)))
     own = np.arange(take.keypoints.xy.shape[1]) - late
     keypoints = _with_view(take.keypoints, view, own.clip(0, len(own) - 1), (own >= 0) & (own < len(own)))
     return Planted(replace(take, keypoints=keypoints), (CheckKind.SYNCHRONISATION,), (take.rig.names[view],))
 
 
-def _other_calibration(take: Take, rng: np.random.Generator) -> Planted:
+def _other_calibration(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     rig = replace(random_rig(rng, len(take.rig)), names=take.rig.names)
     return Planted(replace(take, rig=rig), (CheckKind.CALIBRATION, CheckKind.PEOPLE, CheckKind.POSES))
 
 
-def _other_unit(take: Take, rng: np.random.Generator) -> Planted:
+def _other_unit(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     pose = take.rig.camera_from_world
     factor = float(rng.choice((0.1, 10.0)))
     rig = replace(take.rig, camera_from_world=replace(pose, translation=factor * pose.translation))
     return Planted(replace(take, rig=rig), (CheckKind.SCALE,))
 
 
-def _moved(take: Take, rng: np.random.Generator) -> Planted:
+def _moved(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     """From some moment between 30 and 70 % of the take, the camera is turned."""
     view, num_frames = int(rng.integers(len(take.rig))), take.keypoints.xy.shape[1]
     after = np.arange(num_frames) >= rng.uniform(0.3, 0.7) * num_frames
@@ -127,11 +127,10 @@ def _with_view(
     keypoints: Keypoints2D, view: int, frames: Int[np.ndarray, " T"], there: Bool[np.ndarray, " T"]
 ) -> Keypoints2D:
     """One view shows these frames of itself, and nobody where it is not `there`."""
-    arrays = {f.name: getattr(keypoints, f.name) for f in fields(Keypoints2D) if f.name != "skeleton"}
+    arrays = {name: getattr(keypoints, name).copy() for name in ("xy", "confidence", "box", "box_score")}
     for name, values in arrays.items():
-        arrays[name] = values.copy()
-        arrays[name][view] = values[view][frames]
-        arrays[name][view, ~there] = np.nan if name == "xy" else 0.0
+        values[view] = values[view][frames]
+        values[view, ~there] = np.nan if name == "xy" else 0.0
     return replace(keypoints, **arrays)
 
 

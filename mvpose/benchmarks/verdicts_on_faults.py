@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from mvpose.benchmarks.planted_faults import Planted, Take, faults, take_of
+from mvpose.benchmarks.planted_faults import CalibratedTake, Planted, faults, take_of
 from mvpose.datasets.sample import TRAIN
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.quality.findings import CheckKind, Finding, PreflightConfig, Status
@@ -87,7 +87,7 @@ def run(config: VerdictBenchmark) -> None:
             json.dump([asdict(each) for each in found], file, indent=1)
 
 
-def take_findings(take: Take, config: ReconstructionConfig) -> list[Finding]:
+def take_findings(take: CalibratedTake, config: ReconstructionConfig) -> list[Finding]:
     """All findings on a take, as in a job."""
     num_frames = take.keypoints.xy.shape[1]
     frames = np.concatenate([np.asarray(part) for part in sampled_runs(num_frames, PreflightConfig())])
@@ -100,23 +100,23 @@ def take_findings(take: Take, config: ReconstructionConfig) -> list[Finding]:
     return [*checked.findings, *pose_findings(figures, config.max_error, num_frames, 0)]
 
 
-def _of_runs(uris: Sequence[str]) -> Iterator[Take]:
+def _of_runs(uris: Sequence[str]) -> Iterator[CalibratedTake]:
     for uri in uris:
         folder = RunFolder(uri)
         for plan in folder.plans():
             keypoints = folder.keypoints(plan)
             if keypoints is not None:
-                yield Take(f"{uri}/{plan.capture_id}", keypoints, folder.rig(plan), plan.capture.fps)
+                yield CalibratedTake(f"{uri}/{plan.capture_id}", keypoints, folder.rig(plan), plan.capture.fps)
 
 
-def _drawn(config: VerdictBenchmark) -> Iterator[Take]:
+def _drawn(config: VerdictBenchmark) -> Iterator[CalibratedTake]:
     source = KeypointSource(views=config.views, frames=round(config.seconds * FPS), fps=FPS, seed=config.seed)
     for i in range(config.takes):
         clip = keypoint_clip(source, TRAIN, i)
         yield take_of(clip, f"{i} {clip.action}")
 
 
-def _judged(takes: list[Take], config: VerdictBenchmark) -> Iterator[JudgedTake]:
+def _judged(takes: list[CalibratedTake], config: VerdictBenchmark) -> Iterator[JudgedTake]:
     for i, take in enumerate(takes):
         rows = {NO_FAULT: Planted(take, ())} | {
             name: fault(take, np.random.default_rng([config.seed, i])) for name, fault in faults().items()

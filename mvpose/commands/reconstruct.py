@@ -133,6 +133,8 @@ def _headlines(summary: Summary, capture_id: str, verdict: Verdict) -> str:
     if verdict.grade == Grade.BAD:
         return ""
     figures = summary.figures.get(capture_id, {})
+    if figures.get("people") == 0:
+        return "; nobody found"
     known = {name: figures[name] for name in HEADLINES if math.isfinite(figures.get(name, math.nan))}
     own = ", ".join(HEADLINES[name].format(value) for name, value in known.items())
     return (f"; {own}" if verdict.reason else f": {own}") if own else ""

@@ -36,7 +36,7 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
     those without a result because their clip failed.
     """
     if not quality.frames_share > 0:
-        reason = "not measurable: nobody was reconstructed in any frame. Are there people whom two cameras see at once?"
+        reason = "not measurable: nobody was reconstructed in any frame. Do two cameras ever see a person at once?"
         return [Finding(check=CheckKind.POSES, status=Status.WARN, reason=reason, measured=False)]
     return [
         _of_poses(quality, missing_frames),

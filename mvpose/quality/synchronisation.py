@@ -55,6 +55,20 @@ class CameraTiming:
     at_limit: bool
     """Whether the offset is the largest shift tried, or more."""
 
+    def figures(self, spread: float, fps: float) -> dict[str, float]:
+        """The numbers by name; `spread` is that of the runs' offsets, in frames."""
+        return {
+            "offset_frames": self.offset_frames,
+            "uncertainty_frames": self.uncertainty_frames,
+            "offset_s": self.offset_frames / fps,
+            "offset_spread_frames": spread,
+            "stretches": float(len(self.run_offsets)),
+            "stretches_measured": float(self.run_offsets.isfinite().sum()),
+            "drift_frames": self.drift_frames,
+            "misfit_px": self.misfit_px,
+            "unshifted_misfit_px": self.unshifted_px,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class _Curve:

@@ -158,23 +158,12 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
             f"{abs(offset):.1f} +/- {timing.uncertainty_frames:.2f} frames {late}: add {abs(round(offset))} "
             f"to {whose} first_frame in capture.toml"
         )
-    figures = {
-        "offset_frames": offset,
-        "uncertainty_frames": timing.uncertainty_frames,
-        "offset_s": offset / fps,
-        "offset_spread_frames": spread,
-        "stretches": float(len(timing.run_offsets)),
-        "stretches_measured": float(len(finite)),
-        "drift_frames": timing.drift_frames,
-        "misfit_px": timing.misfit_px,
-        "unshifted_misfit_px": timing.unshifted_px,
-    }
     return Finding(
         check=CheckKind.SYNCHRONISATION,
         status=status,
         reason=reason,
         cameras=(camera,),
-        figures=figures,
+        figures=timing.figures(spread, fps),
         measured=not math.isnan(offset) or spread > SPREAD_WARN,
     )
 

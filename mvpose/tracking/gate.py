@@ -19,7 +19,7 @@ KEYS = ["capture", "frame", "person", "unseen"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class PromotionVerdict:
     """Figures and decision of the gate."""
 
     passed: bool
@@ -36,7 +36,7 @@ class Verdict:
     """95 % interval of the improvement."""
 
 
-def decide_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
+def decide_promotion(candidate: str, rival: str, gate: Gate) -> PromotionVerdict:
     """Decide whether the evaluation in local folder `candidate` is significantly better than the one in `rival`.
 
     Errors are subtracted per sample, so that samples that are hard for both cancel out; captures are drawn
@@ -65,7 +65,7 @@ def decide_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     mine, theirs, gain = mean_estimates(columns, captures)
     passed = gain.low > gate.margin_m
     share = f"improvement {1000 * gain.mean:.2f} mm ({1000 * gain.low:.2f} to {1000 * gain.high:.2f})"
-    return Verdict(
+    return PromotionVerdict(
         passed=passed,
         reason=f"{gate.metric} {1000 * mine.mean:.2f} mm against {1000 * theirs.mean:.2f} mm: {share}, "
         f"{'above' if passed else 'not significantly above'} the margin of {1000 * gate.margin_m:g} mm",
@@ -80,11 +80,11 @@ def decide_promotion(candidate: str, rival: str, gate: Gate) -> Verdict:
     )
 
 
-def first_verdict(candidate: str, gate: Gate) -> Verdict:
-    """Verdict for a version without a rival: it passes, and its own figure is reported."""
+def first_verdict(candidate: str, gate: Gate) -> PromotionVerdict:
+    """PromotionVerdict for a version without a rival: it passes, and its own figure is reported."""
     errors = _errors(candidate, gate.metric)
     mean = float(np.nanmean(list(errors.values())))
-    return Verdict(
+    return PromotionVerdict(
         passed=True,
         reason=f"{gate.metric} {1000 * mean:.2f} mm, and no rival",
         metric=gate.metric,
@@ -94,8 +94,8 @@ def first_verdict(candidate: str, gate: Gate) -> Verdict:
     )
 
 
-def _refusal(gate: Gate, reason: str) -> Verdict:
-    return Verdict(passed=False, reason=reason, metric=gate.metric)
+def _refusal(gate: Gate, reason: str) -> PromotionVerdict:
+    return PromotionVerdict(passed=False, reason=reason, metric=gate.metric)
 
 
 def _summary(folder: str) -> dict[str, str]:

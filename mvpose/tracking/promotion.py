@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mvpose.errors import ConfigError
 from mvpose.tracking.delivery import client_of, reached
-from mvpose.tracking.gate import Gate, Verdict, decide_promotion, first_verdict
+from mvpose.tracking.gate import Gate, PromotionVerdict, decide_promotion, first_verdict
 from mvpose.tracking.registry import (
     DATA_TAG,
     SAMPLES,
@@ -46,7 +46,7 @@ class Decision:
     before: int | None
     """Version that held the alias before."""
     now: int | None
-    verdict: Verdict | None
+    verdict: PromotionVerdict | None
     """None for a rollback, or if the version already held the alias."""
 
 

@@ -220,7 +220,7 @@ def test_people_of_other_joint_sets_are_told_apart_whatever_their_order(skeleton
     scene = two_people_crossing(num_frames=20, skeleton=skeleton)
     source = openpose(tmp_path / "json", scene)
     calibration(tmp_path, scene)
-    folder = imported(tmp_path / "run", *command(source), "--reconstruction.max-people", "2")
+    folder = imported(tmp_path / "run", *command(source), "--people", "2")
     assert worst_mm(folder, scene) < 0.05
     assert folder.poses(folder.plans()[0]).skeleton == skeleton
 
@@ -298,7 +298,7 @@ def test_deeplabcut_tables_of_several_animals_are_paired_by_their_index(tmp_path
         kept.to_csv(f"{stem}.csv")
     folder = imported(
         tmp_path / "run", "deeplabcut", str(source), "--calibration", calibration(tmp_path, scene), "--fps", "50",
-        "--reconstruction.max-people", "2",
+        "--people", "2",
     )  # fmt: skip
     assert worst_mm(folder, scene) < 0.05
     assert "(cam02 lacks 5, cam03 lacks 7)" in capsys.readouterr().out

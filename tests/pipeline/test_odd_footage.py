@@ -60,7 +60,8 @@ FORMATS = ["trc", "c3d", "csv_long", "csv_wide", "bvh", "pose2sim", "anipose", "
 )
 def test_a_capture_without_people_is_complete_and_empty(reconstructed, cameras, frames, joints):
     output, said = reconstructed(cameras, frames, joints=joints)
-    assert "note: odd: no people were reconstructed" in said and "  odd: nobody found\n" in said
+    assert "note: odd: no people were reconstructed" in said and "  odd: usable: people: " in said
+    assert "; nobody found\n" in said
     assert pq.read_table(os.path.join(output, "poses")).num_rows == 0
     (plan,) = RunFolder(output).plans()
     poses = RunFolder(output).poses(plan)

@@ -48,6 +48,11 @@ def rows(output: str) -> dict[str, bytes]:
     return files
 
 
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Equal values; a figure that is NaN in both is equal too."""
+    return one.schema == other.schema and repr(one.to_pylist()) == repr(other.to_pylist())
+
+
 def without_identity(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data)).replace_schema_metadata(None)
 
@@ -65,7 +70,7 @@ def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3
     here, there = rows(on_disk), rows(output)
     assert here.keys() == there.keys()
     for name, data in here.items():
-        assert without_identity(there[name]).equals(without_identity(data)), name
+        assert same(without_identity(there[name]), without_identity(data)), name
     assert reconstruct_archive(job(join(s3, "archive"), output, engine)) == summary
 
 
@@ -85,4 +90,4 @@ def test_a_job_on_a_server_that_stumbles_makes_what_a_job_on_a_disk_makes(archiv
     here, there = rows(on_disk), rows(output)
     assert here.keys() == there.keys()
     for name, data in here.items():
-        assert without_identity(there[name]).equals(without_identity(data)), name
+        assert same(without_identity(there[name]), without_identity(data)), name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvpose import scenes
-from mvpose.benchmarks.planted_faults import Take, faults
+from mvpose.benchmarks.planted_faults import CalibratedTake, faults
 from mvpose.benchmarks.verdicts_on_faults import take_findings
 from mvpose.quality.findings import CheckKind, Finding, Status
 from mvpose.quality.judgement import Grade, ranked, verdict_of
@@ -36,15 +36,15 @@ def test_what_was_not_measured_is_usable_whatever_its_status(status):
 
 
 @pytest.fixture(scope="module")
-def walk() -> Take:
+def walk() -> CalibratedTake:
     scene = scenes.ring4(num_frames=60)
-    return Take("walk", scene.keypoints(), scene.rig, scene.fps)
+    return CalibratedTake("walk", scene.keypoints(), scene.rig, scene.fps)
 
 
 def test_a_take_without_fault_is_good_and_two_of_its_cameras_are_not(walk):
     """Fails if the left-out camera, which two cameras cannot give, counts as good."""
     assert verdict_of(take_findings(walk, ReconstructionConfig())).grade == Grade.GOOD
-    pair = Take("pair", of_views(walk.keypoints, [0, 1]), walk.rig.select(walk.rig.names[:2]), walk.fps)
+    pair = CalibratedTake("pair", of_views(walk.keypoints, [0, 1]), walk.rig.select(walk.rig.names[:2]), walk.fps)
     verdict = verdict_of(take_findings(pair, ReconstructionConfig()))
     assert verdict.grade == Grade.USABLE and "not measurable: two cameras" in verdict.reason
 
