@@ -48,9 +48,10 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
 
 
 def _of_poses(quality: Quality, missing_frames: int) -> Finding:
-    missing = 1.0 - quality.body_reconstructed_share
+    share = quality.body_reconstructed_share * quality.present_share
+    missing = 1.0 - share
     status = status_by(missing, MISSING_WARN, MISSING_FAIL)
-    reason = f"{quality.body_reconstructed_share:.1%} of the body joints are reconstructed"
+    reason = f"{share:.1%} of the body joints are reconstructed, between a person's first and last frame"
     if status != Status.PASS:
         reason += ": are people hidden, too small or outside the images of most cameras?"
     elif missing_frames:
