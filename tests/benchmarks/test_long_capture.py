@@ -6,6 +6,7 @@ from mvpose.pipeline.job import reconstruct_archive
 from mvpose.run.run_folder import RunFolder
 
 
+@pytest.mark.slow
 def test_the_people_who_walk_through_a_long_capture_are_followed_to_its_end(tmp_path):
     job = walkers_job(str(tmp_path / "walk"), 80, 10)
     with pytest.MonkeyPatch.context() as patch:

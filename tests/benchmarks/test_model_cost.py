@@ -8,6 +8,7 @@ from mvpose.benchmarks.model_cost import METHODS, ModelsBenchmark, run
 from mvpose.errors import ConfigError
 
 
+@pytest.mark.slow
 def test_every_method_has_a_cost_and_every_part_a_ratio(tmp_path):
     config = ModelsBenchmark(
         depths=(18,), batches=(1,), views=2, side=128, voxels=32, rounds=1, json=str(tmp_path / "costs.json")
