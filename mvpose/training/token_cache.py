@@ -35,6 +35,7 @@ from mvpose.models.crop_cameras import crop_projections
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import BoxJoints, JointNetwork, crop_from_image
+from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.skeleton import SKELETONS
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, is_folder, is_remote, join
@@ -43,9 +44,6 @@ from mvpose.training.token_views import SeenPerson, disturbed, found
 from mvpose.training.training_config import TokenCacheConfig, TrainConfig
 
 VERSION = 1
-MIN_CONFIDENCE = 0.3
-AGREEMENT = 0.025
-"""Share of the larger side of a person's box within which views agree, as in the reconstruction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +185,11 @@ class _Maker:
         every = slice(None, None, boxes.shape[1])
         pixels, valid = rig.undistorted(torch.from_numpy(joints.xy[every]).double())
         sure = torch.from_numpy(joints.confidence[every]).double()
-        limit = AGREEMENT * torch.from_numpy((boxes[:, 0, 2:] - boxes[:, 0, :2]).max(axis=1))
+        limit = ReconstructionConfig.max_error * torch.from_numpy((boxes[:, 0, 2:] - boxes[:, 0, :2]).max(axis=1))
         solved = triangulate_robust(
             pixels.transpose(0, 1),
             rig.projections[None],
-            torch.where(valid & (sure >= MIN_CONFIDENCE), sure, 0.0).T,
+            torch.where(valid & (sure >= ReconstructionConfig.min_confidence), sure, 0.0).T,
             threshold_px=limit[None],
             scale_px=limit[None] / 2,
             check=False,

@@ -166,14 +166,13 @@ class TokenReader(Dataset):
             there = np.flatnonzero(self._column(other, "present"))
             if other != row and len(there):
                 tokens[view] = self._column(other, "tokens")[int(rng.choice(there)), 0]
-        mirror = list(self._skeleton.mirror)
         for view in np.flatnonzero(rng.random(len(tokens)) < config.exchanged_sides):
-            tokens[view] = tokens[view][mirror]
+            tokens[view] = tokens[view][self._mirror]
         return tokens
 
-    @property
-    def _skeleton(self) -> Skeleton:
-        return SKELETONS[str(read_card(self._cache.card).skeleton)]
+    @cached_property
+    def _mirror(self) -> list[int]:
+        return list(SKELETONS[str(read_card(self._cache.card).skeleton)].mirror)
 
     def _column(self, row: int, name: str) -> Any:
         group = int(self._cache.table.group_of(np.array([row]))[0])
