@@ -13,10 +13,13 @@ os.environ.setdefault("MVPOSE_CACHE", os.path.join(FOLDER, "cache"))
 os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
 
 archive = make_demo_archive(os.path.join(FOLDER, "archive"), os.environ.get("MVPOSE_FOOTAGE"))
-output = os.path.join(FOLDER, "run")
-config = os.path.join(os.path.dirname(__file__), "configs", "demo.toml")
-code = run(["models", "fetch"]) or run(["reconstruct", archive, "--output", output, "--config", config])
+output, without = (os.path.join(FOLDER, name) for name in ("run", "run_without_fusion"))
+config = ["--config", os.path.join(os.path.dirname(__file__), "configs", "demo.toml")]
+code = run(["models", "fetch"])
 # One of the three captures is damaged on purpose: it must end as a reported failure, not as a crash.
+for folder, model in ((without, "none"), (output, "auto")):
+    if code in (0, COMPLETE_WITH_FAILURES):
+        code = run(["reconstruct", archive, "--output", folder, "--model", model, *config])
 if code in (0, COMPLETE_WITH_FAILURES):
-    code = run(["view", output])
+    code = run(["view", output, "--beside", without])
 sys.exit(code)

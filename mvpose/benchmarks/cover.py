@@ -24,6 +24,7 @@ from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import load_model
+from mvpose.models.shipped import model_folder
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
 
@@ -97,7 +98,7 @@ def run(config: CoverBenchmark) -> None:
 
 def _network(name: str) -> tuple[nn.Module, InputRule]:
     if name != RTMPOSE:
-        saved = load_model(name)
+        saved = load_model(model_folder(name))
         return saved.network, saved.rule
     backbone = CSPNeXtBackbone(weights="rtmpose_s_halpe26", frozen=True)
     # Untrained fusion of tokens corrects nothing.

@@ -14,7 +14,7 @@ from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.records import Keypoints2D
+from mvpose.records import Keypoints2D, Poses3D
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_extrinsics
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import BODY_JOINTS
@@ -86,14 +86,20 @@ def errors_m(take: DetectedTake, rule: Rule) -> Float[np.ndarray, "T P J"]:
         poses = reconstruct(rule(take.keypoints, take.rig), take.rig, ReconstructionConfig(), take.fps, people)
     except NoPersonError:
         return np.full(take.truth.shape[:3], np.nan)
-    body = poses.skeleton.indices(*BODY_JOINTS)
-    distance = np.linalg.norm(poses.xyz[:, None, :, body] - take.truth[:, :, None], axis=-1)
+    return np.linalg.norm(nearest_joints(poses, take.truth) - take.truth, axis=-1)
+
+
+def nearest_joints(poses: Poses3D, truth: Float[np.ndarray, "T P J 3"]) -> Float[np.ndarray, "T P J 3"]:
+    """The body joints found of each person, world, metres; NaN where missing, or where nobody is near the person."""
+    nothing = np.full(truth.shape, np.nan)
+    found = poses.xyz[:, None, :, poses.skeleton.indices(*BODY_JOINTS)].astype(np.float64)
+    distance = np.linalg.norm(found - truth[:, :, None], axis=-1)
     middle = np.ma.median(np.ma.masked_invalid(distance), axis=-1).filled(np.inf)
     if not middle.shape[2]:
-        return np.full(take.truth.shape[:3], np.nan)
+        return nothing
     nearest = middle.argmin(axis=2)
-    error = np.take_along_axis(distance, nearest[:, :, None, None], axis=2)[:, :, 0]
-    return np.where(middle.min(axis=2)[..., None] < SAME_PERSON_M, error, np.nan)
+    joints = np.take_along_axis(found, nearest[:, :, None, None, None], axis=2)[:, :, 0]
+    return np.where(middle.min(axis=2)[..., None, None] < SAME_PERSON_M, joints, nothing)
 
 
 def _first_views(take: DetectedTake, views: int) -> DetectedTake:

@@ -10,6 +10,7 @@ from mvpose.benchmarks import (
     cover,
     crowds,
     detector_recall,
+    fusion_gain,
     job_speed,
     memory,
     model_cost,
@@ -24,6 +25,7 @@ from mvpose.benchmarks import (
 from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.crowds import AssociationBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
+from mvpose.benchmarks.fusion_gain import FusionBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
@@ -44,6 +46,7 @@ Benchmark = (
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
+    | Annotated[FusionBenchmark, tyro.conf.subcommand("fusion")]
     | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
     | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
@@ -61,6 +64,7 @@ def run(
     | OverheadBenchmark
     | DetectionBenchmark
     | CoverBenchmark
+    | FusionBenchmark
     | ConfidenceBenchmark
     | StagesBenchmark
     | AssociationBenchmark
@@ -80,6 +84,8 @@ def run(
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):
         cover.run(command)
+    elif isinstance(command, FusionBenchmark):
+        fusion_gain.run(command)
     elif isinstance(command, ConfidenceBenchmark):
         reliability.run(command)
     elif isinstance(command, StagesBenchmark):

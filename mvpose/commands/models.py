@@ -1,4 +1,4 @@
-"""`mvpose models`: list model cards and fetch detector weights."""
+"""`mvpose models`: list the detector's networks and the shipped models, and fetch the detector's weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Literal
 import tyro
 
 from mvpose.errors import WeightsError
-from mvpose.models.detection.cards import card_names, locate, read_card
+from mvpose.models.detection.cards import Licence, ModelCard, card_names, locate, read_card
 from mvpose.models.detection.weights import fetch
+from mvpose.models.shipped import read_shipped, shipped_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """List the model cards, or fetch their weights."""
+    """List the detector's networks and the trained models of this package, or fetch the detector's weights."""
 
     action: tyro.conf.Positional[Literal["list", "fetch"]] = "list"
     source: str | None = None
@@ -24,14 +25,22 @@ class Models:
 
 
 def run(command: Models) -> int:
-    """Print the location and licences of each card's weights."""
+    """Print the location and licences of the weights of each card and shipped model."""
     for card in map(read_card, card_names()):
         place = fetch(card, command.source, command.folder) if command.action == "fetch" else _place(card)
-        print(f"{card.name}: {place}\n  weights {card.licence.weights}; training data {card.licence.training_data}")
+        print(f"{card.name}: {place}\n  {_licences(card.licence)}")
+    for model in map(read_shipped, shipped_names()):
+        figures = "".join(f"\n  {what}: {result}" for what, result in model.figures.items())
+        print(f"{model.name} (--model): {model.about}\n  trained on {model.trained_on}{figures}")
+        print(f"  {_licences(model.licence)}")
     return 0
 
 
-def _place(card) -> str:
+def _licences(licence: Licence) -> str:
+    return f"weights {licence.weights}; training data {licence.training_data}"
+
+
+def _place(card: ModelCard) -> str:
     try:
         return locate(card)
     except WeightsError as error:

@@ -16,7 +16,8 @@ class Register:
     """Register a trained network as the next version of a model, under the alias `challenger`."""
 
     model: tyro.conf.Positional[str] = ""
-    """Folder of a trained network (model.json and weights.safetensors), or the output of mvpose train; may be s3://."""
+    """Folder of a trained network (model.json and weights.safetensors), or the output of mvpose train; may be s3://. Or
+    the name of a shipped model."""
     name: str = ""
     """Name in the registry."""
     evaluation: str | None = None
@@ -28,9 +29,10 @@ def run(command: Register) -> int:
     """Exit code 0; failures raise."""
     if not command.model or not command.name:
         raise ConfigError("missing model or name: mvpose register MODEL --name NAME")
+    from mvpose.models.shipped import model_folder
     from mvpose.tracking.registry import register
 
-    folder = command.model
+    folder = model_folder(command.model)
     if not exists(join(folder, "model.json")) and exists(join(folder, "model", "model.json")):
         folder = join(folder, "model")
     version = register(command.tracking, folder, command.name, command.evaluation)

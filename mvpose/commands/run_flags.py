@@ -17,7 +17,7 @@ from mvpose.exchange.keypoints.import_config import (
 from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pipeline.job_settings import ReconstructJob
+from mvpose.pipeline.job_settings import AUTO, ReconstructJob
 from mvpose.quality.findings import PreflightConfig
 from mvpose.report.report_settings import RecordingConfig, ReportConfig
 from mvpose.tracking import TrackingConfig
@@ -100,7 +100,7 @@ class _Import(Reconstruct):
     """Folder or s3:// URI with the 2D joints."""
     catalogue: tyro.conf.Suppress[CatalogueConfig] = field(default_factory=CatalogueConfig)
     detector: tyro.conf.Suppress[DetectorConfig] = field(default_factory=DetectorConfig)
-    model: tyro.conf.Suppress[str] = ""
+    model: tyro.conf.Suppress[str] = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,8 @@ class View:
     in its own run, and the shared index goes here."""
     filtered: bool = False
     """Show filtered instead of raw poses."""
+    beside: str = ""
+    """Another run of the same archive, whose overlays and figures are shown beside those of the first."""
     report: ReportConfig = field(default_factory=ReportConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mvpose import tracking
 from mvpose.commands.network_flags import Train
 from mvpose.config import flatten
@@ -32,7 +30,7 @@ def run(command: Train) -> int:
     if command.dry_run:
         return 0
     require_output(command.output, "mvpose train", "run.json", "initial")
-    config = replace(config, method=with_placed_weights(config.method, command.tracking, command.output))
+    config = with_placed_weights(config, command.tracking, command.output)
     data = begin_training(config, feed, command.output)
     if finished(command.output):
         print(f"Nothing to do. {_summary(command.output, train(config, command.output))}")

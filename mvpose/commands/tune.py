@@ -49,7 +49,7 @@ def run(command: Tune) -> int:
     if command.dry_run:
         return 0
     require_output(output, "mvpose tune", "sweep.json", "initial")
-    command = replace(command, method=with_placed_weights(config.method, command.tracking, output))
+    command = with_placed_weights(command, command.tracking, output)
     config = command.training()
     sweep_id = begin_sweep(config, command.space, plan, output)
     if exists(join(output, TABLE)):

@@ -20,7 +20,7 @@ from mvpose.records import CapturePlan
 from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
 from mvpose.report.run_report import PAGE, write_report
-from mvpose.report.subject import CaptureReport, folder_name
+from mvpose.report.subject import Beside, CaptureReport, folder_name
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import absolute, is_remote, join, read_text
@@ -60,7 +60,8 @@ def run(command: View) -> int:
 def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
     """The files of a run's page by name, remade if the run has changed."""
     summary = folder.summary()
-    made_of = digest(summary, folder.settings().values, command.report, command.filtered)
+    beside = [command.beside, RunFolder(command.beside).summary()] if command.beside else []
+    made_of = digest(summary, folder.settings().values, command.report, command.filtered, beside)
     claim_output(output, "mvpose view", STAMP)
     stamp = join(output, STAMP)
     if json.loads(read_text(stamp)).get("made_of") != made_of:
@@ -71,6 +72,8 @@ def _pages(command: View, folder: RunFolder, output: str) -> dict[str, str]:
 
 def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> dict[str, str]:
     captures = [c for plan in folder.plans() if (c := _capture(folder, plan, summary, command.filtered))]
+    if command.beside:
+        captures = list(_with_others(captures, RunFolder(command.beside), command.filtered))
     counts = {"captures": summary.captures, "clips": summary.clips, "frames": summary.frames}
     title = f"{folder.uri} (filtered)" if command.filtered else folder.uri
     files = write_report(captures, summary.failures, counts, output, command.report, title=title)
@@ -81,6 +84,16 @@ def _make(command: View, folder: RunFolder, summary: Summary, output: str) -> di
         else:
             tracking.log_files(store, known.run_id, output, "view_filtered" if command.filtered else "view")
     return files
+
+
+def _with_others(captures: list[CaptureReport], other: RunFolder, filtered: bool) -> Iterator[CaptureReport]:
+    """The captures with their counterparts of another run, where it has the same frames."""
+    plans, summary = {plan.capture.capture_id: plan for plan in other.plans()}, other.summary()
+    for own in captures:
+        plan = plans.get(own.capture.capture_id)
+        there = _capture(other, plan, summary, filtered) if plan else None
+        alike = there is not None and np.array_equal(there.frames, own.frames)
+        yield replace(own, beside=Beside(other.uri, there)) if there and alike else own
 
 
 def _capture(folder: RunFolder, plan: CapturePlan, summary: Summary, filtered: bool) -> CaptureReport | None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.sample import TRAIN, Labels, Sample, SampleImage, SampleScene, scene_samples
+from mvpose.datasets.sample import TRAIN, VALIDATION, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.records import CapturePlan, Poses3D, Video
 from mvpose.run.run_folder import RunFolder
@@ -36,10 +36,14 @@ class FinishedRun:
     every: int = 1
     """Use every n-th frame of a capture: neighbouring frames are almost identical."""
     split: str = TRAIN
+    held_out: float = 0.1
+    """Share of each capture's frames, the last ones, that is of the validation split (if `split` is `train`)."""
 
     def __post_init__(self) -> None:
         if self.min_views < 2 or self.every < 1:
             raise ConfigError(f"min_views {self.min_views} must be at least 2, every {self.every} at least 1.")
+        if not 0.0 <= self.held_out < 1.0:
+            raise ConfigError(f"held_out is {self.held_out:g}; it must be from 0 to below 1.")
 
     @property
     def name(self) -> str:
@@ -67,10 +71,6 @@ class FinishedRun:
         poses = run.poses(plan)
         if poses is None:
             raise DatasetError(f"{shard} has no poses: see failures/ of {self.folder}.")
-        scene = SampleScene(
-            capture_id=shard, subject=shard, action="", split=self.split, rig=run.rig(plan), skeleton=poses.skeleton,
-            fps=plan.capture.fps,
-        )  # fmt: skip
         videos = plan.capture.videos
         if blind := [video.camera for video in videos if not video.uri]:
             raise DatasetError(f"{shard} has no footage of {', '.join(blind)}: its 2D joints were imported.")
@@ -79,13 +79,21 @@ class FinishedRun:
             own = [int(v.frames_of(np.array([frame]))[0]) for v in videos]
             return {v.camera: SampleImage(v.uri, number) for v, number in zip(videos, own, strict=True)}
 
-        return scene_samples(scene, self._labels(poses, videos), images)
+        held_out = self.held_out if self.split == TRAIN else 0.0
+        last = round(len(poses.xyz) * (1 - held_out))
+        for split, frames in ((self.split, range(last)), (VALIDATION, range(last, len(poses.xyz)))):
+            scene = SampleScene(
+                capture_id=shard, subject=shard, action="", split=split, rig=run.rig(plan), skeleton=poses.skeleton,
+                fps=plan.capture.fps,
+            )  # fmt: skip
+            yield from scene_samples(scene, self._labels(poses, videos, frames), images)
 
-    def _labels(self, poses: Poses3D, videos: Sequence[Video]) -> Labels:
+    def _labels(self, poses: Poses3D, videos: Sequence[Video], frames: range) -> Labels:
         sure = (poses.num_views >= self.min_views) & (np.nan_to_num(poses.error_px, nan=np.inf) <= self.max_error_px)
         sure &= np.isfinite(poses.xyz).all(axis=-1)
         chosen = sure.sum(axis=-1) >= self.min_joints
-        chosen[np.arange(len(chosen)) % self.every != 0] = False
+        numbers = np.arange(len(chosen))
+        chosen[(numbers % self.every != 0) | (numbers < frames.start) | (numbers >= frames.stop)] = False
         frame, place = np.nonzero(chosen)
         order = np.argsort(frame, kind="stable")
         frame, place = frame[order], place[order]

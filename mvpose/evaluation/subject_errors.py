@@ -22,6 +22,7 @@ from mvpose.evaluation.scoring import CommonJoints
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.metrics.intervals import Estimate
 from mvpose.models.saved import SavedModel, load_model, require_model
+from mvpose.models.shipped import model_folder
 from mvpose.run.run_folder import RunFolder
 from mvpose.storage.locations import exists, join, name, reading
 from mvpose.tracking.registry import REGISTRY, download, resolve
@@ -101,7 +102,7 @@ def evaluate(
 
 
 def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:
-    """Open the output of `mvpose reconstruct`, a saved network, or a registered version (`models:/NAME@ALIAS`).
+    """Open the output of `mvpose reconstruct`, a saved or shipped network, or a registered version.
 
     ConfigError or WeightsError if it is none of them, or the version's weights are not the registered ones.
     """
@@ -110,8 +111,8 @@ def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | 
             return load_model(download(tracking, resolve(tracking, uri), scratch), device)
     if exists(join(uri, "run.json")):
         return RunFolder(uri)
-    require_model(uri)
-    return load_model(uri, device)
+    require_model(model_folder(uri))
+    return load_model(model_folder(uri), device)
 
 
 def data_sha256(uris: Sequence[str]) -> str:

@@ -20,12 +20,12 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.crop_cameras import crop_projections
 from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector, scale_of
 from mvpose.models.detection.joint_network import crop_from_image, to_image
-from mvpose.pipeline.chosen_model import open_model
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import DetectStage, detected, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
+from mvpose.tracking.chosen_model import open_model
 
 BATCH = 64
 """People per call of the network: 26 KB of tokens for each view of a person."""
@@ -120,7 +120,7 @@ def _stacked_tokens(found: list[list[People]], seen: Keypoints2D) -> Float[np.nd
     tokens = np.zeros((*seen.confidence.shape, width), np.float32)
     for v, view in enumerate(found):
         for t, people in enumerate(view):
-            if people.tokens is not None:
+            if people.tokens is not None and len(people.score):
                 tokens[v, t, : len(people.score)] = people.tokens
     return tokens
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from mvpose.accelerator import require_no_gpus
@@ -18,10 +19,10 @@ from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import DetectorConfig, detector_digest
 from mvpose.models.network_settings import TokenMethod
-from mvpose.pipeline.chosen_model import ChosenModel, choose_model, method_of, place_model
+from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.fusion_stage import FusionStage
-from mvpose.pipeline.job_settings import ReconstructJob
+from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -45,6 +46,7 @@ from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.run.store import ClipStore
 from mvpose.storage.locations import absolute, exists, join
+from mvpose.tracking.chosen_model import ChosenModel, choose_model, method_of, place_model
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
@@ -90,11 +92,25 @@ def placed(job: Job) -> Job:
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and plan the work; writes nothing to the output. ConfigError as for `require_own_output`."""
     require_own_output(job)
-    model = choose_model(job.model, job.tracking) if job.model else None
+    model, note = _model(job)
     chosen = plan_settings(job, model)
-    planned = lay_out(_found(job), lambda capture: plan_capture(capture, chosen))
+    planned = lay_out(chain(note, _found(job)), lambda capture: plan_capture(capture, chosen))
     settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
     return Work(RunFolder(job.output), settings, planned, model)
+
+
+def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
+    """The network of the job, and a note if it has none although that was not asked for."""
+    if job.model == NO_MODEL:
+        return None, ()
+    if job.model != AUTO:
+        return choose_model(job.model, job.tracking), ()
+    fused, own = read_shipped(FUSION).detector, job.detector
+    if job.imported:
+        return None, ("imported 2D joints are triangulated without canonical fusion, which needs images",)
+    if own.detector != DetectorConfig.detector or own.joint_card != fused:
+        return None, (f"triangulated without canonical fusion: the shipped model fuses tokens of {fused} alone",)
+    return choose_model(FUSION, job.tracking), ()
 
 
 def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSettings:
@@ -232,7 +248,7 @@ def _makers(
     elif model is None:
         yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": _detector(job)}
     else:
-        place = place_model(model, job.tracking, job.output)
+        place = place_model(model, job.tracking, join(job.output, "models"))
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
         stage = FusionStage if method_of(place) == TokenMethod.method else NetworkStage
         yield Kind.KEYPOINTS, stage, {"source": source, "detector": _detector(job), **network}

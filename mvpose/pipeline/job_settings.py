@@ -14,6 +14,8 @@ from mvpose.reconstruction.reconstruction_settings import AdjustmentConfig, Reco
 from mvpose.temporal.filter_settings import ButterworthFilter, Filtering
 from mvpose.tracking.tracking_config import TrackingConfig
 
+AUTO, NO_MODEL = "auto", "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructJob:
@@ -44,9 +46,10 @@ class ReconstructJob:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     imported: KeypointImport | None = None
     """2D joints of another tool, read from `archive`; replaces footage and detector."""
-    model: str = ""
-    """Multi-view network that refines the detected people: its folder, or models:/NAME@ALIAS in the registry,
-    resolved to a version when the job is planned."""
+    model: str = AUTO
+    """Multi-view network that corrects the detected people: a name from `mvpose models list`, its folder, or
+    models:/NAME@ALIAS in the registry, resolved to a version when the job is planned. `auto` is the shipped canonical
+    fusion if the detector is the one that it was trained on; `none` triangulates the detector's own joints."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Model registry, and the store where the run is recorded."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)

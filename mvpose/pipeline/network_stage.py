@@ -20,7 +20,6 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import DetectorConfig, People, scale_of
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
-from mvpose.pipeline.chosen_model import open_model
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import DetectStage, detected, stack_people
 from mvpose.reconstruction.association import associate
@@ -29,6 +28,7 @@ from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
 from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
+from mvpose.tracking.chosen_model import open_model
 
 BATCH = 8
 

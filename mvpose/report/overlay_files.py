@@ -19,6 +19,8 @@ LARGEST_FRAME = (1920, 1080)
 POSTER_SIZE = (1280, 720)
 SHEET_WIDTH = 1920
 MOMENT_HEIGHT = 620
+COMPARED = 3
+"""Moments of a comparison."""
 
 
 def write_overlay(subject: CaptureReport, uri: str, max_frames: int) -> int:
@@ -49,6 +51,27 @@ def contact_sheet(subject: CaptureReport, rows: list[int]) -> UInt8[np.ndarray, 
     regions = _regions_of_people(subject, rows)
     mosaic = lay_out(regions, (SHEET_WIDTH, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0)
     return np.concatenate([_moment(subject, row, mosaic) for row in rows])
+
+
+def comparison(subject: CaptureReport, other: CaptureReport) -> UInt8[np.ndarray, "H W 3"]:
+    """The moments of one capture in which two runs differ most, side by side. Raises VideoError as `write_overlay`."""
+    rows = _rows_apart(subject, other)
+    mosaic = lay_out(
+        _regions_of_people(subject, rows), (SHEET_WIDTH // 2, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0
+    )
+    sides = [np.concatenate([_moment(each, row, mosaic) for row in rows]) for each in (subject, other)]
+    return np.concatenate(sides, axis=1)
+
+
+def _rows_apart(subject: CaptureReport, other: CaptureReport) -> list[int]:
+    """Full rows with the largest mean distance between joints of the two, one of each `COMPARED`-th of the capture.
+
+    People are numbered alike in both, if they are seen alike.
+    """
+    people = min(len(subject.poses.track_id), len(other.poses.track_id))
+    apart = np.linalg.norm(subject.poses.xyz[:, :people] - other.poses.xyz[:, :people], axis=-1)
+    mean = np.nan_to_num(mean_known(apart[:, :, subject.body], axis=(1, 2)))
+    return [int(part[mean[part].argmax()]) for part in np.array_split(subject.full_rows, COMPARED) if len(part)]
 
 
 def film_poster(subject: CaptureReport, row: int) -> UInt8[np.ndarray, "H W 3"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from mvpose.errors import VideoError
 from mvpose.records import ClipFailure
 from mvpose.report.figures import to_png
-from mvpose.report.overlay_files import contact_sheet, film_poster, sheet_rows, write_overlay
+from mvpose.report.overlay_files import comparison, contact_sheet, film_poster, sheet_rows, write_overlay
 from mvpose.report.page import Film, PageImage, Section, render_page
 from mvpose.report.quality_plots import error_map, error_over_time, limb_lengths
 from mvpose.report.report_settings import ReportConfig
@@ -20,10 +20,12 @@ from mvpose.report.reprojection import camera_errors
 from mvpose.report.room_plot import room_plot
 from mvpose.report.subject import CaptureReport, folder_name
 from mvpose.report.viewer import viewer_data
+from mvpose.report.wording import label_and_value
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join
 
 PAGE = "report.html"
+COMPARED_FIGURES = ("body_left_out_mean_px", "body_used_mean_px", "body_bone_spread_share", "body_reconstructed_share")
 
 
 def write_report(
@@ -74,11 +76,25 @@ def _overlays(
     files[film] = join(output_uri, film)
     _write(f"{folder}/overlay.png", _encoded(sheet, ".png"), output_uri, files)
     note = "Frames spread over the capture, cropped to the people. The last one has the largest error."
-    return (
-        Film(film, _encoded(poster, ".jpg")),
-        [PageImage("Overlay, close-up", note, "image/jpeg", _encoded(sheet, ".jpg"))],
-        "",
-    )
+    images = [PageImage("Overlay, close-up", note, "image/jpeg", _encoded(sheet, ".jpg"))]
+    return Film(film, _encoded(poster, ".jpg")), [*images, *_comparison(subject, folder, output_uri, files)], ""
+
+
+def _comparison(subject: CaptureReport, folder: str, output_uri: str, files: dict[str, str]) -> Iterator[PageImage]:
+    """This run and the one beside it, if there is one with people."""
+    if subject.beside is None or not len(subject.beside.subject.full_rows):
+        return
+    other = subject.beside.subject
+    image = comparison(subject, other)
+    _write(f"{folder}/beside.png", _encoded(image, ".png"), output_uri, files)
+    figures = [
+        f"{label} {value} and {label_and_value(name, other.figures[name])[1]}"
+        for name in COMPARED_FIGURES
+        if name in subject.figures and name in other.figures
+        for label, value in [label_and_value(name, subject.figures[name])]
+    ]
+    note = f"Left this run, right {subject.beside.run}, at the moments in which they differ most. " + "; ".join(figures)
+    yield PageImage("Beside another run", note, "image/jpeg", _encoded(image, ".jpg"))
 
 
 def _plots(subject: CaptureReport) -> dict[str, PageImage]:

@@ -28,6 +28,7 @@ class CaptureReport:
     figures: Mapping[str, int | float] = field(default_factory=dict)
     """Further quality figures to print, by name; the suffixes _px, _mm, _m, _s, _fps and _share state the unit."""
     verdict: Verdict = NOT_JUDGED
+    beside: Beside | None = None
 
     @property
     def times_s(self) -> Float[np.ndarray, " T"]:
@@ -87,6 +88,14 @@ class CaptureReport:
         """Standard deviation over median of a limb's length in time; median over limbs and persons."""
         lengths = bone_lengths(self.poses, limb_bones(self.poses.skeleton))
         return float(median_known(length_spread(lengths)))
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """The same capture in another run, to be compared with."""
+
+    run: str
+    subject: CaptureReport
 
 
 def folder_name(capture_id: str) -> str:

@@ -122,7 +122,7 @@ def train_loop(
 def begin(config: TrainConfig, device: torch.device) -> Trained:
     """The network, its averaged copy and its optimiser before the first step."""
     torch.manual_seed(config.seed)
-    network = build_initial(config.method).to(device)
+    network = build_initial(config).to(device)
     if device.type == "cuda":
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     averaged = copy.deepcopy(network).eval().requires_grad_(False) if config.optimisation.average else None

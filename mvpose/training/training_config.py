@@ -230,6 +230,9 @@ class TrainConfig:
     data: str = ""
     """Table of samples: a file, folder or s3:// URI."""
     method: Method = field(default_factory=FusionMethod)
+    initial: str = ""
+    """Trained network of the same method to start from: its folder, a name from `mvpose models list`, or
+    models:/NAME@ALIAS. (`method.backbone.weights` starts the backbone alone.)"""
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     cache: TokenCacheConfig = field(default_factory=TokenCacheConfig)

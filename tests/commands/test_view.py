@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -75,6 +76,19 @@ def test_filtered_poses_are_shown_when_asked_for_and_raw_ones_otherwise(finished
         assert str(there).replace(" ", "") in page
     assert not np.allclose(made.raw.xyz[10, 0, 0], made.poses.xyz[10, 0, 0], atol=0.0005)
     assert "filled" in filtered and "filled" not in raw.split("Definitions")[0]
+
+
+def test_another_run_is_shown_beside_with_its_figures(finished, tmp_path):
+    """Fails if the two sides are of one run, or if a page made before is not made again."""
+    other = str(tmp_path / "other")
+    shutil.copytree(finished, other)
+    assert run(View(run=(finished,))) == 0
+    assert run(View(run=(finished,), beside=other)) == 0
+    page = text(finished, "view", "report.html")
+    assert "Beside another run" in page and f"right {other}" in page
+    image = cv2.imread(os.path.join(finished, "view", "one", "beside.png"))
+    left, right = np.split(image, 2, axis=1)
+    np.testing.assert_array_equal(left, right)
 
 
 def test_no_run_is_one_sentence():

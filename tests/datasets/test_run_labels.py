@@ -51,7 +51,17 @@ def test_joints_that_few_views_agreed_on_are_no_labels(run: str) -> None:
     assert not list(FinishedRun(folder=run, min_views=5).read("one"))
 
 
+def test_the_end_of_each_capture_is_held_out_for_validation(run: str) -> None:
+    """Fails if frames of both splits are neighbours in more than one place, or if any frame is in both or in none."""
+    every = list(FinishedRun(folder=run, held_out=0.25).read("one"))
+    frames = {split: {s.frame for s in every if s.split == split} for split in ("train", "validation")}
+    assert frames["train"] == set(range(18)) and frames["validation"] == set(range(18, FRAMES))
+    assert {s.split for s in FinishedRun(folder=run, split="test").read("one")} == {"test"}
+
+
 def test_what_cannot_be_is_a_sentence(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="held_out"):
+        FinishedRun(folder=str(tmp_path), held_out=1.0)
     with pytest.raises(ConfigError, match="min_views 1"):
         FinishedRun(folder=str(tmp_path), min_views=1)
     with pytest.raises(ResultsError, match="not the output"):

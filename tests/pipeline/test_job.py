@@ -14,10 +14,11 @@ import pytest
 from mvpose.cli import run
 from mvpose.commands.check import sampled_keypoints
 from mvpose.confidence import ConfidenceScale
-from mvpose.errors import ConfigError, FailureReason, ResultsError
+from mvpose.errors import ConfigError, FailureReason, ResultsError, WeightsError
 from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.shipped import FUSION
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
 from mvpose.temporal.filter_settings import ButterworthFilter, MedianFilter
@@ -416,3 +417,24 @@ def test_likelihoods_follow_the_scale_of_the_detector_and_a_resumed_run_refuses_
     monkeypatch.setattr(ScaledDetector, "confidence_scale", ConfidenceScale())
     with pytest.raises(ConfigError, match="detector"):
         reconstruct_archive(scaled)
+
+
+def test_canonical_fusion_is_the_default_where_its_detector_is_used(archive, tmp_path):
+    """Fails if `auto` fuses tokens of another detector, or leaves fusion out without saying so."""
+    default = plan_job(job(archive, str(tmp_path / "a"), detector=DetectorConfig()))
+    assert default.model is not None and default.model.uri == FUSION and not default.planned.notes
+    assert default.settings.values["model_sha256"] == default.model.weights_sha256
+    own = plan_job(job(archive, str(tmp_path / "b")))
+    (note,) = own.planned.notes
+    assert own.model is None and "without canonical fusion" in note and "rtmpose_s_halpe26" in note
+    baseline = plan_job(job(archive, str(tmp_path / "c"), detector=DetectorConfig(), model="none"))
+    assert baseline.model is None and not baseline.planned.notes
+    assert {work.settings.plan_digest for work in (default, own, baseline)} == {
+        work.planned.totals.digest for work in (default, own, baseline)
+    }
+    assert default.settings.plan_digest != baseline.settings.plan_digest
+
+
+def test_a_model_that_is_no_model_is_one_sentence(archive, tmp_path):
+    with pytest.raises(WeightsError, match="no model in"):
+        plan_job(job(archive, str(tmp_path / "run"), model=str(tmp_path / "canonical")))

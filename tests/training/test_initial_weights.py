@@ -43,9 +43,9 @@ def same_backbone_and_head(network: torch.nn.Module, source: torch.nn.Module) ->
 def test_weights_in_a_store_are_fetched(tmp_path, s3):
     source = saved(str(tmp_path / "model"), 1)
     write_whole(f"{s3}/start.safetensors", read_bytes(str(tmp_path / "model" / "weights.safetensors")))
-    assert same_backbone_and_head(build_initial(started_from(f"{s3}/start.safetensors")), source)
+    assert same_backbone_and_head(build_initial(replace(TINY, method=started_from(f"{s3}/start.safetensors"))), source)
     with pytest.raises(WeightsError, match=r"s3://.*absent\.pth"):
-        build_initial(started_from(f"{s3}/absent.pth"))
+        build_initial(replace(TINY, method=started_from(f"{s3}/absent.pth")))
 
 
 def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_another_training(
@@ -59,16 +59,16 @@ def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_anot
     for seed in (1, 2):
         sources.append(saved(str(tmp_path / f"model{seed}"), seed))
         register(tracking, str(tmp_path / f"model{seed}"), "net")
-        placed = with_placed_weights(started_from("models:/net@challenger"), tracking, output)
-        assert same_backbone_and_head(build_initial(placed), sources[-1])
-        trained = replace(started, method=placed)
+        asked = replace(started, method=started_from("models:/net@challenger"))
+        trained = with_placed_weights(asked, tracking, output)
+        assert same_backbone_and_head(build_initial(trained), sources[-1])
         if seed == 1:
             begin_training(trained, Feed.open(trained), output)
             continue
         with pytest.raises(ConfigError, match=r"method\.backbone\.weights: was .*initial/"):
             begin_training(trained, Feed.open(trained), output)
-    placed = with_placed_weights(started_from("models:/net/1"), tracking, output)
-    begin_training(replace(started, method=placed), Feed.open(started), output)
+    placed = with_placed_weights(replace(started, method=started_from("models:/net/1")), tracking, output)
+    begin_training(placed, Feed.open(started), output)
 
 
 def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys):  # noqa: F811
@@ -83,3 +83,19 @@ def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys): 
     trained, before = load_model(f"{output}/model").network.state_dict(), source.state_dict()
     learned = [name for name, _ in source.named_parameters()]
     assert all(torch.allclose(trained[name], before[name], atol=1e-6) for name in learned)
+
+
+def test_a_training_starts_from_a_whole_network_and_refuses_one_of_another_method(table, tracking, tmp_path):  # noqa: F811
+    """Fails if the layers behind the backbone are not those of the initial network."""
+    torch.manual_seed(3)
+    before = build_method(TINY.method)
+    save_model(str(tmp_path / "model"), before, input_rule(TINY.method, MARGIN), TINY.method, {})
+    optimisation = replace(TINY.optimisation, rate=1e-30, average=0.0)
+    config = tiny(table, initial=str(tmp_path / "model"), optimisation=optimisation)
+    output = str(tmp_path / "run")
+    assert train_command(Train(**vars(config), output=output, tracking=tracking)) == 0
+    trained = load_model(f"{output}/model").network.state_dict()
+    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in before.named_parameters())
+    other = replace(config, method=replace(TINY.method, method="baseline"))
+    with pytest.raises(ConfigError, match=r"another method \(method: was 'canonical_fusion'"):
+        build_initial(other)

@@ -1,4 +1,4 @@
-"""The network of a job: its name is resolved once, when the job is planned, and it is copied into the run."""
+"""The network of a job, or the one that a training starts from: its name is resolved once, and it is copied there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mvpose.errors import WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
+from mvpose.models.shipped import model_folder
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, join, read_bytes, read_text
 from mvpose.tracking.registry import REGISTRY, download, resolve
@@ -20,32 +21,33 @@ class ChosenModel:
     """A network identified by its weights, so that a later change of its alias has no effect."""
 
     uri: str
-    """A folder, or `models:/NAME/VERSION`; aliases are resolved."""
+    """A folder, the name of a shipped model, or `models:/NAME/VERSION`; aliases are resolved."""
     weights_sha256: str
 
 
 def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:
-    """Resolve a folder or a registry name (`models:/NAME@ALIAS`) to the network it currently refers to.
+    """Resolve a folder, shipped model or registry name (`models:/NAME@ALIAS`) to the network it currently refers to.
 
     WeightsError if the folder holds no network; RegistryError if the registry has no such version.
     """
     if uri.startswith(REGISTRY):
         version = resolve(tracking, uri)
         return ChosenModel(version.uri, version.weights_sha256)
-    require_model(uri)
-    return ChosenModel(uri.rstrip("/"), _description(uri)["weights_sha256"])
+    folder = model_folder(uri)
+    require_model(folder)
+    return ChosenModel(uri.rstrip("/"), _description(folder)["weights_sha256"])
 
 
-def place_model(chosen: ChosenModel, tracking: TrackingConfig, output: str) -> str:
-    """Copy the network into the run, where workers on any machine can read it, and return its location.
+def place_model(chosen: ChosenModel, tracking: TrackingConfig, folder: str) -> str:
+    """Copy the network into `folder`, where workers on any machine can read it, and return its location.
 
     WeightsError if it is not, or is no longer, the chosen network.
     """
-    place = join(output, "models", chosen.weights_sha256[:16])
+    place = join(folder, chosen.weights_sha256[:16])
     if exists(join(place, DESCRIPTION)):
         return place
     with tempfile.TemporaryDirectory() as scratch:
-        source = chosen.uri
+        source = model_folder(chosen.uri)
         if source.startswith(REGISTRY):
             source = download(tracking, resolve(tracking, source), scratch)
         open_model(source, chosen.weights_sha256)
@@ -55,15 +57,15 @@ def place_model(chosen: ChosenModel, tracking: TrackingConfig, output: str) -> s
     return place
 
 
-def open_model(folder: str, weights_sha256: str, device: str = "cpu") -> SavedModel:
-    """Load a network from any location; WeightsError if its weights are not the expected ones."""
+def open_model(folder: str, weights_sha256: str = "", device: str = "cpu") -> SavedModel:
+    """Load a network from any location; WeightsError if its weights are not the expected ones, if these are named."""
     with tempfile.TemporaryDirectory() as scratch:
         for name in (WEIGHTS, DESCRIPTION):
             if exists(join(folder, name)):
                 with open(os.path.join(scratch, name), "wb") as file:
                     file.write(read_bytes(join(folder, name)))
         model = load_model(scratch, device)
-    if model.sha256 != weights_sha256:
+    if weights_sha256 and model.sha256 != weights_sha256:
         raise WeightsError(f"{folder} has weights {model.sha256}, but the job was planned with {weights_sha256}.")
     return model
 

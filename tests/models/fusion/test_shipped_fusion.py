@@ -1,0 +1,78 @@
+"""The shipped canonical fusion on real footage: the covered half of a view is found where it is, by the other views."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, Fusion
+from mvpose.footage.catalogue import CatalogueConfig, find_captures
+from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.fusion import canonical_tokens
+from mvpose.models.shipped import FUSION
+from mvpose.pipeline.stages import chunks_of_views
+from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.records import Clip
+from mvpose.skeleton import BODY_JOINTS
+
+VIEW = 1
+SURE = 0.6
+GAIN = 0.6
+
+
+@pytest.fixture(scope="module")
+def fusion(weights) -> Fusion:
+    return Fusion(FUSION, DetectorConfig(), ReconstructionConfig())
+
+
+@pytest.fixture(scope="module")
+def athlete(footage, fusion) -> CoveredCameras:
+    """Four frames of one person by four cameras, the lower half of the person hidden from one of them."""
+    config = CatalogueConfig()
+    capture = find_captures(os.path.join(footage, "Demo_SinglePerson"), config).captures[0]
+    middle = np.zeros((len(capture.rig), 2))
+    chunk = next(chunks_of_views(capture.videos, Clip(capture.capture_id, 40, 44), 4))
+    uncovered = fusion.detections([chunk], middle, {Cover.NOTHING: range(len(middle))})[Cover.NOTHING]
+    hips = fusion.detector.skeleton.indices("left_hip", "right_hip")
+    for v, view in enumerate(uncovered):
+        middle[v] = np.mean([people.xy[0, hips].mean(axis=0) for people in view], axis=0)
+    covered = fusion.detections([chunk], middle, {Cover.LOWER: [VIEW]})[Cover.LOWER]
+    return CoveredCameras("athlete", capture.rig, capture.fps, middle, {Cover.NOTHING: uncovered, Cover.LOWER: covered})
+
+
+def found(fusion: Fusion, cameras: CoveredCameras, *, fused: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of the covered joints from where they are detected uncovered (pixels), and their likelihoods."""
+    keypoints, _ = fusion.keypoints(cameras, range(len(cameras.rig)), {VIEW: Cover.LOWER}, fused=fused)
+    legs = fusion.detector.skeleton.indices(*(joint for joint in BODY_JOINTS if "knee" in joint or "ankle" in joint))
+    apart, likelihood = [], []
+    for t, people in enumerate(cameras.found[Cover.NOTHING][VIEW]):
+        sure = people.confidence[0, legs] > SURE
+        there = keypoints.xy[VIEW, t][:, legs][:, sure]
+        distance = np.linalg.norm(there - people.xy[0, legs][sure], axis=-1).mean(axis=-1)
+        nearest = int(distance.argmin())
+        apart.append(float(distance[nearest]))
+        stated = keypoints.confidence[VIEW, t, nearest, legs][sure].astype(np.float64)
+        likelihood.append(float(stated.mean()) if fused else float(keypoints.scale.likelihood_of(stated).mean()))
+    return np.array(apart), np.array(likelihood)
+
+
+def test_covered_joints_are_found_by_the_other_views(fusion, athlete) -> None:
+    alone, _ = found(fusion, athlete, fused=False)
+    together, _ = found(fusion, athlete, fused=True)
+    assert together.mean() < GAIN * alone.mean()
+
+
+def test_without_its_cameras_fusion_does_not_find_them(fusion, athlete, monkeypatch) -> None:
+    """The feature transform layer carries the views' information: with one camera for all views it is lost."""
+    alone, _ = found(fusion, athlete, fused=False)
+    exchanged = canonical_tokens.canonically_exchanged
+
+    def without_cameras(latents, views, fuse):
+        frame = views.frame
+        alike = replace(frame, projections=frame.projections[:, :1].expand_as(frame.projections))
+        return exchanged(latents, replace(views, frame=alike), fuse)
+
+    monkeypatch.setattr(canonical_tokens, "canonically_exchanged", without_cameras)
+    together, _ = found(fusion, athlete, fused=True)
+    assert together.mean() > GAIN * alone.mean()
