@@ -48,7 +48,7 @@ def print_takes(takes: Sequence[DetectedTake], rules: Mapping[str, Rule]) -> dic
     figures, cameras = {}, len(takes[0].rig)
     for views in (cameras, cameras - 1):
         for name, rule in rules.items():
-            found = joint_figures([_first_views(take, views) for take in takes], rule)
+            found = joint_figures([first_views(take, views) for take in takes], rule)
             figures[f"{name}, {views} cameras"] = vars(found)
             print(
                 f"{views} cameras, {name:20} in some images ({found.joints} joints): right {found.right:.1%}  wrong "
@@ -81,22 +81,32 @@ def _mean(values: np.ndarray) -> float:
 
 def errors_m(take: DetectedTake, rule: Rule) -> Float[np.ndarray, "T P J"]:
     """Errors of the joints of each person; NaN where they are missing, or nobody is near the person."""
-    people = take.truth.shape[1]
+    return errors_and_sigmas_m(take, rule)[0]
+
+
+def errors_and_sigmas_m(
+    take: DetectedTake, rule: Rule
+) -> tuple[Float[np.ndarray, "T P J"], Float[np.ndarray, "T P J"]]:
+    """`errors_m`, and what the same joints have for sigma."""
+    people, missing = take.truth.shape[1], np.full(take.truth.shape[:3], np.nan)
     try:
         poses = reconstruct(rule(take.keypoints, take.rig), take.rig, ReconstructionConfig(), take.fps, people)
     except NoPersonError:
-        return np.full(take.truth.shape[:3], np.nan)
+        return missing, missing
     body = poses.skeleton.indices(*BODY_JOINTS)
     distance = np.linalg.norm(poses.xyz[:, None, :, body] - take.truth[:, :, None], axis=-1)
     middle = np.ma.median(np.ma.masked_invalid(distance), axis=-1).filled(np.inf)
     if not middle.shape[2]:
-        return np.full(take.truth.shape[:3], np.nan)
+        return missing, missing
     nearest = middle.argmin(axis=2)
     error = np.take_along_axis(distance, nearest[:, :, None, None], axis=2)[:, :, 0]
-    return np.where(middle.min(axis=2)[..., None] < SAME_PERSON_M, error, np.nan)
+    sigma = np.take_along_axis(poses.sigma_mm[:, :, body] / 1000.0, nearest[..., None], axis=1)
+    found = middle.min(axis=2)[..., None] < SAME_PERSON_M
+    return np.where(found, error, np.nan), np.where(found, sigma, np.nan)
 
 
-def _first_views(take: DetectedTake, views: int) -> DetectedTake:
+def first_views(take: DetectedTake, views: int) -> DetectedTake:
+    """The take as its first cameras see it."""
     by_view = ("xy", "confidence", "box", "box_score")
     kept = replace(take.keypoints, **{name: getattr(take.keypoints, name)[:views] for name in by_view})
     return replace(take, rig=take.rig.select(take.rig.names[:views]), keypoints=kept)

@@ -17,6 +17,7 @@ from mvpose.benchmarks import (
     reliability,
     resized_footage,
     scale,
+    sigma_reliability,
     solvers,
     stage_cost,
     verdicts_on_faults,
@@ -31,6 +32,7 @@ from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
+from mvpose.benchmarks.sigma_reliability import SigmaBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 from mvpose.benchmarks.stage_cost import StagesBenchmark
 from mvpose.benchmarks.verdicts_on_faults import VerdictBenchmark
@@ -45,6 +47,7 @@ Benchmark = (
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
     | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
+    | Annotated[SigmaBenchmark, tyro.conf.subcommand("sigma")]
     | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
@@ -62,6 +65,7 @@ def run(
     | DetectionBenchmark
     | CoverBenchmark
     | ConfidenceBenchmark
+    | SigmaBenchmark
     | StagesBenchmark
     | AssociationBenchmark
     | ResizeBenchmark
@@ -82,6 +86,8 @@ def run(
         cover.run(command)
     elif isinstance(command, ConfidenceBenchmark):
         reliability.run(command)
+    elif isinstance(command, SigmaBenchmark):
+        sigma_reliability.run(command)
     elif isinstance(command, StagesBenchmark):
         stage_cost.run(command)
     elif isinstance(command, AssociationBenchmark):

@@ -9,7 +9,7 @@ from mvpose.quality.quality import CaptureFrames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26, PANOPTIC19
 
@@ -138,9 +138,7 @@ def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[Cap
     for start, stop in pairwise(edges):
         own, seen = poses_at(poses, slice(start, stop)), keypoints_at(keypoints, slice(start, stop))
         people = np.isfinite(own.xyz).any(axis=(0, 2, 3))
-        by_person = {
-            name: getattr(own, name)[:, people] for name in ("xyz", "confidence", "error_px", "num_views", "views_used")
-        }
+        by_person = {name: getattr(own, name)[:, people] for name in BY_FRAME}
         parts.append(CaptureFrames(start, replace(own, **by_person, track_id=own.track_id[people]), seen))
     return parts
 
@@ -153,7 +151,7 @@ def footage() -> tuple[Scene, Keypoints2D, Poses3D]:
     poses = reconstructed(scene, keypoints)
     gone = np.random.default_rng(0).random(poses.confidence.shape) < 0.1
     gone[:35, 1] = gone[60:70, 1] = True
-    poses.xyz[gone], poses.views_used[gone], poses.num_views[gone] = np.nan, False, 0
+    poses.xyz[gone], poses.sigma_mm[gone], poses.views_used[gone], poses.num_views[gone] = np.nan, np.nan, False, 0
     poses.xyz[50:, 1] += 2.0
     return scene, keypoints, poses
 
