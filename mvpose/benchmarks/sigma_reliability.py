@@ -1,8 +1,7 @@
 """Hold what 3D joints say of their uncertainty (`sigma_mm`) against the truth of rendered people.
 
 68 % of joints should be within sigma, for small and for large sigmas, and of joints said to be within 20 mm, as many
-should be. The factor to calibrate sigma by (`joint_spread.SIGMA`) is read from training people; other people and
-motions judge it.
+should be. `joint_spread.COMMON_M` is calibrated on training people; other people and motions judge it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from mvpose.models.detection.detector import DetectorConfig, load_detector
 from mvpose.reconstruction.joint_spread import share_within
 from mvpose.rendering.takes import TakeConfig
 
-CLASSES_MM = (0.0, 20.0, 25.0, 30.0, 40.0, 50.0, 70.0, np.inf)
+CLASSES_MM = (0.0, 20.0, 30.0, 35.0, 40.0, 50.0, 70.0, np.inf)
 SHARE = 0.68
 
 
@@ -32,7 +31,7 @@ class SigmaBenchmark:
     """Reliability of the sigma of 3D joints on rendered people, with all cameras and with fewer."""
 
     train: int = 40
-    """Takes from which the calibration is read."""
+    """Takes of training people, on which sigma is calibrated."""
     test: int = 20
     """Takes of other people and motions, which judge it."""
     takes: TakeConfig = field(default_factory=TakeConfig)

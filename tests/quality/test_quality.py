@@ -73,6 +73,21 @@ def test_joints_that_are_missing_are_counted_and_frames_too():
     assert found.camera_unused_frames_share[1] == pytest.approx(10 / 39)
 
 
+def test_sigmas_are_told_by_their_medians_and_nothing_is_told_of_those_that_are_not_known():
+    scene = scenes.ring4(num_frames=20)
+    keypoints = scene.keypoints()
+    poses = reconstructed(scene, keypoints)
+    nose, wrist = HALPE26.indices("nose", "left_wrist")
+    poses.sigma_mm[:] = 12.0
+    poses.sigma_mm[:, :, nose], poses.sigma_mm[:, :, wrist] = np.nan, 30.0
+    poses.sigma_mm[:5, :, wrist] = np.nan
+    figures = quality(poses, keypoints, scene.rig, scene.fps).figures()
+    assert figures["body_sigma_median_mm"] == 12.0 and figures["joint/left_wrist/sigma_median_mm"] == 30.0
+    assert np.isnan(figures["joint/nose/sigma_median_mm"])
+    poses.sigma_mm[:] = np.nan
+    assert np.isnan(quality(poses, keypoints, scene.rig, scene.fps).figures()["body_sigma_median_mm"])
+
+
 def test_the_limit_of_errors_is_told_in_the_pixels_that_it_was():
     scene = scenes.dropped_frame(num_frames=40)
     keypoints = scene.keypoints()

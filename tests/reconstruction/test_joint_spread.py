@@ -12,7 +12,7 @@ from mvpose.confidence import RIGHT_WITHIN
 from mvpose.geometry.triangulation import triangulate
 from mvpose.losses import scale_with, share_within
 from mvpose.reconstruction import joint_spread
-from mvpose.reconstruction.joint_spread import COMMON_ERROR, SIGMA, root_trace, sigma_mm
+from mvpose.reconstruction.joint_spread import COMMON_M, SMALLEST_SCALE, root_trace, sigma_mm
 from mvpose.reconstruction.joints import JointPoints
 
 FOCAL = 1000.0
@@ -65,7 +65,7 @@ def test_a_view_without_weight_changes_nothing_wherever_it_is():
 
 
 def test_the_spread_is_that_of_points_from_drawn_errors():
-    """Fails if the Jacobian leaves out what the pixel moves with the depth: the points are far from the image centres."""
+    """Fails if the Jacobian leaves out how a pixel moves with the depth; the second point is far from image centres."""
     scene = scenes.ring4(num_frames=1)
     rig, draws = scene.rig, 20_000
     rng = torch.Generator().manual_seed(0)
@@ -98,22 +98,28 @@ def sigma_of(found: JointPoints, likelihood: float = 0.8, size_px: float = 500.0
     return float(sigma_mm(found, weights, torch.full((1, 1, 3), size_px, dtype=torch.float64), THREE))
 
 
+def own_part(sigma: float) -> float:
+    """Without the error that all views have in common."""
+    return math.sqrt(sigma**2 - (1000 * COMMON_M) ** 2)
+
+
 def test_sigma_is_in_millimetres_and_follows_from_likelihood_and_size():
     agreeing = found_at([0.0] * 3, [True] * 3)
     scale = float(scale_with(torch.tensor(0.8, dtype=torch.float64), RIGHT_WITHIN))
-    in_px = 500.0 * math.hypot(scale, COMMON_ERROR)
-    assert sigma_of(agreeing) == pytest.approx(1000 * SIGMA * spread([in_px] * 3, *THREE), rel=1e-6)
-    assert sigma_of(agreeing, size_px=1000.0) == pytest.approx(2 * sigma_of(agreeing), rel=1e-9)
-    assert sigma_of(agreeing, likelihood=0.5) > 1.5 * sigma_of(agreeing)
-    assert sigma_of(agreeing, likelihood=1.0) > 0.0
+    in_px = 500.0 * math.hypot(scale, SMALLEST_SCALE)
+    assert own_part(sigma_of(agreeing)) == pytest.approx(1000 * spread([in_px] * 3, *THREE), rel=1e-6)
+    assert own_part(sigma_of(agreeing, size_px=1000.0)) == pytest.approx(2 * own_part(sigma_of(agreeing)), rel=1e-9)
+    assert own_part(sigma_of(agreeing, likelihood=0.5)) > 1.5 * own_part(sigma_of(agreeing))
+    assert math.isfinite(sigma_of(agreeing, likelihood=1.0))
 
 
 def test_views_that_disagree_more_than_their_scales_have_it_raise_sigma_and_agreement_does_not_lower_it():
-    scale = math.hypot(float(scale_with(torch.tensor(0.8, dtype=torch.float64), RIGHT_WITHIN)), COMMON_ERROR)
+    scale = math.hypot(float(scale_with(torch.tensor(0.8, dtype=torch.float64), RIGHT_WITHIN)), SMALLEST_SCALE)
     exact, expected = found_at([0.0] * 3, [True] * 3), found_at([scale * 0.9] * 3, [True] * 3)
     assert sigma_of(exact) == sigma_of(expected)
     # Three errors of twice the scale are a chi-square of 12 for 3 degrees of freedom.
-    assert sigma_of(found_at([2 * scale] * 3, [True] * 3)) == pytest.approx(2 * sigma_of(exact), rel=1e-9)
+    doubled = sigma_of(found_at([2 * scale] * 3, [True] * 3))
+    assert own_part(doubled) == pytest.approx(2 * own_part(sigma_of(exact)), rel=1e-9)
 
 
 def test_only_the_views_used_count_and_a_missing_joint_has_no_sigma():
