@@ -22,8 +22,8 @@ COMMON_M = 0.027
 against the joint of the rendered people's anatomy; calibration. Calibrated so that 68 % of joints are within sigma.
 
 On 8,747 joints of 40 takes of training people, by 2, 3 and 4 cameras (`mvpose benchmark sigma`): in eighths of these by
-sigma, 62 to 77 % are. Without it, and with sigma times 1.38, 50 to 81 % are, and of joints with two, three and four views
-used 76, 58 and 46 % (70, 65 and 64 % with it)."""
+sigma, 62 to 77 % are. Without it, and with sigma times 1.38, 50 to 81 % are, and of joints with two, three and four
+views used 76, 58 and 46 % (70, 65 and 64 % with it)."""
 SMALLEST_SCALE = 0.004
 """The scale of 2D errors that a likelihood of 1 has: a share of the person's size, as at a likelihood of 0.995. Takes
 part in all scales, in squares. At 0.002, 0.004 and 0.006, the sigmas of the same joints predict the order of their

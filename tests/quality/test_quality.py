@@ -184,8 +184,9 @@ def test_part_by_part_the_figures_are_those_of_the_whole(footage, edges):
 
 def test_frames_that_no_part_has_are_frames_without_anybody(footage):
     scene, keypoints, poses = footage
-    holed = replace(poses, xyz=poses.xyz.copy(), views_used=poses.views_used.copy())
-    holed.xyz[40:55], holed.views_used[40:55] = np.nan, False
+    arrays = {name: getattr(poses, name).copy() for name in ("xyz", "sigma_mm", "views_used")}
+    holed = replace(poses, **arrays)
+    holed.xyz[40:55], holed.sigma_mm[40:55], holed.views_used[40:55] = np.nan, np.nan, False
     parts = parted(keypoints, poses, [0, 40, 55, 90])
     whole = quality(holed, keypoints, scene.rig, scene.fps).figures()
     found = quality_of_parts([parts[0], parts[2]], (0, 90), scene.rig, scene.fps).figures()
