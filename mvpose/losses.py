@@ -66,6 +66,15 @@ def share_within(distance: float, scale: Float[Tensor, "*batch"]) -> Float[Tenso
     return 1 - (1 + ratio) ** (-DEGREES_OF_FREEDOM / 2)
 
 
+def scale_with(share: Float[Tensor, "*batch"], distance: float) -> Float[Tensor, "*batch"]:
+    """The scale of `likelihood`'s distribution with this share within a distance: the inverse of `share_within`.
+
+    0 for a share of 1, infinite for 0.
+    """
+    ratio = (1 - share) ** (-2 / DEGREES_OF_FREEDOM) - 1
+    return distance / (DEGREES_OF_FREEDOM * ratio).sqrt()
+
+
 def simcc_divergence(
     scores: Float[Tensor, "*batch n"], bins: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch"], sigma: float
 ) -> Float[Tensor, ""]:

@@ -247,11 +247,18 @@ class Poses3D:
     confidence: Float[np.ndarray, "T P J"]
     error_px: Float[np.ndarray, "T P J"]
     """Mean reprojection error over the views used; NaN if the joint is missing."""
+    sigma_mm: Float[np.ndarray, "T P J"]
+    """68 % of such joints are this near to their true place, see `reconstruction.joint_spread`. NaN if the joint is
+    missing or its uncertainty unknown."""
     num_views: Int[np.ndarray, "T P J"]
     views_used: Bool[np.ndarray, "T P J V"]
     """Which views the triangulation kept."""
     track_id: Int[np.ndarray, "P"]
     skeleton: Skeleton
+
+
+BY_FRAME = ("xyz", "confidence", "error_px", "sigma_mm", "num_views", "views_used")
+"""The arrays of `Poses3D` whose axes begin with frames, people and joints."""
 
 
 @dataclass(frozen=True)

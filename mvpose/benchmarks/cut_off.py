@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mvpose.benchmarks.detected_takes import DetectedTake, in_images
 from mvpose.errors import NoPersonError
@@ -48,7 +48,7 @@ def print_takes(takes: Sequence[DetectedTake], rules: Mapping[str, Rule]) -> dic
     figures, cameras = {}, len(takes[0].rig)
     for views in (cameras, cameras - 1):
         for name, rule in rules.items():
-            found = joint_figures([_first_views(take, views) for take in takes], rule)
+            found = joint_figures([first_views(take, views) for take in takes], rule)
             figures[f"{name}, {views} cameras"] = vars(found)
             print(
                 f"{views} cameras, {name:20} in some images ({found.joints} joints): right {found.right:.1%}  wrong "
@@ -81,28 +81,49 @@ def _mean(values: np.ndarray) -> float:
 
 def errors_m(take: DetectedTake, rule: Rule) -> Float[np.ndarray, "T P J"]:
     """Errors of the joints of each person; NaN where they are missing, or nobody is near the person."""
-    people = take.truth.shape[1]
+    return errors_and_sigmas_m(take, rule)[0]
+
+
+def errors_and_sigmas_m(
+    take: DetectedTake, rule: Rule
+) -> tuple[Float[np.ndarray, "T P J"], Float[np.ndarray, "T P J"]]:
+    """`errors_m`, and what the same joints have for sigma."""
+    people, missing = take.truth.shape[1], np.full(take.truth.shape[:3], np.nan)
     try:
         poses = reconstruct(rule(take.keypoints, take.rig), take.rig, ReconstructionConfig(), take.fps, people)
     except NoPersonError:
-        return np.full(take.truth.shape[:3], np.nan)
-    return np.linalg.norm(nearest_joints(poses, take.truth) - take.truth, axis=-1)
+        return missing, missing
+    body = poses.skeleton.indices(*BODY_JOINTS)
+    nearest = nearest_people(poses, take.truth)
+    joints = of_nearest(poses.xyz[:, :, body].astype(np.float64), nearest)
+    return (
+        np.linalg.norm(joints - take.truth, axis=-1),
+        of_nearest(poses.sigma_mm[:, :, body] / 1000.0, nearest),
+    )
 
 
-def nearest_joints(poses: Poses3D, truth: Float[np.ndarray, "T P J 3"]) -> Float[np.ndarray, "T P J 3"]:
-    """The body joints found of each person, world, metres; NaN where missing, or where nobody is near the person."""
-    nothing = np.full(truth.shape, np.nan)
-    found = poses.xyz[:, None, :, poses.skeleton.indices(*BODY_JOINTS)].astype(np.float64)
+def nearest_people(poses: Poses3D, truth: Float[np.ndarray, "T P J 3"]) -> Int[np.ndarray, "T P"]:
+    """Which of the people found is nearest to each person, whose body joints are given; -1 where nobody is near."""
+    found = poses.xyz[:, None, :, poses.skeleton.indices(*BODY_JOINTS)]
     distance = np.linalg.norm(found - truth[:, :, None], axis=-1)
     middle = np.ma.median(np.ma.masked_invalid(distance), axis=-1).filled(np.inf)
     if not middle.shape[2]:
-        return nothing
-    nearest = middle.argmin(axis=2)
-    joints = np.take_along_axis(found, nearest[:, :, None, None, None], axis=2)[:, :, 0]
-    return np.where(middle.min(axis=2)[..., None, None] < SAME_PERSON_M, joints, nothing)
+        return np.full(middle.shape[:2], -1)
+    return np.where(middle.min(axis=2) < SAME_PERSON_M, middle.argmin(axis=2), -1)
 
 
-def _first_views(take: DetectedTake, views: int) -> DetectedTake:
+def of_nearest(
+    values: Float[np.ndarray, "T K *rest"], nearest: Int[np.ndarray, "T P"]
+) -> Float[np.ndarray, "T P *rest"]:
+    """Values of the nearest people; NaN where there is none."""
+    out = np.full((*nearest.shape, *values.shape[2:]), np.nan)
+    frame, person = np.nonzero(nearest >= 0)
+    out[frame, person] = values[frame, nearest[frame, person]]
+    return out
+
+
+def first_views(take: DetectedTake, views: int) -> DetectedTake:
+    """The take as its first cameras see it."""
     by_view = ("xy", "confidence", "box", "box_score")
     kept = replace(take.keypoints, **{name: getattr(take.keypoints, name)[:views] for name in by_view})
     return replace(take, rig=take.rig.select(take.rig.names[:views]), keypoints=kept)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from mvpose.benchmarks.blaze_pose import BlazePose
 from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, Fusion
-from mvpose.benchmarks.cut_off import nearest_joints
+from mvpose.benchmarks.cut_off import nearest_people, of_nearest
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
@@ -171,7 +171,10 @@ def _joints(
 ) -> Float[np.ndarray, "T P 12 3"]:
     body = truth[:, :, RENDERED.indices(*BODY_JOINTS)]
     poses = fusion.poses(cameras, views, covers, truth.shape[1], fused=fused)
-    return np.full(body.shape, np.nan) if poses is None else nearest_joints(poses, body)
+    if poses is None:
+        return np.full(body.shape, np.nan)
+    found = poses.xyz[:, :, poses.skeleton.indices(*BODY_JOINTS)].astype(np.float64)
+    return of_nearest(found, nearest_people(poses, body))
 
 
 def _from_truth(

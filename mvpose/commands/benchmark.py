@@ -18,6 +18,7 @@ from mvpose.benchmarks import (
     reliability,
     resized_footage,
     scale,
+    sigma_reliability,
     solvers,
     stage_cost,
     verdicts_on_faults,
@@ -33,6 +34,7 @@ from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
+from mvpose.benchmarks.sigma_reliability import SigmaBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 from mvpose.benchmarks.stage_cost import StagesBenchmark
 from mvpose.benchmarks.verdicts_on_faults import VerdictBenchmark
@@ -48,6 +50,7 @@ Benchmark = (
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
     | Annotated[FusionBenchmark, tyro.conf.subcommand("fusion")]
     | Annotated[ConfidenceBenchmark, tyro.conf.subcommand("confidence")]
+    | Annotated[SigmaBenchmark, tyro.conf.subcommand("sigma")]
     | Annotated[StagesBenchmark, tyro.conf.subcommand("stages")]
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
@@ -66,6 +69,7 @@ def run(
     | CoverBenchmark
     | FusionBenchmark
     | ConfidenceBenchmark
+    | SigmaBenchmark
     | StagesBenchmark
     | AssociationBenchmark
     | ResizeBenchmark
@@ -88,6 +92,8 @@ def run(
         fusion_gain.run(command)
     elif isinstance(command, ConfidenceBenchmark):
         reliability.run(command)
+    elif isinstance(command, SigmaBenchmark):
+        sigma_reliability.run(command)
     elif isinstance(command, StagesBenchmark):
         stage_cost.run(command)
     elif isinstance(command, AssociationBenchmark):

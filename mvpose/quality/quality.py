@@ -139,6 +139,7 @@ class _Gathered:
         self.bones = tuple(skeleton.bone_indices)
         cells = len(skeleton.joints) * len(rig)
         self.used_px, self.all_px = NumberSpool(cells, np.float32), NumberSpool(cells, np.float32)
+        self.sigma_mm = NumberSpool(len(skeleton.joints), np.float32)
         self.lengths: dict[int, NumberSpool] = {}
         self.seen: dict[int, tuple[int, int]] = {}
         """First and last frame of each track."""
@@ -155,6 +156,7 @@ class _Gathered:
         self.sums = self.sums + sums if self.sums else sums
         self.used_px.add(used_px.reshape(-1, self.used_px.columns))
         self.all_px.add(errors.error_px.reshape(-1, self.all_px.columns))
+        self.sigma_mm.add(poses.sigma_mm.reshape(-1, self.sigma_mm.columns))
         found = np.asarray(np.isfinite(poses.xyz[..., 0]).any(axis=2))
         lengths = bone_norms(poses.xyz, self.bones)
         for p, track in enumerate(poses.track_id.tolist()):
@@ -180,6 +182,7 @@ class _Gathered:
         used = _Grouped(self.used_px, sums.used_px, sums.used, body)
         all_views = _Grouped(self.all_px, sums.all_px, sums.all, body)
         left_out_px, left_out_mm = (np.concatenate(values) for values in zip(*self.left_out, strict=True))
+        sigma_mm = medians(self.sigma_mm, [np.array(body, np.int64), *np.arange(len(joints))[:, None]]).tolist()
         present = sum(last - first + 1 for first, last in self.seen.values())
         lengths, spreads = _bones(list(self.lengths.values()), len(self.bones))
         return Quality(
@@ -190,6 +193,7 @@ class _Gathered:
             body_left_out=_errors(left_out_px[:, body]),
             body_used_mm=_ratio(sums.used_mm[body], sums.used[body]),
             body_left_out_mm=_mean(left_out_mm[:, body]),
+            body_sigma_mm=sigma_mm[0],
             used=used.whole,
             all_views=all_views.whole,
             body_views_used=_ratio(sums.num_views[body], sums.there[body]),
@@ -211,6 +215,7 @@ class _Gathered:
             joint_used=used.joints,
             joint_used_mm=tuple(map(_ratio, sums.used_mm, sums.used)),
             joint_all_views=all_views.joints,
+            joint_sigma_mm=tuple(sigma_mm[1:]),
             joint_reconstructed_share=tuple(_ratio(there, sums.posed) for there in sums.there),
             bone_length_m=lengths,
             bone_spread=spreads,

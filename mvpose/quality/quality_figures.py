@@ -31,6 +31,8 @@ class Quality:
     body_used_mm: float
     """Mean of `body_used`, converted to millimetres at the depth of each joint."""
     body_left_out_mm: float
+    body_sigma_mm: float
+    """Median of `Poses3D.sigma_mm`; NaN where it is not known."""
     used: Errors
     all_views: Errors
     body_views_used: float
@@ -62,6 +64,7 @@ class Quality:
     joint_used: tuple[Errors, ...]
     joint_used_mm: tuple[float, ...]
     joint_all_views: tuple[Errors, ...]
+    joint_sigma_mm: tuple[float, ...]
     joint_reconstructed_share: tuple[float, ...]
     bone_length_m: tuple[float, ...]
     """Median over frames, mean over people."""
@@ -94,6 +97,7 @@ class Quality:
             **_errors("all_views", self.all_views),
             "body_used_mean_mm": self.body_used_mm,
             "body_left_out_mean_mm": self.body_left_out_mm,
+            "body_sigma_median_mm": self.body_sigma_mm,
             "body_views_used": self.body_views_used,
             "body_views_seen": self.body_views_seen,
             "body_reconstructed_share": self.body_reconstructed_share,
@@ -118,6 +122,7 @@ class Quality:
             flat |= _errors(f"joint/{joint}/used", self.joint_used[j])
             flat[f"joint/{joint}/used_mean_mm"] = self.joint_used_mm[j]
             flat |= _errors(f"joint/{joint}/all_views", self.joint_all_views[j])
+            flat[f"joint/{joint}/sigma_median_mm"] = self.joint_sigma_mm[j]
             flat[f"joint/{joint}/reconstructed_share"] = self.joint_reconstructed_share[j]
         for b, (parent, child) in enumerate(self.skeleton.bones):
             flat[f"bone/{parent}-{child}/length_m"] = self.bone_length_m[b]

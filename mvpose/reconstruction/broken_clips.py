@@ -56,6 +56,7 @@ def _side_by_side(found: Sequence[tuple[slice, Poses3D]], num_frames: int) -> Po
         xyz=joined([own.xyz for own in poses], np.nan),
         confidence=joined([own.confidence for own in poses], 0.0),
         error_px=joined([own.error_px for own in poses], np.nan),
+        sigma_mm=joined([own.sigma_mm for own in poses], np.nan),
         num_views=joined([own.num_views for own in poses], 0),
         views_used=joined([own.views_used for own in poses], False),
         track_id=np.arange(count),

@@ -13,6 +13,7 @@ from mvpose.errors import NoPersonError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import radii
 from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.joint_spread import sigma_mm
 from mvpose.reconstruction.joints import (
     WIDEST,
     JointPoints,
@@ -23,7 +24,7 @@ from mvpose.reconstruction.joints import (
 from mvpose.reconstruction.observations import Observations, at_places, observe
 from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.reconstruction.tracks import link, strongest
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Keypoints2D, Poses3D
 from mvpose.skeleton import Skeleton
 
 # 2D joints of all views in memory at a time: people are triangulated one group after another. 1 M are 16 MB, and about
@@ -80,13 +81,12 @@ def _people_at(
     if config.undo_swaps and swapped.any():
         pixels, weights, drawn = (exchanged(values, swapped, mirror) for values in (pixels, weights, drawn))
         found = triangulate_joints(pixels, weights, sizes, projections, rule)
-    return _poses(found, drawn, weights, rig, keypoints.skeleton)
+    return _poses(found, drawn, weights, sizes, rig, keypoints.skeleton)
 
 
 def _together(parts: list[Poses3D]) -> Poses3D:
     """Groups of people as one."""
-    by_person = ("xyz", "confidence", "error_px", "num_views", "views_used")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in by_person}
+    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=1) for name in BY_FRAME}
     return replace(parts[0], track_id=np.arange(joined["xyz"].shape[1]), **joined)
 
 
@@ -107,6 +107,7 @@ def _without_people(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
         xyz=np.empty((*shape, 3), np.float32),
         confidence=np.empty(shape, np.float32),
         error_px=np.empty(shape, np.float32),
+        sigma_mm=np.empty(shape, np.float32),
         num_views=np.empty(shape, np.int64),
         views_used=np.empty((*shape, len(rig)), bool),
         track_id=np.empty(0, np.int64),
@@ -122,6 +123,7 @@ def _poses(
     found: JointPoints,
     drawn: Float[Tensor, "T P J V 2"],
     weights: Float[Tensor, "T P J V"],
+    sizes: Float[Tensor, "T P V"],
     rig: CameraRig,
     skeleton: Skeleton,
 ) -> Poses3D:
@@ -136,6 +138,7 @@ def _poses(
         xyz=torch.where(found.valid[..., None], found.points, torch.nan).float().numpy(),
         confidence=(weights * share).sum(dim=-1).float().numpy(),
         error_px=torch.where(found.valid, (error * share).sum(dim=-1), nothing).float().numpy(),
+        sigma_mm=sigma_mm(found, weights, sizes, rig.projections).float().numpy(),
         num_views=num_views.numpy(),
         views_used=used.numpy(),
         track_id=np.arange(found.points.shape[1]),

@@ -16,7 +16,7 @@ from mvpose.reconstruction.association import shown_by
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import Agreement, JointPoints, exchanged, swapped_sides, triangulate_joints
 from mvpose.reconstruction.observations import Observations, at_places, observe
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Keypoints2D, Poses3D
 
 # Number of frames in memory at a time: 500 frames of 31 views with 4 people and 26 joints are 0.3 GB.
 CHUNK = 500
@@ -147,8 +147,7 @@ def _chunks(poses: Poses3D, keypoints: Keypoints2D, size: int = CHUNK) -> list[t
 
 def poses_at(poses: Poses3D, frames: slice | Int[np.ndarray, " n"]) -> Poses3D:
     """The poses in some of the frames."""
-    by_frame = ("xyz", "confidence", "error_px", "num_views", "views_used")
-    return replace(poses, **{name: getattr(poses, name)[frames] for name in by_frame})
+    return replace(poses, **{name: getattr(poses, name)[frames] for name in BY_FRAME})
 
 
 def keypoints_at(keypoints: Keypoints2D, frames: slice | Int[np.ndarray, " n"]) -> Keypoints2D:

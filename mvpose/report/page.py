@@ -133,7 +133,8 @@ def _verdicts(captures: Sequence[CaptureReport]) -> str:
 def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section]) -> str:
     """Table of all captures in the given order (worst first), linked to their sections."""
     in_full = {section.subject.capture.capture_id for section in sections}
-    heads = ("verdict", "cameras", "frames", "persons", "mean error, px", "joints, %", "views", "limb spread, %")
+    heads = ("verdict", "cameras", "frames", "persons", "mean error, px", "sigma, mm")
+    heads += ("joints, %", "views", "limb spread, %")
     rows = []
     for subject in captures:
         name = escape(subject.capture.capture_id)
@@ -142,6 +143,7 @@ def _capture_table(captures: Sequence[CaptureReport], sections: Sequence[Section
             number(len(subject.frames)),
             number(len(subject.poses.track_id)),
             number(subject.mean_error_px),
+            number(subject.sigma_mm),
             number(100 * subject.joint_share),
             number(subject.mean_views),
             number(100 * subject.bone_spread),

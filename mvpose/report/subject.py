@@ -72,6 +72,11 @@ class CaptureReport:
         return float(mean_known(self.poses.error_px[:, :, self.body]))
 
     @property
+    def sigma_mm(self) -> float:
+        """Median of the distances within which 68 % of the body joints are; NaN if they are not known."""
+        return float(median_known(self.poses.sigma_mm[:, :, self.body]))
+
+    @property
     def joint_share(self) -> float:
         """Share of the body joints that were reconstructed while their person is present; NaN without persons."""
         found = np.isfinite(self.poses.xyz[:, :, self.body, 0])

@@ -48,6 +48,13 @@ MEANINGS = (
         "the number of views and the limb lengths too.",
     ),
     (
+        "Sigma, mm",
+        "68 % of joints with this sigma are this near to their true place. It follows from the likelihoods of the 2D "
+        "joints used, from the angles and distances of the cameras, and from how well the views agree; the figures are "
+        "medians. It was calibrated on rendered people, and is as good as the confidence scale of the 2D joints: for "
+        "imported joints without a scale of their own it is a guide only.",
+    ),
+    (
         "Error limit, px",
         "A view farther than this from the joint that the others agree on is left out. The setting "
         "reconstruction.max_error is a share of the person's size in each frame; this is what it was in pixels, in "

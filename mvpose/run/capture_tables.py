@@ -1,11 +1,11 @@
 """Tables of whole captures: `identities/`, `filtered/`, `figures.parquet` and `failures/failures.parquet`.
 
 `identities/` has one row per track that is kept. `filtered/` has the columns of `poses/` and three flags per joint:
-`filled` (interpolated; its num_views is 0 and its error_px NaN), `smoothed` (False if a run of frames was too short for
-the filter) and `removed` (measured, but rejected as an outlier). As in `poses/`, a person without any joint in a frame
-has no row. `figures.parquet` has one row per capture and figure of merit, ordered by capture. A capture has about two
-hundred; those of 20,000 captures would take 500 MB as Python objects. `failures.parquet` has one row per clip or
-capture without a result.
+`filled` (interpolated; its num_views is 0, its error_px and sigma_mm NaN), `smoothed` (False if a run of frames was too
+short for the filter) and `removed` (measured, but rejected as an outlier). The sigma_mm of a smoothed joint is that of
+its measurement. As in `poses/`, a person without any joint in a frame has no row. `figures.parquet` has one row per
+capture and figure of merit, ordered by capture. A capture has about two hundred; those of 20,000 captures would take
+500 MB as Python objects. `failures.parquet` has one row per clip or capture without a result.
 """
 
 from __future__ import annotations
@@ -162,6 +162,7 @@ def filtered_from_table(table: pa.Table, raw: Poses3D) -> FilteredPoses:
         xyz=people(poses.xyz, np.nan),
         confidence=people(poses.confidence, 0.0),
         error_px=people(poses.error_px, np.nan),
+        sigma_mm=people(poses.sigma_mm, np.nan),
         num_views=people(poses.num_views, 0),
         views_used=people(poses.views_used, False),
         track_id=raw.track_id,

@@ -2,7 +2,8 @@
 
 `poses/`: one row per frame and person. Per-joint columns are fixed-size lists in the order of the file's `joints`
 metadata: x, y, z (metres, world, Z up; NaN if the joint is missing), confidence (0 if missing), error_px (mean
-reprojection error over the views used), num_views, and views_used (a list of booleans in the order of the file's
+reprojection error over the views used), sigma_mm (68 % of such joints are this near to their true place; since schema
+version 4, NaN when older files are read), num_views, and views_used (a list of booleans in the order of the file's
 `cameras`; in files of schema version 1 an integer whose bit v is camera v, limited to 32 cameras).
 
 `keypoints/`: one row per frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
@@ -27,8 +28,8 @@ from mvpose.errors import ConfigError, ResultsError
 from mvpose.records import Breaks, Keypoints2D, Poses3D, positions
 from mvpose.skeleton import SKELETONS, Skeleton
 
-SCHEMA_VERSION = 3
-_READABLE = (1, 2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+_READABLE = (1, 2, 3, SCHEMA_VERSION)
 _METADATA_KEY = b"mvpose"
 
 
@@ -62,6 +63,7 @@ def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) ->
         **{axis: _per_joint(poses.xyz[t, p, :, i], np.float32) for i, axis in enumerate("xyz")},
         "confidence": _per_joint(poses.confidence[t, p], np.float32),
         "error_px": _per_joint(poses.error_px[t, p], np.float32),
+        "sigma_mm": _per_joint(poses.sigma_mm[t, p], np.float32),
         "num_views": _per_joint(poses.num_views[t, p], np.uint16),
         "views_used": _per_joint_and_view(poses.views_used[t, p]),
     }
@@ -86,6 +88,7 @@ def poses_from_table(table: pa.Table) -> tuple[Poses3D, TableInfo]:
         xyz=xyz,
         confidence=filled(_joint_column(table, "confidence"), 0.0),
         error_px=filled(_joint_column(table, "error_px"), np.nan),
+        sigma_mm=filled(_sigma_column(table), np.nan),
         num_views=filled(_joint_column(table, "num_views"), 0).astype(np.int64),
         views_used=filled(_views_column(table, len(info.cameras)), False),
         track_id=tracks.astype(np.int64),
@@ -227,6 +230,13 @@ def _views_column(table: pa.Table, num_views: int) -> np.ndarray:
         bits = column.to_numpy().reshape(-1, num_joints, 1)
         return (bits >> np.arange(num_views, dtype=np.uint32) & 1).astype(bool)
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, num_joints, num_views)
+
+
+def _sigma_column(table: pa.Table) -> np.ndarray:
+    """NaN in files of schema versions before 4."""
+    if "sigma_mm" in table.column_names:
+        return _joint_column(table, "sigma_mm")
+    return np.full_like(_joint_column(table, "error_px"), np.nan)
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

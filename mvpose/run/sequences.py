@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from mvpose.reconstruction.view_errors import keypoints_at
-from mvpose.records import Clip, Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Clip, Keypoints2D, Poses3D
 from mvpose.run.pose_tables import TableInfo, keypoints_from_table, poses_from_table
 
 
@@ -47,6 +47,7 @@ def _joined(parts: Iterable[tuple[Poses3D, TableInfo]], start: int, stop: int, a
         xyz=np.full((*shape, 3), np.nan, np.float32),
         confidence=np.zeros(shape, np.float32),
         error_px=np.full(shape, np.nan, np.float32),
+        sigma_mm=np.full(shape, np.nan, np.float32),
         num_views=np.zeros(shape, np.int64),
         views_used=np.zeros((*shape, len(about.cameras)), bool),
         track_id=tracks,
@@ -55,7 +56,7 @@ def _joined(parts: Iterable[tuple[Poses3D, TableInfo]], start: int, stop: int, a
     for poses, info in parts:
         first, last = max(start, info.start), min(stop, info.stop)
         at = np.ix_(np.arange(first, last) - start, np.searchsorted(tracks, poses.track_id))
-        for name in ("xyz", "confidence", "error_px", "num_views", "views_used"):
+        for name in BY_FRAME:
             getattr(whole, name)[at] = getattr(poses, name)[first - info.start : last - info.start]
     return whole
 

@@ -60,7 +60,8 @@ class FilteredPoses:
 
     poses: Poses3D
     filled: Bool[np.ndarray, "T P J"]
-    """Interpolated: not measured (num_views 0, error NaN). The confidence is the lower one at the ends of the gap."""
+    """Interpolated: not measured (num_views 0, error and sigma NaN). The confidence is the lower one at the ends of the
+    gap."""
     smoothed: Bool[np.ndarray, "T P J"]
     """False where a run was too short for the filter and was not changed."""
     removed: Bool[np.ndarray, "T P J"]
@@ -151,6 +152,7 @@ def _filtered(poses: Poses3D, fps: float, config: Filtering, lengths: Lengths) -
         xyz=xyz.astype(poses.xyz.dtype),
         confidence=confidence.astype(poses.confidence.dtype),
         error_px=np.where(measured, poses.error_px, np.nan).astype(poses.error_px.dtype),
+        sigma_mm=np.where(measured, poses.sigma_mm, np.nan).astype(poses.sigma_mm.dtype),
         num_views=np.where(measured, poses.num_views, 0).astype(poses.num_views.dtype),
         views_used=poses.views_used & measured[..., None],
     )

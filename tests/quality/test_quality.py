@@ -9,7 +9,7 @@ from mvpose.quality.quality import CaptureFrames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26, PANOPTIC19
 
@@ -71,6 +71,21 @@ def test_joints_that_are_missing_are_counted_and_frames_too():
     assert found.reconstructed_share == pytest.approx((39 * 26 - 10) / (39 * 26))
     assert found.present_share == pytest.approx(39 / 40)
     assert found.camera_unused_frames_share[1] == pytest.approx(10 / 39)
+
+
+def test_sigmas_are_told_by_their_medians_and_nothing_is_told_of_those_that_are_not_known():
+    scene = scenes.ring4(num_frames=20)
+    keypoints = scene.keypoints()
+    poses = reconstructed(scene, keypoints)
+    nose, wrist = HALPE26.indices("nose", "left_wrist")
+    poses.sigma_mm[:] = 12.0
+    poses.sigma_mm[:, :, nose], poses.sigma_mm[:, :, wrist] = np.nan, 30.0
+    poses.sigma_mm[:5, :, wrist] = np.nan
+    figures = quality(poses, keypoints, scene.rig, scene.fps).figures()
+    assert figures["body_sigma_median_mm"] == 12.0 and figures["joint/left_wrist/sigma_median_mm"] == 30.0
+    assert np.isnan(figures["joint/nose/sigma_median_mm"])
+    poses.sigma_mm[:] = np.nan
+    assert np.isnan(quality(poses, keypoints, scene.rig, scene.fps).figures()["body_sigma_median_mm"])
 
 
 def test_the_limit_of_errors_is_told_in_the_pixels_that_it_was():
@@ -138,9 +153,7 @@ def parted(keypoints: Keypoints2D, poses: Poses3D, edges: list[int]) -> list[Cap
     for start, stop in pairwise(edges):
         own, seen = poses_at(poses, slice(start, stop)), keypoints_at(keypoints, slice(start, stop))
         people = np.isfinite(own.xyz).any(axis=(0, 2, 3))
-        by_person = {
-            name: getattr(own, name)[:, people] for name in ("xyz", "confidence", "error_px", "num_views", "views_used")
-        }
+        by_person = {name: getattr(own, name)[:, people] for name in BY_FRAME}
         parts.append(CaptureFrames(start, replace(own, **by_person, track_id=own.track_id[people]), seen))
     return parts
 
@@ -153,7 +166,7 @@ def footage() -> tuple[Scene, Keypoints2D, Poses3D]:
     poses = reconstructed(scene, keypoints)
     gone = np.random.default_rng(0).random(poses.confidence.shape) < 0.1
     gone[:35, 1] = gone[60:70, 1] = True
-    poses.xyz[gone], poses.views_used[gone], poses.num_views[gone] = np.nan, False, 0
+    poses.xyz[gone], poses.sigma_mm[gone], poses.views_used[gone], poses.num_views[gone] = np.nan, np.nan, False, 0
     poses.xyz[50:, 1] += 2.0
     return scene, keypoints, poses
 
@@ -171,8 +184,9 @@ def test_part_by_part_the_figures_are_those_of_the_whole(footage, edges):
 
 def test_frames_that_no_part_has_are_frames_without_anybody(footage):
     scene, keypoints, poses = footage
-    holed = replace(poses, xyz=poses.xyz.copy(), views_used=poses.views_used.copy())
-    holed.xyz[40:55], holed.views_used[40:55] = np.nan, False
+    arrays = {name: getattr(poses, name).copy() for name in ("xyz", "sigma_mm", "views_used")}
+    holed = replace(poses, **arrays)
+    holed.xyz[40:55], holed.sigma_mm[40:55], holed.views_used[40:55] = np.nan, np.nan, False
     parts = parted(keypoints, poses, [0, 40, 55, 90])
     whole = quality(holed, keypoints, scene.rig, scene.fps).figures()
     found = quality_of_parts([parts[0], parts[2]], (0, 90), scene.rig, scene.fps).figures()

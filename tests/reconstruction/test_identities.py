@@ -20,6 +20,7 @@ def clip(xyz: np.ndarray, views: list[int]) -> Poses3D:
         xyz=xyz.astype(np.float32),
         confidence=found.astype(np.float32),
         error_px=np.where(found, 1.0, np.nan).astype(np.float32),
+        sigma_mm=np.where(found, 20.0, np.nan).astype(np.float32),
         num_views=num_views,
         views_used=used,
         track_id=np.arange(xyz.shape[1]),

@@ -19,6 +19,7 @@ def true_poses(scene: Scene) -> Poses3D:
         xyz=scene.joints.copy(),
         confidence=np.ones(shape),
         error_px=np.zeros(shape),
+        sigma_mm=np.zeros(shape),
         num_views=np.full(shape, num_views),
         views_used=np.ones((*shape, num_views), bool),
         track_id=np.arange(shape[1]),

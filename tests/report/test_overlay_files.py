@@ -6,6 +6,7 @@ import pytest
 from mvpose.errors import VideoError
 from mvpose.footage.video.frames import probe, read_frames
 from mvpose.footage.video.video_writer import write_video
+from mvpose.records import BY_FRAME
 from mvpose.report.overlay_files import contact_sheet, film_poster, overlay_frames, sheet_rows, write_overlay
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty, without_joint
@@ -43,11 +44,10 @@ def test_the_film_has_the_captures_frames_speed_and_images(filmed, tmp_path):
 def test_a_long_film_is_cut_and_a_gap_is_shown_bare(filmed, tmp_path):
     kept = np.array([0, 1, 2, 6, 7, 8])
     poses, keypoints = filmed.poses, filmed.keypoints
-    arrays = ("xyz", "confidence", "error_px", "num_views", "views_used")
     gap = replace(
         filmed,
         frames=kept,
-        poses=replace(poses, **{name: getattr(poses, name)[kept] for name in arrays}),
+        poses=replace(poses, **{name: getattr(poses, name)[kept] for name in BY_FRAME}),
         keypoints=replace(
             keypoints, **{name: getattr(keypoints, name)[:, kept] for name in ("xy", "confidence", "box", "box_score")}
         ),

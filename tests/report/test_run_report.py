@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mvpose.errors import ResultsError
 from mvpose.footage.video.frames import probe
 from mvpose.footage.video.video_writer import write_video
+from mvpose.report.page import render_page
 from mvpose.report.run_report import ReportConfig, folder_name, write_report
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty
@@ -52,6 +53,18 @@ def test_the_same_records_give_the_same_page(uris, tmp_path):
         with open(write_report([subject], [], {}, str(tmp_path / name))["report.html"], "rb") as page:
             pages.append(page.read())
     assert pages[0] == pages[1]
+
+
+def test_the_table_of_captures_has_the_median_sigma_of_body_joints_and_a_dash_without_one(tmp_path):
+    subject = capture_report(capture_id="known")
+    unknown = replace(subject.poses, sigma_mm=np.full_like(subject.poses.sigma_mm, np.nan))
+    captures = [subject, replace(subject, capture=replace(subject.capture, capture_id="old"), poses=unknown)]
+    page = render_page("a", captures, [], [], {})
+    head = page[page.index("<th class=n>verdict") :]
+    column = head[: head.index("</tr>")].split("</th>").index("<th class=n>sigma, mm")
+    for name, value in (("known", "12.0"), ("old", "–")):
+        row = page[page.index(f"<tr><td>{name}</td>") :]
+        assert row[: row.index("</tr>")].split("</td>")[1 + column] == f"<td class=n>{value}"
 
 
 def test_footage_that_is_gone_costs_the_overlays_and_the_page_says_so(tmp_path):

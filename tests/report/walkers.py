@@ -10,7 +10,7 @@ import torch
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
-from mvpose.records import Capture, Keypoints2D, Poses3D, Video
+from mvpose.records import BY_FRAME, Capture, Keypoints2D, Poses3D, Video
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 
@@ -80,6 +80,7 @@ def capture_report(
         xyz=xyz,
         confidence=np.ones(shape),
         error_px=error,
+        sigma_mm=12.0 * np.ones(shape),
         num_views=np.full(shape, len(rig)),
         views_used=np.ones((*shape, len(rig)), dtype=bool),
         track_id=np.arange(people),
@@ -98,13 +99,12 @@ def without_joint(subject: CaptureReport, joint: str, rows: slice = slice(None))
     """The same capture where one joint could not be reconstructed."""
     j = subject.poses.skeleton.index(joint)
     poses = subject.poses
-    changed = {
-        name: getattr(poses, name).copy() for name in ("xyz", "confidence", "error_px", "num_views", "views_used")
-    }
+    changed = {name: getattr(poses, name).copy() for name in BY_FRAME}
     for name, missing in (
         ("xyz", np.nan),
         ("confidence", 0),
         ("error_px", np.nan),
+        ("sigma_mm", np.nan),
         ("num_views", 0),
         ("views_used", 0),
     ):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvpose.records import Poses3D
+from mvpose.records import BY_FRAME, Poses3D
 from mvpose.run.capture_tables import FLAGS, filtered_from_table, filtered_to_table
 from mvpose.run.pose_tables import TableInfo, poses_from_table, poses_to_table
 from mvpose.run.sequences import pose_windows
@@ -17,7 +17,6 @@ from mvpose.temporal import filters
 from mvpose.temporal.filter_settings import ButterworthFilter
 from mvpose.temporal.filters import blocks, bone_lengths, filtered, filtered_block
 
-BY_FRAME = ("xyz", "confidence", "error_px", "num_views", "views_used")
 INFO = TableInfo(
     capture_id="a", start=0, stop=60, fps=60.0, cameras=("c0", "c1", "c2"), skeleton=COCO17, fingerprint="f"
 )
@@ -35,6 +34,7 @@ def walk(seed: int, missing: float, people: int = 2) -> Poses3D:
         xyz=np.where(gone[..., None], np.nan, xyz).astype(np.float32),
         confidence=np.where(gone, 0.0, rng.uniform(0.3, 1, shape)).astype(np.float32),
         error_px=np.where(gone, np.nan, rng.uniform(0, 9, shape)).astype(np.float32),
+        sigma_mm=np.where(gone, np.nan, rng.uniform(5, 90, shape)).astype(np.float32),
         num_views=np.where(gone, 0, 3),
         views_used=np.repeat(~gone[..., None], 3, axis=-1),
         track_id=np.array([3, 8][:people]),
@@ -49,7 +49,7 @@ def test_filtered_poses_come_back_with_every_flag(seed, missing, hampel):
     before = filtered(raw, 60.0, ButterworthFilter(hampel_threshold=hampel))
     after = filtered_from_table(filtered_to_table(before, INFO), raw)
     shown = np.asarray((before.poses.confidence > 0).any(axis=2))
-    for name in ("xyz", "confidence", "error_px", "num_views", "views_used"):
+    for name in BY_FRAME:
         np.testing.assert_array_equal(getattr(after.poses, name), getattr(before.poses, name))
     for name in FLAGS:
         # A person of whom nothing is left in a frame has no row there.

@@ -1,5 +1,6 @@
 """Records to tables and back."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +20,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.reconstruction.view_errors import keypoints_at
-from mvpose.records import Clip, Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, Clip, Keypoints2D, Poses3D
 from mvpose.run.pose_tables import (
     TableInfo,
     keypoints_from_table,
@@ -30,7 +31,6 @@ from mvpose.run.pose_tables import (
 from mvpose.run.sequences import concatenated_keypoints, concatenated_poses, pose_windows, sampled_keypoints
 from mvpose.skeleton import COCO17, Skeleton
 
-BY_FRAME = ("xyz", "confidence", "error_px", "num_views", "views_used")
 CAMERAS = tuple(f"cam{i:03d}" for i in range(300))
 
 
@@ -50,6 +50,7 @@ def some_poses(frames: int, people: int, seed: int, cameras: int = 31) -> Poses3
         xyz=np.where(found[..., None], rng.normal(size=(*shape, 3)), np.nan).astype(np.float32),
         confidence=np.where(found, rng.random(shape) + 0.01, 0).astype(np.float32),
         error_px=np.where(found, rng.random(shape), np.nan).astype(np.float32),
+        sigma_mm=np.where(found, 50 * rng.random(shape), np.nan).astype(np.float32),
         num_views=used.sum(axis=-1).astype(np.int64),
         views_used=used,
         track_id=np.arange(people),
@@ -81,7 +82,7 @@ def same(a, b, *names: str) -> None:
 def test_poses_survive_the_table_missing_joints_included(frames, people, seed):
     poses = some_poses(frames, people, seed)
     back, reported = poses_from_table(poses_to_table(poses, info(40, 40 + frames)))
-    same(back, poses, "xyz", "confidence", "error_px", "num_views", "views_used", "track_id")
+    same(back, poses, *BY_FRAME, "track_id")
     assert reported == info(40, 40 + frames)
 
 
@@ -94,6 +95,11 @@ def test_which_of_many_cameras_were_used_survives_the_file(tmp_path, cameras):
     same(back, poses, "views_used", "num_views")
 
 
+def of_version(version: int, table: pa.Table) -> pa.Table:
+    meta = json.loads(table.schema.metadata[b"mvpose"]) | {"schema_version": version}
+    return table.replace_schema_metadata({b"mvpose": json.dumps(meta).encode()})
+
+
 def test_a_file_of_schema_version_1_is_read():
     poses = some_poses(4, 2, 0)
     table = poses_to_table(poses, info(0, 4))
@@ -101,9 +107,15 @@ def test_a_file_of_schema_version_1_is_read():
     mask = (bits << np.arange(31, dtype=np.uint32)).sum(axis=-1).astype(np.uint32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(mask.ravel()), 17)
     old = table.set_column(table.column_names.index("views_used"), "views_used", column)
-    metadata = table.schema.metadata[b"mvpose"].replace(b'"schema_version": 2', b'"schema_version": 1')
-    back, _ = poses_from_table(old.replace_schema_metadata({b"mvpose": metadata}))
+    back, _ = poses_from_table(of_version(1, old.drop_columns("sigma_mm")))
     same(back, poses, "xyz", "views_used")
+
+
+def test_a_file_of_schema_version_3_is_read_and_its_sigma_is_not_known():
+    poses = some_poses(4, 2, 0)
+    back, _ = poses_from_table(of_version(3, poses_to_table(poses, info(0, 4)).drop_columns("sigma_mm")))
+    same(back, poses, *(name for name in BY_FRAME if name != "sigma_mm"))
+    assert np.isnan(back.sigma_mm).all() and back.sigma_mm.dtype == np.float32
 
 
 @settings(deadline=None, max_examples=20)
@@ -193,9 +205,8 @@ def test_a_reader_without_mvpose_finds_unit_axis_and_joints(tmp_path):
     table = pq.read_table(path)
     metadata = table.schema.metadata[b"mvpose"]
     assert b'"unit": "metre"' in metadata and b'"up_axis": "z"' in metadata and b"left_wrist" in metadata
-    assert {"capture", "frame", "time", "track", "x", "y", "z", "confidence", "error_px", "num_views"} <= set(
-        table.column_names
-    )
+    columns = {"capture", "frame", "time", "track", "x", "y", "z", "confidence", "error_px", "sigma_mm", "num_views"}
+    assert columns <= set(table.column_names)
     assert table.column("time").to_pylist() == [0.0, 1 / 60]
 
 

@@ -54,6 +54,7 @@ def poses_of(xyz: np.ndarray) -> Poses3D:
         xyz=xyz,
         confidence=there * 0.9,
         error_px=np.where(there, 2.0, np.nan),
+        sigma_mm=np.where(there, 15.0, np.nan),
         num_views=there * 4,
         views_used=np.repeat(there[..., None], 4, axis=-1),
         track_id=np.arange(xyz.shape[1]),
@@ -208,8 +209,10 @@ def test_a_removed_outlier_is_filled_and_both_is_said():
     assert np.isnan(kept.poses.xyz[50, 0, 9]).all() and kept.poses.confidence[50, 0, 9] == 0
     for after in (result.poses, kept.poses):
         assert np.isnan(after.error_px[50, 0, 9]) and after.num_views[50, 0, 9] == 0
+        assert np.isnan(after.sigma_mm[50, 0, 9])
         assert not after.views_used[50, 0, 9].any()
         assert np.isfinite(np.delete(after.error_px, 50, axis=0)).all()
+        assert (np.delete(after.sigma_mm, 50, axis=0) == 15.0).all()
     assert result.raw.xyz[50, 0, 9] == pytest.approx(spoilt[50, 0, 9])
 
 

@@ -4,7 +4,7 @@
     pose-3d/<name>_person<track>.csv
 
 `<joint>_x _y _z _error _ncams _score` for each joint, then the change of axes (none: M_ij the identity, center_i zero),
-and `fnum`. Missing values are empty.
+and `fnum`. Missing values are empty. Errors are in pixels; Anipose has no column for `sigma_mm`.
 """
 
 from __future__ import annotations

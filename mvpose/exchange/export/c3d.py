@@ -1,6 +1,6 @@
 """Export C3D through ezc3d: millimetres, Z up (X_SCREEN +X, Y_SCREEN +Z), floats. A missing point has residual -1, all
-others 0, since mvpose's errors are in pixels and the format's in millimetres. Camera masks stay empty: ezc3d 1.7 writes
-them to the byte that other readers use for the residual.
+others 0. Neither `sigma_mm` nor camera masks are written: ezc3d 1.7 and other readers disagree on which byte is the
+residual and which the mask, so that a sigma of 12 mm would read as views 3 and 4.
 
 All people are in one file, as `person<track>:<joint>` if there are several. Labels beyond 255 go to LABELS2 and so on.
 C3D counts frames in 16 bits, and beyond 65,535 readers silently see only a part of the file. Longer recordings are

@@ -1,6 +1,6 @@
 """Export CSV for pandas, R and spreadsheets: metres, Z up, with units in the column names. Missing values are empty.
 
-long    one row per frame, person and joint, with confidence, error, views, and whether the value was interpolated
+long    one row per frame, person and joint, with confidence, error, sigma, views, and whether it was interpolated
 wide    one row per frame; `<joint>_x_m` ... for each person, prefixed by `person<track>_` if there are several
 """
 
@@ -34,6 +34,7 @@ def long_csv_files(recording: Recording) -> Iterator[File]:
             **{f"{axis}_m": per_joint(poses.xyz[..., i]) for i, axis in enumerate("xyz")},
             "confidence": per_joint(poses.confidence),
             "error_px": per_joint(poses.error_px),
+            "sigma_mm": per_joint(poses.sigma_mm),
             "views": per_joint(poses.num_views),
             "interpolated": per_joint(recording.filled).astype(int),
         }

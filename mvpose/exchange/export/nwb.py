@@ -1,8 +1,9 @@
 """Export Neurodata Without Borders with the extension ndx-pose: metres, Z up; missing values are NaN, confidence 0.
 
 One file per capture. The processing module `behavior` contains a `Skeletons`, and for each person a `PoseEstimation`
-`person<track>` with one `PoseEstimationSeries` (T x 3) per joint and two series (T x joints) that separate measured
-values from others: `person<track>_views`, the number of cameras used, and `person<track>_interpolated`.
+`person<track>` with one `PoseEstimationSeries` (T x 3) per joint and three series (T x joints):
+`person<track>_sigma_mm`, within which 68 % of such joints are, and two that separate measured values from others,
+`person<track>_views`, the number of cameras used, and `person<track>_interpolated`.
 
 NWB requires a recording date, which a run does not know: files contain 1970-01-01 and state that it is no real date.
 """
@@ -69,11 +70,13 @@ def nwb_files(recording: Recording) -> Iterator[File]:
                 description="One person, triangulated from all cameras that show the person.",
             )
         )
-        tables = {"views": poses.num_views, "interpolated": recording.filled}
-        for name, values in tables.items():
-            module.add(
-                pynwb.TimeSeries(name=f"person{track}_{name}", data=values[:, p].astype("uint8"), unit="n.a.", **frames)
-            )
+        tables = {
+            "sigma_mm": (poses.sigma_mm, "millimeters"),
+            "views": (poses.num_views.astype("uint8"), "n.a."),
+            "interpolated": (recording.filled.astype("uint8"), "n.a."),
+        }
+        for name, (values, unit) in tables.items():
+            module.add(pynwb.TimeSeries(name=f"person{track}_{name}", data=values[:, p], unit=unit, **frames))
     sink = io.BytesIO()
     writer: Any = pynwb.NWBHDF5IO
     with h5py.File(sink, "w") as hdf5, writer(file=hdf5, mode="w") as target:

@@ -18,6 +18,7 @@ def recording_of(
         xyz=xyz.astype(np.float32),
         confidence=(there * rng.uniform(0.5, 1.0, there.shape)).astype(np.float32),
         error_px=np.where(there, rng.uniform(1.0, 5.0, there.shape), np.nan).astype(np.float32),
+        sigma_mm=np.where(there, rng.uniform(8.0, 60.0, there.shape), np.nan).astype(np.float32),
         num_views=views.sum(axis=-1),
         views_used=views,
         track_id=np.arange(xyz.shape[1]) + 3,

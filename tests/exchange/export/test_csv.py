@@ -33,6 +33,7 @@ def test_long_rows_hold_every_value_and_empty_cells_what_is_missing():
     xyz = np.stack([numbers(table[f"{axis}_m"]) for axis in "xyz"], axis=-1)
     assert np.array_equal(xyz.astype(np.float32), poses.xyz[t, p, j], equal_nan=True)
     assert np.array_equal(numbers(table["error_px"]).astype(np.float32), poses.error_px[t, p, j], equal_nan=True)
+    assert np.array_equal(numbers(table["sigma_mm"]).astype(np.float32), poses.sigma_mm[t, p, j], equal_nan=True)
     assert np.array_equal(numbers(table["confidence"]).astype(np.float32), poses.confidence[t, p, j])
     assert np.array_equal(np.array(table["views"]), poses.num_views[t, p, j])
     assert np.array_equal(np.array(table["interpolated"], dtype=bool), recording.filled[t, p, j])
@@ -42,7 +43,8 @@ def test_long_rows_hold_every_value_and_empty_cells_what_is_missing():
 def test_no_missing_value_is_written_as_zero():
     ((_, content),) = long_csv_files(broken())
     missing = [row for row in csv.DictReader(io.StringIO(content.decode())) if row["confidence"] == "0"]
-    assert missing and all(row["x_m"] == row["y_m"] == row["z_m"] == row["error_px"] == "" for row in missing)
+    empty = ("x_m", "y_m", "z_m", "error_px", "sigma_mm")
+    assert missing and all(row[name] == "" for row in missing for name in empty)
 
 
 def test_wide_has_a_row_a_frame_and_names_the_person_where_there_are_several():

@@ -39,6 +39,8 @@ def test_pynwb_reads_every_value_back_and_missing_stays_missing(tmp_path):
             np.testing.assert_array_equal(series.confidence[:], poses.confidence[:, p, j])
             assert (series.rate, series.unit, series.starting_time) == (written.fps, "meters", 0.0)
             assert "Z up" in series.reference_frame
+        np.testing.assert_array_equal(behavior[f"person{track}_sigma_mm"].data[:], poses.sigma_mm[:, p])
+        assert behavior[f"person{track}_sigma_mm"].unit == "millimeters"
         np.testing.assert_array_equal(behavior[f"person{track}_views"].data[:], poses.num_views[:, p])
         np.testing.assert_array_equal(behavior[f"person{track}_interpolated"].data[:], written.filled[:, p])
 
