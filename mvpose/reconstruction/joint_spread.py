@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvpose.confidence import RIGHT_WITHIN
-from mvpose.losses import scale_with
-from mvpose.reconstruction.joints import JointPoints
+from mvpose.reconstruction.joints import JointPoints, precisions
 
 COMMON_M = 0.027
 """Error that all views have in common, so that no number of views removes it: what a detector takes a joint to be,
@@ -24,10 +22,6 @@ against the joint of the rendered people's anatomy; calibration. Calibrated so t
 On 8,747 joints of 40 takes of training people, by 2, 3 and 4 cameras (`mvpose benchmark sigma`): in eighths of these by
 sigma, 62 to 77 % are. Without it, and with sigma times 1.38, 50 to 81 % are, and of joints with two, three and four
 views used 76, 58 and 46 % (70, 65 and 64 % with it)."""
-SMALLEST_SCALE = 0.004
-"""The scale of 2D errors that a likelihood of 1 has: a share of the person's size, as at a likelihood of 0.995. Takes
-part in all scales, in squares. At 0.002, 0.004 and 0.006, the sigmas of the same joints predict the order of their
-errors with a rank correlation of 0.43, 0.44 and 0.43."""
 # 68 % of a trivariate t with 3 degrees of freedom are within this many of its scales.
 _SCALES_PER_SIGMA = 2.326
 
@@ -44,11 +38,7 @@ def sigma_mm(
     `RIGHT_WITHIN`, `sizes` that of the person in each view, as in `triangulate_joints`. Where the views used agree
     worse than their scales have it, the covariance grows until the reduced chi-square of their errors is 1.
     """
-    # Student's t, as losses.likelihood has it, is the law that joints follow: of 2D joints that are within 4 % of the
-    # person's size with likelihoods 0.42, 0.61, 0.78 and 0.91, it expects 14, 25, 43 and 64 % within 2 %, and 17, 24,
-    # 43 and 58 % are. A Gaussian expects 13, 21, 32 and 45 %. The likelihoods of canonical_tokens follow from it.
-    variance = scale_with(likelihood, RIGHT_WITHIN).square() + SMALLEST_SCALE**2
-    precision = torch.where(found.used, variance.rsqrt(), 0.0)
+    precision = torch.where(found.used, precisions(likelihood), 0.0)
     errors = torch.where(found.used, found.errors, 0.0)
     # With it, the rank correlation of sigma and error is 0.44, without it 0.42.
     chi_square = (precision * errors).square().sum(dim=-1)

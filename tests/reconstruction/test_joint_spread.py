@@ -12,8 +12,8 @@ from mvpose.confidence import RIGHT_WITHIN
 from mvpose.geometry.triangulation import triangulate
 from mvpose.losses import scale_with, share_within
 from mvpose.reconstruction import joint_spread
-from mvpose.reconstruction.joint_spread import COMMON_M, SMALLEST_SCALE, root_trace, sigma_mm
-from mvpose.reconstruction.joints import JointPoints
+from mvpose.reconstruction.joint_spread import COMMON_M, root_trace, sigma_mm
+from mvpose.reconstruction.joints import SMALLEST_SCALE, JointPoints
 
 FOCAL = 1000.0
 ORIGIN = torch.zeros(1, 3, dtype=torch.float64)
