@@ -13,7 +13,9 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
 from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.scenes import Scene, ring4, two_people_crossing
 
@@ -70,12 +72,16 @@ def stage_of(scene: Scene) -> tuple[FusionStage, Reporter, KnownDetector]:
     return stage, network, detector
 
 
+def places_of(found: list[list[People]], scene: Scene) -> np.ndarray:
+    return same_people(stack_people(found, scene.skeleton), scene.rig, ReconstructionConfig()).places.numpy()
+
+
 def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
     """Fails if tokens, cameras or answers of people, views or frames are exchanged, or if the lens is left out."""
     scene = two_people_crossing(num_frames=4)
     stage, network, detector = stage_of(scene)
     found = detector()
-    fused = stage.fused(found, scene.rig)
+    fused = stage.fused(found, places_of(found, scene), scene.rig)
     for view, before in zip(fused, found, strict=True):
         for after, own in zip(view, before, strict=True):
             scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
@@ -106,7 +112,7 @@ def test_somebody_whom_one_view_shows_keeps_the_detectors_joints() -> None:
     )
     for v in (0, 1, 2):
         found[v][0] = nobody
-    fused = stage.fused(found, scene.rig)
+    fused = stage.fused(found, places_of(found, scene), scene.rig)
     np.testing.assert_array_equal(fused[3][0].xy, found[3][0].xy)
     assert not network.given and [len(view[0].score) for view in fused] == [0, 0, 0, 1]
 
