@@ -47,7 +47,7 @@ class Quality:
     swapped_share: float
     """Fraction of the used observations in which left and right were exchanged."""
     second_look_share: float
-    """Fraction of the detections in all views that a second look found (`SECOND_LOOK`)."""
+    """Fraction of the detections in all views that a second look found (see `records.SECOND_LOOK`)."""
     too_fast_share: float
     """Fraction of steps between frames that are too fast for a person (`quality.FASTEST_M_S`)."""
     error_limit_px: float
@@ -105,7 +105,7 @@ class Quality:
             "body_bone_spread_share": self.body_bone_spread,
             "body_bone_asymmetry_share": self.body_asymmetry,
             "swapped_share": self.swapped_share,
-            "found_by_second_look_share": self.second_look_share,
+            "views_found_by_second_look_share": self.second_look_share,
             "too_fast_share": self.too_fast_share,
             "error_limit_px": self.error_limit_px,
         }

@@ -1,5 +1,6 @@
 """A second look: where it is made, what counts as found, and what it costs."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,15 @@ import pytest
 import torch
 
 from mvpose.confidence import AS_STATED
+from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.rigid import Rigid
-from mvpose.models.detection.detector import People, TopDownDetector
+from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.second_look import MAX_LOOKS, Looks, look_again, missed
-from mvpose.pipeline.stages import stack_people
+from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
-from mvpose.records import SECOND_LOOK
+from mvpose.records import SECOND_LOOK, Clip
 from mvpose.scenes import Scene, ring4, ring31, standing, two_people_crossing
 
 CONFIG = ReconstructionConfig()
@@ -210,3 +212,39 @@ def test_looks_are_bounded_and_go_to_those_whom_the_fewest_views_show() -> None:
     looks = looks_of(replace(scene, detected=detected))
     views = [(associated(replace(scene, detected=detected), detections(replace(scene, detected=detected))).places >= 0)]
     assert views[0].sum(dim=-1)[0, looks.person].tolist() == [3] * MAX_LOOKS
+
+
+@pytest.mark.footage
+def test_real_people_are_found_where_the_detector_saw_them_and_not_where_they_are_painted_over(
+    footage: str, weights: str, monkeypatch
+) -> None:
+    """The athlete's detection is dropped in one view, with the image as it is, then with a grey box over the person."""
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    catalogue = CatalogueConfig(calibration="Calib_scene.toml")
+    capture = find_captures(os.path.join(footage, "Demo_SinglePerson"), catalogue).captures[0]
+    chunk = next(iter(chunks_of_views(capture.videos, Clip(capture.capture_id, 40, 42), 2)))
+    detector = TopDownDetector(DetectorConfig(), keep_tokens=True)
+
+    def people_in(found: list[list[People]]):
+        seen = stack_people(found, detector.skeleton, detector.confidence_scale)
+        return same_people(seen, capture.rig, CONFIG)
+
+    found = detected(detector, chunk)
+    athlete = [members[(members >= 0).sum(axis=1).argmax(), 0] for members in people_in(found).places.numpy()]
+    own = [people.some(slice(p, p + 1)) for people, p in zip(found[0], athlete, strict=True)]
+    kept = [np.arange(len(people.score)) != p for people, p in zip(found[0], athlete, strict=True)]
+    found[0] = [
+        People(*(values[keep] for values in vars(people).values())) for people, keep in zip(found[0], kept, strict=True)
+    ]
+    covered = chunk[0].images.copy()
+    for image, (left, top, right, bottom) in zip(covered, (people.box[0].astype(int) for people in own), strict=True):
+        image[max(top - 60, 0) : bottom + 60, max(left - 60, 0) : right + 60] = 127
+    for images, looks in ((chunk[0].images, 1), (covered, 0)):
+        view = ViewFrames(images, chunk[0].there)
+        after, _ = look_again(found, people_in(found), capture.rig, [view, *chunk[1:]], detector, CONFIG)
+        assert [(people.score == SECOND_LOOK).sum() for people in after[0]] == [looks, looks]
+        assert all(people.tokens is not None and len(people.tokens) == len(people.score) for people in after[0])
+        for people, before in zip(after[0], own, strict=True):
+            if looks:
+                apart = np.linalg.norm(people.xy[-1] - before.xy[0], axis=-1)
+                assert np.median(apart) < 0.02 * (before.box[0, 3] - before.box[0, 1])

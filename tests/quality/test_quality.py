@@ -55,7 +55,7 @@ def test_views_found_by_a_second_look_are_counted_over_all_parts():
         for a in (0, 5)
     ]
     found = quality_of_parts(halves, (0, 10), scene.rig, scene.fps)
-    assert found.figures()["found_by_second_look_share"] == pytest.approx(8 / (4 * 8 * 2))
+    assert found.figures()["views_found_by_second_look_share"] == pytest.approx(8 / (4 * 8 * 2))
 
 
 def test_figures_are_flat_numbers_whose_names_end_in_their_unit():
