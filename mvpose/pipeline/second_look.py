@@ -93,13 +93,16 @@ def look_again(
 def missed(
     people: Association, found: Sequence[Sequence[People]], rig: CameraRig, there: Bool[np.ndarray, "V T"]
 ) -> Looks:
-    """Where to look: people whom two views or more show and another camera should see. `there`: frames of each view."""
+    """Where to look: people whom two views show, as all who are associated, and another camera should see.
+
+    `there`: the frames that each view has.
+    """
     places, known = people.places.numpy(), people.known[None]
     pixels, before = rig.project(people.bodies)
     inside = (before & known & rig.inside(pixels)).movedim(0, 2).numpy()
     pixels = torch.where((before & known)[..., None], pixels, torch.nan).movedim(0, 2).numpy()
     views = (places >= 0).sum(axis=2, keepdims=True)
-    due = (places < 0) & (views >= 2) & (inside.mean(axis=-1) >= MIN_INSIDE) & there.T[:, None]
+    due = (places < 0) & (inside.mean(axis=-1) >= MIN_INSIDE) & there.T[:, None]
     frame, person, view = np.nonzero(due)
     box = _around(pixels[due], inside[due])
     nearest = [
