@@ -35,7 +35,7 @@ MIN_AGREEING = 0.25
 """Minimum share of a person's joints that are found where the 3D joints are. On the demo footage, with the detection of
 one view dropped: 0.62 to 1 of the person uncovered, 0.31 to 0.88 half painted over, 0 to 0.04 wholly."""
 MARGIN = 1.1
-"""Tight boxes around joints are 0.85 times as wide and 0.95 times as high as those of the box network (demo footage)."""
+"""Boxes around joints are 0.85 times as wide and 0.95 times as high as those of the box network (demo footage)."""
 
 
 @dataclass(frozen=True, eq=False)
