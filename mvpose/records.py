@@ -214,6 +214,10 @@ class CapturePlan(CaptureTasks):
     capture: Capture
 
 
+SECOND_LOOK = 2.0**-10
+"""Box score of a person whom a second look found, at the place that other views gave; far below any box that counts."""
+
+
 @dataclass(frozen=True, eq=False)
 class Keypoints2D:
     """2D joints of all people seen, by view. P is the maximum number seen in any frame; unused slots have score 0.
@@ -228,6 +232,7 @@ class Keypoints2D:
     box: Float[np.ndarray, "V T P 4"]
     """left, top, right, bottom in pixels."""
     box_score: Float[np.ndarray, "V T P"]
+    """`SECOND_LOOK` if no box network found the person."""
     skeleton: Skeleton
     scale: ConfidenceScale = AS_STATED
     """What `confidence` means; it is the source's own."""

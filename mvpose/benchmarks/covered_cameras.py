@@ -1,7 +1,7 @@
 """What a detector finds in cameras whose images are covered in part, and what is reconstructed from it.
 
 The images of a camera are detected once for each cover, so that every choice of cameras and covers is a choice among
-detections. They are reconstructed from the detector's own joints, and from those of canonical fusion.
+detections. They are reconstructed from the detector's own joints, and from those of fusion without second looks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mvpose.models.detection.detector import DetectorConfig, People, scale_of
 from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
 from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import detected, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
@@ -66,9 +67,11 @@ class Fusion:
         found = [cameras.found[covers.get(view, Cover.NOTHING)][view] for view in views]
         rig = _cut(cameras, covers).select(tuple(cameras.rig.names[view] for view in views))
         skeleton = self.detector.skeleton
-        if fused:
-            return stack_people(self._stage.fused(found, rig), skeleton, AS_STATED), rig
-        return stack_people(found, skeleton, scale_of(self.detector)), rig
+        seen = stack_people(found, skeleton, scale_of(self.detector))
+        if not fused:
+            return seen, rig
+        places = same_people(seen, rig, self.config).places.numpy()
+        return stack_people(self._stage.fused(found, places, rig), skeleton, AS_STATED), rig
 
     def poses(
         self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover], people: int, *, fused: bool

@@ -1,7 +1,7 @@
 """Canonical fusion in the detector's own pass: its tokens of one person in all views, fused and classified again.
 
-The detector runs once, on its own crops. What fusion adds is a few small layers for each person that two views show.
-People seen by only one view keep the detector's joints.
+The detector runs once, on its own crops. What fusion adds is a few small layers for each person that two views show,
+and crops where a view has missed one of them (`second_look`). People seen by only one view keep the detector's joints.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mvpose.models.detection.detector import DetectorConfig, People, TopDownDete
 from mvpose.models.detection.joint_network import crop_from_image, to_image
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.second_look import look_again
 from mvpose.pipeline.stages import DetectStage, detected, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
@@ -59,12 +60,18 @@ class FusionStage(DetectStage):
 
     def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
         """The detected people, corrected by all views that show them, by view and frame."""
-        return self.fused(detected(self.detector, chunk), self.source.setup(task).rig)
+        rig = self.source.setup(task).rig
+        return self.fused(*self.found(chunk, rig), rig)
 
-    def fused(self, found: list[list[People]], rig: CameraRig) -> list[list[People]]:
-        """People of consecutive frames of all views of a rig, with their tokens, to corrected people without them."""
+    def found(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> tuple[list[list[People]], Int[np.ndarray, "T K V"]]:
+        """People with their tokens by view and frame, and who of them are the same person (-1: not seen)."""
+        first = detected(self.detector, chunk)
+        people = same_people(stack_people(first, self.skeleton, scale_of(self.detector)), rig, self.config)
+        return look_again(first, people, rig, chunk, self.detector, self.config)
+
+    def fused(self, found: list[list[People]], places: Int[np.ndarray, "T K V"], rig: CameraRig) -> list[list[People]]:
+        """People in these places, with their tokens, to corrected people without them; by view and frame."""
         seen = stack_people(found, self.skeleton, scale_of(self.detector))
-        places = same_people(seen, rig, self.config)
         frames, which = np.nonzero((places >= 0).sum(axis=2) >= 2)
         boxes = np.where(seen.box_score[..., None] > 0, seen.box, (0.0, 0.0, 1.0, 1.0))
         crops = crop_from_image(boxes.reshape(-1, 4), self.detector.crop_size).reshape(*boxes.shape[:3], 2, 3)

@@ -22,7 +22,7 @@ from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import DetectStage, detected, stack_people
-from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.association import Association, associate
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
@@ -72,7 +72,7 @@ class NetworkStage(DetectStage):
         """
         self.model.rule.require_views(len(rig))
         seen = stack_people(detected(self.detector, chunk), self.detector.skeleton, scale_of(self.detector))
-        places = same_people(seen, rig, self.config)
+        places = same_people(seen, rig, self.config).places.numpy()
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
             (t, _request(chunk, seen, t, member, rig, self.model.rule.crop))
@@ -88,12 +88,15 @@ class NetworkStage(DetectStage):
         return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
 
 
-def same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> np.ndarray:
-    """(T K V): the index of each person's detection in each view, -1 where the person is not seen."""
+def same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> Association:
+    """The people of each frame, by the rule of the reconstruction."""
     observed = observe(seen, rig, config.min_confidence)
     if not observed.weight.any():
-        return np.empty((seen.xy.shape[1], 0, len(rig)), int)
-    return associate(observed, rig, config.expected_error, WIDEST * config.max_error).places.numpy()
+        frames, joints, views = seen.xy.shape[1], seen.xy.shape[3], len(rig)
+        known = torch.empty(frames, 0, joints, dtype=torch.bool)
+        support, bodies = torch.empty(frames, 0, views), torch.empty(frames, 0, joints, 3)
+        return Association(torch.empty(frames, 0, views, dtype=torch.int64), support, bodies, known)
+    return associate(observed, rig, config.expected_error, WIDEST * config.max_error)
 
 
 def _request(

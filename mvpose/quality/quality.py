@@ -17,7 +17,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.quality.quality_figures import Errors, Quality
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.view_errors import ViewErrors, keypoints_at, leave_one_camera_out, poses_at, view_errors
-from mvpose.records import Keypoints2D, Poses3D
+from mvpose.records import SECOND_LOOK, Keypoints2D, Poses3D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 from mvpose.temporal.bone_lengths import bone_norms
 from mvpose.temporal.medians import NumberSpool, medians
@@ -95,13 +95,16 @@ class _Sums:
     excluded: Int[np.ndarray, "V"]
     swapped: Int[np.ndarray, ""]
     kept: Int[np.ndarray, ""]
+    detected: Int[np.ndarray, ""]
+    second_looks: Int[np.ndarray, ""]
     posed: Int[np.ndarray, ""]
     unused: Int[np.ndarray, "V"]
     size_px: Float[np.ndarray, "V"]
     sizes: Int[np.ndarray, "V"]
 
     @staticmethod
-    def of(poses: Poses3D, errors: ViewErrors, used_px: Float[np.ndarray, "T P J V"]) -> _Sums:
+    def of(part: CaptureFrames, errors: ViewErrors, used_px: Float[np.ndarray, "T P J V"]) -> _Sums:
+        poses, score = part.poses, part.keypoints.box_score
         there, seen = np.isfinite(poses.xyz[..., 0]), np.isfinite(errors.error_px)
         found = np.asarray(there.any(axis=2))
         over = (0, 1)
@@ -121,6 +124,8 @@ class _Sums:
             excluded=(seen & ~poses.views_used).sum(axis=(0, 1, 2)),
             swapped=np.asarray((errors.swapped & poses.views_used).sum()),
             kept=np.asarray(poses.views_used.sum()),
+            detected=np.asarray((score > 0).sum()),
+            second_looks=np.asarray((score == SECOND_LOOK).sum()),
             posed=np.asarray(found.sum()),
             unused=(found[..., None] & ~np.asarray(poses.views_used.any(axis=2))).sum(axis=over),
             size_px=total(errors.size_px),
@@ -152,7 +157,7 @@ class _Gathered:
     def add(self, part: CaptureFrames, errors: ViewErrors) -> None:
         poses = part.poses
         used_px = np.where(poses.views_used, errors.error_px, np.nan)
-        sums = _Sums.of(poses, errors, used_px)
+        sums = _Sums.of(part, errors, used_px)
         self.sums = self.sums + sums if self.sums else sums
         self.used_px.add(used_px.reshape(-1, self.used_px.columns))
         self.all_px.add(errors.error_px.reshape(-1, self.all_px.columns))
@@ -203,6 +208,7 @@ class _Gathered:
             present_share=_ratio(sums.posed, present),
             frames_share=_ratio(sums.frames_found, num_frames),
             swapped_share=_ratio(sums.swapped, sums.kept),
+            second_look_share=_ratio(sums.second_looks, sums.detected),
             too_fast_share=_ratio(self.too_fast, self.steps),
             error_limit_px=max_error * _ratio(sums.size_px, sums.sizes),
             camera_used=used.cameras,

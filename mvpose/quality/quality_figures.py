@@ -48,6 +48,8 @@ class Quality:
     """Fraction of frames with at least one person."""
     swapped_share: float
     """Fraction of the used observations in which left and right were exchanged."""
+    second_look_share: float
+    """Fraction of the detections in all views that a second look found (see `records.SECOND_LOOK`)."""
     too_fast_share: float
     """Fraction of steps between frames that are too fast for a person (`quality.FASTEST_M_S`)."""
     error_limit_px: float
@@ -107,6 +109,7 @@ class Quality:
             "body_bone_spread_share": self.body_bone_spread,
             "body_bone_asymmetry_share": self.body_asymmetry,
             "swapped_share": self.swapped_share,
+            "views_found_by_second_look_share": self.second_look_share,
             "too_fast_share": self.too_fast_share,
             "error_limit_px": self.error_limit_px,
         }

@@ -83,6 +83,12 @@ MEANINGS = (
         "not reconstructed.",
     ),
     (
+        "Views found by second look, %",
+        "The share of the 2D detections, over all views, that the person detector missed and a second look found. With "
+        "a fusing network, a view that should show a person whom two others show is looked at again, at the place "
+        "that they give.",
+    ),
+    (
         "World",
         "Metres, z up, in the frame of the calibration. The floor drawn in the viewer is the plane z = 0.",
     ),

@@ -6,9 +6,10 @@ reprojection error over the views used), sigma_mm (68 % of such joints are this 
 version 4, NaN when older files are read), num_views, and views_used (a list of booleans in the order of the file's
 `cameras`; in files of schema version 1 an integer whose bit v is camera v, limited to 32 cameras).
 
-`keypoints/`: one row per frame, camera and person seen: box (left, top, right, bottom), score, and per joint x, y
-(distorted pixels of the decoded video, NaN if missing) and confidence. It has no time and no frame rate, since 2D
-joints do not depend on the rate and are kept when it is corrected (up to schema version 2 it had both).
+`keypoints/`: one row per frame, camera and person seen: box (left, top, right, bottom), score (0.0009765625 for a
+person found by a second look, at the place that other views gave), and per joint x, y (distorted pixels of the decoded
+video, NaN if missing) and confidence. It has no time and no frame rate, since 2D joints do not depend on the rate and
+are kept when it is corrected (up to schema version 2 it had both).
 
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
 and the capture's breaks in time if it has any: `time` counts from its frame 0 across them. In `keypoints/`,

@@ -1,11 +1,15 @@
 """Canonical fusion in the detector's pass: which tokens and cameras the network gets, and where its joints go."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from mvpose.confidence import AS_STATED
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector
 from mvpose.models.detection.joint_network import crop_from_image
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
@@ -13,8 +17,11 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
 from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
+from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
+from mvpose.records import SECOND_LOOK
 from mvpose.scenes import Scene, ring4, two_people_crossing
 
 SIZE = (192, 256)
@@ -41,10 +48,10 @@ class Reporter(torch.nn.Module):
         )  # fmt: skip
 
 
-class KnownDetector:
+class KnownDetector(TopDownDetector):
     """The scene's people, with tokens that state their joints' places in their crops."""
 
-    crop_size, digest, chunk_frames = SIZE, "known", 8
+    crop_size, digest, chunk_frames, confidence_scale = SIZE, "known", 8, AS_STATED
 
     def __init__(self, scene: Scene) -> None:
         self.keypoints = scene.keypoints(noise_px=0.0)
@@ -62,6 +69,20 @@ class KnownDetector:
         return People(box, found.box_score[v, t, there], xy, found.confidence[v, t, there], tokens.astype(np.float32))
 
 
+class SecondLooks(KnownDetector):
+    """Finds in its boxes who was seen there by another detector."""
+
+    def __init__(self, scene: Scene, there: list[People]) -> None:
+        super().__init__(scene)
+        self.there = iter(there)
+
+    def in_boxes(self, images, box, score) -> People:
+        found = [next(self.there) for _ in images]
+        parts = (np.concatenate([getattr(p, name) for p in found]) for name in ("box", "xy", "confidence", "tokens"))
+        boxes, xy, confidence, tokens = parts
+        return People(boxes, score.astype(np.float32), xy, confidence, tokens)
+
+
 def stage_of(scene: Scene) -> tuple[FusionStage, Reporter, KnownDetector]:
     stage, network = FusionStage.__new__(FusionStage), Reporter()
     detector = KnownDetector(scene)
@@ -70,12 +91,16 @@ def stage_of(scene: Scene) -> tuple[FusionStage, Reporter, KnownDetector]:
     return stage, network, detector
 
 
+def places_of(found: list[list[People]], scene: Scene) -> np.ndarray:
+    return same_people(stack_people(found, scene.skeleton), scene.rig, ReconstructionConfig()).places.numpy()
+
+
 def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
     """Fails if tokens, cameras or answers of people, views or frames are exchanged, or if the lens is left out."""
     scene = two_people_crossing(num_frames=4)
     stage, network, detector = stage_of(scene)
     found = detector()
-    fused = stage.fused(found, scene.rig)
+    fused = stage.fused(found, places_of(found, scene), scene.rig)
     for view, before in zip(fused, found, strict=True):
         for after, own in zip(view, before, strict=True):
             scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
@@ -106,9 +131,27 @@ def test_somebody_whom_one_view_shows_keeps_the_detectors_joints() -> None:
     )
     for v in (0, 1, 2):
         found[v][0] = nobody
-    fused = stage.fused(found, scene.rig)
+    fused = stage.fused(found, places_of(found, scene), scene.rig)
     np.testing.assert_array_equal(fused[3][0].xy, found[3][0].xy)
     assert not network.given and [len(view[0].score) for view in fused] == [0, 0, 0, 1]
+
+
+def test_a_view_that_missed_somebody_is_fused_as_well() -> None:
+    """Fails if second looks are left out of the stage, or their boxes or tokens are lost on the way to the network."""
+    scene = ring4(num_frames=2)
+    stage, network, detector = stage_of(scene)
+    whole = detector()
+    detected = scene.detected.copy()
+    detected[2] = False
+    stage.detector = SecondLooks(replace(scene, detected=detected), whole[2])
+    chunk = [ViewFrames(np.full((2, 1, 1, 3), v, np.uint8), np.ones(2, bool)) for v in range(4)]
+    fused = stage.fused(*stage.found(chunk, scene.rig), scene.rig)
+    assert all(present.all() for _, _, present in network.given)
+    for view, before in zip(fused, whole, strict=True):
+        for after, own in zip(view, before, strict=True):
+            scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
+            np.testing.assert_allclose(after.xy, own.xy + SHIFT / scale, atol=2e-2)
+    assert [people.score.tolist() for people in fused[2]] == [[SECOND_LOOK]] * 2
 
 
 @pytest.mark.footage

@@ -9,7 +9,7 @@ from mvpose.quality.quality import CaptureFrames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
-from mvpose.records import BY_FRAME, Keypoints2D, Poses3D
+from mvpose.records import BY_FRAME, SECOND_LOOK, Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26, PANOPTIC19
 
@@ -33,12 +33,29 @@ def test_perfect_footage_has_perfect_figures():
             assert value < 0.01, name
         elif name.endswith(("spread_share", "asymmetry_share")) or name in ("swapped_share", "too_fast_share"):
             assert value < 1e-4, name
-        elif name.endswith(("excluded_share", "unused_frames_share")):
+        elif name.endswith(("excluded_share", "unused_frames_share", "second_look_share")):
             assert value == 0, name
         elif name.endswith("_share"):
             assert value == 1, name
     assert figures["body_views_used"] == figures["body_views_seen"] == pytest.approx(4.0, abs=0.1)
     assert figures["bone/left_hip-left_knee/length_m"] == pytest.approx(0.43 * (1 + 0.93) / 2, abs=1e-4)
+
+
+def test_views_found_by_a_second_look_are_counted_over_all_parts():
+    """Fails if the views of one part alone count, or empty slots count as views."""
+    scene = scenes.two_people_crossing(num_frames=10)
+    scene = replace(scene, detected=scene.detected & (np.arange(10) < 8)[None, :, None])
+    keypoints = scene.keypoints()
+    score = keypoints.box_score.copy()
+    score[1, :3], score[2, 4:6, 0] = SECOND_LOOK, SECOND_LOOK
+    keypoints = replace(keypoints, box_score=score)
+    poses = reconstructed(scene, keypoints)
+    halves = [
+        CaptureFrames(a, *(f(x, slice(a, a + 5)) for f, x in ((poses_at, poses), (keypoints_at, keypoints))))
+        for a in (0, 5)
+    ]
+    found = quality_of_parts(halves, (0, 10), scene.rig, scene.fps)
+    assert found.figures()["views_found_by_second_look_share"] == pytest.approx(8 / (4 * 8 * 2))
 
 
 def test_figures_are_flat_numbers_whose_names_end_in_their_unit():

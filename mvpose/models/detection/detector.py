@@ -34,6 +34,16 @@ class People:
     tokens: Float[np.ndarray, "P J d"] | None = None
     """The joints before the joint network classifies them; None if not kept."""
 
+    def some(self, which: slice) -> People:
+        """Some of the persons."""
+        tokens = None if self.tokens is None else self.tokens[which]
+        return People(self.box[which], self.score[which], self.xy[which], self.confidence[which], tokens)
+
+    def followed_by(self, others: People) -> People:
+        """These persons, then the others; both with tokens, or both without."""
+        own, added = ([v for v in vars(people).values() if v is not None] for people in (self, others))
+        return People(*(np.concatenate(pair) for pair in zip(own, added, strict=True)))
+
 
 @runtime_checkable
 class Detector(Protocol):
@@ -106,21 +116,22 @@ class TopDownDetector:
         boxes = [boxes for frames in views for boxes in self._boxes(frames)]
         images = [image for frames in views for image in frames]
         box = np.concatenate([np.zeros((0, 4)), *(b.box for b in boxes)])
+        score = np.concatenate([np.zeros(0), *(b.score for b in boxes)])
         box_images = [image for image, b in zip(images, boxes, strict=True) for _ in b.box]
-        joints = self._joints(box_images, box)
+        everyone = self.in_boxes(box_images, box, score)
         stops = np.cumsum([len(b.box) for b in boxes])
-        own = [slice(stop - len(b.box), stop) for b, stop in zip(boxes, stops, strict=True)]
-        people = (
-            People(
-                b.box.astype(np.float32),
-                b.score.astype(np.float32),
-                joints.xy[i],
-                joints.confidence[i],
-                None if joints.tokens is None else joints.tokens[i],
-            )
-            for b, i in zip(boxes, own, strict=True)
-        )
-        return [[next(people) for _ in frames] for frames in views]
+        own = (slice(stop - len(b.box), stop) for b, stop in zip(boxes, stops, strict=True))
+        return [[everyone.some(next(own)) for _ in frames] for frames in views]
+
+    def in_boxes(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        box: Float[np.ndarray, "N 4"],
+        score: Float[np.ndarray, " N"],
+    ) -> People:
+        """One person for each box (left, top, right, bottom) of its RGB image."""
+        joints = self._joints(images, box)
+        return People(box.astype(np.float32), score.astype(np.float32), joints.xy, joints.confidence, joints.tokens)
 
     def _boxes(self, frames: UInt8[np.ndarray, "n H W 3"]) -> list[PersonBoxes]:
         """Boxes of every frame of one view: detected at both ends, interpolated linearly in between."""
