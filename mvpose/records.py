@@ -215,7 +215,7 @@ class CapturePlan(CaptureTasks):
 
 
 SECOND_LOOK = 2.0**-10
-"""Box score of a person whom a second look found, at the place that other views gave; far below any box that counts."""
+"""Box score of a person found by a second look, at the place that other views gave; far below any box that counts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ class CoveredCameras:
     """A cover need not have all views: a view that is not detected has an empty list."""
 
 
-class Fusion:
+class DetectorAndFusion:
     """The default detector, and a network that fuses its tokens."""
 
     def __init__(self, model: str, detector: DetectorConfig, config: ReconstructionConfig) -> None:

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 
 from mvpose.benchmarks.blaze_pose import BlazePose
-from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, Fusion
+from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
 from mvpose.benchmarks.cut_off import nearest_people, of_nearest
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
@@ -96,7 +96,7 @@ def run(config: FusionBenchmark) -> None:
     """Measure, print a table, write JSON."""
     if config.takes < 1 and not config.run:
         raise ConfigError("nothing to measure: set takes, or name a run of real footage.")
-    fusion, figures = Fusion(config.model, config.detector, config.reconstruction), {}
+    fusion, figures = DetectorAndFusion(config.model, config.detector, config.reconstruction), {}
     if config.takes > 0:
         figures |= _print(f"{config.takes} rendered takes", rendered_gains(config, fusion))
     if config.run:
@@ -131,7 +131,7 @@ def take_conditions(views: int) -> dict[str, list[tuple[range, dict[int, Cover]]
     return conditions | {f"{n} cameras": [(range(n), {})] for n in range(2, views + 1)}
 
 
-def rendered_gains(config: FusionBenchmark, fusion: Fusion) -> Iterator[tuple[str, str, Gain]]:
+def rendered_gains(config: FusionBenchmark, fusion: DetectorAndFusion) -> Iterator[tuple[str, str, Gain]]:
     """Errors of rendered people in millimetres, by condition."""
     takes = [_rendered(config.take, index, fusion) for index in range(config.takes)]
     every = range(config.take.views)
@@ -145,7 +145,9 @@ def rendered_gains(config: FusionBenchmark, fusion: Fusion) -> Iterator[tuple[st
         yield name, "mm", Gain.of(np.concatenate(errors[False]), np.concatenate(errors[True]))
 
 
-def _rendered(config: TakeConfig, index: int, fusion: Fusion) -> tuple[CoveredCameras, Float[np.ndarray, "T P J 3"]]:
+def _rendered(
+    config: TakeConfig, index: int, fusion: DetectorAndFusion
+) -> tuple[CoveredCameras, Float[np.ndarray, "T P J 3"]]:
     """The detections of a take, frame by frame because takes have few frames per second, and its true joints."""
     take = rendered_take(config, TEST, index)
     body = take.joints[:, :, RENDERED.indices(*BODY_JOINTS)]
@@ -161,7 +163,7 @@ def _rendered(config: TakeConfig, index: int, fusion: Fusion) -> tuple[CoveredCa
 
 
 def _joints(
-    fusion: Fusion,
+    fusion: DetectorAndFusion,
     cameras: CoveredCameras,
     views: Sequence[int],
     covers: Mapping[int, Cover],
@@ -194,7 +196,7 @@ def _offsets(
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _ReferenceJoints:
     """Reference joints of the people in one image."""
 
     xy: Float[np.ndarray, "P 12 2"]
@@ -203,7 +205,7 @@ class _Seen:
 
 
 def footage_gains(
-    config: FusionBenchmark, fusion: Fusion, plan: CapturePlan, blaze: BlazePose
+    config: FusionBenchmark, fusion: DetectorAndFusion, plan: CapturePlan, blaze: BlazePose
 ) -> Iterator[tuple[str, str, Gain]]:
     """Errors of a camera left out, in pixels by either reference, and variation of bone lengths, by condition."""
     cameras, references, people = _detected_footage(config, fusion, plan, blaze)
@@ -231,8 +233,8 @@ def footage_gains(
 
 
 def _detected_footage(
-    config: FusionBenchmark, fusion: Fusion, plan: CapturePlan, blaze: BlazePose
-) -> tuple[CoveredCameras, dict[str, list[list[_Seen]]], int]:
+    config: FusionBenchmark, fusion: DetectorAndFusion, plan: CapturePlan, blaze: BlazePose
+) -> tuple[CoveredCameras, dict[str, list[list[_ReferenceJoints]]], int]:
     """Detections of a capture of the run by cover, the references by view and frame, and the number of people."""
     run, capture = RunFolder(config.run), plan.capture
     rig, poses = run.rig(plan), run.poses(plan)
@@ -244,7 +246,9 @@ def _detected_footage(
     clip = Clip(capture.capture_id, 0, stop)
     covers: dict[Cover, Sequence[int]] = dict.fromkeys((Cover.NOTHING, *HALVES), views)
     found: dict[Cover, list[list[People]]] = {cover: [[] for _ in views] for cover in covers}
-    references: dict[str, list[list[_Seen]]] = {name: [[] for _ in views] for name in ("RTMPose", "BlazePose")}
+    references: dict[str, list[list[_ReferenceJoints]]] = {
+        name: [[] for _ in views] for name in ("RTMPose", "BlazePose")
+    }
     for chunk in chunks_of_views(capture.videos, clip, fusion.detector.chunk_frames):
         part = fusion.detections([chunk], middle, covers)
         for cover, v in itertools.product(covers, views):
@@ -256,19 +260,19 @@ def _detected_footage(
     return cameras, references, len(poses.track_id)
 
 
-def _by_detector(people: People, fusion: Fusion) -> _Seen:
+def _by_detector(people: People, fusion: DetectorAndFusion) -> _ReferenceJoints:
     joints = fusion.detector.skeleton.indices(*BODY_JOINTS)
     sure = people.confidence[:, joints] > SURE
-    return _Seen(np.where(sure[..., None], people.xy[:, joints], np.nan).astype(np.float64), _sizes(people))
+    return _ReferenceJoints(np.where(sure[..., None], people.xy[:, joints], np.nan).astype(np.float64), _sizes(people))
 
 
-def _by_blaze_pose(people: People, image: np.ndarray | None, blaze: BlazePose) -> _Seen:
+def _by_blaze_pose(people: People, image: np.ndarray | None, blaze: BlazePose) -> _ReferenceJoints:
     joints = np.full((len(people.box), len(BODY_JOINTS), 2), np.nan)
     for own, box in zip(joints, people.box.astype(np.float64), strict=True):
         assert image is not None
         xy, seen = blaze(image, box)
         own[seen] = xy[seen]
-    return _Seen(joints, _sizes(people))
+    return _ReferenceJoints(joints, _sizes(people))
 
 
 def _sizes(people: People) -> Float[np.ndarray, " P"]:
@@ -276,7 +280,7 @@ def _sizes(people: People) -> Float[np.ndarray, " P"]:
 
 
 def _left_out_px(
-    xyz: Float[np.ndarray, "T P 12 3"] | None, seen: Sequence[_Seen], cameras: CoveredCameras, view: int
+    xyz: Float[np.ndarray, "T P 12 3"] | None, seen: Sequence[_ReferenceJoints], cameras: CoveredCameras, view: int
 ) -> Float[np.ndarray, " n"]:
     """Distance of the sure joints of every person in the image of a view from the nearest projected person's."""
     rig = cameras.rig.select((cameras.rig.names[view],))
@@ -295,7 +299,7 @@ def _left_out_px(
 
 
 def _bone_spread(
-    fusion: Fusion, cameras: CoveredCameras, covers: Mapping[int, Cover], people: int, *, fused: bool
+    fusion: DetectorAndFusion, cameras: CoveredCameras, covers: Mapping[int, Cover], people: int, *, fused: bool
 ) -> float:
     views = range(len(cameras.rig))
     poses = fusion.poses(cameras, views, covers, people, fused=fused)

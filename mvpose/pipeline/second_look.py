@@ -1,4 +1,4 @@
-"""A second look: a crop at the place where a view should show a person whom other views show, but has no detection.
+"""A second look: a crop at the place where a view should show a person, according to others, but has no detection.
 
 The place comes from the 3D joints of the other views, and the same joint network reads the crop. What it finds becomes
 a detection of that view if it agrees with the 3D joints *before* fusion, because fusion draws the joints of a person
@@ -26,7 +26,7 @@ from mvpose.reconstruction.joints import WIDEST
 from mvpose.records import SECOND_LOOK
 
 MAX_LOOKS = 4
-"""Maximum number of crops per frame, over all views; people whom the fewest views show come first."""
+"""Maximum number of crops per frame, over all views; people shown by the fewest views come first."""
 MIN_INSIDE = 0.5
 """Minimum share of a person's joints that are known and inside the image."""
 SAME_PLACE = 0.5
@@ -66,7 +66,7 @@ def look_again(
 ) -> tuple[list[list[People]], Int[np.ndarray, "T K V"]]:
     """The detections of a chunk followed by those of second looks, and the places of people among all of them.
 
-    The box network sees the ends of a chunk only, so a person whom it misses is missed in the whole chunk: the frames
+    The box network sees the ends of a chunk only, so a person that it misses is missed in the whole chunk: the frames
     in between are looked at in those views in which a look at an end has found somebody. A person who is covered costs
     two crops per chunk and view.
     """
@@ -94,7 +94,7 @@ def look_again(
 def missed(
     people: Association, found: Sequence[Sequence[People]], rig: CameraRig, there: Bool[np.ndarray, "V T"]
 ) -> Looks:
-    """Where to look: people whom two views show, as all who are associated, and another camera should see.
+    """Where to look: people shown by two views or more (all who are associated) that another camera should see.
 
     `there`: the frames that each view has.
     """

@@ -85,8 +85,8 @@ MEANINGS = (
     (
         "Views found by second look, %",
         "The share of the 2D detections, over all views, that the person detector missed and a second look found. With "
-        "a fusing network, a view that should show a person whom two others show is looked at again, at the place "
-        "that they give.",
+        "a fusing network, a view that lacks a person seen by two others is looked at again, at the place that they "
+        "give.",
     ),
     (
         "World",

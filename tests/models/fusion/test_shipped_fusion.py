@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, Fusion
+from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.models.detection.detector import DetectorConfig
 from mvpose.models.fusion import canonical_tokens
@@ -22,8 +22,8 @@ GAIN = 0.6
 
 
 @pytest.fixture(scope="module")
-def fusion(weights) -> Fusion:
-    return Fusion(FUSION, DetectorConfig(), ReconstructionConfig())
+def fusion(weights) -> DetectorAndFusion:
+    return DetectorAndFusion(FUSION, DetectorConfig(), ReconstructionConfig())
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def athlete(footage, fusion) -> CoveredCameras:
     return CoveredCameras("athlete", capture.rig, capture.fps, middle, {Cover.NOTHING: uncovered, Cover.LOWER: covered})
 
 
-def found(fusion: Fusion, cameras: CoveredCameras, *, fused: bool) -> tuple[np.ndarray, np.ndarray]:
+def found(fusion: DetectorAndFusion, cameras: CoveredCameras, *, fused: bool) -> tuple[np.ndarray, np.ndarray]:
     """Distances of the covered joints from where they are detected uncovered (pixels), and their likelihoods."""
     keypoints, _ = fusion.keypoints(cameras, range(len(cameras.rig)), {VIEW: Cover.LOWER}, fused=fused)
     legs = fusion.detector.skeleton.indices(*(joint for joint in BODY_JOINTS if "knee" in joint or "ankle" in joint))
