@@ -129,7 +129,8 @@ class _Maker:
             others = [image for image in images[i - 1] if image is not None]
             rng = np.random.default_rng([self.cache.seed, row])
             parts.append(self._sample(sample, images[i], others, views, rng))
-        columns = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        # safetensors writes the memory of an array whatever its order: a transposed one would be read back scrambled.
+        columns = {name: np.ascontiguousarray([part[name] for part in parts]) for name in parts[0]}
         write_whole(self.cache.file(group), save(columns))
 
     def _sample(
