@@ -133,12 +133,10 @@ def test_nothing_is_computed_twice(archive, undisturbed):
     assert before == {f: os.stat(os.path.join(undisturbed, f)).st_mtime_ns for f in contents(undisturbed)}
 
 
-def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
+def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_path, shared_ray):
     output = str(tmp_path / "run")
     reconstruct_archive(job(archive, output, engine=EngineConfig(workers=2)))
     assert contents(output) == contents(undisturbed)
-    assert len(os.listdir(os.path.join(output, "logs"))) == 1
     verification = verify_run(output)
     assert verification.findings == () and verification.notes == ()
     assert RunFolder(output).summary().notes == RunFolder(undisturbed).summary().notes
