@@ -106,7 +106,7 @@ def stopped_ray() -> Iterator[Engine]:
 
 @pytest.fixture
 def shared_ray(stopped_ray: Engine, s3_endpoint: str) -> Engine:
-    """A running Ray of four CPUs. Every job, conversion or training of this process that would start one joins it.
+    """A running Ray of four CPUs. Every job or conversion of this process that would start one joins it.
 
     Starting one, and importing torch into its workers, takes ten seconds of CPU time. Its workers find `tests` and the
     server of `s3`.

@@ -36,7 +36,8 @@ def journal(output: str) -> tuple[list[int], float]:
 
 
 @pytest.mark.timeout(280)
-def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, shared_ray):
+def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, stopped_ray):
+    stopped_ray.close()
     shared, alone = str(tmp_path / "shared"), str(tmp_path / "alone")
     config = two_workers(table, steps=9)
     reported = []
@@ -44,6 +45,7 @@ def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, sha
     train(replace(config, compute=ComputeConfig(local=True)), alone)
     steps, error = journal(shared)
     assert steps == list(range(1, 10)) and sorted(set(reported)) == steps
+    assert len(os.listdir(f"{shared}/logs")) == 1 and not os.path.exists(f"{alone}/logs")
     # The same samples in every step, statistics of batches over halves of them.
     assert error == pytest.approx(journal(alone)[1], rel=0.05)
 
