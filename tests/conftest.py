@@ -1,13 +1,20 @@
 """Shapes are checked under pytest alone: the hook must be installed before anything imports mvpose."""
 
+from __future__ import annotations
+
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from mvpose.pipeline.engine import Engine
 
 install_import_hook("mvpose", "beartype.beartype")
 
@@ -22,6 +29,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 # Records of tests are kept apart from those of the user.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="mvpose-tests-")
+
+# Two processes of tests share two cores: with two threads each, half of them only wait for the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -57,20 +67,53 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+def _reaching(s3_endpoint: str, patch: pytest.MonkeyPatch) -> None:
+    """Set the environment so that this process and its children reach the S3 server."""
+    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        patch.delenv(variable, raising=False)
+    patch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
 @pytest.fixture
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`s3://<bucket>` of an empty bucket; the environment is set so that this process and its children reach it."""
+    """`s3://<bucket>` of an empty bucket, in the environment of `_reaching`."""
     import boto3
     from s3fs import S3FileSystem
 
-    for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    _reaching(s3_endpoint, monkeypatch)
     bucket = f"archive-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(Bucket=bucket)
     S3FileSystem.clear_instance_cache()
     yield f"s3://{bucket}"
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def stopped_ray() -> Iterator[Engine]:
+    """The Ray of `shared_ray`, not yet started, or stopped with `close` by a test that starts Ray itself."""
+    from mvpose.pipeline.engine import Engine, EngineConfig
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    engine = Engine(EngineConfig(workers=3, metrics_port=port))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def shared_ray(stopped_ray: Engine, s3_endpoint: str) -> Engine:
+    """A running Ray of four CPUs. Every job or conversion of this process that would start one joins it.
+
+    Starting one, and importing torch into its workers, takes ten seconds of CPU time. Its workers find `tests` and the
+    server of `s3`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        _reaching(s3_endpoint, patch)
+        patch.setenv("PYTHONPATH", REPOSITORY)
+        patch.setenv("RAY_metrics_report_interval_ms", "500")
+        stopped_ray.start()
+    return stopped_ray

@@ -20,7 +20,8 @@ from tests.training.test_training_run import tiny
 
 
 @pytest.fixture(autouse=True)
-def not_debugging():
+def no_ray_yet(stopped_ray):
+    stopped_ray.close()
     yield
     set_debugging(False)
 

@@ -44,9 +44,9 @@ def dataset(folder: str, **changes) -> Panoptic:
     return replace(Panoptic(folder=folder, cameras="3,6,12", interval=1), **changes)
 
 
-def test_a_plain_loop_and_ray_data_make_the_same_files(folder, tmp_path):
+def test_a_plain_loop_and_ray_data_make_the_same_files(folder, tmp_path, shared_ray):
     made = {}
-    for name, engine in (("loop", LOCAL), ("ray", EngineConfig(workers=1, object_store_mib=80))):
+    for name, engine in (("loop", LOCAL), ("ray", EngineConfig(workers=1))):
         receipts = list(convert(dataset(folder), CropConfig(), str(tmp_path / name), engine))
         reported = sorted((r.shard, r.rows, bool(r.problem)) for r in receipts)
         assert reported == [("160906_ian3", 8, False), ("160906_pizza1", 8, False), ("171204_pose5", 0, True)]

@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import socket
 import threading
 import time
 import urllib.request
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError, WeightsError
+from mvpose.pipeline import engine as engine_module
 from mvpose.pipeline.engine import Engine, EngineConfig, tasks_together
 from mvpose.pipeline.prometheus import FIGURES
 from mvpose.pipeline.worker import Outcome, StageSpec
@@ -67,17 +67,9 @@ class Stage:
         assert not held, "nobody killed a worker of 512 MiB"
 
 
-@pytest.fixture(scope="module")
-def engine():
-    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        patch.setenv("RAY_metrics_report_interval_ms", "500")
-        engine = Engine(EngineConfig(workers=2, max_attempts=2, metrics_port=port))
-        free.close()
-        engine.start()
-    yield engine
-    engine.close()
+@pytest.fixture
+def engine(shared_ray) -> Engine:
+    return Engine(EngineConfig(workers=2, max_attempts=2))
 
 
 @pytest.fixture(params=[True, False], ids=["actors", "tasks"])
@@ -192,9 +184,9 @@ def kill_above(mark, limit: int, killed: list[int], over: threading.Event) -> No
             continue
 
 
-def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(engine, tmp_path):
+def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(engine, shared_ray, tmp_path):
     list(engine.run(spec(tmp_path, kill_once=3, kill_always=1), TASKS))
-    port, wanted = engine.config.metrics_port, {name for figure in FIGURES for name in figure.exported}
+    port, wanted = shared_ray.config.metrics_port, {name for figure in FIGURES for name in figure.exported}
     for _ in range(60):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             samples = [line for line in answer.read().decode().splitlines() if line.startswith("ray_mvpose_")]
@@ -215,11 +207,11 @@ def test_what_a_stage_raises_on_one_clip_is_a_failure_row_and_its_worker_is_repl
     assert os.path.getsize(tmp_path / "marks" / "3") == 1, "it is not tried again"
 
 
-def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, keeps_weights):
+def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, keeps_weights, monkeypatch):
+    monkeypatch.setattr(engine_module, "ENOUGH", 3)  # each clip that raises costs a worker
     many = [Task(Clip("ab"[i % 2], i * 10, i * 10 + 10), "f" * 16) for i in range(40)]
-    fresh = Engine(engine.config)
-    with pytest.raises(StageError, match=r"failed with the same error on the first 5 clips.*RuntimeError: CUDA error"):
-        list(fresh.run(spec(tmp_path, keeps_weights, raises=ALL), many))
+    with pytest.raises(StageError, match=r"failed with the same error on the first 3 clips.*RuntimeError: CUDA error"):
+        list(engine.run(spec(tmp_path, keeps_weights, raises=ALL), many))
     assert len(os.listdir(tmp_path / "marks")) < len(many) or not keeps_weights
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from mvpose.cli import run
 from mvpose.errors import FailureReason
+from mvpose.footage.catalogue import CatalogueConfig
 from mvpose.pipeline import engine as engine_module
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
@@ -190,22 +191,18 @@ def said_by(driver: subprocess.Popen) -> str:
 def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     archive, output, undisturbed = (str(tmp_path / name) for name in ("archive", "run", "undisturbed"))
     coded_footage.write_image_capture(os.path.join(archive, "hit"), FRAMES)
-    plain = ["--catalogue.fps", "30"]
-    driver = driver_of(archive, undisturbed, *plain)
-    said = said_by(driver)
-    assert driver.returncode == 0, said
+    catalogue = CatalogueConfig(fps=30.0)
+    reconstruct_archive(job(archive, undisturbed, catalogue=catalogue))
 
     monkeypatch.setenv("CODED_HANGS", "14")
-    driver = driver_of(archive, output, *plain, "--clip-timeout-s", "4")
+    driver = driver_of(archive, output, "--catalogue.fps", "30", "--clip-timeout-s", "4")
     said = said_by(driver)
     assert driver.returncode == 4, said
     failures = RunFolder(output).summary().failures
     assert [(f.clip.start, f.reason) for f in failures] == [(10, FailureReason.TIMEOUT)]
 
     monkeypatch.delenv("CODED_HANGS")
-    driver = driver_of(archive, output, *plain, "--retry-failed")
-    said = said_by(driver)
-    assert driver.returncode == 0, said
+    assert reconstruct_archive(job(archive, output, catalogue=catalogue, retry_failed=True)).failures == ()
     sound(output, contents(undisturbed))
 
 

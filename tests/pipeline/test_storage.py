@@ -1,7 +1,6 @@
 """The whole job with archive and output in a bucket, on an S3 server of this test."""
 
 import io
-import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +14,6 @@ from mvpose.storage.locations import filesystem, join
 from tests.pipeline import coded_footage
 from tests.storage.test_faulty_storage import stumbling  # noqa: F401
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RESULTS = ("keypoints", "tracks", "identities", "poses", "quality")
 
 
@@ -58,8 +56,7 @@ def without_identity(data: bytes) -> pa.Table:
 
 
 @pytest.mark.parametrize("engine", [EngineConfig(local=True), EngineConfig(workers=2)], ids=["plain loop", "Ray"])
-def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3, engine, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
+def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3, engine, shared_ray):
     fs, bucket = filesystem(s3)
     fs.put(archive, f"{bucket}/archive", recursive=True)
     output = join(s3, "run")

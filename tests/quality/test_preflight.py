@@ -65,12 +65,8 @@ def test_a_camera_turned_by_two_degrees_is_named_and_no_other(walk, view, axis):
     assert bad(found, CheckKind.CAMERA) == [(rig.names[view],)]
     assert "rotation of 2.0 degrees" in reason(found, CheckKind.CAMERA)
     assert found.status == Status.FAIL and only(found, CheckKind.CAMERA)
-
-
-def test_the_pairs_that_do_not_fit_are_those_of_the_turned_camera(walk):
-    keypoints, rig = walk
-    found = checked(keypoints, turned_by(rig, 2, 0, 2.0))
-    assert bad(found, CheckKind.EPIPOLAR) and all(rig.names[2] in pair for pair in bad(found, CheckKind.EPIPOLAR))
+    pairs = bad(found, CheckKind.EPIPOLAR)
+    assert pairs and all(rig.names[view] in pair for pair in pairs)
 
 
 @pytest.mark.parametrize(("view", "frames"), [(0, 5), (2, -5)])

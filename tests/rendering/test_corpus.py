@@ -88,9 +88,9 @@ def test_the_same_shard_is_the_same_bytes_in_another_process_whatever_else_is_ma
 
 
 @pytest.mark.slow
-def test_ray_data_makes_the_bytes_of_a_plain_loop_and_goes_on_where_it_stopped(assets, tmp_path):
+def test_ray_data_makes_the_bytes_of_a_plain_loop_and_goes_on_where_it_stopped(assets, tmp_path, shared_ray):
     made = {}
-    for name, engine in (("loop", LOCAL), ("ray", EngineConfig(workers=1, object_store_mib=80))):
+    for name, engine in (("loop", LOCAL), ("ray", EngineConfig(workers=1))):
         output = str(tmp_path / name)
         assert sum(r.rows for r in convert(corpus(assets), CropConfig(), output, engine)) == 4
         made[name] = files(output)

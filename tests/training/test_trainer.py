@@ -36,7 +36,8 @@ def journal(output: str) -> tuple[list[int], float]:
 
 
 @pytest.mark.timeout(280)
-def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path):
+def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, stopped_ray):
+    stopped_ray.close()
     shared, alone = str(tmp_path / "shared"), str(tmp_path / "alone")
     config = two_workers(table, steps=9)
     reported = []

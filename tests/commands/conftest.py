@@ -1,0 +1,3 @@
+from tests.pipeline.conftest import findings_kept
+
+__all__ = ["findings_kept"]
