@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import load_file
 
 from mvpose.datasets.sample_table import write_samples
+from mvpose.training import token_cache
 from mvpose.training.token_cache import TokenCache
 from mvpose.training.training_config import TokenCacheConfig
 from tests.training.conftest import drawn_sample, people, ring
@@ -54,3 +55,17 @@ def test_each_version_of_a_view_has_the_camera_of_its_own_crop_and_nothing_is_ma
     assert TokenCache(table, "rtmpose_s_halpe26", TokenCacheConfig(draws=2), 0).folder != cache.folder
     step_only = TokenCacheConfig(draws=1, wrong_camera=0.9)
     assert TokenCache(table, "rtmpose_s_halpe26", step_only, 0).folder == cache.folder
+
+
+@pytest.mark.footage
+def test_labels_are_read_as_they_were_written(table: str, weights: str, monkeypatch) -> None:
+    """The solver gives transposed arrays, whose memory is in another order than their axes."""
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    agreed = np.arange(78.0).reshape(3, 26).T
+    views = np.arange(26)
+    monkeypatch.setattr(token_cache._Maker, "_consensus", lambda *_: (agreed, views))
+    cache = TokenCache(table, "rtmpose_s_halpe26", CONFIG, 0)
+    list(cache.make([0], processes=1))
+    found = load_file(cache.file(0))
+    np.testing.assert_array_equal(found["consensus"], [agreed, agreed])
+    np.testing.assert_array_equal(found["views"], [views, views])
