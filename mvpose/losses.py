@@ -89,6 +89,17 @@ def simcc_divergence(
     return weighted_mean((wanted * (wanted.clamp_min(1e-12).log() - found)).sum(dim=-1), weight)
 
 
+LOG_DISTANCE_M = 0.01
+
+
+def log_distance(
+    predicted: Float[Tensor, "*batch d"], truth: Float[Tensor, "*batch d"], weight: Float[Tensor, "*batch"]
+) -> Float[Tensor, ""]:
+    """Mean of log(1 + distance / `LOG_DISTANCE_M`): joints that hardly any view shows do not decide."""
+    offset = torch.where(weight[..., None] > 0, predicted - truth, torch.ones_like(predicted))
+    return weighted_mean(torch.log1p(offset.norm(dim=-1) / LOG_DISTANCE_M), weight)
+
+
 def mean_absolute_error(
     predicted: Float[Tensor, "*batch d"], truth: Float[Tensor, "*batch d"], weight: Float[Tensor, "*batch"]
 ) -> Float[Tensor, ""]:

@@ -283,7 +283,7 @@ class ObjectiveConfig:
     simcc: float = 0.0
     """Weight of the divergence of SimCC scores from Gaussians about the true columns and rows. Only for methods with
     such scores."""
-    joints_as: Literal["distance", "soft_mse", "absolute"] = "distance"
+    joints_as: Literal["distance", "log_distance", "soft_mse", "absolute"] = "distance"
     warm_up: WarmUp = field(default_factory=WarmUp)
     volume: float = 0.0
     volume_at: Literal["nearest", "trilinear"] = "nearest"

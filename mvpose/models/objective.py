@@ -91,6 +91,8 @@ def joint_loss(prediction: MultiViewPrediction, truth: MultiViewTruth, config: O
     match config.joints_as:
         case "distance":
             return losses.point_distance(prediction.joints, expected, counted)
+        case "log_distance":
+            return losses.log_distance(prediction.joints, expected, counted)
         case "soft_mse":
             return losses.soft_mse(prediction.joints, expected, counted)
         case "absolute":

@@ -144,10 +144,9 @@ class TokenReader(Dataset):
     def _drawn(
         self, row: int, chosen: Int[np.ndarray, " v"], config: TokenCacheConfig, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "v J d"], Float[np.ndarray, "v 3 4"]]:
-        """One version of each chosen view."""
-        version = np.where(
-            rng.random(len(chosen)) < config.full_view, 0, rng.integers(1, 1 + config.draws, len(chosen))
-        )
+        """One version of each chosen view; samples differ in how many of their views are disturbed."""
+        full = rng.random(len(chosen)) < rng.uniform(config.full_view, 1)
+        version = np.where(full, 0, rng.integers(1, 1 + config.draws, len(chosen)))
         tokens, projections = self._column(row, "tokens"), self._column(row, "projections")
         return tokens[chosen, version], projections[chosen, version]
 

@@ -147,7 +147,7 @@ class TokenCacheConfig:
     label_offset_m: float = 0.06
     """Maximum distance of such a joint from the table's, beyond the constant offset between the two definitions."""
     full_view: float = 0.4
-    """Probability, per view and step, of the version in full view."""
+    """Minimum probability of the version in full view. Samples differ: each draws its own, from this to 1."""
     exchanged_sides: float = 0.02
     """Probability, per view and step, of tokens whose left and right are exchanged."""
     another_person: float = 0.02

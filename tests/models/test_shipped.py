@@ -2,13 +2,17 @@
 
 import os
 
+import pytest
+
 from mvpose.models.detection.cards import card_names, file_sha256
 from mvpose.models.saved import WEIGHTS, load_model
 from mvpose.models.shipped import FUSION, model_folder, read_shipped, shipped_names
 
 
-def test_every_shipped_model_is_whole_and_its_card_says_what_it_is(weights):
+@pytest.mark.footage
+def test_every_shipped_model_is_whole_and_its_card_says_what_it_is(weights, monkeypatch):
     """Fails if weights and description are of different trainings, or a card states no licence, data or figures."""
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
     assert FUSION in shipped_names()
     for name in shipped_names():
         card, model = read_shipped(name), load_model(model_folder(name))

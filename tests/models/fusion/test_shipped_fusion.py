@@ -16,6 +16,7 @@ from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Clip
 from mvpose.skeleton import BODY_JOINTS
 
+pytestmark = pytest.mark.footage
 VIEW = 1
 SURE = 0.6
 GAIN = 0.6
@@ -23,13 +24,15 @@ GAIN = 0.6
 
 @pytest.fixture(scope="module")
 def fusion(weights) -> DetectorAndFusion:
-    return DetectorAndFusion(FUSION, DetectorConfig(), ReconstructionConfig())
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MVPOSE_WEIGHTS", weights)
+        return DetectorAndFusion(FUSION, DetectorConfig(), ReconstructionConfig())
 
 
 @pytest.fixture(scope="module")
 def athlete(footage, fusion) -> CoveredCameras:
     """Four frames of one person by four cameras, the lower half of the person hidden from one of them."""
-    config = CatalogueConfig()
+    config = CatalogueConfig(calibration="Calib_scene.toml")
     capture = find_captures(os.path.join(footage, "Demo_SinglePerson"), config).captures[0]
     middle = np.zeros((len(capture.rig), 2))
     chunk = next(chunks_of_views(capture.videos, Clip(capture.capture_id, 40, 44), 4))
