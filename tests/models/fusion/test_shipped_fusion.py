@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
+from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion, covered
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.models.fusion import canonical_tokens
 from mvpose.models.shipped import FUSION
 from mvpose.pipeline.stages import chunks_of_views
@@ -19,7 +19,8 @@ from mvpose.skeleton import BODY_JOINTS
 pytestmark = pytest.mark.footage
 VIEW = 1
 SURE = 0.6
-GAIN = 0.6
+GAIN = 0.38
+"""Of the distance of covered joints: 0.27 with fusion, 0.49 with one camera for all views."""
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,15 @@ def athlete(footage, fusion) -> CoveredCameras:
     hips = fusion.detector.skeleton.indices("left_hip", "right_hip")
     for v, view in enumerate(uncovered):
         middle[v] = np.mean([people.xy[0, hips].mean(axis=0) for people in view], axis=0)
-    covered = fusion.detections([chunk], middle, {Cover.LOWER: [VIEW]})[Cover.LOWER]
-    return CoveredCameras("athlete", capture.rig, capture.fps, middle, {Cover.NOTHING: uncovered, Cover.LOWER: covered})
+    hidden = covered(chunk[VIEW].images, middle[VIEW], Cover.LOWER)
+    # In the box of the whole person: the detector's own box would end at the screen, and no joint can be beyond it.
+    box, score = (
+        np.concatenate([getattr(people, name)[:1] for people in uncovered[VIEW]]) for name in ("box", "score")
+    )
+    seen = fusion.detector.in_boxes(list(hidden), box.astype(np.float64), score.astype(np.float64))
+    half: list[list[People]] = [[] for _ in middle]
+    half[VIEW] = [seen.some(slice(t, t + 1)) for t in range(len(hidden))]
+    return CoveredCameras("athlete", capture.rig, capture.fps, middle, {Cover.NOTHING: uncovered, Cover.LOWER: half})
 
 
 def found(fusion: DetectorAndFusion, cameras: CoveredCameras, *, fused: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -53,28 +61,33 @@ def found(fusion: DetectorAndFusion, cameras: CoveredCameras, *, fused: bool) ->
         sure = people.confidence[0, legs] > SURE
         there = keypoints.xy[VIEW, t][:, legs][:, sure]
         distance = np.linalg.norm(there - people.xy[0, legs][sure], axis=-1).mean(axis=-1)
-        nearest = int(distance.argmin())
+        nearest = int(np.nanargmin(distance))
         apart.append(float(distance[nearest]))
         stated = keypoints.confidence[VIEW, t, nearest, legs][sure].astype(np.float64)
         likelihood.append(float(stated.mean()) if fused else float(keypoints.scale.likelihood_of(stated).mean()))
     return np.array(apart), np.array(likelihood)
 
 
-def test_covered_joints_are_found_by_the_other_views(fusion, athlete) -> None:
+def test_covered_joints_are_found_by_the_other_views_and_trusted_less(fusion, athlete) -> None:
     alone, _ = found(fusion, athlete, fused=False)
-    together, _ = found(fusion, athlete, fused=True)
+    together, likely = found(fusion, athlete, fused=True)
     assert together.mean() < GAIN * alone.mean()
+    others = [view for view in range(len(athlete.rig)) if view != VIEW]
+    keypoints, _ = fusion.keypoints(athlete, range(len(athlete.rig)), {VIEW: Cover.LOWER}, fused=True)
+    legs = fusion.detector.skeleton.indices("left_knee", "right_knee", "left_ankle", "right_ankle")
+    assert likely.mean() < 0.85 * keypoints.confidence[others][:, :, 0, legs].mean()
 
 
-def test_without_its_cameras_fusion_does_not_find_them(fusion, athlete, monkeypatch) -> None:
-    """The feature transform layer carries the views' information: with one camera for all views it is lost."""
+@pytest.mark.parametrize("wrong", ["one camera for all", "cameras in another order"])
+def test_without_its_cameras_fusion_does_not_find_them(fusion, athlete, monkeypatch, wrong) -> None:
+    """The feature transform layer carries the views' information: it is lost with cameras that are not the views'."""
     alone, _ = found(fusion, athlete, fused=False)
     exchanged = canonical_tokens.canonically_exchanged
 
     def without_cameras(latents, views, fuse):
-        frame = views.frame
-        alike = replace(frame, projections=frame.projections[:, :1].expand_as(frame.projections))
-        return exchanged(latents, replace(views, frame=alike), fuse)
+        own = views.frame.projections
+        other = own[:, :1].expand_as(own) if wrong == "one camera for all" else own.roll(1, dims=1)
+        return exchanged(latents, replace(views, frame=replace(views.frame, projections=other)), fuse)
 
     monkeypatch.setattr(canonical_tokens, "canonically_exchanged", without_cameras)
     together, _ = found(fusion, athlete, fused=True)
