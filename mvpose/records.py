@@ -236,6 +236,9 @@ class Keypoints2D:
     skeleton: Skeleton
     scale: ConfidenceScale = AS_STATED
     """What `confidence` means; it is the source's own."""
+    detected: Keypoints2D | None = None
+    """The detector's joints of the same people, where these are corrected by other views. Cameras are judged by
+    them: corrected joints agree with the cameras that corrected them."""
 
     @property
     def likelihood(self) -> Float[np.ndarray, "V T P J"]:

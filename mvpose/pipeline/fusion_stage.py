@@ -7,7 +7,7 @@ and crops where a view has missed one of them (`second_look`). People seen by on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,11 +83,17 @@ class FusionStage(DetectStage):
             self._correct(people, frames[some], places[frames[some], which[some]], xy, confidence)
         return [
             [
-                People(p.box, p.score, xy[v, t, : len(p.score)], confidence[v, t, : len(p.score)])
+                People(p.box, p.score, xy[v, t, : len(p.score)], confidence[v, t, : len(p.score)], detected=p)
                 for t, p in enumerate(view)
             ]
             for v, view in enumerate(found)
         ]
+
+    def stacked(self, people: Sequence[Sequence[People]]) -> Keypoints2D:
+        """The corrected 2D joints, with those of the detector."""
+        own = [[found.detected or found for found in view] for view in people]
+        detected = stack_people(own, self.skeleton, scale_of(self.detector))
+        return replace(super().stacked(people), detected=detected)
 
     def _correct(
         self,

@@ -163,7 +163,9 @@ def _in_images(
 def _together(people: list[People], num_joints: int) -> People:
     """Merge people into one record per image."""
     if people:
-        parts = ("box", "score", "xy", "confidence")
-        return People(*(np.concatenate([getattr(p, part) for p in people]) for part in parts))
+        box, score, xy, confidence = (
+            np.concatenate([getattr(p, part) for p in people]) for part in ("box", "score", "xy", "confidence")
+        )
+        return People(box, score, xy, confidence)
     joints = np.zeros((0, num_joints, 2), np.float32)
     return People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), joints, joints[..., 0])

@@ -85,13 +85,17 @@ class DetectStage:
             seconds["detect"] += detected - decoded
             start = detected
         seconds["decode"] = sum(decoding)
-        keypoints = stack_people(people, self.skeleton, self.scale)
+        keypoints = self.stacked(people)
         info = info_of(task, footage.cameras, keypoints.skeleton)
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
     def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
         """People in consecutive frames of all views, by view and frame."""
         return detected(self.detector, chunk)
+
+    def stacked(self, people: Sequence[Sequence[People]]) -> Keypoints2D:
+        """The 2D joints of people by view and frame."""
+        return stack_people(people, self.skeleton, self.scale)
 
 
 class RigStage:

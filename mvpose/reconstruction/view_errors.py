@@ -153,4 +153,5 @@ def poses_at(poses: Poses3D, frames: slice | Int[np.ndarray, " n"]) -> Poses3D:
 def keypoints_at(keypoints: Keypoints2D, frames: slice | Int[np.ndarray, " n"]) -> Keypoints2D:
     """The 2D joints of some of the frames."""
     by_frame = ("xy", "confidence", "box", "box_score")
-    return replace(keypoints, **{name: getattr(keypoints, name)[:, frames] for name in by_frame})
+    detected = keypoints_at(keypoints.detected, frames) if keypoints.detected else None
+    return replace(keypoints, **{name: getattr(keypoints, name)[:, frames] for name in by_frame}, detected=detected)

@@ -14,6 +14,8 @@ are kept when it is corrected (up to schema version 2 it had both).
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
 and the capture's breaks in time if it has any: `time` counts from its frame 0 across them. In `keypoints/`,
 `confidence_scale` says what the source's confidence means (see `mvpose.confidence`), unless it is a likelihood already.
+With canonical fusion, x, y and confidence are corrected by other views; the detector's are detected_x, detected_y and
+detected_confidence, on the scale `detected_scale`.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class TableInfo:
     """Breaks of the capture, from which its times are computed."""
     scale: ConfidenceScale = AS_STATED
     """Of the confidence of 2D joints."""
+    detected_scale: ConfidenceScale | None = None
+    """Of the detector's 2D joints; None if the 2D joints are the detector's."""
 
 
 def poses_to_table(poses: Poses3D, info: TableInfo, first: int | None = None) -> pa.Table:
@@ -112,7 +116,12 @@ def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
         "y": _per_joint(keypoints.xy[v, t, p, :, 1], np.float32),
         "confidence": _per_joint(keypoints.confidence[v, t, p], np.float32),
     }
-    return pa.table(columns).replace_schema_metadata(_metadata(replace(info, scale=keypoints.scale)))
+    own = keypoints.detected
+    if own:
+        columns |= {f"detected_{axis}": _per_joint(own.xy[v, t, p, :, i], np.float32) for i, axis in enumerate("xy")}
+        columns["detected_confidence"] = _per_joint(own.confidence[v, t, p], np.float32)
+    stated = replace(info, scale=keypoints.scale, detected_scale=own.scale if own else None)
+    return pa.table(columns).replace_schema_metadata(_metadata(stated))
 
 
 def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
@@ -131,16 +140,20 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
         out[v, t, p] = values
         return out
 
-    xy = np.stack([_joint_column(table, axis) for axis in "xy"], axis=-1)
-    keypoints = Keypoints2D(
-        xy=filled(xy, np.nan),
-        confidence=filled(_joint_column(table, "confidence"), 0.0),
-        box=filled(_joint_column(table, "box"), 0.0),
-        box_score=filled(_column(table, "score"), 0.0),
-        skeleton=info.skeleton,
-        scale=info.scale,
-    )
-    return keypoints, info
+    def keypoints(prefix: str, scale: ConfidenceScale, detected: Keypoints2D | None) -> Keypoints2D:
+        xy = np.stack([_joint_column(table, f"{prefix}{axis}") for axis in "xy"], axis=-1)
+        return Keypoints2D(
+            xy=filled(xy, np.nan),
+            confidence=filled(_joint_column(table, f"{prefix}confidence"), 0.0),
+            box=filled(_joint_column(table, "box"), 0.0),
+            box_score=filled(_column(table, "score"), 0.0),
+            skeleton=info.skeleton,
+            scale=scale,
+            detected=detected,
+        )
+
+    detected = keypoints("detected_", info.detected_scale, None) if info.detected_scale else None
+    return keypoints("", info.scale, detected), info
 
 
 def table_info(table: pa.Table) -> TableInfo:
@@ -170,6 +183,7 @@ def _info_of(meta: dict) -> TableInfo:
         fingerprint=meta["fingerprint"],
         breaks=tuple((first, at) for first, at in meta.get("breaks", ())),
         scale=_scale(meta["confidence_scale"]) if "confidence_scale" in meta else AS_STATED,
+        detected_scale=_scale(meta["detected_scale"]) if "detected_scale" in meta else None,
     )
 
 
@@ -203,6 +217,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "fingerprint": info.fingerprint,
         **({"breaks": info.breaks} if info.breaks else {}),
         **({"confidence_scale": asdict(info.scale)} if info.scale != AS_STATED else {}),
+        **({"detected_scale": asdict(info.detected_scale)} if info.detected_scale else {}),
     }
     return {_METADATA_KEY: json.dumps(meta).encode()}
 

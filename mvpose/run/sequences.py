@@ -69,9 +69,13 @@ def concatenated_keypoints(tables: Sequence[pa.Table], frames: Clip | None = Non
 
 
 def sampled_keypoints(tables: Iterable[pa.Table], frames: Int[np.ndarray, " n"]) -> Keypoints2D:
-    """2D joints of some frames of a capture, from the tables of its clips, with one table in memory at a time."""
+    """2D joints of some frames of a capture, from the tables of its clips, with one table in memory at a time.
+
+    Cameras are judged by them: where fusion has corrected joints, those of the detector.
+    """
     parts = []
-    for keypoints, info in map(keypoints_from_table, tables):
+    for corrected, info in map(keypoints_from_table, tables):
+        keypoints = corrected.detected or corrected
         place = np.flatnonzero((info.start <= frames) & (frames < info.stop))
         parts.append((keypoints_at(keypoints, frames[place] - info.start), place))
     return _joined_keypoints(parts, len(frames))

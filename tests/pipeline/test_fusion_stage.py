@@ -22,6 +22,8 @@ from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import SECOND_LOOK
+from mvpose.run.pose_tables import TableInfo, keypoints_from_table, keypoints_to_table
+from mvpose.run.sequences import sampled_keypoints
 from mvpose.scenes import Scene, ring4, two_people_crossing
 
 SIZE = (192, 256)
@@ -178,3 +180,24 @@ def test_another_detector_than_the_one_it_was_trained_on_is_refused(weights: str
             sha256,
             ReconstructionConfig(),
         )
+
+
+def test_cameras_are_judged_by_the_joints_of_the_detector() -> None:
+    """Corrected joints agree with the cameras that corrected them. Fails if tables lose or mix up the detector's."""
+    scene = two_people_crossing(num_frames=4)
+    stage, _, detector = stage_of(scene)
+    stage.scale = AS_STATED
+    found = detector()
+    places = same_people(stack_people(found, detector.skeleton), scene.rig, stage.config).places.numpy()
+    keypoints = stage.stacked(stage.fused(found, places, scene.rig))
+    info = TableInfo(
+        capture_id="one", start=0, stop=4, fps=None, cameras=scene.rig.names, skeleton=detector.skeleton, fingerprint=""
+    )
+    table = keypoints_to_table(keypoints, info)
+    read, _ = keypoints_from_table(table)
+    np.testing.assert_array_equal(read.xy, keypoints.xy)
+    sampled = sampled_keypoints([table], np.array([1, 3]))
+    own = stack_people(found, detector.skeleton)
+    np.testing.assert_array_equal(sampled.xy, own.xy[:, [1, 3]])
+    np.testing.assert_array_equal(sampled.confidence, own.confidence[:, [1, 3]])
+    assert np.nanmax(np.abs(read.xy - own.xy)) > 1.0

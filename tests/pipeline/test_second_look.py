@@ -236,7 +236,8 @@ def test_real_people_are_found_where_the_detector_saw_them_and_not_where_they_ar
     own = [people.some(slice(p, p + 1)) for people, p in zip(found[0], athlete, strict=True)]
     kept = [np.arange(len(people.score)) != p for people, p in zip(found[0], athlete, strict=True)]
     found[0] = [
-        People(*(values[keep] for values in vars(people).values())) for people, keep in zip(found[0], kept, strict=True)
+        People(*(getattr(people, name)[keep] for name in ("box", "score", "xy", "confidence", "tokens")))
+        for people, keep in zip(found[0], kept, strict=True)
     ]
     covered = chunk[0].images.copy()
     for image, (left, top, right, bottom) in zip(covered, (people.box[0].astype(int) for people in own), strict=True):

@@ -33,6 +33,8 @@ class People:
     """0 .. 1."""
     tokens: Float[np.ndarray, "P J d"] | None = None
     """The joints before the joint network classifies them; None if not kept."""
+    detected: People | None = None
+    """The detector's joints of the same persons, if these are corrected by other views."""
 
     def some(self, which: slice) -> People:
         """Some of the persons."""
@@ -41,8 +43,12 @@ class People:
 
     def followed_by(self, others: People) -> People:
         """These persons, then the others; both with tokens, or both without."""
-        own, added = ([v for v in vars(people).values() if v is not None] for people in (self, others))
-        return People(*(np.concatenate(pair) for pair in zip(own, added, strict=True)))
+        both = (self, others)
+        box, score, xy, confidence = (
+            np.concatenate([getattr(people, name) for people in both]) for name in ("box", "score", "xy", "confidence")
+        )
+        tokens = [people.tokens for people in both if people.tokens is not None]
+        return People(box, score, xy, confidence, np.concatenate(tokens) if tokens else None)
 
 
 @runtime_checkable
