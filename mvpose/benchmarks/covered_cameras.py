@@ -77,9 +77,12 @@ class DetectorAndFusion:
         self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover], people: int, *, fused: bool
     ) -> Poses3D | None:
         """At most `people` people; None if nobody is found."""
-        keypoints, rig = self.keypoints(cameras, views, covers, fused=fused)
+        return self.reconstructed(*self.keypoints(cameras, views, covers, fused=fused), cameras.fps, people)
+
+    def reconstructed(self, keypoints: Keypoints2D, rig: CameraRig, fps: float, people: int) -> Poses3D | None:
+        """`poses` of 2D joints that are already there."""
         try:
-            return reconstruct(keypoints, rig, self.config, cameras.fps, people)
+            return reconstruct(keypoints, rig, self.config, fps, people)
         except MvposeError:
             return None
 

@@ -302,8 +302,8 @@ def _bone_spread(
     fusion: DetectorAndFusion, cameras: CoveredCameras, covers: Mapping[int, Cover], people: int, *, fused: bool
 ) -> float:
     views = range(len(cameras.rig))
-    poses = fusion.poses(cameras, views, covers, people, fused=fused)
+    keypoints, rig = fusion.keypoints(cameras, views, covers, fused=fused)
+    poses = fusion.reconstructed(keypoints, rig, cameras.fps, people)
     if poses is None:
         return np.nan
-    keypoints, rig = fusion.keypoints(cameras, views, covers, fused=fused)
     return quality(poses, keypoints, rig, cameras.fps, fusion.config).body_bone_spread
