@@ -20,10 +20,11 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import DetectorConfig, People, scale_of
 from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
+from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import detected, stack_people
+from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.records import Keypoints2D, Poses3D
 
@@ -96,7 +97,9 @@ class DetectorAndFusion:
         found: dict[Cover, list[list[People]]] = {cover: [[] for _ in middle] for cover in covers}
         for chunk in chunks:
             for cover, views in covers.items():
-                shown = [ViewFrames(covered(chunk[v].images, middle[v], cover), chunk[v].there) for v in views]
+                shown = [
+                    ViewFrames(covered(np.asarray(chunk[v].images), middle[v], cover), chunk[v].there) for v in views
+                ]
                 for view, people in zip(views, detected(self.detector, shown), strict=True):
                     found[cover][view] += people
         return found

@@ -26,9 +26,10 @@ from mvpose.benchmarks.cut_off import nearest_people, of_nearest
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.footage.video.planes import Image, to_rgb
 from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.models.shipped import FUSION
-from mvpose.pipeline.stages import chunks_of_views
+from mvpose.pipeline.detections import chunks_of_views
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import CapturePlan, Clip
@@ -266,11 +267,11 @@ def _by_detector(people: People, fusion: DetectorAndFusion) -> _ReferenceJoints:
     return _ReferenceJoints(np.where(sure[..., None], people.xy[:, joints], np.nan).astype(np.float64), _sizes(people))
 
 
-def _by_blaze_pose(people: People, image: np.ndarray | None, blaze: BlazePose) -> _ReferenceJoints:
+def _by_blaze_pose(people: People, image: Image | None, blaze: BlazePose) -> _ReferenceJoints:
     joints = np.full((len(people.box), len(BODY_JOINTS), 2), np.nan)
     for own, box in zip(joints, people.box.astype(np.float64), strict=True):
         assert image is not None
-        xy, seen = blaze(image, box)
+        xy, seen = blaze(to_rgb(image), box)
         own[seen] = xy[seen]
     return _ReferenceJoints(joints, _sizes(people))
 

@@ -19,7 +19,8 @@ from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.footage.catalogue import find_captures
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector, scale_of
-from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
+from mvpose.pipeline.detections import chunks_of_views, detected
+from mvpose.pipeline.stages import stack_people
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.records import Capture, Clip, Keypoints2D
@@ -91,5 +92,7 @@ def _resized(chunk: list[ViewFrames], scale: float) -> Iterator[ViewFrames]:
     """The images scaled, averaging over areas where they become smaller."""
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     for view in chunk:
-        images = [cv2.resize(image, None, fx=scale, fy=scale, interpolation=method) for image in view.images]
+        images = [
+            cv2.resize(image, None, fx=scale, fy=scale, interpolation=method) for image in np.asarray(view.images)
+        ]
         yield ViewFrames(np.stack(images) if images else view.images, view.there)

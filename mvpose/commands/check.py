@@ -15,8 +15,10 @@ from mvpose.commands.run_flags import Check
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.footage.catalogue import Catalogue, find_captures
-from mvpose.models.detection.detector import Detector, People, load_detector, scale_of
-from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
+from mvpose.models.detection.detector import Detector, load_detector, scale_of
+from mvpose.models.detection.people import People
+from mvpose.pipeline.detections import detections
+from mvpose.pipeline.stages import stack_people
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.records import Capture, Clip, Keypoints2D
@@ -64,9 +66,9 @@ def sampled_keypoints(capture: Capture, runs: Sequence[range], detector: Detecto
     total = sum(map(len, runs))
     for frames in runs:
         clip = Clip(capture.capture_id, frames.start, frames.stop)
-        for chunk in chunks_of_views(capture.videos, clip, detector.chunk_frames):
-            for view, found in zip(people, detected(detector, chunk), strict=True):
-                view.extend(found)
+        for _, found in detections(detector, capture.videos, clip, capture.fps):
+            for view, own in zip(people, found, strict=True):
+                view.extend(own)
             if sys.stderr.isatty():
                 progress = f"\r\033[K{capture.capture_id}: {len(people[0])}/{total} frames checked"
                 print(progress, end="", file=sys.stderr, flush=True)

@@ -18,12 +18,13 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.crop_cameras import crop_projections
-from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector, scale_of
+from mvpose.models.detection.detector import DetectorConfig, TopDownDetector, scale_of
 from mvpose.models.detection.joint_network import crop_from_image, to_image
+from mvpose.models.detection.people import People
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.second_look import look_again
-from mvpose.pipeline.stages import DetectStage, detected, stack_people
+from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
 from mvpose.tracking.chosen_model import open_model
@@ -59,16 +60,17 @@ class FusionStage(DetectStage):
         self.detector = TopDownDetector(detector, keep_tokens=True)
         self.skeleton, self.scale = self.detector.skeleton, AS_STATED
 
-    def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
+    def refined(self, chunk: Sequence[ViewFrames], found: list[list[People]], task: Task) -> list[list[People]]:
         """The detected people, corrected by all views that show them, by view and frame."""
         rig = self.source.setup(task).rig
-        return self.fused(*self.found(chunk, rig), rig)
+        return self.fused(*self.matched(chunk, found, rig), rig)
 
-    def found(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> tuple[list[list[People]], Int[np.ndarray, "T K V"]]:
-        """People with their tokens by view and frame, and who of them are the same person (-1: not seen)."""
-        first = detected(self.detector, chunk)
-        people = same_people(stack_people(first, self.skeleton, scale_of(self.detector)), rig, self.config)
-        return look_again(first, people, rig, chunk, self.detector, self.config)
+    def matched(
+        self, chunk: Sequence[ViewFrames], found: list[list[People]], rig: CameraRig
+    ) -> tuple[list[list[People]], Int[np.ndarray, "T K V"]]:
+        """Detected and second looks' people by view and frame, and who are the same person (-1: not seen)."""
+        people = same_people(stack_people(found, self.skeleton, scale_of(self.detector)), rig, self.config)
+        return look_again(found, people, rig, chunk, self.detector, self.config)
 
     def fused(self, found: list[list[People]], places: Int[np.ndarray, "T K V"], rig: CameraRig) -> list[list[People]]:
         """People in these places, with their tokens, to corrected people without them; by view and frame."""

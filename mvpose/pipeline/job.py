@@ -18,6 +18,7 @@ from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import DetectorConfig, detector_digest
+from mvpose.models.detection.runtime import with_precision
 from mvpose.models.network_settings import TokenMethod
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
@@ -86,7 +87,7 @@ def placed(job: Job) -> Job:
         require_no_gpus(job.engine.gpus, "an import of 2D joints")
         return job
     device = job.engine.device({"--detector.device": job.detector.device})
-    return replace(job, detector=replace(job.detector, device=device))
+    return replace(job, detector=with_precision(replace(job.detector, device=device)))
 
 
 def plan_job(job: ReconstructJob) -> Work:
@@ -118,6 +119,7 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSetting
     return PlanSettings(
         clip_frames=job.clip_frames,
         detector=job.imported.digest if job.imported else detector_digest(_detector(job)),
+        look=None if job.imported or job.detector.detector != DetectorConfig.detector else job.detector.look,
         network=model.weights_sha256 if model else "",
         reconstruction=job.reconstruction,
         people=job.max_people,

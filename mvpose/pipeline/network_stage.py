@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float, UInt8
 from mvpose.confidence import AS_STATED
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, People, scale_of
+from mvpose.models.detection.detector import DetectorConfig, scale_of
+from mvpose.models.detection.people import People
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import DetectStage, detected, stack_people
+from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.association import Association, associate
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST
@@ -48,6 +49,8 @@ class _Question:
 class NetworkStage(DetectStage):
     """Footage to 2D joints from a multi-view network, for everyone seen in at least two views."""
 
+    as_decoded = False
+
     def __init__(
         self,
         source: PlanSource,
@@ -61,17 +64,19 @@ class NetworkStage(DetectStage):
         self.skeleton, self.scale = SKELETONS[self.model.rule.skeleton], AS_STATED
         self.config = config
 
-    def people(self, chunk: Sequence[ViewFrames], task: Task) -> list[list[People]]:
+    def refined(self, chunk: Sequence[ViewFrames], found: list[list[People]], task: Task) -> list[list[People]]:
         """The detected people refined by the network, by view and frame."""
-        return self.seen_again(chunk, self.source.setup(task).rig)
+        return self.seen_again(chunk, found, self.source.setup(task).rig)
 
-    def seen_again(self, chunk: Sequence[ViewFrames], rig: CameraRig) -> list[list[People]]:
-        """Detect people in consecutive frames of all views of a rig and refine them; by view and frame.
+    def seen_again(
+        self, chunk: Sequence[ViewFrames], detected: list[list[People]], rig: CameraRig
+    ) -> list[list[People]]:
+        """Refine people detected in consecutive frames of all views of a rig; by view and frame.
 
         ConfigError if the network does not accept the rig's number of views.
         """
         self.model.rule.require_views(len(rig))
-        seen = stack_people(detected(self.detector, chunk), self.detector.skeleton, scale_of(self.detector))
+        seen = stack_people(detected, self.detector.skeleton, scale_of(self.detector))
         places = same_people(seen, rig, self.config).places.numpy()
         found: list[list[list[People]]] = [[[] for _ in view.there] for view in chunk]
         questions = [
@@ -111,7 +116,7 @@ def _request(
 
     def image(v: int) -> UInt8[np.ndarray, "h w 3"]:
         found = chunk[v].image(t)
-        assert found is not None  # a frame that a view lacks has no detections
+        assert isinstance(found, np.ndarray)  # RGB was asked for, and a frame that a view lacks has no detections
         return found
 
     for v, crop, change in cut_crops(image, rig, box, np.flatnonzero(member >= 0).tolist(), rule):

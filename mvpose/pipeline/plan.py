@@ -9,6 +9,7 @@ keypoints, and results of other settings are never reused by mistake.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -43,6 +44,8 @@ class KeypointsInputs:
     """See `Listed.footage`."""
     detector: str
     """Digest of the detector's networks and settings."""
+    look: tuple[int, int] | None
+    """Frames between looks for people, and between boxes that are interpolated; of the default detector alone."""
     network: NetworkInputs | None
 
 
@@ -83,6 +86,8 @@ class PlanSettings:
     clip_frames: int
     detector: str
     """Digest of the detector's networks and settings."""
+    look: Callable[[float], tuple[int, int]] | None
+    """See `KeypointsInputs.look`, by frames per second."""
     network: str
     """SHA-256 of the weights of the refining multi-view network; empty for none."""
     reconstruction: ReconstructionConfig
@@ -99,7 +104,10 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
     )
     keypoints = _fingerprint(
         KeypointsInputs(
-            footage=capture.footage, detector=settings.detector, network=network if settings.network else None
+            footage=capture.footage,
+            detector=settings.detector,
+            look=settings.look(capture.fps) if settings.look else None,
+            network=network if settings.network else None,
         )
     )
     poses = _fingerprint(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import People, TopDownDetector
-from mvpose.models.detection.person_boxes import overlap
+from mvpose.models.detection.person_boxes import around_joints, overlap
 from mvpose.reconstruction.association import Association
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST
@@ -34,8 +34,6 @@ SAME_PLACE = 0.5
 MIN_AGREEING = 0.25
 """Minimum share of a person's joints that are found where the 3D joints are. On the demo footage, with the detection of
 one view dropped: 0.62 to 1 of the person uncovered, 0.31 to 0.88 half painted over, 0 to 0.04 wholly."""
-MARGIN = 1.1
-"""Boxes around joints are 0.85 times as wide and 0.95 times as high as those of the box network (demo footage)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +103,7 @@ def missed(
     views = (places >= 0).sum(axis=2, keepdims=True)
     due = (places < 0) & (inside.mean(axis=-1) >= MIN_INSIDE) & there.T[:, None]
     frame, person, view = np.nonzero(due)
-    box = _around(pixels[due], inside[due])
+    box = around_joints(pixels[due], inside[due])
     nearest = [
         overlap(own[None], found[v][t].box.astype(np.float64)).max(initial=0.0)
         for own, v, t in zip(box, view.tolist(), frame.tolist(), strict=True)
@@ -128,11 +126,3 @@ def agreeing(
     near = (sure & (error <= WIDEST * config.max_error)).sum(axis=1)
     elsewhere = (sure & (error > WIDEST * config.max_error)).sum(axis=1)
     return (near > elsewhere) & (near >= MIN_AGREEING * likelihood.shape[1])
-
-
-def _around(pixels: Float[np.ndarray, "n J 2"], inside: Bool[np.ndarray, "n J"]) -> Float[np.ndarray, "n 4"]:
-    """Boxes around the joints inside the image, with `MARGIN`."""
-    low = np.where(inside[..., None], pixels, np.inf).min(axis=1)
-    high = np.where(inside[..., None], pixels, -np.inf).max(axis=1)
-    centre, half = (low + high) / 2, MARGIN * (high - low) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)

@@ -14,10 +14,11 @@ from mvpose.exchange.keypoints import KeypointImport
 from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import rig_to_table
-from mvpose.footage.video.capture_frames import ViewFrames, view_frames
-from mvpose.footage.video.frames import prefetched
+from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector, scale_of
+from mvpose.models.detection.detector import DetectorConfig, load_detector, scale_of
+from mvpose.models.detection.people import People
+from mvpose.pipeline.detections import detections
 from mvpose.pipeline.plan_source import PlanSource, Setup
 from mvpose.pipeline.worker import EarlierFailure, Outcome
 from mvpose.quality.findings import Finding, PreflightConfig
@@ -28,7 +29,7 @@ from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
-from mvpose.records import Breaks, Clip, Keypoints2D, Kind, Poses3D, Task, Video, positions, segments
+from mvpose.records import Breaks, Keypoints2D, Kind, Poses3D, Task, positions, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.run.capture_tables import (
     filtered_to_table,
@@ -52,17 +53,11 @@ from mvpose.temporal.filter_settings import Filtering
 from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
 
 
-def detected(detector: Detector, chunk: Sequence[ViewFrames]) -> list[list[People]]:
-    """Detected people by view and frame; frames that a view lacks have none."""
-    joints = np.zeros((0, len(detector.skeleton.joints), 2), np.float32)
-    nobody = People(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), joints, joints[..., 0])
-    found = [iter(people) for people in detector([view.images for view in chunk])]
-    views = zip(found, chunk, strict=True)
-    return [[next(own) if there else nobody for there in view.there] for own, view in views]
-
-
 class DetectStage:
     """Footage to 2D joints. Frames stay in this process, one chunk per view at a time."""
+
+    as_decoded = True
+    """Whether `refined` takes images as decoded, and not RGB alone."""
 
     def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
         self.source = source
@@ -71,27 +66,22 @@ class DetectStage:
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
-        footage, clip = self.source.footage(task), task.clip
+        footage, fps = self.source.footage(task), self.source.clock(task).fps
         people: list[list[People]] = [[] for _ in footage.videos]
-        seconds = {"decode_wait": 0.0, "detect": 0.0}
-        decoding: list[float] = []
-        start = time.perf_counter()
-        for chunk in chunks_of_views(footage.videos, clip, self.detector.chunk_frames, decoding):
-            decoded = time.perf_counter()
-            for view, found in zip(people, self.people(chunk, task), strict=True):
-                view.extend(found)
-            detected = time.perf_counter()
-            seconds["decode_wait"] += decoded - start
-            seconds["detect"] += detected - decoded
-            start = detected
-        seconds["decode"] = sum(decoding)
+        start, seconds = time.perf_counter(), {}
+        for chunk, found in detections(
+            self.detector, footage.videos, task.clip, fps, as_decoded=self.as_decoded, seconds=seconds
+        ):
+            for view, own in zip(people, self.refined(chunk, found, task), strict=True):
+                view.extend(own)
+        seconds["detect"] = time.perf_counter() - start - seconds["decode_wait"]
         keypoints = self.stacked(people)
         info = info_of(task, footage.cameras, keypoints.skeleton)
         return Outcome(keypoints_to_table(keypoints, info), seconds)
 
-    def people(self, chunk: Sequence[ViewFrames], _task: Task) -> list[list[People]]:
-        """People in consecutive frames of all views, by view and frame."""
-        return detected(self.detector, chunk)
+    def refined(self, _chunk: Sequence[ViewFrames], found: list[list[People]], _task: Task) -> list[list[People]]:
+        """The people detected in a chunk, by view and frame, as they go into the table."""
+        return found
 
     def stacked(self, people: Sequence[Sequence[People]]) -> Keypoints2D:
         """The 2D joints of people by view and frame."""
@@ -275,27 +265,6 @@ def stack_people(
             keypoints.confidence[v, t, p] = np.where(seen, found.confidence, 0.0)
             keypoints.box[v, t, p], keypoints.box_score[v, t, p] = found.box, found.score
     return keypoints
-
-
-def chunks_of_views(
-    videos: Sequence[Video], clip: Clip, size: int, decoding: list[float] | None = None
-) -> Iterator[list[ViewFrames]]:
-    """Chunks of frames of all views, decoded ahead in one thread per view; their seconds go to `decoding`."""
-    decoding = [] if decoding is None else decoding
-    views = [prefetched(_timed(view_frames(v, clip.start, clip.stop, size), decoding), depth=1) for v in videos]
-    for chunk in zip(*views, strict=True):
-        yield list(chunk)
-
-
-def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewFrames]:
-    while True:
-        started = time.perf_counter()
-        chunk = next(chunks, None)
-        seconds.append(time.perf_counter() - started)
-        if chunk is None:
-            return
-        yield chunk
-        del chunk  # free it before the next one is decoded
 
 
 def info_of(

@@ -112,7 +112,7 @@ class _Maker:
     def __init__(self, cache: TokenCache) -> None:
         self.cache = cache
         card = read_card(cache.card)
-        self.network = JointNetwork(card, DetectorConfig(threads=1), keep_tokens=True)
+        self.network = JointNetwork(card, DetectorConfig(threads=1, precision="float32"), keep_tokens=True)
         self.skeleton = SKELETONS[self.network.skeleton.name]
 
     def make(self, group: int) -> None:

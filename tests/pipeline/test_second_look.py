@@ -12,9 +12,10 @@ from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.rigid import Rigid
 from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector
+from mvpose.pipeline.detections import chunks_of_views, detected
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.second_look import MAX_LOOKS, Looks, look_again, missed
-from mvpose.pipeline.stages import chunks_of_views, detected, stack_people
+from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import SECOND_LOOK, Clip
 from mvpose.scenes import Scene, ring4, ring31, standing, two_people_crossing

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from mvpose.footage.video.frames import prefetched, read_frames
+from mvpose.footage.video.frames import prefetched, read_frames, read_images
+from mvpose.footage.video.planes import Image, to_rgb
 from mvpose.records import Capture, Video
 
 CHUNK = 8
@@ -18,30 +20,31 @@ CHUNK = 8
 class ViewFrames:
     """Successive frames of a capture in one view."""
 
-    images: UInt8[np.ndarray, "m H W 3"]
-    """The frames that the view has."""
+    images: UInt8[np.ndarray, "m H W 3"] | list[Image]
+    """The frames that the view has: RGB, or as decoded."""
     there: Bool[np.ndarray, " n"]
     """Which of the n frames the view has."""
 
-    def image(self, t: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    def image(self, t: int) -> Image | None:
         """The image of the t-th frame, if the view has it."""
         return self.images[np.count_nonzero(self.there[:t])] if self.there[t] else None
 
 
-def view_frames(video: Video, start: int, stop: int, chunk: int) -> Iterator[ViewFrames]:
+def view_frames(video: Video, start: int, stop: int, chunk: int, *, as_decoded: bool = False) -> Iterator[ViewFrames]:
     """Frames [start, stop) of the capture in chunks of `chunk` (the last may be smaller); errors like `read_frames`."""
     own = video.frames_of(np.arange(start, stop))
     there = own >= 0
-    if there.all() and own[-1] - own[0] == len(own) - 1:
+    if not as_decoded and there.all() and own[-1] - own[0] == len(own) - 1:
         for images in read_frames(video, int(own[0]), int(own[-1]) + 1, chunk):
             yield ViewFrames(images, np.ones(len(images), bool))
         return
-    single = _images_at(video, own[there].tolist(), chunk)
+    single = _images_at(video, own[there].tolist(), chunk, as_decoded=as_decoded)
     width, height = video.size
     for first in range(0, len(own), chunk):
         part = there[first : first + chunk]
-        images = [next(single) for _ in range(int(part.sum()))]
-        yield ViewFrames(np.array(images, np.uint8).reshape(-1, height, width, 3), part)
+        images = list(islice(single, int(part.sum())))
+        yield ViewFrames(images if as_decoded else np.array(images, np.uint8).reshape(-1, height, width, 3), part)
+        del images
 
 
 def frames_of_views(capture: Capture, start: int, stop: int) -> Iterator[list[UInt8[np.ndarray, "_ _ 3"]]]:
@@ -51,16 +54,18 @@ def frames_of_views(capture: Capture, start: int, stop: int) -> Iterator[list[UI
     for views in zip(*readers, strict=True):
         for t in range(len(views[0].there)):
             images = [view.image(t) for view in views]
-            yield [nothing if own is None else own for own, nothing in zip(images, black, strict=True)]
+            yield [nothing if own is None else to_rgb(own) for own, nothing in zip(images, black, strict=True)]
 
 
-def _images_at(video: Video, frames: list[int], chunk: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def _images_at(video: Video, frames: list[int], chunk: int, *, as_decoded: bool) -> Iterator[Image]:
     """The images of ascending frame numbers of a video, in its own numbering, in one pass."""
     if not frames:
         return
-    wanted, number = set(frames), frames[0]
-    for images in read_frames(video, frames[0], frames[-1] + 1, chunk):
-        for image in images:
-            if number in wanted:
-                yield image
-            number += 1
+    wanted, start, stop = set(frames), frames[0], frames[-1] + 1
+    if as_decoded:
+        images = read_images(video, start, stop)
+    else:
+        images = (image for some in read_frames(video, start, stop, chunk) for image in some)
+    for number, image in enumerate(images, start):
+        if number in wanted:
+            yield image

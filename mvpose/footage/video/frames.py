@@ -20,8 +20,9 @@ from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.footage.video.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.footage.video.frame_index import frame_index
 from mvpose.footage.video.image_folder import folder_images, numbered_images, read_image
+from mvpose.footage.video.planes import Image
 from mvpose.footage.video.video_container import unreadable
-from mvpose.footage.video.video_file import decoded_images, first_image
+from mvpose.footage.video.video_file import decoded_images, decoded_planes, first_image
 from mvpose.records import Video
 from mvpose.storage.locations import is_folder
 
@@ -69,15 +70,46 @@ def read_frames(
     (before any is read) or if its data end early, VideoError if a frame is damaged or its size is not `video.size`, and
     ValueError for an invalid range.
     """
-    if not 0 <= start <= stop or chunk < 1:
-        raise ValueError(f"frames {start} to {stop} by {chunk}: need 0 <= start <= stop and a chunk of at least 1")
+    if chunk < 1:
+        raise ValueError(f"chunks of {chunk} frames: need at least 1")
+    _require(video, start, stop)
+    return _chunks(video, start, stop, chunk, threads)
+
+
+def read_images(video: Video, start: int, stop: int) -> Iterator[Image]:
+    """Frames [start, stop) of a video as decoded, one at a time; arguments and errors as for `read_frames`.
+
+    An image stays valid as long as it is referenced.
+    """
+    _require(video, start, stop)
+    if _is_image_folder(video.uri):
+        images: Generator[Image, None, None] = folder_images(video.uri, start, stop)
+    else:
+        images = decoded_planes(video.uri, start, stop)
+    with closing(images):
+        for number, image in enumerate(images, start):
+            _require_size(video, number, image)
+            yield image
+
+
+def _require(video: Video, start: int, stop: int) -> None:
+    if not 0 <= start <= stop:
+        raise ValueError(f"frames {start} to {stop}: need 0 <= start <= stop")
     if not video.uri:
         raise VideoError(f"camera {video.camera} has no footage: its 2D joints were imported from {video.keypoints}.")
     if stop > video.num_frames:
         raise VideoTooShortError(
             f"{video.uri} has frames 0 to {video.num_frames - 1}, but frames {start} to {stop - 1} were requested."
         )
-    return _chunks(video, start, stop, chunk, threads)
+
+
+def _require_size(video: Video, number: int, image: Image) -> None:
+    width, height = video.size
+    if image.shape != (height, width, 3):
+        raise VideoError(
+            f"{video.uri}: frame {number} is {image.shape[1]} x {image.shape[0]} pixels but the video is "
+            f"{width} x {height}. One calibration cannot serve both."
+        )
 
 
 def _chunks(video: Video, start: int, stop: int, chunk: int, threads: int) -> Iterator[UInt8[np.ndarray, "n H W 3"]]:
@@ -93,11 +125,7 @@ def _gathered(
     frames = np.empty((last - first, height, width, 3), np.uint8)
     for i in range(len(frames)):
         image = next(images)
-        if image.shape != frames.shape[1:]:
-            raise VideoError(
-                f"{video.uri}: frame {first + i} is {image.shape[1]} x {image.shape[0]} pixels but the video is "
-                f"{width} x {height}. One calibration cannot serve both."
-            )
+        _require_size(video, first + i, image)
         frames[i] = image
     return frames
 

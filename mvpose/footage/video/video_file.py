@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import cache
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -14,12 +15,14 @@ from av.error import InvalidDataError
 from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float, UInt8
 
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video.frame_index import Access, FrameIndex, frame_index, key_group, leading_positions
+from mvpose.footage.video.planes import Image, Planes, conversion
 from mvpose.footage.video.video_container import opened, packets, shown_at
 
 
@@ -30,6 +33,17 @@ def decoded_images(
     reformatter = VideoReformatter()
     for frame in _frames(uri, start, stop, threads):
         yield _upright(frame, _rgb(frame, reformatter), uri)
+
+
+def decoded_planes(uri: str, start: int, stop: int, threads: int = 1) -> Generator[Image, None, None]:
+    """Frames [start, stop), upright, in the decoder's memory where `Planes` can hold them, else as RGB.
+
+    Each stays valid, and keeps its place in the decoder, as long as it is referenced. Errors like `_frames`.
+    """
+    reformatter = VideoReformatter()
+    for frame in _frames(uri, start, stop, threads):
+        planes = _planes(frame, uri)
+        yield _upright(frame, _rgb(frame, reformatter), uri).copy() if planes is None else planes
 
 
 def first_image(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
@@ -146,11 +160,38 @@ def _decoded(stream: VideoStream, packet: Packet | None) -> list[VideoFrame]:
 
 def _rgb(frame: VideoFrame, reformatter: VideoReformatter) -> UInt8[np.ndarray, "h w 3"]:
     plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
+    return _rows(plane)[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
-def _upright(frame: VideoFrame, image: UInt8[np.ndarray, "h w 3"], uri: str) -> UInt8[np.ndarray, "H W 3"]:
+def _rows(plane: VideoPlane) -> UInt8[np.ndarray, "h w"]:
+    """The rows of a plane, with their padding."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+_BT601, _BT709 = (0.299, 0.114), (0.2126, 0.0722)
+_WEIGHTS = {1: _BT709, 2: _BT601, 5: _BT601, 6: _BT601}
+"""Weights of red and blue in luma, by matrix coefficients (ITU-T H.273). FFmpeg takes BT.601 for 2, unknown, too."""
+
+
+@cache
+def _conversion(space: int, full_range: bool) -> tuple[Float[np.ndarray, "3 4"], int]:
+    """How planes become RGB, and the luma of black."""
+    return conversion(*_WEIGHTS[space], full_range=full_range), 0 if full_range else 16
+
+
+def _planes(frame: VideoFrame, uri: str) -> Planes | None:
+    """The frame in the decoder's memory, upright; None if `Planes` cannot hold it."""
+    is_420 = frame.format.name in {"yuv420p", "yuvj420p"}
+    if not is_420 or frame.width % 2 or frame.height % 2 or frame.colorspace not in _WEIGHTS:
+        return None
+    luma, blue, red = (
+        _upright(frame, _rows(plane)[: plane.height, : plane.width, None], uri)[..., 0] for plane in frame.planes
+    )
+    full_range = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
+    return Planes(luma, blue, red, *_conversion(frame.colorspace, full_range))
+
+
+def _upright(frame: VideoFrame, image: UInt8[np.ndarray, "h w c"], uri: str) -> UInt8[np.ndarray, "H W c"]:
     """Turn an image by its display matrix: (x, y) is shown at (a x + c y, b x + d y), up to a shift.
 
     ISO/IEC 14496-12, 6.2.2.

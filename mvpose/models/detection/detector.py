@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+import onnx
+from jaxtyping import Bool, Float, UInt8
 
 from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import digest, import_named
 from mvpose.errors import ConfigError
+from mvpose.footage.video.planes import Image
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.detection.joint_network import JointNetwork, network_input, run_network, session
-from mvpose.models.detection.person_boxes import PersonBoxes, best, boxes_between, from_letterbox, letterboxed
+from mvpose.models.detection.following import Following
+from mvpose.models.detection.joint_network import JointNetwork
+from mvpose.models.detection.people import People
+from mvpose.models.detection.person_boxes import PersonBoxes, best, from_letterbox, letterboxed
+from mvpose.models.detection.runtime import load_network, with_precision
 from mvpose.skeleton import Skeleton
-
-
-@dataclass(frozen=True, eq=False)
-class People:
-    """The persons found in one image, best first. Index p has no meaning beyond this image."""
-
-    box: Float[np.ndarray, "P 4"]
-    """left, top, right, bottom in pixels; may reach beyond the image."""
-    score: Float[np.ndarray, " P"]
-    """Box score, 0 .. 1."""
-    xy: Float[np.ndarray, "P J 2"]
-    """Pixels of the image; may be outside it. Raw predictions: finite even if the confidence is low."""
-    confidence: Float[np.ndarray, "P J"]
-    """0 .. 1."""
-    tokens: Float[np.ndarray, "P J d"] | None = None
-    """The joints before the joint network classifies them; None if not kept."""
-    detected: People | None = None
-    """The detector's joints of the same persons, if these are corrected by other views."""
-
-    def some(self, which: slice) -> People:
-        """Some of the persons."""
-        tokens = None if self.tokens is None else self.tokens[which]
-        return People(self.box[which], self.score[which], self.xy[which], self.confidence[which], tokens)
-
-    def followed_by(self, others: People) -> People:
-        """These persons, then the others; both with tokens, or both without."""
-        both = (self, others)
-        box, score, xy, confidence = (
-            np.concatenate([getattr(people, name) for people in both]) for name in ("box", "score", "xy", "confidence")
-        )
-        tokens = [people.tokens for people in both if people.tokens is not None]
-        return People(box, score, xy, confidence, np.concatenate(tokens) if tokens else None)
 
 
 @runtime_checkable
@@ -74,6 +46,10 @@ class Detector(Protocol):
         ...
 
 
+SURE = 0.3
+"""Minimum likelihood of joints that boxes follow."""
+
+
 def load_detector(config: DetectorConfig) -> Detector:
     """Construct the detector named by `config.detector`. ConfigError if there is none."""
     detector = import_named(config.detector, "detector")(config)
@@ -97,17 +73,18 @@ def detector_digest(config: DetectorConfig) -> str:
 
 
 class TopDownDetector:
-    """Person boxes by YOLOX, then the joints of each box by RTMPose, both through ONNX Runtime.
+    """Person boxes by YOLOX, then the joints of each box by RTMPose.
 
-    ConfigError if a card does not fit its part or the device is unavailable, WeightsError if a file is missing.
-    Threads, device and batch size are not part of `digest`: on the CPU any of them gives the same bits (measured with
-    batches of 1, 8, 16 and 64 on 1 and 2 threads). With `keep_tokens`, people have the joint network's tokens.
+    ConfigError if a card does not fit its part, or the device or precision is unavailable; WeightsError if a file is
+    missing. Threads, device and batch size are not part of `digest`: on the CPU any of them gives the same bits
+    (measured with batches of 1, 8, 16 and 64 on 1 and 2 threads). With `keep_tokens`, people have the joint network's
+    tokens.
     """
 
     def __init__(self, config: DetectorConfig, *, keep_tokens: bool = False) -> None:
-        self._config = config
+        self.config = config
         self._person_card = read_card(config.person_card)
-        self._person_network = session(locate(self._person_card), config)
+        self._person_network = load_network(onnx.load(locate(self._person_card)), self._person_card, config)
         self._joints = JointNetwork(read_card(config.joint_card), config, keep_tokens=keep_tokens)
         self.skeleton = self._joints.skeleton
         self.crop_size = self._joints.card.input_size
@@ -119,42 +96,45 @@ class TopDownDetector:
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
         """Detect persons by view and frame; see `Detector`."""
-        boxes = [boxes for frames in views for boxes in self._boxes(frames)]
-        images = [image for frames in views for image in frames]
-        box = np.concatenate([np.zeros((0, 4)), *(b.box for b in boxes)])
-        score = np.concatenate([np.zeros(0), *(b.score for b in boxes)])
-        box_images = [image for image, b in zip(images, boxes, strict=True) for _ in b.box]
-        everyone = self.in_boxes(box_images, box, score)
-        stops = np.cumsum([len(b.box) for b in boxes])
-        own = (slice(stop - len(b.box), stop) for b, stop in zip(boxes, stops, strict=True))
-        return [[everyone.some(next(own)) for _ in frames] for frames in views]
+        return self.follow([list(frames) for frames in views], [None] * len(views))
+
+    def follow(
+        self, views: Sequence[Sequence[Image]], before: Sequence[People | None], step: int = 8
+    ) -> list[list[People]]:
+        """Detect persons by view and frame, where boxes follow their joints between looks: see `following`.
+
+        Images are RGB or as decoded. `before` are the people of each view's last earlier frame, None if unknown; `step`
+        is the number of frames between boxes that are interpolated.
+        """
+        limit = self.config.max_boxes
+        return Following(self._boxes, self._in_boxes, self._sure, limit, step).people(views, before)
 
     def in_boxes(
-        self,
-        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-        box: Float[np.ndarray, "N 4"],
-        score: Float[np.ndarray, " N"],
+        self, images: Sequence[Image], box: Float[np.ndarray, "N 4"], score: Float[np.ndarray, " N"]
     ) -> People:
-        """One person for each box (left, top, right, bottom) of its RGB image."""
+        """One person for each box (left, top, right, bottom) of its image."""
         joints = self._joints(images, box)
         return People(box.astype(np.float32), score.astype(np.float32), joints.xy, joints.confidence, joints.tokens)
 
-    def _boxes(self, frames: UInt8[np.ndarray, "n H W 3"]) -> list[PersonBoxes]:
-        """Boxes of every frame of one view: detected at both ends, interpolated linearly in between."""
-        if len(frames) == 0:
-            return []
-        first = self._boxes_of(frames[0])
-        last = self._boxes_of(frames[-1]) if len(frames) > 1 else first
-        return boxes_between(first, last, len(frames), self._config.max_boxes)
-
-    def _boxes_of(self, image: UInt8[np.ndarray, "H W 3"]) -> PersonBoxes:
-        """Boxes detected in one image (the network's graph has batch size 1)."""
-        canvas, scale = letterboxed(image, self._person_card.input_size)
-        found = run_network(self._person_network, network_input(canvas[None], self._person_card))[0][0].astype(
-            np.float64
+    def _in_boxes(self, images: Sequence[Image], boxes: Sequence[PersonBoxes]) -> list[People]:
+        """The people in the boxes of each image."""
+        everyone = self.in_boxes(
+            [image for image, own in zip(images, boxes, strict=True) for _ in own.score],
+            np.concatenate([np.zeros((0, 4)), *(own.box for own in boxes)]),
+            np.concatenate([np.zeros(0), *(own.score for own in boxes)]),
         )
+        stops = np.cumsum([len(own.score) for own in boxes]).tolist()
+        return [everyone.some(slice(stop - len(own.score), stop)) for own, stop in zip(boxes, stops, strict=True)]
+
+    def _boxes(self, image: Image) -> PersonBoxes:
+        """Boxes detected in one image (the network's graph takes one)."""
+        canvas, scale = letterboxed(image, self._person_card.input_size)
+        found = self._person_network(canvas[None])[0][0].astype(np.float64)
         boxes = PersonBoxes(from_letterbox(found[:, :4], scale), found[:, 4])
-        return best(boxes, self._config.min_box_score, self._config.max_boxes)
+        return best(boxes, self.config.min_box_score, self.config.max_boxes)
+
+    def _sure(self, people: People) -> Bool[np.ndarray, "P J"]:
+        return self.confidence_scale.likelihood_of(people.confidence) >= SURE
 
 
 def _top_down_digest(config: DetectorConfig) -> str:
@@ -165,5 +145,5 @@ def _top_down_digest(config: DetectorConfig) -> str:
             [c.sha256, c.input_size, c.colour_order, c.mean, c.std, c.skeleton, c.bins_per_pixel, c.confidence]
             for c in cards
         ],
-        [config.detector, config.chunk_frames, config.max_boxes, config.min_box_score],
+        [config.detector, config.max_boxes, config.min_box_score, with_precision(config).precision],
     )

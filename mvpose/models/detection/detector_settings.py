@@ -7,6 +7,11 @@ from typing import Literal
 
 from mvpose.errors import ConfigError
 
+STEP_S = 0.13
+"""Seconds between boxes that are interpolated. On the demo footage (60 fps) the boxes of one person overlap by 0.60 or
+more across 8 frames (intersection over union), and by 0.42 across 16."""
+Precision = Literal["auto", "float32", "bfloat16", "bfloat16_avx512", "bfloat16_amx"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
@@ -18,13 +23,11 @@ class DetectorConfig:
     """Model card of the person detector: the name of a shipped card, or a local .toml file."""
     joint_card: str = "rtmpose_s_halpe26"
     """Model card of the joint network."""
-    chunk_frames: int = 8
-    """Frames per chunk. People are detected in the first and last frame; boxes in between are interpolated.
-
-    On the single-person demo (60 fps), 4, 8 and 16 give similar reprojection errors (8.65, 8.57 and 8.70 px). 16 is
-    1.3 times as fast as 8. 8 keeps half as many images in memory and tolerates movement twice as fast before boxes are
-    lost.
-    """
+    look_interval_s: float = 0.5
+    """Seconds between frames in which people are looked for. Between two looks their boxes follow the joints found, and
+    another look is taken where those are lost."""
+    chunk_frames: int = 16
+    """Maximum frames from one look to the next, which are in memory together."""
     max_boxes: int = 20
     """Maximum person boxes per view, the best ones; a limit of memory and time. --people sets how many people to keep.
 
@@ -35,6 +38,10 @@ class DetectorConfig:
     """Discard boxes scoring lower."""
     batch_size: int = 16
     """Crops per batch of the joint network; 8 to 32 are equally fast on a CPU."""
+    precision: Precision = "auto"
+    """Arithmetic of the networks. bfloat16 is twice as fast as float32 on CPUs that have it (from 2021 on, in servers),
+    and either gives the same bytes on any machine: bfloat16_avx512 and bfloat16_amx are its two kinds, which a CPU has
+    or not. `auto` and bfloat16 take the kind of the machine on which the job is planned."""
     device: Literal["cpu", "cuda"] | None = None
     threads: int = 1
     """CPU threads per network operator. Use 1 with one worker per core."""
@@ -43,5 +50,12 @@ class DetectorConfig:
         for name in ("chunk_frames", "max_boxes", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} of the detector is {getattr(self, name)}; it must be 1 or more")
+        if self.look_interval_s <= 0:
+            raise ConfigError(f"look_interval_s of the detector is {self.look_interval_s:g}; it must be above 0")
         if not 0 <= self.min_box_score <= 1:
             raise ConfigError(f"min_box_score of the detector is {self.min_box_score}; it must be in 0 .. 1")
+
+    def look(self, fps: float) -> tuple[int, int]:
+        """Frames from one look to the next, and between boxes that are interpolated."""
+        together = max(1, min(self.chunk_frames, round(self.look_interval_s * fps)))
+        return together, max(1, round(STEP_S * fps))

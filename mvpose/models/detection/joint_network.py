@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import onnx
-import onnxruntime
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from mvpose.errors import ConfigError
+from mvpose.footage.video.planes import Image, warped
 from mvpose.models.detection.cards import ModelCard, locate
 from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.runtime import load_network
 from mvpose.skeleton import SKELETONS, Skeleton
 
 # RTMPose's own rule: the box grows by this factor before it is cropped.
@@ -40,13 +40,6 @@ def crop_from_image(box: Float[np.ndarray, "N 4"], size: tuple[int, int]) -> Flo
     affine[:, 0, 0] = affine[:, 1, 1] = scale
     affine[:, :, 2] = np.array([width / 2, height / 2]) - scale[:, None] * centre
     return affine
-
-
-def cropped(
-    image: UInt8[np.ndarray, "H W 3"], affine: Float[np.ndarray, "2 3"], size: tuple[int, int]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Warp the image through `affine` to `size` (width, height), bilinear; black beyond the image's edge."""
-    return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR)
 
 
 def to_image(xy: Float[np.ndarray, "N J 2"], affine: Float[np.ndarray, "N 2 3"]) -> Float[np.ndarray, "N J 2"]:
@@ -97,7 +90,7 @@ class BoxJoints:
 
 
 class JointNetwork:
-    """RTMPose through ONNX Runtime, one crop per box.
+    """RTMPose, one crop per box.
 
     With `keep_tokens`, the input of the two classifiers is a third output of the same graph. ConfigError if the card
     does not fit or the device is unavailable, WeightsError if the file is missing.
@@ -107,10 +100,10 @@ class JointNetwork:
         self.card, self.keeps_tokens = card, keep_tokens
         self.skeleton, self._bins_per_pixel = joint_set(card)
         self._batch = config.batch_size
-        self._session = session(_with_tokens(locate(card)) if keep_tokens else locate(card), config)
+        self._network = load_network(_graph(locate(card), with_tokens=keep_tokens), card, config)
 
-    def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], box: Float[np.ndarray, "N 4"]) -> BoxJoints:
-        """Joints in each box (left, top, right, bottom) of its RGB image; one batch of crops is in memory at a time."""
+    def __call__(self, images: Sequence[Image], box: Float[np.ndarray, "N 4"]) -> BoxJoints:
+        """Joints in each box (left, top, right, bottom) of its image; one batch of crops is in memory at a time."""
         card = self.card
         affine = crop_from_image(box, card.input_size)
         xy = np.zeros((len(box), len(self.skeleton.joints), 2), dtype=np.float32)
@@ -118,8 +111,8 @@ class JointNetwork:
         tokens: list[np.ndarray] = []
         for start in range(0, len(box), self._batch):
             batch = slice(start, start + self._batch)
-            crops = [cropped(i, a, card.input_size) for i, a in zip(images[batch], affine[batch], strict=True)]
-            columns, rows, *kept = run_network(self._session, network_input(np.stack(crops), card))
+            crops = [warped(i, a, card.input_size) for i, a in zip(images[batch], affine[batch], strict=True)]
+            columns, rows, *kept = self._network(np.stack(crops))
             if columns.shape[1] != xy.shape[1]:
                 raise ConfigError(
                     f"{card.name} gives {columns.shape[1]} joints, but skeleton {self.skeleton.name} "
@@ -133,9 +126,11 @@ class JointNetwork:
         return BoxJoints(xy, confidence, affine, all_tokens if self.keeps_tokens else None)
 
 
-def _with_tokens(path: str) -> bytes:
-    """The graph of a SimCC network with a third output: the tensor that both classifiers multiply by their weights."""
+def _graph(path: str, *, with_tokens: bool) -> onnx.ModelProto:
+    """The graph of a SimCC network; with a third output, the tensor that both classifiers multiply by their weights."""
     model = onnx.load(path)
+    if not with_tokens:
+        return model
     scores = {output.name for output in model.graph.output}
     inputs = {node.input[0] for node in model.graph.node if scores & set(node.output) and node.op_type == "MatMul"}
     if len(inputs) != 1:
@@ -143,14 +138,7 @@ def _with_tokens(path: str) -> bytes:
             f"{path} does not classify columns and rows of one set of tokens: views cannot be fused by it"
         )
     model.graph.output.append(onnx.helper.make_tensor_value_info(inputs.pop(), onnx.TensorProto.FLOAT, None))
-    return model.SerializeToString()
-
-
-def network_input(images: UInt8[np.ndarray, "N h w 3"], card: ModelCard) -> Float[np.ndarray, "N 3 h w"]:
-    """Convert RGB images to the input format of the card's network: colour order, mean and standard deviation."""
-    ordered = images if card.colour_order == "rgb" else images[..., ::-1]
-    normalised = (ordered - np.array(card.mean, np.float32)) / np.array(card.std, np.float32)
-    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+    return model
 
 
 def joint_set(card: ModelCard) -> tuple[Skeleton, float]:
@@ -161,24 +149,3 @@ def joint_set(card: ModelCard) -> tuple[Skeleton, float]:
             f"to serve as joint_card; it has {card.skeleton!r} and {card.bins_per_pixel!r}"
         )
     return SKELETONS[card.skeleton], card.bins_per_pixel
-
-
-def session(network: str | bytes, config: DetectorConfig) -> onnxruntime.InferenceSession:
-    """Session of a network (a local file or its bytes) on the requested device, never another without a word."""
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device or "cpu"]
-    advice = "install onnxruntime-gpu instead of onnxruntime, with its CUDA and cuDNN libraries, or set device to cpu"
-    if provider not in onnxruntime.get_available_providers():
-        raise ConfigError(f"device {config.device} was requested, but this ONNX Runtime is built without it: {advice}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    made = onnxruntime.InferenceSession(network, options, providers=[provider])
-    if provider not in made.get_providers():
-        raise ConfigError(f"device {config.device} was requested, but ONNX Runtime could not start it: {advice}")
-    return made
-
-
-def run_network(session: onnxruntime.InferenceSession, images: Float[np.ndarray, "N 3 h w"]) -> list[np.ndarray]:
-    """The outputs of a network for a batch of its inputs."""
-    return [np.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: images})]

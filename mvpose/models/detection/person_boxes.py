@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import linear_sum_assignment
+
+from mvpose.footage.video.planes import Image, resized
 
 # Grey value of the border that YOLOX was trained with.
 _BORDER = 114
@@ -16,6 +17,9 @@ _BORDER = 114
 # boxes of one person overlap by 0.60 or more across 8 frames, 0.42 across 16 and 0.33 across 32. The lower threshold
 # allows for fast movement; the assignment separates persons whose boxes cross.
 _SAME_PERSON = 0.1
+
+AROUND_JOINTS = np.array([1 / 0.85, 1 / 0.95])
+"""Width and height of the box network's boxes, in those of the box around the joints inside (demo footage)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +31,13 @@ class PersonBoxes:
     score: Float[np.ndarray, " P"]
 
 
-def letterboxed(
-    image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, " 2"]]:
+def letterboxed(image: Image, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, " 2"]]:
     """Scale the image to fit into `size` (width, height), grey to its right or below; also returns the x, y scales."""
-    height, width = image.shape[:2]
+    height, width, _ = image.shape
     ratio = min(size[0] / width, size[1] / height)
     fitted = max(1, round(width * ratio)), max(1, round(height * ratio))
     canvas = np.full((size[1], size[0], 3), _BORDER, dtype=np.uint8)
-    canvas[: fitted[1], : fitted[0]] = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
+    canvas[: fitted[1], : fitted[0]] = resized(image, fitted)
     return canvas, np.array([fitted[0] / width, fitted[1] / height])
 
 
@@ -60,27 +62,46 @@ def overlap(a: Float[np.ndarray, "A 4"], b: Float[np.ndarray, "B 4"]) -> Float[n
     return common / (area_a[:, None] + area_b[None, :] - common)
 
 
-def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_boxes: int) -> list[PersonBoxes]:
-    """Boxes of frames 0 .. num_frames - 1, interpolated between those of the first and the last frame.
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """The persons in two images of a view, each with a box in both; index p is one person. Best mean score first."""
 
-    Boxes are paired for the maximum total overlap and move linearly; a box that only one end has stays in place.
-    Index p is the same person in all frames; at most `max_boxes`, best mean score first.
-    """
+    start: Float[np.ndarray, "P 4"]
+    stop: Float[np.ndarray, "P 4"]
+    """Equal to `start` for a person with a box in one of the images only."""
+    score: Float[np.ndarray, " P"]
+    of_first: Int[np.ndarray, " P"]
+    """Index of the box in the first image, -1 for none."""
+    of_last: Int[np.ndarray, " P"]
+
+    def boxes(self, share: float) -> PersonBoxes:
+        """The boxes at a share of the way from the first image to the last, on straight lines."""
+        return PersonBoxes((1 - share) * self.start + share * self.stop, self.score)
+
+
+def paths(first: PersonBoxes, last: PersonBoxes, max_boxes: int) -> Paths:
+    """Pair the boxes of two images for the maximum total overlap; at most `max_boxes`, best mean score first."""
     shared = overlap(first.box, last.box)
     rows, columns = linear_sum_assignment(shared, maximize=True)
     paired = shared[rows, columns] >= _SAME_PERSON
     rows, columns = rows[paired], columns[paired]
-    only_first, only_last = np.delete(first.box, rows, axis=0), np.delete(last.box, columns, axis=0)
-    start = np.concatenate([first.box[rows], only_first, only_last])
-    stop = np.concatenate([last.box[columns], only_first, only_last])
-    score = np.concatenate(
-        [
-            (first.score[rows] + last.score[columns]) / 2,
-            np.delete(first.score, rows),
-            np.delete(last.score, columns),
-        ]
+    only_first, only_last = (
+        np.setdiff1d(np.arange(len(boxes.score)), used) for boxes, used in ((first, rows), (last, columns))
     )
+    none_first, none_last = np.full(len(only_last), -1), np.full(len(only_first), -1)
+    of_first = np.concatenate([rows, only_first, none_first])
+    of_last = np.concatenate([columns, none_last, only_last])
+    start = np.concatenate([first.box[rows], first.box[only_first], last.box[only_last]])
+    stop = np.concatenate([last.box[columns], first.box[only_first], last.box[only_last]])
+    both = (first.score[rows] + last.score[columns]) / 2
+    score = np.concatenate([both, first.score[only_first], last.score[only_last]])
     order = np.argsort(-score, kind="stable")[:max_boxes]
-    moment = np.linspace(0, 1, num_frames)[:, None, None]
-    path = (1 - moment) * start[order] + moment * stop[order]
-    return [PersonBoxes(box, score[order]) for box in path]
+    return Paths(start[order], stop[order], score[order], of_first[order], of_last[order])
+
+
+def around_joints(xy: Float[np.ndarray, "*n J 2"], known: Bool[np.ndarray, "*n J"]) -> Float[np.ndarray, "*n 4"]:
+    """The boxes that the box network would find around these joints; infinite where none is known."""
+    low = np.where(known[..., None], xy, np.inf).min(axis=-2)
+    high = np.where(known[..., None], xy, -np.inf).max(axis=-2)
+    centre, half = (low + high) / 2, (high - low) / 2 * AROUND_JOINTS
+    return np.concatenate([centre - half, centre + half], axis=-1)

@@ -12,7 +12,7 @@ from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.models.detection.detector import DetectorConfig, People
 from mvpose.models.fusion import canonical_tokens
 from mvpose.models.shipped import FUSION
-from mvpose.pipeline.stages import chunks_of_views
+from mvpose.pipeline.detections import chunks_of_views
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Clip
 from mvpose.skeleton import BODY_JOINTS
