@@ -10,7 +10,7 @@ from mvpose.cli import run
 from mvpose.datasets.crops import CropConfig
 from mvpose.errors import ConfigError
 from mvpose.evaluation.network import NetworkConfig
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, placed

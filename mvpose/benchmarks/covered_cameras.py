@@ -17,7 +17,9 @@ from mvpose.confidence import AS_STATED
 from mvpose.errors import MvposeError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, People, scale_of
+from mvpose.models.detection.detector import scale_of
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
 from mvpose.pipeline.detections import detected

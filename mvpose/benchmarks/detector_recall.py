@@ -23,7 +23,9 @@ from mvpose.datasets.noise_measurement import fitted, sightings
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector
+from mvpose.models.detection.detector import Detector, load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.skeleton import BODY_JOINTS
 
 MIN_SEEN = 8

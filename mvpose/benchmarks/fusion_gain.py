@@ -27,7 +27,8 @@ from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.footage.video.planes import Image, to_rgb
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.models.shipped import FUSION
 from mvpose.pipeline.detections import chunks_of_views
 from mvpose.quality.quality import quality

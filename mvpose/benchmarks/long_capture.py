@@ -21,7 +21,7 @@ from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.footage.catalogue import CatalogueConfig, look_through
 from mvpose.footage.catalogue_table import read_capture, written
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.records import Kind

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -22,7 +22,7 @@ from itertools import groupby, pairwise
 from multiprocessing.pool import Pool
 
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import WORKER_ENVIRONMENT, Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, stage_specs
 from mvpose.pipeline.worker import ClipWorker, Outcome, Stage, StageSpec

@@ -22,7 +22,8 @@ from mvpose.confidence import AS_STATED, BORDER, RIGHT_WITHIN, ConfidenceScale
 from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.reconstruction.observations import border_distance
 from mvpose.records import Keypoints2D
 from mvpose.rendering.takes import TakeConfig

@@ -18,7 +18,9 @@ from mvpose.errors import ConfigError
 from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.footage.catalogue import find_captures
 from mvpose.footage.video.capture_frames import ViewFrames
-from mvpose.models.detection.detector import Detector, DetectorConfig, People, load_detector, scale_of
+from mvpose.models.detection.detector import Detector, load_detector, scale_of
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.pipeline.detections import chunks_of_views, detected
 from mvpose.pipeline.stages import stack_people
 from mvpose.quality.quality import quality

@@ -12,7 +12,7 @@ from mvpose.benchmarks.scale_footage import FPS, STAND_IN, write_archive
 from mvpose.footage.catalogue import CatalogueConfig, look_through
 from mvpose.footage.catalogue_table import written
 from mvpose.footage.rig_table import figures_to_table
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.records import CaptureTasks, ClockKind, FrameClock, Kind, Video

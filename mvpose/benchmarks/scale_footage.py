@@ -16,7 +16,8 @@ from mvpose.config import digest
 from mvpose.exchange.calibration_export import pose2sim_toml
 from mvpose.footage.video.video_writer import repeat_video, write_video
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 
 STAND_IN = "mvpose.benchmarks.scale_footage:StandIn"
 FPS = 30.0

@@ -18,7 +18,8 @@ from mvpose.benchmarks.cut_off import errors_and_sigmas_m, first_views
 from mvpose.benchmarks.detected_takes import DetectedTake, detected_takes
 from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.reconstruction.joint_spread import share_within
 from mvpose.rendering.takes import TakeConfig
 

@@ -18,7 +18,8 @@ from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.crop_cameras import crop_projections
-from mvpose.models.detection.detector import DetectorConfig, TopDownDetector, scale_of
+from mvpose.models.detection.detector import TopDownDetector, scale_of
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image, to_image
 from mvpose.models.detection.people import People
 from mvpose.pipeline.network_stage import same_people

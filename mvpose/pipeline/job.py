@@ -17,7 +17,8 @@ from mvpose.exchange.keypoints.captures import imported_captures
 from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
-from mvpose.models.detection.detector import DetectorConfig, detector_digest
+from mvpose.models.detection.detector import detector_digest
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import with_precision
 from mvpose.models.network_settings import TokenMethod
 from mvpose.models.shipped import FUSION, read_shipped

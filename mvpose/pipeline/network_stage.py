@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, UInt8
 from mvpose.confidence import AS_STATED
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, scale_of
+from mvpose.models.detection.detector import scale_of
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel

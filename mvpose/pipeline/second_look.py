@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import People, TopDownDetector
+from mvpose.models.detection.detector import TopDownDetector
+from mvpose.models.detection.people import People
 from mvpose.models.detection.person_boxes import around_joints, overlap
 from mvpose.reconstruction.association import Association
 from mvpose.reconstruction.clip import ReconstructionConfig

@@ -16,7 +16,8 @@ from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import rig_to_table
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import DetectorConfig, load_detector, scale_of
+from mvpose.models.detection.detector import load_detector, scale_of
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.pipeline.detections import detections
 from mvpose.pipeline.plan_source import PlanSource, Setup

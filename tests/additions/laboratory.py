@@ -11,7 +11,8 @@ from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, sce
 from mvpose.errors import CalibrationError
 from mvpose.exchange.export.recording import File, Recording
 from mvpose.footage.calibration.file_cameras import FileCamera, FileCameras
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.models.fusion.canonical_fusion import Baseline, FusionConfig
 from mvpose.models.network_settings import OwnMethod
 from mvpose.scenes import ring4

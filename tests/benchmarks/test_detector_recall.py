@@ -9,7 +9,7 @@ import torch
 from mvpose.benchmarks.detector_recall import found_in, summary
 from mvpose.datasets.sample import TRAIN, Sample
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import People
+from mvpose.models.detection.people import People
 from mvpose.rendering.scene import scene_sample
 from mvpose.skeleton import COCO17, Skeleton
 from tests.rendering.test_scene import SMALL, Mannequins

@@ -3,7 +3,7 @@ import pytest
 from mvpose.benchmarks.scale import ScaleBenchmark, run
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.benchmarks.throughput import Throughput
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

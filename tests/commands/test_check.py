@@ -7,7 +7,7 @@ import pytest
 
 from mvpose.commands.check import Check, run
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.quality.preflight import PreflightConfig
 from tests.pipeline import coded_footage
 

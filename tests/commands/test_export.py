@@ -17,7 +17,7 @@ from mvpose.commands.view import run as view
 from mvpose.errors import ConfigError
 from mvpose.footage.calibration import read_calibration
 from mvpose.footage.catalogue import Catalogue, read_catalogue, write_catalogue
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

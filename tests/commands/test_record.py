@@ -8,7 +8,7 @@ import pytest
 
 from mvpose.commands.record import Record, run
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.report.rerun_recording import RecordingConfig

@@ -10,7 +10,7 @@ import pytest
 
 from mvpose.commands.view import View, run
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -5,7 +5,7 @@ import pytest
 
 from mvpose.datasets.run_labels import FinishedRun
 from mvpose.errors import ConfigError, ResultsError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

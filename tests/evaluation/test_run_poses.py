@@ -9,7 +9,7 @@ from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, sce
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Scoring, rows_of
 from mvpose.evaluation.run_poses import matched, run_answers
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -22,7 +22,7 @@ from mvpose.footage.calibration import read_calibration
 from mvpose.footage.catalogue import CatalogueConfig, find_captures, rig_digest
 from mvpose.footage.catalogue_table import Catalogue, read_catalogue, write_catalogue
 from mvpose.footage.video.frames import probe, read_frames
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -15,7 +15,8 @@ import torch
 from mvpose import scenes
 from mvpose.config import digest
 from mvpose.errors import VideoError
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.scenes import Scene
 from tests.footage.numbered_video import HEIGHT, WIDTH, number_of, numbered_image
 

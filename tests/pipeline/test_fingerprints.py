@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mvpose.config import TaggedUnion, tagged_union, with_kind
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import find_captures
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_settings, reconstruct_archive, stage_specs
 from mvpose.pipeline.plan import plan_capture

@@ -9,8 +9,10 @@ import torch
 from mvpose.confidence import AS_STATED
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
-from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector
+from mvpose.models.detection.detector import TopDownDetector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image
+from mvpose.models.detection.people import People
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
@@ -161,7 +163,7 @@ def test_a_view_that_missed_somebody_is_fused_as_well() -> None:
     detected[2] = False
     stage.detector = SecondLooks(replace(scene, detected=detected), whole[2])
     chunk = [ViewFrames(np.full((2, 1, 1, 3), v, np.uint8), np.ones(2, bool)) for v in range(4)]
-    fused = stage.fused(*stage.found(chunk, scene.rig), scene.rig)
+    fused = stage.fused(*stage.matched(chunk, detected(stage.detector, chunk), scene.rig), scene.rig)
     assert all(present.all() for _, _, present in network.given)
     for view, before in zip(fused, whole, strict=True):
         for after, own in zip(view, before, strict=True):

@@ -15,7 +15,8 @@ from mvpose.cli import run
 from mvpose.commands.check import sampled_keypoints
 from mvpose.confidence import ConfidenceScale
 from mvpose.errors import ConfigError, FailureReason, ResultsError, WeightsError
-from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.shipped import FUSION
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mvpose.footage.catalogue import CatalogueConfig
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -11,11 +11,13 @@ import torch
 
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.footage.video.capture_frames import ViewFrames
-from mvpose.models.detection.detector import People
+from mvpose.geometry.camera import CameraRig
+from mvpose.models.detection.people import People
 from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import FusionConfig, FusionMethod
 from mvpose.models.saved import SavedModel
+from mvpose.pipeline.detections import detected
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.reconstruction.clip import ReconstructionConfig
@@ -85,6 +87,10 @@ def blank(scene) -> list[ViewFrames]:
     return [ViewFrames(np.zeros((2, h, w, 3), np.uint8), np.ones(2, bool)) for w, h in scene.rig.size.tolist()]
 
 
+def seen_again(stage: NetworkStage, views: list[ViewFrames], rig: CameraRig) -> list[list[People]]:
+    return stage.seen_again(views, detected(stage.detector, views), rig)
+
+
 def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
     scene = ring4(num_frames=2)
     assert scene.rig.lens.coefficients.any(), "a scene without distortion would prove less"
@@ -97,7 +103,7 @@ def test_a_spot_in_the_images_comes_back_where_it_is_lens_and_crop_and_all():
         images = np.stack([np.repeat((255 * s).astype(np.uint8)[..., None], 3, axis=-1) for s in spots])
         views.append(ViewFrames(images, np.ones(2, bool)))
     stage = network_stage(detector)
-    people = stage.seen_again(views, scene.rig)
+    people = seen_again(stage, views, scene.rig)
     for v in range(len(views)):
         for t in range(2):
             assert len(people[v][t].score) == 1
@@ -108,10 +114,10 @@ def test_a_network_of_another_number_of_views_is_refused():
     scene = ring4(num_frames=2)
     stage = network_stage(SceneDetector(scene), config=replace(BASELINE, method="fusion", fusion=FusionConfig(views=3)))
     with pytest.raises(ConfigError, match="takes exactly 3 views, but 4 are given"):
-        stage.seen_again(blank(scene), scene.rig)
+        seen_again(stage, blank(scene), scene.rig)
     pooling = FusionMethod(skeleton="coco17", fusion=FusionConfig(views=3, fusion="pooling"))
     stage = network_stage(SceneDetector(scene), config=pooling)
-    assert stage.seen_again(blank(scene), scene.rig)
+    assert seen_again(stage, blank(scene), scene.rig)
 
 
 def test_the_margin_that_a_network_was_trained_with_is_that_of_its_crops():
@@ -119,7 +125,7 @@ def test_the_margin_that_a_network_was_trained_with_is_that_of_its_crops():
     for margin in (MARGIN, 2 * MARGIN):
         stage = network_stage(SceneDetector(scene), margin)
         stage.model.network.register_forward_pre_hook(lambda _, inputs: cameras.append(inputs[1]))
-        stage.seen_again(blank(scene), scene.rig)
+        seen_again(stage, blank(scene), scene.rig)
     # A crop of twice the margin shows twice as much: its focal lengths are half.
     lengths = [torch.linalg.cross(p[..., 0, :3], p[..., 2, :3]).norm(dim=-1) for p in cameras]
     torch.testing.assert_close(lengths[0], 2 * lengths[1])

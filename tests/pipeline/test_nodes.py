@@ -7,7 +7,7 @@ from multiprocessing.pool import ThreadPool
 import pyarrow as pa
 import pytest
 
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.pipeline.worker import Outcome, StageSpec

@@ -7,7 +7,7 @@ import pytest
 
 from mvpose.cli import run as mvpose
 from mvpose.errors import ConfigError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Kind

@@ -11,7 +11,10 @@ from mvpose.confidence import AS_STATED
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.rigid import Rigid
-from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector
+from mvpose.models.detection.detector import TopDownDetector
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
+from mvpose.models.detection.person_boxes import AROUND_JOINTS
 from mvpose.pipeline.detections import chunks_of_views, detected
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.second_look import MAX_LOOKS, Looks, look_again, missed
@@ -118,7 +121,7 @@ def test_the_box_surrounds_the_person_closely() -> None:
     (left, top, right, bottom), low, high = looks.box[0], xy.min(axis=0), xy.max(axis=0)
     assert looks.view.tolist() == [3]
     assert (low > (left, top)).all() and (high < (right, bottom)).all()
-    assert (right - left, bottom - top) == pytest.approx(1.1 * (high - low), rel=0.01)
+    assert (right - left, bottom - top) == pytest.approx(AROUND_JOINTS * (high - low), rel=0.01)
 
 
 def test_nothing_changes_when_every_view_sees_everybody() -> None:

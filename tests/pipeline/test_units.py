@@ -9,7 +9,7 @@ import pytest
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.calibration.file_cameras import confirm_unit
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.run.run_folder import RunFolder

@@ -10,7 +10,8 @@ from mvpose import scenes
 from mvpose.commands.check import sampled_keypoints
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
-from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.quality.findings import CheckKind, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.quality.swapped_names import exchanged

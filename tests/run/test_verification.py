@@ -13,7 +13,7 @@ import pytest
 
 from mvpose.commands.verify import Verify, run
 from mvpose.errors import ResultsError
-from mvpose.models.detection.detector import DetectorConfig
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
 from mvpose.records import Clip

@@ -36,7 +36,7 @@ class Planes:
         return cv2.transform(cv2.merge([self.luma, *chroma]), self.conversion)
 
 
-Image = UInt8[np.ndarray, "H W 3"] | Planes
+Image = UInt8[np.ndarray, "_ _ 3"] | Planes
 """RGB, or as decoded."""
 
 

@@ -12,7 +12,8 @@ from s3fs.core import S3File
 
 from mvpose.errors import FailureReason, VideoError, VideoTooShortError
 from mvpose.footage.video import video_container
-from mvpose.footage.video.frames import prefetched, probe, read_frames
+from mvpose.footage.video.frames import prefetched, probe, read_frames, read_images
+from mvpose.footage.video.planes import Planes
 from mvpose.storage.commits import write_whole
 from tests.footage.numbered_video import (
     HEIGHT,
@@ -118,6 +119,9 @@ def test_rotation_and_mirror_flags_are_applied(
     assert video.size == (frames.shape[2], frames.shape[1])
     for number, frame in enumerate(frames):
         np.testing.assert_allclose(frame.astype(int), turned(numbered_image(number)), atol=40)
+    for image, frame in zip(read_images(video, 0, 10), frames, strict=True):
+        assert isinstance(image, Planes)
+        np.testing.assert_allclose(image.rgb().astype(int), frame, atol=6)
     if not mirrored:  # OpenCV takes a mirror for half a turn
         np.testing.assert_array_equal(frames, list(opencv_images(uri)))
 

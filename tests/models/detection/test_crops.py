@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.models.detection.joint_network import PADDING, crop_from_image, cropped, to_image
+from mvpose.footage.video.planes import warped
+from mvpose.models.detection.joint_network import PADDING, crop_from_image, to_image
 
 SIZE = (192, 256)
 CORNER = st.tuples(st.floats(-200, 1900), st.floats(-200, 1900))
@@ -35,7 +36,7 @@ def test_a_dot_is_found_in_the_crop_where_the_map_says(place):
     image[place[1], place[0]] = 255
     # The box is smaller than the crop: the dot grows to a spot whose middle is exact.
     affine = crop_from_image(np.array([[140.0, 130.0, 260.0, 270.0]]), SIZE)[0]
-    crop = cropped(image, affine, SIZE)[..., 0].astype(float)
+    crop = warped(image, affine, SIZE)[..., 0].astype(float)
     expected = affine[:, :2] @ np.array(place) + affine[:, 2]
     if not (2 < expected[0] < 189 and 2 < expected[1] < 253):
         return
@@ -47,6 +48,6 @@ def test_a_dot_is_found_in_the_crop_where_the_map_says(place):
 def test_beyond_the_image_is_black():
     image = np.full((100, 100, 3), 255, dtype=np.uint8)
     affine = crop_from_image(np.array([[60.0, 20.0, 140.0, 80.0]]), SIZE)[0]
-    crop = cropped(image, affine, SIZE)
+    crop = warped(image, affine, SIZE)
     assert crop[128, 20].tolist() == [255, 255, 255]
     assert crop[128, 180].tolist() == [0, 0, 0]

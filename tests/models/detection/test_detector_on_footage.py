@@ -9,7 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mvpose.models.detection.detector import DetectorConfig, People, TopDownDetector, load_detector
+from mvpose.footage.video.frames import probe, read_images
+from mvpose.footage.video.planes import Planes
+from mvpose.models.detection.detector import TopDownDetector, load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
+from mvpose.models.detection.runtime import own_bfloat16
 from mvpose.skeleton import BODY_JOINTS, HALPE26
 
 pytestmark = pytest.mark.footage
@@ -35,7 +40,7 @@ def views(footage) -> list[np.ndarray]:
 def detector(weights) -> TopDownDetector:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MVPOSE_WEIGHTS", weights)
-        return load_detector(DetectorConfig())
+        return load_detector(DetectorConfig(precision="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +121,30 @@ def test_one_view_alone_gives_the_same_bits(views, people, detector):
     for together, alone in zip(people[2], detector([views[2]])[0], strict=True):
         assert np.array_equal(together.xy, alone.xy)
         assert np.array_equal(together.confidence, alone.confidence)
+
+
+@pytest.mark.skipif(own_bfloat16() is None, reason="this CPU has no bfloat16")
+def test_bfloat16_finds_the_same_joints_within_a_pixel_or_two(views, people, weights, monkeypatch):
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    other = load_detector(DetectorConfig(precision="bfloat16"))(views)
+    frames = [(a, b) for one, two in zip(people, other, strict=True) for a, b in zip(one, two, strict=True)]
+    assert all(len(a.score) == len(b.score) for a, b in frames)
+    apart = np.concatenate([np.linalg.norm(a.xy[0] - b.xy[0], axis=-1)[a.confidence[0] > 0.4] for a, b in frames])
+    print(np.median(apart), np.percentile(apart, 95))
+    assert 0 < np.median(apart) < 3 and np.percentile(apart, 95) < 12
+
+
+def test_images_as_decoded_give_the_joints_of_rgb(footage, people, detector):
+    """Fails if chroma is shifted or swapped, or one plane cut elsewhere than the other."""
+    videos = [probe(os.path.join(footage, "Demo_SinglePerson", "videos", f"{name}.mp4"), name) for name in CAMERAS]
+    images = [list(read_images(video, 0, NUM_FRAMES)) for video in videos]
+    assert all(isinstance(image, Planes) for view in images for image in view)
+    other = detector.follow(images, [None] * len(images))
+    apart = np.concatenate(
+        [
+            np.linalg.norm(a.xy[0] - b.xy[0], axis=-1)[a.confidence[0] > 0.4]
+            for one, two in zip(people, other, strict=True)
+            for a, b in zip(one, two, strict=True)
+        ]
+    )
+    assert np.median(apart) < 0.5 and np.percentile(apart, 95) < 3

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.models.detection.person_boxes import PersonBoxes, best, boxes_between, from_letterbox, letterboxed, overlap
+from mvpose.models.detection.person_boxes import PersonBoxes, best, from_letterbox, letterboxed, overlap, paths
 
 
 def persons(*boxes: tuple[float, ...]) -> PersonBoxes:
@@ -11,6 +11,11 @@ def persons(*boxes: tuple[float, ...]) -> PersonBoxes:
     values = np.array(boxes, dtype=float).reshape(-1, 5)
     corner = values[:, :2]
     return PersonBoxes(np.concatenate([corner, corner + values[:, 2:4]], axis=1), values[:, 4])
+
+
+def boxes_between(first: PersonBoxes, last: PersonBoxes, num_frames: int, max_boxes: int) -> list[PersonBoxes]:
+    way = paths(first, last, max_boxes)
+    return [way.boxes(share) for share in np.linspace(0, 1, num_frames)]
 
 
 BOX = st.tuples(st.floats(0, 900), st.floats(0, 900), st.floats(20, 300), st.floats(20, 300), st.floats(0.3, 1))
@@ -56,6 +61,15 @@ def test_a_person_seen_at_one_end_alone_is_held():
     middle = boxes_between(first, last, 3, 8)[1]
     assert middle.box.tolist() == [[10, 0, 110, 200], [500, 0, 600, 200]]
     assert middle.score.tolist() == pytest.approx([0.8, 0.6])
+
+
+@given(first=PERSONS, last=PERSONS)
+def test_a_path_names_the_boxes_that_it_joins(first, last):
+    way = paths(first, last, 20)
+    for of, boxes, own in ((way.of_first, first, way.start), (way.of_last, last, way.stop)):
+        assert sorted(of[of >= 0]) == list(range(len(boxes.score)))
+        np.testing.assert_array_equal(own[of >= 0], boxes.box[of[of >= 0]])
+    assert ((way.of_first >= 0) | (way.of_last >= 0)).all()
 
 
 def test_no_more_people_are_followed_than_wanted():

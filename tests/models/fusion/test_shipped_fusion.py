@@ -9,7 +9,8 @@ import torch
 
 from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion, covered
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
-from mvpose.models.detection.detector import DetectorConfig, People
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.detection.people import People
 from mvpose.models.fusion import canonical_tokens
 from mvpose.models.shipped import FUSION
 from mvpose.pipeline.detections import chunks_of_views

@@ -25,7 +25,8 @@ from scipy.optimize import linear_sum_assignment
 
 from mvpose.datasets.sample import TEST, observed
 from mvpose.heatmaps import gaussian_targets
-from mvpose.models.detection.detector import DetectorConfig, load_detector
+from mvpose.models.detection.detector import load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.single_view.affinity_fields import affinity_targets, group_people
 from mvpose.rendering.camera_rigs import finer, random_rig, squares
 from mvpose.rendering.cast import Troupe, troupe
