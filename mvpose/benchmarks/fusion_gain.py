@@ -26,7 +26,7 @@ from mvpose.benchmarks.cut_off import nearest_people, of_nearest
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
-from mvpose.footage.video.planes import Image, to_rgb
+from mvpose.images import Image, to_rgb
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.shipped import FUSION

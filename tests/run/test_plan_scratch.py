@@ -24,6 +24,7 @@ RIG = scenes.ring4(num_frames=1).rig
 SETTINGS = PlanSettings(
     clip_frames=10,
     detector="d",
+    look=None,
     network="",
     reconstruction=ReconstructionConfig(),
     people=None,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from mvpose.footage.video.frames import prefetched, read_frames, read_images
-from mvpose.footage.video.planes import Image, to_rgb
+from mvpose.images import Image, to_rgb
 from mvpose.records import Capture, Video
 
 CHUNK = 8

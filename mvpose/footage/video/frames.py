@@ -20,9 +20,9 @@ from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.footage.video.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.footage.video.frame_index import frame_index
 from mvpose.footage.video.image_folder import folder_images, numbered_images, read_image
-from mvpose.footage.video.planes import Image
 from mvpose.footage.video.video_container import unreadable
 from mvpose.footage.video.video_file import decoded_images, decoded_planes, first_image
+from mvpose.images import Image
 from mvpose.records import Video
 from mvpose.storage.locations import is_folder
 

@@ -22,8 +22,8 @@ from jaxtyping import Float, UInt8
 
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video.frame_index import Access, FrameIndex, frame_index, key_group, leading_positions
-from mvpose.footage.video.planes import Image, Planes, conversion
 from mvpose.footage.video.video_container import opened, packets, shown_at
+from mvpose.images import Image, Planes, conversion
 
 
 def decoded_images(

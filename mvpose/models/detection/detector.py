@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import digest, import_named
 from mvpose.errors import ConfigError
-from mvpose.footage.video.planes import Image
+from mvpose.images import Image
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.following import Following

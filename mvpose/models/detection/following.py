@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool
 
-from mvpose.footage.video.planes import Image
+from mvpose.images import Image
 from mvpose.models.detection.people import People
 from mvpose.models.detection.person_boxes import Paths, PersonBoxes, around_joints, overlap, paths
 

@@ -16,7 +16,7 @@ import onnx
 from jaxtyping import Float
 
 from mvpose.errors import ConfigError
-from mvpose.footage.video.planes import Image, warped
+from mvpose.images import Image, warped
 from mvpose.models.detection.cards import ModelCard, locate
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import load_network

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import linear_sum_assignment
 
-from mvpose.footage.video.planes import Image, resized
+from mvpose.images import Image, resized
 
 # Grey value of the border that YOLOX was trained with.
 _BORDER = 114

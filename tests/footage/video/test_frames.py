@@ -13,7 +13,7 @@ from s3fs.core import S3File
 from mvpose.errors import FailureReason, VideoError, VideoTooShortError
 from mvpose.footage.video import video_container
 from mvpose.footage.video.frames import prefetched, probe, read_frames, read_images
-from mvpose.footage.video.planes import Planes
+from mvpose.images import Planes
 from mvpose.storage.commits import write_whole
 from tests.footage.numbered_video import (
     HEIGHT,

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvpose.footage.video.planes import warped
+from mvpose.images import warped
 from mvpose.models.detection.joint_network import PADDING, crop_from_image, to_image
 
 SIZE = (192, 256)

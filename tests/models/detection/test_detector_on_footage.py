@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from mvpose.footage.video.frames import probe, read_images
-from mvpose.footage.video.planes import Planes
+from mvpose.images import Planes
 from mvpose.models.detection.detector import TopDownDetector, load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
