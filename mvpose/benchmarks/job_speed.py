@@ -1,4 +1,4 @@
-"""Throughput of the batch job and of its stages, on the user's own footage."""
+"""Cost of a camera's frame, and throughput of the batch job, on the user's own footage."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import json
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
+from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.footage.catalogue import find_captures
-from mvpose.footage.video.capture_frames import view_frames
-from mvpose.models.detection.detector import load_detector, scale_of
+from mvpose.models.detection.runtime import own_bfloat16
+from mvpose.pipeline.detections import chunks_of_views
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.pipeline.stages import stack_people
-from mvpose.reconstruction.clip import reconstruct
-from mvpose.records import Capture
+from mvpose.pipeline.job import ReconstructJob, placed, plan_job, reconstruct_archive, stage_specs
+from mvpose.pipeline.job_settings import AUTO, NO_MODEL
+from mvpose.records import Capture, Clip, Kind
+from mvpose.run.pose_tables import keypoints_from_table
 from mvpose.run.run_folder import RunFolder
+from mvpose.run.store import TableFile
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobBenchmark:
-    """Frames per second of decoding, detection and reconstruction alone, and of the whole job with and without Ray."""
+    """CPU time of decoding and detection alone, and frames per second of the whole job with and without Ray."""
 
     archive: str
     """Archive with at least one capture."""
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     clip_frames: int = 25
     workers: int = 2
     json: str | None = None
@@ -36,13 +41,18 @@ class JobBenchmark:
 
 
 def run(config: JobBenchmark) -> dict[str, float]:
-    """Print one line per measurement; returns figures by name. A frame counts once, for any number of cameras."""
+    """Print one line per measurement; returns figures by name. In frames/s, a frame counts once for all cameras."""
     with tempfile.TemporaryDirectory() as scratch:
-        job = ReconstructJob(archive=config.archive, output=scratch, clip_frames=config.clip_frames)
+        job = ReconstructJob(
+            archive=config.archive,
+            output=os.path.join(scratch, "stages"),
+            clip_frames=config.clip_frames,
+            catalogue=config.catalogue,
+        )
         captures = find_captures(config.archive, job.catalogue).captures
         figures = dict(_stages(job, captures[0])) | dict(_jobs(job, config.workers, scratch))
     for name, value in figures.items():
-        print(f"{name:32} {value:10.2f}")
+        print(f"{name:64} {value:10.2f}")
     if config.json:
         with open(config.json, "w") as file:
             json.dump(figures, file, indent=1)
@@ -50,22 +60,29 @@ def run(config: JobBenchmark) -> dict[str, float]:
 
 
 def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]]:
-    """Each stage alone in this process, one thread: frames of the first capture per second."""
-    frames, cameras = capture.num_frames, len(capture.videos)
-    detector = load_detector(job.detector)
-
-    def decode() -> list[list]:
-        views = [view_frames(v, 0, frames, detector.chunk_frames) for v in capture.videos]
-        return [[view.images for view in chunk] for chunk in zip(*views, strict=True)]
-
-    chunks, decode_s = _timed(decode)
-    found, detect_s = _timed(lambda: [detector(chunk) for chunk in chunks])
-    views = [[people for chunk in found for people in chunk[v]] for v in range(cameras)]
-    keypoints = stack_people(views, detector.skeleton, scale_of(detector))
-    _, reconstruct_s = _timed(lambda: reconstruct(keypoints, capture.rig, job.reconstruction, capture.fps))
-    for name, seconds in [("decode", decode_s), ("detect", detect_s), ("reconstruct", reconstruct_s)]:
-        yield f"{name} frames/s", frames / seconds
-        yield f"{name} camera-frames/s", frames * cameras / seconds
+    """CPU time of the first stage for a frame of one camera: its first clip, in this process, for the second time."""
+    for precision in ("float32", own_bfloat16()):
+        if precision is None:
+            continue
+        for model in (NO_MODEL, AUTO):
+            own = placed(replace(job, model=model, detector=replace(job.detector, precision=precision), replan=True))
+            work = plan_job(own)
+            work.run.begin(work.settings, work.planned, replan=True)
+            spec = next(stage_specs(own, work))
+            stage, task = (
+                spec.make(**spec.arguments),
+                next(iter(next(iter(work.planned.tasks())).tasks(Kind.KEYPOINTS))),
+            )
+            stage(task)
+            outcome, seconds = _cpu_seconds(partial(stage, task))
+            frames = (task.clip.stop - task.clip.start) * len(capture.videos)
+            yield f"2D joints, {precision}, model {model}: CPU ms/camera-frame", 1000 * seconds / frames
+    assert not isinstance(outcome.table, TableFile)
+    seen, _ = keypoints_from_table(outcome.table)
+    yield "people/camera-frame", (seen.box_score > 0).sum() / frames
+    clip = Clip(capture.capture_id, task.clip.start, task.clip.stop)
+    chunks = chunks_of_views(capture.videos, clip, job.detector.look(capture.fps)[0], as_decoded=True)
+    yield "decode: CPU ms/camera-frame", 1000 * _cpu_seconds(lambda: deque(chunks, 0))[1] / frames
 
 
 def _jobs(job: ReconstructJob, workers: int, scratch: str) -> Iterator[tuple[str, float]]:
@@ -90,3 +107,9 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
+
+
+def _cpu_seconds(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
