@@ -59,7 +59,9 @@ class Stamped:
         """The table of the stage, with the stamp instead of its seconds."""
         started, processor = time.monotonic(), time.process_time()
         table = self.stage(task).table
-        return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic(), time.process_time() - processor)))
+        return Outcome(
+            table, asdict(Stamp(float(os.getpid()), started, time.monotonic(), time.process_time() - processor))
+        )
 
 
 Turn = Callable[[JobStages, OpenWork], Iterable[Receipt]]
