@@ -223,7 +223,7 @@ class RunFolder:
         return summary
 
     def performance(self) -> dict[str, float]:
-        """Seconds of all workers by stage and `elapsed`, of the last start that had work; empty if none has finished."""
+        """Seconds of all workers by stage and `elapsed`, of the last start that had work; empty if none finished."""
         if not exists(join(self.uri, "performance.json")):
             return {}
         return _read_json(join(self.uri, "performance.json"))
