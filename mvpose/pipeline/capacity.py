@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from mvpose.errors import ConfigError
 
 CPUS_PER_FINISHER = 16
-"""CPUs of a cluster for each that a pool of default size leaves to the stages over captures."""
+"""One CPU of so many is left to the stages over captures, if the size of the pool is not given: they take 1.4 s of a
+core for 10 s of four cameras, of which decoding and detecting take 54 s with the default detector (measured)."""
 
 
 @dataclass(frozen=True)

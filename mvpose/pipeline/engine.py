@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mvpose.accelerator import Device, compute_device, require_gpus
 from mvpose.errors import ConfigError, ResultsError, StageError
-from mvpose.pipeline.capacity import ClusterNode, Need, pool_limits
+from mvpose.pipeline.capacity import CPUS_PER_FINISHER, ClusterNode, Need, pool_limits
 from mvpose.pipeline.prometheus import counted
 from mvpose.ray_session import LocalRay, ray_session, worker_environment
 
@@ -189,9 +190,9 @@ class Engine:
         """Start Ray on this machine, or join the one at `address`, unless already done (see `ray_session`)."""
         if self._started:
             return
-        config = self.config
+        config, workers = self.config, self.local_workers()
         local = LocalRay(
-            cpus=int(self.local_workers() * config.cpus_per_worker) + 1,
+            cpus=math.ceil(workers * config.cpus_per_worker) + max(1, workers // CPUS_PER_FINISHER),
             gpus=config.gpus,
             object_store_mib=config.object_store_mib,
             metrics_port=config.metrics_port,

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -106,7 +107,7 @@ PLANS = {name: plan(name, clips) for name, clips in (("a", 2), ("b", 1))}
 def stages(tmp_path, **arguments: str) -> JobStages:
     return JobStages(
         of_clips=(spec(tmp_path, Kind.KEYPOINTS), spec(tmp_path, Kind.TRACKS)),
-        of_captures=(spec(tmp_path, Kind.IDENTITIES), spec(tmp_path, Kind.POSES, **arguments)),
+        of_captures=(spec(tmp_path, Kind.IDENTITIES, **arguments), spec(tmp_path, Kind.POSES)),
         plan_of=PLANS.__getitem__,
     )
 
@@ -141,8 +142,8 @@ def test_a_stage_that_cannot_be_made_keeps_the_ones_after_it_from_the_clip(tmp_p
 
 
 def test_a_task_of_a_capture_ends_with_the_storage_error_of_a_stage(tmp_path):
-    receipts = finished(stages(tmp_path, fails="0000000-0000010"), "a")
-    assert [(r["stage"], r["storage_error"]) for r in receipts] == [("identities", ""), ("poses", "no space left")]
+    receipts = finished(stages(tmp_path, fails="0000000-0000020"), "a")
+    assert [(r["stage"], r["storage_error"]) for r in receipts] == [("identities", "no space left")]
 
     def gone(capture_id: str):
         raise ResultsError("replanned while this job ran")
@@ -154,14 +155,16 @@ def test_a_task_of_a_capture_ends_with_the_storage_error_of_a_stage(tmp_path):
 def test_a_task_that_is_tried_again_reports_what_it_did_before_and_not_what_earlier_starts_did(tmp_path):
     """Else the same error in every first capture, whose workers are replaced, would never stop a job."""
     own = PLANS["a"]
-    made(str(tmp_path), own, Kind.POSES, clips=1)
-    ClipWorker(spec(tmp_path, Kind.POSES)).receipt(own.tasks(Kind.POSES)[1])
+    tried, earlier = own.tasks(Kind.POSES)
+    ClipWorker(spec(tmp_path, Kind.POSES)).receipt(tried)
+    ClipWorker(replace(spec(tmp_path, Kind.POSES), invocation="before")).receipt(earlier)
     MADE.clear()
     receipts = finished(stages(tmp_path), "a")
     assert MADE == ["identities", "identities 0"]
     assert [(r["stage"], r["frames"], r["earlier"]) for r in receipts] == [
         ("identities", 20, False), ("poses", 10, False),
     ]  # fmt: skip
+    assert receipts[1]["seconds"] == {"counting": 0.5}
     again = JobStages(of_clips=(), of_captures=(spec(tmp_path, Kind.FILTERED),), plan_of=PLANS.__getitem__)
     made(str(tmp_path), own, Kind.FILTERED)
     assert [r["earlier"] for r in finished(again, "a")] == [True], "each stage has a receipt: its capture is counted"
