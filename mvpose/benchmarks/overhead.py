@@ -181,17 +181,13 @@ def _turn(job: ReconstructJob, run: Turn) -> Round:
     work = plan_job(job)
     work.run.begin(work.settings, work.planned, replan=False)
     stages = job_stages(job, work)
-    stamped = {
-        part: tuple(
-            replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
-            for spec in getattr(stages, part)
-        )
-        for part in ("of_clips", "of_captures")
-    }
+    stamped = stages.changed(
+        lambda spec: replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
+    )
     kinds = [Kind(spec.kind) for spec in stages.of_clips]
     todo = OpenWork.of(job.output, work.planned.tasks(), kinds)
     began, stamps = time.monotonic(), defaultdict(list)
-    for receipt in run(replace(stages, **stamped), todo):
+    for receipt in run(stamped, todo):
         stamps[receipt["stage"]].append(Stamp(**receipt["seconds"]))
     return Round(began, dict(stamps))
 

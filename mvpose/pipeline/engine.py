@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -150,7 +150,7 @@ class Engine:
         self._started = False
         self._session = ExitStack()
 
-    def run(self, stages: JobStages, work: OpenWork) -> Iterator[Receipt]:
+    def run(self, stages: JobStages, work: OpenWork) -> Generator[Receipt]:
         """Receipts of all stages as their results are committed, in no particular order; ResultsError if commits fail.
 
         StageError if a stage cannot be created, or raised the same error on its first clips.
@@ -158,12 +158,14 @@ class Engine:
         several = {spec.kind: sum(map(bool, work.clips_left.values())) > 1 for spec in stages.of_clips}
         several |= {spec.kind: len(work.clips_left) > 1 for spec in stages.of_captures}
         first = {kind: FirstClips(kind) for kind in several}
-        receipts = self._receipts(stages, work) if work.clips_left else iter(())
-        for receipt in receipts:
-            yield receipt
-            first[receipt["stage"]].watch(receipt, several=several[receipt["stage"]])
+        if not work.clips_left:
+            return
+        with closing(self._receipts(stages, work)) as receipts:
+            for receipt in receipts:
+                yield receipt
+                first[receipt["stage"]].watch(receipt, several=several[receipt["stage"]])
 
-    def _receipts(self, stages: JobStages, work: OpenWork) -> Iterator[Receipt]:
+    def _receipts(self, stages: JobStages, work: OpenWork) -> Generator[Receipt]:
         if self.config.local:
             from mvpose.pipeline.one_pass import plain_loop
 
@@ -173,11 +175,8 @@ class Engine:
 
         pool = self.config.need(with_model=True)
         limits = self.pool_limits(pool, self.config.finisher)
-        specs = {
-            part: tuple(replace(spec, replaceable=True) for spec in getattr(stages, part))
-            for part in ("of_clips", "of_captures")
-        }
-        receipts = ray_pass(replace(stages, **specs), work, pool, limits, self.config.finisher)
+        replaceable = stages.changed(lambda spec: replace(spec, replaceable=True))
+        receipts = ray_pass(replaceable, work, pool, limits, self.config.finisher)
         return counted(_checked(receipts), stages, work, limits[1])
 
     def describe(self) -> str:
@@ -230,11 +229,15 @@ class Engine:
         return pool_limits(nodes, need, self.config.min_workers, workers, beside)
 
 
-def _checked(receipts: Iterator[Receipt]) -> Iterator[Receipt]:
-    """Pass receipts through until a worker has a storage error or no stage; the job then ends with that error."""
-    for receipt in receipts:
-        if receipt["unmade"]:
-            raise StageError(receipt["unmade"])
-        if receipt["storage_error"]:
-            raise ResultsError(receipt["storage_error"])
-        yield receipt
+def _checked(receipts: Generator[Receipt]) -> Generator[Receipt]:
+    """Pass receipts through until a worker has a storage error or no stage; the job then ends with that error.
+
+    What runs is stopped at once, not when the error and its traceback are gone: Ray may be shut down by then.
+    """
+    with closing(receipts):
+        for receipt in receipts:
+            if receipt["unmade"]:
+                raise StageError(receipt["unmade"])
+            if receipt["storage_error"]:
+                raise ResultsError(receipt["storage_error"])
+            yield receipt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -196,8 +197,9 @@ def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, fl
     todo = OpenWork.of(job.output, work.planned.tasks(), kinds)
     progress = Progress(first=first, last=last, clips=todo.clips, frames=todo.frames, captures=len(todo.clips_left))
     seconds = dict.fromkeys((spec.kind for spec in (*stages.of_clips, *stages.of_captures)), 0.0)
-    for receipt in progress.counted(engine.run(stages, todo)):
-        seconds[receipt["stage"]] += receipt["wall"]
+    with closing(engine.run(stages, todo)) as receipts:
+        for receipt in progress.counted(receipts):
+            seconds[receipt["stage"]] += receipt["wall"]
     return seconds | {"elapsed": time.perf_counter() - started}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ class Finishing:
                 yield from self.receipts_of(each)
 
 
-def one_pass(clips: Iterable[list[Receipt]], clips_left: Mapping[str, int], finishing: Finishing) -> Iterator[Receipt]:
+def one_pass(clips: Iterable[list[Receipt]], clips_left: Mapping[str, int], finishing: Finishing) -> Generator[Receipt]:
     """Receipts of all stages. `clips` yields those of one clip at a time, in any order, `clips_left` for each capture.
 
     The driver never waits for captures while there are clips to do: workers that hold all CPUs end with the last clip.
@@ -56,7 +56,7 @@ def one_pass(clips: Iterable[list[Receipt]], clips_left: Mapping[str, int], fini
     yield from finishing.receipts(of_all=True)
 
 
-def plain_loop(stages: JobStages, work: OpenWork) -> Iterator[Receipt]:
+def plain_loop(stages: JobStages, work: OpenWork) -> Generator[Receipt]:
     """The pass in this process, capture by capture."""
     of_clips = ClipStages(stages.of_clips)
     rows = (row for table in work.tables for row in table.to_pylist())

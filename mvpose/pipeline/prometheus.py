@@ -6,7 +6,7 @@ loop exports nothing: its figures are in performance.json and in MLflow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,7 +53,7 @@ FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
 CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 
 
-def counted(receipts: Iterable[Receipt], stages: JobStages, work: OpenWork, workers: int) -> Iterator[Receipt]:
+def counted(receipts: Iterable[Receipt], stages: JobStages, work: OpenWork, workers: int) -> Generator[Receipt]:
     """Pass the receipts of a job through and count them. Ray must be running."""
     gauges = {figure: _of_ray(figure) for figure in FIGURES}
     specs = (*stages.of_clips, *stages.of_captures)

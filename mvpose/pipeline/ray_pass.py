@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -27,17 +27,18 @@ WAITING_CLIPS = 1024
 
 def ray_pass(
     stages: JobStages, work: OpenWork, pool: Need, limits: tuple[int, int], finisher: Need
-) -> Iterator[Receipt]:
+) -> Generator[Receipt]:
     """The pass with a pool of (minimum, maximum) `limits` workers; as many captures are finished at once at most."""
     shared = ray.put(stages)
     # Attempts are counted by claims, so Ray itself may retry without end.
     options = {"num_cpus": finisher.resources["CPU"], "max_retries": -1, "label_selector": dict(finisher.labels)}
     finish = ray.remote(finished).options(**options)
     finishing = Finishing(partial(finish.remote, shared), _done, ray.get, at_once=limits[1])
-    clips = _clips(stages.of_clips, work, pool, limits) if work.tables else iter(())
+    clips = _clips(stages.of_clips, work, pool, limits)
     try:
         yield from one_pass(clips, work.clips_left, finishing)
     finally:
+        clips.close()
         for each in finishing.running:
             ray.cancel(each)
 
@@ -48,8 +49,10 @@ def _done(running: list[ray.ObjectRef], wait: bool) -> list[ray.ObjectRef]:
 
 def _clips(
     specs: tuple[StageSpec, ...], work: OpenWork, need: Need, limits: tuple[int, int]
-) -> Iterator[list[Receipt]]:
+) -> Generator[list[Receipt]]:
     """Receipts of the clips by clip, as they are done."""
+    if not work.tables:
+        return
     amounts = dict(need.resources)
     minimum, maximum = limits
     requested: dict[str, Any] = {

@@ -301,6 +301,14 @@ class JobStages:
     plan_of: Callable[[str], CaptureTasks]
     """The work on a capture by its ID, called in a worker."""
 
+    def changed(self, change: Callable[[StageSpec], StageSpec]) -> JobStages:
+        """The same stages with changed specifications."""
+        return JobStages(
+            of_clips=tuple(map(change, self.of_clips)),
+            of_captures=tuple(map(change, self.of_captures)),
+            plan_of=self.plan_of,
+        )
+
 
 class ClipStages:
     """Runs the stages of clips one after the other. Takes rows and returns receipts, as Ray Data requires."""
