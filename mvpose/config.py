@@ -34,7 +34,9 @@ MAX_KEY_PARTS = 16
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}")
 MOVED_SETTINGS = {
-    "max_people": "detector and reconstruction share one setting: --people N or all, or `people` at the top of the file"
+    "max_people": "detector and reconstruction share one setting: --people N or all, or `people` at the top of the "
+    "file",
+    "wave_clips": "leave it out: captures are finished one by one, in a single pass over all clips",
 }
 """Names of former settings, and what to write in their place."""
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)

@@ -36,7 +36,7 @@ class LocalRay:
     """Size of a Ray started on this machine."""
 
     cpus: int
-    """One more than the workers use: an actor pool that takes all CPUs hangs Ray Data's own small tasks."""
+    """More than the workers use: an actor pool that takes all CPUs holds up everything else, or hangs Ray Data."""
     gpus: float = 0.0
     """GPUs per worker; if above 0, Ray gets all GPUs of this machine."""
     dashboard: bool = False

@@ -99,7 +99,7 @@ def _jobs(job: ReconstructJob, workers: int, scratch: str) -> Iterator[tuple[str
         summary, seconds[name] = _timed(lambda job=changed: reconstruct_archive(job))
         stages = RunFolder(output).performance()
         yield f"job {name} frames/s", summary.frames / seconds[name]
-        yield f"  {name}: keypoints stage frames/s", summary.frames / stages["keypoints"]
+        yield f"  {name}: keypoints frames/s of a worker", summary.frames / stages["keypoints"]
     yield "Ray, 1 worker / plain loop", seconds["Ray, 1 worker"] / seconds["plain loop"]
 
 

@@ -1,9 +1,9 @@
-"""Overhead of Ray Data over a plain loop with as many processes, on the same clips, in turns.
+"""Overhead of Ray over a plain loop with as many processes, on the same captures, in turns.
 
-Both run the stages of the job with the same workers (claim, decode, compute, commit). The detector is a stand-in, so
-that decoding takes most of the time. Start-up, until a worker has its first clip, is measured separately. On a shared
-machine the ratio of whole turns is unreliable; the gap between two clips of a worker is measured by time stamps and is
-the best indicator. The load of Ray's own processes on the workers' cores is included in the former only.
+Both run all stages of the job with the same workers (claim, decode, compute, commit): a process of the loop takes a
+capture through all of them. The detector is a stand-in, so that decoding takes most of the time. A turn counts from the
+first clip to the last result; start-up before it is measured separately. On a shared machine the ratio of two turns is
+unreliable; the share of a worker's time outside of stages is measured by time stamps and is the best indicator.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import os
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
-from itertools import groupby, pairwise
+from functools import partial
+from itertools import chain
 from multiprocessing.pool import Pool
+from typing import Any
 
 from mvpose.benchmarks.scale_footage import STAND_IN, write_archive
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import WORKER_ENVIRONMENT, Engine, EngineConfig
-from mvpose.pipeline.job import ReconstructJob, plan_job, stage_specs
-from mvpose.pipeline.worker import ClipWorker, Outcome, Stage, StageSpec
+from mvpose.pipeline.job import ReconstructJob, job_stages, plan_job
+from mvpose.pipeline.open_work import OpenWork
+from mvpose.pipeline.worker import ClipStages, JobStages, Outcome, Receipt, Stage, finished
 from mvpose.records import Kind, Task
 from mvpose.tracking.circumstances import machine
 
@@ -40,6 +43,11 @@ class Stamp:
     processor: float
     """CPU seconds of all threads of the worker's process."""
 
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.ended - self.started
+
 
 class Stamped:
     """A stage that adds a stamp to its output."""
@@ -51,15 +59,17 @@ class Stamped:
         """The table of the stage, with the stamp instead of its seconds."""
         started, processor = time.monotonic(), time.process_time()
         table = self.stage(task).table
-        return Outcome(table, asdict(Stamp(os.getpid(), started, time.monotonic(), time.process_time() - processor)))
+        return Outcome(
+            table, asdict(Stamp(float(os.getpid()), started, time.monotonic(), time.process_time() - processor))
+        )
 
 
-RunStage = Callable[[StageSpec, list[Task]], Iterable[dict[str, float]]]
+Turn = Callable[[JobStages, OpenWork], Iterable[Receipt]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverheadBenchmark:
-    """Ray Data against a plain loop with as many processes, in turns: decoding alone, and the whole job."""
+    """Ray against a plain loop with as many processes, in turns, and how early the first capture is done."""
 
     width: int = 1280
     height: int = 720
@@ -75,39 +85,43 @@ class OverheadBenchmark:
 
 @dataclass(frozen=True)
 class Round:
-    """One run of the job: start of each stage, and its clips."""
+    """One run of the job: when it was started, and what its workers did."""
 
-    began: dict[str, float]
-    clips: dict[str, list[Stamp]]
+    began: float
+    stamps: dict[str, list[Stamp]]
+    """By stage."""
 
-    def clip_s(self, kinds: Iterable[str]) -> float:
-        """Seconds per clip that a worker is in the stages themselves, without its first clip, for which a new process
-        has to allocate memory: 1.3 s at a clip of 720p (measured), once per worker."""
-        return sum(
-            _mean(clip.ended - clip.started for own in self._workers(kind) for clip in own[1:]) for kind in kinds
+    @property
+    def start_s(self) -> float:
+        """Seconds until the first clip: processes, imports, weights."""
+        return min(stamp.started for own in self.stamps.values() for stamp in own) - self.began
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first clip to the last result."""
+        return max(stamp.ended for own in self.stamps.values() for stamp in own) - self.began - self.start_s
+
+    @property
+    def processor_s(self) -> float:
+        """CPU seconds of all stages per clip."""
+        clips = len(self.stamps[Kind.KEYPOINTS])
+        return sum(stamp.processor for own in self.stamps.values() for stamp in own) / clips
+
+    @property
+    def idle_share(self) -> float:
+        """Share of the time of the workers that detect, from their first to their last stage, outside of stages."""
+        workers = {stamp.worker for stamp in self.stamps[Kind.KEYPOINTS]}
+        own = [stamp for stamps in self.stamps.values() for stamp in stamps if stamp.worker in workers]
+        there = sum(
+            max(s.ended for s in own if s.worker == worker) - min(s.started for s in own if s.worker == worker)
+            for worker in workers
         )
+        return 1 - sum(stamp.seconds for stamp in own) / there
 
-    def processor_s(self, kinds: Iterable[str]) -> float:
-        """CPU seconds per clip of the stages themselves; without a worker's first clip."""
-        return sum(_mean(clip.processor for own in self._workers(kind) for clip in own[1:]) for kind in kinds)
-
-    def between_s(self, kinds: Iterable[str]) -> float:
-        """Seconds per clip from the end of a worker's clip to the start of its next: commit, claim, scheduling."""
-        return sum(
-            _mean(b.started - a.ended for own in self._workers(kind) for a, b in pairwise(own)) for kind in kinds
-        )
-
-    def start_s(self, kinds: Iterable[str]) -> float:
-        """Seconds from the start of a stage until a worker has its first clip, per worker and stage."""
-        return sum(_mean(own[0].started - self.began[kind] for own in self._workers(kind)) for kind in kinds)
-
-    def _workers(self, kind: str) -> list[list[Stamp]]:
-        in_order = sorted(self.clips[kind], key=lambda clip: (clip.worker, clip.started))
-        return [list(own) for _, own in groupby(in_order, key=lambda clip: clip.worker)]
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
+    @property
+    def first_capture_share(self) -> float:
+        """When the first capture has its last result, as a share of the time from the first clip to the last result."""
+        return (min(stamp.ended for stamp in self.stamps[Kind.QUALITY]) - self.began - self.start_s) / self.span_s
 
 
 def run(config: OverheadBenchmark) -> dict[str, object]:
@@ -119,16 +133,13 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch, _processes(config.workers) as pool:
         size = (config.width, config.height)
         archive = write_archive(os.path.join(scratch, "footage"), config.clips, config.clip_frames, size)
-        run_stage: dict[str, RunStage] = {
-            "loop": lambda spec, tasks: pool.imap_unordered(partial(_work, spec), tasks),
-            "Ray": lambda spec, tasks: (json.loads(r["seconds"]) for r in engine.run(spec, tasks)),
-        }
+        turn: dict[str, Turn] = {"loop": partial(_in_processes, pool), "Ray": engine.run}
         try:
             engine.start()
             for number in range(config.rounds):
                 for name in sorted(turns, reverse=bool(number % 2)):
                     job = _job(config, archive, os.path.join(scratch, f"{name}{number}"))
-                    turns[name].append(_turn(job, run_stage[name]))
+                    turns[name].append(_turn(job, turn[name]))
                 for line in _lines({name: own[-1:] for name, own in turns.items()}):
                     print(f"round {number + 1}: {line}", flush=True)
         finally:
@@ -141,35 +152,24 @@ def run(config: OverheadBenchmark) -> dict[str, object]:
     return figures
 
 
-PARTS = {"decoding and 2D": (Kind.KEYPOINTS,), "all stages": tuple(kind for kind in Kind if kind != Kind.RIGS)}
-
-
-def _figures(turns: dict[str, list[Round]]) -> Iterator[tuple[str, object]]:
-    for part, kinds in PARTS.items():
-        for name, own in turns.items():
-            yield f"{name}: s per clip, {part}", [turn.clip_s(kinds) for turn in own]
-            yield f"{name}: CPU s per clip, {part}", [turn.processor_s(kinds) for turn in own]
-            yield f"{name}: s between clips, {part}", [turn.between_s(kinds) for turn in own]
-            yield f"{name}: s to the first clip, {part}", [turn.start_s(kinds) for turn in own]
-        rounds = list(zip(turns["Ray"], turns["loop"], strict=True))
-        period = [[turn.clip_s(kinds) + turn.between_s(kinds) for turn in each] for each in rounds]
-        processor = [[turn.processor_s(kinds) for turn in each] for each in rounds]
-        yield f"Ray over loop, CPU, {part}", [ray / loop - 1 for ray, loop in processor]
-        waits = [ray.between_s(kinds) - loop.between_s(kinds) for ray, loop in rounds]
-        yield (
-            f"Ray over loop, between clips, {part}",
-            [wait / loop for wait, (_, loop) in zip(waits, period, strict=True)],
-        )
-        yield f"Ray over loop, total, {part}", [ray / loop - 1 for ray, loop in period]
+def _figures(turns: dict[str, list[Round]]) -> Iterator[tuple[str, list[float]]]:
+    for name, own in turns.items():
+        yield f"{name}: s from first clip to last result", [turn.span_s for turn in own]
+        yield f"{name}: s to the first clip", [turn.start_s for turn in own]
+        yield f"{name}: CPU s per clip", [turn.processor_s for turn in own]
+        yield f"{name}: share of workers' time outside of stages", [turn.idle_share for turn in own]
+        yield f"{name}: share of the job until the first capture is done", [turn.first_capture_share for turn in own]
+    for what in ("span_s", "processor_s"):
+        ratios = [getattr(a, what) / getattr(b, what) for a, b in zip(turns["Ray"], turns["loop"], strict=True)]
+        yield f"Ray over loop, {'total' if what == 'span_s' else 'CPU'}", [ratio - 1 for ratio in ratios]
 
 
 def _lines(turns: dict[str, list[Round]]) -> Iterator[str]:
     for name, values in _figures(turns):
-        assert isinstance(values, list)
-        unit, form = (100, "{:+.1f} %") if "over" in name else (1, "{:.3f}")
+        unit, form = (100, "{:+.1f} %") if "over" in name or "share" in name else (1, "{:.3f}")
         middle = form.format(unit * statistics.median(values))
         spread = f" ({form.format(unit * min(values))} to {form.format(unit * max(values))})" if len(values) > 1 else ""
-        yield f"{name:48} {middle}{spread}"
+        yield f"{name:58} {middle}{spread}"
 
 
 def _job(config: OverheadBenchmark, archive: str, output: str) -> ReconstructJob:
@@ -177,16 +177,19 @@ def _job(config: OverheadBenchmark, archive: str, output: str) -> ReconstructJob
     return ReconstructJob(archive=archive, output=output, clip_frames=config.clip_frames, detector=detector)
 
 
-def _turn(job: ReconstructJob, run_stage: RunStage) -> Round:
+def _turn(job: ReconstructJob, run: Turn) -> Round:
     work = plan_job(job)
     work.run.begin(work.settings, work.planned, replan=False)
-    turn = Round({}, {})
-    for spec in stage_specs(job, work):
-        stamped = replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
-        tasks = [task for plan in work.planned.tasks() for task in plan.tasks(Kind(spec.kind))]
-        turn.began[spec.kind] = time.monotonic()
-        turn.clips[spec.kind] = [Stamp(**stamp) for stamp in run_stage(stamped, tasks)]
-    return turn
+    stages = job_stages(job, work)
+    stamped = stages.changed(
+        lambda spec: replace(spec, make=Stamped, arguments={"make": spec.make, "arguments": spec.arguments})
+    )
+    kinds = [Kind(spec.kind) for spec in stages.of_clips]
+    todo = OpenWork.of(job.output, work.planned.tasks(), kinds)
+    began, stamps = time.monotonic(), defaultdict(list)
+    for receipt in run(stamped, todo):
+        stamps[receipt["stage"]].append(Stamp(**receipt["seconds"]))
+    return Round(began, dict(stamps))
 
 
 @contextmanager
@@ -204,14 +207,16 @@ def _processes(workers: int) -> Iterator[Pool]:
         pool.join()
 
 
-@cache
-def _worker(run_uri: str, kind: str) -> list[ClipWorker]:
-    """Cache of a process for its worker of a stage, like a Ray actor's."""
-    return []
+def _in_processes(pool: Pool, stages: JobStages, work: OpenWork) -> Iterator[Receipt]:
+    rows = [row for table in work.tables for row in table.to_pylist()]
+    return chain.from_iterable(pool.imap_unordered(partial(_work, stages), rows))
 
 
-def _work(spec: StageSpec, task: Task) -> dict[str, float]:
-    made = _worker(spec.run_uri, spec.kind)
-    if not made:
-        made.append(ClipWorker(spec))
-    return made[0].run(task).seconds
+_KEPT: dict[str, ClipStages] = {}
+"""The stages of clips of a process by the run, like those of a Ray actor."""
+
+
+def _work(stages: JobStages, row: dict[str, Any]) -> list[Receipt]:
+    """All stages of a capture of one clip."""
+    of_clips = _KEPT.setdefault(stages.of_clips[0].run_uri, ClipStages(stages.of_clips))
+    return of_clips.receipts(row) + finished(stages, row["capture_id"])

@@ -21,7 +21,6 @@ from mvpose.footage.video.frames import probe, read_frames
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.records import Kind
 from mvpose.run.run_folder import RunFolder
 
 CAMERAS = 4
@@ -138,11 +137,10 @@ def _ray(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
         slope[name] = (seconds[many] - seconds[few]) / (many - few)
         slope[f"{name}, 2D"] = (stage[many] - stage[few]) / (many - few)
         yield f"{name}: s per clip, all stages", slope[name]
-        yield f"{name}: s per clip, decoding and 2D", slope[f"{name}, 2D"]
+        yield f"{name}: worker s per clip, decoding and 2D", slope[f"{name}, 2D"]
         yield f"{name}: s of start-up", seconds[few] - few * slope[name]
-    for part, what in (("", "all stages"), (", 2D", "decoding and 2D")):
-        ideal = slope[f"loop{part}"] / config.workers
-        yield f"Ray over the loop's share per worker, {what}", slope[f"Ray{part}"] / ideal - 1
+    yield "Ray over the loop's share per worker, all stages", slope["Ray"] * config.workers / slope["loop"] - 1
+    yield "Ray over the loop, worker s, decoding and 2D", slope["Ray, 2D"] / slope["loop, 2D"] - 1
 
 
 def _memory(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float]]:
@@ -163,7 +161,6 @@ def _planning(config: ScaleBenchmark, scratch: str) -> Iterator[tuple[str, float
 
 
 def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
-    stages = len(Kind) - 1  # rigs are adjusted on request
     clip = figures.get("Ray: s per clip, all stages", 0.0) * config.workers - figures.get(
         "loop: s per clip, all stages", 0
     )
@@ -171,11 +168,10 @@ def _print_model(config: ScaleBenchmark, figures: dict[str, float]) -> None:
         decode_s=figures["decoding: CPU ms per camera-frame"] / 1e3,
         detect_s=1 / config.detect_camera_frames_per_s,
         rest_s=figures["all else: CPU ms per frame"] / 1e3,
-        ray_s_per_clip=max(0.0, clip) / stages,
+        ray_s_per_clip=max(0.0, clip),
         start_s=figures.get("Ray: s of start-up", 0.0),
         cameras=CAMERAS,
         clip_frames=config.clip_frames,
-        stages=stages,
         bytes_per_camera_frame=config.bytes_per_camera_frame,
     )
     print("\nA model, not a measurement. It assumes:")

@@ -16,12 +16,11 @@ class Throughput:
     rest_s: float
     """Core-seconds per frame of all cameras for all other stages and for storing."""
     ray_s_per_clip: float
-    """Overhead of Ray per clip and stage of a worker."""
+    """Overhead of Ray per clip of a worker."""
     start_s: float
     """From the start of the job to its first clip."""
     cameras: int
     clip_frames: int
-    stages: int
     bytes_per_camera_frame: float
     workers_per_node: int = 16
     storage_bytes_per_s: float = 2.5e9
@@ -32,11 +31,11 @@ class Throughput:
     def bounds(self, nodes: int) -> dict[str, float]:
         """Maximum rate of each part, in frames (of all cameras) per second."""
         own = self.cameras * (self.decode_s + self.detect_s) + self.rest_s
-        clip_s = own * self.clip_frames + self.ray_s_per_clip * self.stages
+        clip_s = own * self.clip_frames + self.ray_s_per_clip
         return {
             "workers": nodes * self.workers_per_node * self.clip_frames / clip_s,
             "storage": self.storage_bytes_per_s / (self.cameras * self.bytes_per_camera_frame),
-            "driver": self.tasks_per_s * self.clip_frames / self.stages,
+            "driver": self.tasks_per_s * self.clip_frames,
         }
 
     def frames_per_s(self, nodes: int) -> tuple[float, str]:
@@ -54,7 +53,7 @@ class Throughput:
         return [
             f"per camera-frame and core: decoding {1e3 * self.decode_s:.2f} ms, detecting {1e3 * self.detect_s:.1f} ms",
             f"other stages {1e3 * self.rest_s:.2f} ms per frame of {self.cameras} cameras",
-            f"Ray {self.ray_s_per_clip:.3f} s per clip and stage; {self.stages} stages",
+            f"Ray {self.ray_s_per_clip:.3f} s per clip, a task each",
             f"clips of {self.clip_frames} frames",
             f"start {self.start_s:.1f} s; {self.workers_per_node} workers per node, each as fast as the measured one",
             f"storage {self.storage_bytes_per_s / 1e9:.1f} GB/s for all, {self.bytes_per_camera_frame / 1e3:.1f} kB "

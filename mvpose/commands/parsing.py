@@ -48,7 +48,7 @@ def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str
 
 def _refuse_moved(arguments: Sequence[str]) -> None:
     for flag in (a.partition("=")[0] for a in arguments if a.startswith("--")):
-        if moved := MOVED_SETTINGS.get(flag.rpartition(".")[2].replace("-", "_")):
+        if moved := MOVED_SETTINGS.get(flag.lstrip("-").rpartition(".")[2].replace("-", "_")):
             raise ConfigError(f"unknown flag {flag}: {moved}")
 
 

@@ -13,12 +13,11 @@ from mvpose.footage.catalogue_table import listed
 from mvpose.models.detection.detector import load_detector
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
-from mvpose.pipeline.waves import uncommitted, waves
+from mvpose.pipeline.open_work import uncommitted
 from mvpose.quality.judgement import Grade, Verdict
 from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.run_folder import RunFolder, Summary
-from mvpose.run.store import ClipStore
 from mvpose.storage.locations import join
 
 # Assumptions of the estimate: camera-frames per second and core of the default detector (measured on 1080p H.264, 4
@@ -161,10 +160,9 @@ def _described(command: Reconstruct, work: Work) -> str:
     """The resolved settings, the numbers of clips done and to do, and an estimate of time and size."""
     totals, done, camera_frames = work.planned.totals, work.planned.totals.clips, 0
     cameras = {c.capture_id: len(c.footage) for c in listed(work.planned.catalogue)}
-    for wave in waves(work.planned.tasks(), command.engine.wave_clips):
-        todo = uncommitted(ClipStore(command.output, Kind.POSES), [t for plan in wave for t in plan.tasks(Kind.POSES)])
-        done -= len(todo)
-        camera_frames += sum((t.clip.stop - t.clip.start) * cameras[t.clip.capture_id] for t in todo)
+    for task in uncommitted(command.output, Kind.POSES, work.planned.tasks()):
+        done -= 1
+        camera_frames += (task.clip.stop - task.clip.start) * cameras[task.clip.capture_id]
     workers = Engine(command.engine).local_workers()
     seconds = camera_frames / (ASSUMED_CAMERA_FRAMES_PER_SECOND * workers)
     lines = [f"{key} = {value}" for key, value in flatten(command).items()]

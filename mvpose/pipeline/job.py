@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -26,6 +27,7 @@ from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
 from mvpose.pipeline.network_stage import NetworkStage
+from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.progress import Progress
@@ -39,14 +41,12 @@ from mvpose.pipeline.stages import (
     RigStage,
     TrackStage,
 )
-from mvpose.pipeline.waves import OpenWork, uncommitted, waves
-from mvpose.pipeline.worker import Stage, StageSpec
+from mvpose.pipeline.worker import JobStages, Stage, StageSpec
 from mvpose.reconstruction.identities import SPARE_PEOPLE
 from mvpose.records import Kind, Task, Video
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
-from mvpose.run.store import ClipStore
 from mvpose.storage.locations import absolute, exists, join
 from mvpose.tracking.chosen_model import ChosenModel, choose_model, method_of, place_model
 
@@ -163,7 +163,7 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
         withdraw_failures(work.run, work.planned.tasks())
     engine = Engine(job.engine, job.output)
     try:
-        seconds = _run_waves(job, work, engine)
+        seconds = _run_stages(job, work, engine)
     finally:
         engine.close()
     return end_run(work.run, work.planned, seconds)
@@ -191,27 +191,30 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     return settings | (job.imported.settings if job.imported else {"detector": detector_digest(_detector(job))}) | named
 
 
-def _run_waves(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
-    """Run the captures through all stages, wave by wave; returns the seconds that each stage took."""
-    stages = list(stage_specs(job, work))
-    open_work = OpenWork.of(job.output, work.planned.tasks())
-    progress = {spec.kind: Progress(label=spec.kind, **open_work.totals(Kind(spec.kind))) for spec in stages}
-    seconds = dict.fromkeys(progress, 0.0)
-    for wave in waves(open_work.captures(work.planned.tasks()), job.engine.wave_clips):
-        for spec in stages:
-            started = time.perf_counter()
-            shown, tasks = progress[spec.kind], [t for capture in wave for t in capture.tasks(Kind(spec.kind))]
-            todo = uncommitted(ClipStore(job.output, spec.kind), tasks)
-            shown.without(len(tasks) - len(todo), _frames(tasks) - _frames(todo))
-            later = shown.clips - shown.clips_done - len(todo)
-            for _ in shown.counted(engine.run(spec, todo, later=later), len(todo)):
-                pass
-            seconds[spec.kind] += time.perf_counter() - started
-    return seconds
+def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:
+    """Run all stages over what is not done; returns the seconds of all workers by stage, and the elapsed ones."""
+    stages = job_stages(job, work)
+    first, last = stages.of_clips[0].kind, stages.of_captures[-1].kind
+    kinds = [Kind(spec.kind) for spec in stages.of_clips]
+    started = time.perf_counter()
+    todo = OpenWork.of(job.output, work.planned.tasks(), kinds)
+    progress = Progress(first=first, last=last, clips=todo.clips, frames=todo.frames, captures=len(todo.clips_left))
+    seconds = dict.fromkeys((spec.kind for spec in (*stages.of_clips, *stages.of_captures)), 0.0)
+    with closing(engine.run(stages, todo)) as receipts:
+        for receipt in progress.counted(receipts):
+            seconds[receipt["stage"]] += receipt["wall"]
+    return seconds | {"elapsed": time.perf_counter() - started}
 
 
-def _frames(tasks: Sequence[Task]) -> int:
-    return sum(task.clip.stop - task.clip.start for task in tasks)
+def job_stages(job: ReconstructJob, work: Work) -> JobStages:
+    """The stages of a job: with calibrated cameras, a clip is tracked where it was detected."""
+    of_clips = {Kind.KEYPOINTS} if job.adjust_extrinsics else {Kind.KEYPOINTS, Kind.TRACKS}
+    specs = list(stage_specs(job, work))
+    return JobStages(
+        of_clips=tuple(spec for spec in specs if spec.kind in of_clips),
+        of_captures=tuple(spec for spec in specs if spec.kind not in of_clips),
+        plan_of=PlanSource(job.output, work.settings.plan_digest).plan_of,
+    )
 
 
 def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
@@ -238,7 +241,6 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
             clip_timeout_s=timeout_s,
             clip_frames=job.clip_frames,
             cameras_of=None if job.engine.clip_timeout_s else partial(_cameras_of, source),
-            keeps_weights=kind == Kind.KEYPOINTS,
         )
 
 

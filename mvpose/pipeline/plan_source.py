@@ -61,6 +61,10 @@ class PlanSource:
     plan_digest: str
     """Distinguishes plans of one folder in a worker that outlives a replan."""
 
+    def plan_of(self, capture_id: str) -> CapturePlan:
+        """The work on a capture."""
+        return _plan(self, capture_id)
+
     def footage(self, task: Task) -> Footage:
         """The images of a task's capture."""
         videos = self._plan_of(task).capture.videos
@@ -105,7 +109,7 @@ class PlanSource:
         return rig_from_table(self.committed(Kind.RIGS, task)) if adjusted else self.setup(task).rig
 
     def _plan_of(self, task: Task) -> CapturePlan:
-        return _plan(self, task.clip.capture_id)
+        return self.plan_of(task.clip.capture_id)
 
 
 def _within(clip: Clip, other: Clip) -> bool:

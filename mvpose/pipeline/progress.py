@@ -13,45 +13,45 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(kw_only=True)
 class Progress:
-    """Progress of a stage through the whole job, over all its waves."""
+    """Progress of a job over its whole archive: clips through their first stage, captures through their last."""
 
-    label: str
+    first: str
+    """The first stage of a clip."""
+    last: str
+    """The last stage of a capture."""
     clips: int
     """Clips to do in this start of the job."""
     frames: int
+    captures: int
     clips_done: int = 0
     frames_done: int = 0
+    captures_done: int = 0
     failed: int = 0
-    seconds: float = 0.0
-    """Time spent on finished waves."""
+    """Clips and captures on which a stage failed; the stages after it are not counted."""
 
-    def without(self, clips: int, frames: int) -> None:
-        """Subtract clips and frames that turned out to be done already."""
-        self.clips -= clips
-        self.frames -= frames
-
-    def counted(self, receipts: Iterable[dict[str, Any]], clips: int) -> Iterator[dict[str, Any]]:
-        """Pass through the receipts of a wave of `clips` clips, printing progress, frames per second and time left."""
+    def counted(self, receipts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Pass receipts through, printing progress, frames per second and time left."""
         started = last = time.monotonic()
-        live, end_of_part = sys.stderr.isatty(), self.clips_done + clips
+        live = sys.stderr.isatty()
         for receipt in receipts:
-            self.clips_done += 1
-            self.frames_done += int(receipt["frames"])
-            self.failed += bool(receipt["failure"])
+            stage = receipt["stage"]
+            self.clips_done += stage == self.first
+            self.frames_done += receipt["frames"] * (stage == self.first)
+            self.captures_done += stage == self.last
+            self.failed += bool(receipt["failure"]) and receipt["failed_stage"] == stage
             now = time.monotonic()
-            ended = self.clips_done == end_of_part
-            if live or self.clips_done == self.clips or now - last > SECONDS_BETWEEN_LINES:
+            ended = stage == self.last and self.captures_done == self.captures
+            if live or ended or now - last > SECONDS_BETWEEN_LINES:
                 last = now
-                line = self._line(self.seconds + now - started)
-                end = "\n" if ended or not live else ""
+                line, end = self._line(now - started), "\n" if ended or not live else ""
                 print(f"\r\033[K{line}" if live else line, end=end, file=sys.stderr, flush=True)
             yield receipt
-        self.seconds += time.monotonic() - started
 
     def _line(self, seconds: float) -> str:
         rate = max(self.frames_done, 1) / max(seconds, 1e-9)
-        return (
-            f"{self.label}: {self.clips_done}/{self.clips} clips, {self.frames_done}/{self.frames} frames, "
-            f"{rate:.1f} frames/s, {(self.frames - self.frames_done) / rate:.0f} s left"
-            + (f", {self.failed} failed" if self.failed else "")
+        clips = (
+            f"{self.clips_done}/{self.clips} clips, {self.frames_done}/{self.frames} frames, {rate:.1f} frames/s, "
+            f"{(self.frames - self.frames_done) / rate:.0f} s left; "
         )
+        done = f"{self.captures_done}/{self.captures} captures done"
+        return (clips if self.clips else "") + done + (f", {self.failed} failed" if self.failed else "")

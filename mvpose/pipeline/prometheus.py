@@ -6,10 +6,13 @@ loop exports nothing: its figures are in performance.json and in MLflow.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from mvpose.pipeline.open_work import OpenWork
+    from mvpose.pipeline.worker import JobStages, Receipt
 
 
 @dataclass(frozen=True)
@@ -40,39 +43,48 @@ STEPS = Figure("mvpose_step_seconds", "counter", "Worker seconds per step.", ("s
 """`detect` is time in the model, `decode_wait` the time that the model waits for frames, `decode` the time of decoder
 threads (several run in parallel); other stages have their own steps."""
 CLIP_SECONDS = Figure("mvpose_clip_seconds", "histogram", "Seconds that a worker spent on a clip.")
-QUEUE = Figure("mvpose_clips_queued", "gauge", "Clips of the whole job that the running stage has yet to process.")
+QUEUE = Figure(
+    "mvpose_clips_queued", "gauge", "Clips, or captures, of the whole job that the stage has yet to process."
+)
+"""Of the first stage, for clips, and of the last one, for captures."""
 WORKERS = Figure("mvpose_workers", "gauge", "Maximum number of workers of the running stage.")
 FIGURES = (DONE, FAILED, RETRIED, FRAMES, STEPS, CLIP_SECONDS, QUEUE, WORKERS)
 
 CLIP_SECONDS_EDGES = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]
 
 
-def counted(
-    receipts: Iterable[dict[str, Any]], stage: str, clips: int, workers: int, later: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Pass the receipts of a stage through and count them; `later` clips follow in later waves of the job.
-
-    Ray must be running.
-    """
+def counted(receipts: Iterable[Receipt], stages: JobStages, work: OpenWork, workers: int) -> Generator[Receipt]:
+    """Pass the receipts of a job through and count them. Ray must be running."""
     gauges = {figure: _of_ray(figure) for figure in FIGURES}
-    here = {"stage": stage}
-    gauges[WORKERS].set(workers, here)
-    gauges[QUEUE].set(clips + later, here)
+    specs = (*stages.of_clips, *stages.of_captures)
+    queued = {specs[0].kind: work.clips, specs[-1].kind: len(work.clips_left)}
+    for spec in specs:
+        gauges[WORKERS].set(workers, {"stage": spec.kind})
+        gauges[QUEUE].set(queued.get(spec.kind, 0), {"stage": spec.kind})
     try:
-        for done, receipt in enumerate(receipts, start=1):
-            gauges[QUEUE].set(clips - done + later, here)
-            gauges[CLIP_SECONDS].observe(float(receipt["wall"]), here)
-            counts = [(FRAMES, receipt["frames"], here), (RETRIED, receipt["attempts"] - 1, here)]
-            counts += [(STEPS, s, here | {"step": step}) for step, s in json.loads(receipt["seconds"]).items()]
-            reason = str(receipt["reason"])
-            counts.append((FAILED, 1, here | {"reason": reason}) if reason else (DONE, 1, here))
-            for figure, count, tags in counts:
+        for receipt in receipts:
+            here = {"stage": receipt["stage"]}
+            if receipt["stage"] in queued:
+                queued[receipt["stage"]] -= 1
+                gauges[QUEUE].set(queued[receipt["stage"]], here)
+            for figure, count, tags in () if receipt["earlier"] else _counts(receipt, here):
                 if count > 0:
                     gauges[figure].inc(float(count), tags)
+            gauges[CLIP_SECONDS].observe(float(receipt["wall"]), here)
             yield receipt
     finally:
-        gauges[QUEUE].set(later, here)
-        gauges[WORKERS].set(0, here)
+        for spec in specs:
+            gauges[QUEUE].set(0, {"stage": spec.kind})
+            gauges[WORKERS].set(0, {"stage": spec.kind})
+
+
+def _counts(receipt: Receipt, here: dict[str, str]) -> Iterator[tuple[Figure, float, dict[str, str]]]:
+    yield FRAMES, receipt["frames"], here
+    yield RETRIED, receipt["attempts"] - 1, here
+    for step, seconds in receipt["seconds"].items():
+        yield STEPS, seconds, here | {"step": step}
+    reason = receipt["reason"]
+    yield (FAILED, 1, here | {"reason": reason}) if reason else (DONE, 1, here)
 
 
 def _of_ray(figure: Figure) -> Any:

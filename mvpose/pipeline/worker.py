@@ -9,9 +9,11 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,7 @@ from mvpose.errors import (
     redacted,
     redacted_traceback,
 )
-from mvpose.records import Clip, ClipFailure, Task
+from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind, Task
 from mvpose.run.store import ClipStore, Commit, TableFile
 
 logger = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class Fault:
 
 
 Stage = Callable[[Task], Outcome]
+Receipt = dict[str, Any]
+"""What the driver learns of a task; plain values only."""
 
 OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|unable to allocate|bad_alloc", re.IGNORECASE)
 """PyTorch and CUDA, ONNX Runtime, NumPy and C++ raise different classes, with these messages."""
@@ -94,7 +98,7 @@ SAID_LENGTH, TRACEBACK_LENGTH = 500, 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """How a worker creates its stage: `make(**arguments)` is called once per worker and loads the weights there."""
+    """How a worker creates its stage: `make(**arguments)` is called for its first task and loads the weights there."""
 
     kind: str
     make: Callable[..., Stage]
@@ -109,9 +113,6 @@ class StageSpec:
     """Frames that `clip_timeout_s` applies to; longer tasks, of whole captures, get proportionally more time."""
     cameras_of: Callable[[Task], int] | None = None
     """Number of cameras of a task. If given, a task also times out by the pace of the worker's earlier tasks."""
-    keeps_weights: bool = False
-    """Whether creating the stage is expensive, so that each actor of a pool creates it once; other stages run as tasks,
-    in processes that Ray reuses."""
     replaceable: bool = False
     """Whether the worker may exit its process to be replaced: true on Ray, false in a plain loop."""
 
@@ -120,74 +121,84 @@ class StageSpec:
         return self.clip_timeout_s * max(1.0, (task.clip.stop - task.clip.start) / self.clip_frames)
 
 
+class StageUnmadeError(Exception):
+    """A stage cannot be created; says why."""
+
+
 class ClipWorker:
-    """Runs one stage; safe to kill and retry at any point. Takes rows and returns receipts, as Ray Data requires."""
+    """Runs one stage; safe to kill and retry at any point."""
 
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
-        self.unmade = ""
-        """Why the stage could not be created; passed in receipts, like storage errors."""
-        try:
-            self.stage = spec.make(**spec.arguments)
-        except MvposeError as error:
-            _log_error(f"{spec.kind} cannot be created", error)
-            self.unmade = str(error)
         self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
         self.spent = False
         """Whether this process may be in a bad state and should be replaced."""
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Columns of `task_rows` to columns of receipts.
-
-        Storage errors are passed in the receipt, since Ray passes on only the text of an exception.
-        """
-        receipts = [self._receipt(task) for task in tasks_of(batch)]
-        if self.spent and self.spec.replaceable:
-            # Everything is committed: the replacement worker finds the commits and returns the receipts.
-            os._exit(1)
-        return {name: np.array([receipt[name] for receipt in receipts]) for name in receipts[0]}
-
-    def _receipt(self, task: Task) -> dict[str, str | int | float]:
-        started = time.perf_counter()
-        receipt = {
-            "capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start, "rows": 0, "failure": "",
-            "reason": "", "traceback": "", "attempts": 1, "seconds": "{}", "storage_error": "", "unmade": self.unmade,
-            "wall": 0.0,
-        }  # fmt: skip
-        if self.unmade:
-            return receipt
+    @cached_property
+    def stage(self) -> Stage:
+        """The stage, created for the first task that needs it. StageUnmadeError if it cannot be created."""
         try:
-            commit = self.run(task)
+            return self.spec.make(**self.spec.arguments)
+        except MvposeError as error:
+            _log_error(f"{self.spec.kind} cannot be created", error)
+            raise StageUnmadeError(str(error)) from error
+
+    def receipt(self, task: Task) -> Receipt:
+        """What became of a task. Storage errors are passed in it, since Ray passes on only the text of an exception."""
+        started = time.perf_counter()
+        receipt: Receipt = {
+            "stage": self.spec.kind, "capture_id": task.clip.capture_id, "frames": task.clip.stop - task.clip.start,
+            "rows": 0, "failure": "", "failed_stage": "", "reason": "", "traceback": "", "attempts": 1, "seconds": {},
+            "storage_error": "", "unmade": "", "earlier": False, "wall": 0.0,
+        }  # fmt: skip
+        try:
+            done = self.store.committed(task.clip, task.fingerprint)
+            earlier = done is not None and not self.store.is_claimed(task.clip, self.spec.invocation)
+            commit = done or self._committed(task)
+        except StageUnmadeError as error:
+            return receipt | {"unmade": str(error)}
         except ResultsError as error:
             return receipt | {"storage_error": str(error)}
-        if commit.failure:
-            receipt |= {"failure": commit.failure.detail, "reason": str(commit.failure.reason)}
+        if failure := commit.failure:
+            receipt |= {"failure": failure.detail, "failed_stage": failure.stage, "reason": str(failure.reason)}
             receipt |= {"traceback": commit.traceback}
         return receipt | {
-            "rows": commit.rows, "attempts": commit.attempt, "seconds": json.dumps(commit.seconds),
+            "rows": commit.rows, "attempts": commit.attempt, "seconds": commit.seconds, "earlier": earlier,
             "wall": time.perf_counter() - started,
         }  # fmt: skip
 
     def run(self, task: Task) -> Commit:
         """The commit of a task: the existing one, or a new one."""
-        done = self.store.committed(task.clip, task.fingerprint)
-        if done is not None:
-            return done
+        return self.store.committed(task.clip, task.fingerprint) or self._committed(task)
+
+    def tasks_left(self, plan: CaptureTasks) -> list[Task]:
+        """The tasks of a capture that are not committed, or were tried in this start of the job."""
+        done = self.store.commits_of(plan.capture_id)
+        tried = self.store.claimed_of(plan.capture_id, self.spec.invocation) if done else set()
+        return [t for t in plan.tasks(Kind(self.spec.kind)) if t.name not in done or t.clip.clip_id in tried]
+
+    def exit_if_spent(self) -> None:
+        """Exit a spent process on Ray. Everything is committed: its replacement returns the receipts of the commits."""
+        if self.spent and self.spec.replaceable:
+            os._exit(1)
+
+    def _committed(self, task: Task) -> Commit:
+        stage = self.stage
         attempt = self.store.claim(task.clip, self.spec.invocation, self.spec.max_attempts)
         if not attempt:
             detail = f"its worker died {self.spec.max_attempts} times on this clip (out of memory, or a crash)."
             failure = ClipFailure(task.clip, self.spec.kind, FailureReason.WORKER_DIED, detail)
             return self.store.commit_failure(failure, task.fingerprint, self.spec.max_attempts)
-        outcome = self._outcome(task)
+        outcome = self._outcome(stage, task)
         if isinstance(outcome, Fault):
             return self.store.commit_failure(outcome.failure, task.fingerprint, attempt, outcome.traceback)
         return self.store.commit_table(task.clip, task.fingerprint, outcome.table, outcome.seconds, attempt)
 
-    def _outcome(self, task: Task) -> Outcome | Fault:
+    def _outcome(self, stage: Stage, task: Task) -> Outcome | Fault:
         """Run the stage on a task within its time limit; any exception but a storage error becomes a fault."""
         try:
-            return self._in_time(task)
+            return self._in_time(stage, task)
         except EarlierFailure as earlier:
             return Fault(replace(earlier.failure, clip=task.clip))
         except ResultsError:
@@ -203,13 +214,13 @@ class ClipWorker:
             _log_error(f"{self.spec.kind} of {task.clip.clip_id}", error)
             return self._raised(task, error)
 
-    def _in_time(self, task: Task) -> Outcome:
+    def _in_time(self, stage: Stage, task: Task) -> Outcome:
         if self.spec.cameras_of is None:
-            return within(self.spec.timeout_s(task), self.stage, task)
+            return within(self.spec.timeout_s(task), stage, task)
         camera_frames = self.spec.cameras_of(task) * (task.clip.stop - task.clip.start)
         limit_s = min(self.spec.timeout_s(task), self.pace.limit_s(camera_frames))
         started = time.monotonic()
-        outcome = within(limit_s, self.stage, task)
+        outcome = within(limit_s, stage, task)
         self.pace.took(time.monotonic() - started, camera_frames)
         return outcome
 
@@ -279,24 +290,72 @@ def _without_exit(stage: Stage, task: Task) -> Outcome:
         raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
-def run_batch(spec: StageSpec, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Process a batch in a worker created for it."""
-    return ClipWorker(spec)(batch)
+@dataclass(frozen=True, kw_only=True)
+class JobStages:
+    """All stages of a job, in order."""
+
+    of_clips: tuple[StageSpec, ...]
+    """Run on each clip in one worker, which keeps their models."""
+    of_captures: tuple[StageSpec, ...]
+    """Run on each capture, in one process, once those of all its clips are done."""
+    plan_of: Callable[[str], CaptureTasks]
+    """The work on a capture by its ID, called in a worker."""
+
+    def changed(self, change: Callable[[StageSpec], StageSpec]) -> JobStages:
+        """The same stages with changed specifications."""
+        return JobStages(
+            of_clips=tuple(map(change, self.of_clips)),
+            of_captures=tuple(map(change, self.of_captures)),
+            plan_of=self.plan_of,
+        )
 
 
-def task_rows(tasks: list[Task]) -> pa.Table:
-    """Tasks as columns for Ray Data."""
-    return pa.table(
-        {
-            "capture_id": [t.clip.capture_id for t in tasks],
-            "start": [t.clip.start for t in tasks],
-            "stop": [t.clip.stop for t in tasks],
-            "fingerprint": [t.fingerprint for t in tasks],
-        }
-    )
+class ClipStages:
+    """Runs the stages of clips one after the other. Takes rows and returns receipts, as Ray Data requires."""
+
+    def __init__(self, specs: Sequence[StageSpec]) -> None:
+        self.workers = [ClipWorker(spec) for spec in specs]
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The columns of one row of `OpenWork` to its receipts as JSON."""
+        receipts = self.receipts({name: column[0] for name, column in batch.items()})
+        for worker in self.workers:
+            worker.exit_if_spent()
+        return {"receipts": np.array([json.dumps(receipts)])}
+
+    def receipts(self, row: Mapping[str, Any]) -> list[Receipt]:
+        """One receipt per stage, up to the first that could not be run."""
+        clip = Clip(str(row["capture_id"]), int(row["start"]), int(row["stop"]))
+        tasks = [Task(clip, fingerprint) for fingerprint in str(row["fingerprints"]).split()]
+        return list(_until_stopped(worker.receipt(task) for worker, task in zip(self.workers, tasks, strict=True)))
 
 
-def tasks_of(batch: dict[str, np.ndarray]) -> list[Task]:
-    """The inverse of `task_rows`, from a batch of columns."""
-    columns = (batch["capture_id"], batch["start"], batch["stop"], batch["fingerprint"])
-    return [Task(Clip(str(c), int(a), int(b)), str(f)) for c, a, b, f in zip(*columns, strict=True)]
+def finished(stages: JobStages, capture_id: str) -> list[Receipt]:
+    """Run the stages of captures on one capture; receipts of what was not done before this start of the job.
+
+    Each stage has at least one receipt.
+    """
+    receipts: list[Receipt] = []
+    try:
+        plan = stages.plan_of(capture_id)
+    except ResultsError as error:
+        return [{"unmade": "", "storage_error": str(error)}]
+    for spec in stages.of_captures:
+        worker = ClipWorker(spec)
+        tasks = worker.tasks_left(plan) or plan.tasks(Kind(spec.kind))[-1:]
+        receipts += _until_stopped(map(worker.receipt, tasks))
+        if _stops(receipts[-1]):
+            break
+        worker.exit_if_spent()
+    return receipts
+
+
+def _until_stopped(receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+    for receipt in receipts:
+        yield receipt
+        if _stops(receipt):
+            return
+
+
+def _stops(receipt: Receipt) -> bool:
+    return bool(receipt["unmade"] or receipt["storage_error"])

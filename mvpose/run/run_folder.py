@@ -9,7 +9,7 @@ failures/failures.parquet           one row per clip or capture without a result
 figures.parquet     figures of merit, one row per capture and figure
 verdicts.parquet    what was checked of every capture, one row per finding (see verdict_table.py)
 summary.json        counts, verdicts, failures and notes
-performance.json    seconds by stage of the last start that had work to do
+performance.json    seconds of all workers by stage, and those elapsed, of the last start that had work to do
 logs/               what workers on Ray printed, one file per start; no result, and never read
 """
 
@@ -223,7 +223,7 @@ class RunFolder:
         return summary
 
     def performance(self) -> dict[str, float]:
-        """Seconds by stage, of the last start that had work to do; empty if none has finished."""
+        """Seconds of all workers by stage and `elapsed`, of the last start that had work; empty if none finished."""
         if not exists(join(self.uri, "performance.json")):
             return {}
         return _read_json(join(self.uri, "performance.json"))

@@ -133,10 +133,25 @@ class ClipStore:
     def claim(self, clip: Clip, invocation: str, limit: int) -> int:
         """Number of this attempt within a start of the job, from 1; 0 once `limit` attempts died without a commit."""
         for attempt in range(limit):
-            uri = join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
+            uri = self._attempt_uri(clip, invocation, attempt)
             if create_once(uri, f"{os.getpid()}".encode()):
                 return attempt + 1
         return 0
+
+    def is_claimed(self, clip: Clip, invocation: str) -> bool:
+        """Whether this clip was attempted within a start of the job."""
+        return exists(self._attempt_uri(clip, invocation, 0))
+
+    def claimed_of(self, capture_id: str, invocation: str) -> set[str]:
+        """IDs of the clips of a capture that were attempted within a start of the job, from one listing."""
+        fs, folder = filesystem(join(self.run_uri, "attempts", invocation, self.kind, capture_id))
+        try:
+            return {f"{capture_id}/{os.path.basename(name.rstrip('/'))}" for name in fs.ls(folder, detail=False)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
+    def _attempt_uri(self, clip: Clip, invocation: str, attempt: int) -> str:
+        return join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
 
     def commit_table(
         self, clip: Clip, fingerprint: str, table: pa.Table | TableFile, seconds: dict[str, float], attempt: int = 1

@@ -136,11 +136,11 @@ def test_a_short_help_fits_on_two_screens_and_names_the_long_one(verb):
 
 def test_the_long_help_shows_every_flag(capsys):
     said = helped(["reconstruct", "--help-all"], capsys)
-    assert "--wave-clips" in said and "--filtering.butterworth-order" in said
+    assert "--max-attempts" in said and "--filtering.butterworth-order" in said
     assert "--filtering.one-euro-beta" in helped(
         ["reconstruct", "--filtering.smoothing", "one_euro", "--help-all"], capsys
     )
-    assert "--wave-clips" not in helped(["reconstruct", "--help"], capsys)
+    assert "--max-attempts" not in helped(["reconstruct", "--help"], capsys)
 
 
 def test_an_incomplete_command_line_still_gets_the_short_help(tmp_path, capsys):
@@ -169,3 +169,8 @@ def test_people_are_a_number_or_all(text, people, tmp_path):
 def test_people_of_another_kind_are_refused(text, tmp_path):
     with pytest.raises(ConfigError, match="people"):
         named_run(written(tmp_path, run=f"people = {text}\n")["run"], Reconstruct)
+
+
+def test_the_former_size_of_waves_says_that_it_is_not_needed():
+    with pytest.raises(ConfigError, match=r"unknown flag --wave-clips: leave it out: captures are finished one by one"):
+        parse("reconstruct", ["a", "--output", "b", "--wave-clips", "2"])

@@ -1,5 +1,7 @@
 """Whether a cluster can give a pool, by laws and by the cases that hang Ray."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,57 @@ def test_a_pool_that_is_granted_fits_node_by_node_and_leaves_a_cpu(cpus, per_wor
     assert minimum == largest == (maximum or largest) >= 1
     assert largest <= sum(int(c // per_worker) for c in cpus)
     assert largest * per_worker + 1 <= sum(cpus)
+
+
+@given(
+    cpus=st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0]), min_size=1, max_size=3),
+    labelled=st.lists(st.booleans(), min_size=3, max_size=3),
+    per_worker=st.sampled_from([0.5, 1.0, 1.5, 2.0]),
+    maximum=st.none() | st.integers(1, 8),
+)
+def test_wherever_ray_places_the_workers_a_task_of_the_stages_over_captures_can_run(
+    cpus, labelled, per_worker, maximum
+):
+    """Fails if CPUs are summed over nodes: half of one is left on each of two, and nothing runs there."""
+    nodes = [ClusterNode({"CPU": c}, {"kind": "other"} if own else {}) for c, own in zip(cpus, labelled, strict=False)]
+    need, finisher = Need({"CPU": per_worker}), Need({"CPU": 1.0}, {"kind": "other"})
+    placed = product(*(range(need.fits(node) + 1) for node in nodes))
+    left = [
+        any(finisher.fits(with_cpus(node, -per_worker * n)) for node, n in zip(nodes, numbers, strict=True))
+        for numbers in placed
+        if sum(numbers) == (maximum or 1)
+    ]
+    try:
+        _, largest = pool_limits(nodes, need, None, maximum, finisher)
+    except ConfigError:
+        assert not left or not all(left)
+        return
+    if maximum is None:
+        placed = product(*(range(need.fits(node) + 1) for node in nodes))
+        left = [
+            any(finisher.fits(with_cpus(node, -per_worker * n)) for node, n in zip(nodes, numbers, strict=True))
+            for numbers in placed
+            if sum(numbers) == largest
+        ]
+    assert left and all(left)
+
+
+def with_cpus(node: ClusterNode, more: float) -> ClusterNode:
+    return ClusterNode({"CPU": node.resources["CPU"] + more}, node.labels)
+
+
+def test_a_pool_of_default_size_leaves_a_sixteenth_of_the_cpus_to_the_stages_over_captures():
+    nodes = [ClusterNode({"CPU": 16.0})] * 4
+    assert pool_limits(nodes, Need({"CPU": 1.0}), None, None, Need({"CPU": 1.0})) == (60, 60)
+    assert pool_limits(nodes, Need({"CPU": 1.0}), None, 63, Need({"CPU": 1.0})) == (63, 63), "a number is meant"
+    assert pool_limits(nodes, Need({"CPU": 1.0}), None, None) == (63, 63), "nothing else runs beside this pool"
+
+
+def test_nodes_for_the_stages_over_captures_may_come_later_only_if_the_pool_grows():
+    need, finisher = Need({"CPU": 1.0}), Need({"CPU": 1.0}, {"kind": "cpu"})
+    with pytest.raises(ConfigError, match=r"no node .* stages over captures, which need 1 CPU, label kind=cpu"):
+        pool_limits([HEAD, GPU_NODE], need, None, 2, finisher)
+    assert pool_limits([HEAD], need, 0, 6, finisher) == (1, 6)
 
 
 def test_a_quarter_of_a_gpu_puts_four_workers_on_each_gpu():

@@ -1,4 +1,4 @@
-"""Stages on Ray Data, with real workers that really die."""
+"""Stages on Ray, with real workers that really die."""
 
 import os
 import resource
@@ -14,16 +14,27 @@ import pytest
 
 from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError, WeightsError
 from mvpose.pipeline import engine as engine_module
-from mvpose.pipeline.engine import Engine, EngineConfig, tasks_together
+from mvpose.pipeline import ray_pass as ray_pass_module
+from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.prometheus import FIGURES
-from mvpose.pipeline.worker import Outcome, StageSpec
-from mvpose.records import Clip, Task
+from mvpose.pipeline.ray_pass import ShortQueue
+from mvpose.pipeline.worker import JobStages, Outcome, StageSpec
+from mvpose.records import CaptureTasks, Clip, Kind, Task
 from mvpose.run.store import ClipStore
 
 pytestmark = pytest.mark.fault
 
 ALL = 1000
-TASKS = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(6)]
+
+
+def plan_of(capture_id: str) -> CaptureTasks:
+    """A capture of the clips that its name says."""
+    clips = tuple(Clip(capture_id, i * 10, i * 10 + 10) for i in range(int(capture_id.split("_")[-1])))
+    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="f" * 16)
+
+
+TASKS = plan_of("of_6").tasks(Kind.POSES)
 
 
 class Stage:
@@ -31,7 +42,7 @@ class Stage:
 
     def __init__(self, marks: str, **behaviour: int) -> None:
         self.marks = marks
-        names = ("kill_once", "kill_always", "full", "hang", "greedy", "refused_memory", "raises", "makes")
+        names = ("kill_once", "kill_always", "full", "hang", "greedy", "refused_memory", "raises", "makes", "slow")
         for name in names:
             setattr(self, name, behaviour.get(name, -1))
         if self.makes == 0:
@@ -42,6 +53,8 @@ class Stage:
         mark = os.path.join(self.marks, f"{number}")
         with open(mark, "a") as file:
             file.write("x")
+        if self.slow == 1:
+            time.sleep(0.02)
         if number == self.kill_always or (number == self.kill_once and os.path.getsize(mark) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if number == self.raises or self.raises == ALL:
@@ -72,18 +85,27 @@ def engine(shared_ray) -> Engine:
     return Engine(EngineConfig(workers=2, max_attempts=2))
 
 
-@pytest.fixture(params=[True, False], ids=["actors", "tasks"])
-def keeps_weights(request) -> bool:
+@pytest.fixture(params=[True, False], ids=["clips", "captures"])
+def of_clips(request) -> bool:
+    """Whether the stage runs on clips in the pool, or on a whole capture in one task."""
     return request.param
 
 
-def spec(tmp_path, keeps_weights: bool = True, timeout_s: float = 100.0, **behaviour) -> StageSpec:
+def spec(tmp_path, timeout_s: float = 100.0, **behaviour) -> StageSpec:
     marks = tmp_path / "marks"
     marks.mkdir(exist_ok=True)
     return StageSpec(
         kind="poses", make=Stage, arguments={"marks": str(marks), **behaviour}, run_uri=str(tmp_path / "run"),
-        invocation="one", max_attempts=2, keeps_weights=keeps_weights, clip_timeout_s=timeout_s, clip_frames=10,
+        invocation="one", max_attempts=2, clip_timeout_s=timeout_s, clip_frames=10,
     )  # fmt: skip
+
+
+def run(engine: Engine, stage: StageSpec, of_clips: bool = True, captures: tuple[str, ...] = ("of_6",)) -> list[dict]:
+    if of_clips:
+        stages = JobStages(of_clips=(stage,), of_captures=(), plan_of=plan_of)
+        return list(engine.run(stages, OpenWork.of(stage.run_uri, map(plan_of, captures), [Kind.POSES])))
+    stages = JobStages(of_clips=(), of_captures=(stage,), plan_of=plan_of)
+    return list(engine.run(stages, OpenWork(dict.fromkeys(captures, 0), (), 0)))
 
 
 def frames(tmp_path) -> list[int]:
@@ -92,34 +114,33 @@ def frames(tmp_path) -> list[int]:
     return [f for c in commits if c and not c.failure for f in store.read(c).column("frame").to_pylist()]
 
 
-def test_a_worker_killed_once_loses_and_repeats_nothing(engine, tmp_path, keeps_weights):
-    receipts = list(engine.run(spec(tmp_path, keeps_weights, kill_once=3), TASKS))
+def test_a_worker_killed_once_loses_and_repeats_nothing(engine, tmp_path, of_clips):
+    receipts = run(engine, spec(tmp_path, kill_once=3), of_clips)
     assert len(receipts) == len(TASKS) and not any(r["failure"] for r in receipts)
     assert frames(tmp_path) == list(range(60))
 
 
-def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done(engine, tmp_path, keeps_weights):
-    list(engine.run(spec(tmp_path, keeps_weights, kill_always=1), TASKS))
+def test_a_clip_that_always_kills_its_worker_is_given_up_and_the_others_are_done(engine, tmp_path, of_clips):
+    run(engine, spec(tmp_path, kill_always=1), of_clips)
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 1]
     assert reason(tmp_path, 1) == FailureReason.WORKER_DIED
 
 
-def test_many_tasks_go_to_workers_in_portions_and_each_is_done_once_though_one_kills_its_worker(engine, tmp_path):
-    many = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(130)]
-    assert tasks_together(len(many), 2) == 8
-    receipts = list(engine.run(spec(tmp_path, keeps_weights=False, kill_once=3), many))
-    assert len(receipts) == 130 and not any(r["failure"] for r in receipts)
-    store = ClipStore(str(tmp_path / "run"), "poses")
-    assert all(store.committed(t.clip, t.fingerprint) for t in many)
-    times = {number: os.path.getsize(tmp_path / "marks" / f"{number}") for number in range(130)}
+def test_many_clips_are_read_as_workers_take_them_and_each_is_done_once(engine, tmp_path, monkeypatch):
+    """Fails without the short queue: the driver would hold a million clips of a large archive at once."""
+    monkeypatch.setattr(ray_pass_module, "WAITING_CLIPS", 8)
+    waiting, limit = [], ShortQueue.max_task_output_bytes_to_read
+
+    def watched(policy: ShortQueue, op):
+        waiting.append(sum(policy._topology[each].total_enqueued_input_blocks() for each in op.output_dependencies))
+        return limit(policy, op)
+
+    monkeypatch.setattr(ShortQueue, "max_task_output_bytes_to_read", watched)
+    receipts = run(engine, spec(tmp_path, kill_once=3, slow=1), captures=("of_90",))
+    assert len(receipts) == 90 and not any(r["failure"] for r in receipts)
+    times = {number: os.path.getsize(tmp_path / "marks" / f"{number}") for number in range(90)}
     assert {number for number, n in times.items() if n > 1} == {3}
-
-
-@pytest.mark.parametrize(
-    ("tasks", "workers", "together"), [(1, 2, 1), (7, 2, 1), (24, 2, 3), (4096, 64, 8), (4096, 2, 32), (0, 1, 1)]
-)
-def test_a_worker_gets_as_many_portions_as_a_portion_has_tasks(tasks, workers, together):
-    assert tasks_together(tasks, workers) == together
+    assert 0 < max(waiting) <= 20
 
 
 def reason(tmp_path, number: int) -> FailureReason | None:
@@ -128,10 +149,10 @@ def reason(tmp_path, number: int) -> FailureReason | None:
     return commit.failure.reason if commit and commit.failure else None
 
 
-def test_a_clip_that_hangs_is_given_up_after_its_time_and_its_worker_replaced(engine, tmp_path, keeps_weights):
-    reported = spec(tmp_path, keeps_weights, timeout_s=3.0, hang=2)
+def test_a_clip_that_hangs_is_given_up_after_its_time_and_its_worker_replaced(engine, tmp_path, of_clips):
+    reported = spec(tmp_path, timeout_s=3.0, hang=2)
     os.mkfifo(tmp_path / "marks" / "fifo")
-    receipts = list(engine.run(reported, TASKS))
+    receipts = run(engine, reported, of_clips)
     assert [r["reason"] for r in receipts if r["failure"]] == ["timeout"] == [reason(tmp_path, 2)]
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 2]
     assert os.path.getsize(tmp_path / "marks" / "2") == 1, "a clip that hangs is not tried again"
@@ -150,7 +171,7 @@ def waiting_for(fifo) -> bool:
 
 
 def test_a_clip_that_the_memory_does_not_suffice_for_is_a_failure_row(engine, tmp_path):
-    list(engine.run(spec(tmp_path, refused_memory=4), TASKS))
+    run(engine, spec(tmp_path, refused_memory=4))
     assert reason(tmp_path, 4) == FailureReason.OUT_OF_MEMORY
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 4]
 
@@ -162,7 +183,7 @@ def test_a_clip_whose_worker_is_killed_for_its_memory_is_given_up_after_its_atte
     killer = threading.Thread(target=kill_above, args=(tmp_path / "marks" / "greedy", 2**29, killed, over))
     killer.start()
     try:
-        list(engine.run(reported, TASKS))
+        run(engine, reported)
     finally:
         over.set()
         killer.join()
@@ -185,7 +206,7 @@ def kill_above(mark, limit: int, killed: list[int], over: threading.Event) -> No
 
 
 def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(engine, shared_ray, tmp_path):
-    list(engine.run(spec(tmp_path, kill_once=3, kill_always=1), TASKS))
+    run(engine, spec(tmp_path, kill_once=3, kill_always=1))
     port, wanted = shared_ray.config.metrics_port, {name for figure in FIGURES for name in figure.exported}
     for _ in range(60):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -199,33 +220,32 @@ def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(engine, s
     assert died and float(died[0].rpartition(" ")[2]) >= 1
 
 
-def test_what_a_stage_raises_on_one_clip_is_a_failure_row_and_its_worker_is_replaced(engine, tmp_path, keeps_weights):
-    receipts = list(engine.run(spec(tmp_path, keeps_weights, raises=3), TASKS))
+def test_what_a_stage_raises_on_one_clip_is_a_failure_row_and_its_worker_is_replaced(engine, tmp_path, of_clips):
+    receipts = run(engine, spec(tmp_path, raises=3), of_clips)
     assert sorted(r["reason"] for r in receipts) == [""] * 5 + ["exception"]
     assert reason(tmp_path, 3) == FailureReason.EXCEPTION
     assert frames(tmp_path) == [f for f in range(60) if f // 10 != 3]
     assert os.path.getsize(tmp_path / "marks" / "3") == 1, "it is not tried again"
 
 
-def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, keeps_weights, monkeypatch):
+def test_a_stage_that_raises_alike_on_every_clip_stops_the_job(engine, tmp_path, of_clips, monkeypatch):
     monkeypatch.setattr(engine_module, "ENOUGH", 3)  # each clip that raises costs a worker
-    many = [Task(Clip("ab"[i % 2], i * 10, i * 10 + 10), "f" * 16) for i in range(40)]
     with pytest.raises(StageError, match=r"failed with the same error on the first 3 clips.*RuntimeError: CUDA error"):
-        list(engine.run(spec(tmp_path, keeps_weights, raises=ALL), many))
-    assert len(os.listdir(tmp_path / "marks")) < len(many) or not keeps_weights
+        run(engine, spec(tmp_path, raises=ALL), of_clips, captures=("a_2", "b_40"))
+    assert len(os.listdir(tmp_path / "marks")) < 40 or not of_clips
 
 
-def test_a_stage_that_cannot_be_made_ends_the_job_with_its_own_sentence(engine, tmp_path, keeps_weights):
+def test_a_stage_that_cannot_be_made_ends_the_job_with_its_own_sentence(engine, tmp_path, of_clips):
     with pytest.raises(StageError, match="mvpose models fetch"):
-        list(engine.run(spec(tmp_path, keeps_weights, makes=0), TASKS))
+        run(engine, spec(tmp_path, makes=0), of_clips)
 
 
 def test_a_full_disk_ends_the_job_with_its_own_sentence(engine, tmp_path):
     with pytest.raises(ResultsError, match="No space left on device"):
-        list(engine.run(spec(tmp_path, full=2), TASKS))
+        run(engine, spec(tmp_path, full=2))
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused(engine):
+def test_more_workers_than_the_cluster_has_room_for_are_refused(engine, tmp_path):
     greedy = Engine(EngineConfig(workers=64))
     with pytest.raises(ConfigError, match="use fewer workers"):
-        greedy.run(StageSpec(kind="poses", make=Stage, arguments={}, run_uri="", invocation=""), TASKS)
+        run(greedy, spec(tmp_path))

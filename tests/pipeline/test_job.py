@@ -18,6 +18,7 @@ from mvpose.errors import ConfigError, FailureReason, ResultsError, WeightsError
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.shipped import FUSION
+from mvpose.pipeline import stages
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
 from mvpose.run.run_folder import RunFolder
@@ -145,21 +146,36 @@ def test_ray_gives_the_same_bytes_as_the_plain_loop(archive, undisturbed, tmp_pa
     assert not os.path.exists(os.path.join(undisturbed, "logs")), "a plain loop has no workers"
 
 
-def test_waves_of_one_capture_end_with_the_same_bytes_and_the_first_is_whole_before_the_next_begins(
-    archive, undisturbed, tmp_path, capsys
+def test_the_first_capture_is_whole_before_the_last_clip_is_detected_and_its_time_is_recorded_by_stage(
+    undisturbed,
 ):
-    output = str(tmp_path / "run")
-    summary = reconstruct_archive(job(archive, output, engine=EngineConfig(local=True, wave_clips=1)))
-    assert contents(output) == contents(undisturbed) and (summary.captures, summary.clips) == (2, 8)
-    assert set(RunFolder(output).performance()) == set(RunFolder(undisturbed).performance())
-    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keypoints: 8/8 clips, 80/80")]
-    assert len(reported) == 1
     written = {
-        capture: [os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{output}/commits") for f in fs
+        capture: [os.stat(os.path.join(d, f)).st_mtime_ns for d, _, fs in os.walk(f"{undisturbed}/commits") for f in fs
                   if os.path.basename(d) == capture]
         for capture in ("one", "two")
     }  # fmt: skip
     assert len(written["one"]) == len(written["two"]) == 15 and max(written["one"]) <= min(written["two"])
+    seconds = RunFolder(undisturbed).performance()
+    assert set(seconds) == {"keypoints", "tracks", "identities", "poses", "filtered", "quality", "elapsed"}
+    assert 0 < sum(v for k, v in seconds.items() if k != "elapsed") <= seconds["elapsed"]
+
+
+def test_a_start_that_finds_all_clips_detected_finishes_captures_without_a_detector(
+    archive, undisturbed, tmp_path, capsys, monkeypatch
+):
+    output = str(tmp_path / "run")
+    shutil.copytree(undisturbed, output)
+    os.remove(os.path.join(output, "summary.json"))
+    for kind in ("identities", "poses", "filtered", "quality"):
+        shutil.rmtree(os.path.join(output, "commits", kind))
+
+    def detected(*_):
+        raise AssertionError("the detector is not needed")
+
+    monkeypatch.setattr(stages, "load_detector", detected)
+    reconstruct_archive(job(archive, output))
+    assert contents(output) == contents(undisturbed)
+    assert capsys.readouterr().err == "2/2 captures done\n"
 
 
 def start_driver(archive: str, output: str, *flags: str, seconds: float = 0.005) -> subprocess.Popen:

@@ -10,8 +10,9 @@ import pytest
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.pipeline.worker import Outcome, StageSpec
-from mvpose.records import Clip, Task
+from mvpose.pipeline.open_work import OpenWork
+from mvpose.pipeline.worker import JobStages, Outcome, StageSpec
+from mvpose.records import CaptureTasks, Clip, Kind, Task
 from mvpose.run.store import ClipStore
 from mvpose.run.verification import verify_run
 from tests.pipeline import coded_footage
@@ -53,6 +54,12 @@ def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_p
     assert seen.findings == () and (seen.clips, seen.failed_clips) == (FRAMES // 10, 0)
 
 
+def plan_of(capture_id: str) -> CaptureTasks:
+    """A capture of six clips."""
+    clips = tuple(Clip(capture_id, i, i + 1) for i in range(6))
+    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="f" * 16)
+
+
 def where(task: Task) -> Outcome:
     """The kind of the node that did a clip."""
     import ray
@@ -79,25 +86,28 @@ def test_a_model_waits_for_its_node_and_every_stage_stays_on_its_own(monkeypatch
             model_resources={"decoder": 1.0},
         )
     )  # fmt: skip
-    tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(6)]
 
-    def kinds_of_nodes(kind: str, with_model: bool) -> set[str]:
-        reported = {"kind": kind, "make": make_where, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
-        receipts = list(engine.run(StageSpec(**reported, keeps_weights=with_model), tasks))
-        assert len(receipts) == len(tasks) and not any(r["failure"] for r in receipts)
-        store = ClipStore(str(tmp_path), kind)
-        commits = [store.committed(task.clip, task.fingerprint) for task in tasks]
-        return {store.read(c).column("kind")[0].as_py() for c in commits if c}
+    def kinds_of_nodes() -> dict[str, set[str]]:
+        settings = {"make": make_where, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
+        specs = [StageSpec(kind=kind, **settings) for kind in (Kind.KEYPOINTS, Kind.POSES)]
+        stages = JobStages(of_clips=(specs[0],), of_captures=(specs[1],), plan_of=plan_of)
+        receipts = list(engine.run(stages, OpenWork.of(str(tmp_path), [plan_of("a")], [Kind.KEYPOINTS])))
+        assert len(receipts) == 12 and not any(r["failure"] for r in receipts)
+        found = {}
+        for kind in (Kind.KEYPOINTS, Kind.POSES):
+            store = ClipStore(str(tmp_path), kind)
+            commits = [store.committed(task.clip, task.fingerprint) for task in plan_of("a").tasks(kind)]
+            found[str(kind)] = {store.read(c).column("kind")[0].as_py() for c in commits if c}
+        return found
 
     try:
         nodes.add_node(num_cpus=2, object_store_memory=MEMORY, labels={"kind": "other"})
         engine.start()
-        running = ThreadPool(1).apply_async(kinds_of_nodes, ("model", True))
+        running = ThreadPool(1).apply_async(kinds_of_nodes)
         time.sleep(5)
         assert not running.ready()
         nodes.add_node(num_cpus=2, object_store_memory=MEMORY, labels={"kind": "model"}, resources={"decoder": 2})
-        assert running.get(120) == {"model"}
-        assert kinds_of_nodes("other", False) == {"other"}
+        assert running.get(120) == {"keypoints": {"model"}, "poses": {"other"}}
     finally:
         engine.close()
         nodes.shutdown()

@@ -1,34 +1,43 @@
 from mvpose.pipeline.progress import Progress
 
 
-def receipts(number: int, frames: int = 10, failure: str = "") -> list[dict]:
-    return [{"frames": frames, "failure": failure} for _ in range(number)]
+def receipts(*stages: str, failure: str = "", failed_stage: str = "") -> list[dict]:
+    return [{"stage": s, "frames": 10, "failure": failure, "failed_stage": failed_stage} for s in stages]
 
 
-def test_a_stage_that_is_done_in_parts_counts_over_the_whole_job(capsys, monkeypatch):
+def progress(clips: int, captures: int) -> Progress:
+    return Progress(first="keypoints", last="quality", clips=clips, frames=10 * clips, captures=captures)
+
+
+def test_clips_and_captures_are_counted_over_the_whole_job_and_a_failed_clip_once(capsys, monkeypatch):
     monkeypatch.setattr("mvpose.pipeline.progress.SECONDS_BETWEEN_LINES", -1.0)
-    progress = Progress(label="poses", clips=5, frames=50)
-    list(progress.counted(receipts(2), 2))
-    progress.without(1, 10)
-    list(progress.counted(receipts(2, failure="nobody"), 2))
+    failed = receipts("keypoints", "tracks", failure="nobody", failed_stage="keypoints")
+    passed = receipts("keypoints", "tracks", "quality", "keypoints", "tracks")
+    list(progress(3, 2).counted([*passed, *failed, *receipts("poses", "quality")]))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("poses: 1/5 clips, 10/50 frames") and lines[1].startswith("poses: 2/5 clips")
-    assert lines[-1].startswith("poses: 4/4 clips, 40/40 frames") and lines[-1].endswith("0 s left, 2 failed")
+    assert lines[0].startswith("1/3 clips, 10/30 frames") and lines[0].endswith("; 0/2 captures done")
+    assert lines[2].startswith("1/3 clips") and lines[2].endswith("; 1/2 captures done")
+    assert lines[-1].startswith("3/3 clips, 30/30 frames")
+    assert lines[-1].endswith(" 0 s left; 2/2 captures done, 1 failed")
 
 
-def test_elsewhere_than_on_a_terminal_a_short_job_says_one_line(capsys):
-    list(Progress(label="poses", clips=3, frames=30).counted(receipts(3), 3))
+def test_elsewhere_than_on_a_terminal_a_short_job_prints_one_line(capsys):
+    list(progress(1, 1).counted(receipts("keypoints", "poses", "quality")))
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_on_a_terminal_the_line_ends_with_each_part(capsys, monkeypatch):
+def test_on_a_terminal_the_line_is_overwritten_until_the_last_capture(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    progress = Progress(label="poses", clips=4, frames=40)
-    list(progress.counted(receipts(2), 2))
-    list(progress.counted(receipts(2), 2))
-    assert capsys.readouterr().err.count("\n") == 2
+    list(progress(2, 2).counted(receipts("keypoints", "quality", "keypoints", "quality")))
+    said = capsys.readouterr().err
+    assert said.count("\r") == 4 and said.count("\n") == 1 and said.endswith("\n")
 
 
-def test_nothing_to_do_says_nothing(capsys):
-    list(Progress(label="poses", clips=0, frames=0).counted([], 0))
+def test_a_start_that_only_finishes_captures_counts_no_clips(capsys):
+    list(progress(0, 1).counted(receipts("poses", "quality")))
+    assert capsys.readouterr().err == "1/1 captures done\n"
+
+
+def test_nothing_to_do_prints_nothing(capsys):
+    list(progress(0, 0).counted([]))
     assert capsys.readouterr().err == ""

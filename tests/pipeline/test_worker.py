@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 import weakref
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from mvpose.errors import FailureReason, NoPersonError, ResultsError, StageError
 from mvpose.pipeline import worker as worker_module
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec, task_rows, tasks_of
-from mvpose.records import Clip, ClipFailure, Task
+from mvpose.pipeline.open_work import OpenWork
+from mvpose.pipeline.worker import ClipWorker, JobStages, Outcome, StageSpec
+from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind, Task
 from mvpose.run.store import ClipStore
 
 TASK = Task(Clip("a", 0, 10), "f" * 16)
@@ -31,12 +33,6 @@ def nobody(task: Task) -> Outcome:
 def spec(tmp_path, stage, **changes) -> StageSpec:
     settings = {"kind": "poses", "make": lambda: stage, "arguments": {}, "run_uri": str(tmp_path), "invocation": "one"}
     return StageSpec(**(settings | changes))
-
-
-def test_tasks_survive_their_rows():
-    tasks = [TASK, Task(Clip("b/c", 5, 7), "0" * 16)]
-    rows = task_rows(tasks)
-    assert tasks_of({name: rows.column(name).to_numpy() for name in rows.column_names}) == tasks
 
 
 def test_a_task_is_computed_once_and_its_commit_found_again(tmp_path):
@@ -188,17 +184,24 @@ def test_no_clip_is_given_up_sooner_than_ten_times_the_slowest_before_it_for_its
     assert known.limit_s(1) >= 10 * max(s for s, _ in done)
 
 
-def test_the_plain_loop_hands_back_a_receipt_for_every_task(tmp_path):
-    tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(4)]
-    engine = Engine(EngineConfig(local=True))
-    receipts = list(engine.run(spec(tmp_path, lambda t: nobody(t) if t.clip.start == 2 else frames_of(t)), tasks))
-    assert [r["rows"] for r in receipts] == [1, 1, 0, 1]
-    assert [bool(r["failure"]) for r in receipts] == [False, False, True, False]
-
-
 def run_all(tmp_path, stage, tasks: list[Task], kind: str = "poses", engine: Engine | None = None) -> list:
     engine = engine or Engine(EngineConfig(local=True))
-    return list(engine.run(spec(tmp_path, stage, kind=kind), tasks))
+    captures: dict[str, list[Task]] = {}
+    for task in tasks:
+        captures.setdefault(task.clip.capture_id, []).append(task)
+    plans = {
+        name: CaptureTasks(capture_id=name, clips=tuple(t.clip for t in own), keypoints="k" * 16, poses="f" * 16)
+        for name, own in captures.items()
+    }
+    stages = JobStages(of_clips=(spec(tmp_path, stage, kind=kind),), of_captures=(), plan_of=plans.__getitem__)
+    return list(engine.run(stages, OpenWork.of(str(tmp_path), plans.values(), [Kind(kind)])))
+
+
+def test_the_plain_loop_hands_back_a_receipt_for_every_task(tmp_path):
+    tasks = [Task(Clip("a", i, i + 1), "f" * 16) for i in range(4)]
+    receipts = run_all(tmp_path, lambda t: nobody(t) if t.clip.start == 2 else frames_of(t), tasks)
+    assert [r["rows"] for r in receipts] == [1, 1, 0, 1]
+    assert [bool(r["failure"]) for r in receipts] == [False, False, True, False]
 
 
 CAPTURES = [Task(Clip(f"c{i // 4}", i % 4, i % 4 + 1), "f" * 16) for i in range(24)]
@@ -237,12 +240,18 @@ def test_one_capture_of_an_odd_kind_does_not_stop_the_others(tmp_path):
         run_all(tmp_path, raising_at(*range(8)), tasks[:8], kind="tracks")
 
 
-def test_clips_of_several_waves_count_together(tmp_path):
-    engine = Engine(EngineConfig(local=True))
-    for i in range(4):
-        assert len(run_all(tmp_path, raising_at(0), [CAPTURES[4 * i]], engine=engine)) == 1
-    with pytest.raises(StageError, match="first 5"):
-        run_all(tmp_path, raising_at(0), [CAPTURES[16]], engine=engine)
+def test_failures_of_an_earlier_start_stop_nothing(tmp_path):
+    """They are found again where a later stage of the clip is to do."""
+    for task in CAPTURES[:8]:
+        ClipWorker(spec(tmp_path, raising_at(0, 1, 2, 3), kind="keypoints")).run(replace(task, fingerprint="k" * 16))
+    plans = [CaptureTasks(capture_id=c, clips=tuple(t.clip for t in CAPTURES[:4]), keypoints="k" * 16, poses="f" * 16)
+             for c in ("c0", "c1")]  # fmt: skip
+    plans = [replace(p, clips=tuple(replace(clip, capture_id=p.capture_id) for clip in p.clips)) for p in plans]
+    both = spec(tmp_path, nobody, kind="keypoints", invocation="two"), spec(tmp_path, frames_of, kind="tracks")
+    stages = JobStages(of_clips=both, of_captures=(), plan_of={p.capture_id: p for p in plans}.__getitem__)
+    work = OpenWork.of(str(tmp_path), plans, [Kind.KEYPOINTS, Kind.TRACKS])
+    receipts = list(Engine(EngineConfig(local=True)).run(stages, work))
+    assert len(receipts) == 16 and sum(bool(r["traceback"]) for r in receipts) == 8
 
 
 def test_clips_that_fail_each_in_its_own_way_stop_nothing(tmp_path):
