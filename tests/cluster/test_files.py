@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 
 import jsonschema
 import kubernetes_validate
@@ -227,6 +228,21 @@ def test_the_records_of_a_container_outlive_it():
     head = loaded("compose.yaml")["services"]["ray-head"]
     assert any(volume.endswith(f":{head['environment']['XDG_DATA_HOME']}") for volume in head["volumes"])
     assert any("MLFLOW_TRACKING_URI=" in option for option in loaded("ray-aws.yaml")["docker"]["run_options"])
+
+
+def test_an_installation_has_one_build_of_onnx_runtime_and_each_image_names_its_own():
+    """Both builds own the module `onnxruntime`: the one installed last overwrites the other, CUDA with it."""
+    with open(os.path.join(REPOSITORY, "pyproject.toml"), "rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = {name: " ".join(needs) for name, needs in project["optional-dependencies"].items()}
+    assert not [need for need in project["dependencies"] if "onnxruntime" in need]
+    assert re.findall(r"onnxruntime[-\w]*", extras["cpu"]) == ["onnxruntime"]
+    assert re.findall(r"onnxruntime[-\w]*", extras["gpu"]) == ["onnxruntime-gpu"]
+    assert not [name for name, needs in extras.items() if "onnxruntime" in needs and name not in ("cpu", "gpu")]
+    assert "mvpose[cpu]" in extras["dev"] and "mvpose[gpu]" not in extras["dev"]
+    with open(os.path.join(CLUSTER, "Dockerfile")) as file:
+        cuda, cpu = re.search(r"cuda \]; then(.*)else(.*)fi", file.read(), re.DOTALL).groups()
+    assert '".[gpu]"' in cuda and '".[cpu]"' in cpu
 
 
 def test_prometheus_looks_where_ray_tells_of_its_nodes_and_where_compose_starts_them():
