@@ -1,9 +1,9 @@
 """The whole job beside Pose2Sim, and beside decoding alone: the same footage, networks and cores, in turns.
 
 The footage is the single person of Pose2Sim's demo (four cameras), repeated. Pose2Sim estimates the 2D pose, associates
-the persons of the views and triangulates, with its defaults and OpenVINO; the job also tracks, identifies, filters and
-judges. Both include their start. Decoding is PyAV's alone, one thread per video, without a start and without a
-conversion to RGB.
+the persons of the views and triangulates, with its defaults: OpenVINO, in bfloat16 where the processor has it. The job
+also tracks, identifies, filters and judges. Both include their start. Decoding is PyAV's alone, one thread per video,
+without a start and without a conversion to RGB.
 
 FOLDER/pose2sim      environment of Pose2Sim, made once with pip in the versions stated here
 FOLDER/demo          footage of the demo
@@ -39,6 +39,7 @@ from mvpose.footage.video.frames import probe
 from mvpose.footage.video.video_container import opened
 from mvpose.footage.video.video_writer import repeat_video
 from mvpose.models.detection.cards import locate, read_card
+from mvpose.pipeline.job_settings import ReconstructJob
 from mvpose.run.run_folder import RunFolder
 from mvpose.tracking.circumstances import machine
 
@@ -121,18 +122,20 @@ def run(config: PeersBenchmark) -> dict[str, object]:
 
 
 def table(costs: Mapping[str, Sequence[TurnCost]], camera_frames: int) -> Iterator[str]:
-    """Markdown: minimum seconds, minimum core-milliseconds per camera-frame, and the job's time over this one's.
+    """Markdown: minimum seconds, minimum core-milliseconds per camera-frame, and the job's costs over these.
 
-    The ratio is that of the minima, then that of the medians, which a busy machine moves more.
+    The ratio of seconds is that of the minima, then that of the medians, which a busy machine moves more; that of the
+    core-seconds hardly depends on it.
     """
-    yield "| | seconds | core-ms per camera-frame | mvpose over it, minima (medians) |"
-    yield "| --- | ---: | ---: | ---: |"
-    own = [turn.seconds for turn in costs[JOB]]
+    yield "| | seconds | core-ms per camera-frame | mvpose over it, seconds (medians) | core-seconds |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    own = costs[JOB]
     for name, turns in costs.items():
-        seconds = [turn.seconds for turn in turns]
-        core_ms = 1e3 * min(turn.core_seconds for turn in turns) / camera_frames
-        ratio = f"{min(own) / min(seconds):.2f} ({statistics.median(own) / statistics.median(seconds):.2f})"
-        yield f"| {name} | {min(seconds):.1f} | {core_ms:.1f} | {ratio} |"
+        seconds, own_s = [turn.seconds for turn in turns], [turn.seconds for turn in own]
+        core_s, own_core_s = (min(turn.core_seconds for turn in each) for each in (turns, own))
+        ratio = f"{min(own_s) / min(seconds):.2f} ({statistics.median(own_s) / statistics.median(seconds):.2f})"
+        core_ms = f"{1e3 * core_s / camera_frames:.1f}"
+        yield f"| {name} | {min(seconds):.1f} | {core_ms} | {ratio} | {own_core_s / core_s:.2f} |"
 
 
 def pose2sim_environment(folder: str) -> str:
@@ -186,8 +189,10 @@ def _cores(number: int) -> Iterator[None]:
 
 def _job(config: PeersBenchmark, archive: str, frames: int, folder: str, scratch: str) -> TurnCost:
     output = os.path.join(scratch, "run")
-    command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output]
-    command += ["--workers", str(config.workers), "--tracking.no-enabled", *shlex.split(config.flags)]
+    command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output, "--tracking.no-enabled"]
+    # Two clips per worker: a short capture would be one clip of one worker.
+    clip_frames = min(ReconstructJob.clip_frames, math.ceil(frames / (2 * config.workers)))
+    command += ["--workers", str(config.workers), "--clip-frames", str(clip_frames), *shlex.split(config.flags)]
     cost = measured("reconstruct the footage with mvpose", command, os.path.join(folder, "mvpose.log"))
     summary = RunFolder(output).summary()
     _require_all("mvpose", summary.frames if summary.figures else 0, frames)

@@ -50,9 +50,9 @@ def test_the_table_compares_minima_and_medians_of_the_turns_and_costs_by_camera_
     }
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(costs, 400)][2:]
     assert rows == [
-        [JOB, "10.0", "40.0", "1.00 (1.00)"],
-        [PARALLEL, "20.0", "80.0", "0.50 (0.50)"],
-        [DECODING, "1.0", "5.0", "10.00 (12.00)"],
+        [JOB, "10.0", "40.0", "1.00 (1.00)", "1.00"],
+        [PARALLEL, "20.0", "80.0", "0.50 (0.50)", "0.50"],
+        [DECODING, "1.0", "5.0", "10.00 (12.00)", "8.00"],
     ]
 
 
