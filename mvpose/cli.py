@@ -80,6 +80,11 @@ def run(arguments: list[str]) -> int:
         _print_traceback(error)
         print(f"mvpose: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        print("mvpose: the detector needs ONNX Runtime: install mvpose[cpu] or mvpose[gpu], not both.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interruption:
         _print_traceback(interruption)
         print("\nmvpose: interrupted. Committed results are kept: rerun the same command to resume.", file=sys.stderr)

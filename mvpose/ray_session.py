@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -20,11 +21,13 @@ from importlib.metadata import version
 from typing import Any
 
 from mvpose.accelerator import require_cuda
-from mvpose.errors import ResultsError, is_debugging, redacted, set_debugging
+from mvpose.errors import ConfigError, ResultsError, is_debugging, redacted, set_debugging
 from mvpose.storage.commits import storage_errors, write_whole_file
 from mvpose.storage.locations import absolute, is_remote, join, name
 
 LOGS = "logs"
+PROBE_S = 5.0
+"""Maximum wait for the answer whether a running Ray requires a token."""
 DRAIN_S = 0.5
 """Wait before Ray shuts down: workers' lines arrive up to 0.2 s after printing (Ray polls every 0.1 s)."""
 QUIET_LOGGERS = ("ray.data", "ray.tune", "ray.train")
@@ -72,8 +75,8 @@ def ray_session(
 
     If this process is already connected to a Ray, that one is used and left running. `environment` is that of the
     workers. Their output is kept in `logs/` of `output`, and also shown when debugging. Ray's own messages are
-    suppressed: errors of a job are raised as exceptions. ConfigError as for `LocalRay.settings`; ResultsError if
-    `logs/` cannot be written.
+    suppressed: errors of a job are raised as exceptions. ConfigError as for `LocalRay.settings`, or if the Ray at
+    `address` requires a token that this process does not send; ResultsError if `logs/` cannot be written.
     """
     import ray
 
@@ -81,6 +84,8 @@ def ray_session(
     if ray.is_initialized():
         yield
         return
+    if address and re.fullmatch(r"[^/]+:\d+", address):
+        _require_token(address)
     where = {"address": address} if address else local.settings()
     with _logs_kept(output):
         ray.init(**where, **_settings(environment))
@@ -91,6 +96,30 @@ def ray_session(
         finally:
             time.sleep(DRAIN_S)
             ray.shutdown()
+
+
+def _require_token(address: str) -> None:
+    """ConfigError if the Ray at HOST:PORT requires a token that this process does not send.
+
+    A head requires one if its home folder had ~/.ray/auth_token, which any Ray started by a program leaves there. A
+    client sends none unless RAY_AUTH_MODE is `token`: Ray then tries for 20 to 30 s and only says that it failed to
+    connect (2.60). Any other problem of the connection is left to Ray.
+    """
+    import grpc
+    from ray._raylet import AuthenticationTokenLoader  # pyright: ignore[reportAttributeAccessIssue]
+
+    sent = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    token = AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True) if sent else ""
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", timeout=PROBE_S, metadata=(("authorization", f"Bearer {token}"),) if token else ())
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ConfigError(
+                    f"the Ray at {address} requires {'another' if token else 'a'} token: set RAY_AUTH_MODE=token, and "
+                    "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head."
+                ) from None
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, Any]:

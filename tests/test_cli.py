@@ -145,6 +145,13 @@ def test_a_verb_without_its_argument_says_what_is_missing(verb, capsys):
     assert f"mvpose {verb}" in capsys.readouterr().err
 
 
+def test_an_installation_without_onnx_runtime_says_what_to_install():
+    code = "import sys; sys.modules['onnxruntime'] = None; from mvpose.cli import run; sys.exit(run(['reconstruct']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "install mvpose[cpu] or mvpose[gpu], not both" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 HEAVY = ["torch", "pyarrow", "pandas", "scipy", "cv2", "av", "onnxruntime", "numba", "matplotlib", "mlflow", "ray"]
 LIGHT = {
     "nothing": "import mvpose",

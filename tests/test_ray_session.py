@@ -2,12 +2,15 @@
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 import ray
+from ray._raylet import AuthenticationTokenLoader
 
 from mvpose import ray_session as session_module
-from mvpose.errors import ResultsError, set_debugging
+from mvpose.errors import ConfigError, ResultsError, set_debugging
 from mvpose.pipeline.engine import WORKER_ENVIRONMENT, Engine, EngineConfig
 from mvpose.ray_session import LocalRay, debug_worker, ray_session, worker_environment
 from mvpose.storage.locations import join, list_folder, read_text
@@ -23,6 +26,7 @@ from tests.training.test_training_run import tiny
 def no_ray_yet(stopped_ray):
     stopped_ray.close()
     yield
+    AuthenticationTokenLoader.instance().reset_cache()
     set_debugging(False)
 
 
@@ -40,6 +44,7 @@ def asked(monkeypatch) -> list[dict]:
         raise Asked
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(session_module, "_require_token", lambda _address: None)
     return calls
 
 
@@ -104,6 +109,60 @@ def test_a_ray_that_is_there_is_used_and_left(asked, monkeypatch, tmp_path):
     with ray_session(None, LocalRay(cpus=2), {}, str(tmp_path)):
         pass
     assert asked == []
+
+
+TOKEN = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def head():
+    """Address of a server that answers as the head of a Ray that requires a token (2.60)."""
+
+    def answer(_request, context):
+        if ("authorization", f"Bearer {TOKEN}") not in context.invocation_metadata():
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+        return b""
+
+    handlers = {"GetClusterId": grpc.unary_unary_rpc_method_handler(answer)}
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "requires"), [(None, TOKEN, "a token"), ("token", "f" * 64, "another token")]
+)
+def test_a_ray_that_requires_a_token_is_named_before_ray_tries_to_connect(
+    mode, token, requires, head, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for half a minute"))
+    _use_token(monkeypatch, mode, token)
+    with pytest.raises(ConfigError, match=f"{head} requires {requires}: set RAY_AUTH_MODE=token"):
+        start_job(head, str(tmp_path))
+
+
+def test_the_right_token_and_a_ray_that_does_not_answer_are_left_to_ray(head, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(ray, "init", lambda **arguments: calls.append(arguments["address"]))
+    monkeypatch.setattr(session_module, "DRAIN_S", 0.0)
+    _use_token(monkeypatch, "token", TOKEN)
+    nobody = "127.0.0.1:9"
+    for address in (head, nobody, "auto"):
+        with ray_session(address, LocalRay(cpus=1), {}, str(tmp_path)):
+            pass
+    assert calls == [head, nobody, "auto"]
+
+
+def _use_token(monkeypatch, mode: str | None, token: str) -> None:
+    """The environment of a client; Ray keeps the token that it has read."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def lines_of(output: str) -> str:

@@ -15,6 +15,7 @@ from mvpose.benchmarks import (
     memory,
     model_cost,
     overhead,
+    peers,
     reliability,
     resized_footage,
     scale,
@@ -31,6 +32,7 @@ from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
+from mvpose.benchmarks.peers import PeersBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
@@ -46,6 +48,7 @@ Benchmark = (
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
     | Annotated[MemoryBenchmark, tyro.conf.subcommand("memory")]
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
+    | Annotated[PeersBenchmark, tyro.conf.subcommand("peers")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
     | Annotated[FusionBenchmark, tyro.conf.subcommand("fusion")]
@@ -65,6 +68,7 @@ def run(
     | ScaleBenchmark
     | MemoryBenchmark
     | OverheadBenchmark
+    | PeersBenchmark
     | DetectionBenchmark
     | CoverBenchmark
     | FusionBenchmark
@@ -84,6 +88,8 @@ def run(
         memory.run(command)
     elif isinstance(command, OverheadBenchmark):
         overhead.run(command)
+    elif isinstance(command, PeersBenchmark):
+        peers.run(command)
     elif isinstance(command, DetectionBenchmark):
         detector_recall.run(command)
     elif isinstance(command, CoverBenchmark):

@@ -25,10 +25,12 @@ from mvpose.storage.locations import join
 ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
 ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
 MAX_LINES = 20
+TOLERATED = 3
+"""Exit code of a run that is complete within `max_failed_share`."""
 
 
 def run(command: Reconstruct) -> int:
-    """Exit code: 0 complete, 3 complete with an accepted share of failures, 4 with more.
+    """Exit code: 0 complete, 3 (0 with `exit_zero`) complete with an accepted share of failures, 4 with more.
 
     A dry run of a job that would be refused prints the settings, then raises the same error.
     """
@@ -65,7 +67,8 @@ def run_job(command: Reconstruct, doing: str, by: str) -> int:
     ) as error:  # the job is done: tracking must not change its exit code
         recorded = f"this run is not recorded in MLflow: {error}"
     print(outcome_text(command, summary, recorded, worked))
-    return summary.exit_code(command.max_failed_share)
+    code = summary.exit_code(command.max_failed_share)
+    return 0 if code == TOLERATED and command.exit_zero else code
 
 
 def _record(command: Reconstruct, summary: Summary, *, worked: bool) -> str | None:
@@ -124,6 +127,11 @@ def outcome_text(command: Reconstruct, summary: Summary, recorded: str | None, w
             lines.append(f"  ... all in {join(command.output, 'failures')}")
     if recorded:
         lines.append(recorded)
+    complete = summary.exit_code(command.max_failed_share) in (0, TOLERATED)
+    lines.append(
+        f"{'Complete' if complete else 'Too many failures'}: {summary.failed_share:.1%} of the clips failed "
+        f"(tolerated: {command.max_failed_share:.1%})."
+    )
     return "\n".join(lines)
 
 

@@ -92,6 +92,9 @@ class Reconstruct(ReconstructJob):
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
     dry_run: bool = False
     """Print the planned work, and exit."""
+    exit_zero: bool = False
+    """For schedulers, which take any other exit code for a failure: exit with 0 instead of 3 if the run is complete and
+    its failed clips are within `max_failed_share`. The last line printed states both figures."""
 
 
 @dataclass(frozen=True, kw_only=True)

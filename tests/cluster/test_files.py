@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 
 import jsonschema
 import kubernetes_validate
@@ -44,8 +45,66 @@ def test_ray_refuses_a_key_that_it_does_not_know(name):
         validate_config(prepare_config(loaded(name) | {"max_workerz": 3}))
 
 
-def test_the_slurm_script_is_bash():
-    subprocess.run(["bash", "-n", os.path.join(CLUSTER, "reconstruct.slurm")], check=True)
+STAND_IN = """#!/bin/bash
+name=$(basename "$0")
+echo "$name ${SRUN_CPUS_PER_TASK-} ${RAY_AUTH_MODE-} ${#RAY_AUTH_TOKEN} $*" >> "$CALLS"
+case "$name $1" in
+    "scontrol show") printf 'n1\\nn2\\n' ;;
+    "ray status") printf 'Active:\\n 1 node_a\\n 1 node_b\\n' ;;
+    "mvpose reconstruct") exit "$CODE" ;;
+    "srun "*) while [[ $1 == --* ]]; do shift; done; "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Runs the script with stand-ins for every command of another program; returns exit code and calls."""
+    for name in ("srun", "scontrol", "ray", "mvpose", "sleep"):
+        (tmp_path / name).write_text(STAND_IN)
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls.txt"
+
+    def run(code: int, **others: str) -> tuple[int, list[str]]:
+        calls.write_text("")
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "CODE": str(code)}
+        environment |= {
+            "SLURM_CPUS_PER_TASK": "16",
+            "SLURM_JOB_NODELIST": "n[1-2]",
+            "SLURM_JOB_NUM_NODES": "2",
+            **others,
+        }
+        script = ["bash", os.path.join(CLUSTER, "reconstruct.slurm"), "archive", "out", "--people", "1"]
+        done = subprocess.run(script, env=environment, check=False, capture_output=True, text=True)
+        return done.returncode, calls.read_text().splitlines()
+
+    return run
+
+
+def test_slurm_gives_every_step_the_cpus_gpus_and_token_of_its_job(slurm):
+    code, calls = slurm(0, SLURM_GPUS_ON_NODE="4")
+    steps = [call for call in calls if call.startswith("srun")]
+    assert code == 0 and len(steps) == 3
+    assert all(step.split()[1:4] == ["16", "token", "64"] for step in steps)
+    started = [call for call in calls if call.startswith("ray ") and " start " in call]
+    assert len(started) == 2 and all("--num-cpus=16 --num-gpus=4" in call for call in started)
+    assert sum("--head --node-ip-address=n1" in call for call in started) == 1
+    _, calls = slurm(0)
+    assert all("--num-gpus=0" in call for call in calls if " start " in call)
+
+
+def test_slurm_verifies_what_is_complete_and_fails_with_the_code_of_what_is_not(slurm):
+    code, calls = slurm(0)
+    (job,) = [call for call in calls if call.startswith("mvpose") and "reconstruct" in call]
+    assert job.endswith("reconstruct archive --output out --address n1:6379 --exit-zero --people 1")
+    assert code == 0 and calls[-1].endswith("verify out")
+    code, calls = slurm(4)
+    assert code == 4 and not any("verify" in call for call in calls)
+
+
+def test_slurm_stops_with_a_sentence_if_a_node_does_not_come_up(slurm):
+    code, calls = slurm(0, SLURM_JOB_NUM_NODES="3")
+    assert code == 1 and not any("reconstruct" in call for call in calls)
 
 
 @pytest.mark.parametrize("name", KUBERAY_FILES)
@@ -146,6 +205,44 @@ def test_the_entrypoints_flags_are_flags_of_the_command(name):
     labels = {tuple(g.get("labels", {}).items()) for g in groups(name)}
     for wanted in (command.engine.model_nodes, command.engine.other_nodes):
         assert not wanted or (tuple(wanted.split("=")),) in labels
+
+
+@pytest.mark.parametrize("name", ["rayjob.yaml", "rayjob-gpu.yaml"])
+def test_no_deadline_ends_a_long_job(name):
+    assert "activeDeadlineSeconds" not in loaded(f"kuberay/{name}")["spec"]
+
+
+def test_the_entry_point_of_clusters_ends_with_0_within_the_tolerated_failures():
+    with open(os.path.join(REPOSITORY, "jobs", "reconstruct.py")) as file:
+        assert '"--exit-zero"' in file.read()
+
+
+@pytest.mark.parametrize("name", KUBERAY_FILES)
+def test_the_records_of_a_pod_go_to_a_server(name):
+    """The driver runs on the head; the secret is required, so that no pod starts that would lose its records."""
+    (container,) = groups(name)[0]["template"]["spec"]["containers"]
+    assert {"secretRef": {"name": "mvpose-mlflow"}} in container["envFrom"]
+
+
+def test_the_records_of_a_container_outlive_it():
+    head = loaded("compose.yaml")["services"]["ray-head"]
+    assert any(volume.endswith(f":{head['environment']['XDG_DATA_HOME']}") for volume in head["volumes"])
+    assert any("MLFLOW_TRACKING_URI=" in option for option in loaded("ray-aws.yaml")["docker"]["run_options"])
+
+
+def test_an_installation_has_one_build_of_onnx_runtime_and_each_image_names_its_own():
+    """Both builds own the module `onnxruntime`: the one installed last overwrites the other, CUDA with it."""
+    with open(os.path.join(REPOSITORY, "pyproject.toml"), "rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = {name: " ".join(needs) for name, needs in project["optional-dependencies"].items()}
+    assert not [need for need in project["dependencies"] if "onnxruntime" in need]
+    assert re.findall(r"onnxruntime[-\w]*", extras["cpu"]) == ["onnxruntime"]
+    assert re.findall(r"onnxruntime[-\w]*", extras["gpu"]) == ["onnxruntime-gpu"]
+    assert not [name for name, needs in extras.items() if "onnxruntime" in needs and name not in ("cpu", "gpu")]
+    assert "mvpose[cpu]" in extras["dev"] and "mvpose[gpu]" not in extras["dev"]
+    with open(os.path.join(CLUSTER, "Dockerfile")) as file:
+        cuda, cpu = re.search(r"cuda \]; then(.*)else(.*)fi", file.read(), re.DOTALL).groups()
+    assert '".[gpu]"' in cuda and '".[cpu]"' in cpu
 
 
 def test_prometheus_looks_where_ray_tells_of_its_nodes_and_where_compose_starts_them():

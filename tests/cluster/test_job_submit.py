@@ -31,7 +31,10 @@ def free_ports(number: int) -> list[int]:
 
 @pytest.fixture
 def head(tmp_path, monkeypatch):
-    """(address of its job server, its metrics port). `ray stop` would end every Ray of the machine: it is not used."""
+    """(address of its job server, its metrics port, its own address).
+
+    `ray stop` would end every Ray of the machine: it is not used.
+    """
     gcs, dashboard, agent, agent_grpc, metrics = free_ports(5)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -43,7 +46,7 @@ def head(tmp_path, monkeypatch):
     command += [f"--temp-dir=/tmp/r{os.getpid()}", "--object-store-memory=100000000"]
     said = open(tmp_path / "head.txt", "wb")  # noqa: SIM115
     process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
-    yield f"http://127.0.0.1:{dashboard}", metrics
+    yield f"http://127.0.0.1:{dashboard}", metrics, f"127.0.0.1:{gcs}"
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(timeout=30)
@@ -69,7 +72,7 @@ def wait_for(address: str) -> None:
 
 @pytest.mark.slow
 def test_a_job_that_is_submitted_ends_with_the_bytes_of_a_plain_loop(head, tmp_path):
-    address, metrics = head
+    address, metrics, gcs = head
     wait_for(address)
     archive, output, alone = (str(tmp_path / name) for name in ("archive", "run", "alone"))
     coded_footage.write_capture(os.path.join(archive, "one"), 20)
@@ -82,6 +85,13 @@ def test_a_job_that_is_submitted_ends_with_the_bytes_of_a_plain_loop(head, tmp_p
     reconstruct_archive(job(archive, alone))
     assert contents(output) == contents(alone)
     assert verify_run(output).findings == ()
+
+    join = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", str(tmp_path / "second"), *flags[2:]]
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    second = subprocess.run(
+        [*join, "--address", gcs], env=without, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert second.returncode == 1 and f"the Ray at {gcs} requires a token" in second.stderr
 
     refused = submit(address, *entrypoint, "--clip-frames", "5")
     assert refused.returncode != 0 and "clip_frames: was 10, now 5" in refused.stdout

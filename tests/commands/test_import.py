@@ -235,6 +235,19 @@ def test_a_damaged_file_costs_its_clip_and_is_named(walk, tmp_path, capsys):
     assert "frames 8 to 15" in capsys.readouterr().out
 
 
+def test_for_a_scheduler_a_run_within_its_tolerated_failures_is_complete(walk, tmp_path, capsys):
+    source = openpose(tmp_path / "json", walk)
+    calibration(tmp_path, walk)
+    write(f"{source}/cam03_json/cam03_{13:012d}_keypoints.json", "")
+    clips = len(walk.joints) / 8
+    for tolerated, exit_code, word in (("0.4", 0, "Complete"), ("0.01", 4, "Too many failures")):
+        imported(
+            tmp_path / "run", *command(source), "--exit-zero", "--max-failed-share", tolerated, exit_code=exit_code
+        )
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"{word}: {1 / clips:.1%} of the clips failed (tolerated: {float(tolerated):.1%})."
+
+
 def small(scene: Scene) -> Scene:
     """Before cameras of 320 x 180."""
     size = torch.tensor([[320, 180]] * len(scene.rig))

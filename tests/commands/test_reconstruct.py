@@ -42,4 +42,4 @@ def test_of_a_large_run_the_first_captures_and_the_medians_are_told(summary_of):
     assert recorded_figures(summary) == {"median/body_used_mean_px": pytest.approx(MAX_LINES)}
     said = outcome_text(Reconstruct(archive="a", output="out"), summary, None, worked=True).splitlines()
     assert sum("reprojection error" in line for line in said) == MAX_LINES - 1
-    assert said[-1] == "  ... in total 40 good, 0 usable, 1 bad: all in out/verdicts.parquet"
+    assert said[-2] == "  ... in total 40 good, 0 usable, 1 bad: all in out/verdicts.parquet"
