@@ -1,9 +1,9 @@
-"""Whom to look for where: boxes are looked for at the end of a chunk of frames, and follow the joints in between.
+"""Where to look for people: in the last frame of a chunk; in between, boxes follow their joints.
 
 A look costs as much as the joints in five boxes. Halfway between two looks, boxes are expected on straight lines; the
 joints found there say where the people really are, and so on, in halves, until frames are `step` apart or less; the
-frames in between get interpolated boxes. Where somebody whom one of the neighbouring looks has shown is not found, or
-two people are found in one place, another look is taken.
+frames in between get interpolated boxes. Where a person of one of the two looks is not found, or two people
+are found in one place, another look is taken.
 """
 
 from __future__ import annotations
