@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_of, to_lineage
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
@@ -74,14 +75,19 @@ class Feed:
                     say(f"tokens of {count} of {len(groups)} row groups")
 
     def lineage(self) -> dict[str, Any]:
-        """What a model's lineage states of its labels, beside settings and digests."""
+        """What a model's lineage states of its samples and labels, beside settings and digests."""
+        seen = {
+            TRAINED_ON: to_lineage(_origins(self.table, self.order.rows)),
+            VALIDATED_ON: to_lineage(_origins(self.validation_table, self.validation_rows)),
+        }
         source = self.reader(training=True)
         if isinstance(source, TakeReader):
-            return {}
+            return seen
         card = read_card(self.config.method.backbone.weights)
         joints = SKELETONS[self.config.method.skeleton].joints
         offsets = zip(joints, np.linalg.norm(source.labels.offsets, axis=-1), strict=True)
         return {
+            **seen,
             "backbone_sha256": card.sha256,
             "label_offsets_mm": {joint: round(1000 * float(mm), 1) for joint, mm in offsets if np.isfinite(mm)},
             "label_share": round(float(np.isfinite(source.labels.joints[self.order.rows, :, 0]).mean()), 4),
@@ -142,6 +148,10 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
             f"its splits: {there}."
         )
     return rows
+
+
+def _origins(table: RowReader, rows: Int[np.ndarray, " n"]) -> list[Origins]:
+    return origins_of(table.keys().iloc[rows].assign(dataset=table.dataset))
 
 
 def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:

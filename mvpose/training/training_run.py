@@ -26,6 +26,7 @@ from mvpose.storage.locations import exists, is_remote, join, read_text
 from mvpose.tracking.circumstances import commit
 from mvpose.training.checkpoints import Checkpoints, Position
 from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import earlier_lineages, with_earlier_origins
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
 from mvpose.training.training_config import TrainConfig
@@ -121,7 +122,7 @@ def _write_model(feed: Feed, checkpoints: Checkpoints, position: Position, data:
         "version": version("mvpose"),
         "step": position.best.step,
         "metrics": position.best.figures,
-        **feed.lineage(),
+        **with_earlier_origins(feed.lineage(), earlier_lineages(config)),
     }
     if not is_remote(output):
         save_model(join(output, MODEL).removeprefix("file://"), network, config.rule, config.method, lineage)

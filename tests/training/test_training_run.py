@@ -55,6 +55,8 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
     assert model.lineage["data_digest"] == Feed.open(config).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
+    seen = [{"dataset": "drawn", "recordings": ["walk"], "people": ["s"]}]
+    assert model.lineage["trained_on"] == model.lineage["validated_on"] == seen
     lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
     assert [(line.pop("step"), line) for line in lines] == reported
     assert [step for step, _ in reported] == [2, 3, 4, 6, 6]
