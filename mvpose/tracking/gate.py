@@ -145,12 +145,12 @@ def _paired(
     MPJPE is over the joints that both find in a sample; the other metrics cannot be split into joints.
     """
     joints = np.stack([np.stack(rows["joint_error_m"].tolist()) for rows in (new, old)], axis=-1).astype(np.float64)
-    known: np.ndarray = np.isfinite(joints)
+    known = np.isfinite(joints)
     networks = np.asarray(known.any(axis=0))
     found = known[:, networks.all(axis=-1)].sum(axis=(0, 1))
     if metric != "mpjpe_m":
         return np.stack([new[metric], old[metric]], axis=-1).astype(np.float64), found, networks
-    both = known.all(axis=-1)
+    both = np.asarray(known.all(axis=-1))
     total = np.where(both[..., None], joints, 0.0).sum(axis=1)
     count = both.sum(axis=1)[:, None]
     return np.where(count > 0, total / np.maximum(count, 1), np.nan), found, networks

@@ -59,7 +59,7 @@ def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
 
     `report` is called in this thread. TrainingError if workers were lost too often or the training failed.
     """
-    job = Job(config, absolute(output))
+    job = Job(config.located(), absolute(output))
     compute = config.compute
     with ray_session(compute.address, local_ray(compute), compute.environment, job.output):
         _follow(_trainer(job), Journal(job.output), report)

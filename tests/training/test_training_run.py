@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import torch
 
 from mvpose.cli import run as command_line
+from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.network_settings import FusionMethod, ResNetBackbone, WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.saved import load_model
+from mvpose.skeleton import HUMAN36M17
 from mvpose.storage.locations import read_bytes, read_text
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
@@ -24,7 +27,7 @@ from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
 from mvpose.training.training_config import NONE, CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
-from tests.training.conftest import ring, write_table
+from tests.training.conftest import drawn_sample, people, ring, write_table
 
 TINY = TrainConfig(
     method=FusionMethod(
@@ -81,6 +84,50 @@ def test_an_output_that_was_begun_with_other_settings_or_data_is_refused(table, 
     with pytest.raises(ConfigError, match="data_digest"):
         train(tiny(other), output)
     train(tiny(table, compute=ComputeConfig(local=True, loaders=1), log_every=7), output)
+
+
+def test_a_table_named_in_another_way_or_moved_resumes(table, tmp_path, monkeypatch):
+    """Fails if the place of a table is compared, and not its digest."""
+    output, copy = str(tmp_path / "run"), str(tmp_path / "copy.parquet")
+    shutil.copy(table, copy)
+    config = tiny("copy.parquet", samples=SamplesConfig(validation="copy.parquet"))
+    monkeypatch.chdir(tmp_path)
+    first = train(config, output)
+    located = config.located()
+    assert located.data == located.samples.validation == copy
+    assert train(located, output) == train(tiny(table, samples=SamplesConfig(validation=table)), output) == first
+    other = write_table(str(tmp_path / "other.parquet"), 4, 8)
+    with pytest.raises(ConfigError, match="validation_digest"):
+        train(tiny(table, samples=SamplesConfig(validation=other)), output)
+
+
+def test_weights_of_the_backbone_are_found_from_any_folder(tmp_path, monkeypatch):
+    """Fails if the name of a card becomes a path, or a file's name stays relative."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.pth").write_bytes(b"")
+    named = [replace(TINY.method, backbone=replace(TINY.method.backbone, weights=w)) for w in ("start.pth", "a_card")]
+    found = [tiny("table", method=method, initial="model").located() for method in named]
+    assert [c.method.backbone.weights for c in found] == [str(tmp_path / "start.pth"), "a_card"]
+    assert found[0].initial == str(tmp_path / "model") and found[0].samples.validation == ""
+
+
+def test_a_share_of_the_recordings_validates_where_a_table_has_no_such_split(tmp_path):
+    """Fails if frames of one recording are on both sides, or the split depends on the rows' order."""
+    rig, poses = ring(), people(12)
+    samples = [replace(drawn_sample(rig, poses[i], i), capture_id=f"take{i % 4}") for i in range(12)]
+    feeds = []
+    for name, rows in (("a", samples), ("b", samples[::-1])):
+        write_samples(str(tmp_path / f"{name}.parquet"), rows, HUMAN36M17, "drawn")
+        chosen = SamplesConfig(validation_share=0.25)
+        feeds.append(Feed.open(tiny(str(tmp_path / f"{name}.parquet"), samples=chosen)))
+    lineages = [feed.lineage() for feed in feeds]
+    trained, validated = (lineages[0][key][0]["recordings"] for key in ("trained_on", "validated_on"))
+    assert len(validated) == 1 and len(feeds[0].validation_rows) == 3 and len(feeds[0].order.rows) == 9
+    assert sorted(trained + validated) == ["take0", "take1", "take2", "take3"]
+    assert lineages[0] == lineages[1]
+    with pytest.raises(ConfigError, match="two recordings or more"):
+        write_samples(str(tmp_path / "c.parquet"), samples[::4], HUMAN36M17, "drawn")
+        Feed.open(tiny(str(tmp_path / "c.parquet"), samples=SamplesConfig(validation_share=0.25)))
 
 
 @pytest.mark.slow
