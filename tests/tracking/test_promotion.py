@@ -35,6 +35,8 @@ def test_a_model_that_is_better_on_hard_and_easy_sequences_alike_passes(tmp_path
     verdict = judged(tmp_path, errors(1, better_m=0.005), errors(2))
     assert verdict.passed and 0.002 < verdict.low_m < verdict.improvement_m < 0.008
     assert verdict.samples == CAPTURES * FRAMES and verdict.sequences == CAPTURES
+    # Errors with fewer views are a metre larger; those with the most count.
+    assert verdict.candidate_m < verdict.rival_m < 0.2
 
 
 @pytest.mark.parametrize("better_m", [-0.005, 0.0])
