@@ -119,6 +119,7 @@ def _write_model(feed: Feed, checkpoints: Checkpoints, position: Position, data:
         "data": config.data,
         "data_digest": data,
         "settings": config.settings(),
+        "run_id": run_id_of(output),
         "commit": commit(),
         "version": version("mvpose"),
         "step": position.best.step,

@@ -20,11 +20,11 @@ def found(config: TrackingConfig, run_id: str):
     return client, client.get_run(remote)
 
 
-def test_experiments_open_on_the_page_for_training_unless_a_user_chose_another(config):
+def test_experiments_open_on_the_page_for_training_unless_a_user_chose_another(config, tmp_path):
     """Fails if new experiments, or those of earlier versions, have no kind, or a user's choice is overwritten."""
     client, kind = MlflowClient(config.uri), "mlflow.experimentKind"
-    client.create_experiment("earlier")
-    client.create_experiment("chosen", tags={kind: "genai_development"})
+    client.create_experiment("earlier", str(tmp_path / "mlartifacts"))
+    client.create_experiment("chosen", str(tmp_path / "mlartifacts"), tags={kind: "genai_development"})
     for name in ("earlier", "chosen", "new"):
         tracking.start_run(replace(config, experiment=name), "run", {})
     kinds = {name: client.get_experiment_by_name(name).tags[kind] for name in ("earlier", "chosen", "new")}
