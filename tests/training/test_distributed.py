@@ -28,7 +28,7 @@ def test_two_processes_move_the_weights_as_one_does(table, both, kind):
 
 
 def test_validation_is_over_the_samples_of_both_processes(table, both):
-    """With the statistics of the first. Fails if sums are not added up, or each process judges its own network."""
+    """With the weights of the first. Fails if sums are not added up, or each process judges its own network."""
     alone, (first, second) = validated(table, Process()), (found["validated"] for found in both)
     assert first == second
     assert first == pytest.approx(alone, rel=1e-6)

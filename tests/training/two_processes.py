@@ -72,13 +72,12 @@ def trained_steps(table: str, process: Process, kind: str) -> dict[str, torch.Te
 
 
 def validated(table: str, process: Process) -> dict[str, float]:
-    """Validation of a network whose statistics differ between processes, on an odd number of samples."""
+    """Validation of a network whose weights and statistics differ between processes, on an odd number of samples."""
     config = settings(table)
     feed, trained = Feed.open(config), begin(config, process.device)
     feed = replace(feed, validation_rows=feed.validation_rows[:7])
-    for layer in trained.network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.add_(float(process.rank))
+    for tensor in trained.network.state_dict().values():
+        tensor.add_(process.rank)
     batches = feed.validation_batches(process.rank, process.workers)
     return validate(trained.network, batches, config, process)
 
