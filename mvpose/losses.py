@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
@@ -131,9 +132,22 @@ def cross_entropy_at(log_probability: Float[Tensor, "*batch"], weight: Float[Ten
 
 
 def weighted_mean(values: Float[Tensor, "*batch"], weight: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Weighted mean; 0 if all weights are 0. Values with weight 0 are ignored, even NaN."""
-    total = weight.sum()
+    """Weighted mean; 0 if all weights are 0. Values with weight 0 are ignored, even NaN.
+
+    Processes of one training divide by the mean of their total weights: averaged over them, the loss and its gradients
+    are those of the whole batch, however unevenly its labels are spread.
+    """
+    total = _over_processes(weight.sum())
     return (torch.where(weight > 0, values, torch.zeros_like(values)) * weight).sum() / total.clamp_min(1e-9)
+
+
+def _over_processes(total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean of a number over the processes of a training."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return total
+    mean = total.detach().clone()
+    dist.all_reduce(mean)
+    return mean / dist.get_world_size()
 
 
 def _where(weight: Tensor, truth: Tensor) -> Tensor:

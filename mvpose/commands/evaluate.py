@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,9 @@ from mvpose.commands.network_flags import Evaluate
 from mvpose.config import import_named
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.files import DatasetError
-from mvpose.datasets.protocols import protocol_named
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, origins_in, shared_origins
+from mvpose.datasets.protocols import of_split, protocol_named
+from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError, VideoError
 from mvpose.evaluation.answers import Scoring
 from mvpose.evaluation.comparison import markdown, write_comparison
@@ -22,6 +26,7 @@ from mvpose.evaluation.worst import worst_samples
 from mvpose.metrics.pose_structure import load_clusters
 from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
+from mvpose.run.run_folder import RunFolder
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.storage.output_folder import claim_output
@@ -43,6 +48,7 @@ def run(command: Evaluate) -> int:
     evaluations: dict[str, Evaluation] = {}
     for uri, label in zip(models, _labels(models), strict=True):
         model = open_model(uri, command.network.device, command.tracking)
+        notes = () if isinstance(model, RunFolder) else _unseen(label, model.lineage, tables)
         found = evaluate(model, tables, command.network, centroids, metrics)
         folder = _folder(command.output, uri, label, several=several)
         claim_output(folder, "mvpose evaluate", "made_by.json", SUMMARY)
@@ -50,7 +56,7 @@ def run(command: Evaluate) -> int:
         write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
         evaluations[label] = found
         print(f"{label}: {join(folder, PAGE)}")
-        for note in found.notes:
+        for note in (*notes, *found.notes):
             print(f"note: {note}")
     errors = {label: by_views(e.rows) for label, e in evaluations.items()}
     print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")
@@ -70,6 +76,21 @@ def _resolved(uri: str, tracking: TrackingConfig) -> str:
     return version
 
 
+def _unseen(label: str, lineage: Mapping[str, Any], tables: Sequence[TruthTable]) -> tuple[str, ...]:
+    """Notes on what is known of a model's training; ConfigError if it was trained on what the tables show."""
+    judged = [origins for table in tables for origins in table.origins()]
+    trained, validated = (origins_in(lineage, key) for key in (TRAINED_ON, VALIDATED_ON))
+    if trained is None:
+        return (f"the lineage of {label} does not name what it was trained on: it may have seen these samples.",)
+    if common := shared_origins(trained, judged):
+        where = ", ".join(table.uri for table in tables)
+        raise ConfigError(
+            f"{label} was trained on {common}: evaluate it on a table or split that it has not seen, not {where}."
+        )
+    common = shared_origins(validated or [], judged)
+    return (f"the best step of the training of {label} was chosen by {common}.",) if common else ()
+
+
 def _folder(output: str | None, uri: str, label: str, *, several: bool) -> str:
     """Output folder of one model's results."""
     if several or (output is None and uri.startswith(REGISTRY)):
@@ -79,18 +100,19 @@ def _folder(output: str | None, uri: str, label: str, *, several: bool) -> str:
 
 def _tables(command: Evaluate) -> list[TruthTable]:
     """Tables to evaluate on; ConfigError if flags contradict each other or a table is missing."""
+    if command.split is not None and (command.benchmark or command.protocol):
+        raise ConfigError("--split is part of a benchmark or protocol: drop it, or drop --benchmark and --protocol.")
     if not command.benchmark:
         if not command.data:
             raise ConfigError("no ground truth given: pass --data TABLE or --benchmark NAME.")
-        protocol = protocol_named(command.protocol) if command.protocol else None
+        protocol = protocol_named(command.protocol) if command.protocol else of_split(command.split or TEST)
         names = command.data if len(command.data) > 1 else (command.protocol or "",)
-        joints, root = (protocol.joints, protocol.root) if protocol else (None, "hip")
         return [
             TruthTable(
                 uri=uri,
                 protocol=protocol,
                 views=command.views,
-                scoring=Scoring(benchmark=label, unseen=command.unseen, joints=joints, root=root),
+                scoring=Scoring(benchmark=label, unseen=command.unseen, joints=protocol.joints, root=protocol.root),
             )
             for uri, label in zip(command.data, names, strict=True)
         ]

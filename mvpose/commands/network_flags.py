@@ -94,6 +94,8 @@ class Evaluate:
     """Benchmarks by name."""
     protocol: str | None = None
     """Without a benchmark: only samples of this evaluation protocol."""
+    split: str | None = None
+    """Without a benchmark or protocol: the split to evaluate (default: test)."""
     views: tuple[int, ...] = ()
     """Numbers of views to evaluate (default: the benchmark's, or all cameras, then 4, 3 and 2)."""
     unseen: bool = False

@@ -31,7 +31,7 @@ class Protocol:
     """Selection of samples and cameras, and the form of the error."""
 
     dataset: str
-    """Name in the table; tables of other datasets are refused."""
+    """Name in the table; tables of other datasets are refused. Empty for any."""
     split: str
     source: str
     """Origin of the protocol."""
@@ -153,25 +153,49 @@ def read_protocol(uri: str, protocol: Protocol) -> Iterator[Sample]:
 
     ConfigError if no sample is selected.
     """
-    files = sample_files(uri)
-    keys = [pd.concat([_keys(t) for t in read_tables(f, KEY_COLUMNS)] or [_no_keys()]) for f in files]
-    chosen = selected(pd.concat(keys, ignore_index=True), protocol)
+    keys = table_keys(uri)
+    chosen = _selected(keys, protocol, uri)
+    for file, places in keys.groupby("file", sort=False).indices.items():
+        if chosen[places].any():
+            yield from _chosen_samples(str(file), chosen[places], protocol)
+
+
+def protocol_keys(uri: str, protocol: Protocol | None) -> pd.DataFrame:
+    """The key columns and `dataset` of the samples of a table, or of those that a protocol selects.
+
+    ConfigError if no sample is selected.
+    """
+    keys = table_keys(uri)
+    return keys if protocol is None else keys.loc[_selected(keys, protocol, uri)]
+
+
+def table_keys(uri: str) -> pd.DataFrame:
+    """`KEY_COLUMNS`, `dataset` and `file` of all rows of a table, in order; no image is read."""
+    keys = [_keys(table).assign(file=file) for file in sample_files(uri) for table in read_tables(file, KEY_COLUMNS)]
+    return pd.concat(keys or [_no_keys()], ignore_index=True)
+
+
+def of_split(split: str) -> Protocol:
+    """All samples of one split of any dataset."""
+    return Protocol(dataset="", split=split, damaged=True, source=f"every sample of split {split or 'none'}")
+
+
+def _selected(keys: pd.DataFrame, protocol: Protocol, uri: str) -> Bool[np.ndarray, " n"]:
+    chosen = selected(keys, protocol)
     if not chosen.any():
+        there = ", ".join(f"{d} {s or 'none'}" for d, s in sorted(set(zip(keys.dataset, keys.split, strict=True))))
         raise ConfigError(
-            f"{uri} has no sample for this protocol: it needs {protocol.dataset}, split {protocol.split or 'none'}, "
-            f"cameras {', '.join(protocol.cameras or ('all',))}."
+            f"{uri} has no sample for this protocol: it needs {protocol.dataset or 'any dataset'}, split "
+            f"{protocol.split or 'none'}, cameras {', '.join(protocol.cameras or ('all',))}; it has the splits {there}."
         )
-    stops = np.cumsum([0, *(len(k) for k in keys)])
-    for file, start, stop in zip(files, stops, stops[1:], strict=False):
-        if chosen[start:stop].any():
-            yield from _chosen_samples(file, chosen[start:stop], protocol)
+    return chosen
 
 
 def selected(keys: pd.DataFrame, protocol: Protocol) -> Bool[np.ndarray, " n"]:
     """Mask of the selected rows, from the key columns of a whole table (and its `dataset`); row order is irrelevant."""
     cameras = set(protocol.cameras or ())
     kept = (
-        (keys.dataset == protocol.dataset)
+        (keys.dataset.isin([protocol.dataset] if protocol.dataset else keys.dataset))
         & (keys.split == protocol.split)
         & (protocol.damaged | ~keys.damaged)
         & (keys.frame % protocol.every_frame == 0)
@@ -229,4 +253,4 @@ def _keys(table: pa.Table) -> pd.DataFrame:
 
 
 def _no_keys() -> pd.DataFrame:
-    return pd.DataFrame({name: [] for name in (*KEY_COLUMNS, "dataset")})
+    return pd.DataFrame({name: [] for name in (*KEY_COLUMNS, "dataset", "file")})

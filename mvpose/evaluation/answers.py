@@ -16,6 +16,7 @@ from mvpose.skeleton import Skeleton
 
 KEYS = (
     "benchmark",
+    "dataset",
     "capture",
     "frame",
     "person",
@@ -35,6 +36,8 @@ class Scoring:
 
     benchmark: str = ""
     """Benchmark name in the rows; empty if the user named a table."""
+    dataset: str = ""
+    """Dataset of the table."""
     unseen: bool = False
     """Whether training saw none of the cameras."""
     joints: tuple[str, ...] | None = None
@@ -116,6 +119,7 @@ def _keys(answers: Answers, scoring: Scoring) -> dict[str, Sequence]:
     samples = answers.samples
     return {
         "benchmark": [scoring.benchmark] * len(samples),
+        "dataset": [scoring.dataset] * len(samples),
         "capture": [s.capture_id for s in samples],
         **{name: [getattr(s, name) for s in samples] for name in ("frame", "person", "subject", "action", "damaged")},
         "cameras": [list(c) for c in answers.cameras],

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mvpose.datasets.protocols import Protocol, read_protocol
+from mvpose.datasets.origins import Origins, origins_of
+from mvpose.datasets.protocols import Protocol, protocol_keys, read_protocol
+from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples, sample_files
 from mvpose.errors import ConfigError
@@ -45,6 +47,10 @@ class TruthTable:
         """The samples that count; ConfigError if there are none."""
         return read_samples(self.uri) if self.protocol is None else read_protocol(self.uri, self.protocol)
 
+    def origins(self) -> list[Origins]:
+        """The recordings and people of these samples; ConfigError if there are none. No image is read."""
+        return origins_of(protocol_keys(self.uri, self.protocol))
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -76,7 +82,8 @@ def evaluate(
             answers = [run_answers(model, table.samples())]
         else:
             answers = network_answers(model, table.samples(), table.views, config)
-        parts += [(a, table.scoring) for a in answers]
+        scoring = replace(table.scoring, dataset=RowReader(table.uri).dataset)
+        parts += [(a, scoring) for a in answers]
     if not parts:
         raise ConfigError(f"no sample has as many cameras as requested in {', '.join(table.uri for table in tables)}.")
     frames = [rows_of(answers, scoring, centroids, metrics) for answers, scoring in parts]
@@ -129,4 +136,5 @@ def data_sha256(uris: Sequence[str]) -> str:
 
 def _protocol_name(table: TruthTable) -> str:
     views = f", views {' '.join(map(str, table.views))}" if table.views else ""
-    return f"{table.scoring.benchmark or 'every sample'}{views}"
+    every = table.protocol.source if table.protocol else "every sample"
+    return f"{table.scoring.benchmark or every}{views}"

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
+from typing import Any
 
 from mvpose.errors import WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
@@ -73,6 +74,11 @@ def open_model(folder: str, weights_sha256: str = "", device: str = "cpu") -> Sa
 def method_of(folder: str) -> str:
     """The method (`method.method`) of the network in a folder."""
     return _description(folder)["config"]["method"]
+
+
+def lineage_of(folder: str) -> dict[str, Any]:
+    """What the training of the network in a folder recorded."""
+    return _description(folder)["lineage"]
 
 
 def _description(folder: str) -> dict:

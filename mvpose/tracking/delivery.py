@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_TAG = "mvpose.run"
+KIND = ("mlflow.experimentKind", "custom_model_development")
+"""Tag by which MLflow's pages (3.17) choose between training and language models; without it they guess, or ask."""
 MAX_PARAMETER_LENGTH = 500
 MAX_TAG_LENGTH = 4000
 # Limits of MLflow's REST interface per call.
@@ -108,17 +110,22 @@ def client_of(config: TrackingConfig) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, name: str) -> str:
-    """Return the experiment with this name, created if missing; artifacts of a SQLite store are next to its file."""
+    """Return the experiment with this name, created if missing; artifacts of a SQLite store are next to its file.
+
+    MLflow's pages open it as one of trained models (`KIND`), unless a user has chosen another kind.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if KIND[0] not in found.tags:
+            client.set_experiment_tag(found.experiment_id, *KIND)
         return found.experiment_id
     uri = tracking_uri(config)
     folder = os.path.dirname(os.path.abspath(uri.removeprefix("sqlite:///")))
     location = f"file://{folder}/mlartifacts" if uri.startswith("sqlite:///") else None
     try:
-        return client.create_experiment(name, artifact_location=location)
+        return client.create_experiment(name, artifact_location=location, tags=dict([KIND]))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -20,6 +20,7 @@ import pandas as pd
 from packaging.version import Version
 
 import mvpose
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.tracking.tracking_config import TrackingConfig, connection
@@ -56,7 +57,8 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
                 "weights_sha256": model.sha256,
                 "joints": list(SKELETONS[model.rule.skeleton].joints),
                 "config": json.loads(json.dumps(asdict(model.config))),
-                "lineage": model.lineage,
+                # The names of all recordings would make the description slow to read; the model folder has them.
+                "lineage": {k: v for k, v in model.lineage.items() if k not in (TRAINED_ON, VALIDATED_ON)},
             },
         )
 

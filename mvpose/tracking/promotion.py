@@ -1,7 +1,7 @@
-"""Promotion and rollback of model aliases: the gate decides, every decision is recorded on the version.
+"""Promotion and rollback of model aliases: the gate decides, and every decision is kept.
 
-Tags of a version: `mvpose.decision.<alias>` is the last decision about it (JSON: time, user, outcome, figures). Tag of
-the model: `mvpose.history.<alias>` lists the versions that held the alias, the present one last.
+Tags of the model: `mvpose.decision.<alias>.<nanoseconds>`, one per decision (JSON: `DecisionRecord`), never changed.
+The latest decision about a version is also its tag `mvpose.decision.<alias>`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,27 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from mvpose.config import structure
 from mvpose.errors import ConfigError
+from mvpose.models.shipped import FUSION
+from mvpose.tracking.chosen_model import choose_model
 from mvpose.tracking.delivery import client_of, reached
-from mvpose.tracking.gate import Gate, PromotionVerdict, decide_promotion, first_verdict
+from mvpose.tracking.gate import (
+    Gate,
+    PromotionVerdict,
+    decide_promotion,
+    default_pipeline,
+    no_rival,
+    require_held_out,
+)
 from mvpose.tracking.registry import (
     DATA_TAG,
     SAMPLES,
@@ -27,6 +40,7 @@ from mvpose.tracking.registry import (
     evaluation_of,
     fetched,
     found_version,
+    version_lineage,
 )
 from mvpose.tracking.tracking_config import TrackingConfig
 
@@ -35,7 +49,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-MAX_TAG_LENGTH = 4000
+TAG = "mvpose.decision"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,21 @@ class Decision:
     """None for a rollback, or if the version already held the alias."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecisionRecord:
+    """One entry of an alias's history."""
+
+    when: str
+    """ISO 8601, UTC."""
+    who: str
+    version: int
+    outcome: Literal["moved", "refused", "rolled back"]
+    before: int | None
+    """Version that held the alias before the decision."""
+    figures: dict[str, Any]
+    """Gate, data, reason and figures of the verdict; empty for a rollback."""
+
+
 def promote(
     config: TrackingConfig,
     name: str,
@@ -61,28 +90,35 @@ def promote(
 ) -> Decision:
     """Move `alias` to a version if its evaluation is better than that of the present holder; see `gate`.
 
-    Evaluations are folders of `mvpose evaluate`; by default, those registered with the versions. The first holder of
-    an alias needs an evaluation, but no rival. ConfigError if an evaluation is missing, or of other weights.
+    The first holder of an alias must be better than the default pipeline (`mvpose.models.shipped.FUSION`), or be it.
+    A version that was trained on, or selected by, what its evaluation shows is refused. Evaluations are folders of
+    `mvpose evaluate`; by default, those registered with the versions. ConfigError if an evaluation is missing, or of
+    other weights.
     """
     with reached(config), tempfile.TemporaryDirectory() as scratch:
         candidate = found_version(config, name, version=str(version))
-        mine = _evaluation(config, candidate, evaluation, os.path.join(scratch, "candidate"))
         client = client_of(config)
         before = _holder(client, name, alias)
         if before == version:
             return Decision(moved=False, before=version, now=version, verdict=None)
-        if before is None:
-            verdict = first_verdict(mine, gate)
+        default = choose_model(FUSION, config).weights_sha256
+        if before is None and candidate.tags.get(WEIGHTS_TAG) == default:
+            verdict, figures = default_pipeline(gate), {}
         else:
-            rival = found_version(config, name, version=str(before))
-            theirs = _evaluation(config, rival, rival_evaluation, os.path.join(scratch, "rival"))
-            verdict = decide_promotion(mine, theirs, gate)
-        with open(os.path.join(mine, SUMMARY), encoding="utf-8") as file:
-            data = json.load(file)["data_sha256"]
-        decision = {"rival": before, "gate": asdict(gate), DATA_TAG: data} | asdict(verdict)
-        _note(client, candidate, alias, "moved" if verdict.passed else "refused", decision)
+            mine = _evaluation(config, candidate, evaluation, os.path.join(scratch, "candidate"))
+            figures = {DATA_TAG: check_evaluation(mine, candidate.tags[WEIGHTS_TAG])["data_sha256"]}
+            verdict = require_held_out(mine, version_lineage(config, candidate, scratch), gate)
+            if verdict is None and before is None and rival_evaluation is None:
+                verdict = no_rival(FUSION, gate)
+            if verdict is None:
+                into = os.path.join(scratch, "rival")
+                rival = None if before is None else found_version(config, name, version=str(before))
+                theirs = _rival_evaluation(config, rival, default, rival_evaluation, into)
+                verdict = decide_promotion(mine, theirs, gate)
+        figures |= asdict(gate) | asdict(verdict)
+        _note(client, candidate, alias, "moved" if verdict.passed else "refused", before, figures)
         if verdict.passed:
-            _move(client, name, alias, str(version), [*_history(client, name, alias, before), str(version)])
+            client.set_registered_model_alias(name, alias, str(version))
         return Decision(moved=verdict.passed, before=before, now=version if verdict.passed else before, verdict=verdict)
 
 
@@ -94,16 +130,22 @@ def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None
     with reached(config):
         client = client_of(config)
         before = _holder(client, name, alias)
-        history = _history(client, name, alias, before)
-        earlier = history[:-1] if before is not None and history[-1:] == [str(before)] else history
-        wanted = str(version) if version is not None else (earlier[-1] if earlier else None)
+        earlier = _holders(_decisions(client, name, alias), before)
+        if before is not None:
+            earlier.pop()
+        wanted = version if version is not None else (earlier[-1] if earlier else None)
         if wanted is None or wanted not in earlier:
-            held = ", ".join(dict.fromkeys(earlier)) or "none"
+            held = ", ".join(map(str, dict.fromkeys(earlier))) or "none"
             raise RegistryError(f"alias {alias} of {name} can only return to a version that held it before: {held}.")
-        kept = earlier[: len(earlier) - earlier[::-1].index(wanted)]
-        _note(client, found_version(config, name, version=wanted), alias, "rolled back", {"rival": before})
-        _move(client, name, alias, wanted, kept)
-        return Decision(moved=True, before=before, now=int(wanted), verdict=None)
+        _note(client, found_version(config, name, version=str(wanted)), alias, "rolled back", before, {})
+        client.set_registered_model_alias(name, alias, str(wanted))
+        return Decision(moved=True, before=before, now=wanted, verdict=None)
+
+
+def decision_history(config: TrackingConfig, name: str, alias: str) -> list[DecisionRecord]:
+    """All decisions about an alias, oldest first; UnreachableError if there is no such model."""
+    with reached(config):
+        return _decisions(client_of(config), name, alias)
 
 
 def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | None, into: str) -> str:
@@ -125,12 +167,38 @@ def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | Non
     return local
 
 
-def _note(client: MlflowClient, version: ModelVersion, alias: str, outcome: str, decision: dict) -> None:
-    who = os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
-    note = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "who": who, "outcome": outcome} | decision
-    plain = {key: None if value != value else value for key, value in note.items()}
-    text = json.dumps(plain, allow_nan=False)[:MAX_TAG_LENGTH]
-    client.set_model_version_tag(version.name, str(version.version), f"mvpose.decision.{alias}", text)
+def _rival_evaluation(
+    config: TrackingConfig, rival: ModelVersion | None, default_sha256: str, folder: str | None, into: str
+) -> str:
+    """Local copy of the evaluation of the present holder or, without one, of the default pipeline."""
+    if rival is not None:
+        return _evaluation(config, rival, folder, into)
+    assert folder is not None
+    local = fetched(folder, into, (SAMPLES, SUMMARY))
+    check_evaluation(local, default_sha256)
+    return local
+
+
+def _note(
+    client: MlflowClient,
+    version: ModelVersion,
+    alias: str,
+    outcome: Literal["moved", "refused", "rolled back"],
+    before: int | None,
+    figures: Mapping[str, Any],
+) -> None:
+    """Record a decision before it is carried out: if the process dies in between, the alias is where it was."""
+    record = DecisionRecord(
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        who=os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser(),
+        version=int(version.version),
+        outcome=outcome,
+        before=before,
+        figures={key: None if value != value else value for key, value in figures.items()},
+    )
+    text = json.dumps(asdict(record), allow_nan=False)
+    client.set_registered_model_tag(version.name, f"{TAG}.{alias}.{time.time_ns()}", text)
+    client.set_model_version_tag(version.name, str(version.version), f"{TAG}.{alias}", text)
 
 
 def _holder(client: MlflowClient, name: str, alias: str) -> int | None:
@@ -138,14 +206,30 @@ def _holder(client: MlflowClient, name: str, alias: str) -> int | None:
     return None if version is None else int(version)
 
 
-def _history(client: MlflowClient, name: str, alias: str, before: int | None) -> list[str]:
-    """Versions that held the alias, including one that was set outside mvpose."""
-    text = client.get_registered_model(name).tags.get(f"mvpose.history.{alias}", "")
-    history = text.split()
-    return history if before is None or history[-1:] == [str(before)] else [*history, str(before)]
+def _decisions(client: MlflowClient, name: str, alias: str) -> list[DecisionRecord]:
+    tags = client.get_registered_model(name).tags
+    keys = sorted(key for key in tags if re.fullmatch(rf"{re.escape(TAG)}\.{re.escape(alias)}\.\d+", key))
+    return [structure(json.loads(tags[key]), DecisionRecord, key) for key in keys]
 
 
-def _move(client: MlflowClient, name: str, alias: str, version: str, history: list[str]) -> None:
-    # History first: if the process dies in between, the holder is not last in it, and `_history` appends it again.
-    client.set_registered_model_tag(name, f"mvpose.history.{alias}", " ".join(history))
-    client.set_registered_model_alias(name, alias, version)
+def _holders(decisions: Sequence[DecisionRecord], holder: int | None) -> list[int]:
+    """Versions that a rollback can return to, the present holder last.
+
+    A holder that was set outside mvpose counts, and a version that was rolled back does not.
+    """
+    held: list[int] = []
+
+    def hold(version: int | None) -> None:
+        if version is not None and held[-1:] != [version]:
+            held.append(version)
+
+    for decision in decisions:
+        if decision.outcome == "refused":
+            continue
+        hold(decision.before)
+        if decision.outcome == "rolled back":
+            del held[len(held) - held[::-1].index(decision.version, 1) :]
+        else:
+            hold(decision.version)
+    hold(holder)
+    return held

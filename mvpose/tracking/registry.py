@@ -18,18 +18,27 @@ from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.storage.locations import exists, join, read_bytes
-from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached
+from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached, remote_run
 from mvpose.tracking.logged_model import global_stores, log_network
+from mvpose.tracking.model_card import model_card
+from mvpose.tracking.spool import is_name
 from mvpose.tracking.tracking_config import TrackingConfig, connection, tracking_uri
 
 if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
     from mlflow.entities.model_registry import ModelVersion
+
+    from mlflow import MlflowClient
 
 REGISTRY = "models:/"
 """Prefix of a version's name; no folder starts with it."""
 EVALUATION, SAMPLES, SUMMARY = "evaluation", "samples.parquet", "summary.json"
 WEIGHTS_TAG, DATA_TAG = "mvpose.weights_sha256", "mvpose.data_sha256"
-MODELS_EXPERIMENT = "models"
+TRAINING_TAG = "mvpose.training_run"
+"""MLflow's ID of the run that trained the network."""
+MODELS_EXPERIMENT, CARD = "models", "model_card.md"
+MAX_DESCRIPTION, MAX_NAME, MAX_DIGEST = 5000, 500, 36
+"""Of a version, and of an input's name and digest in MLflow's database."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
@@ -54,20 +63,19 @@ class Version:
 def register(config: TrackingConfig, folder: str, name: str, evaluation: str | None = None) -> Version:
     """Register the output of `save_model` in `folder` (any location) as the next version of `name`, as `challenger`.
 
+    The version's description is its card (`mvpose.tracking.model_card`). The run that it belongs to has the tables of
+    training and evaluation as inputs, and names the run of its training if that is in the same store.
     `evaluation` is the folder of its `mvpose evaluate` run. WeightsError if the model is incomplete; ConfigError if
     the evaluation is of other weights; UnreachableError if the registry does not respond.
     """
     with tempfile.TemporaryDirectory() as scratch:
         local = fetched(folder, os.path.join(scratch, "model"), (DESCRIPTION, WEIGHTS))
-        model = load_model(local)
-        tags, figures = {WEIGHTS_TAG: model.sha256, **_lineage_tags(model.lineage)}, _numbers(model.lineage)
+        model, summary = load_model(local), None
         if evaluation is not None:
             evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))
             summary = check_evaluation(evaluation, model.sha256)
-            figures |= summary["metrics"]
-            tags |= {DATA_TAG: summary["data_sha256"], "mvpose.protocol": summary["protocol"]}
         with reached(config), global_stores(config):
-            return _registered(config, name, model, local, evaluation, tags, figures)
+            return _registered(config, name, model, local, evaluation, summary)
 
 
 def resolve(config: TrackingConfig, uri: str) -> Version:
@@ -149,22 +157,36 @@ def evaluation_of(config: TrackingConfig, version: ModelVersion, into: str) -> s
     return client.download_artifacts(version.run_id, EVALUATION, into)
 
 
+def version_lineage(config: TrackingConfig, version: ModelVersion, into: str) -> dict[str, Any]:
+    """The lineage of a registered version: what its training recorded. A copy of its description is left in `into`."""
+    from mlflow.artifacts import download_artifacts
+
+    uri = f"models:/{version.name}/{version.version}/artifacts/model/{DESCRIPTION}"
+    with global_stores(config):
+        path = download_artifacts(artifact_uri=uri, dst_path=into, tracking_uri=connection(config))
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)["lineage"]
+
+
 def _registered(
     config: TrackingConfig,
     name: str,
     model: SavedModel,
     folder: str,
     evaluation: str | None,
-    tags: dict[str, str],
-    figures: dict[str, float],
+    summary: dict[str, Any] | None,
 ) -> Version:
     from mlflow.exceptions import MlflowException
 
     client = client_of(config)
     experiment = experiment_id(client, config, MODELS_EXPERIMENT)
+    card, tags = model_card(name, model, summary), _tags(client, model, summary)
     run = client.create_run(experiment, run_name=f"register {name}", tags=tags).info.run_id
     now = time.time_ns() // 1_000_000
+    figures = _numbers(model.lineage) | (summary["metrics"] if summary else {})
     log_points(client, run, ((key, float(value), now, 0) for key, value in figures.items()))
+    client.log_text(run, card, CARD)
+    client.log_inputs(run, _inputs(model.lineage, summary))
     if evaluation is not None:
         client.log_artifacts(run, evaluation, EVALUATION)
     try:
@@ -173,7 +195,9 @@ def _registered(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     logged = log_network(model, folder, run)
-    made = client.create_model_version(name, logged.model_uri, run, tags, model_id=logged.model_id)
+    made = client.create_model_version(
+        name, logged.model_uri, run, tags, description=card[:MAX_DESCRIPTION], model_id=logged.model_id
+    )
     client.set_registered_model_alias(name, CHALLENGER, str(made.version))
     client.set_terminated(run)
     return Version(name=name, version=int(made.version), weights_sha256=model.sha256)
@@ -187,6 +211,34 @@ def fetched(uri: str, into: str, files: tuple[str, ...]) -> str:
             with open(os.path.join(into, file), "wb") as copy:
                 copy.write(read_bytes(join(uri, file)))
     return into
+
+
+def _tags(client: MlflowClient, model: SavedModel, summary: dict[str, Any] | None) -> dict[str, str]:
+    tags = {WEIGHTS_TAG: model.sha256, **_lineage_tags(model.lineage)}
+    if summary is not None:
+        tags |= {DATA_TAG: summary["data_sha256"], "mvpose.protocol": summary["protocol"]}
+    trained = str(model.lineage.get("run_id", ""))
+    # A model may be anybody's, and the ID becomes part of a query.
+    training = remote_run(client, trained) if is_name(trained) else None
+    return tags | ({TRAINING_TAG: training} if training else {})
+
+
+def _inputs(lineage: dict[str, Any], summary: dict[str, Any] | None) -> list[DatasetInput]:
+    """The tables of training and evaluation, as MLflow's inputs of a run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    tables = []
+    if "data_digest" in lineage:
+        tables.append(("training", str(lineage.get("data", "")), lineage["data_digest"]))
+    if summary is not None:
+        tables.append(("evaluation", summary["protocol"], summary["data_sha256"]))
+    return [
+        DatasetInput(
+            Dataset(named[:MAX_NAME] or use, digest[:MAX_DIGEST], "mvpose", json.dumps({"uri": named})),
+            [InputTag("mlflow.data.context", use)],
+        )
+        for use, named, digest in tables
+    ]
 
 
 def _lineage_tags(lineage: dict[str, Any]) -> dict[str, str]:

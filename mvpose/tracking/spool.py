@@ -154,11 +154,12 @@ class Spool:
 
 def check_name(name: str) -> None:
     """Check the name of a run or copy, which names files; ConfigError unless it consists of letters and digits."""
-    if not _is_name(name):
+    if not is_name(name):
         raise ConfigError(f"{name!r} is not a valid run name: use letters and digits only.")
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a text can be the name of a run or copy: letters and digits."""
     return name.isascii() and name.isalnum() and len(name) <= MAX_NAME
 
 
@@ -173,7 +174,7 @@ def spools(folder: str) -> list[Spool]:
         Spool(where, file.removesuffix(".jsonl"))
         for where, _, files in os.walk(folder)
         for file in files
-        if file.endswith(".jsonl") and _is_name(file.removesuffix(".jsonl"))
+        if file.endswith(".jsonl") and is_name(file.removesuffix(".jsonl"))
     ]
     started = {spool: next((record["time"] for record, _ in spool.records()), 0) for spool in found}
     return sorted((s for s in found if started[s]), key=lambda s: (started[s], s.run_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch.utils.data import DataLoader, Dataset
 
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_of, recordings_of, to_lineage
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
@@ -49,16 +51,27 @@ class Feed:
         table = RowReader(config.data, chosen.shuffled_groups)
         keys = table.keys()
         rows = chosen_rows(keys, chosen, chosen.split, config.data)
-        order = SampleOrder(rows, table.group_of(rows), config.optimisation.batch, config.seed, chosen.shuffled_groups)
         other = RowReader(chosen.validation, chosen.shuffled_groups) if chosen.validation else table
-        other_keys = other.keys() if chosen.validation else keys
-        held_out = chosen_rows(other_keys, chosen, chosen.validation_split, other.uri)
+        if chosen.validation_share:
+            held = _held_out(keys.iloc[rows].assign(dataset=table.dataset), chosen.validation_share, config.seed)
+            rows, held_out = rows[~held], rows[held]
+        else:
+            other_keys = other.keys() if chosen.validation else keys
+            held_out = chosen_rows(other_keys, chosen, chosen.validation_split, other.uri)
+        order = SampleOrder(rows, table.group_of(rows), config.optimisation.batch, config.seed, chosen.shuffled_groups)
         return Feed(config, table, order, other, thinned(held_out, chosen.validation_samples))
 
     @property
     def total_steps(self) -> int:
         """Length of the training in steps."""
         return self.config.optimisation.total_steps(self.order.steps_per_epoch)
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the tables, as settings of a training."""
+        digests = {"data_digest": self.table.digest()}
+        if self.config.samples.validation:
+            digests["validation_digest"] = self.validation_table.digest()
+        return digests
 
     def make_caches(self, say: Callable[[str], None]) -> None:
         """Make the caches of tokens that the settings ask for, as far as they are missing."""
@@ -74,14 +87,19 @@ class Feed:
                     say(f"tokens of {count} of {len(groups)} row groups")
 
     def lineage(self) -> dict[str, Any]:
-        """What a model's lineage states of its labels, beside settings and digests."""
+        """What a model's lineage states of its samples and labels, beside settings and digests."""
+        seen = {
+            TRAINED_ON: to_lineage(_origins(self.table, self.order.rows)),
+            VALIDATED_ON: to_lineage(_origins(self.validation_table, self.validation_rows)),
+        }
         source = self.reader(training=True)
         if isinstance(source, TakeReader):
-            return {}
+            return seen
         card = read_card(self.config.method.backbone.weights)
         joints = SKELETONS[self.config.method.skeleton].joints
         offsets = zip(joints, np.linalg.norm(source.labels.offsets, axis=-1), strict=True)
         return {
+            **seen,
             "backbone_sha256": card.sha256,
             "label_offsets_mm": {joint: round(1000 * float(mm), 1) for joint, mm in offsets if np.isfinite(mm)},
             "label_share": round(float(np.isfinite(source.labels.joints[self.order.rows, :, 0]).mean()), 4),
@@ -139,9 +157,25 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
         there = ", ".join(sorted(set(keys.split))) or "no rows"
         raise ConfigError(
             f"{uri} has no sample of split {split!r} with at least {samples.min_views} of the selected cameras; "
-            f"its splits: {there}."
+            f"its splits: {there}. To validate on a part of the training split: --samples.validation-share 0.1."
         )
     return rows
+
+
+def _held_out(keys: pd.DataFrame, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """The rows of a share of the recordings, at least one and not all; which ones depends on their names and the seed.
+
+    ConfigError if there is one recording only.
+    """
+    recordings = recordings_of(keys)
+    names = sorted(set(recordings.tolist()), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    if len(names) < 2:
+        raise ConfigError("samples.validation_share needs two recordings or more: name a table in samples.validation.")
+    return np.isin(recordings, names[: min(max(round(share * len(names)), 1), len(names) - 1)])
+
+
+def _origins(table: RowReader, rows: Int[np.ndarray, " n"]) -> list[Origins]:
+    return origins_of(table.keys().iloc[rows].assign(dataset=table.dataset))
 
 
 def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from mvpose.config import differences, flatten
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, origins_in, to_lineage
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import Method
-from mvpose.models.saved import WEIGHTS
-from mvpose.storage.commits import write_whole
+from mvpose.models.saved import DESCRIPTION, WEIGHTS
 from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes
-from mvpose.tracking.chosen_model import choose_model, open_model, place_model
-from mvpose.tracking.registry import REGISTRY, download, resolve
+from mvpose.tracking.chosen_model import choose_model, lineage_of, open_model, place_model
+from mvpose.tracking.registry import REGISTRY
 from mvpose.tracking.tracking_config import TrackingConfig
 from mvpose.training.training_config import TrainConfig
 
@@ -43,13 +44,31 @@ def _with_placed_backbone(method: Method, tracking: TrackingConfig, output: str)
     uri = method.backbone.weights
     if not uri.startswith(REGISTRY):
         return method
-    version = resolve(tracking, uri)
-    place = join(absolute(output), PLACE, f"{version.weights_sha256[:16]}.safetensors")
-    if not exists(place):
-        with tempfile.TemporaryDirectory() as scratch:
-            write_whole(place, read_bytes(os.path.join(download(tracking, version, scratch), WEIGHTS)))
-    print(f"Starting from the weights of {version.uri}.")
-    return replace(method, backbone=replace(method.backbone, weights=place))
+    chosen = choose_model(uri, tracking)
+    place = place_model(chosen, tracking, join(absolute(output), PLACE))
+    print(f"Starting from the weights of {chosen.uri}.")
+    return replace(method, backbone=replace(method.backbone, weights=join(place, WEIGHTS)))
+
+
+def earlier_lineages(config: TrainConfig) -> list[dict[str, Any]]:
+    """The lineages of the models that a training starts from: the initial network, and that of the backbone's file."""
+    weights = config.method.backbone.weights
+    folders = [config.initial, weights.rpartition("/")[0] if weights.endswith(f"/{WEIGHTS}") else ""]
+    return [lineage_of(folder) for folder in folders if folder and exists(join(folder, DESCRIPTION))]
+
+
+def with_earlier_origins(lineage: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A lineage that also names what earlier trainings of the same weights saw.
+
+    If one of them does not say, neither does this lineage.
+    """
+    found = dict(lineage)
+    for key in (TRAINED_ON, VALIDATED_ON):
+        parts = [origins_in(each, key) for each in (lineage, *earlier)]
+        found.pop(key)
+        if None not in parts:
+            found[key] = to_lineage(origins for part in parts for origins in part or ())
+    return found
 
 
 def build_initial(config: TrainConfig) -> nn.Module:

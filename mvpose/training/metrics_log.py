@@ -24,6 +24,7 @@ class Journal:
 
     def __init__(self, output: str) -> None:
         self.uri = join(output, "metrics.jsonl")
+        self._mark = join(output, "reported.json")
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, without an incomplete last one."""
@@ -37,6 +38,15 @@ class Journal:
         lines = [line for line in self.read() if line["step"] <= step]
         write_whole(self.uri, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
+    def unreported(self) -> list[dict[str, Any]]:
+        """The lines after the last one that was marked as reported, by this driver or by one that has died."""
+        last = json.loads(read_text(self._mark)) if exists(self._mark) else [0, False]
+        return [line for line in self.read() if _key(line) > last]
+
+    def mark_reported(self, line: dict[str, Any]) -> None:
+        """Note that all lines up to this one are reported; a step that is repeated is not reported again."""
+        write_whole(self._mark, json.dumps(_key(line)).encode())
+
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Append a line. Object stores cannot append, so there the whole file is rewritten."""
         plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
@@ -46,6 +56,11 @@ class Journal:
             return
         with open(self.uri.removeprefix("file://"), "a", encoding="utf-8") as file:
             file.write(line)
+
+
+def _key(line: dict[str, Any]) -> list[Any]:
+    """The place of a line: each step has at most one training line and, after it, one validation line."""
+    return [line["step"], "validation/mpjpe_m" in line]
 
 
 @dataclass

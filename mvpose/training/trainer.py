@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,10 +59,10 @@ def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
 
     `report` is called in this thread. TrainingError if workers were lost too often or the training failed.
     """
-    job = Job(config, absolute(output))
+    job = Job(config.located(), absolute(output))
     compute = config.compute
     with ray_session(compute.address, local_ray(compute), compute.environment, job.output):
-        _follow(_trainer(job), Journal(job.output), report)
+        _follow(_trainer(job).fit, Journal(job.output), report)
 
 
 def _trainer(job: Job) -> TorchTrainer:
@@ -158,26 +158,24 @@ def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
             yield TrainingBatch.of(columns)
 
 
-def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
-    """Run a trainer in a thread and report new journal lines."""
+def _follow(fit: Callable[[], object], journal: Journal, report: Report) -> None:
+    """Run a training in a thread and report the journal's lines, each once even if this process dies and is rerun."""
     ended: list[Exception | None] = []
 
-    def fit() -> None:
+    def run() -> None:
         try:
-            trainer.fit()
+            fit()
             ended.append(None)
         except (ray.train.TrainingFailedError, RayError) as error:
             ended.append(error)
 
-    thread = threading.Thread(target=fit, daemon=True)
-    seen = {_key(line) for line in journal.read()}
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while True:
         last = not thread.is_alive()
-        for line in journal.read():
-            if _key(line) not in seen:
-                seen.add(_key(line))
-                report(line["step"], {name: v for name, v in line.items() if name != "step" and v is not None})
+        for line in journal.unreported():
+            report(line["step"], {name: v for name, v in line.items() if name != "step" and v is not None})
+            journal.mark_reported(line)
         if last:
             break
         time.sleep(POLL_SECONDS)
@@ -185,11 +183,6 @@ def _follow(trainer: TorchTrainer, journal: Journal, report: Report) -> None:
         raise TrainingError("the training on Ray ended without a result.")
     if ended[0] is not None:
         raise TrainingError(f"the training on Ray failed: {str(ended[0]).strip().splitlines()[-1]}") from ended[0]
-
-
-def _key(line: dict[str, Any]) -> tuple[int, bool]:
-    """The key of a line: each step has at most one training line and one validation line."""
-    return line["step"], "validation/mpjpe_m" in line
 
 
 def local_ray(compute: ComputeConfig) -> LocalRay:

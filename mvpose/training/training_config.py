@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from mvpose.accelerator import Device, compute_device, require_gpus
@@ -109,6 +110,9 @@ class SamplesConfig:
     validation: str = ""
     """Validation table; empty for the training table."""
     validation_split: str = VALIDATION
+    validation_share: float = 0.0
+    """Without a validation split: share of the training split's recordings (captures; of rendered people, motions) that
+    validate and are not trained on."""
     validation_samples: int = 2000
     """Maximum validation samples, spread evenly over the split; 0 for all."""
     views: int = 4
@@ -123,6 +127,14 @@ class SamplesConfig:
     """Include samples whose ground truth is known to be wrong."""
     shuffled_groups: int = 16
     """Row groups shuffled together; each reader keeps this many in memory."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"samples.validation_share is {self.validation_share}; it must be from 0 to below 1.")
+        if self.validation_share and self.validation:
+            raise ConfigError(
+                "samples.validation_share is of the training table: drop samples.validation, or the share."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +235,15 @@ class ComputeConfig:
         return worker_environment(threads=max(int(self.cpus_per_worker), 1))
 
 
+PLACES = ("data", "samples.validation")
+"""Settings that say where the tables are; their digests say which they are."""
+
+
+def without_places(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Flat settings to compare: a table that is named in another way, or was moved, is the same."""
+    return {name: value for name, value in settings.items() if name.removeprefix(prefix) not in PLACES}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings of a training. The same settings, data and seed give the same network."""
@@ -264,6 +285,21 @@ class TrainConfig:
         """Whether the objective uses heatmaps, volumes or scores."""
         goal = self.objective
         return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc)
+
+    def located(self) -> TrainConfig:
+        """The same settings for processes with another working directory: local files have absolute paths."""
+        from mvpose.storage.locations import absolute, exists
+
+        backbone, validation = self.method.backbone, self.samples.validation
+        if backbone.weights and exists(backbone.weights):
+            backbone = replace(backbone, weights=absolute(backbone.weights))
+        return replace(
+            self,
+            data=absolute(self.data),
+            method=replace(self.method, backbone=backbone),
+            initial=absolute(self.initial) if self.initial else "",
+            samples=replace(self.samples, validation=absolute(validation) if validation else ""),
+        )
 
     def settings(self) -> dict[str, object]:
         """Flat settings that determine the result: all except compute, logging and checkpoints."""

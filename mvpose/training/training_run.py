@@ -26,9 +26,10 @@ from mvpose.storage.locations import exists, is_remote, join, read_text
 from mvpose.tracking.circumstances import commit
 from mvpose.training.checkpoints import Checkpoints, Position
 from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import earlier_lineages, with_earlier_origins
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
-from mvpose.training.training_config import TrainConfig
+from mvpose.training.training_config import TrainConfig, without_places
 
 MODEL = "model"
 
@@ -93,12 +94,13 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     """
     config.check()
     uri = join(output, "run.json")
-    data = feed.table.digest()
-    settings = config.settings() | {"data_digest": data}
+    digests = feed.digests()
+    data, settings = digests["data_digest"], config.settings() | digests
     record = {"version": version("mvpose"), "commit": commit(), "run_id": uuid.uuid4().hex, "settings": settings}
     if create_once(uri, json.dumps(record, indent=1, default=str).encode()):
         return data
-    changed = differences(json.loads(read_text(uri))["settings"], settings)
+    known = json.loads(read_text(uri))["settings"]
+    changed = differences(without_places(known), without_places(settings))
     if changed:
         raise ConfigError(
             f"{output} was created with other settings ({'; '.join(changed)}). Use another output, or the same "
@@ -117,11 +119,12 @@ def _write_model(feed: Feed, checkpoints: Checkpoints, position: Position, data:
         "data": config.data,
         "data_digest": data,
         "settings": config.settings(),
+        "run_id": run_id_of(output),
         "commit": commit(),
         "version": version("mvpose"),
         "step": position.best.step,
         "metrics": position.best.figures,
-        **feed.lineage(),
+        **with_earlier_origins(feed.lineage(), earlier_lineages(config)),
     }
     if not is_remote(output):
         save_model(join(output, MODEL).removeprefix("file://"), network, config.rule, config.method, lineage)

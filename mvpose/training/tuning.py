@@ -23,13 +23,14 @@ from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from mvpose.config import differences, flatten
+from mvpose.datasets import TEST
 from mvpose.errors import ConfigError
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.commits import create_once
 from mvpose.storage.locations import absolute, join, read_text
 from mvpose.training.feed import Feed
 from mvpose.training.loop import TrainingError
-from mvpose.training.training_config import ComputeConfig, TrainConfig
+from mvpose.training.training_config import ComputeConfig, TrainConfig, without_places
 from mvpose.training.tuning_records import Listener, Records
 from mvpose.training.tuning_space import Space, SweepConfig, applied, check_space, domains
 from mvpose.training.tuning_trial import SweepJob, Trial, ended_trials, trial_function
@@ -41,6 +42,10 @@ SNAPSHOT_SECONDS = "1"
 def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:
     """Raise ConfigError if space, training and search settings contradict each other."""
     config.check()
+    if TEST in (config.samples.split, config.samples.validation_split):
+        raise ConfigError(
+            "a sweep that sees the test split cannot be judged on it: train and validate on other splits."
+        )
     check_space(space, config, mutable=plan.scheduler == "pbt")
     if plan.scheduler == "pbt" and plan.searcher != "random":
         raise ConfigError("PBT needs a random searcher: set sweep.searcher to random.")
@@ -57,11 +62,12 @@ def begin_sweep(config: TrainConfig, space: Space, plan: SweepConfig, output: st
         **{f"train.{name}": value for name, value in config.settings().items() if name not in space},
         **{f"space.{path}.{name}": v for path, values in space.items() for name, v in flatten(values).items()},
         **{f"sweep.{name}": value for name, value in search.items()},
-        "data_digest": Feed.open(config).table.digest(),
+        **Feed.open(config).digests(),
     }
     uri = join(output, "sweep.json")
     if not create_once(uri, json.dumps({"id": uuid.uuid4().hex, "settings": settings}, indent=1, default=str).encode()):
-        changed = differences(json.loads(read_text(uri))["settings"], settings)
+        known = json.loads(read_text(uri))["settings"]
+        changed = differences(*(without_places(each, "train.") for each in (known, settings)))
         if changed:
             raise ConfigError(
                 f"{output} belongs to another sweep ({'; '.join(changed)}). Use another output, or the same space and "
@@ -95,9 +101,7 @@ def training_of(trial: Trial, config: TrainConfig, space: Space, plan: SweepConf
 
 def _job(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> SweepJob:
     alone = config.compute.workers == 1
-    config = replace(config, data=absolute(config.data), compute=replace(config.compute, local=alone))
-    if config.samples.validation:
-        config = replace(config, samples=replace(config.samples, validation=absolute(config.samples.validation)))
+    config = replace(config.located(), compute=replace(config.compute, local=alone))
     return SweepJob(config=config, space=space, output=absolute(output), bequeaths=plan.scheduler == "pbt")
 
 

@@ -1,6 +1,8 @@
 """`mvpose evaluate` through its door, on a table of noise: what is written, and what is refused."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -72,10 +74,56 @@ def test_a_benchmark_takes_its_own_samples_and_views(place, tmp_path):
     assert summary["metrics"]["mpjpe_m/seen"] == pytest.approx(summary["metrics"]["mpjpe_m/unseen"])
 
 
+def test_only_the_test_split_is_judged_unless_another_is_named(place, tmp_path):
+    """Fails if all rows count by default."""
+    samples = some_samples()
+    mixed = write_table(
+        str(tmp_path / "mixed"), [replace(s, split="train") if s.capture_id == "a" else s for s in samples]
+    )
+    for split, captures in ((None, {"b", "c"}), ("train", {"a"})):
+        run(Evaluate(models=(str(place / "baseline"),), data=(mixed,), output=str(tmp_path / f"{split}"), split=split))
+        rows, summary = read(tmp_path / f"{split}")
+        assert set(rows.capture) == captures and set(rows.dataset) == {"rendered"}
+        assert summary["protocol"] == f"every sample of split {split or 'test'}"
+
+
+def seen_by(place, folder: str, key: str, **origins) -> str:
+    """A model whose lineage names other origins than it has; of the other key it has none."""
+    shutil.copytree(place / "baseline", folder, ignore=shutil.ignore_patterns("evaluation"))
+    with open(f"{folder}/model.json") as file:
+        description = json.load(file)
+    named = {"dataset": "rendered", "recordings": [], "people": []} | origins
+    description["lineage"] = {"trained_on": [], "validated_on": []} | {key: [named]}
+    with open(f"{folder}/model.json", "w") as file:
+        json.dump(description, file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("origins", "common"), [({"recordings": ["sit"]}, "motions sit"), ({"people": ["S1", "S9"]}, "people S1")]
+)
+def test_a_model_is_not_judged_on_what_it_was_trained_on(place, tmp_path, origins, common):
+    """Fails if the lineage is not compared with the selected samples, or the evaluation is written all the same."""
+    model = seen_by(place, str(tmp_path / "model"), "trained_on", **origins)
+    with pytest.raises(ConfigError, match=f"^model was trained on {common} of rendered: evaluate it on a table"):
+        run(Evaluate(models=(model,), data=(str(place / "table"),)))
+    assert not (tmp_path / "model" / "evaluation").exists()
+
+
+def test_what_is_known_of_a_training_is_noted(place, tmp_path, capsys):
+    run(Evaluate(models=(str(place / "baseline"),), data=(str(place / "table"),), output=str(tmp_path / "a"), worst=0))
+    assert "the lineage of baseline does not name what it was trained on" in capsys.readouterr().out
+    model = seen_by(place, str(tmp_path / "model"), "validated_on", people=["S1"])
+    run(Evaluate(models=(model,), data=(str(place / "table"),), worst=0))
+    assert "the best step of the training of model was chosen by people S1 of rendered" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"models": ()}, "no model or run given"),
+        ({"split": "validation"}, "it needs any dataset, split validation.* it has the splits rendered test"),
+        ({"benchmark": ("shelf",), "split": "test"}, "--split is part of a benchmark or protocol"),
         ({"data": ()}, "no ground truth given"),
         ({"benchmark": ("octopus",)}, "no benchmark is named 'octopus'"),
         ({"benchmark": ("rendered-ring4",), "data": ("nowhere",)}, "mvpose dataset render --rig ring4"),

@@ -14,11 +14,10 @@ from tests.pipeline import coded_footage
 FRAMES = 24
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> str:
-    """A finished run of one capture, of which the truth is known."""
-    folder = tmp_path_factory.mktemp("labels")
-    coded_footage.write_capture(str(folder / "archive" / "one"), FRAMES)
+LEAD = 3
+
+
+def finished(folder) -> str:
     output = str(folder / "run")
     detector = DetectorConfig(detector=coded_footage.DETECTOR)
     reconstruct_archive(
@@ -27,6 +26,28 @@ def run(tmp_path_factory) -> str:
         )
     )
     return output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """A finished run of one capture, of which the truth is known."""
+    folder = tmp_path_factory.mktemp("labels")
+    coded_footage.write_capture(str(folder / "archive" / "one"), FRAMES)
+    return finished(folder)
+
+
+def test_images_of_a_camera_that_started_earlier_are_those_of_its_own_frames(tmp_path) -> None:
+    """Fails if a label of frame t is given to image t of every video, whatever offset synchronises them."""
+    one = tmp_path / "archive" / "one"
+    coded_footage.write_capture(str(one), FRAMES)
+    coded_footage.write_video(str(one / "videos" / "cam2.mp4"), 2, FRAMES, lead=LEAD)
+    videos = [f'cam{v} = {{ uri = "videos/cam{v}.mp4", first_frame = {LEAD if v == 2 else 0} }}' for v in range(4)]
+    (one / "capture.toml").write_text("\n".join(["[videos]", *videos]))
+    samples = list(FinishedRun(folder=finished(tmp_path), every=4).read("one"))
+    assert samples
+    for sample in samples:
+        frames = {camera: image.frame for camera, image in zip(sample.rig.names, sample.images, strict=True)}
+        assert frames == {f"cam{v}": sample.frame + (LEAD if v == 2 else 0) for v in range(4)}
 
 
 def test_labels_are_where_the_people_were_and_name_the_frame_of_each_video(run: str) -> None:

@@ -96,12 +96,13 @@ def write_image_capture(folder: str, num_frames: int) -> str:
     return folder
 
 
-def write_video(path: str, camera: int, num_frames: int) -> None:
+def write_video(path: str, camera: int, num_frames: int, lead: int = 0) -> None:
+    """`lead` frames come before the first one that the other cameras have too."""
     with av.open(path, "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=30, options={"g": "12"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for frame in range(num_frames):
-            image = numbered_image(camera * FRAMES_A_CAMERA + frame)
+        for frame in range(-lead, num_frames):
+            image = numbered_image(camera * FRAMES_A_CAMERA + max(frame, 0))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
 

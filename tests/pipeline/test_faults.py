@@ -15,6 +15,7 @@ from mvpose.errors import FailureReason
 from mvpose.footage.catalogue import CatalogueConfig
 from mvpose.pipeline import engine as engine_module
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.records import Clip, Task
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
 from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_image
@@ -311,7 +312,12 @@ def test_a_dry_run_says_that_the_job_would_be_refused(archive, tmp_path, capsys)
 
 
 def test_the_job_has_a_default_time_that_grows_with_its_clips(archive, tmp_path):
-    from mvpose.pipeline.job import _clip_timeout_s, plan_job
+    from mvpose.pipeline.job import _clip_timeout_s, plan_job, stage_specs
 
     plain = ReconstructJob(archive=archive, output=str(tmp_path / "run"), detector=job(archive, "").detector)
-    assert _clip_timeout_s(plain, plan_job(plain).planned.max_cameras) == 600 + 2.5 * 4 * 300
+    planned = plan_job(plain)
+    assert _clip_timeout_s(plain, planned.planned.max_cameras) == 600 + 2.5 * 4 * 300
+    # A stage over a whole capture gets as much more as the capture is longer; a short one no less than a clip.
+    for stage in stage_specs(plain, planned):
+        limits = [stage.timeout_s(Task(Clip("one", 0, frames), "f" * 16)) for frames in (30, 300, 1200)]
+        assert limits == [3600, 3600, 4 * 3600]

@@ -159,9 +159,9 @@ def test_a_view_that_missed_somebody_is_fused_as_well() -> None:
     scene = ring4(num_frames=2)
     stage, network, detector = stage_of(scene)
     whole = detector()
-    detected = scene.detected.copy()
-    detected[2] = False
-    stage.detector = SecondLooks(replace(scene, detected=detected), whole[2])
+    without = scene.detected.copy()
+    without[2] = False
+    stage.detector = SecondLooks(replace(scene, detected=without), whole[2])
     chunk = [ViewFrames(np.full((2, 1, 1, 3), v, np.uint8), np.ones(2, bool)) for v in range(4)]
     fused = stage.fused(*stage.matched(chunk, detected(stage.detector, chunk), scene.rig), scene.rig)
     assert all(present.all() for _, _, present in network.given)

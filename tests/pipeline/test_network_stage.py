@@ -20,9 +20,11 @@ from mvpose.models.saved import SavedModel
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage
+from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4
+from mvpose.skeleton import SKELETONS
 from mvpose.tracking import TrackingConfig
 from mvpose.tracking.registry import register
 from tests.pipeline.test_job import archive, job  # noqa: F401
@@ -129,6 +131,24 @@ def test_the_margin_that_a_network_was_trained_with_is_that_of_its_crops():
     # A crop of twice the margin shows twice as much: its focal lengths are half.
     lengths = [torch.linalg.cross(p[..., 0, :3], p[..., 2, :3]).norm(dim=-1) for p in cameras]
     torch.testing.assert_close(lengths[0], 2 * lengths[1])
+
+
+def test_a_joint_that_the_network_does_not_answer_for_has_no_confidence_in_any_view():
+    """Fails if the confidence of a view's map counts where the network found no joint."""
+    scene = ring4(num_frames=2)
+    stage = network_stage(SceneDetector(scene))
+
+    def without_joint(module, inputs, answer: MultiViewPrediction) -> MultiViewPrediction:
+        valid = answer.valid.clone()
+        valid[:, JOINT] = False
+        return replace(answer, valid=valid)
+
+    stage.model.network.register_forward_hook(without_joint)
+    people = stage.seen_again(blank(scene), scene.rig)
+    confidence = np.stack([people[v][t].confidence[0] for v in range(4) for t in range(2)])
+    assert (confidence[:, JOINT] == 0).all() and (np.delete(confidence, JOINT, axis=1) == 1).all()
+    seen = stack_people(people, SKELETONS["coco17"])
+    assert np.isnan(seen.xy[..., JOINT, :]).all() and np.isfinite(np.delete(seen.xy, JOINT, axis=3)).all()
 
 
 @pytest.fixture

@@ -25,7 +25,14 @@ SMALL = FusionMethod(
 JOINTS = 17
 
 
-def saved(folder: str, seed: int = 0, margin: float = MARGIN) -> str:
+SEEN = {
+    "trained_on": [{"dataset": "held", "recordings": ["walk"], "people": ["A"]}],
+    "validated_on": [{"dataset": "held", "recordings": ["run"], "people": []}],
+}
+"""What the networks here were trained on, and selected by."""
+
+
+def saved(folder: str, seed: int = 0, margin: float = MARGIN, seen: dict = SEEN) -> str:
     """A network of random weights whose maps have peaks, so that it answers what it sees; the digest of its weights."""
     torch.manual_seed(seed)
     network = build_method(SMALL)
@@ -36,17 +43,17 @@ def saved(folder: str, seed: int = 0, margin: float = MARGIN) -> str:
             if isinstance(layer, torch.nn.Conv2d) and layer.out_channels == JOINTS:
                 layer.weight.normal_(0.0, 5.0 / layer.in_channels**0.5)
         network.train()(*question(seed)[:2])
-    return save_model(
-        folder, network, input_rule(SMALL, margin), SMALL, {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}}
-    )
+    lineage = {"data_digest": "abc", "metrics": {"mpjpe_m": 0.05}, **seen}
+    return save_model(folder, network, input_rule(SMALL, margin), SMALL, lineage)
 
 
-def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = "held-out") -> str:
-    """An evaluation with these errors (captures x frames); the folder."""
+def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = "held-out", **columns) -> str:
+    """An evaluation with these errors (captures x frames) of two joints; the folder. `columns` replace others."""
     os.makedirs(folder, exist_ok=True)
     captures, frames = np.indices(errors_m.shape)
     rows = pd.DataFrame(
         {
+            "dataset": "held",
             "capture": [f"c{c}" for c in captures.ravel()],
             "frame": frames.ravel(),
             "person": 0,
@@ -55,9 +62,12 @@ def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = 
             "views": 3,
             "unseen": False,
             **dict.fromkeys(("mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m"), errors_m.ravel()),
+            "joint_error_m": [[e, e] for e in errors_m.ravel().astype(np.float32)],
+            **columns,
         }
     )
-    fewer = rows.assign(views=2, mpjpe_m=rows.mpjpe_m + 1.0)
+    worse = [[e + 1.0 for e in joints] for joints in rows.joint_error_m]
+    fewer = rows.assign(views=2, mpjpe_m=rows.mpjpe_m + 1.0, joint_error_m=worse)
     pd.concat([fewer, rows]).to_parquet(os.path.join(folder, "samples.parquet"), index=False)
     summary = {
         "data_sha256": data,

@@ -9,9 +9,12 @@ from mlflow import MlflowClient
 from mvpose.commands.promote import Promote
 from mvpose.commands.promote import run as promote_command
 from mvpose.errors import ConfigError
+from mvpose.models.shipped import FUSION, model_folder
+from mvpose.tracking.chosen_model import choose_model
 from mvpose.tracking.gate import Gate, decide_promotion
-from mvpose.tracking.promotion import promote, roll_back
+from mvpose.tracking.promotion import decision_history, promote, roll_back
 from mvpose.tracking.registry import CHAMPION, RegistryError, register, resolve
+from mvpose.tracking.tracking_config import TrackingConfig
 from tests.tracking.models import evaluated, saved
 
 CAPTURES, FRAMES = 12, 20
@@ -32,6 +35,8 @@ def test_a_model_that_is_better_on_hard_and_easy_sequences_alike_passes(tmp_path
     verdict = judged(tmp_path, errors(1, better_m=0.005), errors(2))
     assert verdict.passed and 0.002 < verdict.low_m < verdict.improvement_m < 0.008
     assert verdict.samples == CAPTURES * FRAMES and verdict.sequences == CAPTURES
+    # Errors with fewer views are a metre larger; those with the most count.
+    assert verdict.candidate_m < verdict.rival_m < 0.2
 
 
 @pytest.mark.parametrize("better_m", [-0.005, 0.0])
@@ -61,7 +66,41 @@ def test_a_model_cannot_win_by_leaving_out_what_is_hard(tmp_path):
     silent = errors(1, better_m=0.02)
     silent[:, :3] = np.nan
     verdict = judged(tmp_path, silent, errors(2))
-    assert not verdict.passed and "answers 204 of 240 samples, the present version 240" in verdict.reason
+    assert not verdict.passed and "it finds 408, its rival 480" in verdict.reason
+
+
+def test_a_model_cannot_win_by_leaving_out_its_hard_joint(tmp_path):
+    """Fails if each network's own mean over its own answers is compared."""
+    hard, easy = errors(2) + 0.05, errors(2)
+    both = [[h, e] for h, e in zip(hard.ravel(), easy.ravel(), strict=True)]
+    rival = evaluated(str(tmp_path / "rival"), "old", (hard + easy) / 2, joint_error_m=both)
+    one = [[np.nan, e] for e in easy.ravel()]
+    candidate = evaluated(str(tmp_path / "candidate"), "new", easy, joint_error_m=one)
+    verdict = decide_promotion(candidate, rival, Gate())
+    assert not verdict.passed and verdict.improvement_m == 0 and "over 1 joints" in verdict.reason
+    other = decide_promotion(candidate, rival, Gate(metric="pa_mpjpe_m"))
+    assert not other.passed and "different joints" in other.reason
+
+
+def test_rendered_samples_of_one_motion_are_one_sequence(tmp_path):
+    """Their captures are single frames. Fails if captures are drawn: 240 of them see an improvement that 3 motions
+    do not."""
+    columns = {
+        "dataset": "rendered",
+        "capture": [f"test-{i:06d}" for i in range(CAPTURES * FRAMES)],
+        "action": np.repeat([f"m{m}" for m in range(CAPTURES)], FRAMES),
+    }
+    lucky = errors(2)
+    lucky[0] -= 0.05
+    for better, passes in ((errors(1, 0.005), True), (lucky, False)):
+        candidate = evaluated(str(tmp_path / "candidate"), "new", better, **columns)
+        rival = evaluated(str(tmp_path / "rival"), "old", errors(2), **columns)
+        verdict = decide_promotion(candidate, rival, Gate())
+        assert verdict.passed == passes and verdict.sequences == CAPTURES
+    columns["action"] = np.repeat(["m0", "m1", "m2"], CAPTURES * FRAMES // 3)
+    rival = evaluated(str(tmp_path / "rival"), "old", errors(2), **columns)
+    verdict = decide_promotion(evaluated(str(tmp_path / "candidate"), "new", errors(1, 0.05), **columns), rival, Gate())
+    assert not verdict.passed and "3 held-out sequences are too few" in verdict.reason
 
 
 def test_other_data_or_other_samples_are_not_compared(tmp_path):
@@ -77,6 +116,12 @@ def test_few_sequences_decide_nothing(tmp_path):
 
 
 @pytest.fixture
+def default(tmp_path) -> str:
+    """An evaluation of the default pipeline that every version here is better than."""
+    return evaluated(str(tmp_path / "default"), choose_model(FUSION, TrackingConfig()).weights_sha256, errors(7, -0.05))
+
+
+@pytest.fixture
 def registered(config, tmp_path):
     """Three versions: a first one, a worse, a better."""
     digests = []
@@ -88,14 +133,19 @@ def registered(config, tmp_path):
     return digests
 
 
-def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_one_command(config, registered, capsys):
+def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_one_command(
+    config, registered, default, capsys
+):
     def ask(version: int, **flags) -> int:
         return promote_command(Promote(name="net", version=version, tracking=config, **flags))
 
-    assert ask(1) == 0 and resolve(config, "models:/net@champion").weights_sha256 == registered[0]
+    assert (
+        ask(1, rival_evaluation=default) == 0
+        and resolve(config, "models:/net@champion").weights_sha256 == registered[0]
+    )
     assert ask(2) == 4 and resolve(config, "models:/net@champion").version == 1
     reported = capsys.readouterr().out.splitlines()
-    assert reported[0].startswith("champion of net is version 1: mpjpe_m") and reported[0].endswith("and no rival.")
+    assert reported[0].startswith("champion of net is version 1: mpjpe_m") and "over 2 joints" in reported[0]
     assert (
         reported[1].startswith("Refused: mpjpe_m")
         and "-10." in reported[1]
@@ -106,14 +156,100 @@ def test_the_champion_is_replaced_by_a_better_version_alone_and_comes_back_by_on
     assert capsys.readouterr().out.splitlines()[-1] == "champion of net is version 1 again; it was version 3."
 
     decision = json.loads(MlflowClient(config.uri).get_model_version("net", "2").tags["mvpose.decision.champion"])
-    assert decision["outcome"] == "refused" and decision["rival"] == 1 and decision["who"] and decision["when"]
-    assert decision["improvement_m"] == pytest.approx(-0.01, abs=0.003) and decision["low_m"] < decision["high_m"] < 0
+    figures = decision["figures"]
+    assert decision["outcome"] == "refused" and decision["before"] == 1 and decision["who"] and decision["when"]
+    assert figures["improvement_m"] == pytest.approx(-0.01, abs=0.003) and figures["low_m"] < figures["high_m"] < 0
 
 
-def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered):
+def test_every_decision_is_kept_and_a_rollback_adds_one(config, registered, default, capsys):
+    """Fails if a rollback, or a later decision about the same version, takes the place of an earlier one."""
+    promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default)
+    for version in (2, 2, 3):
+        promote(config, "net", version, CHAMPION, Gate())
+    roll_back(config, "net", CHAMPION)
+    promote(config, "net", 3, CHAMPION, Gate())
+    kept = [(d.version, d.outcome, d.before) for d in decision_history(config, "net", CHAMPION)]
+    assert kept == [
+        (1, "moved", None),
+        (2, "refused", 1),
+        (2, "refused", 1),
+        (3, "moved", 1),
+        (1, "rolled back", 3),
+        (3, "moved", 1),
+    ]
+    assert promote_command(Promote(name="net", history=True, tracking=config)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and "version 1 rolled back (holder before: version 3)" in lines[4]
+    assert roll_back(config, "net", CHAMPION).now == 1
+    with pytest.raises(RegistryError, match="none"):
+        roll_back(config, "net", CHAMPION)
+    assert len(decision_history(config, "net", CHAMPION)) == 7
+
+
+def test_the_first_holder_must_beat_the_default_pipeline(config, registered, default, tmp_path):
+    """Fails if it needs no rival, or is compared with an evaluation of anything else."""
+    refused = promote(config, "net", 1, CHAMPION, Gate())
+    assert (
+        not refused.moved and "nobody holds the alias, so it must beat the default pipeline" in refused.verdict.reason
+    )
+    digest = choose_model(FUSION, config).weights_sha256
+    better = evaluated(str(tmp_path / "better"), digest, errors(7, 0.05))
+    refused = promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=better)
+    assert not refused.moved and refused.verdict.improvement_m < 0
+    other = evaluated(str(tmp_path / "other"), registered[1], errors(7, -0.05))
+    with pytest.raises(ConfigError, match="is of weights"):
+        promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=other)
+    assert promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default).moved
+
+
+def test_the_default_pipeline_itself_may_be_the_first_holder(config, default, tmp_path):
+    register(config, model_folder(FUSION), "net")
+    assert promote(config, "net", 1, CHAMPION, Gate()).moved
+    digest = saved(str(tmp_path / "model"))
+    register(config, str(tmp_path / "model"), "net", evaluated(str(tmp_path / "mine"), digest, errors(1)))
+    assert promote(config, "net", 2, CHAMPION, Gate(), rival_evaluation=default).moved
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"capture": "walk"}, "it was trained on captures walk of held: evaluate it on samples that it has not seen"),
+        ({"subject": "A"}, "it was trained on people A of held: evaluate it on samples that it has not seen"),
+        ({"capture": "run"}, "it was selected by captures run of held: evaluate it on samples that it has not seen"),
+        ({"capture": "walk", "dataset": "another"}, ""),
+    ],
+)
+def test_a_version_that_has_seen_its_evaluation_is_refused(config, default, tmp_path, columns, reason):
+    """Fails if any of captures, people and validation is not compared with the lineage, or datasets are mixed up."""
+    digest = saved(str(tmp_path / "model"))
+    changed = {name: [value] + ["c"] * (CAPTURES * FRAMES - 1) for name, value in columns.items()}
+    # The first capture alone is what it has seen.
+    mine = evaluated(str(tmp_path / "mine"), digest, errors(1), **changed)
+    register(config, str(tmp_path / "model"), "net", mine)
+    decision = promote(config, "net", 1, CHAMPION, Gate())
+    assert not decision.moved and decision.verdict.reason.startswith(reason or "nobody holds the alias")
+
+
+def test_motions_of_rendered_people_that_training_has_seen_are_refused(config, tmp_path):
+    seen = [{"dataset": "rendered", "recordings": ["cmu/01_01"], "people": []}]
+    digest = saved(str(tmp_path / "model"), seen={"trained_on": seen, "validated_on": []})
+    mine = evaluated(str(tmp_path / "mine"), digest, errors(1), dataset="rendered", action="cmu/01_01")
+    register(config, str(tmp_path / "model"), "net", mine)
+    verdict = promote(config, "net", 1, CHAMPION, Gate()).verdict
+    assert verdict.reason.startswith("it was trained on motions cmu/01_01 of rendered: ")
+
+
+def test_a_version_that_does_not_say_what_it_was_trained_on_is_refused(config, default, tmp_path):
+    digest = saved(str(tmp_path / "model"), seen={})
+    register(config, str(tmp_path / "model"), "net", evaluated(str(tmp_path / "mine"), digest, errors(1)))
+    verdict = promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default).verdict
+    assert not verdict.passed and "its lineage does not name what it was trained on" in verdict.reason
+
+
+def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered, default):
     with pytest.raises(RegistryError, match="can only return to a version that held it before: none"):
         roll_back(config, "net", CHAMPION)
-    promote(config, "net", 2, CHAMPION, Gate())
+    promote(config, "net", 2, CHAMPION, Gate(), rival_evaluation=default)
     promote(config, "net", 1, CHAMPION, Gate())
     promote(config, "net", 3, CHAMPION, Gate())
     with pytest.raises(RegistryError, match="held it before: 2, 1"):
@@ -123,8 +259,8 @@ def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered)
         roll_back(config, "net", CHAMPION)
 
 
-def test_an_alias_that_was_moved_by_hand_can_be_rolled_back_too(config, registered):
-    promote(config, "net", 1, CHAMPION, Gate())
+def test_an_alias_that_was_moved_by_hand_can_be_rolled_back_too(config, registered, default):
+    promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default)
     MlflowClient(config.uri).set_registered_model_alias("net", CHAMPION, "2")
     assert promote(config, "net", 3, CHAMPION, Gate()).before == 2
     assert roll_back(config, "net", CHAMPION).now == 2
@@ -137,13 +273,13 @@ def test_an_evaluation_of_other_weights_is_refused(config, registered, tmp_path)
         promote(config, "net", 1, CHAMPION, Gate(), evaluation=other)
 
 
-def test_a_version_without_evaluation_is_refused_until_it_has_one(config, tmp_path):
+def test_a_version_without_evaluation_is_refused_until_it_has_one(config, default, tmp_path):
     digest = saved(str(tmp_path / "bare"))
     register(config, str(tmp_path / "bare"), "net")
     with pytest.raises(ConfigError, match="registered without an evaluation"):
         promote(config, "net", 1, CHAMPION, Gate())
     evaluation = evaluated(str(tmp_path / "evaluation"), digest, errors(0))
-    assert promote(config, "net", 1, CHAMPION, Gate(), evaluation=evaluation).moved
+    assert promote(config, "net", 1, CHAMPION, Gate(), evaluation=evaluation, rival_evaluation=default).moved
 
 
 def test_a_name_or_version_that_is_not_there_is_reported_with_those_that_are(config, registered):

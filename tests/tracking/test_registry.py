@@ -10,6 +10,7 @@ import time
 import urllib.request
 import venv
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,17 +20,20 @@ from mlflow.pyfunc.model import PythonModelContext
 from packaging.requirements import Requirement
 
 from mlflow import MlflowClient
+from mvpose import tracking
 from mvpose.commands.register import Register
 from mvpose.commands.register import run as register_command
 from mvpose.errors import WeightsError
 from mvpose.models.saved import load_model
+from mvpose.models.shipped import FUSION, model_folder
 from mvpose.tracking import TrackingConfig, UnreachableError
 from mvpose.tracking.logged_model import requirements
+from mvpose.tracking.model_card import model_card
 from mvpose.tracking.registry import RegistryError, download, register, resolve
 from mvpose.tracking.served_model import ServedModel
 from tests.evaluation.small import write_model
 from tests.tracking.conftest import free_port
-from tests.tracking.models import question, saved
+from tests.tracking.models import SEEN, evaluated, question, saved
 
 
 def with_dependencies(names: list[str]) -> set[str]:
@@ -83,6 +87,36 @@ def expected(folder: str) -> np.ndarray:
     # An answer that everything would give proves nothing.
     assert found.valid.all() and found.joints.std(dim=0).max() > 1e-2 and found.joints.std(dim=1).max() > 1e-2
     return torch.where(found.valid[..., None], found.joints, torch.nan).double().numpy()
+
+
+def test_a_version_says_what_it_is_and_leads_to_its_training_and_tables(config, tmp_path):
+    """Fails if the card, the inputs or the link to the training run is missing, or the figures are others."""
+    run_id = tracking.start_run(config, "training", {})
+    digest = saved(str(tmp_path / "model"), seen=SEEN | {"run_id": run_id, "data": "people", "step": 7})
+    evaluation = evaluated(str(tmp_path / "evaluation"), digest, np.full((6, 4), 0.0512))
+    version = register(config, str(tmp_path / "model"), "net", evaluation)
+    client = MlflowClient(config.uri)
+    made = client.get_model_version("net", str(version.version))
+    for words in (
+        "17, coco17) of one person from 2 or more views", "Table people, digest abc",
+        "Trained on 1 recordings and 1 people of held", "Best step chosen by 1 recordings of held", "MPJPE 51.2 mm",
+        "Input is crops of 64 x 64 pixels, 1.4 times", "## Licence",
+    ):  # fmt: skip
+        assert words in made.description, words
+    training = made.tags["mvpose.training_run"]
+    assert client.get_run(training).data.tags["mvpose.run"] == run_id
+    inputs = client.get_run(made.run_id).inputs.dataset_inputs
+    found = {i.tags[0].value: (i.dataset.name, i.dataset.digest) for i in inputs}
+    assert found == {"training": ("people", "abc"), "evaluation": ("every sample", "held-out")}
+    card = client.download_artifacts(made.run_id, "model_card.md", str(tmp_path))
+    assert Path(card).read_text() == made.description
+
+
+def test_the_card_of_the_shipped_network_states_its_licence_and_what_it_was_trained_on():
+    model = load_model(model_folder(FUSION))
+    card = model_card("tokens", model, None)
+    assert "weights Apache-2.0 (mvpose)" in card and "Registered without an evaluation." in card
+    assert "Trained on 37 recordings and" in card and len(card) < 5000
 
 
 CONSUME = """

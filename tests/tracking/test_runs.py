@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mvpose import tracking
@@ -17,6 +18,19 @@ def found(config: TrackingConfig, run_id: str):
     remote = remote_run(client, run_id)
     assert remote is not None
     return client, client.get_run(remote)
+
+
+def test_experiments_open_on_the_page_for_training_unless_a_user_chose_another(config, tmp_path):
+    """Fails if new experiments, or those of earlier versions, have no kind, or a user's choice is overwritten."""
+    client, kind = MlflowClient(config.uri), "mlflow.experimentKind"
+    client.create_experiment("earlier", str(tmp_path / "mlartifacts"))
+    client.create_experiment("chosen", str(tmp_path / "mlartifacts"), tags={kind: "genai_development"})
+    for name in ("earlier", "chosen", "new"):
+        tracking.start_run(replace(config, experiment=name), "run", {})
+    kinds = {name: client.get_experiment_by_name(name).tags[kind] for name in ("earlier", "chosen", "new")}
+    assert kinds == {
+        "earlier": "custom_model_development", "chosen": "genai_development", "new": "custom_model_development",
+    }  # fmt: skip
 
 
 def test_a_run_holds_settings_circumstances_figures_curves_and_images(config, tmp_path):

@@ -16,7 +16,7 @@ from mvpose.storage.locations import read_bytes
 from mvpose.tracking.registry import register
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import build_initial, with_placed_weights
-from mvpose.training.training_run import begin_training
+from mvpose.training.training_run import begin_training, train
 from tests.tracking.conftest import config as tracking  # noqa: F401
 from tests.tracking.conftest import empty_store  # noqa: F401
 from tests.training.test_training_run import TINY, tiny
@@ -83,6 +83,29 @@ def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys): 
     trained, before = load_model(f"{output}/model").network.state_dict(), source.state_dict()
     learned = [name for name, _ in source.named_parameters()]
     assert all(torch.allclose(trained[name], before[name], atol=1e-6) for name in learned)
+
+
+@pytest.mark.parametrize("where", ["initial", "backbone"])
+def test_a_network_has_also_seen_what_the_one_it_starts_from_has_seen(table, tmp_path, where):
+    """Fails if the lineage names the last training alone, or claims to be whole where the earlier one does not say."""
+    uris = []
+    for lineage in (
+        {"trained_on": [{"dataset": "drawn", "recordings": ["run"], "people": []}], "validated_on": []},
+        {},
+    ):
+        folder = str(tmp_path / f"model{len(uris)}")
+        save_model(folder, build_method(TINY.method), input_rule(TINY.method, MARGIN), TINY.method, lineage)
+        uris.append(folder if where == "initial" else f"{folder}/weights.safetensors")
+    lineages = []
+    for uri in uris:
+        changes = {"initial": uri} if where == "initial" else {"method": started_from(uri)}
+        output = str(tmp_path / f"run{len(lineages)}")
+        train(tiny(table, optimisation=replace(TINY.optimisation, steps=1), **changes), output)
+        lineages.append(load_model(f"{output}/model").lineage)
+    known, unknown = lineages
+    assert known["trained_on"] == [{"dataset": "drawn", "recordings": ["run", "walk"], "people": ["s"]}]
+    assert known["validated_on"] == [{"dataset": "drawn", "recordings": ["walk"], "people": ["s"]}]
+    assert "trained_on" not in unknown and "validated_on" not in unknown
 
 
 def test_a_training_starts_from_a_whole_network_and_refuses_one_of_another_method(table, tracking, tmp_path):  # noqa: F811

@@ -2,21 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from mvpose.cli import run as command_line
+from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.network_settings import FusionMethod, ResNetBackbone, WarmUp
 from mvpose.models.objective import ObjectiveConfig
 from mvpose.models.saved import load_model
+from mvpose.skeleton import HUMAN36M17
 from mvpose.storage.locations import read_bytes, read_text
 from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
@@ -24,7 +26,7 @@ from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
 from mvpose.training.training_config import NONE, CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
-from tests.training.conftest import ring, write_table
+from tests.training.conftest import drawn_sample, people, ring, write_table
 
 TINY = TrainConfig(
     method=FusionMethod(
@@ -55,6 +57,8 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
     assert model.lineage["data_digest"] == Feed.open(config).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
+    seen = [{"dataset": "drawn", "recordings": ["walk"], "people": ["s"]}]
+    assert model.lineage["trained_on"] == model.lineage["validated_on"] == seen
     lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
     assert [(line.pop("step"), line) for line in lines] == reported
     assert [step for step, _ in reported] == [2, 3, 4, 6, 6]
@@ -81,6 +85,50 @@ def test_an_output_that_was_begun_with_other_settings_or_data_is_refused(table, 
     train(tiny(table, compute=ComputeConfig(local=True, loaders=1), log_every=7), output)
 
 
+def test_a_table_named_in_another_way_or_moved_resumes(table, tmp_path, monkeypatch):
+    """Fails if the place of a table is compared, and not its digest."""
+    output, copy = str(tmp_path / "run"), str(tmp_path / "copy.parquet")
+    shutil.copy(table, copy)
+    config = tiny("copy.parquet", samples=SamplesConfig(validation="copy.parquet"))
+    monkeypatch.chdir(tmp_path)
+    first = train(config, output)
+    located = config.located()
+    assert located.data == located.samples.validation == copy
+    assert train(located, output) == train(tiny(table, samples=SamplesConfig(validation=table)), output) == first
+    other = write_table(str(tmp_path / "other.parquet"), 4, 8)
+    with pytest.raises(ConfigError, match="validation_digest"):
+        train(tiny(table, samples=SamplesConfig(validation=other)), output)
+
+
+def test_weights_of_the_backbone_are_found_from_any_folder(tmp_path, monkeypatch):
+    """Fails if the name of a card becomes a path, or a file's name stays relative."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.pth").write_bytes(b"")
+    named = [replace(TINY.method, backbone=replace(TINY.method.backbone, weights=w)) for w in ("start.pth", "a_card")]
+    found = [tiny("table", method=method, initial="model").located() for method in named]
+    assert [c.method.backbone.weights for c in found] == [str(tmp_path / "start.pth"), "a_card"]
+    assert found[0].initial == str(tmp_path / "model") and found[0].samples.validation == ""
+
+
+def test_a_share_of_the_recordings_validates_where_a_table_has_no_such_split(tmp_path):
+    """Fails if frames of one recording are on both sides, or the split depends on the rows' order."""
+    rig, poses = ring(), people(12)
+    samples = [replace(drawn_sample(rig, poses[i], i), capture_id=f"take{i % 4}") for i in range(12)]
+    feeds = []
+    for name, rows in (("a", samples), ("b", samples[::-1])):
+        write_samples(str(tmp_path / f"{name}.parquet"), rows, HUMAN36M17, "drawn")
+        chosen = SamplesConfig(validation_share=0.25)
+        feeds.append(Feed.open(tiny(str(tmp_path / f"{name}.parquet"), samples=chosen)))
+    lineages = [feed.lineage() for feed in feeds]
+    trained, validated = (lineages[0][key][0]["recordings"] for key in ("trained_on", "validated_on"))
+    assert len(validated) == 1 and len(feeds[0].validation_rows) == 3 and len(feeds[0].order.rows) == 9
+    assert sorted(trained + validated) == ["take0", "take1", "take2", "take3"]
+    assert lineages[0] == lineages[1]
+    with pytest.raises(ConfigError, match="two recordings or more"):
+        write_samples(str(tmp_path / "c.parquet"), samples[::4], HUMAN36M17, "drawn")
+        Feed.open(tiny(str(tmp_path / "c.parquet"), samples=SamplesConfig(validation_share=0.25)))
+
+
 @pytest.mark.slow
 def test_reading_ahead_in_other_processes_changes_nothing(table, tmp_path):
     for loaders in (0, 1):
@@ -96,15 +144,11 @@ def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bytes(ta
     config.write_text(KILLED_TOML)
     arguments = ["train", "--config", str(config), "--data", table, "--local", "--tracking.no-enabled", "--output"]
     assert command_line([*arguments, undisturbed]) == 0
-    process = subprocess.Popen([sys.executable, "-m", "mvpose", *arguments, killed], stdout=subprocess.DEVNULL)
-    try:
-        # 12 steps are an epoch and checkpoints come every 5: at 16 much of an epoch is done, and part of it is lost.
-        wait_for_step(killed, 16, process)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    # 12 steps are an epoch and checkpoints come every 5 and 8: at 19 much of an epoch is done, and part of it is lost.
+    process = subprocess.run([sys.executable, "-c", DIES_AT_19, *arguments, killed], stdout=subprocess.DEVNULL)
+    assert process.returncode == -signal.SIGKILL
     position = Checkpoints(f"{killed}/checkpoints", 2).latest()
-    assert 12 < position.step < 32 and not os.path.exists(f"{killed}/model")
+    assert position.step == 16 and not os.path.exists(f"{killed}/model")
     assert command_line([*arguments, killed]) == 0
     first, second = (read_bytes(f"{o}/model/weights.safetensors") for o in (undisturbed, killed))
     assert first == second
@@ -125,16 +169,18 @@ checkpoints = { every = 5 }
 """
 
 
-def wait_for_step(output: str, step: int, process: subprocess.Popen, seconds: float = 60.0) -> None:
-    """Until the journal of a running training tells of a step; a training that ends before fails the test."""
-    for _ in range(int(seconds / 0.05)):
-        if os.path.exists(f"{output}/metrics.jsonl"):
-            lines = read_text(f"{output}/metrics.jsonl").splitlines()
-            if lines and json.loads(lines[-1])["step"] >= step:
-                return
-        assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.05)
-    pytest.fail(f"no step {step} within {seconds} s")
+DIES_AT_19 = """
+import os, signal, sys
+from mvpose.cli import run
+from mvpose.training.metrics_log import Journal
+write = Journal.write
+def write_and_die(journal, step, figures):
+    write(journal, step, figures)
+    if step == 19:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.write = write_and_die
+run(sys.argv[1:])
+"""
 
 
 def test_a_training_in_a_bucket_goes_on_from_there(table, s3):

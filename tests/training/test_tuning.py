@@ -67,6 +67,14 @@ def test_a_named_sweep_contradicts_nothing(name):
     check_sweep(command.training(), command.space, command.sweep)
 
 
+@pytest.mark.parametrize("name", ["split", "validation_split"])
+def test_a_sweep_does_not_see_the_test_split(name):
+    """Fails if the split by which trials are compared may be the one that the winner is judged on."""
+    config = replace(TINY, samples=replace(TINY.samples, **{name: "test"}))
+    with pytest.raises(ConfigError, match="sees the test split"):
+        check_sweep(config, SPACE, SweepConfig())
+
+
 def test_kinds_of_ranges_are_told_apart_in_a_file():
     text = '[space]\na = { kind = "uniform", low = 1, high = 2 }\nb = { kind = "integer", low = 1, high = 2 }\n'
     text += 'c = { kind = "choice", options = [[64, 64], "x"] }\n'

@@ -1,0 +1,102 @@
+"""Where Ray puts workers, and what it gives them: read back from a cluster of two nodes that pretends to have GPUs.
+
+Both nodes are processes of this machine. Ray accounts for GPUs that it is told of, whether they exist or not.
+"""
+
+import json
+import os
+
+import pyarrow as pa
+import pytest
+import ray
+import ray.train
+from ray.cluster_utils import Cluster
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from mvpose.pipeline.engine import Engine, EngineConfig
+from mvpose.pipeline.worker import Outcome, StageSpec
+from mvpose.records import Clip, Task
+from mvpose.training.trainer import scaling
+from mvpose.training.training_config import ComputeConfig
+from tests.conftest import REPOSITORY
+
+TASKS = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(4)]
+GIVEN = ("CPU", "GPU", "hall")
+
+
+def given() -> dict:
+    """What Ray gives this process, and the label of its node."""
+    context = ray.get_runtime_context()
+    amounts = context.get_assigned_resources()
+    return {
+        **{name: amounts.get(name, 0.0) for name in GIVEN},
+        "kind": context.get_node_labels().get("kind"),
+        "gpus": len(context.get_accelerator_ids()["GPU"]),
+    }
+
+
+class Placed:
+    """A stage that leaves what its worker was given."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, task: Task) -> Outcome:
+        with open(os.path.join(self.folder, f"{task.clip.start}.json"), "w") as file:
+            json.dump(given(), file)
+        return Outcome(pa.table({"frame": [0]}))
+
+
+def train_placed(settings: dict) -> None:
+    """The worker function of a training that leaves the same."""
+    with open(os.path.join(settings["folder"], f"{ray.train.get_context().get_world_rank()}.json"), "w") as file:
+        json.dump(given(), file)
+
+
+@pytest.fixture(scope="module")
+def cluster(stopped_ray):
+    """A head of four CPUs, and a node of three with two GPUs and a resource of its own."""
+    stopped_ray.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", REPOSITORY)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": {"kind": "cpu"}})
+        made.add_node(num_cpus=3, num_gpus=2, resources={"hall": 2}, labels={"kind": "gpu"})
+        ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+def read(folder) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+@pytest.mark.parametrize("keeps_weights", [True, False], ids=["model", "other"])
+def test_workers_of_the_job_get_what_the_settings_say_on_the_nodes_that_they_name(cluster, tmp_path, keeps_weights):
+    """Fails if a stage with the model reserves no GPU or no share of one, or a label or resource is not passed on."""
+    settings = EngineConfig(
+        address=cluster.address, workers=2, gpus=0.5, model_resources={"hall": 1.0}, model_nodes="kind=gpu",
+        other_nodes="kind=cpu",
+    )  # fmt: skip
+    spec = StageSpec(
+        kind="poses", make=Placed, arguments={"folder": str(tmp_path)}, run_uri=str(tmp_path / "run"),
+        invocation="one", keeps_weights=keeps_weights,
+    )  # fmt: skip
+    list(Engine(settings).run(spec, TASKS))
+    expected = {"CPU": 1.0, "GPU": 0.5, "hall": 1.0, "kind": "gpu", "gpus": 1}
+    if not keeps_weights:
+        expected = {"CPU": 1.0, "GPU": 0.0, "hall": 0.0, "kind": "cpu", "gpus": 0}
+    assert read(tmp_path) == [expected] * len(TASKS)
+
+
+def test_workers_of_a_training_have_a_gpu_each(cluster, tmp_path):
+    """Fails if Ray Train reserves no GPU, or one for both."""
+    trainer = TorchTrainer(
+        train_placed,
+        train_loop_config={"folder": str(tmp_path)},
+        scaling_config=scaling(ComputeConfig(workers=2, gpus=1.0, address=cluster.address)),
+        torch_config=TorchConfig(backend="gloo"),
+        run_config=ray.train.RunConfig(name="placed", storage_path=str(tmp_path / "ray")),
+    )
+    trainer.fit()
+    assert read(tmp_path) == [{"CPU": 1.0, "GPU": 1.0, "hall": 0.0, "kind": "gpu", "gpus": 1}] * 2
