@@ -18,6 +18,7 @@ from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
+from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
