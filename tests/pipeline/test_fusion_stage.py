@@ -18,7 +18,6 @@ from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
-from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
@@ -164,7 +163,7 @@ def test_a_view_that_missed_somebody_is_fused_as_well() -> None:
     without[2] = False
     stage.detector = SecondLooks(replace(scene, detected=without), whole[2])
     chunk = [ViewFrames(np.full((2, 1, 1, 3), v, np.uint8), np.ones(2, bool)) for v in range(4)]
-    fused = stage.fused(*stage.matched(chunk, detected(stage.detector, chunk), scene.rig), scene.rig)
+    fused = stage.fused(*stage.matched(chunk, stage.detector(), scene.rig), scene.rig)
     assert all(present.all() for _, _, present in network.given)
     for view, before in zip(fused, whole, strict=True):
         for after, own in zip(view, before, strict=True):
