@@ -6,7 +6,7 @@ import pytest
 
 from mvpose.cli import run
 from mvpose.errors import MvposeError, VideoError, is_debugging, set_debugging
-from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec, task_rows
+from mvpose.pipeline.worker import ClipWorker, Outcome, StageSpec
 from mvpose.records import Clip, Task
 
 
@@ -65,13 +65,11 @@ def not_made() -> None:
 @pytest.mark.parametrize("debugging", [False, True])
 def test_workers_log_tracebacks_without_credentials_while_debugging_alone(debugging, tmp_path, caplog):
     set_debugging(debugging)
-    tasks = task_rows([Task(Clip("a", 0, 10), "f" * 16)])
-    batch = {name: column.to_numpy() for name, column in zip(tasks.column_names, tasks.columns, strict=True)}
     for number, make in enumerate((lambda: refused, lambda: broken, not_made)):
         run_uri = str(tmp_path / f"{number}")
         worker = ClipWorker(StageSpec(kind="poses", make=make, arguments={}, run_uri=run_uri, invocation="one"))
-        receipts = worker(batch)
-        assert receipts["unmade"][0] or receipts["failure"][0]
+        receipt = worker.receipt(Task(Clip("a", 0, 10), "f" * 16))
+        assert receipt["unmade"] or receipt["failure"]
     assert len(caplog.records) == (3 if debugging else 0)
     if debugging:
         first, second, third = (record.getMessage() for record in caplog.records)

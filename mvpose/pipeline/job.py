@@ -188,7 +188,12 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
         settings |= flatten(part, f"{name}.")
     named: dict[str, object] = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
     named |= {"strict": True} if job.strict else {}
-    return settings | (job.imported.settings if job.imported else {"detector": detector_digest(_detector(job))}) | named
+    if job.imported:
+        return settings | job.imported.settings | named
+    settings["detector"] = detector_digest(_detector(job))
+    if job.detector.detector == DetectorConfig.detector:
+        settings["detector.precision"] = job.detector.precision
+    return settings | named
 
 
 def _run_stages(job: ReconstructJob, work: Work, engine: Engine) -> dict[str, float]:

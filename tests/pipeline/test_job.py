@@ -14,13 +14,15 @@ import pytest
 from mvpose.cli import run
 from mvpose.commands.check import sampled_keypoints
 from mvpose.confidence import ConfidenceScale
+from mvpose.config import differences
 from mvpose.errors import ConfigError, FailureReason, ResultsError, WeightsError
+from mvpose.models.detection import runtime
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.shipped import FUSION
 from mvpose.pipeline import stages
 from mvpose.pipeline.engine import EngineConfig
-from mvpose.pipeline.job import ReconstructJob, plan_job, reconstruct_archive
+from mvpose.pipeline.job import ReconstructJob, placed, plan_job, reconstruct_archive, result_settings
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
 from mvpose.temporal.filter_settings import ButterworthFilter, MedianFilter
@@ -446,6 +448,17 @@ def test_canonical_fusion_is_the_default_where_its_detector_is_used(archive, tmp
     baseline = plan_job(job(archive, str(tmp_path / "c"), detector=DetectorConfig(), model="none"))
     assert baseline.model is None and baseline.planned.notes == default.planned.notes
     assert default.settings.plan_digest != baseline.settings.plan_digest
+
+
+def test_the_precision_of_a_run_is_that_of_the_machine_that_planned_it_and_another_is_named(archive, monkeypatch):
+    """Fails if settings keep `auto`: a resumed run on another kind of CPU would then only differ by a digest."""
+    job = ReconstructJob(archive=archive, output="run", detector=DetectorConfig())
+    found = []
+    for own in ("bfloat16_amx", None):
+        monkeypatch.setattr(runtime, "own_bfloat16", lambda own=own: own)
+        found.append(result_settings(placed(job), None))
+    assert differences(*found)[-1].startswith("detector.precision")
+    assert [settings["detector.precision"] for settings in found] == ["bfloat16_amx", "float32"]
 
 
 def test_a_model_that_is_no_model_is_one_sentence(archive, tmp_path):

@@ -144,7 +144,7 @@ def test_a_joint_that_the_network_does_not_answer_for_has_no_confidence_in_any_v
         return replace(answer, valid=valid)
 
     stage.model.network.register_forward_hook(without_joint)
-    people = stage.seen_again(blank(scene), scene.rig)
+    people = seen_again(stage, blank(scene), scene.rig)
     confidence = np.stack([people[v][t].confidence[0] for v in range(4) for t in range(2)])
     assert (confidence[:, JOINT] == 0).all() and (np.delete(confidence, JOINT, axis=1) == 1).all()
     seen = stack_people(people, SKELETONS["coco17"])

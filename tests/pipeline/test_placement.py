@@ -14,14 +14,20 @@ from ray.cluster_utils import Cluster
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from mvpose.pipeline.engine import Engine, EngineConfig
-from mvpose.pipeline.worker import Outcome, StageSpec
-from mvpose.records import Clip, Task
+from mvpose.pipeline.open_work import OpenWork
+from mvpose.pipeline.worker import JobStages, Outcome, StageSpec
+from mvpose.records import CaptureTasks, Clip, Kind, Task
 from mvpose.training.trainer import scaling
 from mvpose.training.training_config import ComputeConfig
 from tests.conftest import REPOSITORY
 
-TASKS = [Task(Clip("a", i * 10, i * 10 + 10), "f" * 16) for i in range(4)]
 GIVEN = ("CPU", "GPU", "hall")
+
+
+def plan_of(capture_id: str) -> CaptureTasks:
+    """A capture of four clips."""
+    clips = tuple(Clip(capture_id, i * 10, i * 10 + 10) for i in range(4))
+    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="f" * 16)
 
 
 def given() -> dict:
@@ -71,22 +77,34 @@ def read(folder) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-@pytest.mark.parametrize("keeps_weights", [True, False], ids=["model", "other"])
-def test_workers_of_the_job_get_what_the_settings_say_on_the_nodes_that_they_name(cluster, tmp_path, keeps_weights):
-    """Fails if a stage with the model reserves no GPU or no share of one, or a label or resource is not passed on."""
+def test_workers_of_the_job_get_what_the_settings_say_on_the_nodes_that_they_name(cluster, tmp_path):
+    """Fails if a worker of clips reserves no GPU or no share of one, or a label or resource is not passed on."""
     settings = EngineConfig(
-        address=cluster.address, workers=2, gpus=0.5, model_resources={"hall": 1.0}, model_nodes="kind=gpu",
+        address=cluster.address,
+        workers=2,
+        gpus=0.5,
+        model_resources={"hall": 1.0},
+        model_nodes="kind=gpu",
         other_nodes="kind=cpu",
-    )  # fmt: skip
-    spec = StageSpec(
-        kind="poses", make=Placed, arguments={"folder": str(tmp_path)}, run_uri=str(tmp_path / "run"),
-        invocation="one", keeps_weights=keeps_weights,
-    )  # fmt: skip
-    list(Engine(settings).run(spec, TASKS))
-    expected = {"CPU": 1.0, "GPU": 0.5, "hall": 1.0, "kind": "gpu", "gpus": 1}
-    if not keeps_weights:
-        expected = {"CPU": 1.0, "GPU": 0.0, "hall": 0.0, "kind": "cpu", "gpus": 0}
-    assert read(tmp_path) == [expected] * len(TASKS)
+    )
+    folders = {kind: tmp_path / kind for kind in (Kind.TRACKS, Kind.POSES)}
+    specs = []
+    for kind, folder in folders.items():
+        folder.mkdir()
+        specs.append(
+            StageSpec(
+                kind=kind,
+                make=Placed,
+                arguments={"folder": str(folder)},
+                run_uri=str(tmp_path / "run"),
+                invocation="one",
+            )
+        )
+    stages = JobStages(of_clips=(specs[0],), of_captures=(specs[1],), plan_of=plan_of)
+    list(Engine(settings).run(stages, OpenWork.of(specs[0].run_uri, [plan_of("a")], [Kind.TRACKS])))
+    with_model = {"CPU": 1.0, "GPU": 0.5, "hall": 1.0, "kind": "gpu", "gpus": 1}
+    without = {"CPU": 1.0, "GPU": 0.0, "hall": 0.0, "kind": "cpu", "gpus": 0}
+    assert read(folders[Kind.TRACKS]) == [with_model] * 4 and read(folders[Kind.POSES]) == [without] * 4
 
 
 def test_workers_of_a_training_have_a_gpu_each(cluster, tmp_path):

@@ -108,6 +108,8 @@ def _in_float32(graph: onnx.ModelProto, config: DetectorConfig) -> Network:
     advice = "install onnxruntime-gpu instead of onnxruntime, with its CUDA and cuDNN libraries, or set device to cpu"
     if provider not in onnxruntime.get_available_providers():
         raise ConfigError(f"device {config.device} was requested, but this ONNX Runtime is built without it: {advice}")
+    if config.device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA and cuDNN as pip has installed them are not found otherwise
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1
