@@ -202,7 +202,8 @@ def test_the_first_holder_must_beat_the_default_pipeline(config, registered, def
     assert promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default).moved
 
 
-def test_the_default_pipeline_itself_may_be_the_first_holder(config, default, tmp_path):
+def test_the_default_pipeline_itself_may_be_the_first_holder(config, default, tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
     register(config, model_folder(FUSION), "net")
     assert promote(config, "net", 1, CHAMPION, Gate()).moved
     digest = saved(str(tmp_path / "model"))

@@ -112,7 +112,8 @@ def test_a_version_says_what_it_is_and_leads_to_its_training_and_tables(config, 
     assert Path(card).read_text() == made.description
 
 
-def test_the_card_of_the_shipped_network_states_its_licence_and_what_it_was_trained_on():
+def test_the_card_of_the_shipped_network_states_its_licence_and_what_it_was_trained_on(weights, monkeypatch):
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
     model = load_model(model_folder(FUSION))
     card = model_card("tokens", model, None)
     assert "weights Apache-2.0 (mvpose)" in card and "Registered without an evaluation." in card
