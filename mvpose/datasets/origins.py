@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from mvpose.config import structure
 
-RENDERED = "rendered"
+RENDERED_PEOPLE = "rendered"
 """Its captures are single frames that are numbered; what repeats is the motion capture, which `action` names. In other
 datasets a capture is a recording, and `action` is a kind of motion that all people perform."""
 SHARED_PEOPLE = ("total_capture",)
@@ -36,7 +36,7 @@ class Origins:
 def recordings_of(keys: pd.DataFrame) -> Shaped[np.ndarray, " n"]:
     """The recording of each row of `dataset`, `capture` and `action`: frames of one are similar."""
     columns = {name: keys[name].to_numpy(str) for name in ("dataset", "capture", "action")}
-    return np.where(columns["dataset"] == RENDERED, columns["action"], columns["capture"])
+    return np.where(columns["dataset"] == RENDERED_PEOPLE, columns["action"], columns["capture"])
 
 
 def origins_of(keys: pd.DataFrame) -> list[Origins]:
@@ -77,7 +77,7 @@ def shared_origins(seen: Sequence[Origins], judged: Sequence[Origins]) -> str:
     for mine in seen:
         for other in judged:
             if mine.dataset == other.dataset:
-                recording = "motions" if mine.dataset == RENDERED else "captures"
+                recording = "motions" if mine.dataset == RENDERED_PEOPLE else "captures"
                 found += _common(recording, mine.recordings, other.recordings, mine.dataset)
                 found += _common("people", mine.people, other.people, mine.dataset)
     return " and ".join(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.config import nearest
+from mvpose.datasets.origins import RENDERED_PEOPLE
 from mvpose.datasets.protocols import PROTOCOLS, Protocol
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError
@@ -38,7 +39,9 @@ class Benchmark:
 
 
 def _rendered(views: tuple[int, ...], unseen: bool, rendered: Rendered) -> Benchmark:
-    protocol = Protocol(dataset="rendered", split=TEST, source="mvpose: people and motions that training has not seen")
+    protocol = Protocol(
+        dataset=RENDERED_PEOPLE, split=TEST, source="mvpose: people and motions that training has not seen"
+    )
     return Benchmark(protocol=protocol, views=views, unseen=unseen, rendered=rendered)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from mvpose.datasets.origins import RENDERED_PEOPLE
 from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Sample
 from mvpose.errors import ConfigError
 from mvpose.footage.calibration import read_calibration
@@ -63,7 +64,7 @@ class Rendered:
     @property
     def name(self) -> str:
         """Dataset name in the samples."""
-        return "rendered"
+        return RENDERED_PEOPLE
 
     @property
     def skeleton(self) -> Skeleton:
