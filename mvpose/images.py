@@ -32,8 +32,14 @@ class Planes:
 
     def rgb(self) -> UInt8[np.ndarray, "H W 3"]:
         """The whole image in RGB."""
-        chroma = [np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1) for plane in (self.blue, self.red)]
-        return cv2.transform(cv2.merge([self.luma, *chroma]), self.conversion)
+        blue, red = (np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1) for plane in (self.blue, self.red))
+        return self.converted(self.luma, blue, red)
+
+    def converted(
+        self, luma: UInt8[np.ndarray, "h w"], blue: UInt8[np.ndarray, "h w"], red: UInt8[np.ndarray, "h w"]
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB of what was cut from the planes, all of one size."""
+        return cv2.transform(cv2.merge([luma, blue, red]), self.conversion)
 
 
 Image = UInt8[np.ndarray, "_ _ 3"] | Planes
@@ -74,12 +80,12 @@ def warped(image: Image, affine: Float[np.ndarray, "2 3"], size: tuple[int, int]
         cv2.warpAffine(plane, of_chroma, size, flags=cv2.INTER_LINEAR, borderValue=(128,))
         for plane in (image.blue, image.red)
     )
-    return cv2.transform(cv2.merge([luma, blue, red]), image.conversion)
+    return image.converted(luma, blue, red)
 
 
 def resized(image: Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     """RGB of `size` (width, height), bilinear."""
     if not isinstance(image, Planes):
         return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    planes = [cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in (image.luma, image.blue, image.red)]
-    return cv2.transform(cv2.merge(planes), image.conversion)
+    planes = (image.luma, image.blue, image.red)
+    return image.converted(*(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in planes))

@@ -65,9 +65,9 @@ def look_again(
 ) -> tuple[list[list[People]], Int[np.ndarray, "T K V"]]:
     """The detections of a chunk followed by those of second looks, and the places of people among all of them.
 
-    The box network sees the ends of a chunk only, so a person that it misses is missed in the whole chunk: the frames
-    in between are looked at in those views in which a look at an end has found somebody. A person who is covered costs
-    two crops per chunk and view.
+    The box network looks at the last frame of each chunk, so a person that it misses is often missed in the whole
+    chunk: the frames between its ends are looked at in those views in which a look at an end has found somebody. A
+    person who is covered costs two crops per chunk and view.
     """
     found, places = [list(view) for view in found], people.places.numpy().copy()
     there = np.stack([view.there for view in chunk])

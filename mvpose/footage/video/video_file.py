@@ -35,13 +35,13 @@ def decoded_images(
         yield _upright(frame, _rgb(frame, reformatter), uri)
 
 
-def decoded_planes(uri: str, start: int, stop: int, threads: int = 1) -> Generator[Image, None, None]:
+def decoded_planes(uri: str, start: int, stop: int) -> Generator[Image, None, None]:
     """Frames [start, stop), upright, in the decoder's memory where `Planes` can hold them, else as RGB.
 
     Each stays valid, and keeps its place in the decoder, as long as it is referenced. Errors like `_frames`.
     """
     reformatter = VideoReformatter()
-    for frame in _frames(uri, start, stop, threads):
+    for frame in _frames(uri, start, stop):
         planes = _planes(frame, uri)
         yield _upright(frame, _rgb(frame, reformatter), uri).copy() if planes is None else planes
 

@@ -43,18 +43,19 @@ class Following:
         walks = [_Walk(images) for images in views]
         for walk, people in zip(walks, before, strict=True):
             if people is not None:
-                walk.marks.append(
-                    _Mark(-1, PersonBoxes(people.box.astype(np.float64), people.score), self._found(people))
-                )
+                boxes = PersonBoxes(people.box.astype(np.float64), people.score)
+                walk.marks.append(_Mark(-1, boxes, self._found(people)))
         self._look((walk, i) for walk in walks for i in walk.ends())
         while halves := [half for walk in walks for half in walk.halves(self.step, self.max_boxes)]:
-            found = self._joints(halves)
-            lost = [half for half, people in zip(halves, found, strict=True) if self._lost(half, people)]
-            for half, people in zip(halves, found, strict=True):
-                if half not in lost:
-                    half.walk.mark(half.index, self._followed(half, people), self._found(people), people)
+            lost = []
+            for half, people in zip(halves, self._joints(halves), strict=True):
+                mark = _Mark(half.index, self._followed(half, people), self._found(people))
+                if half.lost(mark):
+                    lost.append(half)
+                else:
+                    half.walk.add(mark, people)
             self._look((half.walk, half.index) for half in lost)
-        rest = [half for walk in walks for half in walk.rest(self.max_boxes)]
+        rest = [place for walk in walks for place in walk.rest(self.max_boxes)]
         for place, people in zip(rest, self._joints(rest), strict=True):
             place.walk.people[place.index] = people
         return [[walk.people[i] for i in range(len(walk.images))] for walk in walks]
@@ -67,15 +68,10 @@ class Following:
         looks = [(walk, index, self.look(walk.images[index])) for walk, index in where]
         everyone = self.joints([walk.images[index] for walk, index, _ in looks], [boxes for _, _, boxes in looks])
         for (walk, index, boxes), people in zip(looks, everyone, strict=True):
-            walk.mark(index, boxes, self._found(people), people)
+            walk.add(_Mark(index, boxes, self._found(people)), people)
 
     def _found(self, people: People) -> Bool[np.ndarray, " P"]:
         return self.sure(people).mean(axis=1) >= FOUND
-
-    def _lost(self, place: _Place, people: People) -> bool:
-        found = self._found(people)
-        places = self._followed(place, people).box[found]
-        return bool((place.expected & ~found).any() or np.triu(overlap(places, places) >= ONE_PLACE, 1).any())
 
     def _followed(self, place: _Place, people: People) -> PersonBoxes:
         """The boxes, moved to where the joints are."""
@@ -105,6 +101,11 @@ class _Place:
     expected: Bool[np.ndarray, " P"]
     """Who of them has joints in one of the two neighbouring marks."""
 
+    def lost(self, mark: _Mark) -> bool:
+        """Whether somebody expected is not found in the mark that the joints here make, or two are in one place."""
+        found = mark.boxes.box[mark.found]
+        return bool((self.expected & ~mark.found).any() or np.triu(overlap(found, found) >= ONE_PLACE, 1).any())
+
 
 @dataclass(eq=False)
 class _Walk:
@@ -120,10 +121,10 @@ class _Walk:
         last = len(self.images) - 1
         return [] if last < 0 else [last] if self.marks or last == 0 else [0, last]
 
-    def mark(self, index: int, boxes: PersonBoxes, found: Bool[np.ndarray, " P"], people: People) -> None:
+    def add(self, mark: _Mark, people: People) -> None:
         """Add a frame with known boxes and the people in it."""
-        self.marks = sorted([*self.marks, _Mark(index, boxes, found)], key=lambda mark: mark.index)
-        self.people[index] = people
+        self.marks = sorted([*self.marks, mark], key=lambda each: each.index)
+        self.people[mark.index] = people
 
     def halves(self, step: int, max_boxes: int) -> list[_Place]:
         """The frames halfway between marks that are more than `step` apart."""
