@@ -22,6 +22,7 @@ LAYERS = [
     {"skeleton"},
     {"records"},
     {"heatmaps", "images", "losses", "metrics"},
+    {"device_images"},
     {"storage"},
     {"ray_session"},
     {"models"},

@@ -42,6 +42,16 @@ def test_colours_are_those_of_the_library_that_converts_whole_frames(space, colo
     assert apart.max() <= 4 and apart.mean() < 1.5
 
 
+def test_blue_and_red_side_by_side_are_the_same_image():
+    # As decoders of GPUs leave it. Fails if one is taken for the other, or rows are cut at half of their bytes.
+    made = frame()
+    interleaved = made.reformat(format="nv12")
+    interleaved.colorspace, interleaved.color_range = made.colorspace, made.color_range
+    apart, side_by_side = planes_of(made), planes_of(interleaved)
+    for name in ("luma", "blue", "red"):
+        np.testing.assert_array_equal(getattr(side_by_side, name), getattr(apart, name))
+
+
 def test_what_planes_cannot_hold_is_rgb():
     odd = VideoFrame.from_ndarray(scenery(321), format="rgb24").reformat(format="yuv420p")
     half = VideoFrame.from_ndarray(scenery(), format="rgb24").reformat(format="yuv422p")

@@ -24,9 +24,9 @@ from mvpose.benchmarks.blaze_pose import BlazePose
 from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
 from mvpose.benchmarks.cut_off import nearest_people, of_nearest
 from mvpose.datasets.sample import TEST
+from mvpose.device_images import AnyImage
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
-from mvpose.images import Image, to_rgb
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.shipped import FUSION
@@ -268,11 +268,11 @@ def _by_detector(people: People, fusion: DetectorAndFusion) -> _ReferenceJoints:
     return _ReferenceJoints(np.where(sure[..., None], people.xy[:, joints], np.nan).astype(np.float64), _sizes(people))
 
 
-def _by_blaze_pose(people: People, image: Image | None, blaze: BlazePose) -> _ReferenceJoints:
+def _by_blaze_pose(people: People, image: AnyImage | None, blaze: BlazePose) -> _ReferenceJoints:
     joints = np.full((len(people.box), len(BODY_JOINTS), 2), np.nan)
     for own, box in zip(joints, people.box.astype(np.float64), strict=True):
-        assert image is not None
-        xy, seen = blaze(to_rgb(image), box)
+        assert isinstance(image, np.ndarray)  # RGB was asked for, and a frame that a view lacks has no detections
+        xy, seen = blaze(image, box)
         own[seen] = xy[seen]
     return _ReferenceJoints(joints, _sizes(people))
 

@@ -11,6 +11,7 @@ from mvpose.benchmarks import (
     crowds,
     detector_recall,
     fusion_gain,
+    gpu,
     job_speed,
     memory,
     model_cost,
@@ -28,6 +29,7 @@ from mvpose.benchmarks.cover import CoverBenchmark
 from mvpose.benchmarks.crowds import AssociationBenchmark
 from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.fusion_gain import FusionBenchmark
+from mvpose.benchmarks.gpu import GpuBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
@@ -48,6 +50,7 @@ Benchmark = (
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
     | Annotated[MemoryBenchmark, tyro.conf.subcommand("memory")]
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
+    | Annotated[GpuBenchmark, tyro.conf.subcommand("gpu")]
     | Annotated[PeersBenchmark, tyro.conf.subcommand("peers")]
     | Annotated[DetectionBenchmark, tyro.conf.subcommand("detection")]
     | Annotated[CoverBenchmark, tyro.conf.subcommand("cover")]
@@ -68,6 +71,7 @@ def run(
     | ScaleBenchmark
     | MemoryBenchmark
     | OverheadBenchmark
+    | GpuBenchmark
     | PeersBenchmark
     | DetectionBenchmark
     | CoverBenchmark
@@ -88,6 +92,8 @@ def run(
         memory.run(command)
     elif isinstance(command, OverheadBenchmark):
         overhead.run(command)
+    elif isinstance(command, GpuBenchmark):
+        gpu.run(command)
     elif isinstance(command, PeersBenchmark):
         peers.run(command)
     elif isinstance(command, DetectionBenchmark):

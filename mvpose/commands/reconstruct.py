@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import cast
 
 from mvpose import tracking
 from mvpose.commands.run_flags import Reconstruct
 from mvpose.config import flatten
 from mvpose.errors import ConfigError, MvposeError
-from mvpose.footage.catalogue_table import listed
-from mvpose.models.detection.detector import load_detector
+from mvpose.footage.catalogue_table import listed, read_captures
+from mvpose.models.detection.detector import TopDownDetector, load_detector
+from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import Engine
+from mvpose.pipeline.feeding import measured_feeding
 from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.open_work import uncommitted
 from mvpose.quality.judgement import Grade, Verdict
-from mvpose.records import Clip, Kind
+from mvpose.records import Capture, Clip, Kind
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.storage.locations import join
 
-# Assumptions of the estimate: camera-frames per second and core of the default detector (measured on 1080p H.264, 4
-# cameras), and bytes per camera and frame of all tables.
-ASSUMED_CAMERA_FRAMES_PER_SECOND = 10.0
+# Assumptions of the estimate: camera-frames per second and core of the default detector and fusion (measured in float32
+# on 1080p H.264 of 4 cameras with 1.5 people; in bfloat16 40), and bytes per camera and frame of all tables.
+ASSUMED_CAMERA_FRAMES_PER_SECOND = 25.0
 ASSUMED_BYTES_PER_CAMERA_FRAME = 350.0
 MAX_LINES = 20
 TOLERATED = 3
@@ -182,5 +185,16 @@ def _described(command: Reconstruct, work: Work) -> str:
         f"per second each, about {camera_frames * ASSUMED_BYTES_PER_CAMERA_FRAME / 2**20:.1f} MiB of tables.",
     ]
     if not command.imported:
-        load_detector(command.detector)
+        lines += _feeding(command, work.planned.catalogue)
     return "\n".join(lines)
+
+
+def _feeding(command: Reconstruct, catalogue: str) -> list[str]:
+    """What keeps a GPU busy, if one is asked for. ConfigError if the detector is to run here and cannot."""
+    here = command.engine.address is None or command.engine.gpus == 0
+    detector = load_detector(command.detector) if here else None
+    capture = next((found for found in read_captures(catalogue) if isinstance(found, Capture)), None)
+    ours = command.detector.detector == DetectorConfig.detector
+    if command.engine.gpus == 0 or not ours or capture is None:
+        return []
+    return [str(measured_feeding(capture.videos, capture.fps, cast(TopDownDetector | None, detector)))]

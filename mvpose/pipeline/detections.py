@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
+from mvpose.accelerator import Device
+from mvpose.device_images import DeviceImage, uploaded
 from mvpose.footage.video.capture_frames import ViewFrames, view_frames
 from mvpose.footage.video.frames import prefetched
 from mvpose.models.detection.detector import Detector, TopDownDetector
@@ -33,12 +36,13 @@ def detections(
     """
     seconds = {} if seconds is None else seconds
     before: list[People | None] = [None] * len(videos)
-    size, decoding = detector.chunk_frames, list[float]()
+    size, decoding, device, decoder = detector.chunk_frames, list[float](), None, "cpu"
     if isinstance(detector, TopDownDetector):
-        size = detector.config.look(fps)[0]
+        size, decoder = detector.config.look(fps)[0], detector.config.decoder
+        device = detector.images_on if as_decoded else None
     else:
         as_decoded = False
-    chunks = chunks_of_views(videos, clip, size, decoding, as_decoded=as_decoded)
+    chunks = chunks_of_views(videos, clip, size, decoding, as_decoded=as_decoded, decoder=decoder, device=device)
     while True:
         start = time.perf_counter()
         chunk = next(chunks, None)
@@ -73,17 +77,33 @@ def detected(
 
 
 def chunks_of_views(
-    videos: Sequence[Video], clip: Clip, size: int, decoding: list[float] | None = None, *, as_decoded: bool = False
+    videos: Sequence[Video],
+    clip: Clip,
+    size: int,
+    decoding: list[float] | None = None,
+    *,
+    as_decoded: bool = False,
+    decoder: Device = "cpu",
+    device: torch.device | None = None,
 ) -> Iterator[Chunk]:
-    """Chunks of frames of all views, decoded ahead in one thread per view; their seconds go to `decoding`."""
+    """Chunks of frames of all views, decoded ahead in one thread per view; their seconds go to `decoding`.
+
+    With a `device`, images are brought there, in the same threads. `decoder`: see `view_frames`.
+    """
     decoding = [] if decoding is None else decoding
-    views = [
-        prefetched(_timed(view_frames(v, clip.start, clip.stop, size, as_decoded=as_decoded), decoding), depth=1)
-        for v in videos
-    ]
+    decoded = (view_frames(v, clip.start, clip.stop, size, as_decoded=as_decoded, decoder=decoder) for v in videos)
+    timed = (_timed(frames if device is None else _on(device, frames), decoding) for frames in decoded)
+    views = [prefetched(frames, depth=1) for frames in timed]
     for chunk in zip(*views, strict=True):
         yield list(chunk)
         del chunk
+
+
+def _on(device: torch.device, chunks: Iterator[ViewFrames]) -> Iterator[ViewFrames]:
+    for chunk in chunks:
+        images = [image for image in chunk.images if not isinstance(image, DeviceImage)]
+        yield ViewFrames(uploaded(images, device), chunk.there)
+        del chunk, images  # free them before the next ones are decoded
 
 
 def _timed(chunks: Iterator[ViewFrames], seconds: list[float]) -> Iterator[ViewFrames]:

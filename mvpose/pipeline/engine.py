@@ -81,6 +81,9 @@ class EngineConfig:
     fixed number, which must fit when the job starts)."""
     cpus_per_worker: float = 1.0
     """CPUs reserved per worker. A task of the stages over captures reserves one."""
+    clips_per_worker: int = 1
+    """Clips that a worker does at once. On a GPU, several keep it busy while others are decoded, by as many threads as
+    all of them have cameras: `mvpose benchmark gpu` says how many, and how many CPUs."""
     gpus: float = 0.0
     """GPUs per worker that runs a network, reserved by Ray and used by the network. 0.25 puts four workers on a GPU;
     0 uses the CPU."""
@@ -101,7 +104,7 @@ class EngineConfig:
     """Port where Prometheus reads the metrics of Ray and the job, for a Ray started here (default: any free port)."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_attempts"):
+        for name in ("workers", "max_attempts", "clips_per_worker"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more.")
         require_gpus(self.gpus)
@@ -176,7 +179,7 @@ class Engine:
         pool = self.config.need(with_model=True)
         limits = self.pool_limits(pool, self.config.finisher)
         replaceable = stages.changed(lambda spec: replace(spec, replaceable=True))
-        receipts = ray_pass(replaceable, work, pool, limits, self.config.finisher)
+        receipts = ray_pass(replaceable, work, pool, limits, self.config.finisher, self.config.clips_per_worker)
         return counted(_checked(receipts), stages, work, limits[1])
 
     def describe(self) -> str:

@@ -26,15 +26,18 @@ WAITING_CLIPS = 1024
 
 
 def ray_pass(
-    stages: JobStages, work: OpenWork, pool: Need, limits: tuple[int, int], finisher: Need
+    stages: JobStages, work: OpenWork, pool: Need, limits: tuple[int, int], finisher: Need, clips_at_once: int = 1
 ) -> Generator[Receipt]:
-    """The pass with a pool of (minimum, maximum) `limits` workers; as many captures are finished at once at most."""
+    """The pass with a pool of (minimum, maximum) `limits` workers; as many captures are finished at once at most.
+
+    A worker does `clips_at_once`, each in a thread.
+    """
     shared = ray.put(stages)
     # Attempts are counted by claims, so Ray itself may retry without end.
     options = {"num_cpus": finisher.resources["CPU"], "max_retries": -1, "label_selector": dict(finisher.labels)}
     finish = ray.remote(finished).options(**options)
     finishing = Finishing(partial(finish.remote, shared), _done, ray.get, at_once=limits[1])
-    clips = _clips(stages.of_clips, work, pool, limits)
+    clips = _clips(stages.of_clips, work, pool, limits, clips_at_once)
     try:
         yield from one_pass(clips, work.clips_left, finishing)
     finally:
@@ -48,7 +51,7 @@ def _done(running: list[ray.ObjectRef], wait: bool) -> list[ray.ObjectRef]:
 
 
 def _clips(
-    specs: tuple[StageSpec, ...], work: OpenWork, need: Need, limits: tuple[int, int]
+    specs: tuple[StageSpec, ...], work: OpenWork, need: Need, limits: tuple[int, int], at_once: int
 ) -> Generator[list[Receipt]]:
     """Receipts of the clips by clip, as they are done."""
     if not work.tables:
@@ -61,7 +64,11 @@ def _clips(
     }  # fmt: skip
     # By default Ray queues clips at a worker in advance, where they wait behind a slow one while others are idle.
     pool = ActorPoolStrategy(
-        min_size=min(minimum, work.clips), max_size=min(maximum, work.clips), max_tasks_in_flight_per_actor=1
+        min_size=min(minimum, work.clips),
+        max_size=min(maximum, work.clips),
+        max_tasks_in_flight_per_actor=at_once,
+        max_concurrent_calls_per_actor=at_once,
+        enable_true_multi_threading=at_once > 1,
     )
     rows: Any = _rows
     dataset = from_arrow(list(work.tables)).map_batches(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -132,12 +133,17 @@ class ClipWorker:
         self.spec = spec
         self.store = ClipStore(spec.run_uri, spec.kind)
         self.pace = _PACES.setdefault((spec.invocation, spec.kind), Pace())
+        self._making = Lock()
         self.spent = False
         """Whether this process may be in a bad state and should be replaced."""
 
-    @cached_property
     def stage(self) -> Stage:
         """The stage, created for the first task that needs it. StageUnmadeError if it cannot be created."""
+        with self._making:
+            return self._stage
+
+    @cached_property
+    def _stage(self) -> Stage:
         try:
             return self.spec.make(**self.spec.arguments)
         except MvposeError as error:
@@ -184,7 +190,7 @@ class ClipWorker:
             os._exit(1)
 
     def _committed(self, task: Task) -> Commit:
-        stage = self.stage
+        stage = self.stage()
         attempt = self.store.claim(task.clip, self.spec.invocation, self.spec.max_attempts)
         if not attempt:
             detail = f"its worker died {self.spec.max_attempts} times on this clip (out of memory, or a crash)."

@@ -37,12 +37,26 @@ def plan_of(capture_id: str) -> CaptureTasks:
 TASKS = plan_of("of_6").tasks(Kind.POSES)
 
 
+MEETING = threading.Barrier(2)
+
+
 class Stage:
     """Does what its clip number is told to do, first time or every time."""
 
     def __init__(self, marks: str, **behaviour: int) -> None:
         self.marks = marks
-        names = ("kill_once", "kill_always", "full", "hang", "greedy", "refused_memory", "raises", "makes", "slow")
+        names = (
+            "kill_once",
+            "kill_always",
+            "full",
+            "hang",
+            "greedy",
+            "refused_memory",
+            "raises",
+            "makes",
+            "slow",
+            "meets",
+        )
         for name in names:
             setattr(self, name, behaviour.get(name, -1))
         if self.makes == 0:
@@ -55,6 +69,8 @@ class Stage:
             file.write("x")
         if self.slow == 1:
             time.sleep(0.02)
+        if self.meets == 1:
+            MEETING.wait()
         if number == self.kill_always or (number == self.kill_once and os.path.getsize(mark) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if number == self.raises or self.raises == ALL:
@@ -141,6 +157,13 @@ def test_many_clips_are_read_as_workers_take_them_and_each_is_done_once(engine, 
     times = {number: os.path.getsize(tmp_path / "marks" / f"{number}") for number in range(90)}
     assert {number for number, n in times.items() if n > 1} == {3}
     assert 0 < max(waiting) <= 20
+
+
+def test_a_worker_does_as_many_clips_at_once_as_the_settings_say_with_one_stage(shared_ray, tmp_path):
+    # Each clip waits for another in the same process: with one at a time, this never ends.
+    engine = Engine(EngineConfig(workers=1, clips_per_worker=2))
+    receipts = run(engine, spec(tmp_path, meets=1))
+    assert len(receipts) == 6 and not any(r["failure"] for r in receipts) and len(frames(tmp_path)) == 60
 
 
 def reason(tmp_path, number: int) -> FailureReason | None:

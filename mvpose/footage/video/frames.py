@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 import numpy as np
 from jaxtyping import UInt8
 
+from mvpose.accelerator import Device
 from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.footage.video.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.footage.video.frame_index import frame_index
@@ -76,8 +77,8 @@ def read_frames(
     return _chunks(video, start, stop, chunk, threads)
 
 
-def read_images(video: Video, start: int, stop: int) -> Iterator[Image]:
-    """Frames [start, stop) of a video as decoded, one at a time; arguments and errors as for `read_frames`.
+def read_images(video: Video, start: int, stop: int, device: Device = "cpu") -> Iterator[Image]:
+    """Frames [start, stop) of a video as decoded on `device`, one at a time; arguments and errors as for `read_frames`.
 
     An image stays valid as long as it is referenced.
     """
@@ -85,7 +86,7 @@ def read_images(video: Video, start: int, stop: int) -> Iterator[Image]:
     if _is_image_folder(video.uri):
         images: Generator[Image, None, None] = folder_images(video.uri, start, stop)
     else:
-        images = decoded_planes(video.uri, start, stop)
+        images = decoded_planes(video.uri, start, stop, device)
     with closing(images):
         for number, image in enumerate(images, start):
             _require_size(video, number, image)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
@@ -14,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from botocore.exceptions import BotoCoreError
 
+from mvpose.accelerator import Device
 from mvpose.errors import VideoError
 from mvpose.storage.locations import filesystem, is_remote, refuse_irregular
 
@@ -33,18 +35,21 @@ _ALLOWED = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 
 
 @contextmanager
-def opened(uri: str, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video file and its image stream.
+def opened(uri: str, threads: int = 1, device: Device = "cpu") -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video file and its image stream, decoded on `device`.
 
     Raises VideoError, naming the file, for any error of FFmpeg or the storage, also while the file is being read.
     """
+    hardware = None if device == "cpu" else HWAccel(device, allow_software_fallback=False)
     try:
         fs, path = filesystem(uri)
         # FFmpeg reads local files itself: through a Python file object, every 32 KiB would cost a call and the GIL.
         refuse_irregular(uri)
         file = fs.open(path, "rb", **_REMOTE_READING) if is_remote(uri) else path
-        with av.open(file, "r", metadata_errors="replace", options=_ALLOWED) as container:
+        with av.open(file, "r", metadata_errors="replace", options=_ALLOWED, hwaccel=hardware) as container:
             yield container, _image_stream(container, uri, threads)
+    except NotImplementedError as error:  # PyAV's answer where the device knows no such coding
+        raise VideoError(f"{uri} has a coding that {device} cannot decode: use --detector.decoder cpu.") from error
     except (FFmpegError, OSError, BotoCoreError) as error:
         raise unreadable(uri, error) from error
 

@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float, UInt8
 
+from mvpose.accelerator import Device
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video.frame_index import Access, FrameIndex, frame_index, key_group, leading_positions
 from mvpose.footage.video.video_container import opened, packets, shown_at
@@ -35,13 +36,14 @@ def decoded_images(
         yield _upright(frame, _rgb(frame, reformatter), uri)
 
 
-def decoded_planes(uri: str, start: int, stop: int) -> Generator[Image, None, None]:
+def decoded_planes(uri: str, start: int, stop: int, device: Device = "cpu") -> Generator[Image, None, None]:
     """Frames [start, stop), upright, in the decoder's memory where `Planes` can hold them, else as RGB.
 
-    Each stays valid, and keeps its place in the decoder, as long as it is referenced. Errors like `_frames`.
+    Each stays valid, and keeps its place in the decoder, as long as it is referenced. On `cuda`, the decoder of the GPU
+    makes them, and they are copied to the host. Errors like `_frames`.
     """
     reformatter = VideoReformatter()
-    for frame in _frames(uri, start, stop):
+    for frame in _frames(uri, start, stop, device=device):
         planes = _planes(frame, uri)
         yield _upright(frame, _rgb(frame, reformatter), uri).copy() if planes is None else planes
 
@@ -56,7 +58,9 @@ def first_image(uri: str) -> tuple[UInt8[np.ndarray, "H W 3"], int]:
         ) % 4
 
 
-def _frames(uri: str, start: int, stop: int, threads: int = 1) -> Generator[VideoFrame, None, None]:
+def _frames(
+    uri: str, start: int, stop: int, threads: int = 1, device: Device = "cpu"
+) -> Generator[VideoFrame, None, None]:
     """Frames [start, stop) as they are stored.
 
     Decoding starts at the last key frame from which `start` can be decoded, and goes forward. Raises VideoTooShortError
@@ -64,7 +68,7 @@ def _frames(uri: str, start: int, stop: int, threads: int = 1) -> Generator[Vide
     """
     index = frame_index(uri)
     number = start - 1
-    with opened(uri, threads) as (container, stream):
+    with opened(uri, threads, device) as (container, stream):
         landing = _seek(container, stream, index, start, uri)
         for number, frame in _numbered(stream, index, landing, uri):
             if number < start:
@@ -181,11 +185,17 @@ def _conversion(space: int, full_range: bool) -> tuple[Float[np.ndarray, "3 4"],
 
 def _planes(frame: VideoFrame, uri: str) -> Planes | None:
     """The frame in the decoder's memory, upright; None if `Planes` cannot hold it."""
-    is_420 = frame.format.name in {"yuv420p", "yuvj420p"}
+    is_420 = frame.format.name in {"yuv420p", "yuvj420p", "nv12"}
     if not is_420 or frame.width % 2 or frame.height % 2 or frame.colorspace not in _WEIGHTS:
         return None
+    luma, *chroma = (_rows(plane) for plane in frame.planes)
+    if frame.format.name == "nv12":  # blue and red side by side
+        (both,) = chroma
+        chroma = [both[:, 0::2], both[:, 1::2]]
+    half = frame.height // 2, frame.width // 2
     luma, blue, red = (
-        _upright(frame, _rows(plane)[: plane.height, : plane.width, None], uri)[..., 0] for plane in frame.planes
+        _upright(frame, plane[:height, :width, None], uri)[..., 0]
+        for plane, (height, width) in zip([luma, *chroma], [(frame.height, frame.width), half, half], strict=True)
     )
     full_range = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
     return Planes(luma, blue, red, *_conversion(frame.colorspace, full_range))

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import onnx
+import torch
 from jaxtyping import Bool, Float, UInt8
 
 from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import digest, import_named
+from mvpose.device_images import AnyImage
 from mvpose.errors import ConfigError
-from mvpose.images import Image
-from mvpose.models.detection.cards import locate, read_card
+from mvpose.models.detection.cards import read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.following import Following
 from mvpose.models.detection.joint_network import JointNetwork
 from mvpose.models.detection.people import People
-from mvpose.models.detection.person_boxes import PersonBoxes, best, from_letterbox, letterboxed
-from mvpose.models.detection.runtime import load_network, with_precision
+from mvpose.models.detection.person_boxes import PersonBoxes
+from mvpose.models.detection.person_network import PersonNetwork
+from mvpose.models.detection.runtime import with_precision
 from mvpose.skeleton import Skeleton
 
 
@@ -83,13 +84,14 @@ class TopDownDetector:
 
     def __init__(self, config: DetectorConfig, *, keep_tokens: bool = False) -> None:
         self.config = config
-        self._person_card = read_card(config.person_card)
-        self._person_network = load_network(onnx.load(locate(self._person_card)), self._person_card, config)
+        self._people = PersonNetwork(read_card(config.person_card), config)
         self._joints = JointNetwork(read_card(config.joint_card), config, keep_tokens=keep_tokens)
         self.skeleton = self._joints.skeleton
         self.crop_size = self._joints.card.input_size
         """(width, height) of the joint network's crops in pixels."""
         self.device = config.device or "cpu"
+        self.images_on = torch.device(config.device) if config.device == "cuda" else None
+        """Where images are cut; None: in the host's memory."""
         self.chunk_frames = config.chunk_frames
         self.confidence_scale = self._joints.card.confidence
         self.digest = _top_down_digest(config)
@@ -99,24 +101,24 @@ class TopDownDetector:
         return self.follow([list(frames) for frames in views], [None] * len(views))
 
     def follow(
-        self, views: Sequence[Sequence[Image]], before: Sequence[People | None], step: int = 8
+        self, views: Sequence[Sequence[AnyImage]], before: Sequence[People | None], step: int = 8
     ) -> list[list[People]]:
         """Detect persons by view and frame, where boxes follow their joints between looks: see `following`.
 
-        Images are RGB or as decoded. `before` are the people of each view's last earlier frame, None if unknown; `step`
-        is the number of frames between boxes that are interpolated.
+        Images are RGB, as decoded, or on the device. `before` are the people of each view's last earlier frame, None if
+        unknown; `step` is the number of frames between boxes that are interpolated.
         """
         limit = self.config.max_boxes
-        return Following(self._boxes, self._in_boxes, self._sure, limit, step).people(views, before)
+        return Following(self._people, self._in_boxes, self._sure, limit, step).people(views, before)
 
     def in_boxes(
-        self, images: Sequence[Image], box: Float[np.ndarray, "N 4"], score: Float[np.ndarray, " N"]
+        self, images: Sequence[AnyImage], box: Float[np.ndarray, "N 4"], score: Float[np.ndarray, " N"]
     ) -> People:
         """One person for each box (left, top, right, bottom) of its image."""
         joints = self._joints(images, box)
         return People(box.astype(np.float32), score.astype(np.float32), joints.xy, joints.confidence, joints.tokens)
 
-    def _in_boxes(self, images: Sequence[Image], boxes: Sequence[PersonBoxes]) -> list[People]:
+    def _in_boxes(self, images: Sequence[AnyImage], boxes: Sequence[PersonBoxes]) -> list[People]:
         """The people in the boxes of each image."""
         everyone = self.in_boxes(
             [image for image, own in zip(images, boxes, strict=True) for _ in own.score],
@@ -125,13 +127,6 @@ class TopDownDetector:
         )
         stops = np.cumsum([len(own.score) for own in boxes]).tolist()
         return [everyone.some(slice(stop - len(own.score), stop)) for own, stop in zip(boxes, stops, strict=True)]
-
-    def _boxes(self, image: Image) -> PersonBoxes:
-        """Boxes detected in one image (the network's graph takes one)."""
-        canvas, scale = letterboxed(image, self._person_card.input_size)
-        found = self._person_network(canvas[None])[0][0].astype(np.float64)
-        boxes = PersonBoxes(from_letterbox(found[:, :4], scale), found[:, 4])
-        return best(boxes, self.config.min_box_score, self.config.max_boxes)
 
     def _sure(self, people: People) -> Bool[np.ndarray, "P J"]:
         return self.confidence_scale.likelihood_of(people.confidence) >= SURE

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mvpose.accelerator import Device
 from mvpose.errors import ConfigError
 
 STEP_S = 0.13
 """Seconds between boxes that are interpolated. On the demo footage (60 fps) the boxes of one person overlap by 0.60 or
 more across 8 frames (intersection over union), and by 0.42 across 16."""
-Precision = Literal["auto", "float32", "bfloat16", "bfloat16_avx512", "bfloat16_amx"]
+Precision = Literal["auto", "float32", "float16", "bfloat16", "bfloat16_avx512", "bfloat16_amx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,12 @@ class DetectorConfig:
     precision: Precision = "auto"
     """Arithmetic of the networks. bfloat16 is twice as fast as float32 on CPUs that have it (from 2021 on, in servers),
     and either gives the same bytes on any machine: bfloat16_avx512 and bfloat16_amx are its two kinds, which a CPU has
-    or not. `auto` and bfloat16 take the kind of the machine on which the job is planned."""
-    device: Literal["cpu", "cuda"] | None = None
+    or not. `auto` and bfloat16 take the kind of the machine on which the job is planned. float16 is for GPUs, where
+    `auto` is float32."""
+    device: Device | None = None
+    decoder: Device = "cpu"
+    """Where videos are decoded for the default detector: `cuda` is the GPU's own decoder, which gives the same images.
+    A coding that it does not know costs the clip."""
     threads: int = 1
     """CPU threads per network operator. Use 1 with one worker per core."""
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool
 
-from mvpose.images import Image
+from mvpose.device_images import AnyImage
 from mvpose.models.detection.people import People
 from mvpose.models.detection.person_boxes import Paths, PersonBoxes, around_joints, overlap, paths
 
@@ -29,8 +29,9 @@ ONE_PLACE = 0.7
 class Following:
     """What it takes to find the people in the frames of a chunk."""
 
-    look: Callable[[Image], PersonBoxes]
-    joints: Callable[[Sequence[Image], Sequence[PersonBoxes]], list[People]]
+    look: Callable[[Sequence[AnyImage]], list[PersonBoxes]]
+    """Boxes found in each image."""
+    joints: Callable[[Sequence[AnyImage], Sequence[PersonBoxes]], list[People]]
     """People in the boxes of each image."""
     sure: Callable[[People], Bool[np.ndarray, "P J"]]
     """Which of their joints are where they are said to be, as far as the network knows."""
@@ -38,7 +39,7 @@ class Following:
     step: int
     """Frames between boxes that are interpolated."""
 
-    def people(self, views: Sequence[Sequence[Image]], before: Sequence[People | None]) -> list[list[People]]:
+    def people(self, views: Sequence[Sequence[AnyImage]], before: Sequence[People | None]) -> list[list[People]]:
         """People by view and frame; `before` are those of each view's frame before its first, None if unknown."""
         walks = [_Walk(images) for images in views]
         for walk, people in zip(walks, before, strict=True):
@@ -65,9 +66,10 @@ class Following:
 
     def _look(self, where: Iterable[tuple[_Walk, int]]) -> None:
         """Look for people in these frames, and mark them."""
-        looks = [(walk, index, self.look(walk.images[index])) for walk, index in where]
-        everyone = self.joints([walk.images[index] for walk, index, _ in looks], [boxes for _, _, boxes in looks])
-        for (walk, index, boxes), people in zip(looks, everyone, strict=True):
+        places = list(where)
+        images = [walk.images[index] for walk, index in places]
+        found = self.look(images)
+        for (walk, index), boxes, people in zip(places, found, self.joints(images, found), strict=True):
             walk.add(_Mark(index, boxes, self._found(people)), people)
 
     def _found(self, people: People) -> Bool[np.ndarray, " P"]:
@@ -111,7 +113,7 @@ class _Place:
 class _Walk:
     """One view's way through the frames of a chunk."""
 
-    images: Sequence[Image]
+    images: Sequence[AnyImage]
     marks: list[_Mark] = field(default_factory=list)
     """Ordered by frame."""
     people: dict[int, People] = field(default_factory=dict)

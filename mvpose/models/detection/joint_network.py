@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
+from mvpose import device_images
+from mvpose.device_images import AnyImage, DeviceImage
 from mvpose.errors import ConfigError
-from mvpose.images import Image, warped
+from mvpose.images import warped
 from mvpose.models.detection.cards import ModelCard, locate
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import load_network
@@ -46,6 +49,17 @@ def to_image(xy: Float[np.ndarray, "N J 2"], affine: Float[np.ndarray, "N 2 3"])
     """Map positions in crops back to pixels of the original images."""
     scale = affine[:, None, [0, 1], [0, 1]]
     return (xy - affine[:, None, :, 2]) / scale
+
+
+def crops(
+    images: Sequence[AnyImage], affine: Float[np.ndarray, "N 2 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"]:
+    """RGB of `size` (width, height), each warped through its `affine`; made where the images are."""
+    on_device = [image for image in images if isinstance(image, DeviceImage)]
+    if on_device:
+        return device_images.cut(on_device, affine, size)
+    on_host = [image for image in images if not isinstance(image, DeviceImage)]
+    return np.stack([warped(image, each, size) for image, each in zip(on_host, affine, strict=True)])
 
 
 def decode_simcc(
@@ -102,7 +116,7 @@ class JointNetwork:
         self._batch = config.batch_size
         self._network = load_network(_graph(locate(card), with_tokens=keep_tokens), card, config)
 
-    def __call__(self, images: Sequence[Image], box: Float[np.ndarray, "N 4"]) -> BoxJoints:
+    def __call__(self, images: Sequence[AnyImage], box: Float[np.ndarray, "N 4"]) -> BoxJoints:
         """Joints in each box (left, top, right, bottom) of its image; one batch of crops is in memory at a time."""
         card = self.card
         affine = crop_from_image(box, card.input_size)
@@ -111,8 +125,7 @@ class JointNetwork:
         tokens: list[np.ndarray] = []
         for start in range(0, len(box), self._batch):
             batch = slice(start, start + self._batch)
-            crops = [warped(i, a, card.input_size) for i, a in zip(images[batch], affine[batch], strict=True)]
-            columns, rows, *kept = self._network(np.stack(crops))
+            columns, rows, *kept = self._network(crops(images[batch], affine[batch], card.input_size))
             if columns.shape[1] != xy.shape[1]:
                 raise ConfigError(
                     f"{card.name} gives {columns.shape[1]} joints, but skeleton {self.skeleton.name} "

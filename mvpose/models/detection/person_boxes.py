@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
-from mvpose.images import Image, resized
+from mvpose import device_images
+from mvpose.device_images import AnyImage, DeviceImage
+from mvpose.images import resized
 
 # Grey value of the border that YOLOX was trained with.
 _BORDER = 114
@@ -31,14 +36,35 @@ class PersonBoxes:
     score: Float[np.ndarray, " P"]
 
 
-def letterboxed(image: Image, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, " 2"]]:
-    """Scale the image to fit into `size` (width, height), grey to its right or below; also returns the x, y scales."""
-    height, width, _ = image.shape
-    ratio = min(size[0] / width, size[1] / height)
-    fitted = max(1, round(width * ratio)), max(1, round(height * ratio))
-    canvas = np.full((size[1], size[0], 3), _BORDER, dtype=np.uint8)
-    canvas[: fitted[1], : fitted[0]] = resized(image, fitted)
-    return canvas, np.array([fitted[0] / width, fitted[1] / height])
+def letterboxed(
+    images: Sequence[AnyImage], size: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"], Float[np.ndarray, "N 2"]]:
+    """Scale images to fit into `size` (width, height), grey to their right or below; also returns the x, y scales.
+
+    All images are in the host's memory, or all on one device, where the result is then.
+    """
+    originals = np.array([image.shape[1::-1] for image in images])
+    ratio = (np.array(size) / originals).min(axis=1)
+    fitted = np.maximum(1, np.rint(originals * ratio[:, None])).astype(int)
+    return _letterboxes(images, fitted, size), fitted / originals
+
+
+def _letterboxes(
+    images: Sequence[AnyImage], fitted: Int[np.ndarray, "N 2"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"]:
+    on_device = [image for image in images if isinstance(image, DeviceImage)]
+    shape = (len(images), size[1], size[0], 3)
+    if not on_device:
+        canvases = np.full(shape, _BORDER, dtype=np.uint8)
+        for canvas, image, (width, height) in zip(canvases, images, fitted.tolist(), strict=True):
+            assert not isinstance(image, DeviceImage)
+            canvas[:height, :width] = resized(image, (width, height))
+        return canvases
+    made = torch.full(shape, _BORDER, dtype=torch.uint8, device=on_device[0].frames.full.device)
+    for width, height in np.unique(fitted, axis=0).tolist():
+        alike = np.flatnonzero((fitted == (width, height)).all(axis=1))
+        made[alike, :height, :width] = device_images.resized([on_device[i] for i in alike], (width, height))
+    return made
 
 
 def from_letterbox(box: Float[np.ndarray, "P 4"], scale: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "P 4"]:

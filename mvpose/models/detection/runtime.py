@@ -1,4 +1,4 @@
-"""Runs the detector's networks: ONNX Runtime in float32, OpenVINO in bfloat16.
+"""Runs the detector's networks: ONNX Runtime in float32 and on GPUs, OpenVINO in bfloat16.
 
 On one core of a CPU with AVX-512 BF16, both take 14.4 ms for a crop of RTMPose-s and 66 to 69 ms for an image of
 YOLOX-tiny in float32; in bfloat16, OpenVINO takes 7.7 and 37 ms. ONNX Runtime has no bfloat16 on the CPU.
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from jaxtyping import UInt8
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import ModelCard
@@ -24,8 +27,8 @@ from mvpose.models.detection.detector_settings import DetectorConfig, Precision
 if TYPE_CHECKING:
     import openvino
 
-Network = Callable[[UInt8[np.ndarray, "N h w 3"]], list[np.ndarray]]
-"""RGB images of the card's size to the outputs of the graph."""
+Network = Callable[[UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"]], list[np.ndarray]]
+"""RGB images of the card's size, in the host's memory or on the network's device, to the outputs of the graph."""
 
 FEW = 4
 """Images per call of a graph of fixed shape. By 4, RTMPose-s takes 1 % longer for a crop than by 16, and by 1, 11 %."""
@@ -37,11 +40,13 @@ def with_precision(config: DetectorConfig) -> DetectorConfig:
     ConfigError if this machine or the device cannot do it.
     """
     if config.device == "cuda":
-        if config.precision not in {"auto", "float32"}:
+        if config.precision not in {"auto", "float32", "float16"}:
             raise ConfigError(
-                f"detector.precision {config.precision} is for the CPU: on CUDA, networks run in float32."
+                f"detector.precision {config.precision} is for the CPU: on CUDA, use float32 (the default) or float16."
             )
-        return replace(config, precision="float32")
+        return config if config.precision == "float16" else replace(config, precision="float32")
+    if config.precision == "float16":
+        raise ConfigError("detector.precision float16 is for CUDA: on the CPU, use bfloat16 or float32.")
     own = own_bfloat16()
     if config.precision == "auto":
         return replace(config, precision=own or "float32")
@@ -70,10 +75,22 @@ def load_network(graph: onnx.ModelProto, card: ModelCard, config: DetectorConfig
     Colour order, mean and scale of the card become part of the graph, which then takes bytes. ConfigError if it cannot.
     """
     config = with_precision(config)
+    if config.precision == "float16":
+        graph = in_half_precision(graph)
     _take_images(graph, card)
+    if config.device == "cuda":
+        return bound(_session(graph, config), torch.device("cuda"), config.batch_size)
     if config.precision == "float32":
-        return _in_float32(graph, config)
+        session = _session(graph, config)
+        return lambda images: [np.asarray(output) for output in session.run(None, {"images": np.asarray(images)})]
     return _in_bfloat16(graph, card, config.threads)
+
+
+def in_half_precision(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph in float16 between an input and outputs in float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(graph, keep_io_types=True)
 
 
 def _take_images(graph: onnx.ModelProto, card: ModelCard) -> None:
@@ -103,7 +120,7 @@ def _take_images(graph: onnx.ModelProto, card: ModelCard) -> None:
     graph.graph.node.extend([*nodes, *rest])
 
 
-def _in_float32(graph: onnx.ModelProto, config: DetectorConfig) -> Network:
+def _session(graph: onnx.ModelProto, config: DetectorConfig) -> onnxruntime.InferenceSession:
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[config.device or "cpu"]
     advice = "install onnxruntime-gpu instead of onnxruntime, with its CUDA and cuDNN libraries, or set device to cpu"
     if provider not in onnxruntime.get_available_providers():
@@ -117,14 +134,43 @@ def _in_float32(graph: onnx.ModelProto, config: DetectorConfig) -> Network:
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=[provider])
     if provider not in session.get_providers():
         raise ConfigError(f"device {config.device} was requested, but ONNX Runtime could not start it: {advice}")
-    return lambda images: [np.asarray(output) for output in session.run(None, {"images": images})]
+    return session
+
+
+def bound(session: onnxruntime.InferenceSession, device: torch.device, batch: int) -> Network:
+    """A network that reads images where they are, `batch` at a time: cuDNN looks for the best way for each new number.
+
+    The last images of a call are filled up with black ones.
+    """
+    outputs = [output.name for output in session.get_outputs()]
+    fixed = session.get_inputs()[0].shape[0]
+    batch = fixed if isinstance(fixed, int) else batch
+
+    def some(images: UInt8[Tensor, "n h w 3"]) -> list[np.ndarray]:
+        filled = torch.zeros((batch, *images.shape[1:]), dtype=torch.uint8, device=device)
+        filled[: len(images)] = images
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()  # ONNX Runtime works in a stream of its own
+        binding = session.io_binding()
+        binding.bind_input("images", device.type, 0, np.uint8, tuple(filled.shape), filled.data_ptr())
+        for name in outputs:
+            binding.bind_output(name)
+        session.run_with_iobinding(binding)
+        return [output[: len(images)] for output in binding.copy_outputs_to_cpu()]
+
+    def run(images: UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"]) -> list[np.ndarray]:
+        there = torch.as_tensor(images).to(device)
+        parts = [some(there[start : start + batch]) for start in range(0, len(there), batch)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    return run
 
 
 def _in_bfloat16(graph: onnx.ModelProto, card: ModelCard, threads: int) -> Network:
     """Graphs with fixed numbers of images, since with a free number the bits of an image depend on the others."""
     import openvino
 
-    core = openvino.Core()
+    core, one_at_a_time = openvino.Core(), Lock()
     width, height = card.input_size
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
@@ -136,11 +182,13 @@ def _in_bfloat16(graph: onnx.ModelProto, card: ModelCard, threads: int) -> Netwo
         model.reshape([number, height, width, 3])
         return core.compile_model(model, "CPU", settings).create_infer_request()
 
-    def run(images: UInt8[np.ndarray, "N h w 3"]) -> list[np.ndarray]:
+    def run(images: UInt8[np.ndarray, "N h w 3"] | UInt8[Tensor, "N h w 3"]) -> list[np.ndarray]:
+        images = np.asarray(images)
         few = len(images) // FEW * FEW
         starts = [*((i, FEW) for i in range(0, few, FEW)), *((i, 1) for i in range(few, len(images)))]
-        parts = [[*request(n).infer(images[i : i + n]).to_tuple()] for i, n in starts]
         # The request writes into the same memory each time, so what is kept is copied.
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        with one_at_a_time:
+            parts = [[*request(n).infer(images[i : i + n]).to_tuple()] for i, n in starts]
+            return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     return run

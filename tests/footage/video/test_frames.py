@@ -126,6 +126,14 @@ def test_rotation_and_mirror_flags_are_applied(
         np.testing.assert_array_equal(frames, list(opencv_images(uri)))
 
 
+def test_a_gpu_s_decoder_that_is_not_there_is_an_error_of_the_video_and_never_another_decoder(tmp_path, monkeypatch):
+    # Fails if FFmpeg falls back to the CPU without a word.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    video = probe(write_numbered(f"{tmp_path}/plain.mp4", 10), "cam01")
+    with pytest.raises(VideoError, match=r"plain\.mp4"):
+        next(iter(read_images(video, 0, 10, "cuda")))
+
+
 def test_a_turn_that_is_no_quarter_turn_is_refused(tmp_path) -> None:
     uri = write_numbered(f"{tmp_path}/askew.mp4", 10, rotation=(30, False))
     with pytest.raises(VideoError, match=r"askew.mp4 is marked to be shown turned by -?(29|30) degrees"):

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
+from mvpose.device_images import uploaded
 from mvpose.footage.video.frames import probe, read_images
 from mvpose.images import Planes
 from mvpose.models.detection.detector import TopDownDetector, load_detector
@@ -148,3 +150,17 @@ def test_images_as_decoded_give_the_joints_of_rgb(footage, people, detector):
         ]
     )
     assert np.median(apart) < 0.5 and np.percentile(apart, 95) < 3
+
+
+def test_images_on_a_device_give_the_joints_of_images_in_the_host_s_memory(footage, detector):
+    """On CPU tensors, in the same boxes: within 0.05 px in 98 of 100. Fails if crops are cut half a pixel off."""
+    video = probe(os.path.join(footage, "Demo_SinglePerson", "videos", f"{CAMERAS[0]}.mp4"), CAMERAS[0])
+    images = list(read_images(video, 0, NUM_FRAMES))
+    (here,) = detector.follow([images], [None])
+    box = np.concatenate([people.box for people in here]).astype(np.float64)
+    score = np.concatenate([people.score for people in here])
+    which = [i for i, people in enumerate(here) for _ in people.score]
+    there = uploaded(images, torch.device("cpu"))
+    one, two = (detector.in_boxes([source[i] for i in which], box, score) for source in (images, there))
+    apart = np.linalg.norm(one.xy - two.xy, axis=-1)[one.confidence > 0.4]
+    assert np.percentile(apart, 98) < 0.05

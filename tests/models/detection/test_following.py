@@ -27,8 +27,10 @@ class World:
         centres = [centre for track in self.tracks if (centre := track(number)) is not None]
         return np.array([[*(c - SIZE / 2), *(c + SIZE / 2)] for c in np.array(centres).reshape(-1, 2)]).reshape(-1, 4)
 
-    def look(self, image: np.ndarray) -> PersonBoxes:
-        number = int(image[0, 0, 0])
+    def look(self, images: Sequence[np.ndarray]) -> list[PersonBoxes]:
+        return [self._look(int(image[0, 0, 0])) for image in images]
+
+    def _look(self, number: int) -> PersonBoxes:
         self.looked.append(number)
         boxes = self.true_boxes(number)
         return PersonBoxes(boxes, np.linspace(0.9, 0.8, len(boxes)))
@@ -109,8 +111,8 @@ def test_who_enters_between_looks_is_found_from_the_next_frame_with_a_known_box_
 
 def test_a_box_that_never_held_anybody_costs_no_looks():
     class Furniture(World):
-        def look(self, image: np.ndarray) -> PersonBoxes:
-            found = super().look(image)
+        def _look(self, number: int) -> PersonBoxes:
+            found = super()._look(number)
             return PersonBoxes(np.concatenate([found.box, [[0, 0, 40, 100]]]), np.append(found.score, 0.5))
 
     world = Furniture(walking(0.5))

@@ -118,7 +118,7 @@ def test_a_spot_goes_into_the_letterbox_and_back(size, data):
     top = data.draw(st.integers(0, height - 20))
     image = np.zeros((height, width, 3), dtype=np.uint8)
     image[top : top + 20, left : left + 20] = 255
-    canvas, scale = letterboxed(image, (208, 208))
+    (canvas,), (scale,) = letterboxed([image], (208, 208))
     rows, columns = np.nonzero(canvas[..., 0] > 127)
     edges = np.array([[columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]])
     back = from_letterbox(edges, scale)[0]
@@ -126,7 +126,7 @@ def test_a_spot_goes_into_the_letterbox_and_back(size, data):
 
 
 def test_the_letterbox_keeps_the_shape_and_fills_up_with_grey():
-    canvas, scale = letterboxed(np.zeros((1920, 1080, 3), dtype=np.uint8), (416, 416))
+    (canvas,), (scale,) = letterboxed([np.zeros((1920, 1080, 3), dtype=np.uint8)], (416, 416))
     assert canvas.shape == (416, 416, 3)
     assert scale == pytest.approx([416 / 1920, 416 / 1920], rel=1e-3)
     assert (canvas[:, :234] == 0).all() and (canvas[:, 234:] == 114).all()

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from mvpose.errors import ConfigError
@@ -12,7 +14,14 @@ from mvpose.models.detection import runtime
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.detection.detector import detector_digest
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.detection.runtime import FEW, load_network, own_bfloat16, with_precision
+from mvpose.models.detection.runtime import (
+    FEW,
+    bound,
+    in_half_precision,
+    load_network,
+    own_bfloat16,
+    with_precision,
+)
 
 CARD = replace(read_card("rtmpose_s_halpe26"), input_size=(1, 1), mean=(1.0, 2.0, 3.0), std=(2.0, 4.0, 8.0))
 FLOAT32 = DetectorConfig(precision="float32")
@@ -94,3 +103,35 @@ def test_an_image_has_the_same_bits_in_any_company(weights, monkeypatch):
         for some in (slice(1, 2), slice(0, 3), slice(1, FEW + 1)):
             for whole, part in zip(together, other(np.ascontiguousarray(images[some])), strict=True):
                 np.testing.assert_array_equal(part, whole[some])
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_a_bound_network_answers_for_every_image_whatever_fills_its_batches(number):
+    """On CPU tensors, as on a GPU. Fails if the last batch is cut off, or black images are returned."""
+    graph = as_it_is()
+    runtime._take_images(graph, replace(CARD, input_size=(2, 3), mean=(0.0,) * 3, std=(1.0,) * 3))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    images = torch.arange(1, number * 18 + 1, dtype=torch.uint8).reshape(number, 3, 2, 3)
+    (output,) = bound(session, torch.device("cpu"), 4)(images)
+    np.testing.assert_array_equal(output, images.permute(0, 3, 1, 2).numpy())
+
+
+def test_half_precision_finds_the_same_joints(weights):
+    # Between the same input and outputs; fails if scores overflow or the graph stays in float32.
+    card = read_card("rtmpose_s_halpe26")
+    half = in_half_precision(onnx.load(locate(card)))
+    assert {i.data_type for i in half.graph.initializer if len(i.dims) > 1} == {TensorProto.FLOAT16}
+    images = np.random.default_rng(0).normal(size=(2, 3, 256, 192)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(g.SerializeToString()).run(None, {"input": images})
+        for g in (onnx.load(locate(card)), half)
+    )
+    for x, y in zip(before, after, strict=True):
+        np.testing.assert_allclose(x, y, atol=0.02)
+
+
+def test_half_precision_is_for_gpus_and_chosen_there_by_name_alone():
+    with pytest.raises(ConfigError, match="float16 is for CUDA"):
+        with_precision(DetectorConfig(precision="float16"))
+    assert with_precision(DetectorConfig(precision="float16", device="cuda")).precision == "float16"
+    assert with_precision(DetectorConfig(device="cuda")).precision == "float32"
