@@ -1,7 +1,7 @@
 """Medians of a long capture's numbers: radix selection over a file against NumPy, by time and peak memory.
 
-`python -m mvpose.benchmarks.median_cost` takes bone lengths and reprojection errors of two hours of four cameras at 30
-frames/s with five people, each contender in a process of its own.
+Bone lengths and reprojection errors of two hours of four cameras at 30 frames/s with five people, each contender in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -57,7 +58,12 @@ def by_numpy(parts: Iterator[Float[np.ndarray, "n K"]], groups: Groups, dtype: t
     return found
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class MediansBenchmark:
+    """Medians of the numbers of a long capture, from a file and in memory: CPU time and memory."""
+
+
+def run() -> None:
     """Print seconds and MiB of each; the medians must be the same."""
     bones = [np.array([column]) for column in range(PEOPLE * BONES)]
     for what, parts, groups, dtype in (
@@ -91,7 +97,3 @@ def _parts(columns: int, rows: int, dtype: type[np.floating]) -> Iterator[Float[
         part = rng.random((min(PART_FRAMES, rows - start), columns), np.float32).astype(dtype)
         part[part < 0.1] = np.nan
         yield part
-
-
-if __name__ == "__main__":
-    main()

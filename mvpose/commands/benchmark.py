@@ -13,6 +13,7 @@ from mvpose.benchmarks import (
     fusion_gain,
     gpu,
     job_speed,
+    median_cost,
     memory,
     model_cost,
     overhead,
@@ -31,6 +32,7 @@ from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.fusion_gain import FusionBenchmark
 from mvpose.benchmarks.gpu import GpuBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
+from mvpose.benchmarks.median_cost import MediansBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
@@ -49,6 +51,7 @@ Benchmark = (
     | Annotated[JobBenchmark, tyro.conf.subcommand("job")]
     | Annotated[ScaleBenchmark, tyro.conf.subcommand("scale")]
     | Annotated[MemoryBenchmark, tyro.conf.subcommand("memory")]
+    | Annotated[MediansBenchmark, tyro.conf.subcommand("medians")]
     | Annotated[OverheadBenchmark, tyro.conf.subcommand("overhead")]
     | Annotated[GpuBenchmark, tyro.conf.subcommand("gpu")]
     | Annotated[PeersBenchmark, tyro.conf.subcommand("peers")]
@@ -70,6 +73,7 @@ def run(
     | JobBenchmark
     | ScaleBenchmark
     | MemoryBenchmark
+    | MediansBenchmark
     | OverheadBenchmark
     | GpuBenchmark
     | PeersBenchmark
@@ -90,6 +94,8 @@ def run(
         scale.run(command)
     elif isinstance(command, MemoryBenchmark):
         memory.run(command)
+    elif isinstance(command, MediansBenchmark):
+        median_cost.run()
     elif isinstance(command, OverheadBenchmark):
         overhead.run(command)
     elif isinstance(command, GpuBenchmark):

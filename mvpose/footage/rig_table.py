@@ -52,11 +52,6 @@ def rig_from_table(table: pa.Table) -> CameraRig:
     )
 
 
-def rig_figures(table: pa.Table) -> dict[str, float]:
-    """The figures that were passed to `rig_to_table`."""
-    return json.loads((table.schema.metadata or {})[_FIGURES_KEY])
-
-
 def figures_to_table(capture_id: str, figures: Mapping[str, float]) -> pa.Table:
     """One row per figure: capture, figure, value."""
     names = list(figures)

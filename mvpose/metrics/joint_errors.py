@@ -7,7 +7,7 @@ are 0..1. `mask` selects the joints that count; a masked joint may be NaN.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -211,32 +211,6 @@ def multi_person_score(
     return MultiPersonScore(
         tuple(thresholds_m), torch.stack([p for p, _ in parts]), torch.stack([r for _, r in parts]), error[hit].mean()
     )
-
-
-def frame_mean(values: Float[Tensor, "n"], keep: Bool[Tensor, "n"] | None = None) -> float:
-    """Mean over frames (of `keep`, if some scenes are filtered out); frames without a value are ignored."""
-    return float((values if keep is None else values[keep]).nanmean())
-
-
-def action_mean(
-    values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
-) -> float:
-    """Mean of the actions' own frame means: every action counts equally, regardless of its length."""
-    return float(torch.tensor(list(by_action(values, actions, keep).values()), dtype=torch.float64).nanmean())
-
-
-def by_action(
-    values: Float[Tensor, "n"], actions: Sequence[Hashable], keep: Bool[Tensor, "n"] | None = None
-) -> dict[Hashable, float]:
-    """Frame mean of each action, in order of first appearance; an action without remaining frames is omitted."""
-    if len(actions) != len(values):
-        raise ValueError(f"{len(values)} values need as many actions, not {len(actions)}")
-    names = list(dict.fromkeys(actions))
-    index = torch.tensor([names.index(a) for a in actions], device=values.device)
-    kept = torch.ones_like(values, dtype=torch.bool) if keep is None else keep
-    return {
-        name: frame_mean(values, kept & (index == i)) for i, name in enumerate(names) if (kept & (index == i)).any()
-    }
 
 
 def _joint_mean(values: Float[Tensor, "*batch J"], mask: Bool[Tensor, "*#batch J"] | None) -> Float[Tensor, "*batch"]:

@@ -64,11 +64,6 @@ def draw_look(rng: np.random.Generator, assets: Assets) -> Look:
     return Look(shape, skin, iris, tuple(garments))
 
 
-def outfits(assets: Assets) -> tuple[str, ...]:
-    """Folders of the outfits for women and men."""
-    return _folders(assets, "makehuman/clothes/female") + _folders(assets, "makehuman/clothes/male")
-
-
 def draw_outfit(rng: np.random.Generator, sex: str, assets: Assets) -> Garment:
     """Draw clothes for one sex; a quarter of the women wear men's trousers and shirt."""
     made_for = "male" if sex == "male" or rng.random() < 0.25 else "female"

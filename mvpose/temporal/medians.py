@@ -1,6 +1,6 @@
 """Exact medians of more numbers than fit in memory: spooled to a temporary file and counted in several passes.
 
-Two hours of four cameras at 30 frames/s with five people (`python -m mvpose.benchmarks.median_cost`): bone lengths take
+Two hours of four cameras at 30 frames/s with five people (`mvpose benchmark medians`): bone lengths take
 16 MiB and 5.1 s of CPU here, 215 MiB and 1.8 s with `np.median` in memory; reprojection errors 15 MiB and 19.5 s here,
 1352 MiB and 8.2 s in memory. NumPy's memory grows with the footage and a job's memory must not, so the file is kept.
 """

@@ -174,15 +174,3 @@ def test_perfect_poses_have_full_precision_and_no_pose_has_none():
     assert not nobody.average_precision.any()
     assert not nobody.recall.any()
     assert nobody.matched_mpjpe_m.isnan()
-
-
-def test_frame_mean_weighs_frames_and_action_mean_weighs_actions():
-    values = torch.tensor([1.0, 1.0, 1.0, 5.0, float("nan")])
-    actions = ["walk", "walk", "walk", "sit", "sit"]
-    assert metrics.frame_mean(values) == 2.0
-    assert metrics.action_mean(values, actions) == 3.0
-    keep = torch.tensor([True, True, True, False, False])
-    assert metrics.frame_mean(values, keep) == metrics.action_mean(values, actions, keep) == 1.0
-    assert metrics.by_action(values, actions) == {"walk": 1.0, "sit": 5.0}
-    with pytest.raises(ValueError, match="5 values need as many actions"):
-        metrics.action_mean(values, actions[:3])

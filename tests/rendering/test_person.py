@@ -10,7 +10,7 @@ from mvpose.rendering.body_segments import SEGMENTS
 from mvpose.rendering.motion import Motion, MotionLibrary, draw_motion
 from mvpose.rendering.person import Person, draw_person, dressed
 from mvpose.rendering.shape import BODY_VERTICES, Shape, body_of
-from mvpose.rendering.wardrobe import Garment, Look, draw_look, garment, hat, outfits
+from mvpose.rendering.wardrobe import Garment, Look, draw_look, garment, hat
 from mvpose.skeleton import RENDERED
 
 LIMBS = [(a, b) for a, b in RENDERED.bones if a.split("_")[-1] in ("hip", "knee", "shoulder", "elbow") and "_" in a]
@@ -163,8 +163,9 @@ def test_statures_are_as_asked_whatever_the_shape(files: Assets) -> None:
 
 
 def all_garments(files: Assets) -> list[Garment]:
-    folders = [*outfits(files)] + [f"makehuman/clothes/shoes0{i}/" for i in range(1, 7)]
-    folders += sorted({key.rpartition("/")[0] + "/" for key in files.card.keys("makehuman/hair/", ".obj")})
+    parts = ("clothes/female", "clothes/male", "clothes/shoes", "hair/")
+    keys = [key for part in parts for key in files.card.keys(f"makehuman/{part}", ".obj")]
+    folders = sorted({key.rpartition("/")[0] + "/" for key in keys})
     return [garment("clothes", folder, (1.0, 1.0, 1.0), files) for folder in folders]
 
 
