@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from mvpose.evaluation.subject_errors import Evaluation, TruthTable, evaluate, o
 from mvpose.evaluation.summary import SUMMARY, by_views, write_evaluation
 from mvpose.evaluation.worst import worst_samples
 from mvpose.metrics.pose_structure import load_clusters
+from mvpose.models.network_settings import Solver
+from mvpose.models.saved import SavedModel
 from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.run.run_folder import RunFolder
@@ -44,12 +48,17 @@ def run(command: Evaluate) -> int:
     centroids = _centroids(command.centroids)
     metrics = [import_named(reference, "metric") for reference in command.metrics]
     models = tuple(_resolved(uri, command.tracking) for uri in command.models)
-    several = len(models) > 1
+    solvers: tuple[Solver | None, ...] = command.solver or (None,)
+    several = len(models) * len(solvers) > 1
     evaluations: dict[str, Evaluation] = {}
-    for uri, label in zip(models, _labels(models), strict=True):
+    for (uri, own_label), solver in product(zip(models, _labels(models), strict=True), solvers):
         model = open_model(uri, command.network.device, command.tracking)
+        label = own_label if solver is None else f"{own_label}-{solver}"
         notes = () if isinstance(model, RunFolder) else _unseen(label, model.lineage, tables)
-        found = evaluate(model, tables, command.network, centroids, metrics)
+        found = evaluate(_solved_by(model, solver), tables, command.network, centroids, metrics)
+        if not isinstance(model, RunFolder) and solver not in (None, model.config.solver):
+            # The promotion gate must not take these figures for those of the model as it is served.
+            found = replace(found, subject=replace(found.subject, protocol=f"{found.subject.protocol}, {solver}"))
         folder = _folder(command.output, uri, label, several=several)
         claim_output(folder, "mvpose evaluate", "made_by.json", SUMMARY)
         write_evaluation(folder, found.rows, found.estimates, found.subject)
@@ -64,6 +73,15 @@ def run(command: Evaluate) -> int:
         for uri in write_comparison(command.output or "evaluation", evaluations).values():
             print(uri)
     return 0
+
+
+def _solved_by(model: SavedModel | RunFolder, solver: Solver | None) -> SavedModel | RunFolder:
+    """The model with a requested 3D step; ConfigError for a run, or a network that does not support it."""
+    if solver is None:
+        return model
+    if isinstance(model, RunFolder):
+        raise ConfigError(f"--solver is for networks: {model.uri} is a run and has its 3D joints.")
+    return model.solved_by(solver)
 
 
 def _resolved(uri: str, tracking: TrackingConfig) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from mvpose.models.network_settings import NetworkConfig
+from mvpose.models.network_settings import NetworkConfig, Solver
 from mvpose.tracking import TrackingConfig
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 from mvpose.training.tuning_space import Space, SweepConfig
@@ -98,6 +98,9 @@ class Evaluate:
     """Without a benchmark or protocol: the split to evaluate (default: test)."""
     views: tuple[int, ...] = ()
     """Numbers of views to evaluate (default: the benchmark's, or all cameras, then 4, 3 and 2)."""
+    solver: tuple[Solver, ...] = ()
+    """3D steps from a network's heatmaps: dlt (triangulation), psm, rpsm (pictorial structures). Several are compared
+    (default: the model's own)."""
     unseen: bool = False
     """Without a benchmark: the cameras were not part of training."""
     output: str | None = None

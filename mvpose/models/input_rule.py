@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.errors import ConfigError
-from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, Method
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, Method
 
 MARGIN = 1.4
 """Default crop margin in training. Everything else uses the margin saved with the weights."""
@@ -22,7 +22,8 @@ class InputRule:
     crop: CropRule
     min_views: int = MIN_VIEWS
     max_views: int | None = None
-    """None for any number. A network that concatenates views accepts exactly the number used in training."""
+    """None for any number. A network that concatenates views, or has weights for each pair of them, accepts exactly the
+    number used in training."""
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN
     """Of RGB in 0..1. The network normalises its input, so crops are passed without normalisation."""
     pixel_deviation: tuple[float, float, float] = PIXEL_DEVIATION
@@ -51,7 +52,7 @@ class InputRule:
 
 def input_rule(method: Method, margin: float) -> InputRule:
     """The input rule of a network trained on crops with this margin."""
-    views = method.fusion.views if isinstance(method, FusionMethod) and method.concatenates else None
+    views = method.fixed_views
     return InputRule(
         skeleton=method.skeleton,
         crop=CropRule(size=method.size, margin=margin),

@@ -13,8 +13,10 @@ from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead, ResN
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion
 from mvpose.models.fusion.canonical_tokens import CanonicalTokens
+from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
 from mvpose.models.network_settings import (
     AlgebraicMethod,
+    CrossViewMethod,
     CSPNeXtBackbone,
     FusionMethod,
     Method,
@@ -58,6 +60,8 @@ def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
             return AlgebraicTriangulation(backbone, joints, config.algebraic)
         case VolumetricMethod():
             return VolumetricTriangulation(backbone, joints, config.volumetric)
+        case CrossViewMethod():
+            return CrossViewFusion(backbone, joints, config.size, config.cross_view)
         case OwnMethod():
             return import_named(config.network, "network")(backbone, joints, config)
 

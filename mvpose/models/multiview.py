@@ -20,6 +20,7 @@ from mvpose.geometry.triangulation import DltMethod, triangulate
 from mvpose.models.fusion.canonical_frame import CanonicalFrame, canonical_frame
 from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, STRIDE, Decoding
 from mvpose.models.volumes.cube import Volume
+from mvpose.models.volumes.peaks import heatmap_peaks
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class MultiViewPrediction:
     """SimCC scores of columns and rows, kept on request."""
     heatmaps: Float[Tensor, "B V J h w"] | None = None
     """Raw maps of the last 2D stage, kept on request."""
+    unfused: Float[Tensor, "B V J h w"] | None = None
+    """Maps of each view alone, before a fusion of maps; kept on request, None from other methods."""
     volume: Volume | None = None
     """The volumetric method's volume from which joints were read, kept on request."""
     coarse: MultiViewPrediction | None = None
@@ -120,7 +123,13 @@ def read_heatmaps(
         probability = maps.masses(heatmaps)
     else:
         probability = maps.probabilities(heatmaps, decoding.sharpness)
-    points = maps.argmax(heatmaps) if decoding.kind == "argmax" else maps.expectation(probability)
+    match decoding.kind:
+        case "argmax":
+            points = maps.argmax(heatmaps)
+        case "peak":
+            points = heatmap_peaks(heatmaps.to(probability))[0]
+        case _:
+            points = maps.expectation(probability)
     confidence = maps.concentration(probability.detach(), points.detach(), decoding.radius)
     return maps.resized_points(points, (heatmaps.shape[-1], heatmaps.shape[-2]), size), confidence
 

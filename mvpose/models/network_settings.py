@@ -37,7 +37,8 @@ class CropRule:
 class Decoding:
     """Decoding of heatmaps to points in the image and in the world."""
 
-    kind: Literal["soft_argmax", "centre_of_mass", "argmax"] = "soft_argmax"
+    kind: Literal["soft_argmax", "centre_of_mass", "argmax", "peak"] = "soft_argmax"
+    """`peak`: centre of mass about the highest pixel, for maps trained on Gaussian targets."""
     sharpness: float = 1.0
     """Inverse temperature of the softmax: 1 for maps trained through their points, 100 for maps trained on targets."""
     radius: float = 2.0
@@ -75,6 +76,48 @@ class TokenFusionConfig:
     extent: float = 2.0
     """Metres that a crop's longer side spans at the person."""
     solver: DltMethod = DltMethod.SII
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictorialConfig:
+    """Search for a person in the heatmaps of all views (pictorial structures); the defaults are the paper's."""
+
+    side_m: float = 2.0
+    """Side of the cube about the root that contains the person."""
+    bins: int = 16
+    """Bins per side of the first grid."""
+    rounds: int = 10
+    """Number of refinements of RPSM on 2 x 2 x 2 grids; PSM has none."""
+    tolerance_m: float = 0.150
+    """Maximum deviation of a limb from its length."""
+    softness_m: float | None = None
+    """None: every length within the tolerance is equally good (the paper). Otherwise the sigma of a Gaussian prior."""
+
+    def __post_init__(self) -> None:
+        if self.bins < 2 or self.rounds < 0 or min(self.side_m, self.tolerance_m, self.softness_m or 1.0) <= 0:
+            raise ValueError(f"{self}: bins must be >= 2, rounds >= 0, and lengths in metres above 0")
+
+
+Solver = Literal["dlt", "psm", "rpsm"]
+"""3D joints from heatmaps: triangulation of each joint, pictorial structures, or recursive pictorial structures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossViewConfig:
+    """Sizes of cross-view fusion; the defaults are the paper's, except that points are found between pixels."""
+
+    views: int = 4
+    """Number of views of `dense`, which must always be the same cameras in the same order. Others take any number."""
+    fusion: Literal["dense", "sum", "max", "rays"] = "dense"
+    """`dense`: a free matrix per ordered pair of views. `sum`, `max`: along epipolar lines, without parameters; the
+    paper compares them. `rays`: learned weights along rays, for any rig (not in the paper)."""
+    head_width: int = 256
+    decoding: Decoding = field(default_factory=lambda: Decoding(kind="peak", sharpness=100.0, solver=DltMethod.SVD))
+    extent: float = 2.0
+    """Metres that a crop's longer side spans at the person."""
+    solver: Solver = "rpsm"
+    """3D joints of the trained network. Training and its validation triangulate."""
+    pictorial: PictorialConfig = field(default_factory=PictorialConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +213,16 @@ class MethodConfig:
     """(width, height) of the crops in pixels; multiples of 32."""
     backbone: ResNetBackbone | CSPNeXtBackbone = field(default_factory=ResNetBackbone)
 
+    @property
+    def fixed_views(self) -> int | None:
+        """The only number of views that the network takes; None if it takes any number."""
+        return None
+
+    @property
+    def solver(self) -> Solver:
+        """The 3D step of the trained network."""
+        return "dlt"
+
     def __post_init__(self) -> None:
         if self.skeleton not in SKELETONS:
             raise ConfigError(f"no skeleton is named {self.skeleton!r} ({nearest(self.skeleton, SKELETONS)})")
@@ -185,9 +238,9 @@ class FusionMethod(MethodConfig):
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
     @property
-    def concatenates(self) -> bool:
-        """Whether the network requires exactly `fusion.views` views."""
-        return self.method != "baseline" and self.fusion.fusion == "concatenation"
+    def fixed_views(self) -> int | None:
+        """The number of views that are concatenated."""
+        return self.fusion.views if self.method != "baseline" and self.fusion.fusion == "concatenation" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +277,24 @@ class VolumetricMethod(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrossViewMethod(MethodConfig):
+    """Cross-view fusion of heatmaps, and recursive pictorial structures (Qiu et al. 2019)."""
+
+    method: Literal["cross_view_fusion"] = "cross_view_fusion"
+    cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
+
+    @property
+    def fixed_views(self) -> int | None:
+        """The number of views of the dense layer."""
+        return self.cross_view.views if self.cross_view.fusion == "dense" else None
+
+    @property
+    def solver(self) -> Solver:
+        """The 3D step of the trained network."""
+        return self.cross_view.solver
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnMethod(MethodConfig):
     """A network of your own, built from a backbone, the number of joints and this config."""
 
@@ -232,7 +303,7 @@ class OwnMethod(MethodConfig):
     """`package.module:Class`, an nn.Module with the call of `mvpose.models.multiview`."""
 
 
-Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod | OwnMethod
+Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod | CrossViewMethod | OwnMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,10 +338,11 @@ class ObjectiveConfig:
 
     Canonical Fusion trains `points` first and `joints` later. Algebraic triangulation trains `joints` as `soft_mse`.
     Volumetric triangulation trains `joints` as `absolute` with `volume` (the paper's 0.01 for centimetres is 1e-4 for
-    metres).
+    metres). Cross-view fusion trains `heatmaps` alone.
     """
 
     heatmaps: float = 0.0
+    """Weight of the squared difference of the maps from Gaussian targets; of maps before a fusion of maps, too."""
     sigma: float = 2.0
     """Standard deviation of the target Gaussians, in pixels of the map."""
     points: float = 1.0

@@ -53,6 +53,8 @@ def objective(
         grid = maps.shape[-1], maps.shape[-2]
         targets = gaussian_targets(resized_points(truth.joints_2d, size, grid), grid, config.sigma)
         terms["heatmaps"] = config.heatmaps * losses.heatmap_mse(maps, targets, inside)
+        if prediction.unfused is not None:
+            terms["heatmaps_unfused"] = config.heatmaps * losses.heatmap_mse(prediction.unfused, targets, inside)
     if config.points:
         pixels = losses.point_distance(prediction.joints_2d, truth.joints_2d, inside)
         terms["points"] = config.points / max(size) * pixels

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mvpose.errors import ConfigError
 from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.pictorial_step import PictorialStep
 
 INPUTS = ("crops", "projections", "present")
 OUTPUTS = ("joints", "valid", "confidence", "joints_2d", "confidence_2d")
@@ -19,8 +21,10 @@ def export_onnx(method: nn.Module, views: int, size: tuple[int, int], path: str,
     The file takes `INPUTS` (float crops in 0..1) and returns `OUTPUTS`, named as in `MultiViewPrediction`. The batch
     size is dynamic. With `any_views` so is the number of views, which a method with concatenation or consensus does not
     support. The method must triangulate by normal equations, the only solver with ONNX operators, and should
-    be in evaluation mode.
+    be in evaluation mode. ConfigError for PSM and RPSM, which have none.
     """
+    if isinstance(method, PictorialStep):
+        raise ConfigError("PSM and RPSM cannot be exported to ONNX: export the model with another 3D step, dlt.")
     axes: dict[int, Any] = {0: torch.export.Dim("batch", max=4096)}
     if any_views:
         axes[1] = torch.export.Dim("views", min=2, max=64)

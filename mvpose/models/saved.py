@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from safetensors import SafetensorError
@@ -20,11 +20,14 @@ from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
 from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import Method, OwnMethod, TokenMethod
+from mvpose.models.network_settings import Method, OwnMethod, Solver, TokenMethod
+from mvpose.models.pictorial_step import PictorialStep, solved_by
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name
 
 FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+LIMBS = "limb_lengths_m"
+"""Key of a lineage: mean length of each bone over the training's samples, by `pictorial_step.bone_name`."""
 TRUSTED_NETWORKS = "MVPOSE_TRUSTED_NETWORKS"
 """Environment variable: comma-separated `package.module:Class` that models may name as their network."""
 
@@ -40,7 +43,12 @@ class SavedModel:
     sha256: str
     """Digest of the weights file: the version of the model."""
     lineage: dict[str, Any]
-    """Recorded by training: digest of the data, settings, commit, figures."""
+    """Recorded by training: digest of the data, settings, commit, figures, mean limb lengths."""
+
+    def solved_by(self, solver: Solver) -> SavedModel:
+        """The same model with another 3D step; ConfigError if it does not support it."""
+        network = self.network.method if isinstance(self.network, PictorialStep) else self.network
+        return replace(self, network=solved_by(network, self.config, self.lineage.get(LIMBS, {}), solver))
 
 
 def save_model(folder: str, network: nn.Module, rule: InputRule, config: Method, lineage: Mapping[str, Any]) -> str:
@@ -98,7 +106,8 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         network.load_state_dict(rest | load_file(path, device="cpu"))
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
-    return SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+    model = SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+    return model.solved_by(config.solver)
 
 
 def _parts_of_the_card(config: Method) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_o
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
+from mvpose.models.pictorial_step import bone_name
+from mvpose.models.saved import LIMBS
+from mvpose.models.volumes.pictorial import mean_limb_lengths
 from mvpose.skeleton import SKELETONS
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
@@ -86,11 +89,22 @@ class Feed:
                 if count % CACHE_REPORT == 0:
                     say(f"tokens of {count} of {len(groups)} row groups")
 
+    def limb_lengths(self) -> dict[str, float]:
+        """Mean length in metres of each bone of the method's skeleton over the training samples; the known ones."""
+        skeleton = SKELETONS[self.config.method.skeleton]
+        columns = self.table.keys(("x", "y", "z", "valid")).iloc[self.order.rows]
+        xyz = np.stack([np.stack(columns[axis].tolist()) for axis in "xyz"], axis=-1).astype(np.float64)
+        source, found = self.table.skeleton.remap(skeleton)
+        valid = np.stack(columns.valid.tolist())[:, source] & found
+        lengths = mean_limb_lengths(torch.from_numpy(xyz[:, source]), torch.from_numpy(valid), skeleton).tolist()
+        return {bone_name(b): length for b, length in zip(skeleton.bones, lengths, strict=True) if np.isfinite(length)}
+
     def lineage(self) -> dict[str, Any]:
         """What a model's lineage states of its samples and labels, beside settings and digests."""
         seen = {
             TRAINED_ON: to_lineage(_origins(self.table, self.order.rows)),
             VALIDATED_ON: to_lineage(_origins(self.validation_table, self.validation_rows)),
+            LIMBS: self.limb_lengths(),
         }
         source = self.reader(training=True)
         if isinstance(source, TakeReader):

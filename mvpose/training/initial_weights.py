@@ -81,7 +81,7 @@ def build_initial(config: TrainConfig) -> nn.Module:
     model = open_model(config.initial)
     if unlike := differences(flatten(model.config), flatten(config.method)):
         raise ConfigError(f"the initial network {config.initial} has another method ({'; '.join(unlike)})")
-    return model.network
+    return model.solved_by("dlt").network
 
 
 def _started_backbone(method: Method) -> nn.Module:

@@ -313,10 +313,10 @@ class TrainConfig:
         if not rule.accepts(self.samples.views):
             raise ConfigError(
                 f"the network takes {rule.accepted_views}, but samples.views is {self.samples.views}: set "
-                "method.fusion.views and samples.views to the same number."
+                "the method's own number of views (method.fusion.views) and samples.views to the same number."
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
-            raise ConfigError("concatenation needs every view: set augmentation.view_dropout to 0, or use pooling.")
+            raise ConfigError("this fusion needs every view: set augmentation.view_dropout to 0, or use pooling.")
         early = self.objective.heatmaps or self.objective.points or self.objective.likelihood or self.objective.simcc
         if not early and self.objective.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
+from torch import nn
 
 from mvpose.config import differences
 from mvpose.errors import ConfigError
 from mvpose.models.method import build_method
+from mvpose.models.pictorial_step import solved_by
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, save_model
 from mvpose.storage.commits import create_once, write_whole
 from mvpose.storage.locations import exists, is_remote, join, read_text
@@ -93,6 +95,9 @@ def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:
     or data.
     """
     config.check()
+    if config.method.solver != "dlt":
+        # A trained network that lacks limb lengths could not be loaded.
+        solved_by(nn.Identity(), config.method, feed.limb_lengths(), config.method.solver)
     uri = join(output, "run.json")
     digests = feed.digests()
     data, settings = digests["data_digest"], config.settings() | digests

@@ -10,6 +10,8 @@ import pytest
 
 from mvpose.commands.evaluate import Evaluate, _labels, run
 from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.pictorial_step import bone_name
+from mvpose.skeleton import HALPE26
 from mvpose.tracking.registry import RegistryError, register
 from tests.evaluation.small import some_samples, write_model, write_table
 from tests.tracking.conftest import config, empty_store  # noqa: F401
@@ -60,6 +62,26 @@ def test_several_models_stand_in_one_table_with_a_dash_where_one_cannot_answer(p
     rows, summary = read(tmp_path / "baseline")
     assert rows.unseen.all() and summary["metrics"]["mpjpe_m/unseen"] == summary["metrics"]["mpjpe_m"]
     assert (tmp_path / "views.png").stat().st_size > 5000
+
+
+def test_one_model_is_judged_by_several_3d_steps_in_one_table(place, tmp_path, capsys):
+    """Fails if the steps share a folder or an answer, or a search is taken for the model's own step by the gate."""
+    model = str(tmp_path / "model")
+    shutil.copytree(place / "baseline", model, ignore=shutil.ignore_patterns("evaluation"))
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    description["lineage"] = {"limb_lengths_m": {bone_name(bone): 0.25 for bone in HALPE26.bones}}
+    (tmp_path / "model" / "model.json").write_text(json.dumps(description))
+    command = Evaluate(
+        models=(model,), data=(str(place / "table"),), output=str(tmp_path), worst=0, views=(4,), solver=("dlt", "psm")
+    )
+    assert run(command) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| model")]
+    assert [line.split(" | ")[0] for line in table] == ["| model-dlt", "| model-psm"]
+    (triangulated, own), (searched, psm) = (read(tmp_path / f"model-{solver}") for solver in ("dlt", "psm"))
+    assert (triangulated.mpjpe_m - searched.mpjpe_m).abs().min() > 1e-3
+    assert own["protocol"] == "every sample of split test, views 4" and psm["protocol"] == f"{own['protocol']}, psm"
+    with pytest.raises(ConfigError, match="needs the mean limb lengths"):
+        run(replace(command, models=(str(place / "baseline"),), solver=("rpsm",)))
 
 
 def test_a_benchmark_takes_its_own_samples_and_views(place, tmp_path):

@@ -7,9 +7,13 @@ import sys
 import pytest
 import torch
 
+from mvpose.geometry import DltMethod
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation, RansacConfig, RansacTriangulation
 from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
 from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
+from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
+from mvpose.models.multiview import Decoding
+from mvpose.models.network_settings import CrossViewConfig
 from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8))
@@ -17,6 +21,12 @@ ALGEBRAIC = AlgebraicConfig(head_width=16, confidence_widths=(16, 8))
 
 def fusing(method, **settings):
     return method(ResNet(18, width=8), 3, FusionConfig(points=4, head_width=16, **settings))
+
+
+def crossing(fusion):
+    decoding = Decoding(kind="peak", solver=DltMethod.SII)
+    config = CrossViewConfig(fusion=fusion, head_width=16, decoding=decoding)
+    return CrossViewFusion(ResNet(18, width=8), 3, (128, 128), config)
 
 
 METHODS = {
@@ -27,11 +37,13 @@ METHODS = {
     "attention": lambda: fusing(CanonicalFusion, fusion="attention"),
     "ransac": lambda: RansacTriangulation(fusing(Baseline), RansacConfig()),
     "algebraic": lambda: AlgebraicTriangulation(ResNet(18, width=8), 3, ALGEBRAIC),
+    "dense": lambda: crossing("dense"),
+    "rays": lambda: crossing("rays"),
     "volumetric": lambda: VolumetricTriangulation(
         ResNet(18, width=8), 3, VolumetricConfig(voxels=16, channels=4, widths=(4, 6, 8), algebraic=ALGEBRAIC)
     ),
 }
-TIED = ("fusion", "canonical", "ransac")
+TIED = ("fusion", "canonical", "ransac", "dense", "rays")
 QUICK = ("pooling",)
 
 

@@ -1,6 +1,6 @@
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,14 +9,24 @@ from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
 from mvpose.models.fusion.canonical_fusion import FusionConfig
+from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, Method, MethodConfig, ResNetBackbone
+from mvpose.models.network_settings import (
+    AlgebraicMethod,
+    CrossViewConfig,
+    FusionMethod,
+    Method,
+    MethodConfig,
+    ResNetBackbone,
+)
+from mvpose.models.pictorial_step import PictorialStep, bone_name
 from mvpose.models.saved import load_model, save_model
 from mvpose.models.volumes.volumetric import VolumetricConfig
+from mvpose.skeleton import SKELETONS
 
 ALGEBRAIC = AlgebraicConfig(head_width=8, confidence_widths=(8, 8))
-METHODS = ["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric"]
+METHODS = ["baseline", "fusion", "canonical_fusion", "ransac", "algebraic", "volumetric", "cross_view_fusion"]
 
 
 ALL_METHODS = {
@@ -25,6 +35,7 @@ ALL_METHODS = {
     "backbone": {"depth": 18, "width": 8},
     "fusion": {"views": 2, "points": 8, "head_width": 8},
     "ransac": {"rounds": 10},
+    "cross_view": {"views": 2, "head_width": 8, "solver": "dlt"},
     "algebraic": asdict(ALGEBRAIC),
     "volumetric": asdict(VolumetricConfig(voxels=8, channels=4, widths=(4, 8), root=(11, 12), algebraic=ALGEBRAIC)),
 }
@@ -59,6 +70,29 @@ def test_a_saved_model_answers_as_the_one_that_was_saved(method: str, tmp_path) 
     assert found.rule == rule(small(method)) and found.rule.crop.margin == 1.25
     with torch.no_grad():
         torch.testing.assert_close(found.network(*views()).joints, network(*views()).joints, rtol=0, atol=0)
+
+
+LENGTHS = {bone_name(bone): 0.1 * (i + 1) for i, bone in enumerate(SKELETONS["human36m17"].bones)}
+
+
+def test_a_model_whose_own_3d_step_is_rpsm_comes_with_it_and_its_training_s_limb_lengths(tmp_path) -> None:
+    """Fails if the search is forgotten on loading, has other lengths, or stays on top of another step."""
+    torch.manual_seed(0)
+    config = replace(
+        small("cross_view_fusion"), skeleton="human36m17", cross_view=CrossViewConfig(views=2, head_width=8)
+    )
+    network = build_method(config).eval()
+    save_model(str(tmp_path), network, rule(config), config, {"limb_lengths_m": LENGTHS})
+    found = load_model(str(tmp_path))
+    assert isinstance(found.network, PictorialStep) and found.network.config.rounds == 10
+    assert found.network.lengths.tolist() == pytest.approx(list(LENGTHS.values()))
+    assert isinstance(found.solved_by("psm").network.method, CrossViewFusion)
+    with torch.no_grad():
+        bare = found.solved_by("dlt").network(*views())
+        torch.testing.assert_close(bare.joints, network(*views()).joints, rtol=0, atol=0)
+    save_model(str(tmp_path), network, rule(config), config, {})
+    with pytest.raises(ConfigError, match="needs the mean limb lengths"):
+        load_model(str(tmp_path))
 
 
 def test_ransac_loads_the_weights_of_a_trained_baseline() -> None:
@@ -130,8 +164,11 @@ def test_a_network_that_concatenates_accepts_its_own_number_of_views_and_others_
     three = FusionConfig(views=3)
     for method in (FusionMethod(method="fusion", fusion=three), FusionMethod(fusion=three)):
         assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [3]
+    dense = CrossViewMethod(cross_view=CrossViewConfig(views=3))
+    assert [n for n in range(6) if input_rule(dense, 1.4).accepts(n)] == [3]
     pooling = FusionConfig(views=3, fusion="pooling")
-    for method in (AlgebraicMethod(), FusionMethod(fusion=pooling)):
+    rays = CrossViewMethod(cross_view=CrossViewConfig(views=3, fusion="rays"))
+    for method in (AlgebraicMethod(), FusionMethod(fusion=pooling), rays):
         assert [n for n in range(6) if input_rule(method, 1.4).accepts(n)] == [2, 3, 4, 5]
 
 

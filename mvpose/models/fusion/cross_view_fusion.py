@@ -1,5 +1,8 @@
 """Cross-view fusion of heatmaps (Qiu et al., ICCV 2019, section 4): views with an occluded joint use the other views.
 
+`CrossViewFusion` is the 2D network: maps of every view, fused across the views, and joints triangulated from them. The
+paper trains maps before and after the fusion on Gaussian targets, with equal weight (`ObjectiveConfig.heatmaps`).
+
 `DenseFusion` is the paper's layer: one free matrix for every ordered pair of views, so it is tied to one rig.
 `epipolar_fusion` provides the paper's two baselines, which need cameras and have no parameters.
 `EpipolarFusion` samples along each pixel's ray, where the other views' evidence must be, and learns only its
@@ -9,19 +12,65 @@ weighting: a few hundred parameters, any rig, any number of views.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
-from mvpose.losses import heatmap_mse
-from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
+from mvpose.models.backbones.simple_baselines import Backbone, HeatmapHead
+from mvpose.models.multiview import MultiViewPrediction, Views, open_views, triangulated
+from mvpose.models.network_settings import CrossViewConfig
+from mvpose.models.volumes.heatmap_cameras import CropCameras
 
 OWN_SHARE = 0.4
 """Share of a view's own map in its fused map; the others share the rest equally (0.2 each of three in the paper)."""
+
+
+class CrossViewFusion(nn.Module):
+    """Maps of every view, their fusion, and DLT; `mvpose.models.pictorial_step` replaces the DLT by PSM or RPSM."""
+
+    def __init__(self, backbone: Backbone, num_joints: int, size: tuple[int, int], config: CrossViewConfig) -> None:
+        """`size` is (width, height) of the crops."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.head = HeatmapHead(backbone.channels, num_joints, config.head_width)
+        self.fuse: nn.Module = nn.Identity()
+        if config.fusion == "dense":
+            self.fuse = DenseFusion(config.views, (size[0] // 4, size[1] // 4))
+        elif config.fusion == "rays":
+            self.fuse = EpipolarFusion()
+
+    def forward(
+        self,
+        crops: Float[Tensor, "B V 3 H W"] | UInt8[Tensor, "B V 3 H W"],
+        projections: Float[Tensor, "B V 3 4"],
+        present: Bool[Tensor, "B V"] | None = None,
+        keep_maps: bool = False,
+    ) -> MultiViewPrediction:
+        """See `mvpose.models.multiview`. A sample that lacks a view of the dense layer has no valid joint."""
+        views = open_views(crops, projections, present, self.config.extent)
+        own = self.head(self.backbone(views.images.flatten(0, 1)))[1].unflatten(0, views.images.shape[:2])
+        served = views.present.all(dim=1) if self.config.fusion == "dense" else views.present.any(dim=1)
+        fused = self.fused(own, views)
+        weights = served[:, None, None].expand(fused.shape[:3]).to(fused)
+        answer = triangulated(fused, views, self.config.decoding, weights, keep_maps)
+        return replace(answer, unfused=own) if keep_maps else answer
+
+    def fused(self, own: Float[Tensor, "B V J h w"], views: Views) -> Float[Tensor, "B V J h w"]:
+        """Maps after the fusion; ValueError if the dense layer is given another number of views."""
+        if isinstance(self.fuse, DenseFusion):
+            return self.fuse(own)
+        if own.shape[1] < 2:
+            return own
+        cameras = CropCameras.of_crops(views.projections, views.size, (own.shape[-1], own.shape[-2]))
+        if isinstance(self.fuse, EpipolarFusion):
+            return self.fuse(own, cameras, views.frame.centre, views.present)
+        assert self.config.fusion in ("sum", "max")
+        return epipolar_fusion(own, cameras, views.frame.centre, self.config.fusion, present=views.present)
 
 
 class DenseFusion(nn.Module):
@@ -60,15 +109,17 @@ class RaySampling:
 
 def epipolar_fusion(
     heatmaps: Float[Tensor, "B V J h w"],
-    cameras: HeatmapCameras,
+    cameras: CropCameras,
     centre: Float[Tensor, "B 3"],
     kind: Literal["sum", "max"],
     sampling: RaySampling | None = None,
+    present: Bool[Tensor, "B V"] | None = None,
 ) -> Float[Tensor, "B V J h w"]:
     """The paper's baselines: each other view adds the sum, or the maximum, along the pixel's epipolar line.
 
     The line is limited to the depths about `centre` (world, metres). The sum is the line integral in pixels.
-    Shares are those of `DenseFusion`. ValueError for a single view.
+    Shares are those of `DenseFusion`. A view with `present` false does not contribute; a view without contributions
+    keeps its own map. ValueError for a single view.
     """
     rays = _rays(heatmaps, cameras, centre, sampling or RaySampling())
     if kind == "sum":
@@ -78,9 +129,11 @@ def epipolar_fusion(
         found = (rays.heat * step[:, :, :, None]).sum(dim=-1)
     else:
         found = rays.heat.amax(dim=-1)
-    others = ~torch.eye(heatmaps.shape[1], dtype=torch.bool, device=heatmaps.device)
-    mean = (found * others[..., None, None]).sum(dim=2) / (heatmaps.shape[1] - 1)
-    return OWN_SHARE * heatmaps + (1.0 - OWN_SHARE) * mean.reshape(heatmaps.shape)
+    helps = _helping(heatmaps, present)
+    share = helps / helps.sum(dim=2, keepdim=True).clamp_min(1)
+    mean = torch.einsum("bxy,bxyjp->bxjp", share.to(found), found).reshape(heatmaps.shape)
+    fused = OWN_SHARE * heatmaps + (1.0 - OWN_SHARE) * mean
+    return torch.where(helps.any(dim=2)[..., None, None, None], fused, heatmaps)
 
 
 class EpipolarFusion(nn.Module):
@@ -111,7 +164,7 @@ class EpipolarFusion(nn.Module):
     def forward(
         self,
         heatmaps: Float[Tensor, "B V J h w"],
-        cameras: HeatmapCameras,
+        cameras: CropCameras,
         centre: Float[Tensor, "B 3"],
         present: Bool[Tensor, "B V"] | None = None,
     ) -> Float[Tensor, "B V J h w"]:
@@ -122,9 +175,8 @@ class EpipolarFusion(nn.Module):
         ValueError for a single view.
         """
         b, v, j, h, w = heatmaps.shape
-        present = torch.ones(b, v, dtype=torch.bool, device=heatmaps.device) if present is None else present
         rays = _rays(heatmaps, cameras, centre, self.sampling)
-        helps = present[:, None] & ~torch.eye(v, dtype=torch.bool, device=heatmaps.device)
+        helps = _helping(heatmaps, present)
         share = self._shares(cameras, centre, helps)
         agreed = torch.einsum("bxy,bxyjps->bxjps", share, rays.heat)
         depth = torch.softmax(self.log_sharpness.exp() * agreed, dim=-1)
@@ -137,10 +189,10 @@ class EpipolarFusion(nn.Module):
         return torch.where(helps.any(dim=2)[..., None, None, None], fused, heatmaps)
 
     def _shares(
-        self, cameras: HeatmapCameras, centre: Float[Tensor, "B 3"], helps: Bool[Tensor, "B V V"]
+        self, cameras: CropCameras, centre: Float[Tensor, "B 3"], helps: Bool[Tensor, "B V V"]
     ) -> Float[Tensor, "B V V"]:
         """Weight of each view (second) for each (first): a softmax over the contributing views."""
-        towards = centre[:, None] - _camera_centres(cameras)
+        towards = centre[:, None] - cameras.centres
         distance = towards.norm(dim=-1)
         unit = towards / distance[..., None]
         cosine = unit @ unit.transpose(1, 2)
@@ -148,20 +200,6 @@ class EpipolarFusion(nn.Module):
         score = self.trust(torch.stack([cosine, cosine.square(), ratio], dim=-1))[..., 0]
         share = torch.softmax(score.masked_fill(~helps, torch.finfo(score.dtype).min), dim=-1)
         return share * helps
-
-
-def fusion_loss(
-    raw: Float[Tensor, "B V J h w"],
-    fused: Float[Tensor, "B V J h w"],
-    targets: Float[Tensor, "B V J h w"],
-    weights: Float[Tensor, "B V J"],
-) -> Float[Tensor, ""]:
-    """Mean squared error before fusion plus after it, over the maps whose weight is above 0.
-
-    Both terms are needed: the first keeps each view's own detector accurate. Samples whose views show different scenes
-    (single images of a 2D data set) must not be fused: pass `fused=raw` for them.
-    """
-    return heatmap_mse(raw, targets, weights) + heatmap_mse(fused, targets, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,22 +210,23 @@ class _Rays:
     heat: Float[Tensor, "B V V J p s"]
 
 
-def _camera_centres(cameras: HeatmapCameras) -> Float[Tensor, "B V 3"]:
-    matrix = cameras.projections
-    return -torch.linalg.solve(matrix[..., :3], matrix[..., 3])
+def _helping(heatmaps: Float[Tensor, "B V J h w"], present: Bool[Tensor, "B V"] | None) -> Bool[Tensor, "B V V"]:
+    """Whether each view (second) contributes to each (first)."""
+    b, v = heatmaps.shape[:2]
+    others = ~torch.eye(v, dtype=torch.bool, device=heatmaps.device).expand(b, -1, -1)
+    return others if present is None else others & present[:, None]
 
 
 def _rays(
-    heatmaps: Float[Tensor, "B V J h w"], cameras: HeatmapCameras, centre: Float[Tensor, "B 3"], sampling: RaySampling
+    heatmaps: Float[Tensor, "B V J h w"], cameras: CropCameras, centre: Float[Tensor, "B 3"], sampling: RaySampling
 ) -> _Rays:
     b, v, j, h, w = heatmaps.shape
     if v < 2:
         raise ValueError(f"fusion needs at least two views, not {v}")
-    origin = _camera_centres(cameras)
+    origin = cameras.centres
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     grid = torch.stack([x, y], dim=-1).to(heatmaps).reshape(1, 1, -1, 2).expand(b, v, -1, -1)
-    ideal, valid = cameras.undistorted(grid)
-    through = torch.cat([ideal, torch.ones_like(ideal[..., :1])], dim=-1)
+    through = torch.cat([grid, torch.ones_like(grid[..., :1])], dim=-1)
     direction = through @ torch.linalg.inv(cameras.projections[..., :3]).transpose(-1, -2)
     # A matrix with a negative determinant is the same camera with inverted rays: point them at the person.
     middle = (centre[:, None] - origin).norm(dim=-1)
@@ -197,7 +236,7 @@ def _rays(
     points = origin[:, :, None, None] + direction[..., None, :] * depth[:, :, None, :, None]
     pixels, seen = cameras.project(points.reshape(b, -1, 3))
     pixels = pixels.reshape(b, v, v, h * w, sampling.steps, 2).transpose(1, 2)
-    seen = seen.reshape(b, v, v, h * w, sampling.steps).transpose(1, 2) & valid[:, :, None, :, None]
+    seen = seen.reshape(b, v, v, h * w, sampling.steps).transpose(1, 2)
     where = pixels * (2.0 / torch.tensor([w - 1, h - 1]).to(pixels)) - 1.0
     maps = heatmaps[:, None].expand(-1, v, -1, -1, -1, -1).reshape(b * v * v, j, h, w)
     heat = grid_sample(maps, where.flatten(0, 2), align_corners=True).reshape(b, v, v, j, h * w, -1)

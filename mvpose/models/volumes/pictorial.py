@@ -4,8 +4,7 @@ A person is a tree of joints. Each joint takes one position on a grid. The score
 the heatmaps' mean at the projections of the joints, and of a length prior over the limbs. Dynamic programming finds the
 best configuration exactly. RPSM then repeats the search on ever finer 2 x 2 x 2 grids about each joint.
 
-No ground truth is needed: the centre of the first grid and the limb lengths come from triangulated peaks
-(`reconstruct_poses`), or the lengths from statistics of other captures (`limb_lengths`).
+`mvpose.models.pictorial_step` runs it on the maps of a network, with the mean limb lengths of its training.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from mvpose.models.volumes.heatmap_cameras import HeatmapCameras
+from mvpose.errors import ConfigError
+from mvpose.models.network_settings import PictorialConfig
+from mvpose.models.volumes.heatmap_cameras import CropCameras
 from mvpose.models.volumes.peaks import checked_view_weights, triangulated_peaks
 from mvpose.skeleton import Skeleton
 
@@ -31,26 +32,6 @@ LOWEST_VALUE = 1e-4
 BROKEN_LIMB = -1000.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class PictorialConfig:
-    """Settings of the search. `rounds=0` is the plain PSM."""
-
-    side_m: float = 2.0
-    """Side of the cube about the root that contains the person."""
-    bins: int = 16
-    """Bins per side of the first grid."""
-    rounds: int = 10
-    """Number of refinements on 2 x 2 x 2 grids."""
-    tolerance_m: float = 0.150
-    """Maximum deviation of a limb from its length."""
-    softness_m: float | None = None
-    """None: every length within the tolerance is equally good (the paper). Otherwise the sigma of a Gaussian prior."""
-
-    def __post_init__(self) -> None:
-        if self.bins < 2 or self.rounds < 0 or min(self.side_m, self.tolerance_m, self.softness_m or 1.0) <= 0:
-            raise ValueError(f"{self}: bins must be >= 2, rounds >= 0, and lengths in metres above 0")
-
-
 @dataclass(frozen=True, eq=False)
 class PictorialPoses:
     """One pose per frame: joints in the world in metres, and the heatmaps' mean over the views at each."""
@@ -59,33 +40,27 @@ class PictorialPoses:
     confidence: Float[Tensor, "B J"]
 
 
-def reconstruct_poses(
+def grid_centres(
     heatmaps: Float[Tensor, "B V J h w"],
-    cameras: HeatmapCameras,
+    cameras: CropCameras,
     skeleton: Skeleton,
-    config: PictorialConfig | None = None,
     view_weights: Float[Tensor, "B V"] | None = None,
-) -> PictorialPoses:
-    """One person's poses from the heatmaps of a capture alone: grid and limb lengths come from triangulated peaks.
+) -> tuple[Float[Tensor, "B 3"], Bool[Tensor, "B"]]:
+    """Centre of the first grid of each frame (metres, world): the root, triangulated from the peaks of its maps.
 
-    The grid is centred on the skeleton's root; in a frame without a valid root, on the mean of its valid joints.
-    ValueError if a frame has no valid joint, or a limb is never seen.
+    Without a valid root, the mean of the valid joints. The mask is false for frames in which no two views agree on any
+    joint.
     """
     found = triangulated_peaks(heatmaps, cameras, view_weights)
-    if not found.valid.any(dim=-1).all():
-        frame = int((~found.valid.any(dim=-1)).nonzero()[0, 0])
-        raise ValueError(f"frame {frame} of the batch has no joint on which two views agree: exclude it")
     root = _limbs(skeleton)[0].parent
     known = found.valid[..., None]
-    mean = (found.points * known).sum(dim=1) / known.sum(dim=1)
-    middle = torch.where(known[:, root], found.points[:, root], mean)
-    lengths = limb_lengths(found.points, found.valid, skeleton)
-    return pictorial_poses(heatmaps, cameras, middle, lengths, skeleton, config, view_weights)
+    mean = (found.points * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)
+    return torch.where(known[:, root], found.points[:, root], mean), found.valid.any(dim=1)
 
 
 def pictorial_poses(
     heatmaps: Float[Tensor, "B V J h w"],
-    cameras: HeatmapCameras,
+    cameras: CropCameras,
     middle: Float[Tensor, "B 3"],
     lengths: Float[Tensor, "L"],
     skeleton: Skeleton,
@@ -96,7 +71,7 @@ def pictorial_poses(
 
     `middle` (metres, world) is the centre of the first grid and `lengths` (metres) belong to `skeleton.bones`. A view
     with weight 0 counts as absent. The first round holds B * bins^3 * (V J + 4 J) floats; split long captures.
-    ValueError for a skeleton that is not a tree; TooFewViewsError if a frame has fewer than two views.
+    ConfigError for a skeleton that is not a tree; TooFewViewsError if a frame has fewer than two views.
     """
     config = config or PictorialConfig()
     limbs = _limbs(skeleton)
@@ -112,10 +87,12 @@ def pictorial_poses(
     return PictorialPoses(points, search.mean_heat(points[:, :, None])[..., 0])
 
 
-def limb_lengths(points: Float[Tensor, "B J 3"], valid: Bool[Tensor, "B J"], skeleton: Skeleton) -> Float[Tensor, "L"]:
-    """Median length of each bone over the frames where both ends are valid, in the unit of the points.
+def mean_limb_lengths(
+    points: Float[Tensor, "n J 3"], valid: Bool[Tensor, "n J"], skeleton: Skeleton
+) -> Float[Tensor, "L"]:
+    """Mean length of each bone over the poses where both ends are valid, in the unit of the points.
 
-    A bone and its mirror image share the median of both. ValueError for a bone that is visible in no frame.
+    A bone and its mirror image share one mean. NaN for a bone that is visible in no pose.
     """
     bones = torch.tensor(skeleton.bone_indices, device=points.device)
     shown = valid[:, bones].all(dim=-1)
@@ -124,11 +101,12 @@ def limb_lengths(points: Float[Tensor, "B J 3"], valid: Bool[Tensor, "B J"], ske
     position = {frozenset(bone): i for i, bone in enumerate(skeleton.bone_indices)}
     mirror = skeleton.mirror
     twin = [position.get(frozenset((mirror[a], mirror[b])), i) for i, (a, b) in enumerate(skeleton.bone_indices)]
-    median = torch.cat([length, length[:, twin]]).nanmedian(dim=0).values
-    if median.isnan().any():
-        missing = ["-".join(skeleton.bones[i]) for i in median.isnan().nonzero()[:, 0].tolist()]
-        raise ValueError(f"no frame shows both ends of {', '.join(missing)}: pass these lengths from statistics")
-    return median
+    return torch.cat([length, length[:, twin]]).nanmean(dim=0)
+
+
+def require_tree(skeleton: Skeleton) -> None:
+    """ConfigError if the bones of a skeleton are not a tree with one root."""
+    _limbs(skeleton)
 
 
 @dataclass(frozen=True)
@@ -141,7 +119,7 @@ class _Limb:
 
 
 def _limbs(skeleton: Skeleton) -> list[_Limb]:
-    """Bones ordered so that a joint's own limb comes before those that leave it; ValueError if it is not a tree."""
+    """Bones ordered so that a joint's own limb comes before those that leave it; ConfigError if it is no tree."""
     bones = skeleton.bone_indices
     roots = [j for j, parent in enumerate(skeleton.parents) if parent < 0]
     ordered: list[_Limb] = []
@@ -150,7 +128,7 @@ def _limbs(skeleton: Skeleton) -> list[_Limb]:
         ordered += [_Limb(a, b, i) for i, (a, b) in enumerate(bones) if a in reached and b not in reached]
     if len(roots) != 1 or len(ordered) != len(skeleton.joints) - 1 or len(bones) != len(ordered):
         names = ", ".join(skeleton.joints[j] for j in roots)
-        raise ValueError(
+        raise ConfigError(
             f"skeleton {skeleton.name} is not a tree: {len(bones)} bones for {len(skeleton.joints)} joints, roots: "
             f"{names or 'none'}; remap to a joint set that has one root, such as human36m17"
         )
@@ -165,7 +143,7 @@ class _Search:
     """Data common to all rounds. States come before frames (`K B`), so that frames are contiguous in memory."""
 
     heatmaps: Float[Tensor, "B V J h w"]
-    cameras: HeatmapCameras
+    cameras: CropCameras
     weights: Float[Tensor, "B V"]
     lengths: list[float]
     limbs: list[_Limb]

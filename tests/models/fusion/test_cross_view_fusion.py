@@ -1,14 +1,20 @@
 import pytest
 import torch
 
+from mvpose.geometry import DltMethod
 from mvpose.heatmaps import argmax, gaussian_targets
+from mvpose.losses import heatmap_mse
+from mvpose.models.backbones.simple_baselines import ResNet
 from mvpose.models.fusion.cross_view_fusion import (
+    CrossViewFusion,
     DenseFusion,
     EpipolarFusion,
     RaySampling,
     epipolar_fusion,
-    fusion_loss,
 )
+from mvpose.models.multiview import Decoding, open_views
+from mvpose.models.network_settings import CrossViewConfig
+from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
 from mvpose.models.volumes.heatmap_cameras import CropCameras
 from tests.models.moving_people import people, project, ring
 
@@ -48,7 +54,7 @@ def _trained(module, fuse, steps, learning_rate):
     for _ in range(steps):
         some = torch.randperm(48, generator=generator)[:4]
         fused = fuse(maps[some], CropCameras(cameras.projections[some]), centre[some])
-        loss = fusion_loss(maps[some], fused, targets[some], torch.ones(4, 4, 5))
+        loss = heatmap_mse(fused, targets[some], torch.ones(4, 4, 5))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -183,11 +189,16 @@ def test_the_sign_of_a_projection_matrix_means_nothing():
     assert torch.allclose(layer(maps, scaled, centre), layer(maps, cameras, centre), atol=1e-4)
 
 
-def test_the_loss_counts_maps_before_and_after_fusion():
-    targets = torch.zeros(1, 2, 1, 2, 2)
-    weights = torch.tensor([[[1.0], [0.0]]])
-    loss = fusion_loss(targets + 1.0, targets + 2.0, targets, weights)
-    assert loss.item() == 1.0 + 4.0
+@pytest.mark.parametrize("kind", ["sum", "max"])
+def test_an_absent_view_adds_nothing_along_the_epipolar_line(kind):
+    """Fails if the shares do not follow the views that are there."""
+    maps, cameras, centre, _, _ = _scene(1)
+    kept = [0, 1, 3]
+    present = torch.tensor([[True, True, False, True]])
+    without = epipolar_fusion(maps[:, kept], CropCameras(cameras.projections[:, kept]), centre, kind, RAYS)
+    assert torch.allclose(epipolar_fusion(maps, cameras, centre, kind, RAYS, present)[:, kept], without, atol=1e-5)
+    alone = torch.tensor([[False, True, False, False]])
+    assert torch.equal(epipolar_fusion(maps, cameras, centre, kind, RAYS, alone)[:, 1], maps[:, 1])
 
 
 def test_a_dense_layer_refuses_another_rig_s_maps():
@@ -204,3 +215,67 @@ def test_one_view_cannot_be_fused():
         epipolar_fusion(maps[:, :1], alone, centre, "max")
     with pytest.raises(ValueError, match="at least two views, not 1"):
         EpipolarFusion()(maps[:, :1], alone, centre)
+
+
+def small(fusion):
+    torch.manual_seed(0)
+    config = CrossViewConfig(fusion=fusion, head_width=16, decoding=Decoding(kind="peak", solver=DltMethod.NORMAL))
+    network = CrossViewFusion(ResNet(18, width=8), 3, (128, 128), config)
+    torch.nn.init.normal_(network.head.final_layer.weight, std=0.3)
+    torch.nn.init.constant_(network.head.final_layer.bias, 1.0)
+    if isinstance(network.fuse, EpipolarFusion):
+        torch.nn.init.normal_(network.fuse.own_share[2].weight, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("fusion", ["dense", "sum", "max", "rays"])
+def test_a_network_keeps_its_maps_before_and_after_fusion(fusion, blobs):
+    """Fails if one of the two is the other, or points are read from the maps before fusion."""
+    network, samples = small(fusion), blobs()
+    answer = network(samples.crops, samples.projections, keep_maps=True)
+    views = open_views(samples.crops, samples.projections, None, 2.0)
+    own = network.head(network.backbone(views.images.flatten(0, 1)))[1].unflatten(0, (2, 4))
+    assert torch.allclose(answer.unfused, own, atol=1e-5)
+    assert torch.allclose(answer.heatmaps, network.fused(own, views), atol=1e-5)
+    assert (answer.heatmaps - own).abs().max() > 0.05
+    assert answer.valid.all() and answer.joints.isfinite().all()
+    top = 4 * argmax(answer.heatmaps) + 1.5
+    assert (answer.joints_2d - top).abs().max() <= 4 * 3
+    bare = network(samples.crops, samples.projections)
+    assert bare.heatmaps is None and bare.unfused is None
+
+
+@pytest.mark.parametrize("fusion", ["sum", "max", "rays"])
+def test_a_network_without_a_dense_layer_treats_a_masked_view_as_an_absent_one(fusion, blobs):
+    network, samples = small(fusion), blobs()
+    masked = network(samples.crops, samples.projections, torch.tensor([[True, False, True, True]] * 2))
+    order = [3, 0, 2]
+    absent = network(samples.crops[:, order], samples.projections[:, order])
+    assert torch.allclose(masked.joints, absent.joints, atol=1e-4)
+    assert torch.allclose(masked.joints_2d[:, order], absent.joints_2d, atol=1e-3)
+    assert not network(samples.crops[:, :1], samples.projections[:, :1]).valid.any()
+
+
+def test_a_network_with_a_dense_layer_has_no_joint_for_a_sample_that_lacks_a_view(blobs):
+    network, samples = small("dense"), blobs()
+    answer = network(samples.crops, samples.projections, torch.tensor([[True] * 4, [True, False, True, True]]))
+    assert answer.valid.tolist() == [[True] * 3, [False] * 3]
+    with pytest.raises(ValueError, match="built for 4 views of 32x32 and got 3 views"):
+        network(samples.crops[:, :3], samples.projections[:, :3])
+
+
+@pytest.mark.parametrize("fusion", ["dense", "rays"])
+def test_maps_before_and_after_fusion_train_every_part_of_the_network(fusion, blobs):
+    """Fails if the objective leaves one of the two terms out, or a part of the network gets no gradient."""
+    network, samples = small(fusion).train(), blobs(batch=4)
+    everywhere = torch.ones(4, 4, 3, dtype=torch.bool)
+    truth = MultiViewTruth(samples.joints, everywhere[:, 0], samples.joints_2d, everywhere, everywhere)
+    answer = network(samples.crops, samples.projections, keep_maps=True)
+    terms = objective(answer, truth, (128, 128), ObjectiveConfig(heatmaps=2.0, points=0.0, joints=0.0))
+    targets = gaussian_targets((samples.joints_2d + 0.5) / 4 - 0.5, (32, 32), 2.0)
+    weight = everywhere.float()
+    assert terms["heatmaps"].item() == pytest.approx(2 * heatmap_mse(answer.heatmaps, targets, weight).item(), rel=1e-4)
+    expected = 2 * heatmap_mse(answer.unfused, targets, weight).item()
+    assert terms["heatmaps_unfused"].item() == pytest.approx(expected, rel=1e-4)
+    sum(terms.values()).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []

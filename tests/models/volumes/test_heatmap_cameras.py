@@ -1,47 +1,7 @@
 import torch
 
-from mvpose.geometry.camera import CameraRig
-from mvpose.geometry.lens import Lens, LensModel
-from mvpose.geometry.rigid import Rigid
-from mvpose.models.volumes.heatmap_cameras import CropCameras, RigCameras
+from mvpose.models.volumes.heatmap_cameras import CropCameras
 from tests.models.moving_people import people, project, ring
-
-
-def _rig() -> CameraRig:
-    rotation = torch.tensor([[[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], [[0, 1, 0], [0, 0, -1], [-1, 0, 0]]]).double()
-    centre = torch.tensor([[0.0, -4, 1], [4, 0, 1]]).double()
-    return CameraRig(
-        ("front", "side"),
-        torch.tensor([[900.0, 905.0], [1000.0, 990.0]]).double(),
-        torch.tensor([[640.0, 360.0], [600.0, 380.0]]).double(),
-        Lens.of(LensModel.BROWN_CONRADY, [[-0.2, 0.05, 0.001, -0.002], [0.1, 0.0, 0.0, 0.001]]),
-        Rigid(rotation, -(rotation @ centre[..., None])[..., 0]),
-        torch.tensor([[1280, 720], [1280, 720]]),
-    )
-
-
-def _crops(frames):
-    matrix = torch.tensor([[0.2, 0.0, -60.0], [0.0, 0.25, -20.0]]).double().expand(frames, 2, 2, 3).clone()
-    matrix[1, 1, :, 2] += 13.0
-    return matrix
-
-
-def test_a_rig_s_heatmaps_see_the_world_through_lens_and_crop():
-    points = people(2)
-    cameras = RigCameras(_rig(), _crops(2))
-    pixels, seen = cameras.project(points)
-    image, _ = _rig().project(points)
-    assert seen.all()
-    assert torch.allclose(pixels[1, 1], image[1, 1] * torch.tensor([0.2, 0.25]) + torch.tensor([-47.0, -7.0]))
-
-
-def test_taking_the_lens_away_leaves_what_the_matrices_say():
-    points = people(2)
-    cameras = RigCameras(_rig(), _crops(2))
-    ideal, valid = cameras.undistorted(cameras.project(points)[0])
-    assert valid.all()
-    assert torch.allclose(ideal, project(cameras.projections, points), atol=1e-6)
-    assert (ideal - cameras.project(points)[0]).abs().max() > 0.1
 
 
 def test_maps_of_a_quarter_of_the_crop_keep_the_half_pixel_rule():
@@ -59,7 +19,9 @@ def test_a_point_behind_a_camera_is_not_seen_and_its_pixel_is_finite():
     assert torch.isfinite(pixels).all()
 
 
-def test_crops_without_a_lens_are_left_as_they_are():
-    points = torch.rand(1, 2, 5, 2)
-    same, valid = CropCameras(ring(2, 64).float()[None]).undistorted(points)
-    assert torch.equal(same, points) and valid.all()
+def test_the_centre_of_a_camera_is_the_point_that_it_maps_to_nothing():
+    projections = ring(3, 64)[None]
+    centres = CropCameras(-2.0 * projections).centres
+    homogeneous = torch.cat([centres, torch.ones_like(centres[..., :1])], dim=-1)
+    assert (projections @ homogeneous[..., None]).abs().max() < 1e-9
+    assert torch.allclose(centres[0, :, :2].norm(dim=-1), torch.full((3,), 4.5).double())
