@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.errors import ConfigError
-from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, Method
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, Method, MonocularMethod
 
 MARGIN = 1.4
 """Default crop margin in training. Everything else uses the margin saved with the weights."""
 MIN_VIEWS = 2
-"""Minimum number of views of all methods, because they triangulate joints."""
+"""Minimum number of views of all methods that triangulate joints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,18 @@ class InputRule:
     @property
     def accepted_views(self) -> str:
         """The accepted number of views in words, for messages."""
+        if self.max_views == 1:
+            return "one view"
         if self.max_views is None:
             return f"{self.min_views} or more views"
         if self.min_views == self.max_views:
             return f"exactly {self.max_views} views"
         return f"{self.min_views} to {self.max_views} views"
+
+    @property
+    def one_view(self) -> bool:
+        """Whether the network takes a single image."""
+        return self.max_views == 1
 
     def require_views(self, views: int) -> None:
         """Raise ConfigError if the network does not accept this number of views."""
@@ -52,6 +59,8 @@ class InputRule:
 def input_rule(method: Method, margin: float) -> InputRule:
     """The input rule of a network trained on crops with this margin."""
     views = method.fusion.views if isinstance(method, FusionMethod) and method.concatenates else None
+    if isinstance(method, MonocularMethod):
+        views = 1
     return InputRule(
         skeleton=method.skeleton,
         crop=CropRule(size=method.size, margin=margin),
