@@ -1,4 +1,4 @@
-"""`mvpose dataset convert|render|stats|show|clusters`: public datasets or rendered people as one table of samples."""
+"""`mvpose dataset convert|label|render|stats|show|clusters`: datasets or rendered people as one table of samples."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from mvpose.rendering.renderer import renderer
 from mvpose.report.sample_sheet import sample_sheet
 from mvpose.storage.commits import write_whole
 from mvpose.storage.output_folder import require_output
+from mvpose.training.self_labels import LabelConfig, SelfLabels
 
 COMPLETE, WITH_PROBLEMS = 0, 3
 
@@ -73,6 +74,17 @@ class Render:
     corpus: Annotated[Rendered, tyro.conf.arg(name="")] = field(default_factory=Rendered)
     output: str
     """Folder or s3:// URI of the table."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Label a table of samples without its 3D truth: 2D joints of a frozen network in all views are triangulated. Rerun
+    to resume."""
+
+    labels: Annotated[LabelConfig, tyro.conf.arg(name="")]
+    output: str
+    """Folder or s3:// URI of the labelled table, which holds the images too."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
 
 
@@ -121,13 +133,14 @@ class Clusters:
 Dataset = (
     Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Label, tyro.conf.subcommand("label")]
     | Annotated[Stats, tyro.conf.subcommand("stats")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Clusters, tyro.conf.subcommand("clusters")]
 )
 
 
-def run(command: Convert | Render | Stats | Show | Clusters) -> int:
+def run(command: Convert | Render | Label | Stats | Show | Clusters) -> int:
     """Run the chosen action. Exit code 3 if parts of a dataset could not be read."""
     if isinstance(command, Convert):
         own = command.source
@@ -136,6 +149,8 @@ def run(command: Convert | Render | Stats | Show | Clusters) -> int:
     if isinstance(command, Render):
         print(f"rendering on {renderer().device}")
         return _converted(command.corpus, CropConfig(), command.output, command.engine)
+    if isinstance(command, Label):
+        return _converted(SelfLabels.of(command.labels), CropConfig(), command.output, command.engine)
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
     samples = samples or read_samples(command.table)
     if isinstance(command, Stats):

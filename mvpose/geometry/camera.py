@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mvpose.geometry.conditioning import inverse_3x3
 from mvpose.geometry.lens import Lens, planar, radii
 from mvpose.geometry.rigid import Rigid
 
@@ -124,3 +125,25 @@ class CameraRig:
             camera_from_world=self.camera_from_world.to(target),
             size=self.size if isinstance(target, torch.dtype) else self.size.to(target),
         )
+
+
+def pinhole_of(projections: Float[Tensor, "*n 3 4"]) -> tuple[Float[Tensor, "*n 3 3"], Rigid]:
+    """K and camera_from_world of K [R | t]: the RQ decomposition, rows orthogonalised from the last to the first.
+
+    K has a positive diagonal and 1 in its corner; a matrix of either sign is accepted. The 3x3 block must be regular.
+    """
+    first, second, third = projections[..., :3].unbind(-2)
+    handedness = (torch.linalg.cross(first, second) * third).sum(dim=-1)
+    sign = torch.where(handedness < 0, -1.0, 1.0)[..., None]
+    first, second, third = sign * first, sign * second, sign * third
+    forward = third / third.norm(dim=-1, keepdim=True)
+    skew_y = (second * forward).sum(dim=-1, keepdim=True)
+    down = second - skew_y * forward
+    down = down / down.norm(dim=-1, keepdim=True)
+    right = torch.linalg.cross(down, forward)
+    rotation = torch.stack([right, down, forward], dim=-2)
+    # Exact zeros below the diagonal.
+    intrinsics = torch.triu((sign[..., None] * projections[..., :3]) @ rotation.transpose(-1, -2))
+    intrinsics = intrinsics / intrinsics[..., 2:, 2:]
+    last = (sign * projections[..., 3]) / third.norm(dim=-1, keepdim=True)
+    return intrinsics, Rigid(rotation, (inverse_3x3(intrinsics) @ last[..., None])[..., 0])

@@ -10,7 +10,7 @@ from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule
 MARGIN = 1.4
 """Default crop margin in training. Everything else uses the margin saved with the weights."""
 MIN_VIEWS = 2
-"""Minimum number of views of all methods, because they triangulate joints."""
+"""Minimum number of views of all methods that triangulate joints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,18 @@ class InputRule:
     @property
     def accepted_views(self) -> str:
         """The accepted number of views in words, for messages."""
+        if self.max_views == 1:
+            return "one view"
         if self.max_views is None:
             return f"{self.min_views} or more views"
         if self.min_views == self.max_views:
             return f"exactly {self.max_views} views"
         return f"{self.min_views} to {self.max_views} views"
+
+    @property
+    def one_view(self) -> bool:
+        """Whether the network takes a single image."""
+        return self.max_views == 1
 
     def require_views(self, views: int) -> None:
         """Raise ConfigError if the network does not accept this number of views."""

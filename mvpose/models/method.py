@@ -1,4 +1,4 @@
-"""Configuration and construction of a multi-view network: method, backbone and sizes."""
+"""Construction of a network from its settings: method, backbone and sizes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from mvpose.models.network_settings import (
     CSPNeXtBackbone,
     FusionMethod,
     Method,
+    MonocularMethod,
     OwnMethod,
     RansacMethod,
     ResNetBackbone,
     TokenMethod,
     VolumetricMethod,
 )
+from mvpose.models.single_view.monocular import Monocular
 from mvpose.models.volumes.volumetric import VolumetricTriangulation
 from mvpose.skeleton import SKELETONS, Skeleton
 
@@ -62,6 +64,8 @@ def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
             return VolumetricTriangulation(backbone, joints, config.volumetric)
         case CrossViewMethod():
             return CrossViewFusion(backbone, joints, config.size, config.cross_view)
+        case MonocularMethod():
+            return Monocular(backbone, SKELETONS[config.skeleton], config.monocular)
         case OwnMethod():
             return import_named(config.network, "network")(backbone, joints, config)
 
@@ -74,6 +78,8 @@ def _backbone(config: ResNetBackbone | CSPNeXtBackbone, pretrained: bool) -> Bac
 
 
 def _load(config: ResNetBackbone, network: nn.Module, backbone: ResNet, own: Skeleton) -> None:
-    (head,) = (module for module in network.modules() if isinstance(module, HeatmapHead))
+    # A monocular network's head has other maps than one per joint.
+    heads = [] if isinstance(network, Monocular) else network.modules()
+    head = next((module for module in heads if isinstance(module, HeatmapHead)), None)
     trained_joints = SKELETONS[config.joints] if config.joints else None
     load_pretrained(backbone, head, config.weights, own, trained_joints, config.colours)

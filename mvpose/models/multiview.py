@@ -1,4 +1,4 @@
-"""Common interface of all multi-view methods: inputs, outputs, and the steps that they share.
+"""Common interface of all methods: inputs, outputs, and the steps that they share.
 
     method(crops, projections, present=None, keep_maps=False) -> MultiViewPrediction
 
@@ -16,11 +16,27 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mvpose import heatmaps as maps
+from mvpose.geometry.rigid import Rigid
 from mvpose.geometry.triangulation import DltMethod, triangulate
 from mvpose.models.fusion.canonical_frame import CanonicalFrame, canonical_frame
 from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, STRIDE, Decoding
 from mvpose.models.volumes.cube import Volume
 from mvpose.models.volumes.peaks import heatmap_peaks
+
+
+@dataclass(frozen=True, eq=False)
+class CameraPose:
+    """A pose as a monocular network sees it."""
+
+    volume_points: Float[Tensor, "B J 3"]
+    """Joints of the head in the crop's normalised volume (`single_view.epipolar_pose.to_volume`)."""
+    pose: Float[Tensor, "B J 3"]
+    """The joints in the camera's axes, metres."""
+    size_m: Float[Tensor, ""]
+    """Sum of the bones' lengths that the network assumes of everybody."""
+    intrinsics: Float[Tensor, "B 3 3"]
+    """K of the crop."""
+    camera_from_world: Rigid
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +65,10 @@ class MultiViewPrediction:
     volume: Volume | None = None
     """The volumetric method's volume from which joints were read, kept on request."""
     coarse: MultiViewPrediction | None = None
-    """The algebraic stage that centred the volumetric method's cube, kept on request for its training."""
+    """The algebraic stage that centred the volumetric method's cube, or the first stage of a refinement unit, kept on
+    request for training."""
+    camera_pose: CameraPose | None = None
+    """Of a monocular network, kept on request."""
 
 
 # Registered so that torch.export can return a prediction.
@@ -81,7 +100,7 @@ def open_views(
     """
     _check(crops, projections, present)
     images = crops.float() / 255 if crops.dtype == torch.uint8 else crops
-    images, projections, present = _filled(images, projections, present)
+    images, projections, present = without_gaps(images, projections, present)
     mean, deviation = (images.new_tensor(c)[:, None, None] for c in (PIXEL_MEAN, PIXEL_DEVIATION))
     size = crops.shape[-1], crops.shape[-2]
     frame = canonical_frame(projections, present, size, extent)
@@ -96,11 +115,11 @@ def open_tokens(
     extent: float,
 ) -> Views:
     """The same for tokens that a single-view network made from crops of (width, height) `size`."""
-    tokens, projections, present = _filled(tokens, projections, present)
+    tokens, projections, present = without_gaps(tokens, projections, present)
     return Views(tokens, projections, present, canonical_frame(projections, present, size, extent), size)
 
 
-def _filled(
+def without_gaps(
     values: Float[Tensor, "B V *rest"], projections: Float[Tensor, "B V 3 4"], present: Bool[Tensor, "B V"] | None
 ) -> tuple[Float[Tensor, "B V *rest"], Float[Tensor, "B V 3 4"], Bool[Tensor, "B V"]]:
     """Views with finite numbers alone: absent ones repeat the sample's first present one."""

@@ -165,6 +165,28 @@ class VolumetricConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonocularConfig:
+    """Sizes of a network that takes one image; the defaults are EpipolarPose's."""
+
+    head: Literal["integral", "regression", "two_and_half_d", "volume", "ray_volume"] = "integral"
+    """Volumes read by their mean; one linear layer; a position and a depth map for each joint; volumes of a 3D decoder,
+    from features that are reshaped (`volume`) or carried along the rays of the inverse intrinsics (`ray_volume`)."""
+    width: int = 256
+    """Channels of the head's deconvolutions, or of its volumes."""
+    depth: int = 64
+    """Voxels along z of the head's volumes; half of them in a 3D decoder, which doubles them."""
+    root: tuple[int, ...] = (0,)
+    """Joints whose mean is the root: the pelvis, or both hips."""
+    size_m: float = 4.0
+    """Sum of all bones' lengths of a person, from which training starts (`objective.size`)."""
+    refinement: int = 0
+    """Width of a refinement unit after the network (the paper's has 1024); 0: none. It trains alone, from an `initial`
+    network without one, whose weights are frozen."""
+    dropout: float = 0.5
+    """Of the refinement unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """The network applied to the crop of each view."""
 
@@ -295,6 +317,19 @@ class CrossViewMethod(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonocularMethod(MethodConfig):
+    """A network that takes one image: integral pose and EpipolarPose, regression, 2.5D, volumes of a 3D decoder."""
+
+    method: Literal["monocular"] = "monocular"
+    monocular: MonocularConfig = field(default_factory=MonocularConfig)
+
+    @property
+    def fixed_views(self) -> int | None:
+        """One."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnMethod(MethodConfig):
     """A network of your own, built from a backbone, the number of joints and this config."""
 
@@ -303,7 +338,16 @@ class OwnMethod(MethodConfig):
     """`package.module:Class`, an nn.Module with the call of `mvpose.models.multiview`."""
 
 
-Method = FusionMethod | TokenMethod | RansacMethod | AlgebraicMethod | VolumetricMethod | CrossViewMethod | OwnMethod
+Method = (
+    FusionMethod
+    | TokenMethod
+    | RansacMethod
+    | AlgebraicMethod
+    | VolumetricMethod
+    | CrossViewMethod
+    | MonocularMethod
+    | OwnMethod
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,6 +409,13 @@ class ObjectiveConfig:
     """Weight of the 3D error of the volumetric method's algebraic stage."""
     root: tuple[int, ...] = (0,)
     """Joints whose mean is subtracted in samples with fewer than two views, where depth is undetermined."""
+    volume_points: float = 0.0
+    """Weight of the smooth L1 error in the normalised volume of a monocular network (equation 2 of EpipolarPose)."""
+    size: float = 0.0
+    """Weight of the error of a monocular network's one size of people (logarithm of the ratio), which places them."""
+    consistency: float = 0.0
+    """Weight of the squared distance, as a share of the crop's longer side, between the 2D joints of a view and the
+    projected pose of another view of the same moment. Only for monocular networks with `samples.views` of 2 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Training objective of a multi-view method: its prediction against the truth, as named loss terms."""
+"""Training objective of a method: its prediction against the truth, as named loss terms."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import ObjectiveConfig
+from mvpose.models.single_view.epipolar_pose import to_volume, volume_loss
 
 T = TypeVar("T")
 SIMCC_SIGMAS = (4.9, 5.66)
@@ -43,7 +45,7 @@ def objective(
 ) -> dict[str, Float[Tensor, ""]]:
     """Weighted terms by name; their sum is the loss. `size` is (width, height) of the crops, `progress` is 0..1.
 
-    Heatmap and volume terms need a prediction made with `keep_maps`; ValueError otherwise.
+    Heatmap, volume and monocular terms need a prediction made with `keep_maps`; ValueError otherwise.
     """
     inside = truth.inside.to(truth.joints)
     share = config.warm_up.share(progress)
@@ -67,6 +69,10 @@ def objective(
         scale, counted = _kept(prediction.scale_2d, "scale"), truth.before.to(truth.joints)
         density = losses.likelihood(prediction.joints_2d, truth.joints_2d, scale, counted)
         terms["likelihood"] = config.likelihood * density
+    if config.volume_points:
+        terms["volume_points"] = config.volume_points * volume_term(prediction, truth, size, config.root)
+    if config.size:
+        terms["size"] = config.size * size_term(prediction, truth, config.root)
     if config.joints and share:
         terms["joints"] = config.joints * share * joint_loss(prediction, truth, config)
     if config.volume and share:
@@ -82,14 +88,8 @@ def objective(
 
 def joint_loss(prediction: MultiViewPrediction, truth: MultiViewTruth, config: ObjectiveConfig) -> Float[Tensor, ""]:
     """The 3D term over joints that are both known and valid."""
-    counted = (truth.known & prediction.valid).to(prediction.joints)
-    root = list(config.root)
-    single = prediction.views_used.any(dim=2).sum(dim=1) < 2
-    rooted = single & (counted[:, root] > 0).all(dim=1)
-    expected = _filled(truth.joints, truth.known)
-    offset = prediction.joints[:, root].mean(dim=1) - expected[:, root].mean(dim=1)
-    expected = expected + torch.where(rooted[:, None], offset, torch.zeros_like(offset))[:, None]
-    counted = counted * (~single | rooted)[:, None]
+    expected, counts = comparable(prediction, truth, config.root)
+    counted = counts.to(prediction.joints)
     match config.joints_as:
         case "distance":
             return losses.point_distance(prediction.joints, expected, counted)
@@ -99,6 +99,84 @@ def joint_loss(prediction: MultiViewPrediction, truth: MultiViewTruth, config: O
             return losses.soft_mse(prediction.joints, expected, counted)
         case "absolute":
             return losses.mean_absolute_error(prediction.joints, expected, counted)
+
+
+def comparable(
+    prediction: MultiViewPrediction, truth: MultiViewTruth, root: Sequence[int]
+) -> tuple[Float[Tensor, "B J 3"], Bool[Tensor, "B J"]]:
+    """True joints to compare a prediction with, and the mask of those that count: known and valid.
+
+    With fewer than two views, depth is undetermined: the truth is moved to the root of the prediction, and a sample
+    without a root does not count.
+    """
+    counted = truth.known & prediction.valid
+    joints = list(root)
+    single = prediction.views_used.any(dim=2).sum(dim=1) < 2
+    rooted = single & counted[:, joints].all(dim=1)
+    expected = _filled(truth.joints, truth.known)
+    offset = prediction.joints[:, joints].mean(dim=1) - expected[:, joints].mean(dim=1)
+    expected = expected + torch.where(rooted[:, None], offset, torch.zeros_like(offset))[:, None]
+    return expected, counted & (~single | rooted)[:, None]
+
+
+def volume_term(
+    prediction: MultiViewPrediction, truth: MultiViewTruth, size: tuple[int, int], root: Sequence[int]
+) -> Float[Tensor, ""]:
+    """EpipolarPose's loss over the joints that are known and in front of the camera, if the root is."""
+    kept = _kept(prediction.camera_pose, "pose in the camera's axes")
+    joints = kept.camera_from_world.apply(_filled(truth.joints, truth.known))
+    valid = truth.known & prediction.valid & (joints[..., 2] > 0)
+    valid = valid & valid[:, list(root)].all(dim=1, keepdim=True)
+    somewhere = joints.new_tensor([0.0, 0.0, 1.0])
+    target = to_volume(torch.where(valid[..., None], joints, somewhere), kept.intrinsics, size, root)
+    return volume_loss(kept.volume_points, target, valid)
+
+
+def size_term(prediction: MultiViewPrediction, truth: MultiViewTruth, root: Sequence[int]) -> Float[Tensor, ""]:
+    """Mean |log| of the ratio of the true to the predicted size of a pose; its gradient reaches the assumed size alone.
+
+    The size of a pose is here the sum of its known joints' distances from the root.
+    """
+    kept = _kept(prediction.camera_pose, "pose in the camera's axes")
+    expected, counted = comparable(prediction, truth, root)
+    poses = torch.stack([expected, prediction.joints]).detach()
+    apart = (poses - poses[:, :, list(root)].mean(dim=2, keepdim=True)).norm(dim=-1)
+    true, predicted = (apart * counted).sum(dim=-1)
+    some = (counted.any(dim=1) & (true > 0) & (predicted > 0)).to(true)
+    ratio = torch.where(some > 0, true / predicted.clamp_min(1e-9), torch.ones_like(true))
+    return losses.weighted_mean((ratio.log() - (kept.size_m / kept.size_m.detach()).log()).abs(), some)
+
+
+def consistency_term(
+    prediction: MultiViewPrediction,
+    truth: MultiViewTruth,
+    views: int,
+    size: tuple[int, int],
+    limbs: Sequence[tuple[int, int]],
+    root: int,
+) -> Float[Tensor, ""]:
+    """Multi-view consistency of answers whose every `views` consecutive ones are of one moment, each from its view.
+
+    The mean of `losses.consistency_loss` over ordered pairs of views, against the true 2D joints of the second, as a
+    share of the crop's longer side, squared. It reads no 3D truth.
+    """
+    kept = _kept(prediction.camera_pose, "pose in the camera's axes")
+    pose, intrinsics, rotation, points, inside, seen = (
+        values.unflatten(0, (-1, views))
+        for values in (
+            kept.pose, kept.intrinsics, kept.camera_from_world.rotation, truth.joints_2d[:, 0], truth.inside[:, 0],
+            prediction.valid,
+        )
+    )  # fmt: skip
+    terms = []
+    for shift in range(1, views):
+        other_pose, k, other_rotation, pixels, weights, others = (
+            values.roll(-shift, dims=1).flatten(0, 1) for values in (pose, intrinsics, rotation, points, inside, seen)
+        )
+        turn = other_rotation @ rotation.flatten(0, 1).transpose(-1, -2)
+        counted = (weights & others & seen.flatten(0, 1)).to(pose)
+        terms.append(losses.consistency_loss(pose.flatten(0, 1), other_pose, turn, k, pixels, counted, limbs, root))
+    return torch.stack(terms).mean() / max(size) ** 2
 
 
 def _kept(part: T | None, name: str) -> T:

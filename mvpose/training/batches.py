@@ -14,6 +14,7 @@ from torch import Tensor
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.footage.video.image_folder import read_image
+from mvpose.models.multiview import without_gaps
 from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.skeleton import Skeleton
@@ -72,6 +73,20 @@ class TrainingBatch:
         """The batch in `count` equal parts, in order."""
         size = len(self) // count
         return [self._each(lambda t, i=i: t[i * size : (i + 1) * size]) for i in range(count)]
+
+    def each_view(self) -> TrainingBatch:
+        """Every view as a sample of its own, B V samples of one view; absent ones repeat a present one, masked."""
+        views = self.present.shape[1]
+        crops, projections, present = without_gaps(self.crops, self.projections, self.present)
+        truth = self.truth
+        alone = MultiViewTruth(
+            truth.joints.repeat_interleave(views, dim=0),
+            truth.known.repeat_interleave(views, dim=0),
+            *(part.flatten(0, 1)[:, None] for part in (truth.joints_2d, truth.inside, truth.before)),
+        )
+        return TrainingBatch(
+            crops.flatten(0, 1)[:, None], projections.flatten(0, 1)[:, None], present.flatten()[:, None], alone
+        )
 
     def _each(self, change) -> TrainingBatch:
         truth = replace(self.truth, **{k: change(v) for k, v in vars(self.truth).items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from mvpose.models.pictorial_step import bone_name
 from mvpose.models.saved import LIMBS
 from mvpose.models.volumes.pictorial import mean_limb_lengths
 from mvpose.skeleton import SKELETONS
+from mvpose.storage.locations import exists, join, read_text
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
 from mvpose.training.order import SampleOrder, Take
@@ -101,11 +103,14 @@ class Feed:
 
     def lineage(self) -> dict[str, Any]:
         """What a model's lineage states of its samples and labels, beside settings and digests."""
-        seen = {
+        seen: dict[str, Any] = {
             TRAINED_ON: to_lineage(_origins(self.table, self.order.rows)),
             VALIDATED_ON: to_lineage(_origins(self.validation_table, self.validation_rows)),
             LIMBS: self.limb_lengths(),
         }
+        if exists(made_by := join(self.table.uri, "dataset.json")):
+            # Says what the labels are: a dataset's truth, or those of `mvpose dataset label` and its teacher.
+            seen["table"] = json.loads(read_text(made_by))
         source = self.reader(training=True)
         if isinstance(source, TakeReader):
             return seen

@@ -14,7 +14,7 @@ from mvpose.config import differences, flatten
 from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, origins_in, to_lineage
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import Method
+from mvpose.models.network_settings import Method, MonocularMethod
 from mvpose.models.saved import DESCRIPTION, WEIGHTS
 from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes
 from mvpose.tracking.chosen_model import choose_model, lineage_of, open_model, place_model
@@ -74,14 +74,25 @@ def with_earlier_origins(lineage: dict[str, Any], earlier: Sequence[dict[str, An
 def build_initial(config: TrainConfig) -> nn.Module:
     """The network with its initial weights, fetched if they are remote.
 
-    WeightsError if they do not fit; ConfigError if the initial network is of another method.
+    A refinement unit starts from an initial network without one. WeightsError if they do not fit; ConfigError if the
+    initial network is of another method.
     """
     if not config.initial:
         return _started_backbone(config.method)
     model = open_model(config.initial)
-    if unlike := differences(flatten(model.config), flatten(config.method)):
+    wanted, method = config.method, config.method
+    if isinstance(method, MonocularMethod) and isinstance(model.config, MonocularMethod):
+        refinement = model.config.monocular
+        sizes = replace(method.monocular, refinement=refinement.refinement, dropout=refinement.dropout)
+        wanted = method if refinement.refinement else replace(method, monocular=sizes)
+    if unlike := differences(flatten(model.config), flatten(wanted)):
         raise ConfigError(f"the initial network {config.initial} has another method ({'; '.join(unlike)})")
-    return model.solved_by("dlt").network
+    trained = model.solved_by("dlt").network
+    if wanted == method:
+        return trained
+    network = build_method(method, pretrained=False)
+    network.load_state_dict(network.state_dict() | trained.state_dict())
+    return network
 
 
 def _started_backbone(method: Method) -> nn.Module:

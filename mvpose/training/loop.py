@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
-from mvpose.models.objective import objective
+from mvpose.models.objective import comparable, consistency_term, objective
+from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.initial_weights import build_initial
@@ -65,8 +66,15 @@ class NetworkWithLoss(nn.Module):
 
     def forward(self, batch: TrainingBatch, progress: float) -> dict[str, Tensor]:
         """Weighted terms by name; their sum is the loss."""
+        views, method, goal = batch.present.shape[1], self.config.method, self.config.objective
+        batch = as_taken(batch, self.config)
         prediction = answer(self.network, batch, self.config)
-        return objective(prediction, batch.truth, self.config.method.size, self.config.objective, progress)
+        terms = objective(prediction, batch.truth, method.size, goal, progress)
+        if goal.consistency and (share := goal.warm_up.share(progress)):
+            limbs = SKELETONS[method.skeleton].bone_indices
+            term = consistency_term(prediction, batch.truth, views, method.size, limbs, goal.root[0])
+            terms["consistency"] = goal.consistency * share * term
+        return terms
 
 
 def train_loop(
@@ -129,6 +137,11 @@ def begin(config: TrainConfig, device: torch.device) -> Trained:
     return Trained(network.train(), averaged, build_optimiser(network, config.optimisation))
 
 
+def as_taken(batch: TrainingBatch, config: TrainConfig) -> TrainingBatch:
+    """A batch of samples as the network takes them: a monocular one takes every view alone."""
+    return batch.each_view() if config.rule.one_view else batch
+
+
 def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
     """The network's prediction, in the requested precision."""
     low = config.optimisation.precision == "bfloat16"
@@ -187,7 +200,10 @@ def one_step(
 def validate(
     network: nn.Module, batches: Iterator[TrainingBatch], config: TrainConfig, process: Process
 ) -> dict[str, float]:
-    """MPJPE in metres over the known joints that were found, and the share found, over all processes."""
+    """MPJPE in metres over the known joints that were found, and the share found, over all processes.
+
+    Of answers from a single view, relative to the root.
+    """
     if process.workers > 1:
         # Batch statistics differ between processes. Validate with those of the first process, which are saved.
         for tensor in network.state_dict().values():
@@ -207,9 +223,10 @@ def validate(
 
 def _judged_sums(network: nn.Module, batch: TrainingBatch, config: TrainConfig) -> Float[Tensor, "3"]:
     """Sum of errors, number of joints found, number of joints known."""
+    batch = as_taken(batch, config)
     prediction, truth = answer(network, batch, config), batch.truth
-    errors = metrics.joint_errors(prediction.joints.double(), truth.joints.double())
-    counted = truth.known & prediction.valid
+    expected, counted = comparable(prediction, truth, config.objective.root)
+    errors = metrics.joint_errors(prediction.joints.double(), expected.double())
     return torch.stack([torch.where(counted, errors, 0.0).sum(), counted.sum().double(), truth.known.sum().double()])
 
 

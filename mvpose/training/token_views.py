@@ -31,6 +31,13 @@ class SeenPerson:
     box: Float[np.ndarray, "4"]
 
 
+def usual_box(joints: Float[np.ndarray, "V 4"]) -> Float[np.ndarray, "V 4"]:
+    """Boxes as a detector finds somebody in full view, without its deviations, from the boxes about the joints."""
+    extent = joints[:, 2:] - joints[:, :2]
+    grown = extent * (_BESIDE[0], _ABOVE[0])
+    return np.concatenate([joints[:, :2] - grown, joints[:, 2:] + grown], axis=-1)
+
+
 def found(person: SeenPerson, rng: np.random.Generator) -> SeenPerson:
     """The person as a detector finds somebody in full view, from the box about the joints."""
     width, height = person.box[2:] - person.box[:2]

@@ -11,7 +11,7 @@ from mvpose.config import flatten
 from mvpose.datasets import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
-from mvpose.models.network_settings import FusionMethod, Method, ObjectiveConfig
+from mvpose.models.network_settings import FusionMethod, Method, MonocularMethod, ObjectiveConfig
 from mvpose.ray_session import worker_environment
 from mvpose.skeleton import SKELETONS
 
@@ -116,7 +116,8 @@ class SamplesConfig:
     validation_samples: int = 2000
     """Maximum validation samples, spread evenly over the split; 0 for all."""
     views: int = 4
-    """Maximum views per sample. Of samples with more, training uses a random subset."""
+    """Maximum views per sample. Of samples with more, training uses a random subset. A network that takes one image
+    answers each of them alone."""
     min_views: int = 2
     """Skip samples with fewer cameras."""
     cameras: tuple[str, ...] = ()
@@ -282,9 +283,10 @@ class TrainConfig:
 
     @property
     def keeps_maps(self) -> bool:
-        """Whether the objective uses heatmaps, volumes or scores."""
+        """Whether the objective uses heatmaps, volumes, scores or poses in the camera's axes."""
         goal = self.objective
-        return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc)
+        monocular = goal.volume_points or goal.size or goal.consistency
+        return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc or monocular)
 
     def located(self) -> TrainConfig:
         """The same settings for processes with another working directory: local files have absolute paths."""
@@ -310,15 +312,17 @@ class TrainConfig:
         """Raise ConfigError if settings contradict each other."""
         _ = self.compute.device
         rule = self.rule
-        if not rule.accepts(self.samples.views):
+        self._check_monocular()
+        if not rule.one_view and not rule.accepts(self.samples.views):
             raise ConfigError(
                 f"the network takes {rule.accepted_views}, but samples.views is {self.samples.views}: set "
                 "the method's own number of views (method.fusion.views) and samples.views to the same number."
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
             raise ConfigError("this fusion needs every view: set augmentation.view_dropout to 0, or use pooling.")
-        early = self.objective.heatmaps or self.objective.points or self.objective.likelihood or self.objective.simcc
-        if not early and self.objective.warm_up.start > 0:
+        goal = self.objective
+        early = goal.heatmaps or goal.points or goal.likelihood or goal.simcc or goal.volume_points
+        if not early and goal.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")
         share = self.compute.workers * self.optimisation.accumulate
         if self.optimisation.batch % share:
@@ -326,3 +330,17 @@ class TrainConfig:
                 f"a batch of {self.optimisation.batch} cannot be divided among {self.compute.workers} workers in "
                 f"{self.optimisation.accumulate} parts each: use a multiple of {share}."
             )
+
+    def _check_monocular(self) -> None:
+        """A network that takes one image answers every view of a sample alone, and has terms of its own."""
+        goal, method = self.objective, self.method
+        if not isinstance(method, MonocularMethod):
+            if goal.volume_points or goal.size or goal.consistency:
+                raise ConfigError("objective.volume_points, size and consistency need method.method monocular.")
+            return
+        if method.monocular.root != goal.root:
+            raise ConfigError(f"method.monocular.root {method.monocular.root} and objective.root {goal.root} differ.")
+        if goal.consistency and (self.samples.views < 2 or len(goal.root) != 1):
+            raise ConfigError("objective.consistency compares views: set samples.views to 2 or more, and one root.")
+        if method.monocular.refinement and not self.initial:
+            raise ConfigError("a refinement unit corrects a trained network: name it in `initial`.")

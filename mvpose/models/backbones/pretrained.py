@@ -33,13 +33,13 @@ NAMES_SHOWN = 5
 
 def load_pretrained(
     backbone: ResNet,
-    head: HeatmapHead,
+    head: HeatmapHead | None,
     path: str,
     joints: Skeleton,
     trained_joints: Skeleton | None = None,
     colours: Literal["rgb", "bgr"] = "rgb",
 ) -> None:
-    """Load the backbone, and the head if the file at the local `path` has one; otherwise the head is unchanged.
+    """Load the backbone, and the `head` if there is one and the file at the local `path` has it; else it is unchanged.
 
     The head's maps are of `joints`; the file's are of `trained_joints`, None for the same. Maps of joints that the file
     lacks are unchanged. `colours` is the channel order of the images that the file was trained on. WeightsError
@@ -47,14 +47,14 @@ def load_pretrained(
     """
     state = _plain_names(read_state_dict(path))
     ours = {name: tensor for name, tensor in state.items() if not name.startswith((*HEAD_NAMES, "fc."))}
-    maps = {name: tensor for name, tensor in state.items() if name.startswith(HEAD_NAMES)}
-    if maps and trained_joints is not None:
+    maps = {name: tensor for name, tensor in state.items() if name.startswith(HEAD_NAMES)} if head else {}
+    if head and maps and trained_joints is not None:
         maps = _of_joints(maps, trained_joints, joints, head, path)
-    misfits = _misfits(backbone, ours) + (_misfits(head, maps) if maps else [])
+    misfits = _misfits(backbone, ours) + (_misfits(head, maps) if head and maps else [])
     if misfits:
         raise WeightsError(f"{path} does not fit {_described(backbone, head, joints)}: {'; '.join(misfits)}.")
     backbone.load_state_dict(_for_rgb(ours) if colours == "bgr" else ours)
-    if maps:
+    if head and maps:
         head.load_state_dict(maps)
 
 
@@ -142,7 +142,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _described(backbone: ResNet, head: HeatmapHead, joints: Skeleton) -> str:
+def _described(backbone: ResNet, head: HeatmapHead | None, joints: Skeleton) -> str:
+    if head is None:
+        return f"ResNet-{backbone.depth} (method.backbone.depth)"
     return (
         f"ResNet-{backbone.depth} (method.backbone.depth) with deconvolutions of {head.width} channels and maps of the "
         f"{head.final_layer.out_channels} joints of {joints.name} (set method.backbone.joints if the file has others)"

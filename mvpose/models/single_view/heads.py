@@ -1,7 +1,11 @@
 """Single-view heads: direct regression, integral, 2.5D, and volumes of a 2D encoder - 3D decoder.
 
 Normalised coordinates run from -0.5 to 0.5 over the image (over the depth range for z): a pixel x of a map of width w
-is (x + 0.5) / w - 0.5, so the same point has the same coordinates at every resolution.
+is (x + 0.5) / w - 0.5, so the same point has the same coordinates at every resolution. What z means in the camera is
+`single_view.epipolar_pose.to_volume`.
+
+Every head returns its joints, and the probability of each over the image (n J h w, sum 1), from which its confidence
+follows; direct regression has none.
 """
 
 from __future__ import annotations
@@ -11,45 +15,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvpose import heatmaps as maps
+from mvpose.geometry.conditioning import inverse_3x3
 from mvpose.models.backbones.simple_baselines import HeatmapHead
 
 
 class RegressionHead(nn.Module):
-    """Mean over the image, then one linear layer to J x `dims` normalised coordinates (direct regression)."""
+    """Mean over the image, then one linear layer to J x 3 normalised coordinates (direct regression)."""
 
-    def __init__(self, channels: int, num_joints: int, dims: int = 2) -> None:
+    def __init__(self, channels: int, num_joints: int) -> None:
         super().__init__()
-        self.dims = dims
-        self.linear = nn.Linear(channels, num_joints * dims)
+        self.linear = nn.Linear(channels, 3 * num_joints)
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J d"]:
-        """Joints; they may be outside the image."""
-        return self.linear(features.mean(dim=(-2, -1))).unflatten(-1, (-1, self.dims))
+    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], None]:
+        """Normalised (x, y, z), which may be outside the image; a regression has no maps."""
+        return self.linear(features.mean(dim=(-2, -1))).unflatten(-1, (-1, 3)), None
 
 
 def integral_2d(heatmaps: Float[Tensor, "*batch h w"], sharpness: float = 1.0) -> Float[Tensor, "*batch 2"]:
     """Expected normalised (x, y) under the softmax of a raw map (Sun et al., ECCV 2018)."""
     return _normalised(maps.soft_argmax(heatmaps, sharpness), heatmaps.shape[-2:])
-
-
-def integral_3d(volumes: Float[Tensor, "*batch D h w"]) -> Float[Tensor, "*batch 3"]:
-    """Expected normalised (x, y, z) under the softmax of a raw volume; z runs along its first axis, D."""
-    return _normalised(maps.soft_argmax_3d(_softmax_3d(volumes)).flip(-1), volumes.shape[-3:])
-
-
-def gaussian_volumes(
-    points: Float[Tensor, "*batch 3"], size: tuple[int, int, int], sigma: float
-) -> Float[Tensor, "*batch D h w"]:
-    """Targets: volumes of (width, height, depth) `size`, a Gaussian of height 1 and `sigma` voxels about each point.
-
-    `points` are normalised (x, y, z). A point that is not finite gets an empty volume.
-    """
-    width, height, depth = size
-    voxels = (points + 0.5) * points.new_tensor(size) - 0.5
-    plane = maps.gaussian_targets(voxels[..., :2], (width, height), sigma)
-    along = torch.stack([voxels[..., 2], torch.zeros_like(voxels[..., 2])], dim=-1)
-    line = maps.gaussian_targets(along, (depth, 1), sigma)[..., 0, :]
-    return line[..., :, None, None] * plane[..., None, :, :]
 
 
 class IntegralHead(nn.Module):
@@ -60,13 +44,21 @@ class IntegralHead(nn.Module):
         self.depth = depth
         self.maps = HeatmapHead(channels, num_joints * depth, width)
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J 3"]:
-        """Normalised (x, y, z)."""
-        return integral_3d(self.volumes(features))
+    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
+        """Normalised (x, y, z): the mean of each volume."""
+        return integral_3d(self.maps(features)[1].unflatten(1, (-1, self.depth)))
 
-    def volumes(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J D 8*h 8*w"]:
-        """Raw volumes, before the softmax."""
-        return self.maps(features)[1].unflatten(1, (-1, self.depth))
+
+def integral_3d(
+    volumes: Float[Tensor, "*batch D h w"],
+) -> tuple[Float[Tensor, "*batch 3"], Float[Tensor, "*batch h w"]]:
+    """Expected normalised (x, y, z) under the softmax of a raw volume, and its probability over the image.
+
+    z runs along the first axis, D.
+    """
+    probability = _softmax_3d(volumes)
+    mean = _normalised(maps.soft_argmax_3d(probability).flip(-1), volumes.shape[-3:])
+    return mean, probability.sum(dim=-3)
 
 
 class DepthHead(nn.Module):
@@ -76,10 +68,12 @@ class DepthHead(nn.Module):
         super().__init__()
         self.maps = HeatmapHead(channels, 2 * num_joints, width)
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 2"], Float[Tensor, "n J"]]:
-        """Normalised (x, y), and depth in metres behind the root, read at the joint's position."""
+    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
+        """Normalised (x, y), and z read from the depth map at the joint's position."""
         where, depth = self.maps(features)[1].unflatten(1, (2, -1)).unbind(1)
-        return integral_2d(where), depth_at(maps.probabilities(where), depth)
+        probability = maps.probabilities(where)
+        points = torch.cat([integral_2d(where), depth_at(probability, depth)[..., None]], dim=-1)
+        return points, probability
 
 
 def depth_at(probability: Float[Tensor, "*batch h w"], depth: Float[Tensor, "*batch h w"]) -> Float[Tensor, "*batch"]:
@@ -90,14 +84,9 @@ def depth_at(probability: Float[Tensor, "*batch h w"], depth: Float[Tensor, "*ba
 def back_project(
     pixels: Float[Tensor, "*batch n 2"], depth: Float[Tensor, "*batch n"], intrinsics: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "*batch n 3"]:
-    """Undistorted pixels and metric depths to points of the camera frame in metres: X = (u - c) Z / f.
-
-    ValueError for a depth of 0 or below: such a point is behind the camera, or the depth is relative to the root.
-    """
-    if (depth <= 0).any():
-        raise ValueError(f"depths must be above 0 m, the minimum is {float(depth.min()):.3f}: add the root's depth")
+    """Undistorted pixels and their depths to points of the camera frame: X = (u - c) Z / f, in the depths' unit."""
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-    return homogeneous @ torch.linalg.inv(intrinsics).transpose(-1, -2) * depth[..., None]
+    return homogeneous @ inverse_3x3(intrinsics).transpose(-1, -2) * depth[..., None]
 
 
 class ReshapeDecoder(nn.Module):
@@ -109,7 +98,7 @@ class ReshapeDecoder(nn.Module):
         self.narrow = nn.Conv2d(channels, width * depth, 1)
         self.decode = _decoder(width, num_joints)
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n J 3"]:
+    def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
         """Normalised (x, y, z)."""
         return integral_3d(self.decode(self.narrow(features).unflatten(1, (-1, self.depth))))
 
@@ -117,7 +106,7 @@ class ReshapeDecoder(nn.Module):
 class RayDecoder(nn.Module):
     """2D encoder - 3D decoder: features are carried along the rays of their pixels by the inverse intrinsics.
 
-    The volume is a section of the camera's frustum, `extent_m` deep about the root, so joints are in metres.
+    The volume is a section of the camera's frustum, `extent_m` deep, so joints are in metres.
     """
 
     def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32, extent_m: float = 2.0) -> None:
@@ -132,10 +121,10 @@ class RayDecoder(nn.Module):
         intrinsics: Float[Tensor, "n 3 3"],
         size: tuple[int, int],
         root_depth: Float[Tensor, "n"],
-    ) -> Float[Tensor, "n J 3"]:
+    ) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
         """Joints in the camera frame, metres. `intrinsics` are those of the undistorted crop of (width, height) `size`.
 
-        ValueError if the volume would extend behind the camera.
+        The volume is centred at `root_depth`. ValueError if it would extend behind the camera.
         """
         if (root_depth <= self.extent_m / 2).any():
             nearest = float(root_depth.min())
@@ -149,7 +138,7 @@ class RayDecoder(nn.Module):
         finer = torch.linspace(-0.5, 0.5, volumes.shape[2]).to(features) * self.extent_m
         places = frustum(intrinsics, size, (volumes.shape[-1], volumes.shape[-2]), root_depth[:, None] + finer)
         probability = _softmax_3d(volumes)
-        return (probability[..., None] * places[:, None]).sum(dim=(2, 3, 4))
+        return (probability[..., None] * places[:, None]).sum(dim=(2, 3, 4)), probability.sum(dim=2)
 
 
 def frustum(
