@@ -167,8 +167,8 @@ def short_help(prog: str, default: Any, common: Collection[str]) -> str:
     lines += [*textwrap.wrap(" ".join((type(default).__doc__ or "").split()), width), ""]
     for action in shown:
         names = ", ".join(action.option_strings) or action.dest.upper()
-        value = f"{{{','.join(kinds[names])}}}" if names in kinds else action.metavar if action.option_strings else ""
-        lines.append(f"  {names} {value or ''}".rstrip())
+        value = f"{{{', '.join(kinds[names])}}}" if names in kinds else action.metavar if action.option_strings else ""
+        lines += textwrap.wrap(f"{names} {value or ''}".rstrip(), width, initial_indent="  ", subsequent_indent=" " * 6)
         lines += textwrap.wrap(" ".join(action.help.split()), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join([*lines, "", f"{len(flags) - len(shown)} more flags: {prog} --help-all"])
 
