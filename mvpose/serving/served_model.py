@@ -103,7 +103,7 @@ class ServedModel(PythonModel):
         return pd.DataFrame(answers)
 
     def _people(self, row: ImageRow) -> dict[str, Any]:
-        """Everyone in the view of two cameras, by the path of the job. ConfigError if the network does not take the views."""
+        """Everyone in the view of two cameras, by the path of the job."""
         self.stage.model.rule.require_views(len(row.images))
         chunk = [ViewFrames(image[None], np.ones(1, bool)) for image in row.images]
         found = detected(self.stage.detector, chunk) if row.boxes is None else self._in_boxes(row.images, row.boxes)
