@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -163,6 +163,23 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def to_toml(values: Mapping[str, Any], table: str = "") -> str:
+    """Nested settings as TOML text, which `load_toml` reads back. None, which TOML lacks, is left out."""
+    own = {key: value for key, value in values.items() if not isinstance(value, Mapping) and value is not None}
+    text = f"\n[{table}]\n" if table and own else ""
+    text += "".join(f"{key} = {_toml_value(value)}\n" for key, value in own.items())
+    inner = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    return text + "".join(to_toml(value, f"{table}.{key}" if table else key) for key, value in inner.items())
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 @overload

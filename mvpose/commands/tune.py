@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,8 @@ from mvpose.commands.network_flags import Tune
 from mvpose.config import flatten
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
-from mvpose.report.sweep_plots import Scale, importance_bars, parallel_coordinates
+from mvpose.report.page import PageImage
+from mvpose.report.sweep_plots import Scale, error_curves, importance_bars, parallel_coordinates, sweep_page
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import absolute, exists, join, name
 from mvpose.storage.output_folder import require_output
@@ -25,10 +27,21 @@ from mvpose.training.metrics_log import progress_line
 from mvpose.training.training_config import TrainConfig
 from mvpose.training.training_run import finished, train
 from mvpose.training.tuning import begin_sweep, check_sweep, sweep, training_of
-from mvpose.training.tuning_results import importance, numbered, trials_json, trials_markdown
+from mvpose.training.tuning_results import importance, numbered, recipe, trial_rows, trials_json, trials_markdown
 from mvpose.training.tuning_space import Choice, Integer, LogUniform, Space, applied
-from mvpose.training.tuning_trial import Trial, ended_trials
+from mvpose.training.tuning_trial import WORST_M, Trial, ended_trials
 
+IMAGES = {
+    "parallel": (
+        "Settings and errors",
+        "Each line is a trial, from its settings at the left to its error.",
+    ),
+    "importance": (
+        "Settings that matter",
+        "Share of the error's variance that a setting explains (fANOVA). With few trials this is a guess.",
+    ),
+    "curves": ("Errors during training", "Trials that end early were stopped by the scheduler."),
+}
 TABLE = "trials.json"
 """Written last: its presence marks a complete sweep."""
 
@@ -58,7 +71,7 @@ def run(command: Tune) -> int:
         _search(command, sweep_id)
     trials = ended_trials(output)
     print(trials_markdown(trials, command.space), end="")
-    print(f"Table and images: {join(output, TABLE)}, parallel.png, importance.png")
+    print(f"Page: {join(output, 'index.html')}. Recipe of the best trial: {join(output, 'best.toml')}")
     if command.retrain_epochs or command.register:
         model = _best_model(command, trials[0], sweep_id)
         print(f"Best network: {join(model, 'model')}")
@@ -78,7 +91,8 @@ def _search(command: Tune, sweep_id: str) -> None:
     succeeded = False
     try:
         trials = sweep(config, command.space, command.sweep, command.output, Recorder(config, store, sweep_id))
-        files = _results(command.space, trials)
+        best = training_of(trials[0], config, command.space, command.sweep, command.output)
+        files = _results(name(command.output), command.space, trials, replace(best, compute=config.compute))
         with tempfile.TemporaryDirectory() as folder:
             for file, content in files.items():
                 write_whole(os.path.join(folder, file), content)
@@ -94,14 +108,22 @@ def _search(command: Tune, sweep_id: str) -> None:
     print(tracking.described(store, sweep_id))
 
 
-def _results(space: Space, trials: Sequence[Trial]) -> dict[str, bytes]:
+def _results(title: str, space: Space, trials: Sequence[Trial], best: TrainConfig) -> dict[str, bytes]:
     """Files by name; the one that marks the sweep as complete comes last."""
     lines = parallel_coordinates(
         scales(space, trials), [t.error_m for t in trials], [t.status == "finished" for t in trials]
     )
+    bars = importance_bars(importance(trials, space), len(trials))
+    curves = error_curves([t.curve for t in trials], WORST_M)
+    plots = {name: to_png(f) for name, f in {"parallel": lines, "importance": bars, "curves": curves}.items()}
+    images = [PageImage(IMAGES[name][0], IMAGES[name][1], "image/png", data) for name, data in plots.items()]
+    ended = Counter(t.status for t in trials)
+    figures = {"trials": len(trials), **ended, "MPJPE_mm": 1000 * trials[0].error_m}
+    toml = recipe(best)
     return {
-        "parallel.png": to_png(lines),
-        "importance.png": to_png(importance_bars(importance(trials, space), len(trials))),
+        **{f"{name}.png": data for name, data in plots.items()},
+        "best.toml": toml.encode(),
+        "index.html": sweep_page(title, figures, images, trial_rows(trials, space), toml).encode(),
         "trials.md": trials_markdown(trials, space).encode(),
         TABLE: trials_json(trials).encode(),
     }

@@ -22,13 +22,14 @@ from mvpose.models.detection.detector import TopDownDetector, scale_of
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image, to_image
 from mvpose.models.detection.people import People
-from mvpose.pipeline.network_stage import same_people
+from mvpose.models.network_settings import TokenMethod
+from mvpose.pipeline.network_stage import NetworkStage, same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.second_look import look_again
 from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
-from mvpose.tracking.chosen_model import open_model
+from mvpose.tracking.chosen_model import method_of, open_model
 
 BATCH = 16
 """People per call of the network. Of four views, 16 take 110 MB in it, and 64 take 180 MB."""
@@ -63,8 +64,13 @@ class FusionStage(DetectStage):
 
     def refined(self, chunk: Sequence[ViewFrames], found: list[list[People]], task: Task) -> list[list[People]]:
         """The detected people, corrected by all views that show them, by view and frame."""
-        rig = self.source.setup(task).rig
-        return self.fused(*self.matched(chunk, found, rig), rig)
+        return self.seen_again(chunk, found, self.source.setup(task).rig)
+
+    def seen_again(
+        self, chunk: Sequence[ViewFrames], detected: list[list[People]], rig: CameraRig
+    ) -> list[list[People]]:
+        """Correct people detected in consecutive frames of all views of a rig; by view and frame."""
+        return self.fused(*self.matched(chunk, detected, rig), rig)
 
     def matched(
         self, chunk: Sequence[ViewFrames], found: list[list[People]], rig: CameraRig
@@ -129,6 +135,14 @@ class FusionStage(DetectStage):
         # stated likelihood, joints of rendered people by four cameras are off by 32.7 mm, and so by 32.0 mm (32.6 mm
         # without fusion); by six, 29.5 and 28.8 mm (28.8 mm).
         confidence[slot] = np.where(stated >= limit, np.maximum(confidence[slot], limit), stated)
+
+
+def network_stage(
+    source: PlanSource, detector: DetectorConfig, model: str, weights_sha256: str, config: ReconstructionConfig
+) -> FusionStage | NetworkStage:
+    """The stage that runs the network in the folder `model`, by its method."""
+    make = FusionStage if method_of(model) == TokenMethod.method else NetworkStage
+    return make(source, detector, model, weights_sha256, config)
 
 
 @dataclass(frozen=True, eq=False)

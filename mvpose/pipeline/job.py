@@ -21,12 +21,10 @@ from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import detector_digest
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import with_precision
-from mvpose.models.network_settings import TokenMethod
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
-from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.fusion_stage import network_stage
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
-from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -48,7 +46,7 @@ from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.storage.locations import absolute, exists, join
-from mvpose.tracking.chosen_model import ChosenModel, choose_model, method_of, place_model
+from mvpose.tracking.chosen_model import ChosenModel, choose_model, place_model
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
@@ -260,8 +258,7 @@ def _makers(
     else:
         place = place_model(model, job.tracking, join(job.output, "models"))
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
-        stage = FusionStage if method_of(place) == TokenMethod.method else NetworkStage
-        yield Kind.KEYPOINTS, stage, {"source": source, "detector": _detector(job), **network}
+        yield Kind.KEYPOINTS, network_stage, {"source": source, "detector": _detector(job), **network}
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}

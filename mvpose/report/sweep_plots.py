@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from mvpose.report.figures import GRID_INK, MIDDLE_INK, SERIES_INK, TEXT_INK, new_figure, show_message
+from mvpose.report.page import PageImage, document, page_header, shown
 
 LABELS = 4
 """Approximate number of labels along a scale."""
@@ -137,6 +139,52 @@ def _labels(scale: Scale) -> list[tuple[float, str]]:
         digits = max(0, 1 - math.floor(math.log10((high - low) / LABELS))) if not scale.whole else 0
         return [(float(v), f"{v:.{digits}f}") for v in at]
     return [(float(v), f"{v:.3g}") for v in at]
+
+
+def error_curves(curves: Sequence[Sequence[tuple[float, float]]], limit_m: float) -> Figure:
+    """Draw the lowest error so far (mm) of each trial over the share of its training, coloured by the last; the best,
+    which is the first, is thick. Errors from `limit_m` on are left out.
+    """
+    drawn = [[(share, 1000 * error) for share, error in curve if error < limit_m] for curve in curves]
+    drawn = [curve for curve in drawn if curve]
+    with new_figure(3.2) as figure:
+        axes = figure.subplots()
+        if not drawn:
+            show_message(axes, "No data: no trial has an error.")
+            return figure
+        lasts = [curve[-1][1] for curve in drawn]
+        tint = Normalize(min(lasts), max(float(np.percentile(lasts, 90)), min(lasts) + 1e-6))
+        for curve, last in reversed(list(zip(drawn, lasts, strict=True))):
+            best = curve is drawn[0]
+            ink = COLOURS(0.92 * min(float(tint(last)), 1.0))
+            axes.plot(*zip(*curve, strict=True), color=ink, linewidth=3.2 if best else 1.3, marker="o", markersize=3)
+        axes.set(xlabel="share of the training", ylabel="lowest validation MPJPE, mm", yscale="log")
+        axes.set_title("Trials over time; thick: best", color=TEXT_INK)
+    return figure
+
+
+def sweep_page(
+    title: str, figures: Mapping[str, int | float | str], images: Sequence[PageImage], rows: Sequence[Sequence[str]],
+    recipe: str,
+) -> str:  # fmt: skip
+    """Return the page of a sweep as HTML: summary figures, plots, the best trial's recipe, and the table of trials,
+    whose first row is its headings."""
+    head, *others = ("".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in _tagged(rows))
+    body = "".join(f"<tr>{cells}</tr>" for cells in others)
+    parts = [
+        page_header(title, "Trials of a sweep, best first", figures),
+        "<main><section><h2>Plots</h2>",
+        *(shown(image) for image in images),
+        "</section><section><h2>Recipe of the best trial</h2>",
+        '<p class="note">best.toml beside this page: mvpose train --config best.toml --output OUT</p>',
+        f"<details><summary>Settings</summary><pre>{escape(recipe)}</pre></details></section>",
+        f"<section><h2>Trials</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></section></main>",
+    ]
+    return document(title, "\n".join(parts))
+
+
+def _tagged(rows: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    return [("td" if i else "th", row) for i, row in enumerate(rows)]
 
 
 def importance_bars(shares: Mapping[str, float], trials: int) -> Figure:

@@ -1,6 +1,7 @@
 """Log a network as an MLflow model that loads with MLflow and its requirements only.
 
-Weights are safetensors and the model is code (`served_model.py`): nothing is pickled, neither on saving nor on loading.
+Weights are safetensors and ONNX, and the model is code (`mvpose.serving.served_model`): nothing is pickled, neither on
+saving nor on loading.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
@@ -21,6 +25,9 @@ from packaging.version import Version
 
 import mvpose
 from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON
+from mvpose.models.detection.cards import locate, read_card
+from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.network_settings import Method, TokenMethod
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.tracking.tracking_config import TrackingConfig, connection
@@ -31,8 +38,11 @@ if TYPE_CHECKING:
 
 # Distributions that a registered network imports up to its first answer; a test checks the list.
 REQUIREMENTS = (
-    "cattrs", "jaxtyping", "numba", "numpy", "onnx", "opencv-python-headless", "pandas", "safetensors", "torch",
+    "av", "botocore", "cattrs", "fsspec", "h5py", "jaxtyping", "numba", "numpy", "onnx", "opencv-python-headless",
+    "openvino", "pandas", "psutil", "pyarrow", "safetensors", "scipy", "torch",
 )  # fmt: skip
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+"""One of them is installed, as the extras `cpu` and `gpu` have it."""
 EXAMPLE_VIEWS = 4
 """Of a network that accepts any number."""
 
@@ -42,25 +52,35 @@ def log_network(model: SavedModel, folder: str, run: str) -> ModelInfo:
     import mlflow
 
     package = os.path.dirname(os.path.abspath(mvpose.__file__))
-    with mlflow.start_run(run_id=run):
+    detector = registered_detector(model.config)
+    with tempfile.TemporaryDirectory() as weights, mlflow.start_run(run_id=run):
+        for card in (detector.person_card, detector.joint_card):
+            shutil.copy(locate(read_card(card)), weights)
         return mlflow.pyfunc.log_model(
             name="network",
-            python_model=os.path.join(package, "tracking", "served_model.py"),
-            artifacts={"model": folder},
+            python_model=os.path.join(package, "serving", "served_model.py"),
+            artifacts={"model": folder, "weights": weights},
             code_paths=[package],
             pip_requirements=requirements(),
             signature=signature(),
             input_example=example(model),
-            model_config={"weights_sha256": model.sha256},
+            model_config={"weights_sha256": model.sha256, "detector": asdict(detector)},
             metadata={
                 "input": json.loads(json.dumps(asdict(model.rule))),
                 "weights_sha256": model.sha256,
+                "detector": [detector.person_card, detector.joint_card],
                 "joints": list(SKELETONS[model.rule.skeleton].joints),
                 "config": json.loads(json.dumps(asdict(model.config))),
                 # The names of all recordings would make the description slow to read; the model folder has them.
                 "lineage": {k: v for k, v in model.lineage.items() if k not in (TRAINED_ON, VALIDATED_ON)},
             },
         )
+
+
+def registered_detector(config: Method) -> DetectorConfig:
+    """The detector that a version brings for whole images: that of a job by default, or whose tokens it fuses."""
+    card = config.backbone.weights if isinstance(config, TokenMethod) else ""
+    return DetectorConfig(joint_card=card) if card else DetectorConfig()
 
 
 def example(model: SavedModel) -> pd.DataFrame:
@@ -82,32 +102,38 @@ def example(model: SavedModel) -> pd.DataFrame:
 
 
 def signature() -> ModelSignature:
-    """Input and output columns; see `mvpose.tracking.served_model`."""
+    """Input and output columns; see `mvpose.serving.served_model`."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-    numbers = Array(DataType.double)
+    numbers, texts, flags = (Array(kind) for kind in (DataType.double, DataType.string, DataType.boolean))
+    matrices = Array(Array(numbers))
     return ModelSignature(
         Schema(
             [
-                ColSpec(Array(DataType.string), "crops"),
-                ColSpec(Array(Array(numbers)), "projections"),
-                ColSpec(Array(DataType.boolean), "present", required=False),
+                ColSpec(kind, name, required=False)
+                for name, kind in (
+                    ("images", texts),
+                    ("intrinsics", matrices),
+                    ("camera_from_world", matrices),
+                    ("distortion", Array(numbers)),
+                    ("lens", texts),
+                    ("boxes", matrices),
+                    ("crops", texts),
+                    ("projections", matrices),
+                    ("present", flags),
+                )
             ]
         ),
-        Schema(
-            [
-                ColSpec(Array(numbers), "joints"),
-                ColSpec(Array(DataType.boolean), "valid"),
-                ColSpec(numbers, "confidence"),
-            ]
-        ),
+        Schema([ColSpec(matrices, "joints"), ColSpec(Array(flags), "valid"), ColSpec(Array(numbers), "confidence")]),
     )
 
 
 def requirements() -> list[str]:
     """Requirements of a registered network besides MLflow, as installed here, without local build tags (`+cpu`)."""
-    return [f"{name}=={Version(installed(name)).public}" for name in REQUIREMENTS]
+    here = {distribution.name for distribution in distributions()}
+    runtime = next(name for name in RUNTIMES if name in here)
+    return [f"{name}=={Version(installed(name)).public}" for name in (*REQUIREMENTS, runtime)]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from mvpose.models.saved import WEIGHTS, SavedModel
 from mvpose.models.shipped import model_folder, read_shipped, shipped_names
 from mvpose.skeleton import SKELETONS
 from mvpose.storage.locations import join
+from mvpose.tracking.logged_model import registered_detector
 
 FIGURES = {"mpjpe_m": "MPJPE", "pa_mpjpe_m": "after Procrustes alignment", "mpjpe_relative_m": "relative to the root"}
 
@@ -18,6 +19,8 @@ def model_card(name: str, model: SavedModel, summary: dict[str, Any] | None) -> 
     """Markdown of a version of `name`; `summary` is that of its evaluation (`summary.json`), if it has one."""
     rule = model.rule
     width, height = rule.crop.size
+    detector = registered_detector(model.config)
+    cards = (detector.person_card, detector.joint_card)
     sections = {
         f"{name}: {model.config.method}": [
             f"3D joints ({len(SKELETONS[rule.skeleton].joints)}, {rule.skeleton}) of one person from "
@@ -25,12 +28,18 @@ def model_card(name: str, model: SavedModel, summary: dict[str, Any] | None) -> 
         ],
         "Trained on": _training(model.lineage),
         "Figures": _figures(summary),
-        "Limits": [
-            f"Input is crops of {width} x {height} pixels, {rule.crop.margin:g} times as large as the box about the "
-            "joints, with lens distortion removed, and their cameras; finding people is another model's task.",
-            "Figures hold for people, cameras and images like those of the evaluation.",
+        "Input": [
+            f"Whole images of all views with K, distortion and camera_from_world: {' and '.join(cards)}, which this "
+            "version brings, find the people, as in `mvpose reconstruct`.",
+            f"Or, faster, crops of one person: {width} x {height} pixels, {rule.crop.margin:g} times as large as the "
+            "box about the joints, with lens distortion removed, and their cameras.",
         ],
-        "Licence": _licence(model),
+        "Limits": [
+            "Each row is one moment: people are not tracked over time, and joints are not filtered.",
+            "Figures hold for people, cameras and images like those of the evaluation, and for crops about the true "
+            "joints.",
+        ],
+        "Licence": _licence(model) + [line for card in cards for line in _stated(card, read_card(card).licence)],
     }
     blocks = (f"## {title}\n\n" + "".join(f"- {line}\n" for line in lines) for title, lines in sections.items())
     return "\n".join(blocks)

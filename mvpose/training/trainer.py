@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 import ray.data
 import ray.train
+import torch.distributed as dist
 from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
+from mvpose.tracking import system_figures
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed
@@ -137,14 +139,29 @@ def train_worker(settings: dict[str, Any]) -> None:
         journal.rewind(job.checkpoints.latest().step)
 
     def on_figures(step: int, figures: dict[str, float]) -> None:
+        validated = "validation/mpjpe_m" in figures
+        system = {} if validated else system_of_workers(process)
         if process.rank == 0:
-            journal.write(step, figures)
-        if "validation/mpjpe_m" in figures:
+            journal.write(step, figures | system)
+        if validated:
             ray.train.report({"step": step, **figures})
 
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
     validation = partial(feed.validation_batches, process.rank, process.workers)
     train_loop(config, length, partial(shard_batches, config), validation, process, job.checkpoints, on_figures)
+
+
+def system_of_workers(process: Process) -> dict[str, float]:
+    """Load of each worker's machine, as `system/worker_RANK/NAME`. Every worker calls it at the same step."""
+    found: list[Any] = [system_figures()]
+    if process.workers > 1:
+        own, found = found[0], [None] * process.workers
+        dist.all_gather_object(found, own)
+    return {
+        f"system/worker_{rank}/{name.removeprefix('system/')}": value
+        for rank, figures in enumerate(found)
+        for name, value in figures.items()
+    }
 
 
 def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:

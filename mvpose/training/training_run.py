@@ -1,7 +1,7 @@
 """Start or resume a training, from settings to a saved model. Called by `mvpose train` and by sweeps.
 
 OUTPUT/run.json         settings and the digest of the data, written once
-       metrics.jsonl    figures by step
+       metrics.jsonl    figures by step (on S3: metrics/, see `mvpose.training.metrics_log`)
        checkpoints/     the training state (see `mvpose.training.checkpoints`)
        model/           the best weights in the format of `mvpose.models.saved`, written when the training ends
 """

@@ -17,6 +17,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from mvpose.config import to_toml
+from mvpose.training.training_config import TrainConfig
 from mvpose.training.tuning_space import Choice, Integer, LogUniform, Range, Space, Uniform
 from mvpose.training.tuning_trial import Trial
 
@@ -79,8 +81,19 @@ def trials_json(trials: Sequence[Trial]) -> str:
     return json.dumps(rows, indent=1) + "\n"
 
 
+def recipe(config: TrainConfig) -> str:
+    """A training as a TOML file for `mvpose train --config`."""
+    return to_toml(asdict(config))
+
+
 def trials_markdown(trials: Sequence[Trial], space: Space) -> str:
     """Trials as a Markdown table, best first."""
+    head, *rows = trial_rows(trials, space)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
+
+
+def trial_rows(trials: Sequence[Trial], space: Space) -> list[list[str]]:
+    """A line of headings, and a line for each trial."""
     head = ["trial", "status", "MPJPE, mm", "steps", "seconds", *space]
     rows = [
         [
@@ -93,8 +106,7 @@ def trials_markdown(trials: Sequence[Trial], space: Space) -> str:
         ]
         for t in trials
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return [head, *rows]
 
 
 def _written(value: Any) -> str:

@@ -32,3 +32,12 @@ def test_validation_is_over_the_samples_of_both_processes(table, both):
     alone, (first, second) = validated(table, Process()), (found["validated"] for found in both)
     assert first == second
     assert first == pytest.approx(alone, rel=1e-6)
+
+
+def test_the_figures_of_a_log_line_are_of_every_worker(both):
+    """Fails if only the first worker's machine is watched."""
+    first, second = (found["system"] for found in both)
+    assert first == second
+    memory = [first[f"system/worker_{rank}/process_memory_megabytes"] for rank in range(2)]
+    assert len(set(memory)) == 2 and min(memory) > 0
+    assert {name.partition("/")[0] for name in first} == {"system"}

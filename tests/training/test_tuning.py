@@ -17,18 +17,22 @@ import torch
 
 from mvpose.cli import parse
 from mvpose.cli import run as command_line
+from mvpose.commands.network_flags import Train
 from mvpose.commands.tune import Tune, scales
 from mvpose.config import load_toml
 from mvpose.errors import ConfigError
 from mvpose.report.figures import to_png
-from mvpose.report.sweep_plots import importance_bars, parallel_coordinates
+from mvpose.report.page import PageImage
+from mvpose.report.sweep_plots import error_curves, importance_bars, parallel_coordinates, sweep_page
+from mvpose.storage.locations import read_text
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.inheritance import bequeath, inherit
 from mvpose.training.loop import begin
+from mvpose.training.training_config import TrainConfig
 from mvpose.training.training_run import train
 from mvpose.training.tuning import RememberingASHA, SweepConfig, begin_sweep, check_sweep
 from mvpose.training.tuning_records import Records
-from mvpose.training.tuning_results import importance, trials_json, trials_markdown
+from mvpose.training.tuning_results import importance, recipe, trials_json, trials_markdown
 from mvpose.training.tuning_space import (
     Choice,
     Integer,
@@ -255,8 +259,37 @@ def test_images_are_drawn_of_any_number_of_trials(count):
     lines = parallel_coordinates(scales(SPACE, trials), [t.error_m for t in trials], [True] * len(trials))
     (axes, *_) = lines.axes
     assert len(axes.collections) == count
-    for image in (to_png(lines), to_png(importance_bars(importance(trials, SPACE), count))):
+    curves = error_curves([t.curve for t in trials], 1000.0)
+    assert len(curves.axes[0].lines) == count
+    for image in (to_png(lines), to_png(curves), to_png(importance_bars(importance(trials, SPACE), count))):
         assert image.startswith(b"\x89PNG") and len(image) > 5000
+
+
+def recipes() -> list[TrainConfig]:
+    """Of the named sweeps with sampled values, and of settings that are unlike the defaults of their types."""
+    random = np.random.default_rng(3)
+    found = [replace(TINY, data='s3://a/"b"\\ü', seed=7)]
+    for file in SWEEPS:
+        command = parse("tune", ["--config", os.path.join(CONFIGS, file)])
+        values = {path: domain.sample(random_state=random) for path, domain in domains(command.space).items()}
+        found.append(applied(command.training(), decoded(command.space, values)))
+    found.append(applied(TINY, {"optimisation.drops": [0.5, 0.9], "optimisation.rate": 1e-5, "samples.cameras": ["a"]}))
+    return found
+
+
+@pytest.mark.parametrize("config", recipes())
+def test_the_recipe_of_a_trial_is_read_back_as_its_settings(config):
+    """Fails if a value is left out, rounded, or written under another name."""
+    assert load_toml("best.toml", recipe(config), Train).training() == config
+
+
+def test_the_page_of_a_sweep_has_its_images_every_trial_and_no_code_of_a_name():
+    trials = [trial(0, 0.0512), trial(1, 0.06)]
+    rows = [["trial", "<script>"], *([t.id, f"{1000 * t.error_m:.1f}"] for t in trials)]
+    image = PageImage("Errors", "of trials", "image/png", b"x")
+    page = sweep_page("<b>", {"trials": 2}, [image, image], rows, "rate = 1e-05\n")
+    assert page.count("data:image/png;base64,eA==") == 2 and "rate = 1e-05" in page
+    assert "<td>51.2</td>" in page and "&lt;script&gt;" in page and "<b>" not in page.partition("<h1>")[2][:20]
 
 
 TOML = """
@@ -297,6 +330,7 @@ def test_a_sweep_whose_driver_is_killed_goes_on_and_repeats_no_trial_that_had_en
     output = str(tmp_path / "out")
     command = [sys.executable, "-m", "mvpose", "tune", "--config", "tune.toml", "--data", table, "--output", output]
     settings = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": os.getcwd()}
+    settings["XDG_DATA_HOME"] = str(tmp_path)
     driver = subprocess.Popen(command, cwd=tmp_path, env=settings)
     try:
         while len(ended_trials(output)) < 3:
@@ -321,7 +355,7 @@ def test_a_sweep_whose_driver_is_killed_goes_on_and_repeats_no_trial_that_had_en
     told_again = {line.split()[0] for line in said.splitlines() if " lowest MPJPE " in line}
     assert told_again and not told_again & before.keys()
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mvpose/mlflow.db")
     experiment = client.get_experiment_by_name("tune")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -335,9 +369,41 @@ def test_a_sweep_whose_driver_is_killed_goes_on_and_repeats_no_trial_that_had_en
         steps = {m.step for m in client.get_metric_history(child.info.run_id, "validation/mpjpe_m")}
         assert steps == set(range(4, record.step + 1, 4))
     files = {f.path for f in client.list_artifacts(parent.info.run_id, "sweep")}
-    assert files >= {"sweep/parallel.png", "sweep/importance.png", "sweep/trials.md", "sweep/trials.json"}
+    assert files >= {
+        "sweep/parallel.png",
+        "sweep/importance.png",
+        "sweep/trials.md",
+        "sweep/trials.json",
+        "sweep/index.html",
+    }
+    best = load_toml("best.toml", read_text(f"{output}/best.toml"), Train).training()
+    assert best.optimisation.rate == trials[0].settings["optimisation.rate"]
     assert "models:/swept/1" in said
 
     third = subprocess.run(command, cwd=tmp_path, env=settings, stdout=subprocess.PIPE)
-    assert third.returncode == 0 and b"nothing of them is done again" in third.stdout
+    assert third.returncode == 0 and b"none is repeated" in third.stdout
     assert len(client.search_runs([experiment.experiment_id])) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_trials_of_two_workers_each_train_to_the_end_and_are_compared(table, tmp_path):
+    """Fails if a trial's workers never get resources, or its figures do not reach the search."""
+    (tmp_path / "tune.toml").write_text(TOML.replace("trials = 8", "trials = 2").replace("steps = 24", "steps = 8"))
+    output = str(tmp_path / "out")
+    command = ["tune", "--config", "tune.toml", "--data", table, "--output", output, "--workers", "2"]
+    settings = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": os.getcwd()}
+    settings["XDG_DATA_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "mvpose", *command], cwd=tmp_path, env=settings, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = ended_trials(output)
+    assert len(trials) == 2 and {t.status for t in trials} <= {"finished", "stopped"}
+    best = trials[0]
+    assert best.status == "finished" and best.step == 8 and best.curve[-1][0] == 1.0
+    assert os.path.exists(f"{best.output}/ray"), "the trial trained in its own process, and not on workers"
+    lines = [json.loads(line) for line in read_text(f"{best.output}/metrics.jsonl").splitlines()]
+    assert best.error_m == min(line["validation/mpjpe_m"] for line in lines if line.get("validation/mpjpe_m"))
+    found = load_toml("best.toml", read_text(f"{output}/best.toml"), Train).training()
+    assert found.compute.workers == 2 and found.optimisation.rate == best.settings["optimisation.rate"]

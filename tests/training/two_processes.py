@@ -17,6 +17,7 @@ from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Trained
 from mvpose.training.feed import Feed
 from mvpose.training.loop import NetworkWithLoss, Process, _joined, begin, one_step, validate
+from mvpose.training.trainer import system_of_workers
 from mvpose.training.training_config import NONE, TrainConfig
 from tests.training.test_training_run import TINY
 
@@ -88,7 +89,10 @@ def work(rank: int, table: str, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=WORKERS)
     process = Process(rank, WORKERS)
     found = {kind: trained_steps(table, process, kind) for kind in (UNEVEN, IN_PARTS)}
-    torch.save({**found, "validated": validated(table, process)}, os.path.join(folder, f"{rank}.pt"))
+    torch.save(
+        {**found, "validated": validated(table, process), "system": system_of_workers(process)},
+        os.path.join(folder, f"{rank}.pt"),
+    )
     dist.destroy_process_group()
 
 

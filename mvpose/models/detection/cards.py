@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
@@ -80,8 +83,23 @@ def card_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+_ours: ContextVar[str | None] = ContextVar("weights of this block", default=None)
+
+
+@contextmanager
+def weights_in(folder: str) -> Iterator[None]:
+    """Take weights from this local folder within the block, as a registered version does that brings its own."""
+    token = _ours.set(folder)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
 def weights_folder() -> str:
-    """Local folder of weights: $MVPOSE_WEIGHTS, else `weights` in $MVPOSE_CACHE, else in ~/.cache/mvpose."""
+    """Local folder of weights: of `weights_in`, $MVPOSE_WEIGHTS, `weights` in $MVPOSE_CACHE, or in ~/.cache/mvpose."""
+    if ours := _ours.get():
+        return ours
     cache = os.environ.get("MVPOSE_CACHE") or os.path.join(home_folder(), ".cache", "mvpose")
     return os.environ.get("MVPOSE_WEIGHTS") or os.path.join(cache, "weights")
 

@@ -69,6 +69,11 @@ def own_bfloat16() -> Precision | None:
     return "bfloat16_amx" if "amx_bf16" in flags else "bfloat16_avx512" if "avx512_bf16" in flags else None
 
 
+def runs_on_cuda() -> bool:
+    """Whether this ONNX Runtime was built for CUDA."""
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
 def load_network(graph: onnx.ModelProto, card: ModelCard, config: DetectorConfig) -> Network:
     """The network of a card on the requested device in the requested precision, never another without a word.
 

@@ -1,0 +1,1 @@
+"""A registered version behind MLflow's `predict`."""
