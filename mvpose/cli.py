@@ -32,7 +32,7 @@ VERBS = {
     "register": ("register", "Register", "Register a trained network in MLflow"),
     "promote": ("promote", "Promote", "Move an alias to a better version, or roll it back"),
     "track": ("track", "TrackSync", "Send pending run records to MLflow"),
-    "models": ("models", "Models", "List and fetch detector weights"),
+    "models": ("models", "Models", "List models, fetch weights, export to ONNX"),
     "benchmark": ("benchmark", "Benchmark", "Measure throughput, and compare with installed peers"),
 }
 

@@ -1,18 +1,52 @@
-"""ONNX export of a multi-view method, from crops and cameras to joints in the world."""
+"""ONNX export of a trained method, from crops and cameras to joints in the world."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mvpose.config import structure
 from mvpose.errors import ConfigError
+from mvpose.geometry.triangulation import DltMethod
+from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
+from mvpose.models.network_settings import Method, TokenMethod
 from mvpose.models.pictorial_step import PictorialStep
+from mvpose.models.saved import SavedModel
 
 INPUTS = ("crops", "projections", "present")
 OUTPUTS = ("joints", "valid", "confidence", "joints_2d", "confidence_2d")
+
+
+def export_model(model: SavedModel, views: int | None, path: str) -> None:
+    """Write a trained model to a local .onnx file, for `views` views, or for any number (None).
+
+    It triangulates by normal equations, the only solver with ONNX operators: on joints that agree, the same point to a
+    fraction of a millimetre. ConfigError if the model does not take that many views, or takes tokens and not images.
+    """
+    rule = model.rule
+    if isinstance(model.config, TokenMethod):
+        raise ConfigError("this model takes tokens of the detector, not images: it has no export to ONNX.")
+    views = views or rule.max_views
+    if views is not None:
+        rule.require_views(views)
+    network = build_method(_by_normal_equations(model.config), pretrained=False)
+    trained = model.network.method if isinstance(model.network, PictorialStep) else model.network
+    network.load_state_dict(trained.state_dict())
+    export_onnx(network.eval(), views or 4, rule.crop.size, path, any_views=views is None)
+
+
+def _by_normal_equations(config: Method) -> Method:
+    def changed(values: Any, *, decoding: bool = False) -> Any:
+        if not isinstance(values, dict):
+            return values
+        made = {key: changed(value, decoding=key == "decoding") for key, value in values.items()}
+        return made | {"solver": str(DltMethod.NORMAL.value)} if decoding else made
+
+    return structure(changed(asdict(config)), Method, "method")
 
 
 def export_onnx(method: nn.Module, views: int, size: tuple[int, int], path: str, *, any_views: bool) -> None:
