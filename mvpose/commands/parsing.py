@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # Only the settings of a union's chosen member are flags.
 CONFIG = (tyro.conf.AvoidSubcommands,)
+WIDEST_LINE = 120
+"""Of a short help; a longer list of choices is wrapped."""
 
 
 def parsed(verb: str, command: Any, arguments: list[str], common: Collection[str]) -> Any:
@@ -168,7 +170,9 @@ def short_help(prog: str, default: Any, common: Collection[str]) -> str:
     for action in shown:
         names = ", ".join(action.option_strings) or action.dest.upper()
         value = f"{{{','.join(kinds[names])}}}" if names in kinds else action.metavar if action.option_strings else ""
-        lines.append(f"  {names} {value or ''}".rstrip())
+        line = f"  {names} {value or ''}".rstrip()
+        fits = len(line) <= WIDEST_LINE
+        lines += [line] if fits else textwrap.wrap(line.replace(",", ", "), WIDEST_LINE, subsequent_indent=" " * 6)
         lines += textwrap.wrap(" ".join(action.help.split()), width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join([*lines, "", f"{len(flags) - len(shown)} more flags: {prog} --help-all"])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.errors import ConfigError
-from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, Method
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FusionMethod, LiftingMethod, Method
 
 MARGIN = 1.4
 """Default crop margin in training. Everything else uses the margin saved with the weights."""
 MIN_VIEWS = 2
-"""Minimum number of views of all methods, because they triangulate joints."""
+"""Minimum number of views of all methods that triangulate joints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class InputRule:
 def input_rule(method: Method, margin: float) -> InputRule:
     """The input rule of a network trained on crops with this margin."""
     views = method.fusion.views if isinstance(method, FusionMethod) and method.concatenates else None
+    views = 1 if isinstance(method, LiftingMethod) else views
     return InputRule(
         skeleton=method.skeleton,
         crop=CropRule(size=method.size, margin=margin),

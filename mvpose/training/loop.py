@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
-from mvpose.models.objective import objective
-from mvpose.training.batches import TrainingBatch
+from mvpose.models.objective import lifting_objective, objective
+from mvpose.training.batches import Batch, LiftingBatch, TrainingBatch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.initial_weights import build_initial
 from mvpose.training.metrics_log import Meter, Report
@@ -63,8 +63,11 @@ class NetworkWithLoss(nn.Module):
         self.network = network
         self.config = config
 
-    def forward(self, batch: TrainingBatch, progress: float) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Weighted terms by name; their sum is the loss."""
+        if isinstance(batch, LiftingBatch):
+            poses = lifted(self.network, batch, self.config)
+            return lifting_objective(poses, batch.poses, batch.known, self.config.objective, progress)
         prediction = answer(self.network, batch, self.config)
         return objective(prediction, batch.truth, self.config.method.size, self.config.objective, progress)
 
@@ -72,8 +75,8 @@ class NetworkWithLoss(nn.Module):
 def train_loop(
     config: TrainConfig,
     length: Length,
-    batches: Callable[[int], Iterator[TrainingBatch]],
-    validation: Callable[[], Iterator[TrainingBatch]],
+    batches: Callable[[int], Iterator[Batch]],
+    validation: Callable[[], Iterator[Batch]],
     process: Process,
     checkpoints: Checkpoints,
     report: Report,
@@ -136,6 +139,13 @@ def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
         return network(batch.crops, batch.projections, batch.present, keep_maps=config.keeps_maps)
 
 
+def lifted(network: nn.Module, batch: LiftingBatch, config: TrainConfig) -> Float[Tensor, "B T J 3"]:
+    """The poses that a lifter gives, in the requested precision."""
+    low = config.optimisation.precision == "bfloat16"
+    with torch.autocast(batch.points.device.type, torch.bfloat16, enabled=low):
+        return network(batch.points, batch.seen).float()
+
+
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed Python, NumPy and torch (CPU and CUDA) for one step of one process.
 
@@ -151,7 +161,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 def one_step(
     judged: nn.Module,
     trained: Trained,
-    batch: TrainingBatch,
+    batch: Batch,
     config: TrainConfig,
     step: int,
     share: float,
@@ -184,10 +194,11 @@ def one_step(
 
 
 @torch.no_grad()
-def validate(
-    network: nn.Module, batches: Iterator[TrainingBatch], config: TrainConfig, process: Process
-) -> dict[str, float]:
-    """MPJPE in metres over the known joints that were found, and the share found, over all processes."""
+def validate(network: nn.Module, batches: Iterator[Batch], config: TrainConfig, process: Process) -> dict[str, float]:
+    """MPJPE in metres over the known joints that were found, and the share found, over all processes.
+
+    That of a lifter is relative to the root.
+    """
     if process.workers > 1:
         # Batch statistics differ between processes. Validate with those of the first process, which are saved.
         for tensor in network.state_dict().values():
@@ -205,8 +216,12 @@ def validate(
     return {"validation/mpjpe_m": mean, "validation/valid_share": found / max(known, 1.0)}
 
 
-def _judged_sums(network: nn.Module, batch: TrainingBatch, config: TrainConfig) -> Float[Tensor, "3"]:
+def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float[Tensor, "3"]:
     """Sum of errors, number of joints found, number of joints known."""
+    if isinstance(batch, LiftingBatch):
+        errors = metrics.joint_errors(lifted(network, batch, config).double(), batch.poses.double())
+        known = batch.known.sum().double()
+        return torch.stack([torch.where(batch.known, errors, 0.0).sum(), known, known])
     prediction, truth = answer(network, batch, config), batch.truth
     errors = metrics.joint_errors(prediction.joints.double(), truth.joints.double())
     counted = truth.known & prediction.valid
