@@ -97,6 +97,13 @@ HALPE26 = Skeleton(
     (*_TRUNK_BONES, ("neck", "head"), ("neck", "nose"), *_LIMB_BONES, *_FACE_BONES, *_FOOT_BONES),
 )
 
+# HALPE26 without its feet: the joints that rendered people and the detectors of Halpe's joints share.
+HALPE20 = Skeleton(
+    "halpe20",
+    HALPE26.joints[:20],
+    (*_TRUNK_BONES, ("neck", "head"), ("neck", "nose"), *_LIMB_BONES, *_FACE_BONES),
+)
+
 BODY25 = Skeleton(
     "body25",
     (
@@ -157,4 +164,4 @@ RENDERED = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {s.name: s for s in (COCO17, HALPE26, BODY25, HUMAN36M17, MPII16, PANOPTIC19, RENDERED)}
+SKELETONS = {s.name: s for s in (COCO17, HALPE26, HALPE20, BODY25, HUMAN36M17, MPII16, PANOPTIC19, RENDERED)}

@@ -1,4 +1,4 @@
-"""`mvpose dataset convert|label|render|stats|show|clusters`: datasets or rendered people as one table of samples."""
+"""`mvpose dataset convert|label|render|motion|stats|show|clusters`: datasets or rendered people as one table."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from mvpose.metrics.pose_structure import save_clusters
 from mvpose.pipeline.dataset_shards import convert
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.rendering.corpus import Rendered
+from mvpose.rendering.keypoint_source import MotionCapture
 from mvpose.rendering.renderer import renderer
 from mvpose.report.sample_sheet import sample_sheet
 from mvpose.storage.commits import write_whole
@@ -89,6 +90,17 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MotionTable:
+    """Write motion capture before random cameras as a table of samples without images, to train lifters. Rerun to
+    resume."""
+
+    motion: Annotated[MotionCapture, tyro.conf.arg(name="")] = field(default_factory=MotionCapture)
+    output: str
+    """Folder or s3:// URI of the table."""
+    engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stats:
     """Count and measure the samples of a table."""
 
@@ -134,13 +146,14 @@ Dataset = (
     Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Label, tyro.conf.subcommand("label")]
+    | Annotated[MotionTable, tyro.conf.subcommand("motion")]
     | Annotated[Stats, tyro.conf.subcommand("stats")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Clusters, tyro.conf.subcommand("clusters")]
 )
 
 
-def run(command: Convert | Render | Label | Stats | Show | Clusters) -> int:
+def run(command: Convert | Render | Label | MotionTable | Stats | Show | Clusters) -> int:
     """Run the chosen action. Exit code 3 if parts of a dataset could not be read."""
     if isinstance(command, Convert):
         own = command.source
@@ -151,6 +164,8 @@ def run(command: Convert | Render | Label | Stats | Show | Clusters) -> int:
         return _converted(command.corpus, CropConfig(), command.output, command.engine)
     if isinstance(command, Label):
         return _converted(SelfLabels.of(command.labels), CropConfig(), command.output, command.engine)
+    if isinstance(command, MotionTable):
+        return _converted(command.motion, CropConfig(), command.output, command.engine)
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
     samples = samples or read_samples(command.table)
     if isinstance(command, Stats):

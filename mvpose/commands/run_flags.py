@@ -26,6 +26,7 @@ RECONSTRUCTION = (
     "--output",
     "--people",
     "--adjust-extrinsics",
+    "--monocular",
     "--filtered",
     "--filtering.smoothing",
     "--filtering.cutoff-hz",

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
 from mvpose.evaluation.scoring import METRICS, CommonJoints, score, velocity_errors
+from mvpose.evaluation.several_people import PeopleFrames
 from mvpose.skeleton import Skeleton
 
 KEYS = (
@@ -63,6 +64,8 @@ class Answers:
     """Joint detection rate in the images; NaN if the method predicts nothing in 2D."""
     notes: tuple[str, ...] = ()
     """Parts of the ground truth that could not be evaluated."""
+    people: tuple[PeopleFrames, ...] = ()
+    """All people of each capture of a run, for the figures of several at once."""
 
 
 Metric = Callable[[Float[np.ndarray, "N J 3"], Float[np.ndarray, "N J 3"]], Float[np.ndarray, " N"]]

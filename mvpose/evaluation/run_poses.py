@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.paired_frames import paired_frames
+from mvpose.evaluation.several_people import PeopleFrames
 from mvpose.records import CapturePlan, Poses3D
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import Skeleton
@@ -22,7 +23,7 @@ from mvpose.skeleton import Skeleton
 _NEVER = 1e6
 
 
-def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
+def run_answers(run: RunFolder, samples: Iterable[Sample], joints_that_count: Sequence[str] | None = None) -> Answers:
     """Poses of a run for every sample of a capture that the run planned; frames are paired by `paired_frames`.
 
     In each frame people and tracks are paired by the minimum sum of mean joint distances: positions are evaluated,
@@ -54,6 +55,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
     if not skeletons:
         raise ConfigError(f"{run.uri} has no poses of the captures of the ground truth.")
     flat = [s for own in kept.values() for s, _ in own]
+    people = [(run.poses(plans[name]), own) for name, own in kept.items() if own]
     width = len(skeletons[0].joints)
     joints = [j if k is not None else np.full((len(j), width, 3), np.nan) for j, k in found.values()]
     return Answers(
@@ -64,6 +66,7 @@ def run_answers(run: RunFolder, samples: Iterable[Sample]) -> Answers:
         max_views=np.ones(len(flat), bool),
         jdr=np.full(len(flat), np.nan),
         notes=tuple(notes),
+        people=tuple(PeopleFrames.of(poses, own, joints_that_count) for poses, own in people if poses is not None),
     )
 
 

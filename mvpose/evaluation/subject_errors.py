@@ -18,11 +18,14 @@ from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples, sample_files
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, Metric, Scoring, rows_of
+from mvpose.evaluation.lifted import lifted_answers
 from mvpose.evaluation.network import NetworkConfig, network_answers
 from mvpose.evaluation.run_poses import run_answers
 from mvpose.evaluation.scoring import CommonJoints
+from mvpose.evaluation.several_people import people_figures
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.metrics.intervals import Estimate
+from mvpose.models.network_settings import LiftingMethod
 from mvpose.models.saved import SavedModel, load_model, require_model
 from mvpose.models.shipped import model_folder
 from mvpose.run.run_folder import RunFolder
@@ -72,14 +75,16 @@ def evaluate(
     centroids: Float[np.ndarray, "k J 3"] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """Evaluate a network at each number of views of each table, or a run at the views it used.
+    """Evaluate a network at each number of views of each table, a lifter by one camera, or a run at the views it used.
 
     ConfigError if there is no prediction at all, or the tables have different skeletons.
     """
     parts: list[tuple[Answers, Scoring]] = []
     for table in tables:
         if isinstance(model, RunFolder):
-            answers = [run_answers(model, table.samples())]
+            answers = [run_answers(model, table.samples(), table.scoring.joints)]
+        elif isinstance(model.config, LiftingMethod):
+            answers = [lifted_answers(model, table.samples(), config.subset_seed)]
         else:
             answers = network_answers(model, table.samples(), table.views, config)
         scoring = replace(table.scoring, dataset=RowReader(table.uri).dataset)
@@ -105,7 +110,12 @@ def evaluate(
         for a, j in parts
     ]
     notes = tuple(note for answers, _ in parts for note in answers.notes)
-    return Evaluation(rows, figures(rows, skeleton), subject, np.concatenate(predicted), notes)
+    estimates = figures(rows, skeleton)
+    for (answers, _), table in zip(parts, tables, strict=False):
+        of_people = people_figures(answers.people, all_people=table.protocol is None or table.protocol.people is None)
+        suffix = f"/benchmark={table.scoring.benchmark}" if len(tables) > 1 else ""
+        estimates |= {f"{name}{suffix}": estimate for name, estimate in of_people.items()}
+    return Evaluation(rows, estimates, subject, np.concatenate(predicted), notes)
 
 
 def open_model(uri: str, device: str, tracking: TrackingConfig) -> SavedModel | RunFolder:

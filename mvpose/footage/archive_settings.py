@@ -43,5 +43,7 @@ class CatalogueConfig:
     """Override the frame rate of all footage (frames per second). Required for image folders."""
     image_fit: ImageFit = ImageFit.AUTO
     """How images were transformed if their size differs from the calibration's."""
+    one_camera: bool = False
+    """Also list captures of one camera, which `reconstruct --monocular` lifts."""
     outside_archive: bool = False
     """Allow a capture.toml to name locations outside the archive."""

@@ -71,7 +71,7 @@ def matched_trials(
         try:
             if isinstance(matching, CalibrationError):
                 raise matching
-            captures.append(_matched(capture_id, calibration, matching, videos, files, notes))
+            captures.append(_matched(capture_id, calibration, matching, videos, files, notes, config.one_camera))
         except MvposeError as error:
             captures.append(Unmatched(capture_id, error))
     return captures
@@ -119,13 +119,17 @@ def _matched(
     videos: dict[str, VideoEntry],
     files: CaptureFiles,
     notes: tuple[str, ...],
+    one_camera: bool,
 ) -> Matched:
     without_footage, without_camera = some_of(matching.cameras_alone), some_of(matching.footage_alone)
-    if len(matching.footage) < 2:
+    # A second video whose camera is not calibrated speaks for wrong names rather than for one camera.
+    alone = one_camera and len(matching.footage) == 1 and not matching.footage_alone
+    if len(matching.footage) < 2 and not alone:
         only = ", ".join(f"{camera} ({footage})" for camera, footage in matching.footage.items())
         raise TooFewViewsError(
             f"only one camera has both footage and a calibration: {only}. Footage without a camera: "
-            f"{without_camera or 'none'}; cameras without footage: {without_footage or 'none'}."
+            f"{without_camera or 'none'}; cameras without footage: {without_footage or 'none'}. Depth needs two "
+            "cameras that agree, or a network that lifts the poses of one: `reconstruct --monocular MODEL`."
         )
     if without_footage:
         notes = (*notes, f"calibrated cameras without footage: {without_footage}")

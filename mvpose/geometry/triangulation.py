@@ -123,7 +123,7 @@ def reprojection_errors(
     Infinite, with zero gradient, if the point is behind the camera or the pixel is not finite. Raises ValueError for
     inconsistent shapes or dtypes.
     """
-    _check_shapes(pixels, projections, None, None)
+    _check_shapes(pixels, projections, None, None, min_views=1)
     conditioned = Conditioned.of(projections, pixels.dtype)
     x = conditioned.from_world(points_world)
     image = _image(x, conditioned.projections)
@@ -165,13 +165,15 @@ def _before_the_cameras(x: Tensor, weights: Tensor, projections: Tensor) -> Tens
     return ((depth > 0) | (weights <= 0)).all(dim=-1)
 
 
-def _check_shapes(points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None) -> None:
+def _check_shapes(
+    points: Tensor, projections: Tensor, weights: Tensor | None, mask: Tensor | None, min_views: int = 2
+) -> None:
     """Raises ValueError naming the argument and its shape; reads no values."""
     for name, tensor in (("points", points), ("projections", projections), ("weights", weights)):
         if tensor is not None and tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} of shape {_shape(tensor)} are {tensor.dtype}; give float32 or float64")
-    if points.ndim < 2 or points.shape[-1] != 2 or points.shape[-2] < 2:
-        raise ValueError(f"points have shape {_shape(points)}; give (..., V, 2) with V of 2 or more views")
+    if points.ndim < 2 or points.shape[-1] != 2 or points.shape[-2] < min_views:
+        raise ValueError(f"points have shape {_shape(points)}; give (..., V, 2) with V of {min_views} or more views")
     batch, views = points.shape[:-2], points.shape[-2]
     if projections.ndim < 3 or projections.shape[-3:] != (views, 3, 4):
         raise ValueError(

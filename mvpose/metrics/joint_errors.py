@@ -195,11 +195,15 @@ def multi_person_score(
 
     Each predicted pose is assigned to the true person of its frame that is nearest by MPJPE. In descending order of
     score, it is a hit if that error is below the threshold and the person has not been hit before. AP is the area under
-    the precision-recall curve, with precision made non-increasing.
+    the precision-recall curve, with precision made non-increasing. A predicted joint may be NaN: the error is over the
+    others, and a pose with fewer than half of the person's joints is no hit.
     """
     distances = (predicted[:, :, None] - truth[:, None]).norm(dim=-1)
-    errors = _joint_mean(distances, None if mask is None else mask[:, None])
-    errors = torch.where(present[:, None] & errors.isfinite(), errors, torch.inf)
+    known = torch.ones_like(truth[..., 0], dtype=torch.bool) if mask is None else mask
+    both = known[:, None] & predicted.isfinite().all(dim=-1)[:, :, None]
+    errors = _joint_mean(distances, both)
+    enough = 2 * both.sum(dim=-1) >= known.sum(dim=-1)[:, None]
+    errors = torch.where(present[:, None] & enough & errors.isfinite(), errors, torch.inf)
     frames = torch.arange(len(truth), device=truth.device)[:, None]
     nearest = errors.min(dim=-1)
     person = frames * truth.shape[1] + nearest.indices

@@ -6,7 +6,7 @@ two ends is at most a fraction (0.5) of its true length. An end that was not pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,15 @@ PARTS = {
     "upper_legs": ((("left_hip",), ("left_knee",)), (("right_hip",), ("right_knee",))),
     "lower_legs": ((("left_knee",), ("left_ankle",)), (("right_knee",), ("right_ankle",))),
 }
+
+
+Parts = Mapping[str, tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]]
+
+
+def scored_parts(joints: Collection[str]) -> Parts:
+    """Those of `PARTS` whose joints are all among these."""
+    needed = {part: {joint for bone in bones for end in bone for joint in end} for part, bones in PARTS.items()}
+    return {part: bones for part, bones in PARTS.items() if needed[part] <= set(joints)}
 
 
 def pcp(
@@ -77,13 +86,14 @@ def part_score(
     truth: Float[Tensor, "T Q J 3"],
     present: Bool[Tensor, "T Q"],
     skeleton: Skeleton,
+    parts: Parts = PARTS,
     alpha: float = 0.5,
 ) -> PartScore:
     """PCP of several people as in later work (VoxelPose, Tu et al. 2020); `alpha` is the fraction of a bone's length.
 
     In each frame, an actor is compared with the predicted pose that is nearest by mean joint distance. Actors without
     a prediction, and bones with an end that was not predicted, are wrong and stay in the total. Joints are those of
-    `skeleton` (`datasets.shelf_campus.SHELF14` has all that PARTS needs).
+    `skeleton` (`datasets.shelf_campus.SHELF14` has all that PARTS needs); `scored_parts` are those that others have.
     """
     distance = (predicted[:, None] - truth[:, :, None]).norm(dim=-1).nanmean(dim=-1)
     distance = torch.where(found[:, None] & distance.isfinite(), distance, torch.inf)  # T Q P
@@ -94,11 +104,11 @@ def part_score(
     else:
         nearest = torch.full_like(truth, torch.nan)
     correct, total = [], []
-    for bones in PARTS.values():
+    for bones in parts.values():
         right = right_bones(_ends(nearest, skeleton, bones), _ends(truth, skeleton, bones), alpha)
         correct.append((right & (anybody & present)[..., None]).sum(dim=(0, 2)))
         total.append(present.sum(dim=0) * len(bones))
-    return PartScore(tuple(PARTS), torch.stack(correct, dim=1), torch.stack(total, dim=1))
+    return PartScore(tuple(parts), torch.stack(correct, dim=1), torch.stack(total, dim=1))
 
 
 def _ends(

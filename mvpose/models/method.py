@@ -19,6 +19,8 @@ from mvpose.models.network_settings import (
     CrossViewMethod,
     CSPNeXtBackbone,
     FusionMethod,
+    ImageMethod,
+    LiftingMethod,
     Method,
     MonocularMethod,
     OwnMethod,
@@ -27,17 +29,20 @@ from mvpose.models.network_settings import (
     TokenMethod,
     VolumetricMethod,
 )
+from mvpose.models.single_view.lifting import lifter
 from mvpose.models.single_view.monocular import Monocular
 from mvpose.models.volumes.volumetric import VolumetricTriangulation
 from mvpose.skeleton import SKELETONS, Skeleton
 
 
 def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
-    """Build the network of a config; see `mvpose.models.multiview` for its call.
+    """Build the network of a config; see `mvpose.models.multiview` for its call, and `Lifter` for that of a lifting.
 
     `pretrained` loads the backbone, and the head if there is one, from `backbone.weights`; without it (if the caller
     has weights of the whole network) nothing is read. WeightsError if the file is missing or does not fit.
     """
+    if isinstance(config, LiftingMethod):
+        return lifter(config)
     backbone = _backbone(config.backbone, pretrained).freeze(config.backbone.frozen)
     network = _network(config, backbone, pretrained)
     if pretrained and config.backbone.weights and isinstance(backbone, ResNet):
@@ -46,7 +51,7 @@ def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
     return network
 
 
-def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
+def _network(config: ImageMethod, backbone: Backbone, pretrained: bool) -> nn.Module:
     joints = len(SKELETONS[config.skeleton].joints)
     match config:
         case FusionMethod():

@@ -187,6 +187,26 @@ class MonocularConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LifterConfig:
+    """Sizes of a lifter; the defaults are those of Martinez et al. 2017."""
+
+    width: int = 1024
+    blocks: int = 2
+    """Residual blocks, or pairs of attention among joints and among frames."""
+    dropout: float = 0.5
+    heads: int = 4
+    """Heads of the attention."""
+    window: int = 27
+    """Frames that the transformer sees at once. The residual network sees one."""
+    fps: float = 25.0
+    """Frames per second of the window; of faster footage, every n-th frame is taken."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.blocks, self.heads, self.window) < 1 or not self.fps > 0:
+            raise ConfigError("lifter: width, blocks, heads and window must be at least 1, fps above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """The network applied to the crop of each view."""
 
@@ -330,6 +350,25 @@ class MonocularMethod(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiftingMethod(MethodConfig):
+    """Lifting of the 2D joints of one camera, without images: backbone and crops are not used."""
+
+    method: Literal["lifting_mlp", "lifting_transformer"] = "lifting_mlp"
+    skeleton: str = "halpe20"
+    lifter: LifterConfig = field(default_factory=LifterConfig)
+
+    @property
+    def fixed_views(self) -> int | None:
+        """One."""
+        return 1
+
+    @property
+    def window(self) -> int:
+        """Frames that the network sees at once."""
+        return 1 if self.method == "lifting_mlp" else self.lifter.window
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnMethod(MethodConfig):
     """A network of your own, built from a backbone, the number of joints and this config."""
 
@@ -338,7 +377,7 @@ class OwnMethod(MethodConfig):
     """`package.module:Class`, an nn.Module with the call of `mvpose.models.multiview`."""
 
 
-Method = (
+ImageMethod = (
     FusionMethod
     | TokenMethod
     | RansacMethod
@@ -348,6 +387,8 @@ Method = (
     | MonocularMethod
     | OwnMethod
 )
+LIFTING = ("lifting_mlp", "lifting_transformer")
+Method = ImageMethod | LiftingMethod
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,15 +90,31 @@ def joint_loss(prediction: MultiViewPrediction, truth: MultiViewTruth, config: O
     """The 3D term over joints that are both known and valid."""
     expected, counts = comparable(prediction, truth, config.root)
     counted = counts.to(prediction.joints)
+    return _joint_distance(prediction.joints, expected, counted, config)
+
+
+def lifting_objective(
+    poses: Float[Tensor, "B T J 3"],
+    truth: Float[Tensor, "B T J 3"],
+    known: Bool[Tensor, "B T J"],
+    config: ObjectiveConfig,
+    progress: float = 1.0,
+) -> dict[str, Float[Tensor, ""]]:
+    """The weighted term of a lifter's poses, metres from the root in the axes of the camera: `joints` alone applies."""
+    share = config.warm_up.share(progress)
+    return {"joints": config.joints * share * _joint_distance(poses, truth, known.to(poses), config)}
+
+
+def _joint_distance(predicted: Tensor, truth: Tensor, counted: Tensor, config: ObjectiveConfig) -> Float[Tensor, ""]:
     match config.joints_as:
         case "distance":
-            return losses.point_distance(prediction.joints, expected, counted)
+            return losses.point_distance(predicted, truth, counted)
         case "log_distance":
-            return losses.log_distance(prediction.joints, expected, counted)
+            return losses.log_distance(predicted, truth, counted)
         case "soft_mse":
-            return losses.soft_mse(prediction.joints, expected, counted)
+            return losses.soft_mse(predicted, truth, counted)
         case "absolute":
-            return losses.mean_absolute_error(prediction.joints, expected, counted)
+            return losses.mean_absolute_error(predicted, truth, counted)
 
 
 def comparable(

@@ -21,10 +21,12 @@ from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import detector_digest
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import with_precision
+from mvpose.models.network_settings import LIFTING
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.fusion_stage import network_stage
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
+from mvpose.pipeline.network_stage import OneOrMoreCameras
 from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
@@ -37,6 +39,7 @@ from mvpose.pipeline.stages import (
     PoseStage,
     QualityStage,
     RigStage,
+    SavedLifter,
     TrackStage,
 )
 from mvpose.pipeline.worker import JobStages, Stage, StageSpec
@@ -46,7 +49,7 @@ from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.storage.locations import absolute, exists, join
-from mvpose.tracking.chosen_model import ChosenModel, choose_model, place_model
+from mvpose.tracking.chosen_model import ChosenModel, choose_model, method_of, place_model
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
@@ -61,6 +64,7 @@ class Work:
     settings: Settings
     planned: Planned
     model: ChosenModel | None = None
+    lifter: ChosenModel | None = None
 
 
 def require_own_output(job: ReconstructJob) -> None:
@@ -93,10 +97,11 @@ def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and plan the work; writes nothing to the output. ConfigError as for `require_own_output`."""
     require_own_output(job)
     model, note = _model(job)
-    chosen = plan_settings(job, model)
+    lifter = choose_model(job.monocular, job.tracking) if job.monocular else None
+    chosen = plan_settings(job, model, lifter)
     planned = lay_out(chain(note, _found(job)), lambda capture: plan_capture(capture, chosen))
-    settings = Settings(values=result_settings(job, model), plan_digest=planned.totals.digest)
-    return Work(RunFolder(job.output), settings, planned, model)
+    settings = Settings(values=result_settings(job, model, lifter), plan_digest=planned.totals.digest)
+    return Work(RunFolder(job.output), settings, planned, model, lifter)
 
 
 def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
@@ -113,7 +118,7 @@ def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
     return choose_model(FUSION, job.tracking), ()
 
 
-def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSettings:
+def plan_settings(job: ReconstructJob, model: ChosenModel | None, lifter: ChosenModel | None = None) -> PlanSettings:
     """The settings that go into fingerprints."""
     return PlanSettings(
         clip_frames=job.clip_frames,
@@ -123,6 +128,7 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None) -> PlanSetting
         reconstruction=job.reconstruction,
         people=job.max_people,
         adjustment=job.adjustment if job.adjust_extrinsics else None,
+        monocular=lifter.weights_sha256 if lifter else "",
         filtering=job.filtering if job.filtered else None,
     )
 
@@ -135,8 +141,8 @@ def _detector(job: ReconstructJob) -> DetectorConfig:
 
 def _found(job: ReconstructJob) -> Iterator[Found]:
     if job.imported:
-        return imported_captures(job.archive, job.imported)
-    return look_through(job.archive, job.catalogue, _known(job))
+        return imported_captures(job.archive, job.imported, one_camera=bool(job.monocular))
+    return look_through(job.archive, replace(job.catalogue, one_camera=bool(job.monocular)), _known(job))
 
 
 def _known(job: ReconstructJob) -> Mapping[str, Video]:
@@ -167,7 +173,9 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     return end_run(work.run, work.planned, seconds)
 
 
-def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str, object]:
+def result_settings(
+    job: ReconstructJob, model: ChosenModel | None, lifter: ChosenModel | None = None
+) -> dict[str, object]:
     """The settings that results depend on, flattened; where and how fast the work runs is excluded."""
     parts: dict[str, object] = {"reconstruction": job.reconstruction}
     if not job.imported:
@@ -184,7 +192,9 @@ def result_settings(job: ReconstructJob, model: ChosenModel | None) -> dict[str,
     }
     for name, part in parts.items():
         settings |= flatten(part, f"{name}.")
+    settings.pop("catalogue.one_camera", None)  # `monocular` sets it
     named: dict[str, object] = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
+    named |= {"monocular": lifter.uri, "monocular_sha256": lifter.weights_sha256} if lifter else {}
     named |= {"strict": True} if job.strict else {}
     if job.imported:
         return settings | job.imported.settings | named
@@ -233,7 +243,7 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     invocation = uuid.uuid4().hex[:12]
     timeout_s = _clip_timeout_s(job, work.planned.max_cameras)
     source = PlanSource(job.output, work.settings.plan_digest)
-    for kind, make, arguments in _makers(job, source, work.model):
+    for kind, make, arguments in _makers(job, source, work):
         yield StageSpec(
             kind=kind,
             make=make,
@@ -247,10 +257,21 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
         )
 
 
+def _placed_lifter(job: ReconstructJob, chosen: ChosenModel | None) -> SavedLifter | None:
+    """The lifter, copied into the run; ConfigError if it is another network."""
+    if chosen is None:
+        return None
+    place = place_model(chosen, job.tracking, join(job.output, "models"))
+    if (method := method_of(place)) not in LIFTING:
+        raise ConfigError(f"--monocular {job.monocular} is a network of the method {method}: name a lifter.")
+    return SavedLifter(place, chosen.weights_sha256)
+
+
 def _makers(
-    job: ReconstructJob, source: PlanSource, model: ChosenModel | None
+    job: ReconstructJob, source: PlanSource, work: Work
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(result kind, stage factory, its arguments) of each stage, in order."""
+    model, lifter = work.model, _placed_lifter(job, work.lifter)
     if job.imported:
         yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
     elif model is None:
@@ -258,12 +279,16 @@ def _makers(
     else:
         place = place_model(model, job.tracking, join(job.output, "models"))
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
-        yield Kind.KEYPOINTS, network_stage, {"source": source, "detector": _detector(job), **network}
+        arguments = {"source": source, "detector": _detector(job), **network}
+        if lifter is None:
+            yield Kind.KEYPOINTS, network_stage, arguments
+        else:
+            yield Kind.KEYPOINTS, OneOrMoreCameras, {"several": network_stage, **arguments}
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}
     people = reconstruction | {"max_people": job.max_people}
-    yield Kind.TRACKS, TrackStage, people | {"adjusted": job.adjust_extrinsics}
+    yield Kind.TRACKS, TrackStage, people | {"adjusted": job.adjust_extrinsics, "lifter": lifter}
     yield Kind.IDENTITIES, IdentityStage, people
     yield Kind.POSES, PoseStage, {"source": source}
     if job.filtered:

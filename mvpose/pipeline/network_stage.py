@@ -7,8 +7,10 @@ triangulation with rejection of views, tracks, quality figures. 2D and 3D remain
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.stages import DetectStage, stack_people
+from mvpose.pipeline.worker import Outcome
 from mvpose.reconstruction.association import Association, associate
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.reconstruction.joints import WIDEST
@@ -92,6 +95,29 @@ class NetworkStage(DetectStage):
                 for v in np.flatnonzero(question.present):
                     found[v][t].append(views[v])
         return [[_together(people, len(self.skeleton.joints)) for people in view] for view in found]
+
+
+class OneOrMoreCameras:
+    """Footage to 2D joints: of several cameras by `several`, of one by the detector alone."""
+
+    def __init__(
+        self,
+        source: PlanSource,
+        detector: DetectorConfig,
+        several: Callable[..., Callable[[Task], Outcome]],
+        **network: Any,
+    ) -> None:
+        self.source, self.detector = source, detector
+        self.several = several(source=source, detector=detector, **network)
+
+    def __call__(self, task: Task) -> Outcome:
+        """2D joints of every person in every view and frame of the clip."""
+        return (self.several if len(self.source.footage(task).videos) > 1 else self.alone)(task)
+
+    @cached_property
+    def alone(self) -> DetectStage:
+        """Loads the detector again, for the first capture of one camera."""
+        return DetectStage(self.source, self.detector)
 
 
 def same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> Association:

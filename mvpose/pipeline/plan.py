@@ -71,6 +71,15 @@ class PosesInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiftedInputs:
+    """The same of a capture of one camera, whose people a network lifts."""
+
+    poses: str
+    """Fingerprint of `PosesInputs`."""
+    weights_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilteredInputs:
     """Inputs of the filtered poses."""
 
@@ -94,11 +103,14 @@ class PlanSettings:
     people: int | None
     """Maximum people; None for all."""
     adjustment: AdjustmentConfig | None
+    monocular: str
+    """SHA-256 of the weights of the lifter of captures of one camera; empty for none."""
     filtering: Filtering | None
 
 
 def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
     """Plan the tasks of a capture."""
+    alone = len(capture.footage) == 1
     network = NetworkInputs(
         weights_sha256=settings.network, rig_digest=capture.rig_digest, reconstruction=settings.reconstruction
     )
@@ -107,7 +119,7 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
             footage=capture.footage,
             detector=settings.detector,
             look=settings.look(capture.fps) if settings.look else None,
-            network=network if settings.network else None,
+            network=network if settings.network and not alone else None,
         )
     )
     poses = _fingerprint(
@@ -122,9 +134,11 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
             clip_frames=settings.clip_frames,
             reconstruction=settings.reconstruction,
             people=settings.people,
-            adjustment=settings.adjustment,
+            adjustment=None if alone else settings.adjustment,
         )
     )
+    if alone and settings.monocular:
+        poses = _fingerprint(LiftedInputs(poses=poses, weights_sha256=settings.monocular))
     filtering = settings.filtering
     return CaptureTasks(
         capture_id=capture.capture_id,
@@ -135,7 +149,7 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
     )
 
 
-def _fingerprint(inputs: KeypointsInputs | PosesInputs | FilteredInputs) -> str:
+def _fingerprint(inputs: KeypointsInputs | PosesInputs | LiftedInputs | FilteredInputs) -> str:
     """Digest of the inputs of a result, including the version of mvpose."""
     return digest(_own_version(), type(inputs).__name__, inputs)[:FINGERPRINT_LENGTH]
 

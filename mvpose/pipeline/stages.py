@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +29,9 @@ from mvpose.quality.preflight import preflight, sampled_runs
 from mvpose.quality.quality import CaptureFrames, quality_of_parts
 from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
-from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig
+from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
+from mvpose.reconstruction.monocular import TrackLifter, lift_people
 from mvpose.records import Breaks, Keypoints2D, Kind, Poses3D, Task, positions, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.run.capture_tables import (
@@ -52,6 +54,7 @@ from mvpose.run.verdict_table import judged_table, without_result
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.filter_settings import Filtering
 from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
+from mvpose.tracking.chosen_model import open_model
 
 
 class DetectStage:
@@ -96,8 +99,10 @@ class RigStage:
         self.source, self.adjustment = source, adjustment
 
     def __call__(self, task: Task) -> Outcome:
-        """The rig with adjusted extrinsics, and the figures of the adjustment."""
+        """The rig with adjusted extrinsics, and the figures of the adjustment; one camera stays as calibrated."""
         start = time.perf_counter()
+        if len(alone := self.source.setup(task).rig) == 1:
+            return Outcome(rig_to_table(alone, {}))
         commits = self.source.commits(Kind.KEYPOINTS, task)
         first, num_frames = commits[0].clip.start, commits[-1].clip.stop - commits[0].clip.start
         frames = frames_to_see(num_frames, self.adjustment)
@@ -106,22 +111,47 @@ class RigStage:
         return Outcome(rig_to_table(rig, report.figures()), {"adjust": time.perf_counter() - start})
 
 
+@dataclass(frozen=True)
+class SavedLifter:
+    """The lifter of a job, where workers can read it."""
+
+    folder: str
+    weights_sha256: str
+
+    def opened(self) -> TrackLifter:
+        """The network, ready to lift tracks."""
+        return TrackLifter.of(open_model(self.folder, self.weights_sha256))
+
+
 class TrackStage:
     """2D joints of a clip to 3D joints of all people who may be among the `max_people` (None: all) of the capture."""
 
     def __init__(
-        self, source: PlanSource, config: ReconstructionConfig, max_people: int | None, adjusted: bool
+        self,
+        source: PlanSource,
+        config: ReconstructionConfig,
+        max_people: int | None,
+        adjusted: bool,
+        lifter: SavedLifter | None = None,
     ) -> None:
         self.source, self.config, self.adjusted = source, config, adjusted
         self.max_tracks = MAX_TRACKS if max_people is None else max_people + SPARE_PEOPLE
+        self.lift = lifter.opened() if lifter else None
 
     def __call__(self, task: Task) -> Outcome:
-        """Tracks of the clip; a clip without keypoints fails for the same reason."""
+        """Tracks of the clip; a clip without keypoints fails for the same reason. Those of one camera are lifted."""
         start = time.perf_counter()
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
         rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
         parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
-        poses = reconstruct_segments(keypoints, parts, rig, self.config, setup.fps, self.max_tracks)
+        lift = self.lift if len(rig) == 1 else None
+
+        def people(part: Keypoints2D) -> Poses3D:
+            if lift is not None:
+                return lift_people(part, rig, lift, self.config, setup.fps, self.max_tracks)
+            return reconstruct(part, rig, self.config, setup.fps, self.max_tracks)
+
+        poses = reconstruct_segments(keypoints, parts, people)
         table = poses_to_table(poses, info_of(task, rig.names, poses.skeleton, setup.fps, setup.breaks))
         return Outcome(table, {"reconstruct": time.perf_counter() - start})
 
@@ -216,6 +246,7 @@ class QualityStage:
         of_poses = pose_findings(quality, self.config.max_error, frames[1] - frames[0], missing)
         found = [*self._checked(keypoints, rig, setup), *of_poses]
         people = identified_figures(self.source.committed(Kind.IDENTITIES, task))
+        people |= {"monocular": 1.0} if len(rig) == 1 else {}
         table = judged_table(task.clip.capture_id, people | quality.figures(), found)
         return Outcome(table, {"quality": measured - start, "verdict": time.perf_counter() - measured})
 

@@ -38,6 +38,9 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
     if not quality.frames_share > 0:
         reason = "not measurable: nobody was reconstructed in any frame. Do two cameras ever see a person at once?"
         return [Finding(check=CheckKind.POSES, status=Status.WARN, reason=reason, measured=False)]
+    if len(quality.cameras) == 1:
+        lasting = round(num_frames * quality.frames_share)
+        return [_of_poses(quality, missing_frames), LIFTED, _of_bones(quality, lasting), _of_speed(quality)]
     return [
         _of_poses(quality, missing_frames),
         _of_left_out(quality, max_error),
@@ -45,6 +48,14 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
         _of_bones(quality, round(num_frames * quality.frames_share)),
         _of_speed(quality),
     ]
+
+
+LIFTED = Finding(
+    check=CheckKind.LEFT_OUT,
+    status=Status.WARN,
+    reason="not measurable: a network lifted the poses from one camera, and nothing checks their depth and size",
+    measured=False,
+)
 
 
 def _of_poses(quality: Quality, missing_frames: int) -> Finding:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mvpose.errors import NoPersonError
-from mvpose.geometry.camera import CameraRig
-from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.view_errors import keypoints_at
 from mvpose.records import Keypoints2D, Poses3D
 
 
 def reconstruct_segments(
-    keypoints: Keypoints2D,
-    parts: Sequence[slice],
-    rig: CameraRig,
-    config: ReconstructionConfig,
-    fps: float,
-    max_people: int = MAX_TRACKS,
+    keypoints: Keypoints2D, parts: Sequence[slice], reconstruct: Callable[[Keypoints2D], Poses3D]
 ) -> Poses3D:
-    """`reconstruct` for a clip whose frames are successive only within each of `parts`, which tile it.
+    """The people of a clip whose frames are successive only within each of `parts`, which tile it.
 
     A track belongs to one part. Raises like `reconstruct`; NoPersonError only if it is raised for every part.
     """
     if len(parts) == 1:
-        return reconstruct(keypoints, rig, config, fps, max_people)
+        return reconstruct(keypoints)
     found: list[tuple[slice, Poses3D]] = []
     errors: list[NoPersonError] = []
     for part in parts:
         try:
-            found.append((part, reconstruct(keypoints_at(keypoints, part), rig, config, fps, max_people)))
+            found.append((part, reconstruct(keypoints_at(keypoints, part))))
         except NoPersonError as error:
             errors.append(error)
     if not found:

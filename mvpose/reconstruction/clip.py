@@ -47,7 +47,7 @@ def reconstruct(
     seen = observe(keypoints, rig, config.min_confidence)
     showing = (seen.weight > 0).any(dim=-1).any(dim=-1)
     if not seen.weight.any() or int(showing.sum(dim=1).max()) < 2:
-        return _without_people(keypoints, rig)
+        return without_people(keypoints, rig)
     people = associate(seen, rig, config.expected_error, WIDEST * config.max_error)
     tracks = link(people, fps, config.max_gap_s)
     if not tracks:
@@ -100,7 +100,7 @@ def _require_views(keypoints: Keypoints2D, rig: CameraRig, min_views: int) -> No
         )
 
 
-def _without_people(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
+def without_people(keypoints: Keypoints2D, rig: CameraRig) -> Poses3D:
     """The frames without any people."""
     shape = (keypoints.xy.shape[1], 0, keypoints.xy.shape[3])
     return Poses3D(

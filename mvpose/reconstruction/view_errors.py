@@ -60,6 +60,8 @@ def leave_one_camera_out(
     not give a point; all NaN for fewer than three views.
     """
     config = config or ReconstructionConfig()
+    if len(rig) < 3:
+        return np.full((*poses.xyz.shape[:3], len(rig)), np.nan, np.float32)
     parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints, max(1, CHUNK // len(rig)))]
     return np.concatenate(parts)
 

@@ -1,14 +1,14 @@
 """2D joints without pixels: motion capture through random cameras, with the errors of the real detector.
 
 Clip i of a seed is determined by both and the settings. People, motions and splits are those of the rendered corpus:
-splits share neither. Lifting networks take `lifting_samples`. Reconstruction and other keypoint networks take
-the joints, rig and detections of the clips themselves.
+splits share neither. `MotionCapture` writes the clips' joints and cameras as a table of samples, on which lifters
+train. `keypoint_clip` adds detections, from which reconstructions are measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float
 
 from mvpose.datasets.detector_noise import DetectorNoise, draw_detections, measured_noise, part_of
+from mvpose.datasets.origins import RENDERED_PEOPLE
+from mvpose.datasets.sample import TEST, TRAIN, VALIDATION, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.single_view.lifting import LiftingSamples
 from mvpose.rendering.camera_rigs import RANDOM, random_rig, static_rig
 from mvpose.rendering.cast import FLOOR_S, Performer, Troupe, troupe
 from mvpose.rendering.scene import SPLITS
@@ -86,18 +87,9 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
     ConfigError if the split has no people, or its motions are all too short.
     """
     noise = noise or measured_noise()
-    rng = np.random.default_rng(np.random.SeedSequence([source.seed, SPLITS.index(split), index, _STREAM]))
-    cast = troupe(source.assets, source.seed, split, index // BLOCK, source.people)
-    rig = random_rig(rng, source.views) if source.rig == RANDOM else static_rig(source.rig)
-    performer, step = _long_enough(rng, cast, split, source)
-    start = int(rng.integers(len(performer.motion) - (source.frames - 1) * step))
-    part = performer.motion.part(start, start + (source.frames - 1) * step + 1, step)
-    heading = float(rng.uniform(0, 2 * np.pi))
+    rng, moving = _moving(source, split, index)
     skeleton = detected_joints(noise)
-    kept = RENDERED.indices(*skeleton.joints)
-    frames = range(source.frames)
-    joints = np.stack([performer.person.joints(part, i, heading=heading)[kept] for i in frames]).astype(np.float64)
-
+    rig, joints = moving.rig, moving.joints[:, RENDERED.indices(*skeleton.joints)]
     pixels, before = rig.project(torch.from_numpy(joints))
     inside = (before & rig.inside(pixels)).numpy()
     flat = pixels.numpy().reshape(-1, *joints.shape[1:2], 2)
@@ -111,14 +103,14 @@ def keypoint_clip(source: KeypointSource, split: str, index: int, noise: Detecto
         source.min_confidence,
     )
     return KeypointClip(
-        subject=performer.subject,
-        action=performer.action,
+        subject=moving.subject,
+        action=moving.action,
         rig=rig,
         skeleton=skeleton,
         joints=joints,
         xy=found.xy.reshape(*inside.shape, 2),
         confidence=found.confidence.reshape(inside.shape),
-        fps=part.fps,
+        fps=moving.fps,
     )
 
 
@@ -134,22 +126,77 @@ def in_cameras(rig: CameraRig, joints: Float[np.ndarray, "T J 3"]) -> Float[np.n
     return rig.camera_from_world.apply(points).numpy().reshape(len(rig), *joints.shape)
 
 
-def lifting_samples(clips: Sequence[KeypointClip], root: str = "hip") -> LiftingSamples:
-    """Every view of every clip as a separate clip, in order: B is their number, T their number of frames.
+@dataclass(frozen=True, kw_only=True)
+class MotionCapture:
+    """Motion capture as a table of samples without images, on which lifters train: a shard is some clips."""
 
-    Lens distortion and K are removed. Missed joints, and pixels beyond the lens's valid range, are NaN and not `seen`.
-    float32, as used by networks.
-    """
-    points, poses = [], []
-    for clip in clips:
-        known = torch.from_numpy(np.isfinite(clip.xy).all(axis=-1))
-        ideal, valid = clip.rig.undistorted(torch.from_numpy(np.nan_to_num(clip.xy)))
-        plane = (ideal - clip.rig.centre[:, None, None]) / clip.rig.focal[:, None, None]
-        points.append(torch.where((known & valid)[..., None], plane, torch.nan))
-        in_camera = torch.from_numpy(in_cameras(clip.rig, clip.joints))
-        poses.append(in_camera - in_camera[:, :, [clip.skeleton.index(root)]])
-    joints_2d = torch.cat(points).float()
-    return LiftingSamples(joints_2d, torch.cat(poses).float(), joints_2d.isfinite().all(dim=-1))
+    clips: KeypointSource = field(default_factory=lambda: KeypointSource(frames=54))
+    train: int = 400
+    """Clips of each split. Splits share no person and no motion."""
+    validation: int = 20
+    test: int = 40
+    shard_clips: int = 20
+
+    def __post_init__(self) -> None:
+        if min(self.train, self.validation, self.test) < 0 or self.shard_clips < 1:
+            raise ConfigError("motion capture needs a non-negative number of clips, and shards of 1 or more.")
+
+    @property
+    def name(self) -> str:
+        """Dataset name in the samples: people and motions are those of the rendered corpus."""
+        return RENDERED_PEOPLE
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joint set of all samples."""
+        return RENDERED
+
+    def shards(self) -> list[str]:
+        """`train/00000` and so on: the unit of work of one task."""
+        counts = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
+        return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_clips))]
+
+    def read(self, shard: str) -> Iterator[Sample]:
+        """The frames of the clips of a shard, each clip a capture."""
+        split, number = shard.split("/")
+        first = int(number) * self.shard_clips
+        for index in range(first, min(first + self.shard_clips, getattr(self, split))):
+            _, moving = _moving(self.clips, split, index)
+            scene = SampleScene(
+                capture_id=f"{split}-{index:06d}",
+                subject=moving.subject,
+                action=moving.action,
+                split=split,
+                rig=moving.rig,
+                skeleton=RENDERED,
+                fps=self.clips.fps,
+            )
+            frames = np.arange(len(moving.joints))
+            labels = Labels(frame=frames, position=frames, xyz=moving.joints)
+            yield from scene_samples(scene, labels, lambda _, rig=moving.rig: dict.fromkeys(rig.names, SampleImage()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moving:
+    subject: str
+    action: str
+    rig: CameraRig
+    joints: Float[np.ndarray, "T J 3"]
+    """Those of `RENDERED`: world, metres, Z up."""
+    fps: float
+
+
+def _moving(source: KeypointSource, split: str, index: int) -> tuple[np.random.Generator, _Moving]:
+    """A moving person before cameras, and the generator that drew them."""
+    rng = np.random.default_rng(np.random.SeedSequence([source.seed, SPLITS.index(split), index, _STREAM]))
+    cast = troupe(source.assets, source.seed, split, index // BLOCK, source.people)
+    rig = random_rig(rng, source.views) if source.rig == RANDOM else static_rig(source.rig)
+    performer, step = _long_enough(rng, cast, split, source)
+    start = int(rng.integers(len(performer.motion) - (source.frames - 1) * step))
+    part = performer.motion.part(start, start + (source.frames - 1) * step + 1, step)
+    heading = float(rng.uniform(0, 2 * np.pi))
+    joints = np.stack([performer.person.joints(part, i, heading=heading) for i in range(source.frames)])
+    return rng, _Moving(performer.subject, performer.action, rig, joints.astype(np.float64), part.fps)
 
 
 def _long_enough(rng: np.random.Generator, cast: Troupe, split: str, source: KeypointSource) -> tuple[Performer, int]:

@@ -12,7 +12,8 @@ video, NaN if missing) and confidence. It has no time and no frame rate, since 2
 are kept when it is corrected (up to schema version 2 it had both).
 
 File metadata (JSON under the key `mvpose`): schema version, unit, up axis, fps, skeleton, joints, cameras, fingerprint,
-and the capture's breaks in time if it has any: `time` counts from its frame 0 across them. In `keypoints/`,
+and the capture's breaks in time if it has any: `time` counts from its frame 0 across them. `monocular` is true if a
+network lifted the poses from one camera: their depth is its guess, num_views is 1 and sigma_mm NaN. In `keypoints/`,
 `confidence_scale` says what the source's confidence means (see `mvpose.confidence`), unless it is a likelihood already.
 With canonical fusion, x, y and confidence are corrected by other views; the detector's are detected_x, detected_y and
 detected_confidence, on the scale `detected_scale`.
@@ -216,6 +217,7 @@ def _metadata(info: TableInfo) -> dict[bytes, bytes]:
         "bones": info.skeleton.bones,
         "fingerprint": info.fingerprint,
         **({"breaks": info.breaks} if info.breaks else {}),
+        **({"monocular": True} if len(info.cameras) == 1 and info.fps is not None else {}),
         **({"confidence_scale": asdict(info.scale)} if info.scale != AS_STATED else {}),
         **({"detected_scale": asdict(info.detected_scale)} if info.detected_scale else {}),
     }

@@ -93,6 +93,42 @@ class TrainingBatch:
         return TrainingBatch(change(self.crops), change(self.projections), change(self.present), truth)
 
 
+@dataclass(frozen=True, eq=False)
+class LiftingBatch:
+    """B windows of T frames of a person as one camera sees them: the input of a lifter, and the truth."""
+
+    points: Float[Tensor, "B T J 2"]
+    """On the plane z = 1 of the camera."""
+    seen: Bool[Tensor, "B T J"]
+    poses: Float[Tensor, "B T J 3"]
+    """Axes of the camera, metres from the root."""
+    known: Bool[Tensor, "B T J"]
+    """Joints of the truth that count: of frames in which the detector finds the person."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def to(self, device: torch.device) -> LiftingBatch:
+        """The same batch on another device, without waiting for the copy."""
+        return LiftingBatch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+    def parts(self, count: int) -> list[LiftingBatch]:
+        """The batch in `count` equal parts, in order."""
+        size = len(self) // count
+        return [LiftingBatch(**{k: v[i * size : (i + 1) * size] for k, v in vars(self).items()}) for i in range(count)]
+
+
+Batch = TrainingBatch | LiftingBatch
+
+
+def batch_of(columns: dict[str, Tensor]) -> Batch:
+    """A batch from the stacked columns of a reader."""
+    if "points" not in columns:
+        return TrainingBatch.of(columns)
+    points, seen, poses, known = (columns[name] for name in ("points", "seen", "poses", "known"))
+    return LiftingBatch(points, seen.bool(), poses, known.bool())
+
+
 def stacked(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Samples of `sample_arrays` as columns with a batch axis."""
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}

@@ -21,13 +21,15 @@ from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_o
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
+from mvpose.models.network_settings import LiftingMethod
 from mvpose.models.pictorial_step import bone_name
 from mvpose.models.saved import LIMBS
 from mvpose.models.volumes.pictorial import mean_limb_lengths
 from mvpose.skeleton import SKELETONS
 from mvpose.storage.locations import exists, join, read_text
 from mvpose.training.augmentation import AugmentationConfig
-from mvpose.training.batches import CropView, TrainingBatch, sample_arrays, stacked
+from mvpose.training.batches import Batch, CropView, batch_of, sample_arrays, stacked
+from mvpose.training.lifting_reader import LiftingReader
 from mvpose.training.order import SampleOrder, Take
 from mvpose.training.token_cache import TokenCache
 from mvpose.training.token_reader import TokenReader
@@ -112,7 +114,7 @@ class Feed:
             # Says what the labels are: a dataset's truth, or those of `mvpose dataset label` and its teacher.
             seen["table"] = json.loads(read_text(made_by))
         source = self.reader(training=True)
-        if isinstance(source, TakeReader):
+        if not isinstance(source, TokenReader):
             return seen
         card = read_card(self.config.method.backbone.weights)
         joints = SKELETONS[self.config.method.skeleton].joints
@@ -124,15 +126,18 @@ class Feed:
             "label_share": round(float(np.isfinite(source.labels.joints[self.order.rows, :, 0]).mean()), 4),
         }
 
-    def reader(self, *, training: bool) -> TakeReader | TokenReader:
+    def reader(self, *, training: bool) -> Reader:
         """Reader of the training samples with augmentation, or of the held-out ones without."""
         config, table = self.config, self.table if training else self.validation_table
         if config.cache.draws:
             cache = TokenCache.of(config, table.uri)
             return TokenReader(cache, config.samples, config.method.size, config.seed, training=training)
-        return TakeReader(table, config.view, config.augmentation if training else None, config.seed if training else 0)
+        augmentation, seed = (config.augmentation, config.seed) if training else (None, 0)
+        if isinstance(config.method, LiftingMethod):
+            return LiftingReader(table, config.method, config.samples.cameras, augmentation, seed)
+        return TakeReader(table, config.view, augmentation, seed)
 
-    def batches(self, start: int) -> Iterator[TrainingBatch]:
+    def batches(self, start: int) -> Iterator[Batch]:
         """The training batches of one process, from step `start` onwards."""
         config = self.config
         source = self.reader(training=True)
@@ -141,7 +146,7 @@ class Feed:
             return _read_by_processes(source, takes, config.compute)
         return _read_by_threads(source, takes, 1)
 
-    def validation_batches(self, rank: int = 0, workers: int = 1) -> Iterator[TrainingBatch]:
+    def validation_batches(self, rank: int = 0, workers: int = 1) -> Iterator[Batch]:
         """The held-out samples of one of `workers`, without augmentation."""
         config = self.config
         size = max(config.optimisation.batch // workers, 1)
@@ -165,6 +170,9 @@ class TakeReader(Dataset):
                 for row, rng in zip(take.rows, rngs, strict=True)
             ]
         )
+
+
+Reader = TakeReader | TokenReader | LiftingReader
 
 
 def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str) -> Int[np.ndarray, " n"]:
@@ -204,7 +212,7 @@ def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:
     return rows[np.linspace(0, len(rows) - 1, maximum).round().astype(int)]
 
 
-def _read_by_threads(source: TakeReader | TokenReader, takes: Iterable[Take], threads: int) -> Iterator[TrainingBatch]:
+def _read_by_threads(source: Reader, takes: Iterable[Take], threads: int) -> Iterator[Batch]:
     """Batches in the order of the takes, read ahead."""
     with ThreadPoolExecutor(threads) as pool:
         reading: deque[Future[dict[str, np.ndarray]]] = deque()
@@ -220,13 +228,11 @@ def _read_by_threads(source: TakeReader | TokenReader, takes: Iterable[Take], th
                 future.cancel()
 
 
-def _tensors(columns: Future[dict[str, np.ndarray]]) -> TrainingBatch:
-    return TrainingBatch.of({name: torch.from_numpy(array) for name, array in columns.result().items()})
+def _tensors(columns: Future[dict[str, np.ndarray]]) -> Batch:
+    return batch_of({name: torch.from_numpy(array) for name, array in columns.result().items()})
 
 
-def _read_by_processes(
-    source: TakeReader | TokenReader, takes: Iterable[Take], compute: ComputeConfig
-) -> Iterator[TrainingBatch]:
+def _read_by_processes(source: Reader, takes: Iterable[Take], compute: ComputeConfig) -> Iterator[Batch]:
     """The same for many cores: threads would hold the trainer's interpreter lock."""
     loader = DataLoader(
         source,
@@ -241,7 +247,7 @@ def _read_by_processes(
         pin_memory=compute.gpus > 0,
         worker_init_fn=_single_threaded,
     )
-    return map(TrainingBatch.of, loader)
+    return map(batch_of, loader)
 
 
 def _single_threaded(_: int) -> None:

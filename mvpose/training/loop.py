@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
-from mvpose.models.objective import comparable, consistency_term, objective
+from mvpose.models.objective import comparable, consistency_term, lifting_objective, objective
 from mvpose.skeleton import SKELETONS
-from mvpose.training.batches import TrainingBatch
+from mvpose.training.batches import Batch, LiftingBatch, TrainingBatch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.initial_weights import build_initial
 from mvpose.training.metrics_log import Meter, Report
@@ -64,8 +64,11 @@ class NetworkWithLoss(nn.Module):
         self.network = network
         self.config = config
 
-    def forward(self, batch: TrainingBatch, progress: float) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Weighted terms by name; their sum is the loss."""
+        if isinstance(batch, LiftingBatch):
+            poses = lifted(self.network, batch, self.config)
+            return lifting_objective(poses, batch.poses, batch.known, self.config.objective, progress)
         views, method, goal = batch.present.shape[1], self.config.method, self.config.objective
         batch = as_taken(batch, self.config)
         prediction = answer(self.network, batch, self.config)
@@ -80,8 +83,8 @@ class NetworkWithLoss(nn.Module):
 def train_loop(
     config: TrainConfig,
     length: Length,
-    batches: Callable[[int], Iterator[TrainingBatch]],
-    validation: Callable[[], Iterator[TrainingBatch]],
+    batches: Callable[[int], Iterator[Batch]],
+    validation: Callable[[], Iterator[Batch]],
     process: Process,
     checkpoints: Checkpoints,
     report: Report,
@@ -149,6 +152,13 @@ def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
         return network(batch.crops, batch.projections, batch.present, keep_maps=config.keeps_maps)
 
 
+def lifted(network: nn.Module, batch: LiftingBatch, config: TrainConfig) -> Float[Tensor, "B T J 3"]:
+    """The poses that a lifter gives, in the requested precision."""
+    low = config.optimisation.precision == "bfloat16"
+    with torch.autocast(batch.points.device.type, torch.bfloat16, enabled=low):
+        return network(batch.points, batch.seen).float()
+
+
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed Python, NumPy and torch (CPU and CUDA) for one step of one process.
 
@@ -164,7 +174,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 def one_step(
     judged: nn.Module,
     trained: Trained,
-    batch: TrainingBatch,
+    batch: Batch,
     config: TrainConfig,
     step: int,
     share: float,
@@ -197,12 +207,10 @@ def one_step(
 
 
 @torch.no_grad()
-def validate(
-    network: nn.Module, batches: Iterator[TrainingBatch], config: TrainConfig, process: Process
-) -> dict[str, float]:
+def validate(network: nn.Module, batches: Iterator[Batch], config: TrainConfig, process: Process) -> dict[str, float]:
     """MPJPE in metres over the known joints that were found, and the share found, over all processes.
 
-    Of answers from a single view, relative to the root.
+    Of answers from a single view, and of lifters, relative to the root.
     """
     if process.workers > 1:
         # Batch statistics differ between processes. Validate with those of the first process, which are saved.
@@ -221,8 +229,12 @@ def validate(
     return {"validation/mpjpe_m": mean, "validation/valid_share": found / max(known, 1.0)}
 
 
-def _judged_sums(network: nn.Module, batch: TrainingBatch, config: TrainConfig) -> Float[Tensor, "3"]:
+def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float[Tensor, "3"]:
     """Sum of errors, number of joints found, number of joints known."""
+    if isinstance(batch, LiftingBatch):
+        errors = metrics.joint_errors(lifted(network, batch, config).double(), batch.poses.double())
+        known = batch.known.sum().double()
+        return torch.stack([torch.where(batch.known, errors, 0.0).sum(), known, known])
     batch = as_taken(batch, config)
     prediction, truth = answer(network, batch, config), batch.truth
     expected, counted = comparable(prediction, truth, config.objective.root)

@@ -31,7 +31,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
 from mvpose.tracking import system_figures
-from mvpose.training.batches import TrainingBatch
+from mvpose.training.batches import Batch, batch_of
 from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
@@ -164,7 +164,7 @@ def system_of_workers(process: Process) -> dict[str, float]:
     }
 
 
-def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
+def shard_batches(config: TrainConfig, start: int) -> Iterator[Batch]:
     """This worker's share of the dataset from step `start`. Earlier steps are skipped: the dataset may start before the
     last checkpoint."""
     shard = ray.train.get_dataset_shard("train")
@@ -172,7 +172,7 @@ def shard_batches(config: TrainConfig, start: int) -> Iterator[TrainingBatch]:
     size = config.optimisation.batch // config.compute.workers
     for columns in shard.iter_torch_batches(batch_size=size, prefetch_batches=PREFETCHED, device="cpu"):
         if int(columns.pop("step")[0]) >= start:
-            yield TrainingBatch.of(columns)
+            yield batch_of(columns)
 
 
 def _follow(fit: Callable[[], object], journal: Journal, report: Report) -> None:

@@ -9,9 +9,8 @@ import torch
 from mvpose.datasets.detector_noise import measured_noise
 from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.errors import ConfigError
-from mvpose.metrics.joint_errors import mpjpe
-from mvpose.models.single_view.lifting import ResidualLifter, TemporalLifter
-from mvpose.rendering.keypoint_source import KeypointSource, in_cameras, keypoint_clip, lifting_samples
+from mvpose.rendering.keypoint_source import KeypointSource, MotionCapture, keypoint_clip
+from mvpose.skeleton import RENDERED
 from tests.rendering.conftest import assets  # noqa: F401
 
 NOISELESS = replace(
@@ -50,48 +49,19 @@ def test_a_clip_follows_from_seed_split_and_index(source):
         assert not np.array_equal(one.joints, other.joints)
 
 
-def test_the_samples_of_lifting_are_reported_on_the_plane_of_each_camera(source):
-    clips = [keypoint_clip(source, TRAIN, index, NOISELESS) for index in range(2)]
-    samples = lifting_samples(clips)
-    assert samples.points.shape == (6, 5, 20, 2) and samples.seen is not None
-    xyz = torch.from_numpy(np.concatenate([in_cameras(clip.rig, clip.joints) for clip in clips]))
-    plane = (xyz[..., :2] / xyz[..., 2:]).float()
-    assert (samples.points - plane)[samples.seen].abs().max() < 1e-5
-    hip = clips[0].skeleton.index("hip")
-    assert torch.allclose(samples.poses, (xyz - xyz[:, :, [hip]]).float(), atol=1e-6)
-
-
-def test_what_the_detector_misses_is_nan_and_not_seen_and_leaves_no_whole_frame(source):
-    clips = [keypoint_clip(replace(source, min_confidence=0.6), TRAIN, index) for index in range(3)]
-    samples = lifting_samples(clips)
-    seen = samples.seen
-    assert seen is not None and 0.02 < (~seen).float().mean() < 0.6
-    assert samples.points[~seen].isnan().all() and samples.points[seen].isfinite().all()
-    points, poses = samples.whole_frames()
-    assert len(points) == len(poses) == int(seen.all(dim=-1).sum()) and points.isfinite().all()
-
-
-def test_both_lifters_train_on_it(source):
-    torch.manual_seed(0)
-    samples = lifting_samples([keypoint_clip(replace(source, rig="ring8"), TRAIN, index) for index in range(8)])
-    points, poses = samples.whole_frames()
-    lifter = ResidualLifter(20, width=64, dropout=0.0)
-    lifter.fit_units(points, poses)
-    mean = mpjpe(poses.mean(dim=0).expand_as(poses), poses).mean()
-    assert _trained(lifter, lambda: lifter(points), poses, 60) < 0.7 * mean
-    temporal = TemporalLifter(20, 5, width=24, blocks=1, heads=2, dropout=0.0)
-    temporal.fit_units(samples.points, samples.poses)
-    assert _trained(temporal, lambda: temporal(samples.points, samples.seen), samples.poses, 60) < 0.9 * mean
-
-
-def _trained(lifter, answer, poses, steps) -> float:
-    optimiser = torch.optim.Adam(lifter.parameters(), lr=1e-2)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        (answer() - poses).square().mean().backward()
-        optimiser.step()
-    with torch.no_grad():
-        return float(mpjpe(answer(), poses).mean())
+def test_motion_capture_is_a_table_of_moving_people_without_images(source):
+    motion = MotionCapture(clips=source, train=3, validation=0, test=1, shard_clips=2)
+    assert motion.shards() == ["train/00000", "train/00001", "test/00000"]
+    samples = [sample for shard in motion.shards() for sample in motion.read(shard)]
+    assert [(s.split, s.frame) for s in samples] == [(TRAIN, f) for _ in range(3) for f in range(5)] + [
+        (TEST, f) for f in range(5)
+    ]
+    clip = keypoint_clip(source, TRAIN, 1, NOISELESS)
+    kept = RENDERED.indices(*clip.skeleton.joints)
+    assert np.allclose([s.xyz[kept] for s in samples[5:10]], clip.joints)
+    assert samples[5].subject == clip.subject and samples[5].action == clip.action
+    assert samples[5].rig.names == clip.rig.names and all(i.crop is None and not i.uri for i in samples[5].images)
+    assert not {s.action for s in samples if s.split == TRAIN} & {s.action for s in samples if s.split == TEST}
 
 
 def test_settings_that_make_no_clip_are_refused(assets):  # noqa: F811

@@ -35,8 +35,9 @@ LAYOUTS = {
 }
 
 
-def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
-    """The captures with 2D joints below a source; one that cannot be used is a `Problem`.
+def imported_captures(source: str, config: KeypointImport, *, one_camera: bool = False) -> Iterator[Found]:
+    """The captures with 2D joints below a source; one that cannot be used is a `Problem`, as is one of one camera
+    unless these are wanted.
 
     Raises ConfigError if the source cannot be listed or contains nothing in the format.
     """
@@ -48,7 +49,7 @@ def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
         if isinstance(files, Unusable):
             yield Problem(files.capture_id, files.error.reason, str(files.error))
         else:
-            yield from _trials(files, source, config, load)
+            yield from _trials(files, source, config, load, one_camera)
     if not any_found:
         raise ConfigError(
             f"no 2D joints of {config.format} were found in {source}. Expected layout: {LAYOUTS[config.format]}."
@@ -56,10 +57,10 @@ def imported_captures(source: str, config: KeypointImport) -> Iterator[Found]:
 
 
 def _trials(
-    files: JointFiles, source: str, config: KeypointImport, load: Callable[..., Calibration]
+    files: JointFiles, source: str, config: KeypointImport, load: Callable[..., Calibration], one_camera: bool
 ) -> Iterator[Found]:
     """The captures of a folder, with notes on each."""
-    options = CatalogueConfig(unit=config.unit, up=config.up)
+    options = CatalogueConfig(unit=config.unit, up=config.up, one_camera=one_camera)
     if len(files.joints.calibrations) != 1:
         trials: list[Matched | Unmatched] = [Unmatched(files.joints.capture_id, _which_calibration(files.joints))]
     else:
