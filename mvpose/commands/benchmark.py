@@ -16,6 +16,7 @@ from mvpose.benchmarks import (
     model_cost,
     overhead,
     peers,
+    pictorial_precision,
     reliability,
     resized_footage,
     scale,
@@ -33,6 +34,7 @@ from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.peers import PeersBenchmark
+from mvpose.benchmarks.pictorial_precision import PictorialBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
@@ -58,6 +60,7 @@ Benchmark = (
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
     | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
+    | Annotated[PictorialBenchmark, tyro.conf.subcommand("pictorial")]
 )
 
 
@@ -77,7 +80,8 @@ def run(
     | StagesBenchmark
     | AssociationBenchmark
     | ResizeBenchmark
-    | VerdictBenchmark,
+    | VerdictBenchmark
+    | PictorialBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -108,6 +112,8 @@ def run(
         resized_footage.run(command)
     elif isinstance(command, VerdictBenchmark):
         verdicts_on_faults.run(command)
+    elif isinstance(command, PictorialBenchmark):
+        pictorial_precision.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

@@ -63,6 +63,8 @@ class Answers:
     """Joint detection rate in the images; NaN if the method predicts nothing in 2D."""
     notes: tuple[str, ...] = ()
     """Parts of the ground truth that could not be evaluated."""
+    jdr_occluded: Float[np.ndarray, " N"] | None = None
+    """`jdr` of the joints that are in the image and not visible, NaN without any; None without 2D predictions."""
 
 
 Metric = Callable[[Float[np.ndarray, "N J 3"], Float[np.ndarray, "N J 3"]], Float[np.ndarray, " N"]]
@@ -104,6 +106,8 @@ def rows_of(
     track = [(s.capture_id, s.person, c) for s, c in zip(answers.samples, answers.cameras, strict=True)]
     columns["mpjve_m"] = velocity_errors(predicted, truth, track, np.array([s.position for s in answers.samples]))
     columns["jdr"] = answers.jdr
+    if answers.jdr_occluded is not None:
+        columns["jdr_occluded"] = answers.jdr_occluded
     missing = np.full(len(truth), np.nan)
     return pd.DataFrame(
         {

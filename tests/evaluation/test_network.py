@@ -41,6 +41,30 @@ def test_each_number_of_views_is_answered_as_by_those_cameras_alone(model, sampl
             assert found.samples[i].images == () and found.samples[i].frame == sample.frame
 
 
+def test_joints_that_are_in_the_image_and_not_visible_have_a_rate_of_their_own(model, samples, monkeypatch):
+    """Fails if visible joints count, joints outside the image, or joints of another camera of a subset."""
+    hidden = samples[0].skeleton.indices("left_wrist", "right_knee")
+    visible = samples[0].visible.copy()
+    assert visible.all()
+    camera = samples[0].rig.names.index(chosen_cameras(samples[0], 2)[1])
+    visible[camera, hidden] = False
+    far = samples[0].xyz.copy()
+    far[hidden[1]] = 100.0
+    cases = [replace(samples[0], visible=visible), samples[1], replace(samples[0], visible=visible, xyz=far)]
+    seen = []
+
+    def counted(points, truth, mask, size):
+        seen.append(mask)
+        return np.full(len(mask), np.nan)
+
+    monkeypatch.setattr("mvpose.evaluation.network.detection_rate", counted)
+    (answers,) = network_answers(model, cases, (2,), NetworkConfig())
+    everything, occluded = seen
+    assert occluded.sum(axis=(1, 2)).tolist() == [2, 0, 1] and (everything | ~occluded).all()
+    assert occluded[0, 1, hidden].all() and occluded[2, 1].nonzero()[0].tolist() == hidden[:1]
+    assert np.isnan(answers.jdr_occluded).all()
+
+
 def test_a_network_that_concatenates_is_asked_for_its_own_number_of_views_alone(samples, tmp_path):
     model = load_model(write_model(str(tmp_path), "fusion", views=3))
     answers = network_answers(model, samples, (4, 3, 2), NetworkConfig())
