@@ -21,8 +21,8 @@ METRICS = (
 
 Errors in metres are means over the joints that have an answer, and `found` is their share; in `pck`, `npck`, `auc` and
 `pcp` a joint without an answer counts as wrong. `jdr_occluded` is the rate of the joints that are in the stored image
-but not visible: something covers them or, in a stored crop, the edge of the whole image cuts them off. Of all datasets only
-rendered people state what is covered."""
+but not visible: something covers them or, in a stored crop, the edge of the whole image cuts them off. Of all datasets
+only rendered people state what is covered."""
 
 # JDR's head is a tenth of the crop's side, as in the code of cross-view fusion (Qiu et al. 2019).
 HEAD_SHARE = 0.1
