@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 
 from mvpose.datasets.sample import Sample
+from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.scoring import detection_rate
 from mvpose.models.input_rule import InputRule
-from mvpose.models.network_settings import NetworkConfig
+from mvpose.models.network_settings import CrossViewMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
@@ -85,6 +86,7 @@ def network_answers(
         by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
             max_cameras = max(max_cameras, len(sample.rig))
+            _require_own_rig(model, sample)
             for request in _view_requests(sample, model.rule, views, config):
                 by_count[len(request.cameras)].append(request)
         for count, requests in by_count.items():
@@ -104,6 +106,16 @@ def network_answers(
         )
         for _, c in sorted(collected.items(), reverse=True)
     ]
+
+
+def _require_own_rig(model: SavedModel, sample: Sample) -> None:
+    """ConfigError if cameras would have to be chosen for a layer that belongs to certain cameras."""
+    method = model.config
+    if isinstance(method, CrossViewMethod) and len(sample.rig) > (method.fixed_views or len(sample.rig)):
+        raise ConfigError(
+            f"the dense layer belongs to {method.fixed_views} cameras, but {sample.capture_id} has {len(sample.rig)}: "
+            "evaluate on a table of the training's own cameras alone."
+        )
 
 
 def _accepted(rule: InputRule, views: Sequence[int]) -> tuple[int, ...]:
