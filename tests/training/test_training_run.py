@@ -90,6 +90,15 @@ def test_cross_view_fusion_trains_on_maps_and_leaves_a_model_with_rpsm_and_the_t
     assert isinstance(further, CrossViewFusion)
 
 
+def test_a_dense_layer_is_not_trained_on_cameras_that_differ_between_samples(table, tmp_path):
+    """Fails if three of four cameras are drawn for each sample, or named ones are refused."""
+    three = replace(CROSS_VIEW, cross_view=replace(CROSS_VIEW.cross_view, views=3))
+    with pytest.raises(ConfigError, match="belongs to 3 cameras, but samples have 1 set"):
+        Feed.open(tiny(table, method=three, samples=SamplesConfig(views=3)))
+    named = SamplesConfig(views=3, cameras=("cam0", "cam3", "cam1"))
+    assert len(Feed.open(tiny(table, method=three, samples=named)).order) == 48
+
+
 def test_a_training_whose_model_could_not_be_loaded_does_not_begin(table, tmp_path):
     """Fails if the missing limb is found after the training alone."""
     output = str(tmp_path / "run")
