@@ -185,7 +185,7 @@ def _require_one_rig(keys: pd.DataFrame, samples: SamplesConfig) -> None:
     seen = {tuple(n for n in wanted if n in names) if wanted else tuple(names) for names in keys.camera}
     if {len(names) for names in seen} != {samples.views} or len(seen) > 1:
         raise ConfigError(
-            f"the dense layer belongs to {samples.views} cameras, but samples have {len(seen)} set(s) of cameras, such as "
+            f"the dense layer belongs to {samples.views} cameras, but samples have {len(seen)} set(s) of cameras, like "
             f"{', '.join(sorted(seen)[0])}: name its cameras (--samples.cameras) and leave out samples that lack one "
             f"(--samples.min-views {samples.views}), or use --method.cross-view.fusion rays."
         )
