@@ -18,6 +18,7 @@ from mvpose.benchmarks import (
     model_cost,
     overhead,
     peers,
+    pictorial_precision,
     reliability,
     resized_footage,
     scale,
@@ -37,6 +38,7 @@ from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
 from mvpose.benchmarks.overhead import OverheadBenchmark
 from mvpose.benchmarks.peers import PeersBenchmark
+from mvpose.benchmarks.pictorial_precision import PictorialBenchmark
 from mvpose.benchmarks.reliability import ConfidenceBenchmark
 from mvpose.benchmarks.resized_footage import ResizeBenchmark
 from mvpose.benchmarks.scale import ScaleBenchmark
@@ -64,6 +66,7 @@ Benchmark = (
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
     | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
+    | Annotated[PictorialBenchmark, tyro.conf.subcommand("pictorial")]
 )
 
 
@@ -85,7 +88,8 @@ def run(
     | StagesBenchmark
     | AssociationBenchmark
     | ResizeBenchmark
-    | VerdictBenchmark,
+    | VerdictBenchmark
+    | PictorialBenchmark,
 ) -> int:
     """Run the named benchmark."""
     if isinstance(command, JobBenchmark):
@@ -120,6 +124,8 @@ def run(
         resized_footage.run(command)
     elif isinstance(command, VerdictBenchmark):
         verdicts_on_faults.run(command)
+    elif isinstance(command, PictorialBenchmark):
+        pictorial_precision.run(command)
     elif isinstance(command, ModelsBenchmark):
         model_cost.run(command)
     else:

@@ -66,6 +66,8 @@ class Answers:
     """Parts of the ground truth that could not be evaluated."""
     people: tuple[PeopleFrames, ...] = ()
     """All people of each capture of a run, for the figures of several at once."""
+    jdr_occluded: Float[np.ndarray, " N"] | None = None
+    """`jdr` of the joints that are in the image and not visible, NaN without any; None without 2D predictions."""
 
 
 Metric = Callable[[Float[np.ndarray, "N J 3"], Float[np.ndarray, "N J 3"]], Float[np.ndarray, " N"]]
@@ -107,6 +109,8 @@ def rows_of(
     track = [(s.capture_id, s.person, c) for s, c in zip(answers.samples, answers.cameras, strict=True)]
     columns["mpjve_m"] = velocity_errors(predicted, truth, track, np.array([s.position for s in answers.samples]))
     columns["jdr"] = answers.jdr
+    if answers.jdr_occluded is not None:
+        columns["jdr_occluded"] = answers.jdr_occluded
     missing = np.full(len(truth), np.nan)
     return pd.DataFrame(
         {

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mvpose.datasets.sample import Sample
+from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.scoring import detection_rate
 from mvpose.models.input_rule import InputRule
-from mvpose.models.network_settings import NetworkConfig
+from mvpose.models.network_settings import CrossViewMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
-from mvpose.skeleton import SKELETONS
+from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.training.batches import CropView, sample_arrays, stacked
 
 FEWER = (4, 3, 2)
@@ -55,6 +56,7 @@ class _Collected:
     max_views: list[bool] = field(default_factory=list)
     joints: list[np.ndarray] = field(default_factory=list)
     jdr: list[np.ndarray] = field(default_factory=list)
+    jdr_occluded: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def network_answers(
         by_count: dict[int, list[_ViewRequest]] = defaultdict(list)
         for sample in some:
             max_cameras = max(max_cameras, len(sample.rig))
+            _require_own_rig(model, sample)
             for request in _view_requests(sample, model.rule, views, config):
                 by_count[len(request.cameras)].append(request)
         for count, requests in by_count.items():
@@ -92,9 +95,27 @@ def network_answers(
         model.rule.require_views(max_cameras)
     skeleton = SKELETONS[model.rule.skeleton]
     return [
-        Answers(c.samples, np.concatenate(c.joints), skeleton, c.cameras, np.array(c.max_views), np.concatenate(c.jdr))
+        Answers(
+            samples=c.samples,
+            joints=np.concatenate(c.joints),
+            skeleton=skeleton,
+            cameras=c.cameras,
+            max_views=np.array(c.max_views),
+            jdr=np.concatenate(c.jdr),
+            jdr_occluded=np.concatenate(c.jdr_occluded),
+        )
         for _, c in sorted(collected.items(), reverse=True)
     ]
+
+
+def _require_own_rig(model: SavedModel, sample: Sample) -> None:
+    """ConfigError if cameras would have to be chosen for a layer that belongs to certain cameras."""
+    method = model.config
+    if isinstance(method, CrossViewMethod) and len(sample.rig) > (method.fixed_views or len(sample.rig)):
+        raise ConfigError(
+            f"the dense layer belongs to {method.fixed_views} cameras, but {sample.capture_id} has {len(sample.rig)}: "
+            "evaluate on a table of the training's own cameras alone."
+        )
 
 
 def _accepted(rule: InputRule, views: Sequence[int]) -> tuple[int, ...]:
@@ -115,9 +136,18 @@ def _view_requests(
         return
     crop_view = CropView(skeleton=SKELETONS[rule.skeleton], crop=rule.crop, views=len(sample.rig))
     arrays = sample_arrays(sample, crop_view, np.random.default_rng(0))
+    arrays["occluded"] = arrays["inside"] & _hidden(sample, crop_view.skeleton)
     bare = without_images(sample)
     for count in counts:
         yield _ViewRequest(bare, arrays, chosen_cameras(sample, count, config.subset_seed), count == counts[0])
+
+
+def _hidden(sample: Sample, skeleton: Skeleton) -> Bool[np.ndarray, "V J"]:
+    """The joints of a skeleton that are in the stored image of a view and not visible there."""
+    source, found = sample.skeleton.remap(skeleton)
+    pixels, before = sample.rig.project(torch.from_numpy(np.nan_to_num(sample.xyz).astype(np.float64)))
+    in_image = (before & sample.rig.inside(pixels)).numpy()
+    return (in_image & ~sample.visible)[:, source] & found
 
 
 def _predict_batch(model: SavedModel, requests: list[_ViewRequest], config: NetworkConfig, into: _Collected) -> None:
@@ -134,10 +164,12 @@ def _predict_batch(model: SavedModel, requests: list[_ViewRequest], config: Netw
     into.cameras += [q.cameras for q in requests]
     into.max_views += [q.max_views for q in requests]
     into.joints.append(joints)
-    into.jdr.append(detection_rate(points, batch["joints_2d"], batch["inside"], model.rule.crop.size))
+    for rates, counted in ((into.jdr, "inside"), (into.jdr_occluded, "occluded")):
+        rates.append(detection_rate(points, batch["joints_2d"], batch[counted], model.rule.crop.size))
 
 
 def _of_chosen_cameras(request: _ViewRequest) -> dict[str, np.ndarray]:
     """The arrays of the chosen cameras only."""
     chosen = [request.sample.rig.names.index(name) for name in request.cameras]
-    return {name: request.arrays[name][chosen] for name in ("crops", "projections", "present", "joints_2d", "inside")}
+    names = ("crops", "projections", "present", "joints_2d", "inside", "occluded")
+    return {name: request.arrays[name][chosen] for name in names}

@@ -14,13 +14,15 @@ from mvpose.metrics.part_scores import pcp
 from mvpose.skeleton import Skeleton
 
 METRICS = (
-    "mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m", "n_mpjpe_m", "mpjve_m", "pck", "npck", "auc", "pcp", "jdr", "pss",
-    "found",
+    "mpjpe_m", "mpjpe_relative_m", "pa_mpjpe_m", "n_mpjpe_m", "mpjve_m", "pck", "npck", "auc", "pcp",
+    "jdr", "jdr_occluded", "pss", "found",
 )  # fmt: skip
 """Metric columns. `_m` is in metres (`mpjve_m` in metres per frame), the others are shares of 0..1.
 
 Errors in metres are means over the joints that have an answer, and `found` is their share; in `pck`, `npck`, `auc` and
-`pcp` a joint without an answer counts as wrong."""
+`pcp` a joint without an answer counts as wrong. `jdr_occluded` is the rate of the joints that are in the stored image
+but not visible: something covers them or, in a stored crop, the edge of the whole image cuts them off. Of all datasets
+only rendered people state what is covered."""
 
 # JDR's head is a tenth of the crop's side, as in the code of cross-view fusion (Qiu et al. 2019).
 HEAD_SHARE = 0.1
@@ -120,7 +122,7 @@ def detection_rate(
     inside: Bool[np.ndarray, "N V J"],
     size: tuple[int, int],
 ) -> Float[np.ndarray, " N"]:
-    """JDR of each row over all its views, in pixels of crops of `size`; NaN if no joint is `inside` an image."""
+    """JDR of each row over all its views, in pixels of crops of `size`; NaN if no joint counts (`inside` an image)."""
     p, g = (torch.from_numpy(x).double().flatten(1, 2) for x in (predicted_px, truth_px))
     head = torch.full((len(p),), HEAD_SHARE * max(size), dtype=p.dtype)
     return metrics.joint_detection_rate(p, g, head, torch.from_numpy(inside).flatten(1)).numpy()

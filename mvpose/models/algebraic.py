@@ -51,7 +51,7 @@ class AlgebraicTriangulation(nn.Module):
             raise ValueError(f"the algebraic method's confidences need crops of 128 pixels or more, not {views.size}")
         batch = views.images.shape[:2]
         fine, heatmaps = self.head(features)
-        weights = view_weights(self.confidence(features).unflatten(0, batch), views.present)
+        weights = view_weights(self.confidence(features).unflatten(0, batch), views.present, self.config.floor)
         prediction = triangulated(
             heatmaps.unflatten(0, batch), views, self.config.decoding, weights, keep_maps=keep_maps
         )
@@ -145,13 +145,12 @@ def confidence_head(channels: int, outputs: int, widths: tuple[int, int]) -> nn.
 
 
 def view_weights(
-    confidence: Float[Tensor, "B V J"], present: Bool[Tensor, "B V"], floor: float = 0.02
+    confidence: Float[Tensor, "B V J"], present: Bool[Tensor, "B V"], floor: float
 ) -> Float[Tensor, "B V J"]:
     """Confidences scaled to sum 1 over the present views, plus `floor`; 0 for an absent view.
 
-    The paper's floor is 1e-5. The floor matters because a view's share in the squared system is its weight squared:
-    0.02 already silences an outlier (1 : 2500). With a smaller floor, a single trusted view would leave the point
-    undetermined and without gradient.
+    A joint that a single view trusts has an answer only by a floor of about 0.01 or more; by the paper's 1e-5, the
+    shares of the other views vanish when they are squared.
     """
     seen = confidence * present[..., None]
     return (seen / seen.sum(dim=1, keepdim=True).clamp_min(1e-12) + floor) * present[..., None]

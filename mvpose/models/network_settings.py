@@ -122,23 +122,30 @@ class CrossViewConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AlgebraicConfig:
-    """Sizes of the algebraic method; the defaults are the paper's."""
+    """Sizes of the algebraic method; the defaults are those of the paper and its code."""
 
     head_width: int = 256
     confidence_widths: tuple[int, int] = (512, 256)
-    decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0))
+    floor: float = 1e-5
+    """Added to the weights of the views, which sum to 1. A view's share in the squared system is its weight squared, so
+    0.02 already silences an outlier (1 : 2500), and leaves an answer to a joint that one view alone trusts."""
+    decoding: Decoding = field(default_factory=lambda: Decoding(sharpness=100.0, solver=DltMethod.SVD))
     extent: float = 2.0
     """Metres that a crop's longer side spans at the person."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RansacConfig:
-    """Thresholds of the paper as shares of the crop's longer side (the paper uses crops of 384 pixels)."""
+    """Thresholds of the paper's code as shares of the crop's longer side (of 384 pixels there).
+
+    Two steps differ from it: consensus tries view pairs spread over the views with the highest weights, up to 10, and
+    not 10 random ones; and Huber's loss is minimised by reweighting, and not by a trust region.
+    """
 
     threshold: float = 30 / 384
     """Maximum distance of an inlier view from the projected point."""
-    huber: float = 10 / 384
-    """Threshold of the refinement's Huber loss."""
+    huber: float = 2 / 384
+    """Threshold of the refinement's Huber loss: 1, SciPy's default, on half the distance."""
     rounds: int = 10
     """Reweighting iterations of the refinement."""
 

@@ -28,6 +28,7 @@ FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 LIMBS = "limb_lengths_m"
 """Key of a lineage: mean length of each bone over the training's samples, by `pictorial_step.bone_name`."""
+EARLIER_FLOOR = 0.02
 TRUSTED_NETWORKS = "MVPOSE_TRUSTED_NETWORKS"
 """Environment variable: comma-separated `package.module:Class` that models may name as their network."""
 
@@ -96,7 +97,7 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         raise WeightsError(
             f"{path} has SHA-256 {found}, but {where} states {description['weights_sha256']}: it was altered"
         )
-    config = structure(without_other_kinds(description["config"], Method), Method, where)
+    config = structure(without_other_kinds(_with_earlier_floor(description["config"]), Method), Method, where)
     _require_trusted(config, where)
     rule = _rule(description, config, where)
     of_card = _parts_of_the_card(config)
@@ -108,6 +109,13 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
     model = SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
     return model.solved_by(config.solver)
+
+
+def _with_earlier_floor(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model; one of earlier versions, which do not state the algebraic weights' floor, had 0.02."""
+    inner = {key: _with_earlier_floor(value) for key, value in values.items() if isinstance(value, dict)}
+    earlier = {"floor": EARLIER_FLOOR} if "confidence_widths" in values else {}
+    return earlier | values | inner
 
 
 def _parts_of_the_card(config: Method) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_o
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
-from mvpose.models.network_settings import LiftingMethod
+from mvpose.models.network_settings import CrossViewMethod, LiftingMethod
 from mvpose.models.pictorial_step import bone_name
 from mvpose.models.saved import LIMBS
 from mvpose.models.volumes.pictorial import mean_limb_lengths
@@ -58,6 +58,8 @@ class Feed:
         table = RowReader(config.data, chosen.shuffled_groups)
         keys = table.keys()
         rows = chosen_rows(keys, chosen, chosen.split, config.data)
+        if isinstance(config.method, CrossViewMethod) and config.method.fixed_views:
+            _require_one_rig(keys.iloc[rows], chosen)
         other = RowReader(chosen.validation, chosen.shuffled_groups) if chosen.validation else table
         if chosen.validation_share:
             held = _held_out(keys.iloc[rows].assign(dataset=table.dataset), chosen.validation_share, config.seed)
@@ -187,6 +189,18 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
             f"its splits: {there}. To validate on a part of the training split: --samples.validation-share 0.1."
         )
     return rows
+
+
+def _require_one_rig(keys: pd.DataFrame, samples: SamplesConfig) -> None:
+    """ConfigError unless all samples have the same cameras, as many as slots: a dense layer belongs to its cameras."""
+    wanted = samples.cameras
+    seen = {tuple(n for n in wanted if n in names) if wanted else tuple(names) for names in keys.camera}
+    if {len(names) for names in seen} != {samples.views} or len(seen) > 1:
+        raise ConfigError(
+            f"the dense layer belongs to {samples.views} cameras, but samples have {len(seen)} set(s) of cameras, like "
+            f"{', '.join(sorted(seen)[0])}: name its cameras (--samples.cameras) and leave out samples that lack one "
+            f"(--samples.min-views {samples.views}), or use --method.cross-view.fusion rays."
+        )
 
 
 def _held_out(keys: pd.DataFrame, share: float, seed: int) -> Bool[np.ndarray, " n"]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,6 +53,32 @@ def test_weights_sum_to_one_over_present_views():
     weights = view_weights(confidence, present, floor=0.0)
     assert torch.allclose(weights.sum(dim=1), torch.ones(2, 3))
     assert not weights[0, 2].any()
+
+
+def test_a_weight_is_a_view_s_share_of_the_confidence_plus_the_floor_and_0_for_an_absent_view():
+    """Fails without the floor, if it is scaled with the sum, or if an absent view gets it."""
+    confidence = torch.tensor([[[0.5], [0.0], [1.5], [0.7]]])
+    weights = view_weights(confidence, torch.tensor([[True, True, True, False]]), floor=0.1)
+    assert torch.allclose(weights[0, :, 0], torch.tensor([0.35, 0.1, 0.85, 0.0]))
+
+
+class Trust(torch.nn.Module):
+    """Confidence in the first of four views alone, for three joints."""
+
+    def forward(self, features):
+        first = torch.arange(len(features)) % 4 == 0
+        return first.float()[:, None].expand(-1, 3)
+
+
+def test_the_floor_determines_a_joint_that_a_single_view_trusts(blobs):
+    """Fails if the network does not add the floor of its settings to the weights."""
+    torch.manual_seed(0)
+    samples = blobs()
+    for floor, determined in ((0.1, True), (0.0, False)):
+        network = AlgebraicTriangulation(ResNet(18, width=8), 3, replace(SMALL, floor=floor)).eval()
+        network.confidence = Trust()
+        found = network(samples.crops, samples.projections)
+        assert found.valid.all() == determined and found.valid.any() == determined
 
 
 def test_small_crops_are_refused(network, blobs):

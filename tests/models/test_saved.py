@@ -15,6 +15,7 @@ from mvpose.models.method import build_method
 from mvpose.models.network_settings import (
     AlgebraicMethod,
     CrossViewConfig,
+    CrossViewMethod,
     FusionMethod,
     Method,
     MethodConfig,
@@ -70,6 +71,32 @@ def test_a_saved_model_answers_as_the_one_that_was_saved(method: str, tmp_path) 
     assert found.rule == rule(small(method)) and found.rule.crop.margin == 1.25
     with torch.no_grad():
         torch.testing.assert_close(found.network(*views()).joints, network(*views()).joints, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"), [("algebraic", ["algebraic"]), ("volumetric", ["volumetric", "algebraic"])]
+)
+def test_a_model_of_earlier_versions_keeps_the_floor_of_the_weights_that_it_was_trained_with(
+    method, parts, tmp_path
+) -> None:
+    """Fails if a model that does not state its floor gets the present default, or one that does loses it."""
+    config = small(method)
+    save_model(str(tmp_path), build_method(config), rule(config), config, {})
+
+    def floor() -> float:
+        inner = load_model(str(tmp_path)).config
+        for part in parts:
+            inner = getattr(inner, part)
+        return inner.floor
+
+    assert floor() == 1e-5
+    described = json.loads((tmp_path / "model.json").read_text())
+    inner = described["config"]
+    for part in parts:
+        inner = inner[part]
+    del inner["floor"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    assert floor() == 0.02
 
 
 LENGTHS = {bone_name(bone): 0.1 * (i + 1) for i, bone in enumerate(SKELETONS["human36m17"].bones)}

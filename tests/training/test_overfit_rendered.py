@@ -29,7 +29,7 @@ __all__ = ["assets"]
 SAMPLES, STEPS = 16, 400
 DECODING = Decoding(sharpness=100.0)
 FUSION = FusionConfig(points=32, head_width=48, keep_own_view=True, decoding=DECODING)
-ALGEBRAIC = AlgebraicConfig(head_width=48, confidence_widths=(32, 16))
+ALGEBRAIC = AlgebraicConfig(head_width=48, confidence_widths=(32, 16), floor=0.02, decoding=DECODING)
 POINTS_FIRST = ObjectiveConfig(warm_up=WarmUp(start=0.2, full=0.4))
 METHODS = {
     "baseline": (FusionMethod(method="baseline", fusion=FUSION), POINTS_FIRST),

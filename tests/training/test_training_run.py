@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,10 @@ from mvpose.cli import run as command_line
 from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
 from mvpose.models.fusion.canonical_fusion import FusionConfig
-from mvpose.models.network_settings import FusionMethod, ResNetBackbone, WarmUp
+from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
+from mvpose.models.network_settings import CrossViewConfig, CrossViewMethod, FusionMethod, ResNetBackbone, WarmUp
 from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.pictorial_step import PictorialStep
 from mvpose.models.saved import load_model
 from mvpose.skeleton import HUMAN36M17
 from mvpose.storage.locations import read_bytes, read_text
@@ -64,6 +67,45 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
     assert [step for step, _ in reported] == [2, 3, 4, 6, 6]
     best = min(f["validation/mpjpe_m"] for _, f in reported if "validation/mpjpe_m" in f)
     assert figures["validation/mpjpe_m"] == best
+
+
+CROSS_VIEW = CrossViewMethod(
+    size=(64, 64), backbone=ResNetBackbone(depth=18, width=4), cross_view=CrossViewConfig(head_width=8)
+)
+MAPS_ALONE = ObjectiveConfig(heatmaps=10.0, points=0.0, joints=0.0)
+
+
+def test_cross_view_fusion_trains_on_maps_and_leaves_a_model_with_rpsm_and_the_table_s_limbs(table, tmp_path):
+    """Fails if limbs are those of other rows, one map is not trained, or further training starts from the search."""
+    output, reported = str(tmp_path / "run"), []
+    config = tiny(table, method=CROSS_VIEW, objective=MAPS_ALONE)
+    train(config, output, lambda step, figures: reported.append(figures))
+    assert {"train/heatmaps", "train/heatmaps_unfused"} < set(reported[0])
+    model = load_model(f"{output}/model")
+    assert isinstance(model.network, PictorialStep) and model.rule.max_views == 4
+    truth = people(56)[:48]
+    shin = np.linalg.norm(truth[:, 2] - truth[:, 3], axis=-1).mean()
+    assert model.lineage["limb_lengths_m"]["right_knee-right_ankle"] == pytest.approx(shin, rel=1e-5)
+    further = begin(replace(config, initial=f"{output}/model"), torch.device("cpu")).network
+    assert isinstance(further, CrossViewFusion)
+
+
+def test_a_dense_layer_is_not_trained_on_cameras_that_differ_between_samples(table, tmp_path):
+    """Fails if three of four cameras are drawn for each sample, or named ones are refused."""
+    three = replace(CROSS_VIEW, cross_view=replace(CROSS_VIEW.cross_view, views=3))
+    with pytest.raises(ConfigError, match="belongs to 3 cameras, but samples have 1 set"):
+        Feed.open(tiny(table, method=three, samples=SamplesConfig(views=3)))
+    named = SamplesConfig(views=3, cameras=("cam0", "cam3", "cam1"))
+    assert len(Feed.open(tiny(table, method=three, samples=named)).order) == 48
+
+
+def test_a_training_whose_model_could_not_be_loaded_does_not_begin(table, tmp_path):
+    """Fails if the missing limb is found after the training alone."""
+    output = str(tmp_path / "run")
+    config = tiny(table, method=replace(CROSS_VIEW, skeleton="mpii16"), objective=MAPS_ALONE)
+    with pytest.raises(ConfigError, match="not known: thorax-neck, neck-head"):
+        train(config, output)
+    assert not os.path.exists(output)
 
 
 def test_a_finished_training_is_not_done_again(table, tmp_path):
