@@ -37,6 +37,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+# Registering a network needs the detector's weights, which become part of the version.
+if os.path.isdir(os.path.join(REPOSITORY, "..", "shared", "weights")):
+    os.environ.setdefault("MVPOSE_WEIGHTS", os.path.abspath(os.path.join(REPOSITORY, "..", "shared", "weights")))
+
+
 def _folder(variable: str, default: str) -> str:
     folder = os.environ.get(variable) or os.path.join(REPOSITORY, "..", "shared", default)
     if not os.path.isdir(folder):

@@ -162,6 +162,7 @@ def test_what_cannot_be_judged_is_said(place, settings, message):
         run(Evaluate(**given))
 
 
+@pytest.mark.usefixtures("weights")
 def test_a_version_of_the_registry_is_judged_as_its_folder_and_told_by_its_number(
     place,
     config,  # noqa: F811

@@ -174,6 +174,7 @@ def test_a_saved_network_makes_the_2d_joints_of_a_run_and_its_digest_is_part_of_
         reconstruct_archive(job(own, output, **settings))
 
 
+@pytest.mark.usefixtures("weights")
 @pytest.mark.slow
 def test_an_alias_is_resolved_once_and_one_that_has_moved_is_not_overlooked(own, tmp_path):
     registry = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", folder=str(tmp_path / "tracking"))

@@ -35,7 +35,7 @@ from mvpose.run.run_folder import RunFolder
 from mvpose.tracking.logged_model import requirements
 from mvpose.tracking.registry import register
 from tests.conftest import REPOSITORY
-from tests.tracking.conftest import config, empty_store, free_port  # noqa: F401
+from tests.tracking.conftest import config, empty_store, free_port, with_weights  # noqa: F401
 from tests.tracking.models import question, saved
 
 MOMENTS = (0, 15, 30, 45)
@@ -77,11 +77,6 @@ def consumer(tmp_path_factory) -> str:
     script.write_text(f"#!{folder}/bin/python\nfrom uvicorn.main import main\nmain()\n")
     script.chmod(0o755)
     return str(folder / "bin" / "python")
-
-
-@pytest.fixture(autouse=True)
-def with_weights(weights, monkeypatch) -> None:
-    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
 
 
 @pytest.fixture

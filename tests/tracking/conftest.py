@@ -28,6 +28,12 @@ def config(tmp_path, empty_store) -> TrackingConfig:
     return TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", folder=str(tmp_path / "tracking"))
 
 
+@pytest.fixture(autouse=True)
+def with_weights(weights, monkeypatch) -> None:
+    """A version brings the detector's weights, so that registering one needs them."""
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+
+
 class Server:
     """A tracking server of its own process on a port of this machine; it can be ended and begun again."""
 

@@ -48,6 +48,7 @@ def test_weights_in_a_store_are_fetched(tmp_path, s3):
         build_initial(replace(TINY, method=started_from(f"{s3}/absent.pth")))
 
 
+@pytest.mark.usefixtures("weights")
 def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_another_training(
     table,
     tracking,  # noqa: F811
@@ -71,6 +72,7 @@ def test_a_version_of_the_registry_is_kept_with_the_training_and_another_is_anot
     begin_training(placed, Feed.open(started), output)
 
 
+@pytest.mark.usefixtures("weights")
 def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys):  # noqa: F811
     """At a rate of nothing the network that comes out is the one that went in."""
     source = saved(str(tmp_path / "model"), 1)

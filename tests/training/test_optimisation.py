@@ -58,6 +58,18 @@ def test_averaged_weights_follow_quickly_at_first_and_slowly_later():
     assert averaged.weight.item() == pytest.approx(0.001, rel=1e-3)
 
 
+def test_all_weights_are_averaged_to_the_bits_of_one_after_the_other():
+    """Fails if a tensor is left out, or paired with another's."""
+    torch.manual_seed(0)
+    net, averaged = network(), network()
+    expected = {name: mean.clone() for name, mean in averaged.state_dict().items()}
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            expected[name].lerp_(value, 1.0 - 0.9)
+    average_weights(averaged, net, 0.9, step=1000)
+    assert all(torch.equal(value, expected[name]) for name, value in averaged.state_dict().items())
+
+
 def test_counters_of_normalisations_are_copied_and_not_averaged():
     net, averaged = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     net(torch.randn(4, 2))
