@@ -61,7 +61,7 @@ def _network(config: Method, backbone: Backbone, pretrained: bool) -> nn.Module:
         case VolumetricMethod():
             return VolumetricTriangulation(backbone, joints, config.volumetric)
         case MonocularMethod():
-            return Monocular(backbone, SKELETONS[config.skeleton], config.monocular)
+            return Monocular(backbone, joints, config.monocular)
         case OwnMethod():
             return import_named(config.network, "network")(backbone, joints, config)
 

@@ -285,7 +285,7 @@ class TrainConfig:
     def keeps_maps(self) -> bool:
         """Whether the objective uses heatmaps, volumes, scores or poses in the camera's axes."""
         goal = self.objective
-        monocular = goal.volume_points or goal.size or goal.consistency
+        monocular = goal.volume_points or goal.span or goal.consistency
         return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc or monocular)
 
     def located(self) -> TrainConfig:
@@ -335,8 +335,8 @@ class TrainConfig:
         """A network that takes one image answers every view of a sample alone, and has terms of its own."""
         goal, method = self.objective, self.method
         if not isinstance(method, MonocularMethod):
-            if goal.volume_points or goal.size or goal.consistency:
-                raise ConfigError("objective.volume_points, size and consistency need method.method monocular.")
+            if goal.volume_points or goal.span or goal.consistency:
+                raise ConfigError("objective.volume_points, span and consistency need method.method monocular.")
             return
         if method.monocular.root != goal.root:
             raise ConfigError(f"method.monocular.root {method.monocular.root} and objective.root {goal.root} differ.")

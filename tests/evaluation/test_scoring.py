@@ -69,6 +69,18 @@ def test_the_structure_score_needs_the_same_cluster():
     assert score(other[None], POSE[None], COMMON, centroids)["pss"][0] == 0.0
 
 
+def test_the_structure_score_of_fewer_joints_ignores_the_others():
+    centroids = np.stack([POSE - POSE[0], (POSE - POSE[0])[:, [2, 1, 0]]])
+    centroids /= np.linalg.norm(centroids, axis=(1, 2), keepdims=True)
+    common = CommonJoints.between(FOUR, FOUR, joints=("hip", "head", "hand"))
+    answer = np.where(common.counted[:, None], POSE, np.nan)
+    assert score(answer[None], POSE[None], common, centroids)["pss"][0] == 1.0
+    other = POSE[0] + (answer - POSE[0])[:, [2, 1, 0]]
+    assert score(other[None], POSE[None], common, centroids)["pss"][0] == 0.0
+    answer[3] = np.nan
+    assert np.isnan(score(answer[None], POSE[None], common, centroids)["pss"][0])
+
+
 def test_joints_are_matched_by_name_and_those_of_one_side_only_do_not_count():
     common = CommonJoints.between(HALPE26, HUMAN36M17)
     assert {n for n, c in zip(HUMAN36M17.joints, common.counted, strict=True) if not c} == {"spine", "thorax"}
