@@ -342,5 +342,8 @@ class TrainConfig:
             raise ConfigError(f"method.monocular.root {method.monocular.root} and objective.root {goal.root} differ.")
         if goal.consistency and (self.samples.views < 2 or len(goal.root) != 1):
             raise ConfigError("objective.consistency compares views: set samples.views to 2 or more, and one root.")
+        if goal.consistency and method.monocular.head in ("regression", "two_and_half_d"):
+            # Observed with a regression: without 3D labels its poses grew to metres in depth within 250 steps.
+            raise ConfigError("objective.consistency needs a head of bounded depth: integral, volume or ray_volume.")
         if method.monocular.refinement and not self.initial:
             raise ConfigError("a refinement unit corrects a trained network: name it in `initial`.")
