@@ -172,11 +172,12 @@ def consistency_loss(
 
     Poses are in metres in the axes of their cameras. `pose_2` is at the person's position; `pose_1` may be anywhere,
     since its root is subtracted. The size is the sum of the lengths of `limbs`: with a single limb, a network can
-    satisfy the scale by that limb alone. A joint with `weights` 0 is ignored, and its 2D point may be anything.
+    satisfy the scale by that limb alone. A joint with `weights` 0 is ignored, and its 2D point may be anything; so is
+    one placed behind camera 2.
 
     If guarded, no gradient reaches `points_2` or goes through `pose_2`: take the points from a frozen detector, and
     call twice with the views exchanged. Unguarded, it is the bare equation, which collapses (a test shows it).
-    Raises ValueError for fewer than two limbs, and if a pose has already collapsed or is behind its camera.
+    Raises ValueError for fewer than two limbs, and if a pose has already collapsed.
     """
     if len(limbs) < 2:
         raise ValueError(f"the size of a pose needs at least two limbs, got {len(limbs)}: a single one can be cheated")
@@ -185,12 +186,12 @@ def consistency_loss(
     relative = (pose_1 - pose_1[:, root : root + 1]) @ rotation_2_from_1.transpose(-1, -2)
     scale = _size(pose_2, limbs) / _size(relative, limbs)
     placed = relative * scale[:, None, None] + pose_2[:, root : root + 1]
-    if bool((placed[..., 2] <= 0).any()):
-        raise ValueError("a joint is behind camera 2: pose_2 must be at the person's position, in the camera's axes")
-    image = placed @ intrinsics_2.transpose(-1, -2)
-    seen = weights > 0
+    before = placed[..., 2] > 0
+    seen = (weights > 0) & before
+    image = torch.where(before[..., None], placed, torch.ones_like(placed)) @ intrinsics_2.transpose(-1, -2)
     target = torch.where(seen[..., None], points_2, torch.zeros_like(points_2))
     error = (image[..., :2] / image[..., 2:] - target).square().sum(dim=-1)
+    weights = weights * seen
     return (torch.where(seen, error, torch.zeros_like(error)) * weights).sum() / weights.sum().clamp_min(1e-9)
 
 

@@ -83,7 +83,9 @@ class Label:
     """Label a table of samples without its 3D truth: 2D joints of a frozen network in all views are triangulated. Rerun
     to resume."""
 
-    labels: Annotated[LabelConfig, tyro.conf.arg(name="")]
+    table: tyro.conf.Positional[str]
+    """Folder or s3:// URI of a table of samples with several views."""
+    labels: Annotated[LabelConfig, tyro.conf.arg(name="")] = field(default_factory=LabelConfig)
     output: str
     """Folder or s3:// URI of the labelled table, which holds the images too."""
     engine: Annotated[EngineConfig, tyro.conf.arg(name="")] = field(default_factory=EngineConfig)
@@ -163,7 +165,7 @@ def run(command: Convert | Render | Label | MotionTable | Stats | Show | Cluster
         print(f"rendering on {renderer().device}")
         return _converted(command.corpus, CropConfig(), command.output, command.engine)
     if isinstance(command, Label):
-        return _converted(SelfLabels.of(command.labels), CropConfig(), command.output, command.engine)
+        return _converted(SelfLabels.of(command.table, command.labels), CropConfig(), command.output, command.engine)
     if isinstance(command, MotionTable):
         return _converted(command.motion, CropConfig(), command.output, command.engine)
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None

@@ -1,7 +1,7 @@
 """Automatic labels from a `mvpose reconstruct` run, for training on footage without annotations.
 
 A run's poses agree between views or are missing, so its most reliable joints are labels derived from geometry alone
-(EpipolarPose's self-supervision as a batch job; pseudo-labels of cross-view fusion). They cannot correct errors that
+(pseudo-labels of cross-view fusion; EpipolarPose's are made by `mvpose dataset label`). They cannot correct errors that
 the detector makes in all views alike.
 """
 

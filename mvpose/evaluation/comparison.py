@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from mvpose.evaluation.subject_errors import Evaluation
-from mvpose.evaluation.summary import by_views
+from mvpose.evaluation.summary import at_max_views, by_views
 from mvpose.metrics.intervals import Estimate
 from mvpose.report.evaluation_plots import error_over_views
 from mvpose.report.figures import to_png
@@ -16,6 +16,12 @@ from mvpose.storage.locations import join
 
 # A benchmark with more numbers of views than this becomes a curve and gets a separate table.
 TABLED_COUNTS = 4
+ONE_VIEW = {
+    "mpjpe_relative_m": "root-relative MPJPE, mm",
+    "n_mpjpe_m": "N-MPJPE, mm",
+    "pa_mpjpe_m": "PA-MPJPE, mm",
+    "pss": "PSS, %",
+}
 
 Key = tuple[str, bool]
 """A benchmark, and whether training has seen none of its cameras."""
@@ -26,7 +32,8 @@ def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict
     """Write `comparison.md`, `comparison.json` and one curve over views per benchmark; returns URIs by file name."""
     errors = {name: by_views(e.rows) for name, e in evaluations.items()}
     found = {name: by_views(e.rows, "found") for name, e in evaluations.items()}
-    files = {"comparison.md": markdown(errors, found).encode(), "comparison.json": _json(evaluations, errors, found)}
+    tables = markdown(errors, found) + one_view_table(evaluations)
+    files = {"comparison.md": tables.encode(), "comparison.json": _json(evaluations, errors, found)}
     for benchmark, unseen in _keys(errors):
         series = {n: dict(cells[benchmark, unseen]) for n, cells in errors.items() if (benchmark, unseen) in cells}
         if max(map(len, series.values())) > 1:
@@ -49,6 +56,25 @@ def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
     few = [(key, n) for key, counts in columns if len(counts) <= TABLED_COUNTS for n in counts]
     curves = [_curve(key, counts, errors, found) for key, counts in columns if len(counts) > TABLED_COUNTS]
     return "\n".join([*([_table(few, errors, found)] if few else []), *curves])
+
+
+def one_view_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """What one view determines, of the methods that answer from one: errors in mm without the root's position, then
+    also without scale (N-), then also without rotation (PA-); PSS in per cent. Empty if there are none."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        if (evaluation.rows["views"].to_numpy()[at_max_views(evaluation.rows)] == 1).all():
+            estimates = evaluation.estimates
+            rows.append([name, *(_in_unit(metric, estimates.get(metric)) for metric in ONE_VIEW)])
+    return "\n" + _lines(["One view", *ONE_VIEW.values()], rows) if rows else ""
+
+
+def _in_unit(metric: str, estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    scale = 1000 if metric.endswith("_m") else 100
+    span = f" ({scale * estimate.low:.1f} to {scale * estimate.high:.1f})" if math.isfinite(estimate.low) else ""
+    return f"{scale * estimate.mean:.1f}{span}"
 
 
 def _keys(errors: Mapping[str, Cells]) -> list[Key]:
@@ -80,9 +106,8 @@ def _cell(name: str, key: Key, n: int, errors: Mapping[str, Cells], found: Mappi
     error, share_found = (cells[name].get(key, {}).get(n) for cells in (errors, found))
     if error is None or share_found is None or not math.isfinite(error.mean):
         return "–"
-    span = f" ({1000 * error.low:.1f} to {1000 * error.high:.1f})" if math.isfinite(error.low) else ""
     share = f" [{100 * share_found.mean:.1f} %]" if share_found.mean < 0.9995 else ""
-    return f"{1000 * error.mean:.1f}{span}{share}"
+    return f"{_in_unit('mpjpe_m', error)}{share}"
 
 
 def _json(evaluations: Mapping[str, Evaluation], errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> bytes:

@@ -24,7 +24,8 @@ MEANINGS = (
         "MPJPE",
         "Mean distance between predicted and true joints in the world, over the joints that have an answer; 'found' is "
         "their share. Relative: after aligning the roots. PA: after the best rotation, "
-        "translation and scale. N: root-relative, after the best scale. MPJVE: error of the frame-to-frame movement.",
+        "translation and scale. N: root-relative, after the best scale. MPJVE: error of the frame-to-frame movement. "
+        "A network of one view knows no distance: it assumes the size of people, so judge it by the relative errors.",
     ),
     (
         "PCK, AUC, NPCK, PCP",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from mvpose.metrics import joint_errors as metrics
 from mvpose.metrics.part_scores import pcp
@@ -88,14 +89,31 @@ def score(
             share = torch.where(selected, metric(p, g, common.root, both) * found, 0.0)
             columns[name] = torch.where(rooted, share, torch.nan)
         if centroids is not None:
-            whole = both.all(dim=1)
-            score = metrics.pose_structure_score(
-                p.nan_to_num(), g.nan_to_num(), torch.from_numpy(centroids).double(), common.root
-            )
-            columns["pss"] = torch.where(whole, score, torch.nan)
+            columns["pss"] = _structure_scores(p, g, both, common, torch.from_numpy(centroids).double())
     columns["pcp"] = pcp(p, g, common.skeleton.bone_indices, known)
     column_arrays = {name: column.numpy() for name, column in columns.items()}
     return column_arrays | {"joint_error_m": metrics.joint_errors(p, g).numpy()}
+
+
+def _structure_scores(
+    predicted: Float[Tensor, "N J 3"],
+    truth: Float[Tensor, "N J 3"],
+    both: Bool[Tensor, "N J"],
+    common: CommonJoints,
+    centroids: Float[Tensor, "k J 3"],
+) -> Float[Tensor, " N"]:
+    """PSS over the joints that count; NaN for a pose without one of them.
+
+    If the prediction's skeleton lacks joints of the truth, centres are restricted to the others and keep their norms,
+    so that a score over fewer joints is comparable between methods of the same joints only.
+    """
+    kept = torch.from_numpy(common.counted.copy())
+    part = centroids[:, kept]
+    length = centroids.square().sum(dim=(-1, -2), keepdim=True).sqrt()
+    part = part * length / part.square().sum(dim=(-1, -2), keepdim=True).sqrt().clamp_min(1e-9)
+    root = [int(kept[:joint].sum()) for joint in common.root]
+    score = metrics.pose_structure_score(predicted[:, kept].nan_to_num(), truth[:, kept].nan_to_num(), part, root)
+    return torch.where(both[:, kept].all(dim=1), score, torch.nan)
 
 
 def velocity_errors(

@@ -70,7 +70,7 @@ def _network(config: ImageMethod, backbone: Backbone, pretrained: bool) -> nn.Mo
         case CrossViewMethod():
             return CrossViewFusion(backbone, joints, config.size, config.cross_view)
         case MonocularMethod():
-            return Monocular(backbone, SKELETONS[config.skeleton], config.monocular)
+            return Monocular(backbone, joints, config.monocular)
         case OwnMethod():
             return import_named(config.network, "network")(backbone, joints, config)
 

@@ -32,8 +32,8 @@ class CameraPose:
     """Joints of the head in the crop's normalised volume (`single_view.epipolar_pose.to_volume`)."""
     pose: Float[Tensor, "B J 3"]
     """The joints in the camera's axes, metres."""
-    size_m: Float[Tensor, ""]
-    """Sum of the bones' lengths that the network assumes of everybody."""
+    span_m: Float[Tensor, "B"]
+    """Estimated width of the crop at the root, metres."""
     intrinsics: Float[Tensor, "B 3 3"]
     """K of the crop."""
     camera_from_world: Rigid
@@ -120,8 +120,10 @@ def open_tokens(
 
 
 def without_gaps(
-    values: Float[Tensor, "B V *rest"], projections: Float[Tensor, "B V 3 4"], present: Bool[Tensor, "B V"] | None
-) -> tuple[Float[Tensor, "B V *rest"], Float[Tensor, "B V 3 4"], Bool[Tensor, "B V"]]:
+    values: Float[Tensor, "B V *rest"] | UInt8[Tensor, "B V *rest"],
+    projections: Float[Tensor, "B V 3 4"],
+    present: Bool[Tensor, "B V"] | None,
+) -> tuple[Tensor, Float[Tensor, "B V 3 4"], Bool[Tensor, "B V"]]:
     """Views with finite numbers alone: absent ones repeat the sample's first present one."""
     finite = torch.isfinite(values).flatten(2).all(dim=-1) & torch.isfinite(projections).flatten(2).all(dim=-1)
     present = finite if present is None else present & finite

@@ -182,10 +182,13 @@ class MonocularConfig:
     """Channels of the head's deconvolutions, or of its volumes."""
     depth: int = 64
     """Voxels along z of the head's volumes; half of them in a 3D decoder, which doubles them."""
+    sharpness: float = 1.0
+    """Inverse temperature of the softmax over maps and volumes. Networks that start from random weights and train for
+    minutes start faster with more, such as 20."""
     root: tuple[int, ...] = (0,)
     """Joints whose mean is the root: the pelvis, or both hips."""
-    size_m: float = 4.0
-    """Sum of all bones' lengths of a person, from which training starts (`objective.size`)."""
+    span_m: float = 2.0
+    """Metres that a crop spans at the person, from which training starts (`objective.span`); the paper's box."""
     refinement: int = 0
     """Width of a refinement unit after the network (the paper's has 1024); 0: none. It trains alone, from an `initial`
     network without one, whose weights are frozen."""
@@ -459,11 +462,13 @@ class ObjectiveConfig:
     """Joints whose mean is subtracted in samples with fewer than two views, where depth is undetermined."""
     volume_points: float = 0.0
     """Weight of the smooth L1 error in the normalised volume of a monocular network (equation 2 of EpipolarPose)."""
-    size: float = 0.0
-    """Weight of the error of a monocular network's one size of people (logarithm of the ratio), which places them."""
+    span: float = 0.0
+    """Weight of the error of the span in metres of a monocular network's crop (logarithm of the ratio), which places
+    the person."""
     consistency: float = 0.0
     """Weight of the squared distance, as a share of the crop's longer side, between the 2D joints of a view and the
-    projected pose of another view of the same moment. Only for monocular networks with `samples.views` of 2 or more."""
+    projected pose of another view of the same moment. Only for monocular networks with volumes, whose depth
+    is bounded, and `samples.views` of 2 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

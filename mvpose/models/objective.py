@@ -15,7 +15,7 @@ from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import ObjectiveConfig
-from mvpose.models.single_view.epipolar_pose import to_volume, volume_loss
+from mvpose.models.single_view.epipolar_pose import magnification, to_volume, volume_loss
 
 T = TypeVar("T")
 SIMCC_SIGMAS = (4.9, 5.66)
@@ -71,8 +71,8 @@ def objective(
         terms["likelihood"] = config.likelihood * density
     if config.volume_points:
         terms["volume_points"] = config.volume_points * volume_term(prediction, truth, size, config.root)
-    if config.size:
-        terms["size"] = config.size * size_term(prediction, truth, config.root)
+    if config.span:
+        terms["span"] = config.span * span_term(prediction, truth, size, config.root)
     if config.joints and share:
         terms["joints"] = config.joints * share * joint_loss(prediction, truth, config)
     if config.volume and share:
@@ -148,19 +148,16 @@ def volume_term(
     return volume_loss(kept.volume_points, target, valid)
 
 
-def size_term(prediction: MultiViewPrediction, truth: MultiViewTruth, root: Sequence[int]) -> Float[Tensor, ""]:
-    """Mean |log| of the ratio of the true to the predicted size of a pose; its gradient reaches the assumed size alone.
-
-    The size of a pose is here the sum of its known joints' distances from the root.
-    """
+def span_term(
+    prediction: MultiViewPrediction, truth: MultiViewTruth, size: tuple[int, int], root: Sequence[int]
+) -> Float[Tensor, ""]:
+    """Mean |log| of the ratio of the estimated to the true span of the crop at the root, over the samples with one."""
     kept = _kept(prediction.camera_pose, "pose in the camera's axes")
-    expected, counted = comparable(prediction, truth, root)
-    poses = torch.stack([expected, prediction.joints]).detach()
-    apart = (poses - poses[:, :, list(root)].mean(dim=2, keepdim=True)).norm(dim=-1)
-    true, predicted = (apart * counted).sum(dim=-1)
-    some = (counted.any(dim=1) & (true > 0) & (predicted > 0)).to(true)
-    ratio = torch.where(some > 0, true / predicted.clamp_min(1e-9), torch.ones_like(true))
-    return losses.weighted_mean((ratio.log() - (kept.size_m / kept.size_m.detach()).log()).abs(), some)
+    joints = kept.camera_from_world.apply(_filled(truth.joints, truth.known))
+    depth = joints[:, list(root), 2].mean(dim=1)
+    rooted = (truth.known & prediction.valid)[:, list(root)].all(dim=1) & (depth > 0)
+    true = torch.where(rooted, depth, torch.ones_like(depth)) / magnification(kept.intrinsics, size)
+    return losses.weighted_mean((kept.span_m / true).log().abs(), rooted.to(depth))
 
 
 def consistency_term(

@@ -50,8 +50,6 @@ LEG_SHARE = 0.491
 class LabelConfig:
     """Settings of labels without 3D truth."""
 
-    table: str
-    """Folder or s3:// URI of a table of samples with several views."""
     teacher: str = "rtmpose_s_halpe26"
     """Frozen network that finds the 2D joints: folder of a trained model, or the model card of a joint network."""
     extrinsics: Literal["known", "estimated"] = "known"
@@ -72,20 +70,22 @@ class LabelConfig:
 class SelfLabels:
     """A `conversion.Dataset`: the samples of a table, with labels in place of its 3D truth. A shard is a file."""
 
+    table: str
+    """Folder or s3:// URI."""
     config: LabelConfig
     teacher_sha256: str
 
     @staticmethod
-    def of(config: LabelConfig) -> SelfLabels:
+    def of(table: str, config: LabelConfig) -> SelfLabels:
         """Open the teacher; ConfigError or WeightsError if it is neither a model nor a card of a joint network."""
         teacher = _teacher(config.teacher)
         sha256 = teacher.sha256 if isinstance(teacher, SavedModel) else teacher.card.sha256
-        return SelfLabels(config=config, teacher_sha256=sha256)
+        return SelfLabels(table=table, config=config, teacher_sha256=sha256)
 
     @property
     def name(self) -> str:
         """Name of the labelled dataset: its recordings and people are the same."""
-        return RowReader(self.config.table).dataset
+        return RowReader(self.table).dataset
 
     @property
     def skeleton(self) -> Skeleton:
@@ -107,7 +107,7 @@ class SelfLabels:
         yield from labelled
 
     def _files(self) -> dict[str, str]:
-        root = f"{self.config.table.rstrip('/')}/"
+        root = f"{self.table.rstrip('/')}/"
         parts = ((file, file.removeprefix(root).removeprefix("samples/")) for file in sample_files(root.rstrip("/")))
         return {(part if part != file else name(file)).removesuffix(".parquet"): file for file, part in parts}
 
@@ -128,7 +128,7 @@ class PooledJoints:
 
     @staticmethod
     def of(
-        samples: Sequence[Sample], seen: Sequence[tuple[Float[Tensor, "V J 2"], Float[Tensor, "V J"]]]
+        samples: Sequence[Sample], seen: Sequence[tuple[Float[Tensor, "_ J 2"], Float[Tensor, "_ J"]]]
     ) -> PooledJoints:
         """Arrange what was seen in each sample by its cameras."""
         names = tuple(dict.fromkeys(n for sample in samples for n in sample.rig.names))

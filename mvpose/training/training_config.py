@@ -285,7 +285,7 @@ class TrainConfig:
     def keeps_maps(self) -> bool:
         """Whether the objective uses heatmaps, volumes, scores or poses in the camera's axes."""
         goal = self.objective
-        monocular = goal.volume_points or goal.size or goal.consistency
+        monocular = goal.volume_points or goal.span or goal.consistency
         return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc or monocular)
 
     def located(self) -> TrainConfig:
@@ -335,12 +335,15 @@ class TrainConfig:
         """A network that takes one image answers every view of a sample alone, and has terms of its own."""
         goal, method = self.objective, self.method
         if not isinstance(method, MonocularMethod):
-            if goal.volume_points or goal.size or goal.consistency:
-                raise ConfigError("objective.volume_points, size and consistency need method.method monocular.")
+            if goal.volume_points or goal.span or goal.consistency:
+                raise ConfigError("objective.volume_points, span and consistency need method.method monocular.")
             return
         if method.monocular.root != goal.root:
             raise ConfigError(f"method.monocular.root {method.monocular.root} and objective.root {goal.root} differ.")
         if goal.consistency and (self.samples.views < 2 or len(goal.root) != 1):
             raise ConfigError("objective.consistency compares views: set samples.views to 2 or more, and one root.")
+        if goal.consistency and method.monocular.head in ("regression", "two_and_half_d"):
+            # Observed with a regression: without 3D labels its poses grew to metres in depth within 250 steps.
+            raise ConfigError("objective.consistency needs a head of bounded depth: integral, volume or ray_volume.")
         if method.monocular.refinement and not self.initial:
             raise ConfigError("a refinement unit corrects a trained network: name it in `initial`.")

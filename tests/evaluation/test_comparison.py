@@ -2,8 +2,14 @@
 
 import math
 
-from mvpose.evaluation.comparison import markdown
+import numpy as np
+import pandas as pd
+
+from mvpose.evaluation.comparison import markdown, one_view_table
+from mvpose.evaluation.subject_errors import Evaluation
+from mvpose.evaluation.summary import Subject
 from mvpose.metrics.intervals import Estimate
+from mvpose.skeleton import HUMAN36M17
 
 RIG, RING = ("four", False), ("ring", True)
 
@@ -36,3 +42,20 @@ def test_a_curve_over_many_numbers_of_views_stands_upright_below_the_others():
     assert lines[:4] == ["| MPJPE, mm | four (seen), 4 views |", "| --- | ---: |", "| a | 50.0 |", "| b | – |"]
     assert lines[4:7] == ["", "| MPJPE, mm: ring (unseen) | a | b |", "| --- | ---: | ---: |"]
     assert lines[7] == "| 20 views | 5.0 | 2.0 |" and lines[-1] == "| 2 views | 50.0 | – |" and len(lines) == 12
+
+
+def test_methods_of_one_view_are_judged_without_what_one_view_does_not_know():
+    interval = Estimate(0.08, 0.07, 0.09)
+    figures = {"mpjpe_relative_m": interval, "n_mpjpe_m": interval, "pss": Estimate(0.5, math.nan, math.nan)}
+    subject = Subject(data_sha256="", model_sha256="", protocol="", skeleton=HUMAN36M17)
+    one, four = (
+        Evaluation(pd.DataFrame({"views": [n, 1], "max_views": [True, False]}), figures, subject, np.zeros((2, 17, 3)))
+        for n in (1, 4)
+    )
+    assert one_view_table({"four": four}) == ""
+    assert one_view_table({"one": one, "four": four}).splitlines() == [
+        "",
+        "| One view | root-relative MPJPE, mm | N-MPJPE, mm | PA-MPJPE, mm | PSS, % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| one | 80.0 (70.0 to 90.0) | 80.0 (70.0 to 90.0) | – | 50.0 |",
+    ]

@@ -69,6 +69,23 @@ def test_the_structure_score_needs_the_same_cluster():
     assert score(other[None], POSE[None], COMMON, centroids)["pss"][0] == 0.0
 
 
+def test_the_structure_score_of_fewer_joints_ignores_the_others():
+    # The root is not the first joint, so that its place changes when the neck is left out.
+    skeleton = Skeleton("four", ("neck", "hip", "head", "hand"), (("hip", "neck"), ("neck", "head"), ("neck", "hand")))
+    pose = POSE[[1, 0, 2, 3]]
+    centroids = np.stack([pose - pose[1], (pose - pose[1])[:, [2, 1, 0]]])
+    centroids /= np.linalg.norm(centroids, axis=(1, 2), keepdims=True)
+    common = CommonJoints.between(skeleton, skeleton, joints=("hip", "head", "hand"))
+    answer = np.where(common.counted[:, None], pose, np.nan)
+    # In the cluster of the truth as seen from the hip, in the other as seen from the head or the hand.
+    answer[2:] += [[0.7, 0.4, 0.1], [-0.2, 0.7, 1.0]]
+    assert score(answer[None], pose[None], common, centroids)["pss"][0] == 1.0
+    other = pose[1] + (np.where(common.counted[:, None], pose, np.nan) - pose[1])[:, [2, 1, 0]]
+    assert score(other[None], pose[None], common, centroids)["pss"][0] == 0.0
+    answer[3] = np.nan
+    assert np.isnan(score(answer[None], pose[None], common, centroids)["pss"][0])
+
+
 def test_joints_are_matched_by_name_and_those_of_one_side_only_do_not_count():
     common = CommonJoints.between(HALPE26, HUMAN36M17)
     assert {n for n, c in zip(HUMAN36M17.joints, common.counted, strict=True) if not c} == {"spine", "thorax"}

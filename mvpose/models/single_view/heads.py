@@ -39,14 +39,16 @@ def integral_2d(heatmaps: Float[Tensor, "*batch h w"], sharpness: float = 1.0) -
 class IntegralHead(nn.Module):
     """Three deconvolutions to J x `depth` channels, read as J volumes (integral pose; EpipolarPose uses depth 64)."""
 
-    def __init__(self, channels: int, num_joints: int, depth: int = 64, width: int = 256) -> None:
+    def __init__(
+        self, channels: int, num_joints: int, depth: int = 64, width: int = 256, sharpness: float = 1.0
+    ) -> None:
         super().__init__()
-        self.depth = depth
+        self.depth, self.sharpness = depth, sharpness
         self.maps = HeatmapHead(channels, num_joints * depth, width)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
         """Normalised (x, y, z): the mean of each volume."""
-        return integral_3d(self.maps(features)[1].unflatten(1, (-1, self.depth)))
+        return integral_3d(self.sharpness * self.maps(features)[1].unflatten(1, (-1, self.depth)))
 
 
 def integral_3d(
@@ -64,15 +66,16 @@ def integral_3d(
 class DepthHead(nn.Module):
     """2.5D: a position map and a depth map for each joint."""
 
-    def __init__(self, channels: int, num_joints: int, width: int = 256) -> None:
+    def __init__(self, channels: int, num_joints: int, width: int = 256, sharpness: float = 1.0) -> None:
         super().__init__()
+        self.sharpness = sharpness
         self.maps = HeatmapHead(channels, 2 * num_joints, width)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
         """Normalised (x, y), and z read from the depth map at the joint's position."""
         where, depth = self.maps(features)[1].unflatten(1, (2, -1)).unbind(1)
-        probability = maps.probabilities(where)
-        points = torch.cat([integral_2d(where), depth_at(probability, depth)[..., None]], dim=-1)
+        probability = maps.probabilities(where, self.sharpness)
+        points = torch.cat([integral_2d(where, self.sharpness), depth_at(probability, depth)[..., None]], dim=-1)
         return points, probability
 
 
@@ -92,15 +95,17 @@ def back_project(
 class ReshapeDecoder(nn.Module):
     """2D encoder - 3D decoder: channels are reshaped to depth slices, and 3D convolutions give J volumes."""
 
-    def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32) -> None:
+    def __init__(
+        self, channels: int, num_joints: int, depth: int = 16, width: int = 32, sharpness: float = 1.0
+    ) -> None:
         super().__init__()
-        self.depth = depth
+        self.depth, self.sharpness = depth, sharpness
         self.narrow = nn.Conv2d(channels, width * depth, 1)
         self.decode = _decoder(width, num_joints)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n J 3"], Float[Tensor, "n J _ _"]]:
         """Normalised (x, y, z)."""
-        return integral_3d(self.decode(self.narrow(features).unflatten(1, (-1, self.depth))))
+        return integral_3d(self.sharpness * self.decode(self.narrow(features).unflatten(1, (-1, self.depth))))
 
 
 class RayDecoder(nn.Module):
@@ -109,9 +114,17 @@ class RayDecoder(nn.Module):
     The volume is a section of the camera's frustum, `extent_m` deep, so joints are in metres.
     """
 
-    def __init__(self, channels: int, num_joints: int, depth: int = 16, width: int = 32, extent_m: float = 2.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_joints: int,
+        depth: int = 16,
+        width: int = 32,
+        extent_m: float = 2.0,
+        sharpness: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.depth, self.extent_m = depth, extent_m
+        self.depth, self.extent_m, self.sharpness = depth, extent_m, sharpness
         self.narrow = nn.Conv2d(channels, width, 1)
         self.decode = _decoder(width + 3, num_joints)
 
@@ -137,7 +150,7 @@ class RayDecoder(nn.Module):
         volumes = self.decode(torch.cat([carried, local.movedim(-1, 1)], dim=1))
         finer = torch.linspace(-0.5, 0.5, volumes.shape[2]).to(features) * self.extent_m
         places = frustum(intrinsics, size, (volumes.shape[-1], volumes.shape[-2]), root_depth[:, None] + finer)
-        probability = _softmax_3d(volumes)
+        probability = _softmax_3d(self.sharpness * volumes)
         return (probability[..., None] * places[:, None]).sum(dim=(2, 3, 4)), probability.sum(dim=2)
 
 

@@ -2,10 +2,10 @@
 
 The crop's projection matrix K [R | t] gives the intrinsics and the camera's axes. The head predicts each joint's pixel
 and its depth behind the root at the crop's magnification (`epipolar_pose.to_volume`): a pose up to scale. One image
-does not determine the scale, so a rule sets it: everybody's bones have the same sum of lengths in metres. It is learned
-from the training set (`ObjectiveConfig.size`) and stored with the weights; without 3D labels it stays at
-`MonocularConfig.size_m`. The root's depth follows from the pose's size in the image. A person 5 % taller than those of
-the training set is therefore placed 5 % too near.
+does not determine the scale, so a rule sets it: the network also estimates how many metres the crop spans at the root,
+which follows from the pose and the size of the people of the training set (`ObjectiveConfig.span`). Without 3D labels
+the span stays at `MonocularConfig.span_m`. The root's depth is span x focal length / width of the crop. A person 5 %
+taller than those of the training set is therefore placed 5 % too near, and 5 % too small.
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ from mvpose.models.network_settings import MonocularConfig
 from mvpose.models.single_view.epipolar_pose import from_volume, magnification, to_volume
 from mvpose.models.single_view.heads import DepthHead, IntegralHead, RayDecoder, RegressionHead, ReshapeDecoder
 from mvpose.models.single_view.refinement_unit import RefinementUnit
-from mvpose.skeleton import Skeleton
 
 EXTENT_M = 2.0
-"""Metres that a crop is taken to span at the person, for the canonical frame and the position of `ray_volume`."""
+"""Depth in metres of the volume of `ray_volume`."""
 PEAK_RADIUS_PX = 2.0
 """Radius around the point, in pixels of the map, within which probability counts towards its confidence."""
-SMALLEST = 0.2
-"""Minimum sum of the bones' lengths of a pose, in widths of the crop. A person in a crop has about 2; an untrained
-network puts all joints into one point, which no depth makes a person."""
 
 
 class Monocular(nn.Module):
@@ -42,20 +38,20 @@ class Monocular(nn.Module):
     With a refinement unit, backbone and head are frozen: it learns to correct their poses (EpipolarPose, section 3.3).
     """
 
-    def __init__(self, backbone: Backbone, skeleton: Skeleton, config: MonocularConfig) -> None:
+    def __init__(self, backbone: Backbone, joints: int, config: MonocularConfig) -> None:
         super().__init__()
-        joints = len(skeleton.joints)
         self.config = config
         self.backbone = backbone
         # Not `head`: its volumes are not the maps that other methods load from a saved network.
         self.decoder = _head(backbone.channels, joints, config)
-        self.log_size = nn.Parameter(torch.tensor(math.log(config.size_m)))
-        self.bones = skeleton.bone_indices
+        self.log_span = nn.Linear(backbone.channels, 1)
+        nn.init.zeros_(self.log_span.weight)
+        nn.init.constant_(self.log_span.bias, math.log(config.span_m))
         self.unit = RefinementUnit(joints, config.refinement, config.dropout) if config.refinement else None
         if self.unit is not None:
             self.backbone.freeze()
             self.decoder.requires_grad_(False)
-            self.log_size.requires_grad_(False)
+            self.log_span.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Monocular:
         """Like any module's `train`, but what a refinement unit corrects stays in evaluation mode."""
@@ -79,13 +75,13 @@ class Monocular(nn.Module):
         """
         if crops.shape[1] != 1:
             raise ValueError(f"a monocular network takes one view, not {crops.shape[1]}")
-        views = open_views(crops, projections, present, EXTENT_M)
+        views = open_views(crops, projections, present, self.config.span_m)
         intrinsics, camera_from_world = pinhole_of(views.projections[:, 0])
-        points, plane = self._volume(views.images[:, 0], intrinsics, views.size)
-        unplaced = from_volume(points, intrinsics, views.size, torch.ones_like(points[:, 0, 0]))
-        size_m = self.log_size.exp()
-        depth = size_m / self._reach(unplaced, intrinsics, views.size).detach()
-        pose = unplaced * depth[:, None, None]
+        features = self.backbone(views.images[:, 0])
+        span_m = self.log_span(features.mean(dim=(-2, -1)))[:, 0].exp()
+        depth = span_m * magnification(intrinsics, views.size)
+        points, plane = self._volume(features, intrinsics, views.size, depth.detach())
+        pose = from_volume(points, intrinsics, views.size, depth)
         stages = [pose] if self.unit is None else self._refined(pose, self.unit)
         confidence = torch.ones_like(points[..., 0]) if plane is None else _concentration(plane)
         seen = views.present.expand(-1, points.shape[1])
@@ -100,27 +96,21 @@ class Monocular(nn.Module):
         if not keep_maps:
             return prediction
         coarse = replace(prediction, joints=camera_from_world.inverse().apply(stages[0])) if self.unit else None
-        kept = CameraPose(points, stages[-1], size_m, intrinsics, camera_from_world)
+        kept = CameraPose(points, stages[-1], span_m, intrinsics, camera_from_world)
         return replace(prediction, camera_pose=kept, coarse=coarse)
 
     def _volume(
-        self, images: Float[Tensor, "B 3 H W"], intrinsics: Float[Tensor, "B 3 3"], size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B c h w"],
+        intrinsics: Float[Tensor, "B 3 3"],
+        size: tuple[int, int],
+        depth: Float[Tensor, "B"],
     ) -> tuple[Float[Tensor, "B J 3"], Float[Tensor, "B J _ _"] | None]:
-        features = self.backbone(images)
+        """The head's answer; a volume along the rays is about the root's `depth`, and wholly before the camera."""
         if not isinstance(self.decoder, RayDecoder):
             return self.decoder(features)
-        # Wider than a right angle, a crop of the assumed span would reach behind the camera.
-        depth = (EXTENT_M * magnification(intrinsics, size)).clamp_min(0.6 * EXTENT_M)
-        points, plane = self.decoder(features, intrinsics, size, depth)
+        points, plane = self.decoder(features, intrinsics, size, depth.clamp_min(0.6 * EXTENT_M))
         return to_volume(points, intrinsics, size, self.config.root), plane
-
-    def _reach(
-        self, unplaced: Float[Tensor, "B J 3"], intrinsics: Float[Tensor, "B 3 3"], size: tuple[int, int]
-    ) -> Float[Tensor, "B"]:
-        """Sum of the bones' lengths of a pose whose root has depth 1."""
-        ends = torch.tensor(self.bones, device=unplaced.device)
-        lengths = (unplaced[:, ends[:, 0]] - unplaced[:, ends[:, 1]]).norm(dim=-1).sum(dim=-1)
-        return torch.maximum(lengths, SMALLEST / magnification(intrinsics, size))
 
     def _refined(self, pose: Float[Tensor, "B J 3"], unit: RefinementUnit) -> list[Float[Tensor, "B J 3"]]:
         """The poses of both stages, with the root where it was."""
@@ -132,15 +122,15 @@ class Monocular(nn.Module):
 def _head(channels: int, joints: int, config: MonocularConfig) -> nn.Module:
     match config.head:
         case "integral":
-            return IntegralHead(channels, joints, config.depth, config.width)
+            return IntegralHead(channels, joints, config.depth, config.width, config.sharpness)
         case "regression":
             return RegressionHead(channels, joints)
         case "two_and_half_d":
-            return DepthHead(channels, joints, config.width)
+            return DepthHead(channels, joints, config.width, config.sharpness)
         case "volume":
-            return ReshapeDecoder(channels, joints, config.depth // 2, config.width)
+            return ReshapeDecoder(channels, joints, config.depth // 2, config.width, config.sharpness)
         case "ray_volume":
-            return RayDecoder(channels, joints, config.depth // 2, config.width, EXTENT_M)
+            return RayDecoder(channels, joints, config.depth // 2, config.width, EXTENT_M, config.sharpness)
 
 
 def _concentration(plane: Float[Tensor, "B J h w"]) -> Float[Tensor, "B J"]:

@@ -10,8 +10,8 @@ from mvpose.geometry.camera import pinhole_of
 from mvpose.models.method import build_method
 from mvpose.models.multiview import CameraPose, MultiViewPrediction
 from mvpose.models.network_settings import MonocularConfig, MonocularMethod, ObjectiveConfig, ResNetBackbone
-from mvpose.models.objective import MultiViewTruth, consistency_term, joint_loss, size_term, volume_term
-from mvpose.models.single_view.epipolar_pose import from_volume, to_volume
+from mvpose.models.objective import MultiViewTruth, consistency_term, joint_loss, span_term, volume_term
+from mvpose.models.single_view.epipolar_pose import from_volume, magnification, to_volume
 from mvpose.skeleton import HUMAN36M17
 from tests.models.moving_people import LENGTHS, people, project, ring
 
@@ -25,9 +25,11 @@ def _network(head="integral", **sizes):
     return build_method(MonocularMethod(size=SIZE, backbone=ResNetBackbone(depth=18, width=4), monocular=config))
 
 
-def _answering(points, intrinsics, size_m):
-    """A network whose head answers with the volume of these poses in the camera's axes."""
-    network = _network(size_m=size_m).eval()
+def _answering(points, intrinsics, factor=1.0):
+    """A network that answers with the volume of these poses in the camera's axes, and `factor` times their span."""
+    network = _network().eval()
+    spans = factor * points[:, 0, 2] / magnification(intrinsics, SIZE)
+    network.log_span.forward = lambda features: spans.log()[:, None]
     network.decoder.forward = lambda features: (to_volume(points, intrinsics, SIZE, (0,)), None)
     return network
 
@@ -51,10 +53,10 @@ def test_a_matrix_gives_back_its_camera():
         assert torch.allclose(pose.translation, translation)
 
 
-def test_a_person_of_the_assumed_size_is_placed_where_they_are():
+def test_a_person_of_the_estimated_size_is_placed_where_they_are():
     joints, projections, pixels = _scene()
     intrinsics, pose = pinhole_of(projections[:, 1])
-    network = _answering(pose.apply(joints), intrinsics, float(LENGTHS.sum()))
+    network = _answering(pose.apply(joints), intrinsics)
     found = network(torch.rand(3, 1, 3, *SIZE), projections[:, 1:2])
     assert torch.allclose(found.joints, joints, atol=2e-3)
     assert torch.allclose(found.joints_2d[:, 0], pixels[:, 1], atol=1e-2)
@@ -65,18 +67,18 @@ def test_somebody_twice_as_large_is_placed_at_half_the_distance():
     joints, projections, _ = _scene()
     intrinsics, pose = pinhole_of(projections[:, 0])
     seen = pose.apply(joints)
-    found = _answering(seen, intrinsics, float(LENGTHS.sum()) / 2)(torch.rand(3, 1, 3, *SIZE), projections[:, :1])
+    found = _answering(seen, intrinsics, 0.5)(torch.rand(3, 1, 3, *SIZE), projections[:, :1])
     assert torch.allclose(pose.apply(found.joints), seen / 2, atol=2e-3)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_answers_finitely_from_the_start_and_learns(head):
-    network, goal = _network(head), ObjectiveConfig(volume_points=1.0, size=1.0)
+    network, goal = _network(head), ObjectiveConfig(volume_points=1.0, span=1.0)
     joints, projections, pixels = _scene()
     known = torch.ones(3, 17, dtype=torch.bool)
     truth = MultiViewTruth(joints, known, pixels[:, :1], known[:, None], known[:, None])
     found = network(torch.rand(3, 1, 3, *SIZE), projections[:, :1].contiguous(), keep_maps=True)
-    loss = volume_term(found, truth, SIZE, goal.root) + size_term(found, truth, goal.root)
+    loss = volume_term(found, truth, SIZE, goal.root) + span_term(found, truth, SIZE, goal.root)
     loss.backward()
     assert found.joints.isfinite().all() and loss.isfinite()
     for name, parameter in network.named_parameters():
@@ -117,12 +119,12 @@ def test_a_refinement_unit_trains_alone_and_keeps_the_root_in_place():
     assert all(torch.equal(a, b) for a, b in zip(before, frozen, strict=True))
 
 
-def _prediction(pose, projections, volume=None, size_m=None):
+def _prediction(pose, projections, span_m=None):
     """An answer of a monocular network with these poses in the camera's axes."""
     intrinsics, camera = pinhole_of(projections)
     seen = torch.ones(pose.shape[:2], dtype=torch.bool)
-    volume = to_volume(pose, intrinsics, SIZE, (0,)) if volume is None else volume
-    kept = CameraPose(volume, pose, torch.tensor(1.0) if size_m is None else size_m, intrinsics, camera)
+    volume = to_volume(pose, intrinsics, SIZE, (0,))
+    kept = CameraPose(volume, pose, torch.ones(len(pose)) if span_m is None else span_m, intrinsics, camera)
     flat = torch.zeros(*seen.shape, 2)[:, None]
     return MultiViewPrediction(
         camera.inverse().apply(pose), seen, seen.float(), flat, seen[:, None].float(), seen[:, None], camera_pose=kept
@@ -146,15 +148,18 @@ def test_the_volume_term_is_zero_at_the_truth_of_any_unit_and_ignores_a_sample_w
     assert volume_term(prediction, truth, SIZE, (0,)) == 0
 
 
-def test_the_size_term_moves_the_assumed_size_towards_the_truth_and_nothing_else():
+def test_the_span_term_is_the_error_of_the_depth_of_the_root():
     joints, projections, _ = _scene()
-    _, camera = pinhole_of(projections[:, 2])
-    pose = (0.8 * camera.apply(joints)).requires_grad_()
-    size_m = torch.tensor(4.0, requires_grad=True)
-    term = size_term(_prediction(pose, projections[:, 2], size_m=size_m), _truth(joints), (0,))
-    assert torch.isclose(term, torch.tensor(math.log(1 / 0.8)), atol=1e-5)
-    term.backward()
-    assert size_m.grad is not None and size_m.grad < 0 and pose.grad is None
+    intrinsics, camera = pinhole_of(projections[:, 2])
+    pose = camera.apply(joints)
+    true = pose[:, 0, 2] / magnification(intrinsics, SIZE)
+    for factor in (0.8, 1.25):
+        term = span_term(_prediction(pose, projections[:, 2], factor * true), _truth(joints), SIZE, (0,))
+        assert torch.isclose(term, torch.tensor(math.log(1.25)), atol=1e-5)
+    truth = _truth(joints)
+    truth.known[1:, 0] = False
+    span_m = torch.stack([true[0], 3 * true[1], 3 * true[2]])
+    assert span_term(_prediction(pose, projections[:, 2], span_m), truth, SIZE, (0,)) < 1e-5
 
 
 def _views_of(joints, projections):
