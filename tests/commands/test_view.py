@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -13,11 +14,28 @@ from mvpose.errors import ConfigError
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
+from mvpose.report import run_report
 from mvpose.run.run_folder import RunFolder
 from mvpose.temporal.filter_settings import ButterworthFilter
 from tests.pipeline import coded_footage
 
 FRAMES = 24
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plots_kept() -> Iterator[None]:
+    """Plots of the same poses are drawn once: they take half the time of a page."""
+    drawn, kept = run_report._plots, {}
+
+    def plots(subject):
+        key = subject.capture.capture_id, subject.poses.xyz.tobytes()
+        if key not in kept:
+            kept[key] = drawn(subject)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_report, "_plots", plots)
+        yield
 
 
 @pytest.fixture(scope="module")
