@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,7 +18,15 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from mvpose.pipeline.engine import Engine
 
+# Where an environment forbids bytecode to be kept, every process of the tests, each worker of Ray included, compiles
+# the package anew: 14 s of CPU time here.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 install_import_hook("mvpose", "beartype.beartype")
+
+# What is imported stays: looking through it for garbage takes 3 s while it grows, and a second each time after.
+gc.disable()
 
 # The same examples each time, so that a commit is judged by what it changed; HYPOTHESIS_PROFILE=explore draws new ones.
 # No example has a deadline: a busy machine makes any of them late.
@@ -40,6 +50,10 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Registering a network needs the detector's weights, which become part of the version.
 if os.path.isdir(os.path.join(REPOSITORY, "..", "shared", "weights")):
     os.environ.setdefault("MVPOSE_WEIGHTS", os.path.abspath(os.path.join(REPOSITORY, "..", "shared", "weights")))
+def pytest_collection_finish() -> None:
+    """From here on garbage is what tests made."""
+    gc.freeze()
+    gc.enable()
 
 
 def _folder(variable: str, default: str) -> str:

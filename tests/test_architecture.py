@@ -6,6 +6,7 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -69,8 +70,13 @@ HOMES = {
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager"}
 
 
-def _modules() -> Iterator[tuple[str, ast.Module, str]]:
+@cache
+def _modules() -> list[tuple[str, ast.Module, str]]:
     """(dotted name below mvpose, tree, path) of every module."""
+    return list(_parsed())
+
+
+def _parsed() -> Iterator[tuple[str, ast.Module, str]]:
     for folder, _, files in sorted(os.walk(PACKAGE)):
         for file in sorted(files):
             if file.endswith(".py"):
@@ -80,8 +86,13 @@ def _modules() -> Iterator[tuple[str, ast.Module, str]]:
                     yield name, ast.parse(source.read()), path
 
 
+@cache
+def _nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
 def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -133,7 +144,7 @@ def test_files_stay_under_400_lines_and_functions_under_60():
             lines = len(source.readlines())
         if lines > 400:
             large.append(f"{os.path.relpath(path, REPOSITORY)}: {lines} lines")
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in _nodes(tree) if isinstance(node, ast.FunctionDef)]
         large += [
             f"{os.path.relpath(path, REPOSITORY)}:{f.lineno} {f.name}: {size} lines"
             for f in functions
@@ -154,14 +165,14 @@ def test_a_file_is_as_large_as_its_idea():
 
 
 def test_functions_are_short():
-    functions = [n for _, tree, _ in _modules() for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    functions = [n for _, tree, _ in _modules() for n in _nodes(tree) if isinstance(n, ast.FunctionDef)]
     assert statistics.median((f.end_lineno or f.lineno) - f.lineno + 1 for f in functions) <= 12
 
 
 def test_no_two_files_and_no_two_classes_share_a_name():
     files = Counter(os.path.basename(path) for _, _, path in _modules())
     del files["__init__.py"]
-    classes = Counter(n.name for _, tree, _ in _modules() for n in ast.walk(tree) if isinstance(n, ast.ClassDef))
+    classes = Counter(n.name for _, tree, _ in _modules() for n in _nodes(tree) if isinstance(n, ast.ClassDef))
     assert [name for name, count in (files + classes).items() if count > 1] == []
 
 
@@ -179,11 +190,11 @@ def test_errors_are_never_caught_blindly_but_at_the_border_to_code_of_others():
     for name, tree, path in _modules():
         inside = {
             id(handler): function.name
-            for function in ast.walk(tree)
+            for function in _nodes(tree)
             if isinstance(function, ast.FunctionDef)
             for handler in ast.walk(function)
         }
-        for node in ast.walk(tree):
+        for node in _nodes(tree):
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"
                 if caught == "Exception":

@@ -28,9 +28,15 @@ from mvpose.footage.demo_footage import CAPTURES, VIDEOS
 from mvpose.footage.video.frames import probe, read_frames
 from mvpose.footage.video.video_writer import write_video
 
-# A child works, and sleeps until its time has been read.
-WORK = "import time\nwhile time.process_time() < 0.8: pass\ntime.sleep(2)"
-PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORK!r}], check=True)"
+# A child works, and waits for a file that says that its time has been read; for a minute, where nobody reads it.
+WORK = """
+import os, sys, time
+while time.process_time() < 0.8: pass
+for _ in range(600):
+    if os.path.exists(sys.argv[1]): break
+    time.sleep(0.1)
+"""
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORK!r}, sys.argv[1]], check=True)"
 PIPELINE = """
 import json
 class Pose2SimPipeline:
@@ -56,8 +62,17 @@ def test_the_table_compares_minima_and_medians_of_the_turns_and_costs_by_camera_
     ]
 
 
-def test_the_cost_of_a_command_includes_the_processes_that_it_starts(tmp_path):
-    assert measured("work", [sys.executable, "-c", PARENT], str(tmp_path / "log")).core_seconds > 0.7
+def test_the_cost_of_a_command_includes_the_processes_that_it_starts(tmp_path, monkeypatch):
+    read_times, was_read = peers._read_times, tmp_path / "read"
+
+    def read(pid: int, spent: dict[int, float]) -> None:
+        read_times(pid, spent)
+        if sum(spent.values()) > 0.7:
+            was_read.touch()
+
+    monkeypatch.setattr(peers, "_read_times", read)
+    command = [sys.executable, "-c", PARENT, str(was_read)]
+    assert measured("work", command, str(tmp_path / "log")).core_seconds > 0.7
 
 
 def test_a_step_that_fails_is_named_with_the_end_of_its_output(tmp_path):

@@ -15,6 +15,7 @@ from trc import TRCData
 from mvpose.cli import run
 from mvpose.exchange.calibration_export import pose2sim_toml
 from mvpose.footage.video.video_writer import write_video
+from mvpose.report import run_report
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import ClipStore, Commit
 from mvpose.scenes import Scene, ring4, two_people_crossing
@@ -254,7 +255,8 @@ def small(scene: Scene) -> Scene:
     return replace(scene, rig=scene.rig.resized(torch.full((len(scene.rig), 2), 1 / 6).double(), size))
 
 
-def test_a_pose2sim_project_gives_a_capture_for_each_trial_with_overlays(tmp_path, capsys):
+def test_a_pose2sim_project_gives_a_capture_for_each_trial_with_overlays(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_report, "_plots", lambda _: {})  # they take most of the time, and others look at them
     scene = small(ring4(num_frames=12, skeleton=HALPE26))
     calibration(tmp_path / "project" / "calibration", scene)
     for trial, folder in (("trial_1", "pose"), ("trial_2", "pose"), ("trial_2", "pose-sync")):

@@ -15,12 +15,15 @@ from mvpose.scenes import Scene
 from tests.footage.numbered_video import HEIGHT, WIDTH, number_of
 from tests.pipeline.coded_footage import FRAMES_A_CAMERA, CodedDetector, write_calibration, write_video
 
-FRAMES = 90
+BEFORE, FRAMES = 20, 50
+"""Frames in which they only walk, left out, and those of the job: they pass in the middle of these."""
 HIDDEN_FROM_OVERLAP = 0.3
 
 
 def crossing() -> Scene:
-    plain = scenes.two_people_crossing(num_frames=FRAMES)
+    plain = scenes.two_people_crossing(num_frames=BEFORE + FRAMES)
+    kept = {name: getattr(plain, name)[:, BEFORE:] for name in ("seen", "detected")}
+    plain = replace(plain, joints=plain.joints[BEFORE:], **kept)
     size = torch.tensor([[WIDTH, HEIGHT]] * len(plain.rig))
     return replace(plain, rig=plain.rig.resized(size / plain.rig.size.to(torch.float64), size))
 

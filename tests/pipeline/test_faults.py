@@ -181,7 +181,7 @@ def test_a_detector_that_raises_on_every_clip_stops_the_job_which_is_not_taken_f
 
 
 def driver_of(archive: str, output: str, *flags: str) -> subprocess.Popen:
-    return start_driver(archive, output, "--local", *flags, seconds=0.0)
+    return start_driver(archive, output, "--local", *flags)
 
 
 def said_by(driver: subprocess.Popen) -> str:
@@ -196,7 +196,7 @@ def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     reconstruct_archive(job(archive, undisturbed, catalogue=catalogue))
 
     monkeypatch.setenv("CODED_HANGS", "14")
-    driver = driver_of(archive, output, "--catalogue.fps", "30", "--clip-timeout-s", "4")
+    driver = driver_of(archive, output, "--catalogue.fps", "30", "--clip-timeout-s", "15")
     said = said_by(driver)
     assert driver.returncode == 4, said
     failures = RunFolder(output).summary().failures

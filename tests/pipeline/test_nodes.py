@@ -40,7 +40,7 @@ def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_p
     archive = os.path.dirname(coded_footage.write_capture(str(tmp_path / "archive" / "one"), FRAMES, FRAMES))
     output, alone = str(tmp_path / "run"), str(tmp_path / "alone")
     driver = start_driver(archive, output, "--address", nodes.address)
-    wait_for_commits(output, "keypoints", 2)
+    wait_for_commits(driver, output, "keypoints", 2)
     nodes.remove_node(lost, allow_graceful=False)
     assert len(os.listdir(os.path.join(output, "commits", "keypoints", "one"))) < FRAMES // 10
     _, said = driver.communicate(timeout=240)

@@ -4,24 +4,21 @@ Both nodes are processes of this machine. Ray accounts for GPUs that it is told 
 """
 
 import json
-import os
 
-import pyarrow as pa
 import pytest
 import ray
 import ray.train
 from ray.cluster_utils import Cluster
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.open_work import OpenWork
-from mvpose.pipeline.worker import JobStages, Outcome, StageSpec
-from mvpose.records import CaptureTasks, Clip, Kind, Task
+from mvpose.pipeline.worker import JobStages, StageSpec
+from mvpose.records import CaptureTasks, Clip, Kind
 from mvpose.training.trainer import scaling
 from mvpose.training.training_config import ComputeConfig
 from tests.conftest import REPOSITORY
-
-GIVEN = ("CPU", "GPU", "hall")
+from tests.pipeline.placed import Placed, train_placed
 
 
 def plan_of(capture_id: str) -> CaptureTasks:
@@ -30,43 +27,14 @@ def plan_of(capture_id: str) -> CaptureTasks:
     return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="f" * 16)
 
 
-def given() -> dict:
-    """What Ray gives this process, and the label of its node."""
-    context = ray.get_runtime_context()
-    amounts = context.get_assigned_resources()
-    return {
-        **{name: amounts.get(name, 0.0) for name in GIVEN},
-        "kind": context.get_node_labels().get("kind"),
-        "gpus": len(context.get_accelerator_ids()["GPU"]),
-    }
-
-
-class Placed:
-    """A stage that leaves what its worker was given."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def __call__(self, task: Task) -> Outcome:
-        with open(os.path.join(self.folder, f"{task.clip.start}.json"), "w") as file:
-            json.dump(given(), file)
-        return Outcome(pa.table({"frame": [0]}))
-
-
-def train_placed(settings: dict) -> None:
-    """The worker function of a training that leaves the same."""
-    with open(os.path.join(settings["folder"], f"{ray.train.get_context().get_world_rank()}.json"), "w") as file:
-        json.dump(given(), file)
-
-
 @pytest.fixture(scope="module")
 def cluster(stopped_ray):
-    """A head of four CPUs, and a node of three with two GPUs and a resource of its own."""
+    """A head of two CPUs, and a node of two with two GPUs and a resource of its own."""
     stopped_ray.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", REPOSITORY)
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "labels": {"kind": "cpu"}})
-        made.add_node(num_cpus=3, num_gpus=2, resources={"hall": 2}, labels={"kind": "gpu"})
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "labels": {"kind": "cpu"}})
+        made.add_node(num_cpus=2, num_gpus=2, resources={"hall": 2}, labels={"kind": "gpu"})
         ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
         yield made
         ray.shutdown()
@@ -108,12 +76,11 @@ def test_workers_of_the_job_get_what_the_settings_say_on_the_nodes_that_they_nam
 
 
 def test_workers_of_a_training_have_a_gpu_each(cluster, tmp_path):
-    """Fails if Ray Train reserves no GPU, or one for both."""
-    trainer = TorchTrainer(
+    """Fails if Ray Train reserves no GPU, or one for both. What torch adds to Ray's trainer reserves nothing."""
+    trainer = DataParallelTrainer(
         train_placed,
         train_loop_config={"folder": str(tmp_path)},
         scaling_config=scaling(ComputeConfig(workers=2, gpus=1.0, address=cluster.address)),
-        torch_config=TorchConfig(backend="gloo"),
         run_config=ray.train.RunConfig(name="placed", storage_path=str(tmp_path / "ray")),
     )
     trainer.fit()

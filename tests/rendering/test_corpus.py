@@ -48,11 +48,11 @@ def files(folder: str) -> dict[str, bytes]:
 
 
 def test_shards_hold_all_samples_of_all_splits_and_nobody_is_in_two(assets):
-    made = corpus(assets, rig="random", min_views=2, max_views=3, train=4, validation=1, test=3)
-    assert made.shards() == ["train/00000", "train/00001", "validation/00000", "test/00000", "test/00001"]
+    made = corpus(assets, rig="random", min_views=2, max_views=3, train=3, validation=1, test=2)
+    assert made.shards() == ["train/00000", "train/00001", "validation/00000", "test/00000"]
     samples = [sample for shard in made.shards() for sample in made.read(shard)]
-    assert [s.split for s in samples] == ["train"] * 4 + ["validation"] + ["test"] * 3
-    assert len({s.capture_id for s in samples}) == 8
+    assert [s.split for s in samples] == ["train"] * 3 + ["validation"] + ["test"] * 2
+    assert len({s.capture_id for s in samples}) == 6
     cast = {split: [(s.subject, s.action) for s in samples if s.split == split] for split in SPLITS}
     for one, other in itertools.combinations(cast.values(), 2):
         for part in (0, 1):

@@ -30,14 +30,27 @@ def _worse(subject: CaptureReport, by_px: float) -> CaptureReport:
     return replace(subject, poses=replace(subject.poses, error_px=subject.poses.error_px + by_px))
 
 
-def test_every_file_named_is_there_and_opens(uris, tmp_path):
-    subject = capture_report(noise_px=1.0, uris=uris, capture_id="day 1/walk")
-    files = write_report([subject], [], {"captures": 1}, str(tmp_path))
-    folder = folder_name("day 1/walk")
+NAME = "day 1/walk"
+
+
+@pytest.fixture(scope="module")
+def walk(uris) -> CaptureReport:
+    return capture_report(noise_px=1.0, uris=uris, capture_id=NAME)
+
+
+@pytest.fixture(scope="module")
+def report(walk, tmp_path_factory) -> dict[str, str]:
+    """The files of the report of `walk`."""
+    return write_report([walk], [], {"captures": 1}, str(tmp_path_factory.mktemp("report")))
+
+
+def test_every_file_named_is_there_and_opens(report):
+    files, root = report, os.path.dirname(report["report.html"])
+    folder = folder_name(NAME)
     images = ("overlay", "error_by_joint", "error_over_time", "limb_lengths", "room")
     assert set(files) == {"report.html", f"{folder}/overlay.mp4", *(f"{folder}/{name}.png" for name in images)}
     for path, uri in files.items():
-        assert uri == f"{tmp_path}/{path}" and os.path.getsize(uri) > 1000
+        assert uri == f"{root}/{path}" and os.path.getsize(uri) > 1000
     for name in images:
         assert cv2.imread(files[f"{folder}/{name}.png"]).shape[1] >= 1000
     assert probe(files[f"{folder}/overlay.mp4"], "overlay").num_frames == 12
@@ -46,11 +59,11 @@ def test_every_file_named_is_there_and_opens(uris, tmp_path):
     assert f'src="{folder}/overlay.mp4"' in html and html.count("data:image/png;base64,") == 4
 
 
-def test_the_same_records_give_the_same_page(uris, tmp_path):
-    subject = capture_report(noise_px=1.0, uris=uris)
+def test_the_same_records_give_the_same_page(walk, report, tmp_path):
+    again = write_report([walk], [], {"captures": 1}, str(tmp_path))
     pages = []
-    for name in "ab":
-        with open(write_report([subject], [], {}, str(tmp_path / name))["report.html"], "rb") as page:
+    for files in (report, again):
+        with open(files["report.html"], "rb") as page:
             pages.append(page.read())
     assert pages[0] == pages[1]
 
@@ -68,7 +81,7 @@ def test_the_table_of_captures_has_the_median_sigma_of_body_joints_and_a_dash_wi
 
 
 def test_footage_that_is_gone_costs_the_overlays_and_the_page_says_so(tmp_path):
-    subject = capture_report(uris=tuple(str(tmp_path / f"gone{i}.mp4") for i in range(4)))
+    subject = capture_report(3, uris=tuple(str(tmp_path / f"gone{i}.mp4") for i in range(4)))
     files = write_report([subject], [], {}, str(tmp_path / "out"))
     assert not any("overlay" in name for name in files) and "walk/room.png" in files
     with open(files["report.html"]) as page:
@@ -77,8 +90,8 @@ def test_footage_that_is_gone_costs_the_overlays_and_the_page_says_so(tmp_path):
 
 
 def test_the_worst_captures_are_shown_and_all_are_listed(tmp_path, uris):
-    subjects = [_worse(capture_report(uris=uris, capture_id=f"take{i}"), 3.0 * i) for i in range(3)]
-    unseen = empty(capture_report(uris=uris, capture_id="unseen"))
+    subjects = [_worse(capture_report(3, uris=uris, capture_id=f"take{i}"), 3.0 * i) for i in range(3)]
+    unseen = empty(capture_report(3, uris=uris, capture_id="unseen"))
     files = write_report([*subjects, unseen], [], {}, str(tmp_path), ReportConfig(max_captures=2))
     assert {name.split("/")[0] for name in files} == {"report.html", "unseen", "take2"}
     with open(files["report.html"]) as page:
@@ -116,9 +129,9 @@ def test_folders_are_plain_names_that_stay_inside_and_apart(one, other):
     assert folder == one or (one == other) == (folder == folder_name(other))
 
 
-def test_records_as_read_from_tables_are_taken_as_they_come(uris, tmp_path):
+def test_records_as_read_from_tables_are_taken_as_they_come(walk, report, tmp_path):
     """Tables hold float32, and frame numbers as int32."""
-    whole = capture_report(noise_px=1.0, uris=uris)
+    whole = walk
     assert whole.keypoints is not None
     poses = {name: getattr(whole.poses, name).astype(np.float32) for name in ("xyz", "confidence", "error_px")}
     seen = {
@@ -130,7 +143,5 @@ def test_records_as_read_from_tables_are_taken_as_they_come(uris, tmp_path):
         keypoints=replace(whole.keypoints, **seen),
         frames=whole.frames.astype(np.int32),
     )
-    assert set(write_report([single], [], {}, str(tmp_path / "a"))) == set(
-        write_report([whole], [], {}, str(tmp_path / "b"))
-    )
+    assert set(write_report([single], [], {}, str(tmp_path))) == set(report)
     assert single.mean_error_px == pytest.approx(whole.mean_error_px, rel=1e-5)

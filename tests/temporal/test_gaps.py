@@ -67,7 +67,7 @@ def test_a_moving_joint_is_not_frozen_in_its_gap():
 
 
 @given(seed=st.integers(0, 10**6), limit=st.integers(1, 5))
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)  # of 60 frames each
 def test_a_filled_value_depends_on_nothing_beyond_its_reach(seed, limit):
     rng = np.random.default_rng(seed)
     track = rng.normal(size=(60, 1, 3)).cumsum(axis=0)

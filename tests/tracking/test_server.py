@@ -100,7 +100,7 @@ def postgres():
     process = subprocess.Popen(served, cwd=folder, stderr=subprocess.DEVNULL, **who)
     try:
         where = ["-h", "127.0.0.1", "-p", str(port), "-U", "mlflow"]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while subprocess.run(command("pg_isready", "-q", *where)).returncode:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)

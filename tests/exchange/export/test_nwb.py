@@ -11,10 +11,16 @@ from mvpose.exchange.export.recording import Recording
 from tests.exchange.export.recordings import broken
 
 
-def read_back(tmp_path, written: Recording) -> Any:
+@pytest.fixture(scope="module")
+def written() -> Recording:
+    return broken()
+
+
+@pytest.fixture(scope="module")
+def read_back(written, tmp_path_factory) -> Any:
     """The file as pynwb reads it, valid by its own schema."""
     [(name, data)] = list(nwb_files(written))
-    path = str(tmp_path / name)
+    path = str(tmp_path_factory.mktemp("nwb") / name)
     with open(path, "wb") as file:
         file.write(data)
     validate: Any = pynwb.validate
@@ -25,10 +31,9 @@ def read_back(tmp_path, written: Recording) -> Any:
         return reader(path, "r", load_namespaces=True).read()
 
 
-def test_pynwb_reads_every_value_back_and_missing_stays_missing(tmp_path):
-    written = broken()
+def test_pynwb_reads_every_value_back_and_missing_stays_missing(written, read_back):
     poses = written.poses
-    behavior = read_back(tmp_path, written).processing["behavior"]
+    behavior = read_back.processing["behavior"]
     assert np.isnan(poses.xyz).any()
     for p, track in enumerate(poses.track_id.tolist()):
         person = behavior[f"person{track}"]
@@ -45,17 +50,15 @@ def test_pynwb_reads_every_value_back_and_missing_stays_missing(tmp_path):
         np.testing.assert_array_equal(behavior[f"person{track}_interpolated"].data[:], written.filled[:, p])
 
 
-def test_the_skeleton_comes_back_with_its_bones(tmp_path):
-    written = broken()
-    skeletons = read_back(tmp_path, written).processing["behavior"]["Skeletons"]
+def test_the_skeleton_comes_back_with_its_bones(written, read_back):
+    skeletons = read_back.processing["behavior"]["Skeletons"]
     skeleton = skeletons[written.poses.skeleton.name]
     assert tuple(skeleton.nodes[:]) == written.poses.skeleton.joints
     assert [tuple(edge) for edge in skeleton.edges[:]] == list(written.poses.skeleton.bone_indices)
 
 
-def test_the_file_does_not_pretend_to_know_its_date(tmp_path):
-    file = read_back(tmp_path, broken())
-    assert file.session_start_time.year == 1970 and "not known" in file.session_description
+def test_the_file_does_not_pretend_to_know_its_date(read_back):
+    assert read_back.session_start_time.year == 1970 and "not known" in read_back.session_description
 
 
 def test_a_reader_with_plain_hdf5_finds_the_joints(tmp_path):
