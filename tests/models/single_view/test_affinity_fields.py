@@ -99,7 +99,7 @@ def test_a_pair_is_worth_its_field_along_the_way_there_and_nothing_the_wrong_way
 
 
 def test_a_line_longer_than_half_the_image_is_worth_less():
-    field = torch.zeros(2, 20, 40)
+    field = torch.zeros(2, 90, 40)
     field[0] = 1.0
     score = limb_scores(field, torch.tensor([[2.0, 5.0]]), torch.tensor([[10.0, 5.0], [22.0, 5.0]]))
     assert torch.allclose(score, torch.tensor([[1.0, 0.5]]))
@@ -167,3 +167,17 @@ def test_a_person_gets_no_second_elbow():
 def test_maps_that_do_not_fit_the_skeleton_are_refused():
     with pytest.raises(ValueError, match="3 joints and 2 bones, but there are 3 heatmaps and 4 fields"):
         group_people(torch.zeros(3, 8, 8), torch.zeros(4, 2, 8, 8), ARM)
+
+
+def test_a_pair_with_too_few_samples_on_the_limb_scores_nothing_however_strong_these_are():
+    field = torch.zeros(2, 90, 40)
+    field[0, :, :16] = 1.0
+    start, stop = torch.tensor([[0.0, 10.0]]), torch.tensor([[39.0, 10.0]])
+    # The first four of ten samples are on the limb: a mean of 0.4, and a share of 0.4.
+    config = GroupingConfig(min_share=0.5)
+    assert float(limb_scores(field, start, stop, config)) == 0.0
+    assert float(limb_scores(field, start, stop, GroupingConfig(min_share=0.35))) > 0.0
+    # Samples that are barely along the field do not count, however many they are.
+    weak = torch.zeros(2, 90, 40)
+    weak[0] = 0.04
+    assert float(limb_scores(weak, start, stop, config)) == 0.0
