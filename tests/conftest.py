@@ -50,6 +50,8 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Registering a network needs the detector's weights, which become part of the version.
 if os.path.isdir(os.path.join(REPOSITORY, "..", "shared", "weights")):
     os.environ.setdefault("MVPOSE_WEIGHTS", os.path.abspath(os.path.join(REPOSITORY, "..", "shared", "weights")))
+
+
 def pytest_collection_finish() -> None:
     """From here on garbage is what tests made."""
     gc.freeze()
