@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvpose import losses
-from mvpose.models.network_settings import WarmUp
+from mvpose.models.objective_settings import WarmUp
 
 POINT_LOSSES = [losses.point_distance, losses.mean_absolute_error, losses.soft_mse]
 

@@ -20,9 +20,10 @@ from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
 from mvpose.geometry.robust import RobustTriangulation, triangulate_robust
 from mvpose.geometry.triangulation import reprojection_errors
+from mvpose.models.backbone_settings import CSPNeXtBackbone
 from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
+from mvpose.models.network_settings import TokenMethod
 from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
 from mvpose.skeleton import SKELETONS, Skeleton

@@ -63,7 +63,7 @@ class MediansBenchmark:
     """Medians of the numbers of a long capture, from a file and in memory: CPU time and memory."""
 
 
-def run() -> None:
+def run(_config: MediansBenchmark) -> None:
     """Print seconds and MiB of each; the medians must be the same."""
     bones = [np.array([column]) for column in range(PEOPLE * BONES)]
     for what, parts, groups, dtype in (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import tyro
 
@@ -70,64 +71,30 @@ Benchmark = (
 )
 
 
-def run(
-    command: TriangulationBenchmark
-    | ModelsBenchmark
-    | JobBenchmark
-    | ScaleBenchmark
-    | MemoryBenchmark
-    | MediansBenchmark
-    | OverheadBenchmark
-    | GpuBenchmark
-    | PeersBenchmark
-    | DetectionBenchmark
-    | CoverBenchmark
-    | FusionBenchmark
-    | ConfidenceBenchmark
-    | SigmaBenchmark
-    | StagesBenchmark
-    | AssociationBenchmark
-    | ResizeBenchmark
-    | VerdictBenchmark
-    | PictorialBenchmark,
-) -> int:
+RUNS: dict[type, Callable[[Any], object]] = {
+    JobBenchmark: job_speed.run,
+    ScaleBenchmark: scale.run,
+    MemoryBenchmark: memory.run,
+    MediansBenchmark: median_cost.run,
+    OverheadBenchmark: overhead.run,
+    GpuBenchmark: gpu.run,
+    PeersBenchmark: peers.run,
+    DetectionBenchmark: detector_recall.run,
+    CoverBenchmark: cover.run,
+    FusionBenchmark: fusion_gain.run,
+    ConfidenceBenchmark: reliability.run,
+    SigmaBenchmark: sigma_reliability.run,
+    StagesBenchmark: stage_cost.run,
+    AssociationBenchmark: crowds.run,
+    ResizeBenchmark: resized_footage.run,
+    VerdictBenchmark: verdicts_on_faults.run,
+    PictorialBenchmark: pictorial_precision.run,
+    ModelsBenchmark: model_cost.run,
+    TriangulationBenchmark: solvers.run,
+}
+
+
+def run(command: Benchmark) -> int:
     """Run the named benchmark."""
-    if isinstance(command, JobBenchmark):
-        job_speed.run(command)
-    elif isinstance(command, ScaleBenchmark):
-        scale.run(command)
-    elif isinstance(command, MemoryBenchmark):
-        memory.run(command)
-    elif isinstance(command, MediansBenchmark):
-        median_cost.run()
-    elif isinstance(command, OverheadBenchmark):
-        overhead.run(command)
-    elif isinstance(command, GpuBenchmark):
-        gpu.run(command)
-    elif isinstance(command, PeersBenchmark):
-        peers.run(command)
-    elif isinstance(command, DetectionBenchmark):
-        detector_recall.run(command)
-    elif isinstance(command, CoverBenchmark):
-        cover.run(command)
-    elif isinstance(command, FusionBenchmark):
-        fusion_gain.run(command)
-    elif isinstance(command, ConfidenceBenchmark):
-        reliability.run(command)
-    elif isinstance(command, SigmaBenchmark):
-        sigma_reliability.run(command)
-    elif isinstance(command, StagesBenchmark):
-        stage_cost.run(command)
-    elif isinstance(command, AssociationBenchmark):
-        crowds.run(command)
-    elif isinstance(command, ResizeBenchmark):
-        resized_footage.run(command)
-    elif isinstance(command, VerdictBenchmark):
-        verdicts_on_faults.run(command)
-    elif isinstance(command, PictorialBenchmark):
-        pictorial_precision.run(command)
-    elif isinstance(command, ModelsBenchmark):
-        model_cost.run(command)
-    else:
-        solvers.run(command)
+    RUNS[type(command)](command)
     return 0

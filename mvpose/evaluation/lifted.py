@@ -15,7 +15,7 @@ from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.network import chosen_cameras
 from mvpose.models.saved import SavedModel
-from mvpose.reconstruction.monocular import TrackLifter
+from mvpose.reconstruction.lifted_people import TrackLifter
 from mvpose.training.lifting_reader import detected, in_camera
 
 NOTE = "lifted from the truth as one camera sees it, with the measured errors of the detector: no image was read"

@@ -6,6 +6,7 @@ from torch import nn
 
 from mvpose.config import import_named
 from mvpose.models.algebraic import AlgebraicTriangulation, RansacTriangulation
+from mvpose.models.backbone_settings import CSPNeXtBackbone, ResNetBackbone
 from mvpose.models.backbones.cspnext import CSPNeXt, cspnext_from_rtmpose
 from mvpose.models.backbones.pretrained import load_pretrained
 from mvpose.models.backbones.simcc_head import SimCCHead, simcc_head_from_rtmpose
@@ -17,7 +18,6 @@ from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
 from mvpose.models.network_settings import (
     AlgebraicMethod,
     CrossViewMethod,
-    CSPNeXtBackbone,
     FusionMethod,
     ImageMethod,
     LiftingMethod,
@@ -25,7 +25,6 @@ from mvpose.models.network_settings import (
     MonocularMethod,
     OwnMethod,
     RansacMethod,
-    ResNetBackbone,
     TokenMethod,
     VolumetricMethod,
 )

@@ -14,7 +14,7 @@ from mvpose import losses
 from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL
 from mvpose.models.multiview import MultiViewPrediction
-from mvpose.models.network_settings import ObjectiveConfig
+from mvpose.models.objective_settings import ObjectiveConfig
 from mvpose.models.single_view.epipolar_pose import magnification, to_volume, volume_loss
 
 T = TypeVar("T")

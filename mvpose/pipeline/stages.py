@@ -31,7 +31,7 @@ from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
-from mvpose.reconstruction.monocular import TrackLifter, lift_people
+from mvpose.reconstruction.lifted_people import TrackLifter, lift_people
 from mvpose.records import Breaks, Keypoints2D, Kind, Poses3D, Task, positions, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.run.capture_tables import (

@@ -11,7 +11,8 @@ from mvpose.config import flatten
 from mvpose.datasets import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
-from mvpose.models.network_settings import FusionMethod, Method, MonocularMethod, ObjectiveConfig
+from mvpose.models.network_settings import FusionMethod, Method, MonocularMethod
+from mvpose.models.objective_settings import ObjectiveConfig
 from mvpose.ray_session import worker_environment
 from mvpose.skeleton import SKELETONS
 

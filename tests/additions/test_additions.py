@@ -12,9 +12,10 @@ from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import WeightsError
 from mvpose.footage.calibration import read_calibration
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import OwnMethod, ResNetBackbone
+from mvpose.models.network_settings import OwnMethod
 from mvpose.models.saved import load_model, save_model
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4

@@ -18,7 +18,7 @@ from mvpose.pipeline.stages import SavedLifter
 from mvpose.quality.findings import CheckKind
 from mvpose.quality.judgement import Grade
 from mvpose.reconstruction.clip import ReconstructionConfig
-from mvpose.reconstruction.monocular import lift_people
+from mvpose.reconstruction.lifted_people import lift_people
 from mvpose.records import Kind
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import ClipStore

@@ -5,12 +5,13 @@ import torch
 from mvpose.errors import ConfigError
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
 from mvpose.models.fusion.canonical_fusion import CanonicalFusion, Fusion, FusionConfig
 from mvpose.models.input_rule import InputRule
 from mvpose.models.method import build_method
 from mvpose.models.multiview import Decoding
-from mvpose.models.network_settings import CropRule, FusionMethod, ResNetBackbone, TokenMethod
+from mvpose.models.network_settings import CropRule, FusionMethod, TokenMethod
 from mvpose.models.onnx_export import INPUTS, OUTPUTS, export_model, export_onnx
 from mvpose.models.saved import SavedModel
 from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation

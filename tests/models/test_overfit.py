@@ -9,8 +9,8 @@ from mvpose.metrics import joint_errors as metrics
 from mvpose.models.algebraic import AlgebraicConfig, AlgebraicTriangulation
 from mvpose.models.backbones.simple_baselines import ResNet
 from mvpose.models.fusion.canonical_fusion import Baseline, CanonicalFusion, Fusion, FusionConfig
-from mvpose.models.network_settings import WarmUp
 from mvpose.models.objective import MultiViewTruth, ObjectiveConfig, objective
+from mvpose.models.objective_settings import WarmUp
 from mvpose.models.volumes.volumetric import VolumetricConfig, VolumetricTriangulation
 
 JOINTS, STEPS, RATE, SIZE = 3, 200, 2e-3, (128, 128)

@@ -8,6 +8,7 @@ import torch
 from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.algebraic import AlgebraicConfig, RansacTriangulation
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
@@ -19,7 +20,6 @@ from mvpose.models.network_settings import (
     FusionMethod,
     Method,
     MethodConfig,
-    ResNetBackbone,
 )
 from mvpose.models.pictorial_step import PictorialStep, bone_name
 from mvpose.models.saved import load_model, save_model

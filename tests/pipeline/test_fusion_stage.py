@@ -9,6 +9,7 @@ import torch
 from mvpose.confidence import AS_STATED
 from mvpose.errors import ConfigError
 from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.models.backbone_settings import CSPNeXtBackbone
 from mvpose.models.detection.detector import TopDownDetector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image
@@ -16,7 +17,7 @@ from mvpose.models.detection.people import People
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
-from mvpose.models.network_settings import CSPNeXtBackbone, TokenMethod
+from mvpose.models.network_settings import TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import FusionMethod, ResNetBackbone
+from mvpose.models.network_settings import FusionMethod
 from mvpose.models.saved import save_model
 
 SMALL = FusionMethod(

@@ -10,7 +10,8 @@ import torch
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample import TRAIN, VALIDATION, Labels, SampleImage, SampleScene, scene_samples
 from mvpose.datasets.sample_table import write_samples
-from mvpose.models.network_settings import LifterConfig, LiftingMethod, ObjectiveConfig, WarmUp
+from mvpose.models.network_settings import LifterConfig, LiftingMethod
+from mvpose.models.objective_settings import ObjectiveConfig, WarmUp
 from mvpose.models.saved import load_model
 from mvpose.rendering.camera_rigs import static_rig
 from mvpose.skeleton import HALPE20, HUMAN36M17, SKELETONS

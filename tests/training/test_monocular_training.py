@@ -10,16 +10,10 @@ import torch
 from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import ConfigError
 from mvpose.evaluation.network import network_answers
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import (
-    AlgebraicMethod,
-    MonocularConfig,
-    MonocularMethod,
-    NetworkConfig,
-    ObjectiveConfig,
-    ResNetBackbone,
-    WarmUp,
-)
+from mvpose.models.network_settings import AlgebraicMethod, MonocularConfig, MonocularMethod, NetworkConfig
+from mvpose.models.objective_settings import ObjectiveConfig, WarmUp
 from mvpose.models.saved import load_model
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import build_initial

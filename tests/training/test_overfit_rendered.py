@@ -8,10 +8,12 @@ import pytest
 from mvpose.datasets.sample import TRAIN
 from mvpose.datasets.sample_table import write_samples
 from mvpose.models.algebraic import AlgebraicConfig
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.multiview import Decoding
-from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, ResNetBackbone, VolumetricMethod, WarmUp
+from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, VolumetricMethod
 from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.objective_settings import WarmUp
 from mvpose.models.volumes.volumetric import VolumetricConfig
 from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.scene import ImageConfig

@@ -12,9 +12,10 @@ from mvpose.datasets.sample_table import read_samples
 from mvpose.errors import CalibrationError
 from mvpose.geometry.rigid import Rigid
 from mvpose.metrics.joint_errors import n_mpjpe, pa_mpjpe
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import MonocularConfig, MonocularMethod, ResNetBackbone
+from mvpose.models.network_settings import MonocularConfig, MonocularMethod
 from mvpose.models.saved import load_model, save_model
 from mvpose.skeleton import HUMAN36M17
 from mvpose.training import self_labels

@@ -15,10 +15,12 @@ import torch
 from mvpose.cli import run as command_line
 from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.fusion.canonical_fusion import FusionConfig
 from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
-from mvpose.models.network_settings import CrossViewConfig, CrossViewMethod, FusionMethod, ResNetBackbone, WarmUp
+from mvpose.models.network_settings import CrossViewConfig, CrossViewMethod, FusionMethod
 from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.objective_settings import WarmUp
 from mvpose.models.pictorial_step import PictorialStep
 from mvpose.models.saved import load_model
 from mvpose.skeleton import HUMAN36M17

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from mvpose.models.network_settings import WarmUp
 from mvpose.models.objective import ObjectiveConfig
+from mvpose.models.objective_settings import WarmUp
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Trained
 from mvpose.training.feed import Feed

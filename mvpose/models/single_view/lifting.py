@@ -104,33 +104,6 @@ def root_positions(
     return found.to(poses), valid
 
 
-class Standardised(nn.Module):
-    """Mean and deviation of each component of a sample, stored with the weights."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("deviation", torch.ones(shape))
-
-    def fit(self, samples: Float[Tensor, "n *shape"]) -> None:
-        """Fit both to samples, ignoring NaN; a constant component gets deviation 1, an unknown one mean 0."""
-        mean = samples.nanmean(dim=0).nan_to_num()
-        deviation = (samples - mean).square().nanmean(dim=0).sqrt().nan_to_num()
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
-
-    def forward(self, samples: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Normalise to mean 0 and deviation 1."""
-        return (samples - self.mean) / self.deviation
-
-    def inverse(self, standard: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Map back to the samples' own units."""
-        return standard * self.deviation + self.mean
-
-
 class ResidualBlock(nn.Module):
     """Two linear layers, each with batch normalisation, an activation and dropout, and a skip around both."""
 

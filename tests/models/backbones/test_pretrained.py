@@ -10,11 +10,12 @@ from torch import nn
 
 from mvpose.config import structure, without_other_kinds
 from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.backbones.pretrained import load_pretrained, read_state_dict
 from mvpose.models.backbones.simple_baselines import HeatmapHead, ResNet
 from mvpose.models.method import build_method
 from mvpose.models.multiview import PIXEL_DEVIATION, PIXEL_MEAN
-from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, Method, ResNetBackbone
+from mvpose.models.network_settings import AlgebraicMethod, FusionMethod, Method
 from mvpose.skeleton import COCO17, HUMAN36M17, MPII16
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}

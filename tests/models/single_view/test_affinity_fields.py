@@ -99,7 +99,7 @@ def test_a_pair_is_worth_its_field_along_the_way_there_and_nothing_the_wrong_way
 
 
 def test_a_line_longer_than_half_the_image_is_worth_less():
-    field = torch.zeros(2, 90, 40)
+    field = torch.zeros(2, 20, 40)
     field[0] = 1.0
     score = limb_scores(field, torch.tensor([[2.0, 5.0]]), torch.tensor([[10.0, 5.0], [22.0, 5.0]]))
     assert torch.allclose(score, torch.tensor([[1.0, 0.5]]))

@@ -7,7 +7,7 @@ import torch
 
 from mvpose.metrics.joint_errors import mpjpe
 from mvpose.models.network_settings import LifterConfig, LiftingMethod
-from mvpose.models.single_view.lifting import ResidualBlock, Standardised, lifter, root_positions
+from mvpose.models.single_view.lifting import ResidualBlock, lifter, root_positions
 from tests.models.moving_people import people, rotations, smooth_people
 
 DEPTH_M = 4.0
@@ -142,15 +142,3 @@ def test_a_lifter_learns_depth(method, frames):
     mean = poses.flatten(0, 1).mean(dim=0)
     with torch.no_grad():
         assert mpjpe(network(points), poses).mean() < 0.75 * mpjpe(mean.expand_as(poses), poses).mean()
-
-
-def test_standardised_numbers_have_mean_0_and_deviation_1_and_come_back():
-    samples = torch.randn(500, 4, 2) * 3 + 5
-    samples[:, 2, 1] = 7.0
-    unit = Standardised(4, 2)
-    unit.fit(samples)
-    standard = unit(samples)
-    assert standard.mean(dim=0).abs().max() < 1e-4
-    deviation = standard.std(dim=0, unbiased=False)
-    assert torch.allclose(deviation.flatten()[:5], torch.ones(5), atol=1e-4) and deviation[2, 1] == 0
-    assert torch.allclose(unit.inverse(standard), samples, atol=1e-4)

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from mvpose.geometry.camera import pinhole_of
+from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.method import build_method
 from mvpose.models.multiview import CameraPose, MultiViewPrediction
-from mvpose.models.network_settings import MonocularConfig, MonocularMethod, ObjectiveConfig, ResNetBackbone
+from mvpose.models.network_settings import MonocularConfig, MonocularMethod
 from mvpose.models.objective import MultiViewTruth, consistency_term, joint_loss, span_term, volume_term
+from mvpose.models.objective_settings import ObjectiveConfig
 from mvpose.models.single_view.epipolar_pose import from_volume, magnification, to_volume
 from mvpose.skeleton import HUMAN36M17
 from tests.models.moving_people import LENGTHS, people, project, ring
