@@ -103,7 +103,11 @@ class Feed:
         source, found = self.table.skeleton.remap(skeleton)
         valid = np.stack(columns.valid.tolist())[:, source] & found
         lengths = mean_limb_lengths(torch.from_numpy(xyz[:, source]), torch.from_numpy(valid), skeleton).tolist()
-        return {bone_name(b): length for b, length in zip(skeleton.bones, lengths, strict=True) if np.isfinite(length)}
+        # To a micrometre: beyond, the mean depends on the order of the rows.
+        known = (
+            (bone_name(b), length) for b, length in zip(skeleton.bones, lengths, strict=True) if np.isfinite(length)
+        )
+        return {name: round(length, 6) for name, length in named if np.isfinite(length)}
 
     def lineage(self) -> dict[str, Any]:
         """What a model's lineage states of its samples and labels, beside settings and digests."""

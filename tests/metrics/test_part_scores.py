@@ -23,7 +23,7 @@ def everywhere(poses: torch.Tensor) -> torch.Tensor:
 
 
 def score(predicted: torch.Tensor, truth: torch.Tensor, alpha: float = 0.5) -> PartScore:
-    return part_score(predicted, everywhere(predicted), truth, everywhere(truth), SHELF14, alpha)
+    return part_score(predicted, everywhere(predicted), truth, everywhere(truth), SHELF14, alpha=alpha)
 
 
 def test_ten_bones_are_counted_for_each_actor_and_frame():

@@ -235,7 +235,7 @@ def test_a_worker_does_as_many_clips_at_once_as_the_settings_say_with_one_stage(
     # Each clip waits for another in the same process: with one at a time, this never ends.
     engine = Engine(EngineConfig(workers=1, clips_per_worker=2))
     receipts = run(engine, spec(tmp_path, meets=1))
-    assert len(receipts) == 6 and not any(r["failure"] for r in receipts) and len(frames(tmp_path)) == 60
+    assert len(receipts) == 8 and not any(r["failure"] for r in receipts) and len(frames(tmp_path)) == 80
 
 
 def reason(tmp_path, number: int) -> FailureReason | None:

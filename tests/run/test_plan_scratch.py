@@ -26,6 +26,7 @@ SETTINGS = PlanSettings(
     detector="d",
     look=None,
     network="",
+    monocular="",
     reconstruction=ReconstructionConfig(),
     people=None,
     adjustment=None,

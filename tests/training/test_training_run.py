@@ -272,7 +272,7 @@ def test_settings_that_contradict_each_other_are_refused(table):
         (tiny(table, optimisation=replace(TINY.optimisation, batch=5, accumulate=2)), "multiple of 2"),
         (
             tiny(table, method=replace(TINY.method, fusion=FusionConfig(views=3))),
-            "method.fusion.views and samples.views",
+            r"method\.fusion\.views\) and samples\.views",
         ),
         (tiny(table, objective=ObjectiveConfig(points=0.0)), "warm_up.start"),
         (tiny(table, samples=SamplesConfig(split="trian")), "its splits: train, validation"),
