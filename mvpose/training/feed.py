@@ -104,9 +104,7 @@ class Feed:
         valid = np.stack(columns.valid.tolist())[:, source] & found
         lengths = mean_limb_lengths(torch.from_numpy(xyz[:, source]), torch.from_numpy(valid), skeleton).tolist()
         # To a micrometre: beyond, the mean depends on the order of the rows.
-        known = (
-            (bone_name(b), length) for b, length in zip(skeleton.bones, lengths, strict=True) if np.isfinite(length)
-        )
+        named = zip(map(bone_name, skeleton.bones), lengths, strict=True)
         return {name: round(length, 6) for name, length in named if np.isfinite(length)}
 
     def lineage(self) -> dict[str, Any]:
