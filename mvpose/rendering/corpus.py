@@ -6,7 +6,7 @@ pixels differently, while joints, cameras and boxes are unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -73,14 +73,12 @@ class Rendered:
 
     def shards(self) -> list[str]:
         """`train/00000` and so on: the unit of work of one task."""
-        counts = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
-        return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_samples))]
+        return shard_names({TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}, self.shard_samples)
 
     def read(self, shard: str) -> Iterator[Sample]:
         """Render the samples of a shard."""
-        split, number = shard.split("/")
-        first = int(number) * self.shard_samples
-        for index in range(first, min(first + self.shard_samples, getattr(self, split))):
+        split = shard.split("/")[0]
+        for index in within_shard(shard, getattr(self, split), self.shard_samples):
             cast = troupe(self.assets, self.seed, split, index // BLOCK, self.people)
             yield scene_sample(self.seed, split, index, cast, self._rig(split, index), self.images)
 
@@ -96,3 +94,14 @@ class Rendered:
 @lru_cache(maxsize=4)
 def _calibrated(uri: str) -> CameraRig:
     return read_calibration(uri)
+
+
+def shard_names(counts: Mapping[str, int], size: int) -> list[str]:
+    """`train/00000` and so on, `size` of a split's `counts` in each."""
+    return [f"{split}/{i:05d}" for split, count in counts.items() for i in range(-(-count // size))]
+
+
+def within_shard(shard: str, count: int, size: int) -> range:
+    """Indices in the split of `count` of what is in a shard of `size`."""
+    first = int(shard.split("/")[1]) * size
+    return range(first, min(first + size, count))

@@ -22,6 +22,7 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.rendering.camera_rigs import RANDOM, random_rig, static_rig
 from mvpose.rendering.cast import FLOOR_S, Performer, Troupe, troupe
+from mvpose.rendering.corpus import shard_names, within_shard
 from mvpose.rendering.scene import SPLITS
 from mvpose.skeleton import RENDERED, Skeleton
 
@@ -153,14 +154,12 @@ class MotionCapture:
 
     def shards(self) -> list[str]:
         """`train/00000` and so on: the unit of work of one task."""
-        counts = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
-        return [f"{s}/{i:05d}" for s, n in counts.items() for i in range(-(-n // self.shard_clips))]
+        return shard_names({TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}, self.shard_clips)
 
     def read(self, shard: str) -> Iterator[Sample]:
         """The frames of the clips of a shard, each clip a capture."""
-        split, number = shard.split("/")
-        first = int(number) * self.shard_clips
-        for index in range(first, min(first + self.shard_clips, getattr(self, split))):
+        split = shard.split("/")[0]
+        for index in within_shard(shard, getattr(self, split), self.shard_clips):
             _, moving = _moving(self.clips, split, index)
             scene = SampleScene(
                 capture_id=f"{split}-{index:06d}",
