@@ -65,21 +65,26 @@ def _kind(image: Image) -> tuple[object, ...]:
 def _frames(images: Sequence[Image], device: torch.device) -> DeviceFrames:
     first = images[0]
     if not isinstance(first, Planes):
-        return DeviceFrames(_stacked([np.asarray(image)[None] for image in images], device)[:, 0].permute(0, 3, 1, 2))
+        rgb = [image for image in images if not isinstance(image, Planes)]
+        return DeviceFrames(_stacked([[image] for image in rgb], device)[:, 0].permute(0, 3, 1, 2))
     planes = [image for image in images if isinstance(image, Planes)]
     return DeviceFrames(
-        full=_stacked([image.luma[None] for image in planes], device),
-        chroma=_stacked([np.stack([image.blue, image.red]) for image in planes], device),
+        full=_stacked([[image.luma] for image in planes], device),
+        chroma=_stacked([[image.blue, image.red] for image in planes], device),
         conversion=torch.from_numpy(first.conversion).float().to(device),
         black=first.black,
     )
 
 
-def _stacked(arrays: Sequence[UInt8[np.ndarray, "*shape"]], device: torch.device) -> UInt8[Tensor, "F *shape"]:
-    """Arrays of one shape in one copy, from memory that the device reads by itself."""
-    host = torch.empty((len(arrays), *arrays[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
-    for row, array in zip(host.numpy(), arrays, strict=True):
-        np.copyto(row, array)
+def _stacked(
+    images: Sequence[Sequence[UInt8[np.ndarray, "*shape"]]], device: torch.device
+) -> UInt8[Tensor, "F c *shape"]:
+    """The planes of images, all of one shape, in one copy from memory that the device reads by itself."""
+    shape = (len(images), len(images[0]), *images[0][0].shape)
+    host = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for rows, planes in zip(host.numpy(), images, strict=True):
+        for row, plane in zip(rows, planes, strict=True):
+            np.copyto(row, plane)
     return host.to(device, non_blocking=True)
 
 
