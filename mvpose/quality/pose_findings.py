@@ -40,7 +40,12 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
         return [Finding(check=CheckKind.POSES, status=Status.WARN, reason=reason, measured=False)]
     if len(quality.cameras) == 1:
         lasting = round(num_frames * quality.frames_share)
-        return [_of_poses(quality, missing_frames), LIFTED, _of_bones(quality, lasting), _of_speed(quality)]
+        return [
+            _of_poses(quality, missing_frames),
+            _of_lifted(quality),
+            _of_bones(quality, lasting),
+            _of_speed(quality),
+        ]
     return [
         _of_poses(quality, missing_frames),
         _of_left_out(quality, max_error),
@@ -50,12 +55,16 @@ def pose_findings(quality: Quality, max_error: float, num_frames: int, missing_f
     ]
 
 
-LIFTED = Finding(
-    check=CheckKind.LEFT_OUT,
-    status=Status.WARN,
-    reason="not measurable: a network lifted the poses from one camera, and nothing checks their depth and size",
-    measured=False,
-)
+def _of_lifted(quality: Quality) -> Finding:
+    """Poses that a network lifted from one camera: whether they are where that camera shows people."""
+    if math.isnan(quality.body_used.mean_px):
+        reason = (
+            "the poses that a network lifted from one camera match none of the 2D joints that they come from. Is the "
+            "lifter trained, and for such people and cameras?"
+        )
+        return Finding(check=CheckKind.LEFT_OUT, status=Status.FAIL, reason=reason)
+    reason = "not measurable: a network lifted the poses from one camera, and nothing checks their depth and size"
+    return Finding(check=CheckKind.LEFT_OUT, status=Status.WARN, reason=reason, measured=False)
 
 
 def _of_poses(quality: Quality, missing_frames: int) -> Finding:

@@ -95,7 +95,7 @@ def excess_over_prices(
 def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
     """Assign detections to bodies in every view and frame with the highest total value; a value of 0 is no match.
 
-    A body shown by fewer than two views is dropped.
+    A body shown by fewer than two views is dropped, where there are two.
     """
     if not value.shape[-1]:
         return torch.full(value.shape[:-1], -1)
@@ -107,7 +107,7 @@ def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
         body, place = linear_sum_assignment(matrix, maximize=True)
         places[t, :, v] = -1
         places[t, torch.from_numpy(body), v] = torch.from_numpy(np.where(matrix[body, place] > 0, place, -1))
-    return torch.where((places >= 0).sum(dim=-1, keepdim=True) >= 2, places, -1)
+    return torch.where((places >= 0).sum(dim=-1, keepdim=True) >= min(2, value.shape[2]), places, -1)
 
 
 def _clashes(places: Int[Tensor, "T K V"], num_places: int) -> Bool[Tensor, "T V"]:

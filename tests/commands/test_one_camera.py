@@ -143,6 +143,7 @@ def test_tables_and_verdict_say_that_one_camera_was_lifted(finished):
     verdict = summary.verdicts[alone.capture_id]
     assert verdict.grade != Grade.GOOD
     figures = summary.figures
+    assert figures[alone.capture_id]["body_used_mean_px"] > 0, "its error is told"
     assert figures[alone.capture_id]["monocular"] == 1.0 and "monocular" not in figures[together.capture_id]
     rows = pq.read_table(f"{finished.uri}/verdicts.parquet").to_pylist()
     assert any("lifted" in row["reason"] for row in rows if row["capture"] == alone.capture_id)

@@ -1,5 +1,7 @@
 """Verdicts: the cause decides, and what could not be measured never counts as good."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,9 @@ from mvpose.benchmarks.planted_faults import CalibratedTake, faults
 from mvpose.benchmarks.verdicts_on_faults import take_findings
 from mvpose.quality.findings import CheckKind, Finding, Status
 from mvpose.quality.judgement import Grade, ranked, verdict_of
+from mvpose.quality.pose_findings import pose_findings
+from mvpose.quality.quality import quality
+from mvpose.reconstruction.clip import reconstruct
 from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from tests.reconstruction.faults import of_views
 
@@ -47,6 +52,20 @@ def test_a_take_without_fault_is_good_and_two_of_its_cameras_are_not(walk):
     pair = CalibratedTake("pair", of_views(walk.keypoints, [0, 1]), walk.rig.select(walk.rig.names[:2]), walk.fps)
     verdict = verdict_of(take_findings(pair, ReconstructionConfig()))
     assert verdict.grade == Grade.USABLE and "not measurable: two cameras" in verdict.reason
+
+
+@pytest.mark.parametrize(("shift_m", "status", "measured"), [(0.0, Status.WARN, False), (5.0, Status.FAIL, True)])
+def test_lifted_poses_are_bad_where_their_camera_does_not_show_them_and_usable_otherwise(
+    walk, shift_m, status, measured
+):
+    """Fails if poses that match no 2D joint, which have no error at all, count as not measurable."""
+    config = ReconstructionConfig()
+    whole = reconstruct(walk.keypoints, walk.rig, config, walk.fps)
+    keypoints, rig = of_views(walk.keypoints, [0]), walk.rig.select(walk.rig.names[:1])
+    poses = replace(whole, xyz=whole.xyz + np.float32(shift_m), views_used=whole.views_used[..., :1])
+    findings = pose_findings(quality(poses, keypoints, rig, walk.fps, config), config.max_error, 60, 0)
+    (found,) = (each for each in findings if each.check == CheckKind.LEFT_OUT)
+    assert (found.status, found.measured) == (status, measured)
 
 
 @pytest.mark.parametrize("fault", list(faults()))
