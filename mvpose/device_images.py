@@ -49,13 +49,12 @@ AnyImage = Image | DeviceImage
 
 def uploaded(images: Sequence[Image], device: torch.device) -> list[DeviceImage]:
     """The images on the device, in as few copies as they have kinds in a row."""
-    return [
-        DeviceImage(frames, i)
-        for _, alike in groupby(images, _kind)
-        for some in [list(alike)]
-        for frames in [_frames(some, device)]
-        for i in range(len(some))
-    ]
+    there: list[DeviceImage] = []
+    for _, group in groupby(images, _kind):
+        alike = list(group)
+        frames = _frames(alike, device)
+        there += [DeviceImage(frames, i) for i in range(len(alike))]
+    return there
 
 
 def _kind(image: Image) -> tuple[object, ...]:

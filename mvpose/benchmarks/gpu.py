@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections import deque
@@ -269,18 +268,4 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def _median_seconds(work: Callable[[], object], config: GpuBenchmark) -> float:
-    """Of one call, after a first one; the device is done before the clock is read."""
-    times = list[float]()
-    work()
-    while len(times) < 3 or sum(times) < config.seconds:
-        _synchronised(config)
-        start = time.perf_counter()
-        work()
-        _synchronised(config)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _synchronised(config: GpuBenchmark) -> None:
-    if config.device == "cuda":
-        torch.cuda.synchronize()
+    return solvers.timed(work, config.device, config.seconds)[0]

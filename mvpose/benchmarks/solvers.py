@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from mvpose.benchmarks.drawn_observations import DrawnObservations, observe
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.tracking.circumstances import machine
 
+T = TypeVar("T")
 REFERENCE = "torch.linalg.svd"
 GIGABYTE = 1e9
 
@@ -123,7 +125,7 @@ def _measured(
     maximum = contender.max_points * (1 if config.device == "cpu" else 50)
     part = seen.first(min(maximum, len(seen.points_world)))
     solve = contender.prepare(part)
-    seconds, solved = _timed(solve, config)
+    seconds, solved = timed(solve, config.device, config.seconds)
     median, p95, found = _accuracy(solved, part.points_world)
     num, views = part.pixels.shape[:2]
     traffic, work = (None, None) if contender.fused is None else _counted(contender.fused, num, views, part.pixels)
@@ -144,19 +146,19 @@ def _measured(
     )
 
 
-def _timed(solve: Callable[[], Solved], config: TriangulationBenchmark) -> tuple[float, Solved]:
-    """Median seconds of a call after one warm-up call; the device is synchronised before the clock is read."""
-    cuda = config.device != "cpu"
-    times, solved = [], solve()
-    while len(times) < 3 or sum(times) < config.seconds:
+def timed(work: Callable[[], T], device: str, at_least_s: float) -> tuple[float, T]:
+    """Median seconds of a call after one warm-up call, and its result; the device is done before the clock is read."""
+    cuda = device != "cpu"
+    times, result = [], work()
+    while len(times) < 3 or sum(times) < at_least_s:
         if cuda:
             torch.cuda.synchronize()
         start = time.perf_counter()
-        solved = solve()
+        result = work()
         if cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return statistics.median(times), solved
+    return statistics.median(times), result
 
 
 def _accuracy(solved: Solved, truth: Tensor) -> tuple[float, float, float]:
