@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.image_turns import image_turned
 from mvpose.quality.camera_turns import turned
 from mvpose.quality.findings import CheckKind
+from mvpose.quality.image_orientation import mirrored
 from mvpose.quality.swapped_names import exchanged
 from mvpose.records import Keypoints2D
 from mvpose.rendering.camera_rigs import random_rig
@@ -22,6 +24,8 @@ from mvpose.rendering.keypoint_source import KeypointClip
 BOX_MARGIN = 0.1
 """Added on each side of the joints, in shares of the larger side, as boxes of detectors have it."""
 MOVED_DEGREES = 3.0
+LOST_FRAMES = 8
+ZOOM = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,11 @@ def faults() -> Mapping[str, Fault]:
         "another recording's calibration": _other_calibration,
         "centimetres for millimetres": _other_unit,
         f"moved by {MOVED_DEGREES:g} degrees in mid-take": _moved,
+        f"{LOST_FRAMES} frames lost in mid-take": _frames_lost,
+        f"zoomed by {ZOOM - 1:.0%}": _zoomed,
+        "image mirrored": _mirrored,
+        "image upside down": _upside_down,
+        "poses inverted": _inverted_poses,
     }
 
 
@@ -114,6 +123,40 @@ def _moved(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     after = np.arange(num_frames) >= rng.uniform(0.3, 0.7) * num_frames
     keypoints = _seen_by_turned(take.keypoints, take.rig, view, _rotation(MOVED_DEGREES, rng), after)
     return Planted(replace(take, keypoints=keypoints), (CheckKind.MOVED,), (take.rig.names[view],))
+
+
+def _frames_lost(take: CalibratedTake, rng: np.random.Generator) -> Planted:
+    """From some moment between 30 and 70 % of the take, a camera's frames come too early, and the last are missing."""
+    view, num_frames = int(rng.integers(len(take.rig))), take.keypoints.xy.shape[1]
+    own = np.arange(num_frames)
+    own = np.where(own >= rng.uniform(0.3, 0.7) * num_frames, own + LOST_FRAMES, own)
+    keypoints = _with_view(take.keypoints, view, own.clip(0, num_frames - 1), own < num_frames)
+    return Planted(replace(take, keypoints=keypoints), (CheckKind.SYNCHRONISATION,), (take.rig.names[view],))
+
+
+def _zoomed(take: CalibratedTake, rng: np.random.Generator) -> Planted:
+    view, focal = int(rng.integers(len(take.rig))), take.rig.focal.clone()
+    focal[view] *= ZOOM ** float(rng.choice((-1, 1)))
+    return Planted(replace(take, rig=replace(take.rig, focal=focal)), (CheckKind.FOCAL,), (take.rig.names[view],))
+
+
+def _mirrored(take: CalibratedTake, rng: np.random.Generator) -> Planted:
+    view = int(rng.integers(len(take.rig)))
+    keypoints = mirrored(take.keypoints, view, int(take.rig.size[view, 0]))
+    return Planted(replace(take, keypoints=keypoints), (CheckKind.ORIENTATION,), (take.rig.names[view],))
+
+
+def _upside_down(take: CalibratedTake, rng: np.random.Generator) -> Planted:
+    """A camera was turned by half a turn after it was calibrated."""
+    view = int(rng.integers(len(take.rig)))
+    rig = image_turned(take.rig, view, 2)
+    return Planted(replace(take, rig=rig), (CheckKind.ORIENTATION,), (take.rig.names[view],))
+
+
+def _inverted_poses(take: CalibratedTake, rng: np.random.Generator) -> Planted:
+    """The calibration gives world_from_camera where camera_from_world is expected."""
+    rig = replace(take.rig, camera_from_world=take.rig.camera_from_world.inverse())
+    return Planted(replace(take, rig=rig), (CheckKind.CALIBRATION, CheckKind.PEOPLE, CheckKind.POSES))
 
 
 def _rotation(degrees: float, rng: np.random.Generator) -> Float[Tensor, "3 3"]:

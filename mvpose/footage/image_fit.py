@@ -20,7 +20,7 @@ Pixels are areas: scaling by s maps pixel c to (c + 0.5) s - 0.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ from mvpose.errors import CalibrationError
 from mvpose.footage.archive_settings import ImageFit
 from mvpose.footage.video.frames import read_frames
 from mvpose.geometry.camera import CameraRig
-from mvpose.geometry.lens import Lens, LensModel
-from mvpose.geometry.rigid import Rigid
+from mvpose.geometry.image_turns import image_turned
 from mvpose.records import Video
 
 SMALLEST_PART_LEFT = 2 / 3
@@ -68,7 +67,7 @@ def fit_rig(
         size = (int(rig.size[i, 0]), int(rig.size[i, 1]))
         quarter_turns = _quarter_turns(size, video, fit, turns[i] % 4)
         if quarter_turns:
-            rig = turned(rig, i, quarter_turns)
+            rig = image_turned(rig, i, quarter_turns)
             sentences.append(f"{video.camera}: the image was turned by {90 * quarter_turns} degrees clockwise")
     placements = []
     for i, (video, fit) in enumerate(zip(videos, fits, strict=True)):
@@ -200,34 +199,3 @@ def _check_unstated_size(rig: CameraRig, camera: int, video: Video) -> str:
             f"far from the middle of the video ({w}x{h}). It is for another size: add W_ and H_ to it."
         )
     return f"{video.camera}: the calibration states no image size; the video's size {w}x{h} is used"
-
-
-def turned(rig: CameraRig, camera: int, quarter_turns: int) -> CameraRig:
-    """The rig with one camera's image turned clockwise. One turn moves pixel (x, y) to (height - 1 - y, x)."""
-    for _ in range(quarter_turns % 4):
-        rig = _turned_once(rig, camera)
-    return rig
-
-
-def _turned_once(rig: CameraRig, camera: int) -> CameraRig:
-    focal, centre, size = rig.focal.clone(), rig.centre.clone(), rig.size.clone()
-    rotation, translation = rig.camera_from_world.rotation.clone(), rig.camera_from_world.translation.clone()
-    lens = rig.lens.coefficients.clone()
-    focal[camera], size[camera] = focal[camera].flip(0), size[camera].flip(0)
-    centre[camera, 0], centre[camera, 1] = rig.size[camera, 1] - 1 - rig.centre[camera, 1], rig.centre[camera, 0]
-    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=rotation.dtype)
-    rotation[camera], translation[camera] = turn @ rotation[camera], turn @ translation[camera]
-    if rig.lens.models[camera] != LensModel.KANNALA_BRANDT:
-        # x' = -y, y' = x in the tangential and thin-prism terms; the radial terms are invariant.
-        p1, p2 = rig.lens.coefficients[camera, 2:4]
-        s1, s2, s3, s4 = rig.lens.coefficients[camera, 8:12]
-        lens[camera, 2:4] = torch.stack([p2, -p1])
-        lens[camera, 8:12] = torch.stack([-s3, -s4, s1, s2])
-    return replace(
-        rig,
-        focal=focal,
-        centre=centre,
-        size=size,
-        lens=Lens(rig.lens.models, lens),
-        camera_from_world=Rigid(rotation, translation),
-    )

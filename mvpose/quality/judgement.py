@@ -16,8 +16,10 @@ from mvpose.quality.findings import CheckKind, Finding, Status
 # pairs, and the check of the camera itself names it.
 CAUSES = (
     CheckKind.NAMES,
+    CheckKind.ORIENTATION,
     CheckKind.CALIBRATION,
     CheckKind.SCALE,
+    CheckKind.FOCAL,
     CheckKind.MOVED,
     CheckKind.SYNCHRONISATION,
     CheckKind.CAMERA,

@@ -1,14 +1,14 @@
 """Check a capture on a few hundred frames before computing on all of it; `preflight` shows the order of the checks.
 
 Every fault is corrected before the next is searched for, so that one fault is not reported as several: names are
-exchanged, then cameras shifted in time, then rotated. If a camera moved, only the longer part of the capture is judged
-further. Residuals of pairs are from before any shift or rotation.
+exchanged, or images mirrored or turned back, then cameras shifted in time and rotated, then zoomed. If a camera moved,
+only the longer part of the capture is judged further. Residuals of pairs are from before any shift or rotation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -19,6 +19,9 @@ from mvpose.quality import verdicts
 from mvpose.quality.camera_moves import largest_move, longer_side
 from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
+from mvpose.quality.focal_lengths import of_focal, refocused
+from mvpose.quality.image_orientation import of_orientation, reorientation
+from mvpose.quality.lost_frames import lost_frames, of_lost_frames
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
 from mvpose.quality.sightings import MIN_CONFIDENCE, Sightings, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
@@ -93,14 +96,24 @@ def _findings(
     found = [verdicts.of_exchange(exchange, rig)]
     if verdicts.explains_more(exchange, len(rig)):
         rig = exchanged(rig, *exchange.views)
+    elif (changed := reorientation(keypoints, rig)) is not None:
+        found += of_orientation(changed, rig)
+        keypoints, rig = changed.keypoints, changed.rig
     run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
     people = sighted(keypoints, run, rig, fps)
     agreed = float((people.weight > 0).any(dim=2).sum(dim=-1).ge(2).any(dim=1).numpy()[together].mean())
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
     aligned = _aligned(people, rig, config)
+    zoom = refocused(aligned.people.body, aligned.rig)
+    if zoom is not None:
+        found += of_focal(zoom, rig)
+        rig = replace(rig, focal=zoom.rig.focal)
+        aligned = _aligned(people, rig, config)
     move = largest_move(aligned.people.body, rig, verdicts.TURN_WARN)
     if move is not None:
-        found += verdicts.of_move(move, people, float(frames[move.first]) / fps, rig)
+        after_s = float(frames[move.first]) / fps
+        lost = lost_frames(people.body, rig, move, config.max_shift)
+        found += [of_lost_frames(lost, after_s, rig)] if lost else verdicts.of_move(move, people, after_s, rig)
         aligned = _aligned(people.at(longer_side(move, len(frames))), rig, config)
     if np.bincount(run).max() == 1:
         found.append(verdicts.of_instants())

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.calibration import read_calibration
-from mvpose.footage.image_fit import ImageFit, fit_rig, measured_bars, place_image, turned
+from mvpose.footage.image_fit import ImageFit, fit_rig, measured_bars, place_image
 from mvpose.footage.video.frames import probe
 from mvpose.geometry.camera import CameraRig
+from mvpose.geometry.image_turns import image_turned
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
 from mvpose.records import Video
@@ -147,18 +148,18 @@ MODELS = (LensModel.BROWN_CONRADY, LensModel.KANNALA_BRANDT, LensModel.HUMAN36M)
 @given(camera=st.integers(0, 2), turns=st.integers(0, 3))
 def test_a_turned_rig_sees_the_turned_pixel_and_leaves_the_others_alone(camera, turns):
     rig = rig_of(models=MODELS)
-    before, after = rig.project(POINTS)[0].clone(), turned(rig, camera, turns).project(POINTS)[0]
+    before, after = rig.project(POINTS)[0].clone(), image_turned(rig, camera, turns).project(POINTS)[0]
     width, height = SIZE
     for _ in range(turns):
         before[camera] = torch.stack([height - 1 - before[camera, :, 1], before[camera, :, 0]], dim=-1)
         width, height = height, width
     torch.testing.assert_close(after, before)
-    assert turned(rig, camera, turns).size[camera].tolist() == [width, height]
+    assert image_turned(rig, camera, turns).size[camera].tolist() == [width, height]
 
 
 def test_four_turns_are_none():
     rig = rig_of(models=MODELS)
-    back = turned(turned(rig, 0, 3), 0, 1)
+    back = image_turned(image_turned(rig, 0, 3), 0, 1)
     torch.testing.assert_close(back.lens.coefficients, rig.lens.coefficients)
     torch.testing.assert_close(back.camera_from_world.matrix(), rig.camera_from_world.matrix())
 

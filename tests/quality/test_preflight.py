@@ -1,6 +1,7 @@
 """Faults done on purpose to synthetic captures and to real footage are found and named; captures without pass."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from mvpose import scenes
 from mvpose.commands.check import sampled_keypoints
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
+from mvpose.geometry.image_turns import image_turned
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.quality.findings import CheckKind, Preflight, Status
+from mvpose.quality.image_orientation import mirrored
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.quality.swapped_names import exchanged
 from mvpose.quality.synchronisation import CameraTiming
@@ -103,6 +106,57 @@ def test_swapped_names_of_a_rig_of_two_are_told(walk):
     assert bad(checked(of_views(keypoints, [0, 1]), exchanged(pair, 0, 1)), CheckKind.NAMES) == [pair.names]
 
 
+@pytest.mark.parametrize("view", [0, 3])
+def test_a_camera_whose_images_are_mirrored_is_named_and_the_rest_is_judged_without(walk, view):
+    keypoints, rig = walk
+    found = checked(mirrored(keypoints, view, int(rig.size[view, 0])), rig)
+    assert bad(found, CheckKind.ORIENTATION) == [(rig.names[view],)]
+    assert "are mirrored" in reason(found, CheckKind.ORIENTATION) and only(found, CheckKind.ORIENTATION)
+
+
+def test_mirrored_joints_change_sides_and_those_mirrored_twice_are_the_same(walk):
+    keypoints, rig = walk
+    width = int(rig.size[1, 0])
+    flipped = mirrored(keypoints, 1, width)
+    left, right = keypoints.skeleton.indices("left_wrist", "right_wrist")
+    assert np.array_equal(flipped.xy[1, ..., left, 0], width - 1 - keypoints.xy[1, ..., right, 0], equal_nan=True)
+    assert (flipped.box[1, ..., 0] <= flipped.box[1, ..., 2]).all()
+    for name in ("xy", "confidence", "box"):
+        assert np.array_equal(getattr(flipped, name)[0], getattr(keypoints, name)[0], equal_nan=True)
+        back = getattr(mirrored(flipped, 1, width), name)
+        np.testing.assert_allclose(back, getattr(keypoints, name), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_camera_whose_images_were_turned_is_named_with_the_setting_that_undoes_it(walk, turns):
+    """Here the calibration is turned, and the images are as they were. Quarter turns can only be of square images."""
+    keypoints, rig = walk
+    if turns != 2:
+        rig = replace(rig, size=rig.size.max().expand(4, 2))
+    found = checked(keypoints, image_turned(rig, 1, turns))
+    assert bad(found, CheckKind.ORIENTATION) == [(rig.names[1],)] and only(found, CheckKind.ORIENTATION)
+    assert f'"turn_{360 - 90 * turns}"' in reason(found, CheckKind.ORIENTATION)
+
+
+@pytest.mark.parametrize(("view", "factor"), [(0, 0.9), (2, 1.1)])
+def test_a_camera_with_another_focal_length_is_named_with_the_factor_and_did_not_move(walk, view, factor):
+    keypoints, rig = walk
+    focal = rig.focal.clone()
+    focal[view] /= factor
+    found = checked(keypoints, replace(rig, focal=focal))
+    assert bad(found, CheckKind.FOCAL) == [(rig.names[view],)] and only(found, CheckKind.FOCAL)
+    assert found.of(CheckKind.FOCAL)[0].figures["focal_factor"] == pytest.approx(factor, abs=0.005)
+
+
+def test_a_focal_length_off_by_less_than_the_limit_and_a_rig_of_two_are_not_named(walk):
+    keypoints, rig = walk
+    focal = rig.focal.clone()
+    focal[1] *= 1.02
+    assert not checked(keypoints, replace(rig, focal=focal)).of(CheckKind.FOCAL)
+    pair = rig.select(rig.names[:2])
+    assert not checked(of_views(keypoints, [0, 1]), replace(pair, focal=pair.focal * 1.3)).of(CheckKind.FOCAL)
+
+
 def test_a_mirrored_floor_is_told(walk):
     keypoints, rig = walk
     found = checked(keypoints, with_up(rig, "-z"))
@@ -174,6 +228,18 @@ def test_frames_dropped_between_two_stretches_are_told_of_their_camera():
     found = checked(seen_at(scene.keypoints(), shown), scene.rig, frames=np.r_[0:45, 1000:1045])
     assert bad(found, CheckKind.SYNCHRONISATION) == [("cam02",)]
     assert "frames were dropped" in reason(found, CheckKind.SYNCHRONISATION)
+
+
+@pytest.mark.parametrize("lost", [6, -6])
+def test_frames_lost_or_repeated_in_mid_take_are_told_from_a_camera_that_moved(walk, lost):
+    """Until half of the take, all cameras are in step; `seen_at` gives each of them its own frames."""
+    keypoints, rig = walk
+    own = np.arange(FRAMES - abs(lost))
+    jumped = np.where(own < len(own) // 2, own, own + lost)
+    found = checked(seen_at(keypoints, [own, own, jumped, own]), rig)
+    assert bad(found, CheckKind.SYNCHRONISATION)[0] == (rig.names[2],) and not found.of(CheckKind.MOVED)
+    told = found.of(CheckKind.SYNCHRONISATION)[0]
+    assert told.figures["lost_frames"] == lost and ("lost" if lost > 0 else "stopped") in told.reason
 
 
 def test_a_single_instant_is_not_judged_on_its_timing(walk):
@@ -289,6 +355,23 @@ def test_a_mirrored_floor_under_real_footage_is_told(athlete):
     keypoints, capture = athlete
     found = checked(keypoints, with_up(capture.rig, "-z"), capture.fps)
     assert "floor is mirrored" in reason(found, CheckKind.UPRIGHT) and found.status == Status.FAIL
+
+
+@pytest.mark.footage
+def test_mirrored_images_of_real_footage_are_told(athlete):
+    keypoints, capture = athlete
+    found = checked(mirrored(keypoints, 1, int(capture.rig.size[1, 0])), capture.rig, capture.fps)
+    assert bad(found, CheckKind.ORIENTATION) == [(capture.rig.names[1],)]
+
+
+@pytest.mark.footage
+def test_a_camera_of_real_footage_zoomed_by_8_percent_is_named(athlete):
+    keypoints, capture = athlete
+    focal = capture.rig.focal.clone()
+    focal[2] *= 1.08
+    found = checked(keypoints, replace(capture.rig, focal=focal), capture.fps)
+    assert bad(found, CheckKind.FOCAL) == [(capture.rig.names[2],)]
+    assert found.of(CheckKind.FOCAL)[0].figures["focal_factor"] == pytest.approx(1 / 1.08, abs=0.03)
 
 
 @pytest.mark.footage
