@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
+
+from tests import shape_checks
 
 if TYPE_CHECKING:
     from mvpose.pipeline.engine import Engine
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-install_import_hook("mvpose", "beartype.beartype")
+shape_checks.install()
 
 # What is imported stays: looking through it for garbage takes 3 s while it grows, and a second each time after.
 gc.disable()
