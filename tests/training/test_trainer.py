@@ -40,8 +40,7 @@ def journal(output: str) -> tuple[list[int], float]:
     return [line["step"] for line in lines if "train/loss" in line], errors[-1]
 
 
-def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, stopped_ray):
-    stopped_ray.close()
+def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, shared_ray):
     shared, alone = str(tmp_path / "shared"), str(tmp_path / "alone")
     config = replace(two_workers(table, steps=4), validate_every=4)
     reported = []
@@ -49,7 +48,7 @@ def test_two_workers_train_as_one_process_does_within_noise(table, tmp_path, sto
     train(replace(config, compute=ComputeConfig(local=True)), alone)
     steps, error = journal(shared)
     assert steps == [1, 2, 3, 4] and sorted(set(reported)) == steps
-    assert len(os.listdir(f"{shared}/logs")) == 1 and not os.path.exists(f"{alone}/logs")
+    assert not os.path.exists(f"{alone}/logs")
     # The same samples in every step, statistics of batches over halves of them.
     assert error == pytest.approx(journal(alone)[1], rel=0.05)
 
