@@ -1,4 +1,4 @@
-"""Records passed between the stages of a job: frozen, complete values."""
+"""Records passed between the stages of a job: frozen, complete values, and no torch, which takes 1.4 s to import."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from jaxtyping import Bool, Float, Int
 
 from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.errors import FailureReason
-from mvpose.geometry import Unit
-from mvpose.geometry.camera import CameraRig
 from mvpose.skeleton import Skeleton
 
 
@@ -88,36 +86,6 @@ class Video:
 Breaks = tuple[tuple[int, int], ...]
 """(frame, position on the clock in frame periods) of each frame that does not directly follow the previous one in time:
 the cameras were stopped in between, or the images are single instants. A segment is the range between two breaks."""
-
-
-@dataclass(frozen=True, eq=False)
-class Capture:
-    """One recording by one rig. The rig is in the pixels of the videos, one camera per video, in their order."""
-
-    capture_id: str
-    rig: CameraRig
-    videos: tuple[Video, ...]
-    breaks: Breaks = ()
-    assumed_unit: Unit | None = None
-    """Unit in which the calibration was read, from its format or the size of the rig; None if the user set it."""
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of the capture's clock."""
-        return self.videos[0].fps
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames, up to the end of the camera that stops first."""
-        return max(0, min(v.stop for v in self.videos))
-
-    def positions(self, frames: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Positions of frames on the capture's clock, in frame periods since its frame 0."""
-        return positions(frames, self.breaks)
-
-    def times_s(self, frames: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Times of frames, in seconds since the capture's frame 0."""
-        return self.positions(frames) / self.fps
 
 
 def positions(frames: Int[np.ndarray, " n"], breaks: Breaks) -> Int[np.ndarray, " n"]:
@@ -205,13 +173,6 @@ class CaptureTasks:
         clips = (self.whole,) if kind.of_whole_captures else self.clips
         own = {Kind.KEYPOINTS: self.keypoints, Kind.FILTERED: self.filtered}
         return [Task(clip, own.get(kind, self.poses)) for clip in clips]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class CapturePlan(CaptureTasks):
-    """The work on one capture, with the capture. Jobs plan with `CaptureTasks` alone, since rigs are heavy."""
-
-    capture: Capture
 
 
 SECOND_LOOK = 2.0**-10

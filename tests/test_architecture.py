@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import os
 import statistics
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -22,6 +24,7 @@ LAYERS = [
     {"geometry", "config", "accelerator", "confidence"},
     {"skeleton"},
     {"records"},
+    {"capture"},
     {"heatmaps", "images", "losses", "metrics"},
     {"device_images"},
     {"storage"},
@@ -220,3 +223,13 @@ def test_the_mlflow_folder_does_not_shadow_the_library():
     spec = importlib.util.find_spec("mlflow")
     assert spec is not None and spec.origin is not None
     assert not os.path.abspath(spec.origin).startswith(os.path.join(REPOSITORY, "mlflow"))
+
+
+def test_heavy_libraries_are_imported_by_what_needs_them_alone():
+    """Fails if a worker of a job imports torch before its stages do, or geometry and networks their compilers."""
+    code = (
+        "import sys, mvpose.pipeline.worker, mvpose.pipeline.open_work; print('torch' in sys.modules)\n"
+        "import mvpose.geometry.robust, mvpose.models.volumes.volumetric; print({'numba', 'triton'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.splitlines() == ["False", "set()"]

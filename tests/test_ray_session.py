@@ -170,7 +170,6 @@ def lines_of(output: str) -> str:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(280)
 @pytest.mark.parametrize("debugging", [False, True], ids=["quiet", "debugging"])
 def test_what_workers_print_before_they_die_is_kept_and_debugging_reaches_them(debugging, tmp_path, capsys):
     set_debugging(debugging)

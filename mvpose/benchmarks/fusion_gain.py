@@ -23,6 +23,7 @@ from jaxtyping import Float
 from mvpose.benchmarks.blaze_pose import BlazePose
 from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
 from mvpose.benchmarks.cut_off import nearest_people, of_nearest
+from mvpose.capture import CapturePlan
 from mvpose.datasets.sample import TEST
 from mvpose.device_images import AnyImage
 from mvpose.errors import ConfigError
@@ -33,7 +34,7 @@ from mvpose.models.shipped import FUSION
 from mvpose.pipeline.detections import chunks_of_views
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig
-from mvpose.records import CapturePlan, Clip
+from mvpose.records import Clip
 from mvpose.rendering.takes import TakeConfig, rendered_take
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import BODY_JOINTS, RENDERED

@@ -25,6 +25,7 @@ import torch
 from mvpose.accelerator import Device, require_cuda
 from mvpose.benchmarks import solvers
 from mvpose.benchmarks.solvers import TriangulationBenchmark
+from mvpose.capture import Capture
 from mvpose.device_images import uploaded
 from mvpose.errors import VideoError
 from mvpose.footage.archive_settings import CatalogueConfig
@@ -38,7 +39,7 @@ from mvpose.models.detection.person_boxes import letterboxed
 from mvpose.pipeline.detections import chunks_of_views, detections
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, reconstruct_archive
-from mvpose.records import Capture, Clip, Video
+from mvpose.records import Clip, Video
 from mvpose.tracking.circumstances import machine
 
 T = TypeVar("T")

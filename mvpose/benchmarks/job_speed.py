@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+from mvpose.capture import Capture
 from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.footage.catalogue import find_captures
 from mvpose.models.detection.runtime import own_bfloat16
@@ -19,7 +20,7 @@ from mvpose.pipeline.detections import chunks_of_views
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, placed, plan_job, reconstruct_archive, stage_specs
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL
-from mvpose.records import Capture, Clip, Kind
+from mvpose.records import Clip, Kind
 from mvpose.run.pose_tables import keypoints_from_table
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import TableFile

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from mvpose.capture import Capture
 from mvpose.errors import ConfigError
 from mvpose.footage.archive_settings import CatalogueConfig
 from mvpose.footage.catalogue import find_captures
@@ -25,7 +26,7 @@ from mvpose.pipeline.detections import chunks_of_views, detected
 from mvpose.pipeline.stages import stack_people
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.records import Capture, Clip, Keypoints2D
+from mvpose.records import Clip, Keypoints2D
 
 
 @dataclass(frozen=True, kw_only=True)

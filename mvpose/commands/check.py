@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mvpose.capture import Capture
 from mvpose.commands.run_flags import Check
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, MvposeError
@@ -21,7 +22,7 @@ from mvpose.pipeline.detections import detections
 from mvpose.pipeline.stages import stack_people
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
-from mvpose.records import Capture, Clip, Keypoints2D
+from mvpose.records import Clip, Keypoints2D
 from mvpose.storage.commits import write_whole
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 3, Status.FAIL: 4}

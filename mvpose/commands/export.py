@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 
+from mvpose.capture import CapturePlan
 from mvpose.commands.run_flags import Export
 from mvpose.config import import_named, nearest
 from mvpose.errors import ConfigError, MvposeError
@@ -27,7 +28,7 @@ from mvpose.exchange.export.openpose_json import openpose_files, pose2sim_files
 from mvpose.exchange.export.recording import File, Recording, measured_recording
 from mvpose.exchange.export.trc import trc_files
 from mvpose.geometry.camera import CameraRig
-from mvpose.records import CapturePlan, Keypoints2D, Poses3D
+from mvpose.records import Keypoints2D, Poses3D
 from mvpose.run.run_folder import RunFolder
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join

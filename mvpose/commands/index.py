@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mvpose.capture import Capture
 from mvpose.commands.run_flags import Index
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, Problem, known_videos, written
-from mvpose.records import Capture, Video
+from mvpose.records import Video
 from mvpose.storage.locations import exists
 
 COMPLETE, WITH_PROBLEMS = 0, 3

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import cast
 
 from mvpose import tracking
+from mvpose.capture import Capture
 from mvpose.commands.run_flags import Reconstruct
 from mvpose.config import flatten
 from mvpose.errors import ConfigError, MvposeError
@@ -18,7 +19,7 @@ from mvpose.pipeline.feeding import measured_feeding
 from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.open_work import uncommitted
 from mvpose.quality.judgement import Grade, Verdict
-from mvpose.records import Capture, Clip, Kind
+from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.run_folder import RunFolder, Summary
 from mvpose.storage.locations import join

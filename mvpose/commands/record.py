@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mvpose.capture import CapturePlan
 from mvpose.commands.run_flags import Record
 from mvpose.config import nearest
 from mvpose.errors import ConfigError, ResultsError, VideoError
-from mvpose.records import CapturePlan
 from mvpose.report.rerun_recording import write_recording
 from mvpose.report.subject import CaptureReport
 from mvpose.run.run_folder import RunFolder

@@ -12,11 +12,11 @@ from urllib.parse import quote
 import numpy as np
 
 from mvpose import tracking
+from mvpose.capture import CapturePlan
 from mvpose.commands.run_flags import View
 from mvpose.config import digest
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.quality.judgement import NOT_JUDGED
-from mvpose.records import CapturePlan
 from mvpose.report.index_page import INDEX, IndexRow, index_page
 from mvpose.report.page import anchor
 from mvpose.report.run_report import PAGE, write_report

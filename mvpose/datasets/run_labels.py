@@ -13,10 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from mvpose.capture import CapturePlan
 from mvpose.datasets.files import DatasetError
 from mvpose.datasets.sample import TRAIN, VALIDATION, Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
-from mvpose.records import CapturePlan, Poses3D, Video
+from mvpose.records import Poses3D, Video
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import SKELETONS, Skeleton
 

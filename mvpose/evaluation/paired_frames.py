@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mvpose.capture import Capture
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
-from mvpose.records import Capture, Video
+from mvpose.records import Video
 
 SAME_RATE = 0.005
 """Rates closer than this are treated as equal: 29.97 and 30 Hz are often confused; nobody resamples between them."""

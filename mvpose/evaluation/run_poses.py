@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
+from mvpose.capture import CapturePlan
 from mvpose.datasets.sample import Sample, SampleImage
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.paired_frames import paired_frames
 from mvpose.evaluation.several_people import PeopleFrames
-from mvpose.records import CapturePlan, Poses3D
+from mvpose.records import Poses3D
 from mvpose.run.run_folder import RunFolder
 from mvpose.skeleton import Skeleton
 

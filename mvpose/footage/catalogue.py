@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 
+from mvpose.capture import Capture
 from mvpose.config import import_named
 from mvpose.errors import ConfigError, MvposeError, VideoTooShortError
 from mvpose.footage.calibration import load_calibration
@@ -34,7 +35,7 @@ from mvpose.footage.video.frame_pairing import paired
 from mvpose.footage.video.frames import probe
 from mvpose.footage.video.video_container import unreadable
 from mvpose.footage.video.wall_times import with_wall_times
-from mvpose.records import Capture, ClockKind, Video
+from mvpose.records import ClockKind, Video
 from mvpose.storage.locations import absolute, is_text, stamp
 
 __all__ = [

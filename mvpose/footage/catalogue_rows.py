@@ -29,9 +29,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mvpose.capture import Capture
 from mvpose.errors import ConfigError
 from mvpose.footage.rig_table import rig_digest, rig_from_table, rig_to_table
-from mvpose.records import Capture, ClockKind, FrameClock, Video
+from mvpose.records import ClockKind, FrameClock, Video
 
 KEY, VERSION = b"mvpose.catalogue", b"3"
 _NUMBER, _TEXT, _COUNT = pa.float64(), pa.string(), pa.int64()

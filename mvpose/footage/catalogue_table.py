@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mvpose.capture import Capture
 from mvpose.errors import ConfigError, FailureReason
 from mvpose.footage.catalogue_rows import KEY, SCHEMA, VERSION, VIDEO_COLUMNS, capture_rows, captures_of, video_of
 from mvpose.footage.rig_table import footage_identity
-from mvpose.records import Capture, Unit, Video
+from mvpose.geometry import Unit
+from mvpose.records import Video
 from mvpose.storage.commits import write_whole_file
 from mvpose.storage.locations import inside, reading
 

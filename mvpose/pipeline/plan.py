@@ -18,8 +18,9 @@ from itertools import pairwise
 from mvpose.config import digest
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue_table import Listed
+from mvpose.geometry import Unit
 from mvpose.reconstruction.clip import ReconstructionConfig
-from mvpose.records import CaptureTasks, Clip, Unit
+from mvpose.records import CaptureTasks, Clip
 from mvpose.rigs.adjust import AdjustmentConfig
 from mvpose.run.pose_tables import SCHEMA_VERSION
 from mvpose.run.store import FINGERPRINT_LENGTH

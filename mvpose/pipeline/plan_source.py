@@ -9,11 +9,13 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from mvpose.capture import CapturePlan
 from mvpose.errors import ResultsError
 from mvpose.footage.rig_table import rig_from_table
+from mvpose.geometry import Unit
 from mvpose.geometry.camera import CameraRig
 from mvpose.pipeline.worker import EarlierFailure
-from mvpose.records import Breaks, CapturePlan, Clip, Kind, Task, Unit, Video
+from mvpose.records import Breaks, Clip, Kind, Task, Video
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import ClipStore, Commit
 

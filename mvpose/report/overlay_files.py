@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mvpose.capture import Capture
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.footage.video.video_writer import write_video
-from mvpose.records import Capture
 from mvpose.report.mosaic import Mosaic, Region, lay_out
 from mvpose.report.overlay import HEADER_ROWS, marks_of_row, overlay_frame
 from mvpose.report.reprojection import reproject

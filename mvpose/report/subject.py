@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mvpose.capture import Capture
 from mvpose.quality.judgement import NOT_JUDGED, Verdict
-from mvpose.records import Capture, Keypoints2D, Poses3D
+from mvpose.records import Keypoints2D, Poses3D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 
 

@@ -20,6 +20,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
+from mvpose.capture import Capture
 from mvpose.footage.catalogue_rows import SCHEMA
 from mvpose.footage.catalogue_table import (
     CAPTURES_AT_ONCE,
@@ -31,7 +32,7 @@ from mvpose.footage.catalogue_table import (
     catalogue_writer,
     listed,
 )
-from mvpose.records import Capture, CaptureTasks
+from mvpose.records import CaptureTasks
 from mvpose.run.plan_table import PlanTotals, read_plan, write_plan
 from mvpose.storage.locations import join
 

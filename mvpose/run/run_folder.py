@@ -25,6 +25,7 @@ from importlib.metadata import version
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mvpose.capture import Capture, CapturePlan
 from mvpose.config import differences
 from mvpose.errors import ConfigError, FailureReason, ResultsError
 from mvpose.footage.catalogue import Catalogue, read_catalogue
@@ -32,7 +33,7 @@ from mvpose.footage.catalogue_table import read_capture, read_captures
 from mvpose.footage.rig_table import rig_from_table
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.judgement import Grade, Verdict
-from mvpose.records import Capture, CapturePlan, CaptureTasks, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
+from mvpose.records import CaptureTasks, Clip, ClipFailure, Keypoints2D, Kind, Poses3D
 from mvpose.run.capture_tables import FigureTable, filtered_from_table
 from mvpose.run.plan_scratch import Planned
 from mvpose.run.plan_table import planned_digest, read_plan, read_plan_of

@@ -19,11 +19,12 @@ from itertools import islice, pairwise
 import numpy as np
 import pyarrow as pa
 
+from mvpose.capture import Capture
 from mvpose.config import digest
 from mvpose.errors import ConfigError, ResultsError
 from mvpose.footage.catalogue_table import Problem, read_captures
 from mvpose.footage.rig_table import figures_from_table
-from mvpose.records import Capture, CaptureTasks, Clip, ClipFailure, Kind, Task
+from mvpose.records import CaptureTasks, Clip, ClipFailure, Kind, Task
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.plan_table import plan_digest
 from mvpose.run.pose_tables import table_info

@@ -14,7 +14,8 @@ import pytest
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.run.verification import verify_run
 from tests.pipeline import coded_footage
-from tests.pipeline.test_job import REPOSITORY, contents, job
+from tests.pipeline.drivers import REPOSITORY
+from tests.pipeline.test_job import contents, job
 
 RAY = os.path.join(os.path.dirname(sys.executable), "ray")
 
@@ -57,17 +58,16 @@ def head(tmp_path, monkeypatch):
 
 def submit(address: str, *entrypoint: str) -> subprocess.CompletedProcess:
     command = [RAY, "job", "submit", "--address", address, "--", *entrypoint]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def wait_for(address: str) -> None:
     host, port = address.removeprefix("http://").split(":")
-    for _ in range(120):
+    while True:
         with socket.socket() as probe:
             if probe.connect_ex((host, int(port))) == 0:
                 return
         time.sleep(0.5)
-    raise AssertionError(f"no head came up at {address}")
 
 
 @pytest.mark.slow
@@ -88,9 +88,7 @@ def test_a_job_that_is_submitted_ends_with_the_bytes_of_a_plain_loop(head, tmp_p
 
     join = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", str(tmp_path / "second"), *flags[2:]]
     without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    second = subprocess.run(
-        [*join, "--address", gcs], env=without, capture_output=True, text=True, timeout=240, check=False
-    )
+    second = subprocess.run([*join, "--address", gcs], env=without, capture_output=True, text=True, check=False)
     assert second.returncode == 1 and f"the Ray at {gcs} requires a token" in second.stderr
 
     refused = submit(address, *entrypoint, "--clip-frames", "5")

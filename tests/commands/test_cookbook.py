@@ -70,7 +70,6 @@ def test_the_chain_is_in_the_cookbook():
 
 @pytest.mark.slow
 @pytest.mark.footage
-@pytest.mark.timeout(1800)
 def test_the_cookbook_leads_from_rendered_people_to_a_job_with_the_promoted_network(
     assets,
     footage,

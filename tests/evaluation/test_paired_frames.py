@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mvpose.capture import Capture
 from mvpose.datasets.sample import Labels, Sample, SampleImage, SampleScene, scene_samples
 from mvpose.errors import ConfigError
 from mvpose.evaluation.paired_frames import paired_frames
-from mvpose.records import Capture, Video
+from mvpose.records import Video
 from mvpose.scenes import ring4
 from mvpose.skeleton import HALPE26
 

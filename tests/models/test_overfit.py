@@ -41,7 +41,6 @@ METHODS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_overfits_to_under_five_millimetres(name, blobs):
     torch.manual_seed(0)

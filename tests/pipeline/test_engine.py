@@ -1,7 +1,7 @@
 """Stages on Ray, with real workers that really die."""
 
+import contextlib
 import os
-import resource
 import signal
 import threading
 import time
@@ -11,93 +11,24 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 
-from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError, WeightsError
+from mvpose.errors import ConfigError, FailureReason, ResultsError, StageError
 from mvpose.pipeline import engine as engine_module
 from mvpose.pipeline import ray_pass as ray_pass_module
 from mvpose.pipeline.engine import Engine, EngineConfig
 from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.prometheus import FIGURES
 from mvpose.pipeline.ray_pass import ShortQueue
-from mvpose.pipeline.worker import JobStages, Outcome, StageSpec
-from mvpose.records import CaptureTasks, Clip, Kind, Task
+from mvpose.pipeline.worker import JobStages, StageSpec
+from mvpose.records import Kind
 from mvpose.run.store import ClipStore
+from tests.pipeline.troubled_stage import ALL, HastySpec, TroubledStage, plan_of
 
 pytestmark = pytest.mark.fault
 
-ALL = 1000
-
-
-def plan_of(capture_id: str) -> CaptureTasks:
-    """A capture of the clips that its name says."""
-    clips = tuple(Clip(capture_id, i * 10, i * 10 + 10) for i in range(int(capture_id.split("_")[-1])))
-    return CaptureTasks(capture_id=capture_id, clips=clips, keypoints="k" * 16, poses="f" * 16)
-
-
 TASKS = plan_of("of_8").tasks(Kind.POSES)
-
-
-MEETING = threading.Barrier(2)
-
-
-class Stage:
-    """Does what its clip number is told to do, first time or every time."""
-
-    def __init__(self, marks: str, **behaviour: int) -> None:
-        self.marks = marks
-        names = (
-            "kill_once",
-            "kill_always",
-            "full",
-            "hang",
-            "greedy",
-            "refused_memory",
-            "raises",
-            "makes",
-            "slow",
-            "meets",
-        )
-        for name in names:
-            setattr(self, name, behaviour.get(name, -1))
-        if self.makes == 0:
-            raise WeightsError("weights are not at /weights: run `mvpose models fetch`")
-
-    def __call__(self, task: Task) -> Outcome:
-        number = task.clip.start // 10
-        mark = os.path.join(self.marks, f"{number}")
-        with open(mark, "a") as file:
-            file.write("x")
-        if self.slow == 1:
-            time.sleep(0.02)
-        if self.meets == 1:
-            MEETING.wait()
-        if number == self.kill_always or (number == self.kill_once and os.path.getsize(mark) == 1):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if number == self.raises or self.raises == ALL:
-            raise RuntimeError(f"CUDA error: an illegal memory access was encountered at clip {number}")
-        if number == self.full:
-            raise ResultsError("cannot write: No space left on device")
-        if number == self.hang:
-            with open(os.path.join(self.marks, "fifo")) as never_written:
-                never_written.read()
-        if number == self.greedy:
-            self.grow_until_killed()
-        if number == self.refused_memory:
-            limit = psutil.Process().memory_info().vms + 2**28
-            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-            np.ones(2**30, np.uint8)
-        return Outcome(pa.table({"frame": list(range(task.clip.start, task.clip.stop))}), {"counting": 0.1})
-
-    def grow_until_killed(self) -> None:
-        with open(os.path.join(self.marks, "greedy"), "w") as file:
-            file.write(str(os.getpid()))
-        held = [np.ones(2**26, np.uint8) for _ in range(8)]
-        time.sleep(120)
-        assert not held, "nobody killed a worker of 512 MiB"
 
 
 @pytest.fixture
@@ -112,12 +43,12 @@ def of_clips(request) -> bool:
     return request.param
 
 
-def spec(tmp_path, timeout_s: float = 100.0, **behaviour) -> StageSpec:
+def spec(tmp_path, **behaviour) -> StageSpec:
     marks = tmp_path / "marks"
     marks.mkdir(exist_ok=True)
-    return StageSpec(
-        kind="poses", make=Stage, arguments={"marks": str(marks), **behaviour}, run_uri=str(tmp_path / "run"),
-        invocation="one", max_attempts=2, clip_timeout_s=timeout_s, clip_frames=10,
+    return HastySpec(
+        kind="poses", make=TroubledStage, arguments={"marks": str(marks), **behaviour}, run_uri=str(tmp_path / "run"),
+        invocation="one", max_attempts=2,
     )  # fmt: skip
 
 
@@ -245,24 +176,21 @@ def reason(tmp_path, number: int) -> FailureReason | None:
 
 
 def test_a_clip_that_hangs_is_given_up_after_its_time_and_its_worker_replaced(engine, tmp_path, of_clips):
-    reported = spec(tmp_path, timeout_s=10.0, hang=2)  # the others take no time, but the machine may be busy
+    hanging = spec(tmp_path, hang=2)
     os.mkfifo(tmp_path / "marks" / "fifo")
-    receipts = run(engine, reported, of_clips)
+    receipts = run(engine, hanging, of_clips)
     assert [r["reason"] for r in receipts if r["failure"]] == ["timeout"] == [reason(tmp_path, 2)]
     assert frames(tmp_path) == frames_without(2)
     assert os.path.getsize(tmp_path / "marks" / "2") == 1, "a clip that hangs is not tried again"
-    assert not waiting_for(tmp_path / "marks" / "fifo")
+    wait_until_nobody_reads(tmp_path / "marks" / "fifo")
 
 
-def waiting_for(fifo) -> bool:
-    """Whether any process has the FIFO open for reading: a writer that does not wait is refused where none has."""
-    for _ in range(1000):
-        try:
+def wait_until_nobody_reads(fifo) -> None:
+    """A writer that does not wait is refused where no process has the FIFO open for reading."""
+    with contextlib.suppress(OSError):
+        while True:
             os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:
-            return False
-        time.sleep(0.1)
-    return True
+            time.sleep(0.1)
 
 
 def kill_above(mark, limit: int, killed: list[int], over: threading.Event) -> None:
@@ -281,14 +209,12 @@ def kill_above(mark, limit: int, killed: list[int], over: threading.Event) -> No
 def test_prometheus_reads_every_figure_of_a_job_at_the_port_of_its_ray(shared_ray, troubled):
     troubled(True)
     port, wanted = shared_ray.config.metrics_port, {name for figure in FIGURES for name in figure.exported}
-    for _ in range(400):
+    missing = wanted
+    while missing:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             samples = [line for line in answer.read().decode().splitlines() if line.startswith("ray_mvpose_")]
         missing = wanted - {sample.partition("{")[0] for sample in samples}
-        if not missing:
-            break
         time.sleep(0.5)
-    assert not missing
     died = [s for s in samples if s.startswith("ray_mvpose_clips_failed_total") and 'reason="worker_died"' in s]
     assert died and float(died[0].rpartition(" ")[2]) >= 1
 

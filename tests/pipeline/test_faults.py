@@ -4,8 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 
 import av
 import pytest
@@ -20,7 +20,8 @@ from mvpose.run.run_folder import RunFolder
 from mvpose.run.verification import verify_run
 from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_image
 from tests.pipeline import coded_footage
-from tests.pipeline.test_job import REPOSITORY, contents, job, start_driver
+from tests.pipeline.drivers import Driver, hasty, jumping_clock, nothing, start_driver
+from tests.pipeline.test_job import contents, job
 
 pytestmark = pytest.mark.fault
 FRAMES = 20
@@ -180,12 +181,12 @@ def test_a_detector_that_raises_on_every_clip_stops_the_job_which_is_not_taken_f
     sound(output, undisturbed)
 
 
-def driver_of(archive: str, output: str, *flags: str) -> subprocess.Popen:
-    return start_driver(archive, output, "--local", *flags)
+def driver_of(archive: str, output: str, *flags: str, before: Callable[[], None] = nothing) -> Driver:
+    return start_driver(archive, output, "--local", *flags, before=before)
 
 
-def said_by(driver: subprocess.Popen) -> str:
-    _, said = driver.communicate(timeout=240)
+def said_by(driver: Driver) -> str:
+    _, said = driver.communicate()
     return said.decode()
 
 
@@ -196,7 +197,7 @@ def test_a_worker_that_hangs_costs_its_clip_and_no_other(tmp_path, monkeypatch):
     reconstruct_archive(job(archive, undisturbed, catalogue=catalogue))
 
     monkeypatch.setenv("CODED_HANGS", "14")
-    driver = driver_of(archive, output, "--catalogue.fps", "30", "--clip-timeout-s", "15")
+    driver = driver_of(archive, output, "--catalogue.fps", "30", "--clip-timeout-s", "1", before=hasty)
     said = said_by(driver)
     assert driver.returncode == 4, said
     failures = RunFolder(output).summary().failures
@@ -239,32 +240,21 @@ def test_a_disk_that_was_full_and_has_room_again(archive, undisturbed, tmp_path)
         subprocess.run(["umount", disk], check=True)
 
 
-JUMPING = """
-import random, time
-real, chance = time.time, random.Random(7)
-time.time = lambda: real() + chance.uniform(-3e8, 3e8)
-time.time_ns = lambda: int(time.time() * 1e9)
-from mvpose.cli import main
-main()
-"""
-
-
 def test_a_clock_that_jumps_decides_nothing(archive, undisturbed, tmp_path):
     """Ten years to and fro at every look at it; and what is on disk is dated at random before the job goes on."""
     output = str(tmp_path / "run")
-    flags = ["--output", output, "--clip-frames", "10", "--local", "--tracking.no-enabled"]
-    command = [sys.executable, "-c", JUMPING, "reconstruct", archive, *flags]
-    command += ["--detector.detector", coded_footage.DETECTOR]
-    settings = {"env": os.environ | {"PYTHONPATH": REPOSITORY}, "cwd": REPOSITORY, "stderr": subprocess.PIPE}
-    assert subprocess.run(command, check=False, **settings).returncode == 0
+    driver = driver_of(archive, output, before=jumping_clock)
+    said = said_by(driver)
+    assert driver.returncode == 0, said
     files = [os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names]
     for i, file in enumerate(files):
         os.utime(file, (i * 1e7 % 3e9, i * 1e7 % 3e9))
     os.remove(os.path.join(output, "summary.json"))
     for kind in ("poses", "filtered", "quality"):
         shutil.rmtree(os.path.join(output, "commits", kind, "hit"))
-    again = subprocess.run(command, check=False, **settings)
-    assert again.returncode == 0, again.stderr.decode()
+    driver = driver_of(archive, output, before=jumping_clock)
+    said = said_by(driver)
+    assert driver.returncode == 0, said
     sound(output, undisturbed)
 
 

@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mvpose.capture import Capture
 from mvpose.config import TaggedUnion, tagged_union, with_kind
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import find_captures
@@ -24,7 +25,7 @@ from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, Work, plan_settings, reconstruct_archive, stage_specs
 from mvpose.pipeline.plan import plan_capture
 from mvpose.pipeline.worker import ClipWorker
-from mvpose.records import Capture, Kind
+from mvpose.records import Kind
 from mvpose.run.plan_scratch import lay_out
 from mvpose.run.run_folder import RunFolder, Settings
 from mvpose.run.store import ClipStore

@@ -3,9 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,8 +25,8 @@ from mvpose.run.verification import verify_run
 from mvpose.temporal.filter_settings import ButterworthFilter, MedianFilter
 from mvpose.temporal.filters import filtered
 from tests.pipeline import coded_footage
+from tests.pipeline.drivers import REPOSITORY, start_driver, wait_for_commits
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FRAMES = 40
 
 
@@ -180,28 +177,8 @@ def test_a_start_that_finds_all_clips_detected_finishes_captures_without_a_detec
     assert capsys.readouterr().err == "2/2 captures done\n"
 
 
-def start_driver(archive: str, output: str, *flags: str, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mvpose", "reconstruct", archive, "--output", output, "--clip-frames", "10"]
-    command += ["--detector.detector", coded_footage.DETECTOR, "--tracking.no-enabled", *flags]
-    environment = os.environ | {"PYTHONPATH": REPOSITORY} | environment
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, preexec_fn=_hear_interrupts, **pipes)
-
-
-def _hear_interrupts() -> None:
-    """A suite that a shell started in the background ignores SIGINT, and so would all that it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 # The last clip of each capture is never done: a driver is in the middle of its work until it is ended.
 ENDLESS = {"CODED_HANGS": str(FRAMES - 1)}
-
-
-def wait_for_commits(driver: subprocess.Popen, output: str, kind: str, number: int) -> None:
-    folder = os.path.join(output, "commits", kind)
-    while sum(len(files) for _, _, files in os.walk(folder)) < number:
-        assert driver.poll() is None, f"it ended before there were {number} commits of {kind}"
-        time.sleep(0.1)
 
 
 @pytest.mark.fault
@@ -236,7 +213,7 @@ def test_an_interrupted_job_says_how_to_go_on(archive, tmp_path):
     driver = start_driver(archive, output, "--local", **ENDLESS)
     wait_for_commits(driver, output, "keypoints", 1)
     os.kill(driver.pid, signal.SIGINT)
-    _, said = driver.communicate(timeout=240)
+    _, said = driver.communicate()
     assert driver.returncode == 130
     assert b"rerun the same command" in said and b"Traceback" not in said
 

@@ -16,7 +16,8 @@ from mvpose.records import CaptureTasks, Clip, Kind, Task
 from mvpose.run.store import ClipStore
 from mvpose.run.verification import verify_run
 from tests.pipeline import coded_footage
-from tests.pipeline.test_job import REPOSITORY, contents, start_driver, wait_for_commits
+from tests.pipeline.drivers import REPOSITORY, start_driver, wait_for_commits
+from tests.pipeline.test_job import contents
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 FRAMES = 80
@@ -43,7 +44,7 @@ def test_a_node_lost_in_the_middle_leaves_every_clip_exactly_once(cluster, tmp_p
     wait_for_commits(driver, output, "keypoints", 2)
     nodes.remove_node(lost, allow_graceful=False)
     assert len(os.listdir(os.path.join(output, "commits", "keypoints", "one"))) < FRAMES // 10
-    _, said = driver.communicate(timeout=240)
+    _, said = driver.communicate()
     assert driver.returncode == 0, said.decode()[-2000:]
 
     detector = DetectorConfig(detector=coded_footage.DETECTOR)
@@ -107,7 +108,7 @@ def test_a_model_waits_for_its_node_and_every_stage_stays_on_its_own(monkeypatch
         time.sleep(5)
         assert not running.ready()
         nodes.add_node(num_cpus=2, object_store_memory=MEMORY, labels={"kind": "model"}, resources={"decoder": 2})
-        assert running.get(120) == {"keypoints": {"model"}, "poses": {"other"}}
+        assert running.get() == {"keypoints": {"model"}, "poses": {"other"}}
     finally:
         engine.close()
         nodes.shutdown()

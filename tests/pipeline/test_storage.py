@@ -55,7 +55,7 @@ def without_identity(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data)).replace_schema_metadata(None)
 
 
-@pytest.mark.parametrize("engine", [EngineConfig(local=True), EngineConfig(workers=2)], ids=["plain loop", "Ray"])
+@pytest.mark.parametrize("engine", [EngineConfig(local=True), EngineConfig(workers=1)], ids=["plain loop", "Ray"])
 def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3, engine, shared_ray):
     fs, bucket = filesystem(s3)
     fs.put(archive, f"{bucket}/archive", recursive=True)

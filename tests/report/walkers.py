@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mvpose.capture import Capture
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import Lens, LensModel
 from mvpose.geometry.rigid import Rigid
-from mvpose.records import BY_FRAME, Capture, Keypoints2D, Poses3D, Video
+from mvpose.records import BY_FRAME, Keypoints2D, Poses3D, Video
 from mvpose.report.subject import CaptureReport
 from mvpose.skeleton import Skeleton
 

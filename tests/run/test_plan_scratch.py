@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 
 from mvpose import scenes
+from mvpose.capture import Capture
 from mvpose.config import digest
 from mvpose.errors import FailureReason, ResultsError
 from mvpose.footage.catalogue_table import Listed, Problem, listed, read_captures, read_catalogue
 from mvpose.footage.rig_table import rig_digest
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.reconstruction.clip import ReconstructionConfig
-from mvpose.records import Capture, CaptureTasks, Video
+from mvpose.records import CaptureTasks, Video
 from mvpose.run import plan_scratch, plan_table
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.plan_table import plan_digest, read_plan, read_plan_of

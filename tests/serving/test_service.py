@@ -143,13 +143,12 @@ def served(consumer: str, uri: str, folder: Path) -> Iterator[str]:
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
                     break
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log_of(folder)
+                assert process.poll() is None, log_of(folder)
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -161,7 +160,7 @@ def served(consumer: str, uri: str, folder: Path) -> Iterator[str]:
 def asked(url: str, rows: list[dict]) -> list[dict]:
     body = json.dumps({"dataframe_records": rows}).encode()
     request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request) as response:
         return json.load(response)["predictions"]
 
 

@@ -104,7 +104,6 @@ def overfitted(config: TrainConfig, folder: str, report: Report) -> dict[str, fl
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_overfits_rendered_people_to_millimetres(name, rendered_people, tmp_path):
     figures = overfitted(training(name, rendered_people), str(tmp_path), lambda step, figures: None)

@@ -181,7 +181,6 @@ def test_reading_ahead_in_other_processes_changes_nothing(table, tmp_path):
     assert first == second
 
 
-@pytest.mark.timeout(200)
 def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bytes(table, tmp_path):
     undisturbed, killed = str(tmp_path / "undisturbed"), str(tmp_path / "killed")
     config = tmp_path / "tiny.toml"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from mvpose.capture import Capture
 from mvpose.errors import CalibrationError, ConfigError, MvposeError
 from mvpose.exchange.keypoints.contents import Sources, frames_of, joint_set
 from mvpose.exchange.keypoints.import_config import KeypointImport
@@ -22,7 +23,7 @@ from mvpose.footage.capture_matching import CatalogueConfig, Matched, Unmatched,
 from mvpose.footage.catalogue_table import Found, Problem
 from mvpose.footage.video.frames import probe
 from mvpose.geometry.camera import CameraRig
-from mvpose.records import Capture, Video
+from mvpose.records import Video
 from mvpose.storage.locations import absolute, name, stamp
 
 FPS_TOLERANCE = 0.005

@@ -14,10 +14,10 @@ from jaxtyping import Float
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.archive_settings import UpAxis
+from mvpose.geometry import Unit
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import NUM_COEFFICIENTS, Lens, LensModel
 from mvpose.geometry.rigid import Rigid
-from mvpose.records import Unit
 
 MAX_CAMERAS = 1024
 MAX_NAME = 255

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from mvpose.accelerator import Device
+from mvpose.capture import Capture
 from mvpose.device_images import AnyImage, DeviceImage
 from mvpose.footage.video.frames import prefetched, read_frames, read_images
 from mvpose.images import Image, to_rgb
-from mvpose.records import Capture, Video
+from mvpose.records import Video
 
 CHUNK = 8
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvpose.capture import Capture
 from mvpose.errors import ConfigError
 from mvpose.footage.catalogue import CatalogueConfig, find_captures
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.footage.video.frame_clock import lattice, runs_of, ticks_of
 from mvpose.footage.video.frame_pairing import Pairing, paired
 from mvpose.footage.video.frames import probe
-from mvpose.records import Capture, ClockKind, FrameClock, Video
+from mvpose.records import ClockKind, FrameClock, Video
 from mvpose.scenes import ring4
 from tests.footage.archives import pose2sim
 from tests.footage.numbered_video import number_of, numbered_image, write_numbered

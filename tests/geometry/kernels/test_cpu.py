@@ -10,12 +10,6 @@ from mvpose.geometry.triangulation import triangulate
 from tests.geometry.rigs import ideal_pixels, people_points, ring
 
 
-def test_importing_the_geometry_imports_neither_numba_nor_triton():
-    code = "import sys, mvpose.geometry.robust; print('numba' in sys.modules, 'triton' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-
-
 def test_a_forked_child_can_triangulate_after_its_parent_did():
     projections, points = ring(4).projections, people_points(30000)
     pixels = ideal_pixels(points, projections)

@@ -1,8 +1,6 @@
 """The fused unprojection gives what plain torch gives in double precision, gradients included, in every hard case."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -207,9 +205,3 @@ def test_threads_change_nothing():
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*volumes)
-
-
-def test_importing_the_models_imports_neither_numba_nor_triton():
-    code = "import sys, mvpose.models.volumes.volumetric; print('numba' in sys.modules, 'triton' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert done.stdout.split() == ["False", "False"]
