@@ -22,11 +22,11 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.records import Keypoints2D, Poses3D
 

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import Detector, scale_of
-from mvpose.pipeline.stages import stack_people
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.reconstruction.observations import border_distance
 from mvpose.records import Keypoints2D
 from mvpose.rendering.takes import TakeConfig, rendered_take

@@ -22,8 +22,8 @@ from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.models.detection.detector import Detector, load_detector, scale_of
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import chunks_of_views, detected
-from mvpose.pipeline.stages import stack_people
 from mvpose.quality.quality import quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
 from mvpose.records import Clip, Keypoints2D

@@ -18,8 +18,8 @@ from mvpose.errors import ConfigError, MvposeError
 from mvpose.footage.catalogue import Catalogue, find_captures
 from mvpose.models.detection.detector import Detector, load_detector, scale_of
 from mvpose.models.detection.people import People
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import detections
-from mvpose.pipeline.stages import stack_people
 from mvpose.quality.findings import CheckKind, Finding, Preflight, Status
 from mvpose.quality.preflight import PreflightConfig, footage_findings, preflight, sampled_runs
 from mvpose.records import Clip, Keypoints2D

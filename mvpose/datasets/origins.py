@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Shaped
 
 from mvpose.config import structure
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RENDERED_PEOPLE = "rendered"
 """Its captures are single frames that are numbered; what repeats is the motion capture, which `action` names. In other

@@ -23,10 +23,10 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image, to_image
 from mvpose.models.detection.people import People
 from mvpose.models.network_settings import TokenMethod
+from mvpose.pipeline.detect_stage import DetectStage, stack_people
 from mvpose.pipeline.network_stage import NetworkStage, same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.second_look import look_again
-from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
 from mvpose.tracking.chosen_model import method_of, open_model

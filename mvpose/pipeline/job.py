@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,21 +17,16 @@ from mvpose.exchange.keypoints.captures import imported_captures
 from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
-from mvpose.models.detection.detector import detector_digest
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.detection.runtime import with_precision
 from mvpose.models.network_settings import LIFTING
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
-from mvpose.pipeline.fusion_stage import network_stage
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
-from mvpose.pipeline.network_stage import OneOrMoreCameras
 from mvpose.pipeline.open_work import OpenWork
 from mvpose.pipeline.plan import PlanSettings, plan_capture
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.progress import Progress
 from mvpose.pipeline.stages import (
-    DetectStage,
     FilterStage,
     IdentityStage,
     ImportStage,
@@ -44,7 +38,7 @@ from mvpose.pipeline.stages import (
 )
 from mvpose.pipeline.worker import JobStages, Stage, StageSpec
 from mvpose.reconstruction.identities import SPARE_PEOPLE
-from mvpose.records import Kind, Task, Video
+from mvpose.records import Kind, Video
 from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
@@ -89,6 +83,8 @@ def placed(job: Job) -> Job:
     if job.imported:
         require_no_gpus(job.engine.gpus, "an import of 2D joints")
         return job
+    from mvpose.models.detection.runtime import with_precision
+
     device = job.engine.device({"--detector.device": job.detector.device})
     return replace(job, detector=with_precision(replace(job.detector, device=device)))
 
@@ -122,7 +118,7 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None, lifter: Chosen
     """The settings that go into fingerprints."""
     return PlanSettings(
         clip_frames=job.clip_frames,
-        detector=job.imported.digest if job.imported else detector_digest(_detector(job)),
+        detector=job.imported.digest if job.imported else _detector_digest(job),
         look=None if job.imported or job.detector.detector != DetectorConfig.detector else job.detector.look,
         network=model.weights_sha256 if model else "",
         reconstruction=job.reconstruction,
@@ -137,6 +133,12 @@ def _detector(job: ReconstructJob) -> DetectorConfig:
     """The detector's settings: boxes for the people requested, and for some more."""
     limit, people = job.detector.max_boxes, job.max_people
     return job.detector if people is None else replace(job.detector, max_boxes=min(limit, people + SPARE_PEOPLE))
+
+
+def _detector_digest(job: ReconstructJob) -> str:
+    from mvpose.models.detection.detector import detector_digest
+
+    return detector_digest(_detector(job))
 
 
 def _found(job: ReconstructJob) -> Iterator[Found]:
@@ -198,7 +200,7 @@ def result_settings(
     named |= {"strict": True} if job.strict else {}
     if job.imported:
         return settings | job.imported.settings | named
-    settings["detector"] = detector_digest(_detector(job))
+    settings["detector"] = _detector_digest(job)
     if job.detector.detector == DetectorConfig.detector:
         settings["detector.precision"] = job.detector.precision
     return settings | named
@@ -234,10 +236,6 @@ def _clip_timeout_s(job: ReconstructJob, cameras: int) -> float:
     return job.engine.clip_timeout_s or MIN_TIMEOUT_S + TIMEOUT_S_PER_CAMERA_FRAME * cameras * job.clip_frames
 
 
-def _cameras_of(source: PlanSource, task: Task) -> int:
-    return len(source.footage(task).videos)
-
-
 def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
     """Specifications of the stages, in order."""
     invocation = uuid.uuid4().hex[:12]
@@ -253,7 +251,7 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
             max_attempts=job.engine.max_attempts,
             clip_timeout_s=timeout_s,
             clip_frames=job.clip_frames,
-            cameras_of=None if job.engine.clip_timeout_s else partial(_cameras_of, source),
+            cameras_of=None if job.engine.clip_timeout_s else source.num_cameras,
         )
 
 
@@ -274,16 +272,8 @@ def _makers(
     model, lifter = work.model, _placed_lifter(job, work.lifter)
     if job.imported:
         yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
-    elif model is None:
-        yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": _detector(job)}
     else:
-        place = place_model(model, job.tracking, join(job.output, "models"))
-        network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
-        arguments = {"source": source, "detector": _detector(job), **network}
-        if lifter is None:
-            yield Kind.KEYPOINTS, network_stage, arguments
-        else:
-            yield Kind.KEYPOINTS, OneOrMoreCameras, {"several": network_stage, **arguments}
+        yield Kind.KEYPOINTS, *_detection(job, source, model, several=lifter is not None)
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}
@@ -294,3 +284,19 @@ def _makers(
     if job.filtered:
         yield Kind.FILTERED, FilterStage, {"source": source, "config": job.filtering}
     yield Kind.QUALITY, QualityStage, reconstruction | {"adjusted": job.adjust_extrinsics}
+
+
+def _detection(
+    job: ReconstructJob, source: PlanSource, model: ChosenModel | None, *, several: bool
+) -> tuple[Callable[..., Stage], dict[str, Any]]:
+    """The factory of the stage from footage to 2D joints; imports of 2D joints load no decoder and no network."""
+    from mvpose.pipeline.detect_stage import DetectStage
+    from mvpose.pipeline.fusion_stage import network_stage
+    from mvpose.pipeline.network_stage import OneOrMoreCameras
+
+    arguments = {"source": source, "detector": _detector(job)}
+    if model is None:
+        return DetectStage, arguments
+    place = place_model(model, job.tracking, join(job.output, "models"))
+    arguments |= {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
+    return (OneOrMoreCameras, {"several": network_stage, **arguments}) if several else (network_stage, arguments)

@@ -24,8 +24,8 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.pinhole_crops import CropRule, cut_crops
 from mvpose.models.saved import SavedModel
+from mvpose.pipeline.detect_stage import DetectStage, stack_people
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import DetectStage, stack_people
 from mvpose.pipeline.worker import Outcome
 from mvpose.reconstruction.association import Association, associate
 from mvpose.reconstruction.clip import ReconstructionConfig

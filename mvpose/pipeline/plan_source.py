@@ -72,6 +72,10 @@ class PlanSource:
         videos = self._plan_of(task).capture.videos
         return Footage(tuple(replace(video, fps=math.nan, stated_fps=None, clock=None) for video in videos))
 
+    def num_cameras(self, task: Task) -> int:
+        """The cameras with footage of a task's capture."""
+        return len(self._plan_of(task).capture.videos)
+
     def setup(self, task: Task) -> Setup:
         """Cameras and clock of a task's capture."""
         capture = self._plan_of(task).capture

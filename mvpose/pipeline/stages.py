@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.exchange.keypoints import KeypointImport
-from mvpose.exchange.keypoints.contents import keypoints_of
 from mvpose.footage.calibration.file_cameras import confirm_unit
 from mvpose.footage.rig_table import rig_to_table
-from mvpose.footage.video.capture_frames import ViewFrames
 from mvpose.geometry.camera import CameraRig
-from mvpose.models.detection.detector import load_detector, scale_of
-from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.detection.people import People
-from mvpose.pipeline.detections import detections
 from mvpose.pipeline.plan_source import PlanSource, Setup
 from mvpose.pipeline.worker import EarlierFailure, Outcome
 from mvpose.quality.findings import Finding, PreflightConfig
@@ -31,7 +25,6 @@ from mvpose.quality.world_frame import stature_m
 from mvpose.reconstruction.broken_clips import reconstruct_segments
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.identities import SPARE_PEOPLE, Tracklet, identify, tracklets_of
-from mvpose.reconstruction.lifted_people import TrackLifter, lift_people
 from mvpose.records import Breaks, Keypoints2D, Kind, Poses3D, Task, positions, segments
 from mvpose.rigs.adjust import AdjustmentConfig, adjust_on_frames, frames_to_see
 from mvpose.run.capture_tables import (
@@ -54,42 +47,9 @@ from mvpose.run.verdict_table import judged_table, without_result
 from mvpose.skeleton import Skeleton
 from mvpose.temporal.filter_settings import Filtering
 from mvpose.temporal.filters import blocks, bone_lengths, filtered_block
-from mvpose.tracking.chosen_model import open_model
 
-
-class DetectStage:
-    """Footage to 2D joints. Frames stay in this process, one chunk per view at a time."""
-
-    as_decoded = True
-    """Whether `refined` takes images as decoded, and not RGB alone."""
-
-    def __init__(self, source: PlanSource, detector: DetectorConfig) -> None:
-        self.source = source
-        self.detector = load_detector(detector)
-        self.skeleton, self.scale = self.detector.skeleton, scale_of(self.detector)
-
-    def __call__(self, task: Task) -> Outcome:
-        """2D joints of every person in every view and frame of the clip."""
-        footage, fps = self.source.footage(task), self.source.clock(task).fps
-        people: list[list[People]] = [[] for _ in footage.videos]
-        start, seconds = time.perf_counter(), {}
-        for chunk, found in detections(
-            self.detector, footage.videos, task.clip, fps, as_decoded=self.as_decoded, seconds=seconds
-        ):
-            for view, own in zip(people, self.refined(chunk, found, task), strict=True):
-                view.extend(own)
-        seconds["detect"] = time.perf_counter() - start - seconds["decode_wait"]
-        keypoints = self.stacked(people)
-        info = info_of(task, footage.cameras, keypoints.skeleton)
-        return Outcome(keypoints_to_table(keypoints, info), seconds)
-
-    def refined(self, _chunk: Sequence[ViewFrames], found: list[list[People]], _task: Task) -> list[list[People]]:
-        """The people detected in a chunk, by view and frame, as they go into the table."""
-        return found
-
-    def stacked(self, people: Sequence[Sequence[People]]) -> Keypoints2D:
-        """The 2D joints of people by view and frame."""
-        return stack_people(people, self.skeleton, self.scale)
+if TYPE_CHECKING:
+    from mvpose.reconstruction.lifted_people import TrackLifter
 
 
 class RigStage:
@@ -120,6 +80,9 @@ class SavedLifter:
 
     def opened(self) -> TrackLifter:
         """The network, ready to lift tracks."""
+        from mvpose.reconstruction.lifted_people import TrackLifter
+        from mvpose.tracking.chosen_model import open_model
+
         return TrackLifter.of(open_model(self.folder, self.weights_sha256))
 
 
@@ -148,6 +111,8 @@ class TrackStage:
 
         def people(part: Keypoints2D) -> Poses3D:
             if lift is not None:
+                from mvpose.reconstruction.lifted_people import lift_people
+
                 return lift_people(part, rig, lift, self.config, setup.fps, self.max_tracks)
             return reconstruct(part, rig, self.config, setup.fps, self.max_tracks)
 
@@ -274,31 +239,6 @@ def _stature_m(poses: Poses3D) -> float:
     return stature_m({joint: xyz[:, :, i] for i, joint in enumerate(poses.skeleton.joints)})
 
 
-def stack_people(
-    people: Sequence[Sequence[People]], skeleton: Skeleton, scale: ConfidenceScale = AS_STATED
-) -> Keypoints2D:
-    """Detections by view and frame as arrays, padded to the largest number of people in a frame."""
-    num_views, num_frames = len(people), len(people[0])
-    maximum = max((len(found.score) for view in people for found in view), default=0)
-    shape = (num_views, num_frames, maximum)
-    keypoints = Keypoints2D(
-        xy=np.full((*shape, len(skeleton.joints), 2), np.nan, np.float32),
-        confidence=np.zeros((*shape, len(skeleton.joints)), np.float32),
-        box=np.zeros((*shape, 4), np.float32),
-        box_score=np.zeros(shape, np.float32),
-        skeleton=skeleton,
-        scale=scale,
-    )
-    for v, view in enumerate(people):
-        for t, found in enumerate(view):
-            p = slice(len(found.score))
-            seen = found.confidence > 0
-            keypoints.xy[v, t, p] = np.where(seen[..., None], found.xy, np.nan)
-            keypoints.confidence[v, t, p] = np.where(seen, found.confidence, 0.0)
-            keypoints.box[v, t, p], keypoints.box_score[v, t, p] = found.box, found.score
-    return keypoints
-
-
 def info_of(
     task: Task, cameras: tuple[str, ...], skeleton: Skeleton, fps: float | None = None, breaks: Breaks = ()
 ) -> TableInfo:
@@ -323,6 +263,8 @@ class ImportStage:
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip, as stored in the files."""
+        from mvpose.exchange.keypoints.contents import keypoints_of
+
         start, footage = time.perf_counter(), self.source.footage(task)
         first = footage.videos[0].first_frame
         sources = tuple((video.keypoints, video.stamp) for video in footage.videos)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
+from mvpose.reconstruction.assignment import minimum_cost
 from mvpose.reconstruction.tracks import DRIFT_M_S, SLACK_M
 from mvpose.records import Breaks, Poses3D
 
@@ -177,6 +177,6 @@ def _predecessors(
     allowed &= segment[0][:, None] == segment[1][None]
     # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = minimum_cost(cost)
     pairs = [(ends[r], starts[c]) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]
     return {(b.clip_start, b.track): a for a, b in pairs}

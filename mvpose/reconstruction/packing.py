@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
-from scipy.sparse import coo_array
 from torch import Tensor
+
+from mvpose.reconstruction.assignment import minimum_cost
 
 # Maximum branch-and-bound nodes of one frame. All frames so far, with up to 5 views and 8 people, needed only a few.
 MAX_NODES = 200
@@ -104,7 +104,7 @@ def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
     clash = _clashes(places, value.shape[-1])
     for t, v in clash.nonzero().tolist():
         matrix = value[t, :, v].numpy()
-        body, place = linear_sum_assignment(matrix, maximize=True)
+        body, place = minimum_cost(-matrix)
         places[t, :, v] = -1
         places[t, torch.from_numpy(body), v] = torch.from_numpy(np.where(matrix[body, place] > 0, place, -1))
     return torch.where((places >= 0).sum(dim=-1, keepdim=True) >= min(2, value.shape[2]), places, -1)
@@ -129,6 +129,9 @@ def _solved(
 
     The binary variables state which hypotheses are chosen and which detections each receives.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
     hypotheses, views, places = gain.shape
     h, v, p = np.nonzero(gain > 0)
     entry = hypotheses + np.arange(len(h))

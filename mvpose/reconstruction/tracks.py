@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 
+from mvpose.reconstruction.assignment import minimum_cost
 from mvpose.reconstruction.association import Association
 
 # Maximum distance of a body from its prediction (2D noise, joints that appear and disappear). It grows by `DRIFT_M_S`
@@ -114,7 +114,7 @@ def _matches(
     allowed = shared.any(axis=-1) & (distance <= reach)
     # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = minimum_cost(cost)
     kept = allowed[rows, columns]
     return rows[kept], columns[kept]
 

@@ -28,8 +28,7 @@ import pyarrow.parquet as pq
 from mvpose.capture import Capture, CapturePlan
 from mvpose.config import differences
 from mvpose.errors import ConfigError, FailureReason, ResultsError
-from mvpose.footage.catalogue import Catalogue, read_catalogue
-from mvpose.footage.catalogue_table import read_capture, read_captures
+from mvpose.footage.catalogue_table import Catalogue, read_capture, read_captures, read_catalogue
 from mvpose.footage.rig_table import rig_from_table
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.judgement import Grade, Verdict

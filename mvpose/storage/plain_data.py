@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from mvpose.errors import ConfigError
+
+if TYPE_CHECKING:
+    import h5py
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
@@ -144,6 +146,8 @@ MAX_BYTES = 2 << 30
 
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     """A dataset by name. Raises ConfigError if it is missing, stored in other files, or larger than MAX_BYTES."""
+    import h5py
+
     found = group.get(name) if isinstance(group.get(name, getlink=True), (h5py.HardLink, h5py.SoftLink)) else None
     if not isinstance(found, h5py.Dataset):
         raise ConfigError(f"it has no dataset `{name}`.")

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.linalg import solveh_banded
-from scipy.ndimage import median_filter
-from scipy.optimize import minimize_scalar
 
 Track = Float[np.ndarray, "n K 3"]
 
@@ -67,6 +64,8 @@ def _slowest_pole(sections: Float[np.ndarray, "n 6"]) -> float:
 
 def median(xyz: Track, half_width: int) -> Track:
     """Median of each coordinate over 2 `half_width` + 1 frames; the ends are extended by point reflection."""
+    from scipy.ndimage import median_filter
+
     wide = _continued(xyz, half_width)
     size = (2 * half_width + 1, 1, 1)
     return median_filter(wide, size=size, mode="nearest")[half_width : half_width + len(xyz)]
@@ -118,6 +117,8 @@ def gcv_spline(xyz: Track) -> Track:
     scipy's `make_smoothing_spline` gives the same curve, but its search takes 0.4 ms per value (measured): an hour for
     26 joints over half an hour of 60 Hz footage. Here a value takes 4 us.
     """
+    from scipy.optimize import minimize_scalar
+
     curves = []
     for k in range(xyz.shape[1]):
         values = xyz[:, k]
@@ -147,6 +148,8 @@ def _generalised_cross_validation(values: Float[np.ndarray, "n 3"]) -> Callable[
 
 def _spline_residual(values: Float[np.ndarray, "n 3"], smoothness: float) -> Float[np.ndarray, "n 3"]:
     """Values minus their smoothing spline: Reinsch's equations (Numerische Mathematik 1967) on frames one apart."""
+    from scipy.linalg import solveh_banded
+
     inner = len(values) - 2
     diagonals = [2 / 3 + 6 * smoothness, 1 / 6 - 4 * smoothness, smoothness]
     bands = np.repeat(np.array(diagonals)[:, None], inner, axis=1)

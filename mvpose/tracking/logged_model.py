@@ -18,9 +18,7 @@ from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import pandas as pd
 from packaging.version import Version
 
 import mvpose
@@ -33,6 +31,7 @@ from mvpose.skeleton import SKELETONS
 from mvpose.tracking.tracking_config import TrackingConfig, connection
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
@@ -85,6 +84,9 @@ def registered_detector(config: Method) -> DetectorConfig:
 
 def example(model: SavedModel) -> pd.DataFrame:
     """Two input rows of noise, with cameras 3 m away."""
+    import cv2
+    import pandas as pd
+
     rng, views = np.random.default_rng(0), model.rule.max_views or EXAMPLE_VIEWS
     width, height = model.rule.crop.size
     rows = []

@@ -19,10 +19,10 @@ from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.fusion_stage import FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import SECOND_LOOK
 from mvpose.run.pose_tables import TableInfo, keypoints_from_table, keypoints_to_table

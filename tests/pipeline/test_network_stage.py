@@ -17,10 +17,10 @@ from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import FusionConfig, FusionMethod
 from mvpose.models.saved import SavedModel
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.network_stage import NetworkStage
-from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.run.run_folder import RunFolder
 from mvpose.scenes import ring4

@@ -15,10 +15,10 @@ from mvpose.models.detection.detector import TopDownDetector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.detection.person_boxes import AROUND_JOINTS
+from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import chunks_of_views, detected
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.second_look import MAX_LOOKS, Looks, look_again, missed
-from mvpose.pipeline.stages import stack_people
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import SECOND_LOOK, Clip
 from mvpose.scenes import Scene, ring4, ring31, standing, two_people_crossing

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mvpose import device_images
@@ -107,6 +106,8 @@ class Paths:
 
 def paths(first: PersonBoxes, last: PersonBoxes, max_boxes: int) -> Paths:
     """Pair the boxes of two images for the maximum total overlap; at most `max_boxes`, best mean score first."""
+    from scipy.optimize import linear_sum_assignment
+
     shared = overlap(first.box, last.box)
     rows, columns = linear_sum_assignment(shared, maximize=True)
     paired = shared[rows, columns] >= _SAME_PERSON

