@@ -200,6 +200,8 @@ class Keypoints2D:
     detected: Keypoints2D | None = None
     """The detector's joints of the same people, where these are corrected by other views. Cameras are judged by
     them: corrected joints agree with the cameras that corrected them."""
+    lifted: Float[np.ndarray, "V T P J 3"] | None = None
+    """3D joints of the same people by a network of one image: axes of the camera, metres, NaN if unknown."""
 
     @property
     def likelihood(self) -> Float[np.ndarray, "V T P J"]:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.network_settings import LIFTING
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
@@ -43,7 +43,7 @@ from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.storage.locations import absolute, exists, join
-from mvpose.tracking.chosen_model import ChosenModel, choose_model, method_of, place_model
+from mvpose.tracking.chosen_model import ChosenModel, OneViewModel, choose_model, choose_one_view_model, place_model
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
@@ -58,7 +58,7 @@ class Work:
     settings: Settings
     planned: Planned
     model: ChosenModel | None = None
-    lifter: ChosenModel | None = None
+    monocular: OneViewModel | None = None
 
 
 def require_own_output(job: ReconstructJob) -> None:
@@ -93,11 +93,11 @@ def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and plan the work; writes nothing to the output. ConfigError as for `require_own_output`."""
     require_own_output(job)
     model, note = _model(job)
-    lifter = choose_model(job.monocular, job.tracking) if job.monocular else None
-    chosen = plan_settings(job, model, lifter)
+    monocular = _monocular(job)
+    chosen = plan_settings(job, model, monocular)
     planned = lay_out(chain(note, _found(job)), lambda capture: plan_capture(capture, chosen))
-    settings = Settings(values=result_settings(job, model, lifter), plan_digest=planned.totals.digest)
-    return Work(RunFolder(job.output), settings, planned, model, lifter)
+    settings = Settings(values=result_settings(job, model, monocular), plan_digest=planned.totals.digest)
+    return Work(RunFolder(job.output), settings, planned, model, monocular)
 
 
 def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
@@ -114,7 +114,19 @@ def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
     return choose_model(FUSION, job.tracking), ()
 
 
-def plan_settings(job: ReconstructJob, model: ChosenModel | None, lifter: ChosenModel | None = None) -> PlanSettings:
+def _monocular(job: ReconstructJob) -> OneViewModel | None:
+    """The network of captures of one camera; ConfigError if it needs images, and the job has none."""
+    if not job.monocular:
+        return None
+    chosen = choose_one_view_model(job.monocular, job.tracking)
+    if job.imported and chosen.takes_images:
+        raise ConfigError(f"--monocular {job.monocular} takes images, but 2D joints are imported: name a lifter.")
+    return chosen
+
+
+def plan_settings(
+    job: ReconstructJob, model: ChosenModel | None, monocular: OneViewModel | None = None
+) -> PlanSettings:
     """The settings that go into fingerprints."""
     return PlanSettings(
         clip_frames=job.clip_frames,
@@ -124,7 +136,8 @@ def plan_settings(job: ReconstructJob, model: ChosenModel | None, lifter: Chosen
         reconstruction=job.reconstruction,
         people=job.max_people,
         adjustment=job.adjustment if job.adjust_extrinsics else None,
-        monocular=lifter.weights_sha256 if lifter else "",
+        monocular=monocular.weights_sha256 if monocular else "",
+        monocular_images=monocular is not None and monocular.takes_images,
         filtering=job.filtering if job.filtered else None,
     )
 
@@ -176,7 +189,7 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
 
 
 def result_settings(
-    job: ReconstructJob, model: ChosenModel | None, lifter: ChosenModel | None = None
+    job: ReconstructJob, model: ChosenModel | None, monocular: OneViewModel | None = None
 ) -> dict[str, object]:
     """The settings that results depend on, flattened; where and how fast the work runs is excluded."""
     parts: dict[str, object] = {"reconstruction": job.reconstruction}
@@ -196,7 +209,7 @@ def result_settings(
         settings |= flatten(part, f"{name}.")
     settings.pop("catalogue.one_camera", None)  # `monocular` sets it
     named: dict[str, object] = {"model": model.uri, "model_sha256": model.weights_sha256} if model else {}
-    named |= {"monocular": lifter.uri, "monocular_sha256": lifter.weights_sha256} if lifter else {}
+    named |= {"monocular": monocular.uri, "monocular_sha256": monocular.weights_sha256} if monocular else {}
     named |= {"strict": True} if job.strict else {}
     if job.imported:
         return settings | job.imported.settings | named
@@ -255,48 +268,47 @@ def stage_specs(job: ReconstructJob, work: Work) -> Iterator[StageSpec]:
         )
 
 
-def _placed_lifter(job: ReconstructJob, chosen: ChosenModel | None) -> SavedLifter | None:
-    """The lifter, copied into the run; ConfigError if it is another network."""
-    if chosen is None:
-        return None
+def _placed(job: ReconstructJob, chosen: ChosenModel) -> dict[str, str]:
+    """A network, copied into the run, as arguments of its stage."""
     place = place_model(chosen, job.tracking, join(job.output, "models"))
-    if (method := method_of(place)) not in LIFTING:
-        raise ConfigError(f"--monocular {job.monocular} is a network of the method {method}: name a lifter.")
-    return SavedLifter(place, chosen.weights_sha256)
+    return {"model": place, "weights_sha256": chosen.weights_sha256}
+
+
+def _of_images(job: ReconstructJob, source: PlanSource, work: Work) -> tuple[Callable[..., Stage], dict[str, Any]]:
+    """Factory of the stage from footage to 2D joints, and its arguments. Imports load no decoder and no network."""
+    from mvpose.pipeline.detect_stage import DetectStage
+    from mvpose.pipeline.fusion_stage import network_stage
+    from mvpose.pipeline.monocular_stage import MonocularStage
+    from mvpose.pipeline.network_stage import OneOrMoreCameras
+
+    images = {"source": source, "detector": _detector(job)}
+    several, alone = partial(DetectStage, **images), partial(DetectStage, **images)
+    if work.model:
+        several = partial(network_stage, **images, **_placed(job, work.model), config=job.reconstruction)
+    if work.monocular and work.monocular.takes_images:
+        alone = partial(MonocularStage, **images, **_placed(job, work.monocular))
+    if work.monocular is None or several.func is alone.func:
+        return several.func, several.keywords
+    return OneOrMoreCameras, {"source": source, "several": several, "alone": alone}
 
 
 def _makers(
     job: ReconstructJob, source: PlanSource, work: Work
 ) -> Iterator[tuple[Kind, Callable[..., Stage], dict[str, Any]]]:
     """(result kind, stage factory, its arguments) of each stage, in order."""
-    model, lifter = work.model, _placed_lifter(job, work.lifter)
     if job.imported:
         yield Kind.KEYPOINTS, ImportStage, {"source": source, "imported": job.imported}
     else:
-        yield Kind.KEYPOINTS, *_detection(job, source, model, several=lifter is not None)
+        yield Kind.KEYPOINTS, *_of_images(job, source, work)
     if job.adjust_extrinsics:
         yield Kind.RIGS, RigStage, {"source": source, "adjustment": job.adjustment}
     reconstruction: dict[str, Any] = {"source": source, "config": job.reconstruction}
     people = reconstruction | {"max_people": job.max_people}
+    chosen = work.monocular if work.monocular and not work.monocular.takes_images else None
+    lifter = SavedLifter(**_placed(job, chosen)) if chosen else None
     yield Kind.TRACKS, TrackStage, people | {"adjusted": job.adjust_extrinsics, "lifter": lifter}
     yield Kind.IDENTITIES, IdentityStage, people
     yield Kind.POSES, PoseStage, {"source": source}
     if job.filtered:
         yield Kind.FILTERED, FilterStage, {"source": source, "config": job.filtering}
     yield Kind.QUALITY, QualityStage, reconstruction | {"adjusted": job.adjust_extrinsics}
-
-
-def _detection(
-    job: ReconstructJob, source: PlanSource, model: ChosenModel | None, *, several: bool
-) -> tuple[Callable[..., Stage], dict[str, Any]]:
-    """The factory of the stage from footage to 2D joints; imports of 2D joints load no decoder and no network."""
-    from mvpose.pipeline.detect_stage import DetectStage
-    from mvpose.pipeline.fusion_stage import network_stage
-    from mvpose.pipeline.network_stage import OneOrMoreCameras
-
-    arguments = {"source": source, "detector": _detector(job)}
-    if model is None:
-        return DetectStage, arguments
-    place = place_model(model, job.tracking, join(job.output, "models"))
-    arguments |= {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
-    return (OneOrMoreCameras, {"several": network_stage, **arguments}) if several else (network_stage, arguments)

@@ -51,8 +51,8 @@ class ReconstructJob:
     models:/NAME@ALIAS in the registry, resolved to a version when the job is planned. `auto` is the shipped canonical
     fusion if the detector is the one that it was trained on; `none` triangulates the detector's own joints."""
     monocular: str = ""
-    """Folder of the lifter for captures of one camera, which fail without. Depth and size are its guesses, and the
-    captures' verdicts say so."""
+    """Network for captures of one camera, which fail without: a lifter of 2D joints, or a network of one image. Its
+    folder, or models:/NAME@ALIAS. Depth and size are its guesses, and the captures' verdicts say so."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Model registry, and the store where the run is recorded."""
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -98,17 +97,13 @@ class NetworkStage(DetectStage):
 
 
 class OneOrMoreCameras:
-    """Footage to 2D joints: of several cameras by `several`, of one by the detector alone."""
+    """Footage to 2D joints: of several cameras by the stage that `several` makes, of one by that of `alone`."""
 
     def __init__(
-        self,
-        source: PlanSource,
-        detector: DetectorConfig,
-        several: Callable[..., Callable[[Task], Outcome]],
-        **network: Any,
+        self, source: PlanSource, several: Callable[[], Callable[[Task], Outcome]], alone: Callable[[], DetectStage]
     ) -> None:
-        self.source, self.detector = source, detector
-        self.several = several(source=source, detector=detector, **network)
+        self.source, self.make_alone = source, alone
+        self.several = several()
 
     def __call__(self, task: Task) -> Outcome:
         """2D joints of every person in every view and frame of the clip."""
@@ -117,7 +112,7 @@ class OneOrMoreCameras:
     @cached_property
     def alone(self) -> DetectStage:
         """Loads the detector again, for the first capture of one camera."""
-        return DetectStage(self.source, self.detector)
+        return self.make_alone()
 
 
 def same_people(seen: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> Association:

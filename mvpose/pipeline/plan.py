@@ -38,6 +38,14 @@ class NetworkInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonocularInputs:
+    """The same of a network of one image, of a capture of one camera."""
+
+    monocular_sha256: str
+    rig_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeypointsInputs:
     """Inputs of the 2D joints."""
 
@@ -47,7 +55,7 @@ class KeypointsInputs:
     """Digest of the detector's networks and settings."""
     look: tuple[int, int] | None
     """Frames between looks for people, and between boxes that are interpolated; of the default detector alone."""
-    network: NetworkInputs | None
+    network: NetworkInputs | MonocularInputs | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,7 @@ class PosesInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class LiftedInputs:
-    """The same of a capture of one camera, whose people a network lifts."""
+    """The same of a capture of one camera, whose people a lifter lifts."""
 
     poses: str
     """Fingerprint of `PosesInputs`."""
@@ -105,22 +113,22 @@ class PlanSettings:
     """Maximum people; None for all."""
     adjustment: AdjustmentConfig | None
     monocular: str
-    """SHA-256 of the weights of the lifter of captures of one camera; empty for none."""
+    """SHA-256 of the weights of the network of captures of one camera; empty for none."""
+    monocular_images: bool
+    """Whether that network takes images, and not 2D joints."""
     filtering: Filtering | None
 
 
 def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
     """Plan the tasks of a capture."""
     alone = len(capture.footage) == 1
-    network = NetworkInputs(
-        weights_sha256=settings.network, rig_digest=capture.rig_digest, reconstruction=settings.reconstruction
-    )
+    lifter = settings.monocular if alone and not settings.monocular_images else ""
     keypoints = _fingerprint(
         KeypointsInputs(
             footage=capture.footage,
             detector=settings.detector,
             look=settings.look(capture.fps) if settings.look else None,
-            network=network if settings.network and not alone else None,
+            network=_network_inputs(capture, settings),
         )
     )
     poses = _fingerprint(
@@ -138,8 +146,8 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
             adjustment=None if alone else settings.adjustment,
         )
     )
-    if alone and settings.monocular:
-        poses = _fingerprint(LiftedInputs(poses=poses, weights_sha256=settings.monocular))
+    if lifter:
+        poses = _fingerprint(LiftedInputs(poses=poses, weights_sha256=lifter))
     filtering = settings.filtering
     return CaptureTasks(
         capture_id=capture.capture_id,
@@ -147,6 +155,19 @@ def plan_capture(capture: Listed, settings: PlanSettings) -> CaptureTasks:
         keypoints=keypoints,
         poses=poses,
         filtered=_fingerprint(FilteredInputs(poses=poses, filtering=filtering)) if filtering else "",
+    )
+
+
+def _network_inputs(capture: Listed, settings: PlanSettings) -> NetworkInputs | MonocularInputs | None:
+    """Inputs of the network that takes a capture's images after the detector, if there is one."""
+    if len(capture.footage) == 1:
+        if not settings.monocular_images:
+            return None
+        return MonocularInputs(monocular_sha256=settings.monocular, rig_digest=capture.rig_digest)
+    if not settings.network:
+        return None
+    return NetworkInputs(
+        weights_sha256=settings.network, rig_digest=capture.rig_digest, reconstruction=settings.reconstruction
     )
 
 

@@ -75,7 +75,7 @@ class RigStage:
 class SavedLifter:
     """The lifter of a job, where workers can read it."""
 
-    folder: str
+    model: str
     weights_sha256: str
 
     def opened(self) -> TrackLifter:
@@ -83,7 +83,7 @@ class SavedLifter:
         from mvpose.reconstruction.lifted_people import TrackLifter
         from mvpose.tracking.chosen_model import open_model
 
-        return TrackLifter.of(open_model(self.folder, self.weights_sha256))
+        return TrackLifter.of(open_model(self.model, self.weights_sha256))
 
 
 class TrackStage:
@@ -107,13 +107,13 @@ class TrackStage:
         keypoints, _ = keypoints_from_table(self.source.committed(Kind.KEYPOINTS, task))
         rig, clip, setup = self.source.rig_of(task, self.adjusted), task.clip, self.source.setup(task)
         parts = [slice(a - clip.start, b - clip.start) for a, b in segments(clip.start, clip.stop, setup.breaks)]
-        lift = self.lift if len(rig) == 1 else None
+        lifted = len(rig) == 1 and (self.lift is not None or keypoints.lifted is not None)
 
         def people(part: Keypoints2D) -> Poses3D:
-            if lift is not None:
+            if lifted:
                 from mvpose.reconstruction.lifted_people import lift_people
 
-                return lift_people(part, rig, lift, self.config, setup.fps, self.max_tracks)
+                return lift_people(part, rig, self.lift, self.config, setup.fps, self.max_tracks)
             return reconstruct(part, rig, self.config, setup.fps, self.max_tracks)
 
         poses = reconstruct_segments(keypoints, parts, people)

@@ -1,8 +1,8 @@
 """People of one camera in 3D: tracked in the image, lifted by a network, and put where they are seen.
 
 No second view confirms anything: a joint's depth is the network's guess, and a person's distance follows from the size
-that the network gives them (`models.single_view.lifting.root_positions`). Such poses have one view per joint and an
-unknown sigma.
+that the network gives them (a lifter: `models.single_view.lifting.root_positions`; a network of images:
+`models.single_view.monocular`). Such poses have one view per joint and an unknown sigma.
 """
 
 from __future__ import annotations
@@ -85,18 +85,27 @@ class TrackLifter:
 
 
 def lift_people(
-    keypoints: Keypoints2D, rig: CameraRig, lift: Lift, config: ReconstructionConfig, fps: float, max_people: int
+    keypoints: Keypoints2D, rig: CameraRig, lift: Lift | None, config: ReconstructionConfig, fps: float, max_people: int
 ) -> Poses3D:
-    """The people of a clip of one camera, as `reconstruct` has those of several. The rig is in pixels of the video."""
+    """The people of a clip of one camera, as `reconstruct` has those of several. The rig is in pixels of the video.
+
+    Without `lift`, their poses are those that a network of images has given them (`Keypoints2D.lifted`). Joints that
+    the camera does not see are missing.
+    """
     seen = observe(keypoints, rig, config.min_confidence)
     if not seen.weight.any():
         return without_people(keypoints, rig)
     people = _in_image(seen, rig)
     places = strongest(link(people, fps, config.max_gap_s), people, max_people)
     pixels, weights = (values[:, :, :, 0] for values in seen.of(places))
-    points, shown = (pixels - rig.centre[0]) / rig.focal[0], weights > 0
-    found = [lift(points[:, p], shown[:, p], keypoints.skeleton, fps) for p in range(places.shape[1])]
-    in_camera, valid = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
+    if lift is None:
+        assert keypoints.lifted is not None
+        in_camera = at_places(torch.from_numpy(keypoints.lifted).movedim(0, 1), places)[:, :, 0]
+        valid = (weights > 0) & in_camera.isfinite().all(dim=-1)
+    else:
+        points, shown = (pixels - rig.centre[0]) / rig.focal[0], weights > 0
+        found = [lift(points[:, p], shown[:, p], keypoints.skeleton, fps) for p in range(places.shape[1])]
+        in_camera, valid = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
     world = rig.camera_from_world.inverse().apply(in_camera.double().reshape(1, -1, 3)).reshape(in_camera.shape)
     drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places)[:, :, 0]
     error = radii(rig.project(world)[0][0] - drawn.nan_to_num())

@@ -156,4 +156,6 @@ def keypoints_at(keypoints: Keypoints2D, frames: slice | Int[np.ndarray, " n"]) 
     """The 2D joints of some of the frames."""
     by_frame = ("xy", "confidence", "box", "box_score")
     detected = keypoints_at(keypoints.detected, frames) if keypoints.detected else None
-    return replace(keypoints, **{name: getattr(keypoints, name)[:, frames] for name in by_frame}, detected=detected)
+    lifted = None if keypoints.lifted is None else keypoints.lifted[:, frames]
+    arrays = {name: getattr(keypoints, name)[:, frames] for name in by_frame}
+    return replace(keypoints, **arrays, detected=detected, lifted=lifted)

@@ -49,12 +49,18 @@ class Mosaic:
 
 
 def lay_out(
-    shown: Sequence[Region], limit: tuple[int, int], header: int = 0, largest_scale: float = 1.0, gap: int = 4
+    shown: Sequence[Region],
+    limit: tuple[int, int],
+    header: int = 0,
+    largest_scale: float = 1.0,
+    gap: int = 4,
+    narrowest: int = 0,
 ) -> Mosaic:
     """Return the grid that shows the parts `shown` of all images at the largest scale within `limit` (width, height).
 
     Cells are equal; an image of another shape is centred in its cell. The top `header` rows are left free. The
-    canvas has even sides, because H.264 halves the chroma resolution, and is no larger than needed.
+    canvas has even sides, because H.264 halves the chroma resolution, and is no larger than needed, but `narrowest`
+    columns wide.
     """
     columns, _ = max(
         ((n, _scale_of_grid(shown, limit, header, n, gap)) for n in range(1, len(shown) + 1)), key=lambda c: c[1]
@@ -63,12 +69,13 @@ def lay_out(
     room = ((limit[0] - gap * (columns - 1)) // columns, (limit[1] - header - gap * (rows - 1)) // rows)
     sizes = [_fitted(region, room, largest_scale) for region in shown]
     cell = (max(w for w, _ in sizes), max(h for _, h in sizes))
-    tiles = []
+    across = columns * (cell[0] + gap) - gap
+    margin, tiles = max(0, narrowest - across) // 2, []
     for i, (width, height) in enumerate(sizes):
-        left = (i % columns) * (cell[0] + gap) + (cell[0] - width) // 2
+        left = margin + (i % columns) * (cell[0] + gap) + (cell[0] - width) // 2
         top = header + (i // columns) * (cell[1] + gap) + (cell[1] - height) // 2
         tiles.append(Region(left, top, width, height))
-    full = (columns * (cell[0] + gap) - gap, header + rows * (cell[1] + gap) - gap)
+    full = (max(across, narrowest), header + rows * (cell[1] + gap) - gap)
     return Mosaic((full[0] + full[0] % 2, full[1] + full[1] % 2), tuple(shown), tuple(tiles))
 
 

@@ -19,6 +19,9 @@ from mvpose.skeleton import Skeleton
 HEADER_ROWS = 40
 BACKGROUND: RGB = (24, 28, 34)
 LABEL: RGB = (240, 243, 246)
+TITLE_SIZE, LEGEND_SIZE, EDGE, APART = 17, 15, 12, 24
+"""Of the header, in pixels: text, and space before the title and between title and legend."""
+LEGEND = (("left", LEFT), ("right", RIGHT), ("middle", MIDDLE), ("detected", DETECTED), ("rejected", REJECTED))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +70,19 @@ def overlay_frame(
     return canvas
 
 
+def header_width(title: str) -> int:
+    """The columns that a header needs to show a title and the legend in full."""
+    return EDGE + text_width(title, TITLE_SIZE) + APART + _legend_width()
+
+
 def draw_header(header: UInt8[np.ndarray, "H W 3"], title: str) -> None:
     """Draw the title on the left, and the legend of colours and marks on the right if there is room."""
-    middle, size = header.shape[0] // 2, 17
-    stop = write_text(header, title, 12, middle, size, LABEL)
-    entries = [("left", LEFT), ("right", RIGHT), ("middle", MIDDLE), ("detected", DETECTED), ("rejected", REJECTED)]
-    left = header.shape[1] - sum(text_width(name, 15) + 46 for name, _ in entries)
-    if left < stop + 24:
+    middle = header.shape[0] // 2
+    stop = write_text(header, title, EDGE, middle, TITLE_SIZE, LABEL)
+    left = header.shape[1] - _legend_width()
+    if left < stop + APART:
         return
-    for name, colour in entries:
+    for name, colour in LEGEND:
         centre = np.array([left + 12.0, middle])
         if name == "detected":
             ring(header, centre, 5.0, colour)
@@ -84,7 +91,11 @@ def draw_header(header: UInt8[np.ndarray, "H W 3"], title: str) -> None:
         else:
             reach = np.array([9.0, 0.0])
             stroke(header, centre - reach, centre + reach, colour, 4)
-        left = write_text(header, name, left + 26, middle, 15, LABEL) + 20
+        left = write_text(header, name, left + 26, middle, LEGEND_SIZE, LABEL) + 20
+
+
+def _legend_width() -> int:
+    return sum(text_width(name, LEGEND_SIZE) + 46 for name, _ in LEGEND)
 
 
 def _in_tile(marks: Marks, mosaic: Mosaic, view: int) -> Marks:

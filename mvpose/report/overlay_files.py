@@ -11,7 +11,7 @@ from mvpose.capture import Capture
 from mvpose.footage.video.capture_frames import frames_of_views
 from mvpose.footage.video.video_writer import write_video
 from mvpose.report.mosaic import Mosaic, Region, lay_out
-from mvpose.report.overlay import HEADER_ROWS, marks_of_row, overlay_frame
+from mvpose.report.overlay import HEADER_ROWS, header_width, marks_of_row, overlay_frame
 from mvpose.report.reprojection import reproject
 from mvpose.report.subject import CaptureReport, mean_known
 
@@ -48,17 +48,14 @@ def overlay_frames(subject: CaptureReport, start: int, stop: int) -> Iterator[UI
 
 def contact_sheet(subject: CaptureReport, rows: list[int]) -> UInt8[np.ndarray, "H W 3"]:
     """Stack some rows vertically, with all cameras cropped to the people. Raises VideoError as `write_overlay`."""
-    regions = _regions_of_people(subject, rows)
-    mosaic = lay_out(regions, (SHEET_WIDTH, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0)
+    mosaic = _about_people(subject, rows, SHEET_WIDTH)
     return np.concatenate([_moment(subject, row, mosaic) for row in rows])
 
 
 def comparison(subject: CaptureReport, other: CaptureReport) -> UInt8[np.ndarray, "H W 3"]:
     """The moments of one capture in which two runs differ most, side by side. Raises VideoError as `write_overlay`."""
     rows = _rows_apart(subject, other)
-    mosaic = lay_out(
-        _regions_of_people(subject, rows), (SHEET_WIDTH // 2, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0
-    )
+    mosaic = _about_people(subject, rows, SHEET_WIDTH // 2)
     sides = [np.concatenate([_moment(each, row, mosaic) for row in rows]) for each in (subject, other)]
     return np.concatenate(sides, axis=1)
 
@@ -97,10 +94,18 @@ def _moment(subject: CaptureReport, row: int, mosaic: Mosaic) -> UInt8[np.ndarra
     return overlay_frame(images, subject.capture.rig.names, mosaic, marks, _title(subject, frame, row))
 
 
-def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
+def _about_people(subject: CaptureReport, rows: list[int], limit: int) -> Mosaic:
+    """Layout of the people's crops in these rows, at least as wide as the header needs, at most `limit` columns."""
+    header = max(header_width(_title(subject, int(subject.frames[row]), row)) for row in rows)
+    width = min(header, limit)
+    regions = _regions_of_people(subject, rows, width / len(subject.capture.videos) / (MOMENT_HEIGHT - HEADER_ROWS))
+    return lay_out(regions, (limit, MOMENT_HEIGHT), header=HEADER_ROWS, largest_scale=4.0, narrowest=width)
+
+
+def _regions_of_people(subject: CaptureReport, rows: list[int], shape: float) -> list[Region]:
     """Crop of each camera's image that contains all people in all these rows, with a margin; one shape for all.
 
-    A camera that sees no people is cropped about its centre.
+    A camera that sees no people is cropped about its centre. Crops are at least `shape` times as wide as high.
     """
     boxes = []
     seen = [reproject(subject, slice(row, row + 1)).projected for row in rows]
@@ -110,6 +115,7 @@ def _regions_of_people(subject: CaptureReport, rows: list[int]) -> list[Region]:
         joints = joints if len(joints) else np.array([video.size]) / 2
         boxes.append((joints.min(axis=0), joints.max(axis=0)))
     extent = np.max([high - low for low, high in boxes], axis=0) * 1.25
+    extent[0] = max(extent[0], shape * extent[1])
     return [
         _region((low + high) / 2, extent, video.size)
         for (low, high), video in zip(boxes, subject.capture.videos, strict=True)

@@ -16,7 +16,8 @@ and the capture's breaks in time if it has any: `time` counts from its frame 0 a
 network lifted the poses from one camera: their depth is its guess, num_views is 1 and sigma_mm NaN. In `keypoints/`,
 `confidence_scale` says what the source's confidence means (see `mvpose.confidence`), unless it is a likelihood already.
 With canonical fusion, x, y and confidence are corrected by other views; the detector's are detected_x, detected_y and
-detected_confidence, on the scale `detected_scale`.
+detected_confidence, on the scale `detected_scale`. Of a capture of one camera whose people a network of images lifts,
+lifted_x, lifted_y and lifted_z are its 3D joints in the axes of the camera (metres, NaN if unknown).
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ def keypoints_to_table(keypoints: Keypoints2D, info: TableInfo) -> pa.Table:
     if own:
         columns |= {f"detected_{axis}": _per_joint(own.xy[v, t, p, :, i], np.float32) for i, axis in enumerate("xy")}
         columns["detected_confidence"] = _per_joint(own.confidence[v, t, p], np.float32)
+    if keypoints.lifted is not None:
+        columns |= {
+            f"lifted_{axis}": _per_joint(keypoints.lifted[v, t, p, :, i], np.float32) for i, axis in enumerate("xyz")
+        }
     stated = replace(info, scale=keypoints.scale, detected_scale=own.scale if own else None)
     return pa.table(columns).replace_schema_metadata(_metadata(stated))
 
@@ -141,10 +146,12 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
         out[v, t, p] = values
         return out
 
+    def joints(prefix: str, axes: str) -> np.ndarray:
+        return filled(np.stack([_joint_column(table, f"{prefix}{axis}") for axis in axes], axis=-1), np.nan)
+
     def keypoints(prefix: str, scale: ConfidenceScale, detected: Keypoints2D | None) -> Keypoints2D:
-        xy = np.stack([_joint_column(table, f"{prefix}{axis}") for axis in "xy"], axis=-1)
         return Keypoints2D(
-            xy=filled(xy, np.nan),
+            xy=joints(prefix, "xy"),
             confidence=filled(_joint_column(table, f"{prefix}confidence"), 0.0),
             box=filled(_joint_column(table, "box"), 0.0),
             box_score=filled(_column(table, "score"), 0.0),
@@ -154,7 +161,9 @@ def keypoints_from_table(table: pa.Table) -> tuple[Keypoints2D, TableInfo]:
         )
 
     detected = keypoints("detected_", info.detected_scale, None) if info.detected_scale else None
-    return keypoints("", info.scale, detected), info
+    found = keypoints("", info.scale, detected)
+    lifted = joints("lifted_", "xyz") if "lifted_x" in table.column_names else None
+    return replace(found, lifted=lifted), info
 
 
 def table_info(table: pa.Table) -> TableInfo:

@@ -8,12 +8,13 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from mvpose.errors import WeightsError
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.network_settings import LIFTING, MonocularMethod
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
 from mvpose.models.shipped import model_folder
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, join, read_bytes, read_text
-from mvpose.tracking.registry import REGISTRY, download, resolve
+from mvpose.tracking.registry import REGISTRY, download, registered_method, resolve
 from mvpose.tracking.tracking_config import TrackingConfig
 
 
@@ -24,6 +25,30 @@ class ChosenModel:
     uri: str
     """A folder, the name of a shipped model, or `models:/NAME/VERSION`; aliases are resolved."""
     weights_sha256: str
+
+
+@dataclass(frozen=True)
+class OneViewModel(ChosenModel):
+    """A network for captures of one camera."""
+
+    method: str
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its input is images, and not 2D joints."""
+        return self.method not in LIFTING
+
+
+def choose_one_view_model(uri: str, tracking: TrackingConfig) -> OneViewModel:
+    """The same for a lifter or a network of one image; ConfigError if it is another network."""
+    chosen = choose_model(uri, tracking)
+    if chosen.uri.startswith(REGISTRY):
+        method = registered_method(tracking, resolve(tracking, chosen.uri))
+    else:
+        method = method_of(model_folder(chosen.uri))
+    if method not in (*LIFTING, MonocularMethod.method):
+        raise ConfigError(f"--monocular {uri} is a network of the method {method}: name a lifter, or one of one image.")
+    return OneViewModel(chosen.uri, chosen.weights_sha256, method)
 
 
 def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:

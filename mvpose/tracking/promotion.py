@@ -40,7 +40,7 @@ from mvpose.tracking.registry import (
     evaluation_of,
     fetched,
     found_version,
-    version_lineage,
+    version_description,
 )
 from mvpose.tracking.tracking_config import TrackingConfig
 
@@ -107,7 +107,8 @@ def promote(
         else:
             mine = _evaluation(config, candidate, evaluation, os.path.join(scratch, "candidate"))
             figures = {DATA_TAG: check_evaluation(mine, candidate.tags[WEIGHTS_TAG])["data_sha256"]}
-            verdict = require_held_out(mine, version_lineage(config, candidate, scratch), gate)
+            described = version_description(config, f"models:/{name}/{version}", scratch)
+            verdict = require_held_out(mine, described["lineage"], gate)
             if verdict is None and before is None and rival_evaluation is None:
                 verdict = no_rival(FUSION, gate)
             if verdict is None:

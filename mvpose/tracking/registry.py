@@ -164,15 +164,22 @@ def evaluation_of(config: TrackingConfig, version: ModelVersion, into: str) -> s
     return client.download_artifacts(version.run_id, EVALUATION, into)
 
 
-def version_lineage(config: TrackingConfig, version: ModelVersion, into: str) -> dict[str, Any]:
-    """The lineage of a registered version: what its training recorded. A copy of its description is left in `into`."""
+def version_description(config: TrackingConfig, version: str, into: str) -> dict[str, Any]:
+    """The description (`model.json`) of a version, `models:/NAME/VERSION`. A copy is left in `into`."""
     from mlflow.artifacts import download_artifacts
 
-    uri = f"models:/{version.name}/{version.version}/artifacts/model/{DESCRIPTION}"
     with global_stores(config):
-        path = download_artifacts(artifact_uri=uri, dst_path=into, tracking_uri=connection(config))
+        path = download_artifacts(
+            artifact_uri=f"{version}/artifacts/model/{DESCRIPTION}", dst_path=into, tracking_uri=connection(config)
+        )
     with open(path, encoding="utf-8") as file:
-        return json.load(file)["lineage"]
+        return json.load(file)
+
+
+def registered_method(config: TrackingConfig, version: Version) -> str:
+    """The method (`method.method`) of a version."""
+    with reached(config), tempfile.TemporaryDirectory() as scratch:
+        return version_description(config, version.uri, scratch)["config"]["method"]
 
 
 def _registered(

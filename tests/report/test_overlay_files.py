@@ -7,6 +7,8 @@ from mvpose.errors import VideoError
 from mvpose.footage.video.frames import probe, read_frames
 from mvpose.footage.video.video_writer import write_video
 from mvpose.records import BY_FRAME
+from mvpose.report.figures import LEFT, REJECTED, RIGHT
+from mvpose.report.overlay import HEADER_ROWS
 from mvpose.report.overlay_files import contact_sheet, film_poster, overlay_frames, sheet_rows, write_overlay
 from mvpose.report.subject import CaptureReport
 from tests.report.walkers import capture_report, empty, without_joint
@@ -85,6 +87,24 @@ def test_the_sheet_is_cut_to_the_people(filmed):
         for image in (contact_sheet(filmed, [4]), film_poster(filmed, 4))
     ]
     assert share[0] > 1.5 * share[1]
+
+
+def test_the_sheet_of_one_camera_has_room_for_title_and_legend(filmed):
+    """Fails if crops are as narrow as one person: the title was cut and the legend left out."""
+    first = {name: getattr(filmed.keypoints, name)[:1] for name in ("xy", "confidence", "box", "box_score")}
+    alone = replace(
+        filmed,
+        capture=replace(
+            filmed.capture,
+            rig=filmed.capture.rig.select(filmed.capture.rig.names[:1]),
+            videos=filmed.capture.videos[:1],
+        ),
+        keypoints=replace(filmed.keypoints, **first),
+        poses=replace(filmed.poses, views_used=filmed.poses.views_used[..., :1]),
+    )
+    header = contact_sheet(alone, [4])[:HEADER_ROWS]
+    tints = {tuple(pixel) for pixel in header.reshape(-1, 3).tolist()}
+    assert {LEFT, RIGHT, REJECTED} <= tints
 
 
 def test_a_camera_that_sees_nobody_does_not_stop_the_sheet(filmed):

@@ -24,6 +24,8 @@ class People:
     """The joints before the joint network classifies them; None if not kept."""
     detected: People | None = None
     """The detector's joints of the same persons, if these are corrected by other views."""
+    lifted: Float[np.ndarray, "P J 3"] | None = None
+    """See `Keypoints2D.lifted`; None if no network of one image is used."""
 
     def some(self, which: slice) -> People:
         """Some of the persons."""
