@@ -20,7 +20,7 @@ from mvpose.footage.calibration import read_calibration
 from mvpose.geometry.camera import CameraRig
 from mvpose.rendering.camera_rigs import RANDOM, static_rig
 from mvpose.rendering.cast import troupe
-from mvpose.rendering.scene import SPLITS, ImageConfig, scene_sample
+from mvpose.rendering.scene import SPLITS, ImageConfig, scene_people
 from mvpose.skeleton import RENDERED, Skeleton
 
 BLOCK = 50
@@ -42,8 +42,11 @@ class Rendered:
     min_views: int = 4
     """Minimum and maximum cameras of random rigs."""
     max_views: int = 4
+    people_in_image: int | None = None
+    """Render groups of so many people: every image shows all of them, close together, and all are labelled, one sample
+    each. By default one person is labelled, and others may be in the background."""
     train: int = 1000
-    """Samples of each split. Splits share no person and no motion."""
+    """Samples of each split, or groups. Splits share no person and no motion."""
     validation: int = 100
     test: int = 200
     people: int = 400
@@ -58,6 +61,8 @@ class Rendered:
             raise ConfigError(
                 "a corpus needs a non-negative number of samples, shards of 1 or more, crops of 16 pixels or more."
             )
+        if self.people_in_image is not None and self.people_in_image < 2:
+            raise ConfigError(f"people_in_image is {self.people_in_image}: a group has 2 people or more.")
         if not 1 <= self.min_views <= self.max_views:
             raise ConfigError(f"min_views {self.min_views}, max_views {self.max_views}: 1 or more, and in this order.")
 
@@ -80,7 +85,8 @@ class Rendered:
         split = shard.split("/")[0]
         for index in within_shard(shard, getattr(self, split), self.shard_samples):
             cast = troupe(self.assets, self.seed, split, index // BLOCK, self.people)
-            yield scene_sample(self.seed, split, index, cast, self._rig(split, index), self.images)
+            rig = self._rig(split, index)
+            yield from scene_people(self.seed, split, index, cast, rig, self.images, self.people_in_image)
 
     def _rig(self, split: str, index: int) -> CameraRig | int:
         if self.calibration is not None:

@@ -1,4 +1,4 @@
-"""One rendered sample: actors on a floor, scenery, light, cameras and images."""
+"""One rendered scene: actors on a floor, scenery, light, cameras and images."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ SPLITS = (TRAIN, TEST, VALIDATION)
 """In the order of their seeds."""
 PEOPLE_IN_SCENE = (0.55, 0.3, 0.15)
 """Shares of scenes with one, two and three people."""
+GROUP_RADIUS_M, APART_M, APART_IN_GROUP_M = 0.4, 0.35, 0.25
+"""The people of a group stand within `GROUP_RADIUS_M` times the square root of their number. Minimum distances between
+joints of two people, outside of a group and in one."""
 BLURRED_SHARE, SHUTTER_S = 0.12, (0.004, 0.025)
 BLUR_MOMENTS = 3
 TRIES = 12
@@ -75,43 +78,59 @@ class ImageConfig:
     """Side of the crop, relative to the box about the joints."""
 
 
-def scene_sample(seed: int, split: str, index: int, cast: Cast, rig: CameraRig | int, config: ImageConfig) -> Sample:
-    """Sample `index` of a split; `rig` is a rig, or the number of cameras of a random one.
+def scene_people(
+    seed: int,
+    split: str,
+    index: int,
+    cast: Cast,
+    rig: CameraRig | int,
+    config: ImageConfig,
+    group: int | None = None,
+) -> list[Sample]:
+    """The labelled people of scene `index` of a split; `rig` is a rig, or the number of cameras of a random one.
 
-    It is determined by the arguments alone. A scene that fewer than two cameras see well is drawn again.
+    One person among others, with crops about that person; or a `group` of so many who stand close together, one sample
+    each, with the same crops about all of them. The scene is determined by the arguments alone. One in which a labelled
+    person is seen well by fewer than two cameras is drawn again.
     """
     number = SPLITS.index(split)
     for attempt in range(TRIES):
         rng = np.random.default_rng(np.random.SeedSequence([seed, number, index, attempt]))
         cameras = random_rig(rng, rig) if isinstance(rig, int) else rig
         about = np.array([0.0, 0.0]) if isinstance(rig, int) else middle(rig)[:2]
-        actors = [cast.draw(rng, split) for _ in range(1 + rng.choice(3, p=PEOPLE_IN_SCENE))]
-        placed = _placed(rng, actors, about)
-        inside, _ = observed(cameras, placed[0].joints[None])
-        if (inside[0].sum(axis=1) >= MIN_JOINTS).sum() < min(2, len(cameras)):
+        people = group or 1 + rng.choice(3, p=PEOPLE_IN_SCENE)
+        actors = [cast.draw(rng, split) for _ in range(people)]
+        placed = _placed(rng, actors, about, together=group is not None)
+        labelled = group or 1
+        inside, _ = observed(cameras, np.stack([p.joints for p in placed]))
+        seen = (inside[:labelled].sum(axis=2) >= MIN_JOINTS).sum(axis=1)
+        if len(placed) < labelled or (seen < min(2, len(cameras))).any():
             continue
         moments = [[person(t) for person in placed] for t in _shutter(rng)]
-        labelled = moments[len(moments) // 2]
-        room = draw_room(rng, [p.joints for p in labelled], cameras.centres_world.numpy())
+        still = moments[len(moments) // 2]
+        room = draw_room(rng, [p.joints for p in still], cameras.centres_world.numpy())
         views = photographed(
-            rng, renderer(), cameras, moments, room, cast.image, cast.skeleton, config.side, config.margin
+            rng, renderer(), cameras, moments, room, cast.image, cast.skeleton, config.side, config.margin, labelled
         )
-        return Sample(
-            capture_id=f"{split}-{index:06d}",
-            frame=0,
-            position=0,
-            person=0,
-            subject=actors[0].subject,
-            action=actors[0].action,
-            split=split,
-            damaged=False,
-            rig=views.rig,
-            images=tuple(SampleImage(crop=crop) for crop in views.crops),
-            xyz=labelled[0].joints.astype(np.float64),
-            visible=views.visible,
-            box=views.box,
-            skeleton=cast.skeleton,
-        )
+        return [
+            Sample(
+                capture_id=f"{split}-{index:06d}",
+                frame=0,
+                position=0,
+                person=p,
+                subject=placed[p].actor.subject,
+                action=placed[p].actor.action,
+                split=split,
+                damaged=False,
+                rig=views.rig,
+                images=tuple(SampleImage(crop=crop) for crop in views.crops),
+                xyz=still[p].joints.astype(np.float64),
+                visible=views.visible[p],
+                box=views.box[p],
+                skeleton=cast.skeleton,
+            )
+            for p in range(labelled)
+        ]
     raise ConfigError(
         f"in {TRIES} tries fewer than two cameras saw a person on the floor near {np.round(about, 2)}: "
         "the calibration's cameras look elsewhere, or its world is not in metres with Z up and the floor at 0."
@@ -125,20 +144,31 @@ def _shutter(rng: np.random.Generator) -> list[float]:
     return (np.linspace(-0.5, 0.5, BLUR_MOMENTS) * rng.uniform(*SHUTTER_S)).tolist()
 
 
-def _placed(rng: np.random.Generator, actors: Sequence[Actor], about: Float[np.ndarray, " 2"]) -> list[_Placed]:
+def _placed(
+    rng: np.random.Generator, actors: Sequence[Actor], about: Float[np.ndarray, " 2"], *, together: bool
+) -> list[_Placed]:
     """The actors near a place, randomly rotated, without intersections; those without a free place are left out."""
     placed: list[_Placed] = []
+    apart = APART_IN_GROUP_M if together else APART_M
     for i, actor in enumerate(actors):
         still = actor.at(0.0)
         for _ in range(TRIES):
             turn, angle = rng.uniform(0, 2 * np.pi, 2)
-            far = 0.8 * np.sqrt(rng.uniform()) if i == 0 else rng.uniform(0.5, 2.5)
+            if together:
+                far = GROUP_RADIUS_M * np.sqrt(len(actors) * rng.uniform())
+            else:
+                far = 0.8 * np.sqrt(rng.uniform()) if i == 0 else rng.uniform(0.5, 2.5)
             offset = np.array([*(about + far * np.array([np.cos(angle), np.sin(angle)])), 0.0])
             place = _Placed(actor, still, float(turn), offset)
-            if all(np.linalg.norm(place.joints[:, None] - p.joints, axis=-1).min() > 0.35 for p in placed):
+            if all(_apart_m(place, other) > apart for other in placed):
                 placed.append(place)
                 break
     return placed
+
+
+def _apart_m(one: _Placed, other: _Placed) -> float:
+    """Minimum distance between joints of two people."""
+    return float(np.linalg.norm(one.joints[:, None] - other.joints, axis=-1).min())
 
 
 @dataclass(frozen=True, eq=False)

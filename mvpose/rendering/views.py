@@ -1,4 +1,4 @@
-"""Crops of one person among others in a room, photographed by every camera of a rig.
+"""Crops of one person among others, or of a group, in a room, photographed by every camera of a rig.
 
 A joint is visible if it is inside the image and the surface at its pixel is at most `DEPTH_IN_LIMB_M` nearer to
 the camera than the joint, along the camera's axis. A joint is inside its limb, so its own limb and clothes never hide
@@ -65,14 +65,14 @@ BODY_MARGIN_PX = 80
 
 @dataclass(frozen=True, eq=False)
 class RenderedViews:
-    """Crops about one person by the cameras that have the person in their image."""
+    """Crops about P people by the cameras that have one of them in their image."""
 
     rig: CameraRig
     """Cameras of the crops, with lens distortion."""
     crops: tuple[bytes, ...]
-    visible: Bool[np.ndarray, "V J"]
-    box: Float[np.ndarray, "V 4"]
-    """Boxes about the joints in the image, in pixels of the crop."""
+    visible: Bool[np.ndarray, "P V J"]
+    box: Float[np.ndarray, "P V 4"]
+    """Boxes about the joints of each in the image, in pixels of the crop; NaN if there are none."""
 
 
 def photographed(
@@ -85,19 +85,25 @@ def photographed(
     skeleton: Skeleton,
     side: int,
     margin: float,
+    labelled: int = 1,
 ) -> RenderedViews:
-    """Crops about the first person. `moments` are the people at times of the exposure; labels are of the middle one."""
-    joints = moments[len(moments) // 2][0].joints.astype(np.float64)
-    inside, box = (a[0] for a in observed(rig, joints[None]))
-    chosen = tuple(name for name, seen in zip(rig.names, inside, strict=True) if seen.sum() >= MIN_JOINTS)
-    kept = [name in chosen for name in rig.names]
-    whole = rig.select(chosen)
-    crop, crop_box = squares(whole, box[kept], margin, side)
+    """Crops about the first `labelled` people, all in one crop.
+
+    `moments` are the people at times of the exposure; labels are of the middle one.
+    """
+    joints = np.stack([person.joints for person in moments[len(moments) // 2][:labelled]]).astype(np.float64)
+    inside, box = observed(rig, joints)
+    kept = (inside.sum(axis=2) >= MIN_JOINTS).any(axis=0)
+    whole = rig.select(tuple(name for name, chosen in zip(rig.names, kept, strict=True) if chosen))
+    visible, box = inside[:, kept], box[:, kept]
+    about = np.concatenate([np.nanmin(box[..., :2], axis=0), np.nanmax(box[..., 2:], axis=0)], axis=-1)
+    crop, _ = squares(whole, about, margin, side)
     fine = finer(crop, FINER)
-    sensors = [draw_sensor(rng, room.brightness) for _ in chosen]
-    images: list[list[np.ndarray]] = [[] for _ in chosen]
-    visible = inside[kept]
-    pixels, _ = fine.project(torch.from_numpy(joints))
+    sensors = [draw_sensor(rng, room.brightness) for _ in whole.names]
+    images: list[list[np.ndarray]] = [[] for _ in sensors]
+    pixels = fine.project(torch.from_numpy(joints))[0].numpy()
+    depths = fine.camera_from_world.apply(torch.from_numpy(joints.reshape(1, -1, 3)))[..., 2].numpy()
+    depths = depths.reshape(pixels.shape[:-1])
     for moment, people in enumerate(moments):
         renderer.stage(room.surfaces, people, room.lights, pixels_of)
         present = people_in_views(fine, people)
@@ -105,11 +111,12 @@ def photographed(
             image, depth = renderer.image(fine, view, sensor.exposure, present[view], room.background)
             images[view].append(image)
             if moment == len(moments) // 2:
-                along_axis = fine.camera_from_world.apply(torch.from_numpy(joints)[None])[view, :, 2].numpy()
-                visible[view] &= visible_joints(pixels[view].numpy(), along_axis, depth, skeleton)
-    frames = _frames(whole, crop)
-    crops = tuple(photograph(rng, *v) for v in zip(images, [(side, side)] * len(chosen), sensors, frames, strict=True))
-    return RenderedViews(crop, crops, visible, crop_box)
+                for p in range(labelled):
+                    visible[p, view] &= visible_joints(pixels[view, p], depths[view, p], depth, skeleton)
+    edges = np.concatenate([np.full((len(whole), 2), -0.5), whole.size.numpy() - 0.5], axis=-1)
+    sizes = [(side, side)] * len(whole)
+    photographs = zip(images, sizes, sensors, _in_crops(whole, crop, edges), strict=True)
+    return RenderedViews(crop, tuple(photograph(rng, *v) for v in photographs), visible, _in_crops(whole, crop, box))
 
 
 def people_in_views(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[int]]:
@@ -122,10 +129,9 @@ def people_in_views(rig: CameraRig, people: Sequence[PosedPerson]) -> list[list[
     return [[i for i, here in enumerate(row) if here] for row in meets.tolist()]
 
 
-def _frames(whole: CameraRig, crop: CameraRig) -> Float[np.ndarray, "V 4"]:
-    """Edges of the cameras' whole images in the crops."""
+def _in_crops(whole: CameraRig, crop: CameraRig, box: Float[np.ndarray, "*P V 4"]) -> Float[np.ndarray, "*P V 4"]:
+    """Boxes in pixels of the cameras' whole images in those of their crops."""
     scale = (crop.focal / whole.focal).numpy()
     # A pixel c of the whole image maps to (c + 0.5) s - 0.5 + shift.
     shift = crop.centre.numpy() - ((whole.centre.numpy() + 0.5) * scale - 0.5)
-    edges = np.stack([np.full((len(whole), 2), -0.5), whole.size.numpy() - 0.5], axis=1)
-    return ((edges + 0.5) * scale[:, None] - 0.5 + shift[:, None]).reshape(-1, 4)
+    return (box + 0.5) * np.tile(scale, 2) - 0.5 + np.tile(shift, 2)

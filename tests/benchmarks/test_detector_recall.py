@@ -10,7 +10,7 @@ from mvpose.benchmarks.detector_recall import found_in, summary
 from mvpose.datasets.sample import TRAIN, Sample
 from mvpose.errors import ConfigError
 from mvpose.models.detection.people import People
-from mvpose.rendering.scene import scene_sample
+from mvpose.rendering.scene import scene_people
 from mvpose.skeleton import COCO17, Skeleton
 from tests.rendering.test_scene import SMALL, Mannequins
 
@@ -30,7 +30,7 @@ class Told:
 
 
 def sample() -> Sample:
-    made = scene_sample(1, TRAIN, 0, Mannequins(), 3, SMALL)
+    (made,) = scene_people(1, TRAIN, 0, Mannequins(), 3, SMALL)
     return replace(made, visible=np.ones_like(made.visible))
 
 

@@ -47,6 +47,17 @@ def files(folder: str) -> dict[str, bytes]:
     return found
 
 
+def test_a_corpus_of_groups_has_a_sample_for_each_of_their_people(assets):
+    made = corpus(assets, people_in_image=3)
+    samples = list(made.read("train/00000"))
+    assert [(s.capture_id, s.person) for s in samples] == [
+        (f"train-{i:06d}", person) for i in range(2) for person in range(3)
+    ]
+    assert len({s.subject for s in samples[:3]}) > 1
+    with pytest.raises(ConfigError, match="a group has 2 people or more"):
+        corpus(assets, people_in_image=1)
+
+
 def test_shards_hold_all_samples_of_all_splits_and_nobody_is_in_two(assets):
     made = corpus(assets, rig="random", min_views=2, max_views=3, train=3, validation=1, test=2)
     assert made.shards() == ["train/00000", "train/00001", "validation/00000", "test/00000"]
