@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -24,6 +26,7 @@ from mvpose.records import Clip, Kind
 from mvpose.run.pose_tables import keypoints_from_table
 from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import TableFile
+from mvpose.tracking.circumstances import peak_mib
 
 T = TypeVar("T")
 
@@ -51,7 +54,9 @@ def run(config: JobBenchmark) -> dict[str, float]:
             catalogue=config.catalogue,
         )
         captures = find_captures(config.archive, job.catalogue).captures
-        figures = dict(_stages(job, captures[0])) | dict(_jobs(job, config.workers, scratch))
+        figures = (
+            dict(_stages(job, captures[0])) | dict(_costs(job, scratch)) | dict(_jobs(job, config.workers, scratch))
+        )
     for name, value in figures.items():
         print(f"{name:64} {value:10.2f}")
     if config.json:
@@ -84,6 +89,22 @@ def _stages(job: ReconstructJob, capture: Capture) -> Iterator[tuple[str, float]
     clip = Clip(capture.capture_id, task.clip.start, task.clip.stop)
     chunks = chunks_of_views(capture.videos, clip, job.detector.look(capture.fps)[0], as_decoded=True)
     yield "decode: CPU ms/camera-frame", 1000 * _cpu_seconds(lambda: deque(chunks, 0))[1] / frames
+
+
+def _costs(job: ReconstructJob, scratch: str) -> Iterator[tuple[str, float]]:
+    """CPU time and memory of the whole job in a plain loop, with fusion and without, in a process each."""
+    for model in (NO_MODEL, AUTO):
+        own = replace(job, output=os.path.join(scratch, f"cost {model}"), model=model, engine=EngineConfig(local=True))
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            cpu_s, memory_mib = process.submit(_cost, own).result()
+        yield f"whole job, model {model}: CPU s", cpu_s
+        yield f"whole job, model {model}: peak memory, MiB", memory_mib
+
+
+def _cost(job: ReconstructJob) -> tuple[float, float]:
+    """Seconds of CPU time and peak memory of this process, with its imports."""
+    reconstruct_archive(job)
+    return time.process_time(), peak_mib()
 
 
 def _jobs(job: ReconstructJob, workers: int, scratch: str) -> Iterator[tuple[str, float]]:

@@ -31,6 +31,9 @@ INDISTINCT = 1.05
 MIN_GAIN = 0.05
 # An offset with a larger uncertainty, in frames, counts as not measured.
 CERTAIN = 2.0
+# A joint counts in a run with at least this many frames: of a single one, nothing is left without its median, and its
+# misfit of 0 px outweighs all others in the mean of logarithms.
+MIN_FRAMES = 10
 # Minimum number of observations for the median of a run.
 MIN_OBSERVED = 100
 
@@ -120,7 +123,9 @@ def _curve(sightings: Sightings, rig: CameraRig, view: int, limit: int) -> _Curv
         apart = torch.where(known[..., None], apart, torch.nan)
         for r in range(num_runs):
             of_run = apart[sightings.run == r]
+            rare = (~of_run[..., 0].isnan()).sum(dim=0) < MIN_FRAMES
             moving = (of_run - of_run.nanmedian(dim=0, keepdim=True).values).norm(dim=-1)
+            moving[:, rare] = torch.nan
             by_run[r, i] = moving.nanmedian()
             count[r, i] = (~moving.isnan()).sum()
     return _Curve(_together(by_run, count), torch.where(count >= MIN_OBSERVED, by_run, torch.nan))

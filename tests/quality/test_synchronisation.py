@@ -1,5 +1,7 @@
 """Timing of cameras from 2D joints, against shifts that are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,20 @@ def test_a_slow_clock_is_told_run_by_run_and_as_drift():
     assert timings[3].drift_frames == pytest.approx(4.0, abs=0.4)
     assert shifts[3].tolist() == [0, 2, 4] and not shifts[:3].any()
     assert max(abs(t.drift_frames) for t in timings[:3]) < 0.5
+
+
+def test_a_stretch_in_which_a_camera_shows_people_for_a_moment_alone_does_not_count():
+    """Fails if a joint seen once, whose misfit without its median is 0, has a part in the mean of all stretches."""
+    keypoints = scenes.ring4(num_frames=140).keypoints()
+    run = np.repeat([0, 1], 70)
+    hidden = replace(keypoints, confidence=keypoints.confidence.copy())
+    hidden.confidence[0, 70:] = 0.0
+    moment = replace(keypoints, confidence=hidden.confidence.copy())
+    moment.confidence[0, 105] = keypoints.confidence[0, 105]
+    scene = scenes.ring4(num_frames=140)
+    without, with_moment = (offsets(each, scene, run=run)[1][0] for each in (hidden, moment))
+    assert with_moment.misfit_px == pytest.approx(without.misfit_px, rel=1e-6)
+    assert with_moment.offset_frames == pytest.approx(0.0, abs=0.15)
 
 
 def test_runs_too_short_for_the_limit_tell_nothing(scene):
