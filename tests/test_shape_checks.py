@@ -65,9 +65,9 @@ def test_words_and_items_of_containers_count():
     @checked
     def words(unit: Literal["m", "mm"], pairs: dict[str, tuple[int, ...]], names: list[str]) -> None: ...
 
-    words("m", {"a": (1, 2)}, ["b"])
-    one = {"a": (1, 2)}
-    for wrong in (("cm", one, ["b"]), ("m", {"a": (1, "2")}, ["b"]), ("m", {1: (1, 2)}, ["b"]), ("m", one, [1])):
+    words("m", {"a": (1,)}, ["b"])
+    one = {"a": (1,)}
+    for wrong in (("cm", one, ["b"]), ("m", {"a": ("1",)}, ["b"]), ("m", {1: (1,)}, ["b"]), ("m", one, [1])):
         with pytest.raises(TypeCheckError):
             words(*wrong)
 
