@@ -12,7 +12,7 @@ demo: $(READY)
 	$(VENV)/bin/python jobs/demo.py
 
 test: lint egl
-	$(VENV)/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(VENV)/bin/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -57,15 +59,31 @@ if os.path.isdir(os.path.join(REPOSITORY, "..", "shared", "weights")):
     os.environ.setdefault("MVPOSE_WEIGHTS", os.path.abspath(os.path.join(REPOSITORY, "..", "shared", "weights")))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Ray come first and, with xdist, all in one process, where they share one Ray.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests go to processes by file, those of files with tests on Ray to one process, where they share one Ray.
 
-    Each Ray takes ten seconds of CPU time, the actors of Ray Data included. Other tests stay together by file.
+    Each Ray takes ten seconds of CPU time, the actors of Ray Data included.
     """
+    from xdist.scheduler import LoadFileScheduling
+
+    class RayInOne(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if _uses_ray(file) else file
+
+    return RayInOne(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@cache
+def _uses_ray(file: str) -> bool:
+    with open(os.path.join(REPOSITORY, file)) as source:
+        return not {"shared_ray", "stopped_ray"}.isdisjoint(re.findall(r"\w+", source.read()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray come first: those on the shared one, then those that start their own."""
     items.sort(key=_after_ray)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0] if _after_ray(item) == 2 else "ray"))
 
 
 def _after_ray(item: pytest.Item) -> int:
