@@ -27,7 +27,7 @@ class Quality:
     body_all_views: Errors
     """Reprojection error of all views that show the person, used or not."""
     body_left_out: Errors
-    """Error of views against the reconstruction without them, on up to `quality.LEFT_OUT_FRAMES` frames."""
+    """Error of views against the reconstruction without them, on the frames `quality.judged_frames`."""
     body_used_mm: float
     """Mean of `body_used`, converted to millimetres at the depth of each joint."""
     body_left_out_mm: float

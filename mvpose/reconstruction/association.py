@@ -69,9 +69,10 @@ MIN_FIT = 0.25
 # A person of the previous frame within a stride of half a second supports a body like one camera that shows it.
 STAYS, STRIDE_M = 1.5, 0.35
 REFINEMENTS = 1
-# Distances between rays and joints in memory at a time: 250 k are 2 MB, and about five such arrays exist at once. 4 M
-# take 1.2 times as long with 4 cameras and 1.7 times with 31, and fragment the memory of a process by 150 MB.
-FRAMES_ELEMENTS = 250_000
+# Distances between rays and joints in memory at a time: 500 k are 4 MB, and about five such arrays exist at once. Half
+# as many take 1.1 to 1.2 times as long with 4 cameras, for the calls. 4 M take 1.7 times as long with 31 cameras, and
+# fragment the memory of a process by 150 MB.
+FRAMES_ELEMENTS = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +94,15 @@ def associate(seen: Observations, rig: CameraRig, expected_error: float, gate: f
     distance of a view from a joint, in the same unit; triangulation rejects views beyond it.
     """
     places = _chosen(seen, rig, expected_error, gate)
+    bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
     for _ in range(REFINEMENTS):
-        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
         better = best_members(gains(seen, bodies, known, due, expected_error))
-        if torch.equal(better, places):
+        moved = (better != places).any(dim=-1).any(dim=-1).nonzero()[:, 0]
+        if not len(moved):
             break
         places = better
-    else:
-        bodies, known, due = _triangulated(seen, places, rig, expected_error, gate)
+        again = _triangulated(seen.frames(moved), places[moved], rig, expected_error, gate)
+        bodies[moved], known[moved], due[moved] = again
     _, evidence = agreement(seen, bodies, known, due, expected_error)
     return Association(places, _support(evidence, places), bodies, known)
 

@@ -46,9 +46,7 @@ def view_errors(
 
     Detections are matched to people by the poses, with the optimal assignment in every view and frame.
     """
-    config = config or ReconstructionConfig()
-    parts = [_errors_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints)]
-    return ViewErrors(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ViewErrors)))
+    return errors_of_views(poses, keypoints, rig, config, np.empty(0, np.int64))[0]
 
 
 def leave_one_camera_out(
@@ -59,11 +57,31 @@ def leave_one_camera_out(
     Frames are evaluated independently. NaN if the view has no joint of at least `min_confidence`, or if the others do
     not give a point; all NaN for fewer than three views.
     """
-    config = config or ReconstructionConfig()
-    if len(rig) < 3:
-        return np.full((*poses.xyz.shape[:3], len(rig)), np.nan, np.float32)
-    parts = [_left_out_of_chunk(p, k, rig, config) for p, k in _chunks(poses, keypoints, max(1, CHUNK // len(rig)))]
-    return np.concatenate(parts)
+    return errors_of_views(poses, keypoints, rig, config, np.arange(len(poses.xyz)))[1]
+
+
+def errors_of_views(
+    poses: Poses3D,
+    keypoints: Keypoints2D,
+    rig: CameraRig,
+    config: ReconstructionConfig | None,
+    judged: Int[np.ndarray, " n"],
+) -> tuple[ViewErrors, Float[np.ndarray, "n P J V"]]:
+    """`view_errors` of all frames and `leave_one_camera_out` of the `judged` ones, which are ascending.
+
+    Rays are computed once for both: of a single instant, a quarter of the time.
+    """
+    config, size = config or ReconstructionConfig(), max(1, CHUNK // len(rig))
+    parts: list[ViewErrors] = []
+    left_out = [np.empty((0, *poses.xyz.shape[1:3], len(rig)), np.float32)]
+    for start in range(0, len(poses.xyz), CHUNK):
+        frames = slice(start, start + CHUNK)
+        shown = _Shown.of(poses_at(poses, frames), keypoints_at(keypoints, frames), rig, config)
+        parts.append(shown.errors())
+        some = judged[(start <= judged) & (judged < frames.stop)] - start
+        left_out += [shown.at(some[i : i + size]).left_out() for i in range(0, len(some), size)]
+    errors = ViewErrors(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(ViewErrors)))
+    return errors, np.concatenate(left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,73 +96,86 @@ class _Matched:
     swapped: Bool[Tensor, "T P J V"]
 
 
-def _matched(
-    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig, min_confidence: float
-) -> _Matched:
-    seen = observe(keypoints, rig, min_confidence)
-    places = _places(poses, seen, config.expected_error)
-    ideal, weight = seen.of(places)
-    drawn = at_places(torch.from_numpy(keypoints.xy).double().movedim(0, 1), places).movedim(2, 3).nan_to_num()
-    points = torch.from_numpy(poses.xyz).double()
-    valid = points.isfinite().all(dim=-1)
-    size = seen.sizes(places)
-    errors = reprojection_errors(points.nan_to_num(), ideal, rig.projections) / size[:, :, None]
-    used = torch.from_numpy(poses.views_used)
-    mirror = poses.skeleton.mirror
-    found = JointPoints(points.nan_to_num(), valid, used, errors)
-    swapped = swapped_sides(ideal, weight, size, found, rig.projections, mirror, config.max_error)
-    swapped &= used & used[:, :, torch.tensor(mirror)]
-    drawn, ideal, weight = (exchanged(values, swapped, mirror) for values in (drawn, ideal, weight))
-    return _Matched(drawn, ideal, weight, size, swapped)
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Poses beside the 2D joints of the same frames, at any likelihood."""
+
+    poses: Poses3D
+    seen: Observations
+    drawn: Float[Tensor, "T V P J 2"]
+    """Pixels of the images; NaN where a joint is missing."""
+    rig: CameraRig
+    config: ReconstructionConfig
+
+    @staticmethod
+    def of(poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig) -> _Shown:
+        drawn = torch.from_numpy(keypoints.xy).double().movedim(0, 1)
+        return _Shown(poses, observe(keypoints, rig, 0.0), drawn, rig, config)
+
+    def at(self, frames: Int[np.ndarray, " n"]) -> _Shown:
+        """Some of the frames."""
+        which = torch.from_numpy(frames)
+        return replace(self, poses=poses_at(self.poses, frames), seen=self.seen.frames(which), drawn=self.drawn[which])
+
+    def matched(self, min_confidence: float) -> _Matched:
+        """The joints of at least this likelihood of each person of the poses."""
+        poses, rig, config, mirror = self.poses, self.rig, self.config, self.poses.skeleton.mirror
+        seen = replace(self.seen, weight=torch.where(self.seen.weight >= min_confidence, self.seen.weight, 0.0))
+        places = _places(poses, seen, config.expected_error)
+        ideal, weight = seen.of(places)
+        drawn = at_places(self.drawn, places).movedim(2, 3).nan_to_num()
+        points = torch.from_numpy(poses.xyz).double()
+        valid = points.isfinite().all(dim=-1)
+        size = seen.sizes(places)
+        errors = reprojection_errors(points.nan_to_num(), ideal, rig.projections) / size[:, :, None]
+        used = torch.from_numpy(poses.views_used)
+        found = JointPoints(points.nan_to_num(), valid, used, errors)
+        swapped = swapped_sides(ideal, weight, size, found, rig.projections, mirror, config.max_error)
+        swapped &= used & used[:, :, torch.tensor(mirror)]
+        drawn, ideal, weight = (exchanged(values, swapped, mirror) for values in (drawn, ideal, weight))
+        return _Matched(drawn, ideal, weight, size, swapped)
+
+    def errors(self) -> ViewErrors:
+        """`view_errors`."""
+        rig, matched = self.rig, self.matched(0.0)
+        points = torch.from_numpy(self.poses.xyz).double()
+        projected, before = rig.project(points.nan_to_num())
+        error = radii(projected.movedim(0, -2) - matched.drawn)
+        depth_m = rig.camera_from_world.apply(points.reshape(1, -1, 3))[..., 2].T.reshape(*points.shape[:3], len(rig))
+        pixel_mm = 1000.0 * depth_m / rig.focal.mean(dim=-1)
+        there = (matched.weight > 0) & before.movedim(0, -1) & points.isfinite().all(dim=-1)[..., None]
+        return ViewErrors(
+            torch.where(there, error, torch.nan).float().numpy(),
+            matched.weight.float().numpy(),
+            matched.swapped.numpy(),
+            pixel_mm.float().numpy(),
+            torch.where(there.any(dim=2), matched.size, torch.nan).float().numpy(),
+        )
+
+    def left_out(self) -> Float[np.ndarray, "T P J V"]:
+        """`leave_one_camera_out`."""
+        rig, views = self.rig, len(self.rig)
+        if views < 3:
+            return np.full((*self.poses.xyz.shape[:3], views), np.nan, np.float32)
+        matched = self.matched(self.config.min_confidence)
+        rule = Agreement(max_error=self.config.max_error, min_views=2, window=0)
+        # One instant per left-out view and frame, all of them triangulated together.
+        others = matched.weight.expand(views, -1, -1, -1, -1).clone()
+        others.diagonal(dim1=0, dim2=-1).zero_()
+        instants = (matched.ideal.repeat(views, 1, 1, 1, 1), others.flatten(0, 1), matched.size.repeat(views, 1, 1))
+        found = triangulate_joints(*instants, rig.projections, rule)
+        points, valid = found.points.unflatten(0, (views, -1)), found.valid.unflatten(0, (views, -1))
+        seen = [rig.select((name,)).project(own) for name, own in zip(rig.names, points, strict=True)]
+        projected = torch.cat([pixels for pixels, _ in seen]).movedim(0, -2)
+        there = (valid & torch.cat([before for _, before in seen])).movedim(0, -1) & (matched.weight > 0)
+        off = radii(projected - matched.drawn)
+        return torch.where(there, off, torch.nan).float().numpy()
 
 
 def _places(poses: Poses3D, seen: Observations, expected_error: float) -> Int[Tensor, "T P V"]:
     bodies = torch.from_numpy(poses.xyz).double()
     known = bodies.isfinite().all(dim=-1)
     return shown_by(seen, bodies.nan_to_num(), known, expected_error)[0]
-
-
-def _errors_of_chunk(
-    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
-) -> ViewErrors:
-    matched = _matched(poses, keypoints, rig, config, 0.0)
-    points = torch.from_numpy(poses.xyz).double()
-    projected, before = rig.project(points.nan_to_num())
-    error = radii(projected.movedim(0, -2) - matched.drawn)
-    depth_m = rig.camera_from_world.apply(points.reshape(1, -1, 3))[..., 2].T.reshape(*points.shape[:3], len(rig))
-    pixel_mm = 1000.0 * depth_m / rig.focal.mean(dim=-1)
-    there = (matched.weight > 0) & before.movedim(0, -1) & points.isfinite().all(dim=-1)[..., None]
-    return ViewErrors(
-        torch.where(there, error, torch.nan).float().numpy(),
-        matched.weight.float().numpy(),
-        matched.swapped.numpy(),
-        pixel_mm.float().numpy(),
-        torch.where(there.any(dim=2), matched.size, torch.nan).float().numpy(),
-    )
-
-
-def _left_out_of_chunk(
-    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig
-) -> Float[np.ndarray, "T P J V"]:
-    matched = _matched(poses, keypoints, rig, config, config.min_confidence)
-    rule = Agreement(max_error=config.max_error, min_views=2, window=0)
-    # One instant per left-out view and frame, all of them triangulated together.
-    views = len(rig)
-    others = matched.weight.expand(views, -1, -1, -1, -1).clone()
-    others.diagonal(dim1=0, dim2=-1).zero_()
-    instants = (matched.ideal.repeat(views, 1, 1, 1, 1), others.flatten(0, 1), matched.size.repeat(views, 1, 1))
-    found = triangulate_joints(*instants, rig.projections, rule)
-    points, valid = found.points.unflatten(0, (views, -1)), found.valid.unflatten(0, (views, -1))
-    seen = [rig.select((name,)).project(own) for name, own in zip(rig.names, points, strict=True)]
-    projected = torch.cat([pixels for pixels, _ in seen]).movedim(0, -2)
-    there = (valid & torch.cat([before for _, before in seen])).movedim(0, -1) & (matched.weight > 0)
-    off = radii(projected - matched.drawn)
-    return torch.where(there, off, torch.nan).float().numpy()
-
-
-def _chunks(poses: Poses3D, keypoints: Keypoints2D, size: int = CHUNK) -> list[tuple[Poses3D, Keypoints2D]]:
-    frames = [slice(start, start + size) for start in range(0, len(poses.xyz), size)]
-    return [(poses_at(poses, f), keypoints_at(keypoints, f)) for f in frames]
 
 
 def poses_at(poses: Poses3D, frames: slice | Int[np.ndarray, " n"]) -> Poses3D:

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from mvpose import scenes
-from mvpose.quality.quality import CaptureFrames, quality, quality_of_parts
+from mvpose.quality.quality import CaptureFrames, judged_frames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.reconstruction.view_errors import keypoints_at, poses_at, view_errors
+from mvpose.reconstruction.view_errors import keypoints_at, leave_one_camera_out, poses_at, view_errors
 from mvpose.records import BY_FRAME, SECOND_LOOK, Keypoints2D, Poses3D
 from mvpose.scenes import Scene
-from mvpose.skeleton import HALPE26, PANOPTIC19
+from mvpose.skeleton import BODY_JOINTS, HALPE26, PANOPTIC19
 
 
 def reconstructed(scene: Scene, keypoints: Keypoints2D) -> Poses3D:
@@ -230,3 +230,25 @@ def test_means_and_medians_are_over_every_distance_there_is(footage):
     np.testing.assert_allclose(found.bone_length_m, np.nanmedian(lengths, axis=0).mean(axis=0), rtol=1e-6)
     spreads = (np.nanstd(lengths.astype(float), axis=0) / np.nanmedian(lengths, axis=0)).mean(axis=0)
     np.testing.assert_allclose(found.bone_spread, spreads, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_views", "count"),
+    [(1, 4, 1), (10, 4, 10), (24, 4, 10), (150, 4, 50), (300, 4, 100), (90_000, 4, 100), (90_000, 31, 25)],
+)
+def test_cameras_are_left_out_on_frames_all_over_the_capture(num_frames, num_views, count):
+    # Fails without a limit for long captures or many cameras, or if the last frames are in no sample.
+    judged = judged_frames(num_frames, num_views)
+    assert len(judged) == count
+    assert (judged[0], judged[-1]) == (0, num_frames - 1)
+    assert np.ptp(np.diff(judged)) <= 1 if count > 1 else True
+
+
+def test_the_sampled_frames_tell_the_error_of_all(footage):
+    scene, keypoints, poses = footage
+    every = leave_one_camera_out(poses, keypoints, scene.rig)
+    found = quality(poses, keypoints, scene.rig, scene.fps)
+    body = [HALPE26.index(joint) for joint in BODY_JOINTS]
+    judged = judged_frames(len(every), len(scene.rig))
+    assert found.body_left_out.mean_px == pytest.approx(float(np.nanmean(every[judged][:, :, body])), rel=1e-6)
+    assert found.body_left_out.mean_px == pytest.approx(float(np.nanmean(every[:, :, body])), rel=0.03)

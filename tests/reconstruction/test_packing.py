@@ -82,3 +82,15 @@ def test_one_detection_is_no_body_however_much_it_gains():
     gain, cost = torch.zeros(1, 2, 2, 1, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     gain[0, 0, 0, 0] = 100.0
     assert not (best_choice(gain, cost).taken >= 0).any()
+
+
+def test_rounds_of_prices_settle_more_frames_and_none_wrongly():
+    # Fails if prices sum to more than the choice is worth (frames are settled wrongly), or if they do not move.
+    gain, cost = problem(2, frames=80)
+    greedy = greedy_choice(gain, cost)
+    first, last = (excess_over_prices(gain, cost, greedy, rounds) for rounds in (0, packing.PRICE_ROUNDS))
+    settled = [(excess <= TOLERANCE).all(dim=-1) for excess in (first, last)]
+    assert settled[1].sum() > settled[0].sum() and settled[1][settled[0]].all()
+    for t in range(0, len(gain), 2):
+        most = total(gain, cost, greedy, t) + float(last[t].clamp_min(0.0).sum())
+        assert best_total(gain[t], cost[t]) <= most + 1e-6

@@ -5,7 +5,7 @@ import pytest
 
 from mvpose import scenes
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.reconstruction.view_errors import leave_one_camera_out, view_errors
+from mvpose.reconstruction.view_errors import errors_of_views, leave_one_camera_out, view_errors
 from mvpose.records import Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26
@@ -110,3 +110,18 @@ def test_two_cameras_cannot_do_without_one():
     keypoints = replace(scene.keypoints(), **two)
     poses = reconstruct(keypoints, rig, ReconstructionConfig(), scene.fps)
     assert np.isnan(leave_one_camera_out(poses, keypoints, rig)).all()
+
+
+def test_errors_of_both_kinds_in_chunks_are_those_of_each_alone(monkeypatch):
+    # Fails if a chunk judges the frames of another, or if joints below the minimum confidence are compared.
+    scene = scenes.ring4(num_frames=20)
+    keypoints = scene.keypoints()
+    confidence = np.where(np.random.default_rng(0).random(keypoints.confidence.shape) < 0.3, 0.1, keypoints.confidence)
+    keypoints = replace(keypoints, confidence=confidence.astype(np.float32))
+    poses, judged = true_poses(scene), np.arange(0, len(scene.joints), 4)
+    whole, left_out = view_errors(poses, keypoints, scene.rig), leave_one_camera_out(poses, keypoints, scene.rig)
+    assert np.isnan(left_out[confidence.transpose(1, 2, 3, 0) == np.float32(0.1)]).all()
+    monkeypatch.setattr("mvpose.reconstruction.view_errors.CHUNK", 7)
+    errors, some = errors_of_views(poses, keypoints, scene.rig, None, judged)
+    np.testing.assert_array_equal(errors.error_px, whole.error_px)
+    np.testing.assert_array_equal(some, left_out[judged])
