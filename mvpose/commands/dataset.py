@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,9 +15,11 @@ from mvpose.datasets import conversion
 from mvpose.datasets.crops import CropConfig
 from mvpose.datasets.human36m import Human36M
 from mvpose.datasets.mpi_inf_3dhp import MpiInf3dhp
+from mvpose.datasets.origins import TEACHER
 from mvpose.datasets.panoptic import Panoptic
-from mvpose.datasets.protocols import protocol_named, read_protocol
+from mvpose.datasets.protocols import of_split, protocol_named, read_protocol
 from mvpose.datasets.run_labels import FinishedRun
+from mvpose.datasets.sample import TRAIN
 from mvpose.datasets.sample_table import read_samples
 from mvpose.datasets.shelf_campus import ShelfCampus
 from mvpose.datasets.statistics import clusters_of, measured
@@ -29,7 +32,8 @@ from mvpose.rendering.corpus import Rendered
 from mvpose.rendering.keypoint_source import MotionCapture
 from mvpose.rendering.renderer import renderer
 from mvpose.report.sample_sheet import sample_sheet
-from mvpose.storage.commits import write_whole
+from mvpose.storage.commits import create_once, write_whole
+from mvpose.storage.locations import join
 from mvpose.storage.output_folder import require_output
 from mvpose.training.self_labels import LabelConfig, SelfLabels
 
@@ -133,15 +137,15 @@ class Clusters:
     """Cluster the poses of a table for the pose structure score. Pass the file to `mvpose evaluate --centroids`."""
 
     table: tyro.conf.Positional[str]
-    """File, folder or s3:// URI of a table of samples: training poses, not the evaluated ones."""
+    """File, folder or s3:// URI of a table of samples."""
+    split: str = TRAIN
+    """Use only samples of this split: clusters must not know the evaluated poses."""
     output: str = "clusters.safetensors"
     """Local file to write."""
     count: int = 50
     """Number of clusters, as in PSS@count."""
     seed: int = 0
     """Seed of k-means."""
-    protocol: str | None = None
-    """Use only samples of this evaluation protocol."""
 
 
 Dataset = (
@@ -165,19 +169,23 @@ def run(command: Convert | Render | Label | MotionTable | Stats | Show | Cluster
         print(f"rendering on {renderer().device}")
         return _converted(command.corpus, CropConfig(), command.output, command.engine)
     if isinstance(command, Label):
-        return _converted(SelfLabels.of(command.table, command.labels), CropConfig(), command.output, command.engine)
+        labels = SelfLabels.of(command.table, command.labels)
+        code = _converted(labels, CropConfig(), command.output, command.engine)
+        create_once(join(command.output, TEACHER), json.dumps(labels.teacher_origins()).encode())
+        return code
     if isinstance(command, MotionTable):
         return _converted(command.motion, CropConfig(), command.output, command.engine)
+    if isinstance(command, Clusters):
+        samples = read_protocol(command.table, of_split(command.split))
+        clusters = clusters_of(samples, command.count, seed=command.seed)
+        save_clusters(clusters, command.output)
+        print(f"{clusters.name} of {clusters.num_poses} poses, digest {clusters.digest}: {command.output}")
+        return COMPLETE
     samples = read_protocol(command.table, protocol_named(command.protocol)) if command.protocol else None
     samples = samples or read_samples(command.table)
     if isinstance(command, Stats):
         for name, value in flatten(measured(samples)).items():
             print(f"{name}: {value}")
-        return COMPLETE
-    if isinstance(command, Clusters):
-        clusters = clusters_of(samples, command.count, seed=command.seed)
-        save_clusters(clusters, command.output)
-        print(f"{clusters.name} of {clusters.num_poses} poses, digest {clusters.digest}: {command.output}")
         return COMPLETE
     if command.count < 1 or command.every < 1:
         raise ConfigError(f"--count {command.count} --every {command.every}: both must be at least 1.")

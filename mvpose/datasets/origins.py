@@ -21,6 +21,8 @@ SHARED_PEOPLE = ("total_capture",)
 """Datasets whose published test split shows people of the training (S1, S2 and S3 of TotalCapture)."""
 TRAINED_ON, VALIDATED_ON = "trained_on", "validated_on"
 """Keys of a model's lineage: a list of `Origins` as JSON."""
+TEACHER = "teacher.json"
+"""Beside the samples that a network has labelled: what that network's lineage says under both keys, if it says so."""
 _NAMED = 3
 
 

@@ -99,10 +99,12 @@ def evaluate(
         )
     (skeleton,) = skeletons
     rows = pd.concat(frames, ignore_index=True)
+    # The promotion gate must not take drawn joints for images.
+    drawn = not isinstance(model, RunFolder) and isinstance(model.config, LiftingMethod)
     subject = Subject(
         data_sha256=data_sha256([table.uri for table in tables]),
         model_sha256=model.settings().plan_digest if isinstance(model, RunFolder) else model.sha256,
-        protocol=" + ".join(_protocol_name(table) for table in tables),
+        protocol=" + ".join(map(_protocol_name, tables)) + (", drawn 2D joints of one camera" if drawn else ""),
         skeleton=skeleton,
     )
     predicted = [

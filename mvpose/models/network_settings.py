@@ -359,6 +359,8 @@ ImageMethod = (
     | OwnMethod
 )
 LIFTING = ("lifting_mlp", "lifting_transformer")
+ONE_VIEW = (*LIFTING, MonocularMethod.method)
+"""Methods that take one camera."""
 Method = ImageMethod | LiftingMethod
 
 

@@ -11,7 +11,8 @@ One row of the input is one moment, in one of two ways. Whole images, whose peop
 | lens | V times brown_conrady (default) or kannala_brandt (OpenCV's `fisheye`), optional |
 | boxes | V lists of people's boxes (left, top, right, bottom in pixels), optional: without it people are looked for |
 
-Or, the fast way, crops of one person:
+Of a network of one camera the lists have one entry: everybody in its image gets the network's pose, whose depth and
+size are guesses. Or, the fast way (but not for a lifter, which takes no images), crops of one person:
 
 | column | |
 | --- | --- |
@@ -40,19 +41,25 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from mvpose.config import structure
-from mvpose.errors import MvposeError, NoPersonError, WeightsError
+from mvpose.errors import ConfigError, MvposeError, NoPersonError, WeightsError
 from mvpose.footage.video.capture_frames import ViewFrames
+from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.cards import weights_in
 from mvpose.models.detection.detector import TopDownDetector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.detection.runtime import runs_on_cuda
+from mvpose.models.network_settings import LIFTING, MonocularMethod
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage, network_stage
+from mvpose.pipeline.monocular_stage import MonocularStage
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
+from mvpose.pipeline.stages import DetectStage
+from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
+from mvpose.reconstruction.lifted_people import TrackLifter, lift_people
 from mvpose.serving.request_rows import CropRow, ImageRow, crop_row, image_row
+from mvpose.tracking.chosen_model import method_of, open_model
 
 # Crops of 8 people by 4 views in 256 x 256 are 25 MB as floats; larger batches are no faster on a CPU.
 BATCH = 8
@@ -60,10 +67,26 @@ MOMENT_FPS = 1.0
 """So few frames per second that views are judged by the moment alone (`joints.WINDOW_S`)."""
 
 
-class ServedModel(PythonModel):
-    """A multi-view network behind MLflow's `predict`."""
+class LifterStage(DetectStage):
+    """The detector before a lifter, which takes its 2D joints."""
 
-    stage: FusionStage | NetworkStage
+    as_decoded = False
+
+    def __init__(self, source: PlanSource, detector: DetectorConfig, model: str, weights_sha256: str) -> None:
+        super().__init__(source, detector)
+        self.model = open_model(model, weights_sha256)
+        self.lift = TrackLifter.of(self.model)
+
+    def seen_again(self, _: Sequence[ViewFrames], detected: list[list[People]], rig: CameraRig) -> list[list[People]]:
+        """The detected people. ConfigError for several cameras."""
+        self.model.rule.require_views(len(rig))
+        return detected
+
+
+class ServedModel(PythonModel):
+    """A network behind MLflow's `predict`."""
+
+    stage: FusionStage | NetworkStage | MonocularStage | LifterStage
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load network and detector; WeightsError if the network's weights are not the registered ones."""
@@ -71,9 +94,7 @@ class ServedModel(PythonModel):
         device = "cuda" if torch.cuda.is_available() and runs_on_cuda() else None
         detector = structure(stated["detector"] | {"device": device}, DetectorConfig, "detector")
         with weights_in(context.artifacts["weights"]):
-            self.stage = network_stage(
-                PlanSource("", ""), detector, context.artifacts["model"], "", ReconstructionConfig()
-            )
+            self.stage = _stage(detector, context.artifacts["model"])
         found, registered = self.stage.model.sha256, stated["weights_sha256"]
         if found != registered:
             raise WeightsError(
@@ -103,13 +124,18 @@ class ServedModel(PythonModel):
         return pd.DataFrame(answers)
 
     def _people(self, row: ImageRow) -> dict[str, Any]:
-        """Everyone in the view of two cameras, by the path of the job."""
-        self.stage.model.rule.require_views(len(row.images))
+        """Everyone in the view of two cameras, or of the only one, by the path of the job."""
+        rule, config = self.stage.model.rule, ReconstructionConfig()
+        rule.require_views(len(row.images))
         chunk = [ViewFrames(image[None], np.ones(1, bool)) for image in row.images]
         found = detected(self.stage.detector, chunk) if row.boxes is None else self._in_boxes(row.images, row.boxes)
         keypoints = self.stage.stacked(self.stage.seen_again(chunk, found, row.rig))
+        lift = self.stage.lift if isinstance(self.stage, LifterStage) else None
         try:
-            poses = reconstruct(keypoints, row.rig, self.stage.config, MOMENT_FPS)
+            if rule.one_view:
+                poses = lift_people(keypoints, row.rig, lift, config, MOMENT_FPS, MAX_TRACKS)
+            else:
+                poses = reconstruct(keypoints, row.rig, config, MOMENT_FPS)
         except NoPersonError:
             nothing = np.zeros((0, len(self.stage.skeleton.joints), 3))
             return _answer(nothing, nothing[..., 0])
@@ -125,7 +151,9 @@ class ServedModel(PythonModel):
         ]
 
     def _persons(self, rows: list[CropRow]) -> list[dict[str, Any]]:
-        """One person for each row; rows have the same number of views."""
+        """One person for each row; rows have the same number of views. ConfigError for a lifter."""
+        if isinstance(self.stage, LifterStage):
+            raise ConfigError("a lifter takes no crops: send whole images.")
         device = next(self.stage.model.network.parameters()).device
         crops, projections, present = (
             torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(device)
@@ -136,6 +164,16 @@ class ServedModel(PythonModel):
         joints = torch.where(found.valid[..., None], found.joints.double(), torch.nan).cpu().numpy()
         confidence = found.confidence.double().cpu().numpy()
         return [_answer(xyz[None], sure[None]) for xyz, sure in zip(joints, confidence, strict=True)]
+
+
+def _stage(detector: DetectorConfig, model: str) -> FusionStage | NetworkStage | MonocularStage | LifterStage:
+    """The stage of the network in a folder, by its method."""
+    source, method = PlanSource("", ""), method_of(model)
+    if method in LIFTING:
+        return LifterStage(source, detector, model, "")
+    if method == MonocularMethod.method:
+        return MonocularStage(source, detector, model, "")
+    return network_stage(source, detector, model, "", ReconstructionConfig())
 
 
 def _answer(joints: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mvpose.errors import ConfigError, WeightsError
-from mvpose.models.network_settings import LIFTING, MonocularMethod
+from mvpose.models.network_settings import LIFTING, ONE_VIEW
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
 from mvpose.models.shipped import model_folder
 from mvpose.storage.commits import write_whole
@@ -46,7 +46,7 @@ def choose_one_view_model(uri: str, tracking: TrackingConfig) -> OneViewModel:
         method = registered_method(tracking, resolve(tracking, chosen.uri))
     else:
         method = method_of(model_folder(chosen.uri))
-    if method not in (*LIFTING, MonocularMethod.method):
+    if method not in ONE_VIEW:
         raise ConfigError(f"--monocular {uri} is a network of the method {method}: name a lifter, or one of one image.")
     return OneViewModel(chosen.uri, chosen.weights_sha256, method)
 

@@ -56,6 +56,8 @@ def decide_promotion(candidate: str, rival: str, gate: Gate) -> PromotionVerdict
     new, old = (_rows(folder, gate.metric) for folder in (candidate, rival))
     if not new.index.equals(old.index):
         return _refusal(gate, "the two evaluations contain different samples: evaluate both with the same settings")
+    if (unlike := _unlike_cameras(new, old)) is not None:
+        return _refusal(gate, unlike)
     errors, found, joints = _paired(new, old, gate.metric)
     if gate.metric != "mpjpe_m" and (joints[:, 0] != joints[:, 1]).any():
         return _refusal(gate, f"the two networks have different joints, of which {gate.metric} is not comparable")
@@ -111,6 +113,12 @@ def no_rival(default: str, gate: Gate) -> PromotionVerdict:
     )
 
 
+def first_of_one_camera(gate: Gate) -> PromotionVerdict:
+    """The verdict on the first holder of a network of one camera, once its evaluation is on what it has not seen."""
+    reason = "nobody holds the alias, and no default pipeline takes one camera"
+    return PromotionVerdict(passed=True, reason=reason, metric=gate.metric)
+
+
 def default_pipeline(gate: Gate) -> PromotionVerdict:
     """The verdict on the default pipeline itself as the first holder."""
     return PromotionVerdict(passed=True, reason="it is the default pipeline itself", metric=gate.metric)
@@ -127,7 +135,7 @@ def _summary(folder: str) -> dict[str, str]:
 
 def _rows(folder: str, metric: Metric) -> pd.DataFrame:
     """The row of each sample, in the order of `KEYS`, at its maximum number of views."""
-    rows = _read(folder, [*KEYS, "action", "views", metric, "joint_error_m"])
+    rows = _read(folder, [*KEYS, "action", "views", "cameras", metric, "joint_error_m"])
     if (twice := rows[rows.duplicated([*KEYS, "views"])]).size:
         which = tuple(twice.iloc[0][KEYS])
         raise ConfigError(f"the evaluation in {folder} has {which} more than once: evaluate on one benchmark.")
@@ -135,6 +143,17 @@ def _rows(folder: str, metric: Metric) -> pd.DataFrame:
         raise ConfigError(f"the evaluation in {folder} has no {metric}.")
     rows = rows.sort_values([*KEYS, "views"]).drop_duplicates(KEYS, keep="last")
     return rows.set_index(KEYS, drop=False)
+
+
+def _unlike_cameras(new: pd.DataFrame, old: pd.DataFrame) -> str | None:
+    """Why two evaluations do not compare like with like: one camera with several, or other choices of as many."""
+    views = np.stack([rows["views"].to_numpy(np.int64) for rows in (new, old)])
+    if ((views == 1).any(axis=0) & (views > 1).any(axis=0)).any():
+        return "one network was evaluated with one camera, the other with several: compare it with one of its kind"
+    names = [rows["cameras"].map(tuple).to_numpy() for rows in (new, old)]
+    if ((views[0] == views[1]) & (names[0] != names[1])).any():
+        return "the two evaluations chose other cameras: evaluate both with the same settings"
+    return None
 
 
 def _paired(

@@ -25,7 +25,7 @@ import mvpose
 from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON
 from mvpose.models.detection.cards import locate, read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.network_settings import Method, TokenMethod
+from mvpose.models.network_settings import LiftingMethod, Method, TokenMethod
 from mvpose.models.saved import SavedModel
 from mvpose.skeleton import SKELETONS
 from mvpose.tracking.tracking_config import TrackingConfig, connection
@@ -83,12 +83,13 @@ def registered_detector(config: Method) -> DetectorConfig:
 
 
 def example(model: SavedModel) -> pd.DataFrame:
-    """Two input rows of noise, with cameras 3 m away."""
+    """Two input rows of noise, with cameras 3 m away: crops, but whole images for a lifter."""
     import cv2
     import pandas as pd
 
     rng, views = np.random.default_rng(0), model.rule.max_views or EXAMPLE_VIEWS
     width, height = model.rule.crop.size
+    intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
     rows = []
     for _ in range(2):
         matrices, crops = [], []
@@ -96,10 +97,15 @@ def example(model: SavedModel) -> pd.DataFrame:
             angle = 2 * np.pi * v / (views + 1)
             rotation = np.array([[-np.sin(angle), np.cos(angle), 0], [0, 0, -1], [-np.cos(angle), -np.sin(angle), 0]])
             camera = np.concatenate([rotation, [[0.0], [0.0], [3.0]]], axis=1)
-            matrices.append((np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]]) @ camera).tolist())
+            matrices.append(camera)
             noise = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (9, 9))
             crops.append(base64.b64encode(cv2.imencode(".jpg", noise)[1].tobytes()).decode())
-        rows.append({"crops": crops, "projections": matrices, "present": [True] * views})
+        if isinstance(model.config, LiftingMethod):
+            cameras = {"intrinsics": [intrinsics.tolist()], "camera_from_world": [m.tolist() for m in matrices]}
+            rows.append({"images": crops, **cameras})
+        else:
+            projections = [(intrinsics @ m).tolist() for m in matrices]
+            rows.append({"crops": crops, "projections": projections, "present": [True] * views})
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, origins_in
 from mvpose.models.detection.cards import Licence, card_names, file_sha256, read_card
+from mvpose.models.network_settings import LiftingMethod
 from mvpose.models.saved import WEIGHTS, SavedModel
 from mvpose.models.shipped import model_folder, read_shipped, shipped_names
 from mvpose.skeleton import SKELETONS
@@ -21,6 +22,11 @@ def model_card(name: str, model: SavedModel, summary: dict[str, Any] | None) -> 
     width, height = rule.crop.size
     detector = registered_detector(model.config)
     cards = (detector.person_card, detector.joint_card)
+    crops = (
+        f"Or, faster, crops of one person: {width} x {height} pixels, {rule.crop.margin:g} times as large as the box "
+        "about the joints, with lens distortion removed, and their cameras."
+    )
+    alone = "Depth and size are guesses: one camera shows neither."
     sections = {
         f"{name}: {model.config.method}": [
             f"3D joints ({len(SKELETONS[rule.skeleton].joints)}, {rule.skeleton}) of one person from "
@@ -31,13 +37,13 @@ def model_card(name: str, model: SavedModel, summary: dict[str, Any] | None) -> 
         "Input": [
             f"Whole images of all views with K, distortion and camera_from_world: {' and '.join(cards)}, which this "
             "version brings, find the people, as in `mvpose reconstruct`.",
-            f"Or, faster, crops of one person: {width} x {height} pixels, {rule.crop.margin:g} times as large as the "
-            "box about the joints, with lens distortion removed, and their cameras.",
+            *([] if isinstance(model.config, LiftingMethod) else [crops]),
         ],
         "Limits": [
             "Each row is one moment: people are not tracked over time, and joints are not filtered.",
             "Figures hold for people, cameras and images like those of the evaluation, and for crops about the true "
             "joints.",
+            *([alone] if rule.one_view else []),
         ],
         "Licence": _licence(model) + [line for card in cards for line in _stated(card, read_card(card).licence)],
     }

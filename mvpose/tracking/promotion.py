@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mvpose.config import structure
 from mvpose.errors import ConfigError
+from mvpose.models.network_settings import ONE_VIEW
 from mvpose.models.shipped import FUSION
 from mvpose.tracking.chosen_model import choose_model
 from mvpose.tracking.delivery import client_of, reached
@@ -27,6 +28,7 @@ from mvpose.tracking.gate import (
     PromotionVerdict,
     decide_promotion,
     default_pipeline,
+    first_of_one_camera,
     no_rival,
     require_held_out,
 )
@@ -90,7 +92,8 @@ def promote(
 ) -> Decision:
     """Move `alias` to a version if its evaluation is better than that of the present holder; see `gate`.
 
-    The first holder of an alias must be better than the default pipeline (`mvpose.models.shipped.FUSION`), or be it.
+    The first holder of an alias must be better than the default pipeline (`mvpose.models.shipped.FUSION`), or be it; a
+    network of one camera has no default pipeline to beat.
     A version that was trained on, or selected by, what its evaluation shows is refused. Evaluations are folders of
     `mvpose evaluate`; by default, those registered with the versions. ConfigError if an evaluation is missing, or of
     other weights.
@@ -109,8 +112,14 @@ def promote(
             figures = {DATA_TAG: check_evaluation(mine, candidate.tags[WEIGHTS_TAG])["data_sha256"]}
             described = version_description(config, f"models:/{name}/{version}", scratch)
             verdict = require_held_out(mine, described["lineage"], gate)
-            if verdict is None and before is None and rival_evaluation is None:
-                verdict = no_rival(FUSION, gate)
+            if verdict is None and before is None:
+                one_camera = described["config"]["method"] in ONE_VIEW
+                if one_camera and rival_evaluation is not None:
+                    raise ConfigError("no default pipeline takes one camera: the first holder has no rival.")
+                if one_camera:
+                    verdict = first_of_one_camera(gate)
+                elif rival_evaluation is None:
+                    verdict = no_rival(FUSION, gate)
             if verdict is None:
                 into = os.path.join(scratch, "rival")
                 rival = None if before is None else found_version(config, name, version=str(before))

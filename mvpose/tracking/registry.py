@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
-from mvpose.models.network_settings import LIFTING
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached, remote_run
@@ -65,19 +64,13 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
     """Register the output of `save_model` in `folder` (any location) as the next version of `name`, as `challenger`.
 
     The version's description is its card (`mvpose.tracking.model_card`). The run that it belongs to has the tables of
-    training and evaluation as inputs, and names the run of its training if that is in the same store. ConfigError for a
-    lifter, whose input is no image.
+    training and evaluation as inputs, and names the run of its training if that is in the same store.
     `evaluation` is the folder of its `mvpose evaluate` run. WeightsError if the model is incomplete; ConfigError if
     the evaluation is of other weights; UnreachableError if the registry does not respond.
     """
     with tempfile.TemporaryDirectory() as scratch:
         local = fetched(folder, os.path.join(scratch, "model"), (DESCRIPTION, WEIGHTS))
         model, summary = load_model(local), None
-        if model.config.method in LIFTING:
-            raise ConfigError(
-                f"{folder} is a lifter, and a registered version takes images: pass the folder to `mvpose reconstruct "
-                "--monocular`."
-            )
         if evaluation is not None:
             evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))
             summary = check_evaluation(evaluation, model.sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,12 +12,12 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mvpose.config import differences, flatten
-from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, origins_in, to_lineage
+from mvpose.datasets.origins import TEACHER, TRAINED_ON, VALIDATED_ON, origins_in, to_lineage
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import Method, MonocularMethod
 from mvpose.models.saved import DESCRIPTION, WEIGHTS
-from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes
+from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes, read_text
 from mvpose.tracking.chosen_model import choose_model, lineage_of, open_model, place_model
 from mvpose.tracking.registry import REGISTRY
 from mvpose.tracking.tracking_config import TrackingConfig
@@ -51,10 +52,25 @@ def _with_placed_backbone(method: Method, tracking: TrackingConfig, output: str)
 
 
 def earlier_lineages(config: TrainConfig) -> list[dict[str, Any]]:
-    """The lineages of the models that a training starts from: the initial network, and that of the backbone's file."""
+    """The lineages of the models that a training learns from.
+
+    They are those of the initial network, of the backbone's file, and of the teacher that labelled the samples.
+    """
     weights = config.method.backbone.weights
     folders = [config.initial, weights.rpartition("/")[0] if weights.endswith(f"/{WEIGHTS}") else ""]
-    return [lineage_of(folder) for folder in folders if folder and exists(join(folder, DESCRIPTION))]
+    found = [lineage_of(folder) for folder in folders if folder and exists(join(folder, DESCRIPTION))]
+    for table in filter(None, (config.data, config.samples.validation)):
+        found += _teachers(table)
+    return found
+
+
+def _teachers(table: str) -> list[dict[str, Any]]:
+    """What the teacher of a labelled table has seen; it does not say if an earlier version wrote the table."""
+    if exists(join(table, TEACHER)):
+        return [json.loads(read_text(join(table, TEACHER)))]
+    made_by = join(table, "dataset.json")
+    labelled = exists(made_by) and "dataset.teacher_sha256" in json.loads(read_text(made_by))
+    return [{}] if labelled else []
 
 
 def with_earlier_origins(lineage: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:

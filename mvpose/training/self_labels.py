@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvpose.datasets.files import DatasetError
+from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample import Sample, observed
 from mvpose.datasets.sample_table import read_samples, sample_files
@@ -81,6 +82,13 @@ class SelfLabels:
         teacher = _teacher(config.teacher)
         sha256 = teacher.sha256 if isinstance(teacher, SavedModel) else teacher.card.sha256
         return SelfLabels(table=table, config=config, teacher_sha256=sha256)
+
+    def teacher_origins(self) -> dict[str, Any]:
+        """What the teacher has seen, as its lineage has it. Of a card's network: photographs of no table of samples."""
+        teacher = _teacher(self.config.teacher)
+        if not isinstance(teacher, SavedModel):
+            return {TRAINED_ON: [], VALIDATED_ON: []}
+        return {key: teacher.lineage[key] for key in (TRAINED_ON, VALIDATED_ON) if key in teacher.lineage}
 
     @property
     def name(self) -> str:

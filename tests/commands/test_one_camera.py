@@ -193,9 +193,3 @@ def test_two_people_before_one_camera_keep_their_identities(model):
         apart = np.linalg.norm(drawn[0, :, p, knee].numpy()[:, None] - projected[:, :, knee], axis=-1)[there]
         nearest = apart.argmin(axis=1)
         assert (nearest == np.bincount(nearest).argmax()).mean() > 0.9
-
-
-def test_a_lifter_cannot_be_registered_as_a_network_of_images(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert run(["register", model, "--name", "lifter"]) == 1
-    assert "is a lifter" in capsys.readouterr().err

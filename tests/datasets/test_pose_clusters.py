@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mvpose.commands import dataset, evaluate
+from mvpose.datasets.sample import TEST, TRAIN
 from mvpose.datasets.sample_table import write_samples
 from mvpose.datasets.statistics import clusters_of
 from mvpose.errors import ConfigError
@@ -33,11 +34,13 @@ def test_place_and_size_do_not_count_and_incomplete_or_damaged_poses_are_left_ou
 
 
 def test_what_the_command_writes_evaluation_reads(tmp_path, capsys):
+    """Of the training split alone. Fails if evaluated poses are among the clusters."""
     table, output = str(tmp_path / "table.parquet"), str(tmp_path / "clusters.safetensors")
-    write_samples(table, SAMPLES, HUMAN36M17, "made up")
+    train = [replace(s, split=TRAIN) for s in SAMPLES[:40]]
+    write_samples(table, [*train, *(replace(s, split=TEST) for s in SAMPLES[40:])], HUMAN36M17, "made up")
     assert dataset.run(dataset.Clusters(table=table, output=output, count=7)) == 0
-    digest = clusters_of([replace(s, xyz=s.xyz.astype(np.float32).astype(np.float64)) for s in SAMPLES], 7).digest
-    assert f"PSS@7 of 60 poses, digest {digest}" in capsys.readouterr().out
+    digest = clusters_of([replace(s, xyz=s.xyz.astype(np.float32).astype(np.float64)) for s in train], 7).digest
+    assert f"PSS@7 of 40 poses, digest {digest}" in capsys.readouterr().out
     centroids = evaluate._centroids(output)
     assert centroids is not None and centroids.shape == (7, 17, 3)
 

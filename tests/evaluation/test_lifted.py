@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from mvpose.datasets.sample import Labels, SampleImage, SampleScene, scene_samples
+from mvpose.datasets.sample_table import write_samples
 from mvpose.evaluation.answers import Scoring, rows_of
 from mvpose.evaluation.lifted import lifted_answers
+from mvpose.evaluation.subject_errors import TruthTable, evaluate
 from mvpose.models.input_rule import input_rule
-from mvpose.models.network_settings import LifterConfig, LiftingMethod
+from mvpose.models.network_settings import LifterConfig, LiftingMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
 from mvpose.models.single_view.lifting import Lifter
 from mvpose.rendering.camera_rigs import static_rig
@@ -64,3 +66,12 @@ def test_a_flat_figure_is_put_where_the_person_is(samples, window):
 def test_answers_follow_from_the_seed(samples):
     one, same, other = (lifted_answers(model(1), samples, seed).joints for seed in (0, 0, 1))
     assert np.array_equal(one, same, equal_nan=True) and not np.array_equal(one, other, equal_nan=True)
+
+
+def test_the_gate_can_tell_drawn_joints_from_images(samples, tmp_path):
+    """Fails if a lifter's figures, of joints drawn from the truth, have the protocol of networks that see images."""
+    write_samples(str(tmp_path / "table.parquet"), samples, HUMAN36M17, "moving")
+    table = TruthTable(uri=str(tmp_path / "table.parquet"), protocol=None, views=(), scoring=Scoring())
+    assert (
+        evaluate(model(1), [table], NetworkConfig()).subject.protocol == "every sample, drawn 2D joints of one camera"
+    )

@@ -54,18 +54,25 @@ def test_a_take_without_fault_is_good_and_two_of_its_cameras_are_not(walk):
     assert verdict.grade == Grade.USABLE and "not measurable: two cameras" in verdict.reason
 
 
-@pytest.mark.parametrize(("shift_m", "status", "measured"), [(0.0, Status.WARN, False), (5.0, Status.FAIL, True)])
+@pytest.mark.parametrize(
+    ("shift_m", "status", "measured"),
+    [(0.0, Status.WARN, False), (0.2, Status.WARN, True), (0.4, Status.FAIL, True), (9.0, Status.FAIL, True)],
+)
 def test_lifted_poses_are_bad_where_their_camera_does_not_show_them_and_usable_otherwise(
     walk, shift_m, status, measured
 ):
-    """Fails if poses that match no 2D joint, which have no error at all, count as not measurable."""
+    """Sideways. Fails without a limit, if poses that fit badly are left out of their own error, or if poses that match
+    no 2D joint, which have no error at all, count as not measurable."""
     config = ReconstructionConfig()
     whole = reconstruct(walk.keypoints, walk.rig, config, walk.fps)
     keypoints, rig = of_views(walk.keypoints, [0]), walk.rig.select(walk.rig.names[:1])
-    poses = replace(whole, xyz=whole.xyz + np.float32(shift_m), views_used=whole.views_used[..., :1])
+    sideways = rig.camera_from_world.rotation[0, 0].float().numpy()
+    poses = replace(whole, xyz=whole.xyz + shift_m * sideways, views_used=whole.views_used[..., :1])
     findings = pose_findings(quality(poses, keypoints, rig, walk.fps, config), config.max_error, 60, 0)
     (found,) = (each for each in findings if each.check == CheckKind.LEFT_OUT)
     assert (found.status, found.measured) == (status, measured)
+    if shift_m < 1.0:
+        assert shift_m / 1.9 <= found.figures["lifted_share"] < shift_m / 1.5 + 0.02
 
 
 @pytest.mark.parametrize("fault", list(faults()))

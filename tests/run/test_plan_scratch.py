@@ -28,6 +28,7 @@ SETTINGS = PlanSettings(
     look=None,
     network="",
     monocular="",
+    monocular_images=False,
     reconstruction=ReconstructionConfig(),
     people=None,
     adjustment=None,

@@ -13,8 +13,11 @@ from mvpose.evaluation.network import network_answers
 from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import AlgebraicMethod, MonocularConfig, MonocularMethod, NetworkConfig
+from mvpose.models.objective import consistency_term
 from mvpose.models.objective_settings import ObjectiveConfig, WarmUp
 from mvpose.models.saved import load_model
+from mvpose.models.single_view.epipolar_pose import from_volume, to_volume
+from mvpose.skeleton import HUMAN36M17
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import build_initial
 from mvpose.training.loop import NetworkWithLoss, Process, validate
@@ -117,6 +120,58 @@ def test_consistency_between_views_enters_the_loss_as_the_warm_up_says(table):
     assert set(judged(batch, 0.1)) == {"points"}
     half, whole = judged(batch, 0.3)["consistency"], judged(batch, 0.4)["consistency"]
     assert whole > 0 and torch.isclose(half / whole, torch.tensor(0.5), atol=0.02)
+
+
+def test_a_refinement_unit_lowers_the_error_of_what_it_refines(trained, table):
+    """Fails if the unit's answer is not the network's answer, if its root is lost, or if it does not learn."""
+    goal = ObjectiveConfig(points=0.0, joints=1.0, coarse=1.0, warm_up=NOW)
+    config = replace(TINY, data=table, method=REFINED, initial=trained, objective=goal)
+    judged, batch = NetworkWithLoss(build_initial(config).train(), config), _batch(config)
+    alone = batch.each_view()
+    truth = alone.truth.joints - alone.truth.joints[:, :1]
+
+    def error(network) -> float:
+        with torch.no_grad():
+            found = network.eval()(alone.crops, alone.projections, alone.present).joints
+        network.train()
+        return float((found - found[:, :1] - truth).norm(dim=-1).mean())
+
+    optimiser = torch.optim.Adam([p for p in judged.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(40):
+        optimiser.zero_grad()
+        sum(judged(batch, 1.0).values()).backward()
+        optimiser.step()
+    assert error(judged.network) < 0.7 * error(load_model(trained).network)
+
+
+def test_consistency_lowers_the_error_of_depths_without_3d_truth(table):
+    """Poses with right pixels and wrong depths. Fails if the views do not correct each other, or a view itself."""
+    config = replace(TINY, data=table)
+    alone = _batch(config).each_view()
+    with torch.no_grad():
+        answer = build_method(METHOD).eval()(alone.crops, alone.projections, alone.present, keep_maps=True)
+    kept, root = answer.camera_pose, (0,)
+    true = kept.camera_from_world.apply(alone.truth.joints)
+    volume = to_volume(true, kept.intrinsics, METHOD.size, root)
+    noise = 0.15 * torch.randn(volume.shape[:2], generator=torch.Generator().manual_seed(0))
+    noise[:, 0] = 0.0
+    off = noise.clone().requires_grad_()
+    blind = replace(alone.truth, joints=torch.full_like(alone.truth.joints, torch.nan))
+
+    def pose() -> torch.Tensor:
+        points = torch.cat([volume[..., :2], volume[..., 2:] + off[..., None]], dim=-1)
+        return from_volume(points, kept.intrinsics, METHOD.size, true[:, 0, 2])
+
+    def error() -> float:
+        return float((pose() - true).norm(dim=-1).mean().detach())
+
+    start, optimiser = error(), torch.optim.Adam([off], lr=1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        found = replace(answer, valid=alone.truth.known, camera_pose=replace(kept, pose=pose()))
+        consistency_term(found, blind, 4, METHOD.size, HUMAN36M17.bone_indices, 0).backward()
+        optimiser.step()
+    assert start > 0.1 and error() < 0.4 * start
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Labels without 3D truth: the truth of a table is replaced by what views agree on."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from mvpose.skeleton import HUMAN36M17
 from mvpose.training import self_labels
 from mvpose.training.batches import CropView, sample_arrays
 from mvpose.training.feed import Feed
+from mvpose.training.initial_weights import earlier_lineages, with_earlier_origins
 from mvpose.training.self_labels import LabelConfig, PooledJoints, upright
 from mvpose.training.training_config import OptimisationConfig, SamplesConfig, TrainConfig
 from tests.training.conftest import ring, write_table
@@ -147,3 +149,53 @@ def test_the_verb_writes_a_table_that_says_what_its_labels_are(teacher, tmp_path
         data=output, method=METHOD, samples=SamplesConfig(min_views=1), optimisation=OptimisationConfig(batch=4)
     )
     assert Feed.open(config).lineage()["table"] == made
+
+
+def test_labels_made_on_ray_are_those_of_a_plain_loop(teacher, tmp_path, shared_ray, capsys):
+    """Fails if workers have another teacher or other settings than a plain loop."""
+    source = tmp_path / "source" / "samples"
+    source.mkdir(parents=True)
+    for shard in ("walk", "talk"):
+        write_table(str(source / f"{shard}.parquet"), 6, 2)
+    # The teacher is untrained: its views agree within a thousand metres.
+    labels = [str(tmp_path / "source"), "--teacher", teacher, "--max-error-px", "1e6", "--min-joints", "1"]
+    made = {}
+    for way, flags in (("ray", ["--workers", "2"]), ("loop", ["--local"])):
+        output = tmp_path / way
+        assert command_line(["dataset", "label", *flags, *labels, "--output", str(output)]) == 0
+        made[way] = {str(f.relative_to(output)): f.read_bytes() for f in output.rglob("*.parquet")}
+        made[way] |= {name: (output / name).read_bytes() for name in ("dataset.json", "teacher.json")}
+    assert len(made["ray"]) == 4 and made["ray"] == made["loop"]
+    capsys.readouterr()
+    assert command_line(["dataset", "label", "--workers", "2", *labels, "--output", str(tmp_path / "ray")]) == 0
+    assert "2 shards already existed" in capsys.readouterr().out
+
+
+SEEN = {"trained_on": [{"dataset": "drawn", "recordings": ["held"], "people": ["a"]}], "validated_on": []}
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_student_has_seen_what_its_teacher_has_seen(tmp_path, monkeypatch, says):
+    """Fails if the lineage names the labelled samples alone: the gate would judge the student on the teacher's data."""
+    teacher = str(tmp_path / "teacher")
+    save_model(teacher, build_method(METHOD), input_rule(METHOD, 1.4), METHOD, SEEN if says else {})
+    table = write_table(str(tmp_path / "samples.parquet"), 12, 4)
+    monkeypatch.setattr(self_labels, "_by_network", lambda model, sample: _true_joints(sample))
+    labels = str(tmp_path / "labels")
+    assert command_line(["dataset", "label", "--local", table, "--teacher", teacher, "--output", labels]) == 0
+    config = TrainConfig(
+        data=labels, method=METHOD, samples=SamplesConfig(min_views=1), optimisation=OptimisationConfig(batch=4)
+    )
+    for student in (config, replace(config, data=table, samples=replace(config.samples, validation=labels))):
+        lineage = with_earlier_origins(Feed.open(student).lineage(), earlier_lineages(student))
+        assert ("trained_on" in lineage) == says
+        assert not says or lineage["trained_on"][0]["recordings"] == ["held", "walk"]
+    # A table labelled before teachers were named does not say what its teacher has seen.
+    os.remove(f"{labels}/teacher.json")
+    assert "trained_on" not in with_earlier_origins(Feed.open(config).lineage(), earlier_lineages(config))
+
+
+def test_a_card_s_network_has_seen_no_table_of_samples(weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    table = write_table(str(tmp_path / "samples.parquet"), 1, 0)
+    assert self_labels.SelfLabels.of(table, LabelConfig()).teacher_origins() == {"trained_on": [], "validated_on": []}
