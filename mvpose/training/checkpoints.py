@@ -3,11 +3,12 @@
     checkpoints/000000120/weights.safetensors    the network
                           averaged.safetensors   its averaged weights, if used
                           optimiser.pt           only tensors and numbers, read with `weights_only`
-                          state.json             step and best figures; written last, so a folder without it is ignored
+                          state.json             step, numbers of workers and best figures; written last, so a folder
+                                                 without it is ignored
     checkpoints/best-000000080.safetensors       the best weights so far, named by `state.json`
 
-Learning rate, position in the data and random state are functions of the step (see `mvpose.training.order` and
-`mvpose.training.loop.seed_step`), so storing the step suffices, for any number of workers.
+Learning rate and random state are functions of the step (see `mvpose.training.loop.seed_step`), and the position in the
+data is one of the step and of the numbers of workers so far (see `mvpose.training.order`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mvpose.storage.locations import (
     read_bytes,
     read_text,
 )
+from mvpose.training.order import ALONE, Split
 
 MARK = "state.json"
 FILES = (MARK, "weights.safetensors", "averaged.safetensors", "optimiser.pt")
@@ -55,6 +57,14 @@ class Position:
     step: int = 0
     """Completed steps."""
     best: Best | None = None
+    splits: tuple[Split, ...] = ()
+    """Numbers of workers so far: they decide which samples an epoch has used."""
+
+    def shared_by(self, workers: int) -> Position:
+        """The position of a training that so many workers continue."""
+        if self.splits and self.splits[-1].workers == workers:
+            return self
+        return replace(self, splits=(*self.splits, Split(self.step, workers)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,4 +165,6 @@ def load_weights(network: nn.Module, content: bytes) -> None:
 
 def _position(text: str) -> Position:
     values = json.loads(text)
-    return Position(values["step"], Best(**values["best"]) if values["best"] else None)
+    # Before splits were stored, any number of workers used the samples of a single one.
+    splits = tuple(Split(**split) for split in values.get("splits", [asdict(ALONE[0])]))
+    return Position(values["step"], Best(**values["best"]) if values["best"] else None, splits)

@@ -83,7 +83,7 @@ class NetworkWithLoss(nn.Module):
 def train_loop(
     config: TrainConfig,
     length: Length,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[Position], Iterator[Batch]],
     validation: Callable[[], Iterator[Batch]],
     process: Process,
     checkpoints: Checkpoints,
@@ -91,15 +91,16 @@ def train_loop(
 ) -> Position:
     """Train from the last checkpoint to the end; return the last position, with the best figures.
 
-    `batches(step)` gives this process's batches from a step onwards, `validation()` its share of the held-out samples.
-    `report` is called in every process; only one of them should write. TrainingError if gradients stay non-finite.
+    `batches(position)` gives this process's batches from a position onwards, `validation()` its share of the held-out
+    samples. `report` is called in every process; only one of them should write. TrainingError if gradients stay
+    non-finite.
     """
     trained = begin(config, process.device)
-    position = checkpoints.latest()
+    position = checkpoints.latest().shared_by(process.workers)
     checkpoints.load(trained, position)
     judged = _joined(NetworkWithLoss(trained.network, config), process)
     first = position.step
-    upcoming, meter, skipped = batches(first), Meter(), 0
+    upcoming, meter, skipped = batches(position), Meter(), 0
     for step in range(first, length.total):
         requested = time.perf_counter()
         batch = next(upcoming).to(process.device)

@@ -128,7 +128,7 @@ class SamplesConfig:
     damaged: bool = False
     """Include samples whose ground truth is known to be wrong."""
     shuffled_groups: int = 16
-    """Row groups shuffled together; each reader keeps this many in memory."""
+    """Row groups shuffled together; each worker keeps this many in memory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:
@@ -204,8 +204,8 @@ class ComputeConfig:
     fraction, a single worker shares its GPU with other jobs."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
-    """Processes that decode and augment samples. On CPUs 0 is enough: it uses one thread, or one process with Ray. A
-    GPU needs about 8."""
+    """Processes per worker that decode and augment samples; 0 uses a thread of the worker, which is enough on CPUs. A
+    GPU needs about 8. Each reads its own row groups: more than `samples.shuffled_groups` have nothing to do."""
     max_failures: int = 3
     """Maximum restarts after the loss of a worker, per run on Ray."""
     address: str | None = None

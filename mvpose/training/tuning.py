@@ -194,7 +194,7 @@ def _set_up_tune() -> None:
 def _local_ray(compute: ComputeConfig, plan: SweepConfig) -> LocalRay:
     """A local Ray for as many concurrent trials as fit."""
     alone = compute.workers == 1
-    each = compute.cpus_per_worker + compute.loaders if alone else compute.workers * compute.cpus_per_worker + 3
+    each = compute.workers * (compute.cpus_per_worker + compute.loaders) + (0 if alone else 2)
     room = max(int((os.cpu_count() or 1) / each), 1)
     cpus = max(int((plan.concurrent or room) * each + 0.5), 1)
     # Ray Train frees the resources of a stopped trial through the dashboard. Without it, trials with several workers
