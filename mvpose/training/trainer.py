@@ -5,13 +5,19 @@ therefore depends only on seed, epoch and the number of workers (`mvpose.trainin
 share of the table, in loader processes beside it (`mvpose.training.loading`): Ray Data would hand any row group to any
 process, and each of them would read most of the table.
 
-Checkpoints have this package's own format and are stored in the output folder, as without Ray. A run started on Ray can
-therefore be resumed without it and vice versa, and Ray's own folder in the output can be deleted.
+Checkpoints have this package's own format and are stored in the output folder, as without Ray. A thread writes them,
+and Ray gets files that name them: a run started on Ray can be resumed without it and vice versa, and Ray's own folder
+in the output can be deleted. The number of workers may be a range. Ray then starts as many as there is room for, and
+starts them again from the last checkpoint when machines come or go: batches keep their size, and the epoch continues
+with the samples that it has not used.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,14 +28,14 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
 from mvpose.tracking import system_figures
 from mvpose.training.batches import Batch
-from mvpose.training.checkpoints import Checkpoints, Position
+from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
@@ -70,7 +76,10 @@ def _trainer(job: Job) -> TorchTrainer:
         scaling_config=scaling(compute),
         torch_config=TorchConfig(backend="nccl" if compute.gpus > 0 else "gloo"),
         run_config=RunConfig(
-            name="ray", storage_path=job.output, failure_config=FailureConfig(max_failures=compute.max_failures)
+            name="ray",
+            storage_path=job.output,
+            failure_config=FailureConfig(max_failures=compute.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.config.checkpoints.keep),
         ),
     )
 
@@ -78,8 +87,9 @@ def _trainer(job: Job) -> TorchTrainer:
 def scaling(compute: ComputeConfig) -> ScalingConfig:
     """Resources that Ray Train reserves for the workers and their loaders. A worker uses the GPU assigned to it."""
     gpus = {"GPU": compute.gpus} if compute.gpus > 0 else {}
+    elastic = compute.min_workers < compute.max_workers
     return ScalingConfig(
-        num_workers=compute.workers,
+        num_workers=(compute.min_workers, compute.max_workers) if elastic else compute.min_workers,
         use_gpu=compute.gpus > 0,
         resources_per_worker={"CPU": compute.cpus_per_worker + compute.loaders, **gpus},
     )
@@ -100,8 +110,9 @@ def train_worker(settings: dict[str, Any]) -> None:
         system = {} if validated else system_of_workers(process)
         if process.rank == 0:
             journal.write(step, figures | system)
-        if validated:
-            ray.train.report({"step": step, **figures})
+
+    def save(trained: Trained, position: Position) -> None:
+        report_checkpoint(job, process, trained, position)
 
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
     validation = partial(feed.validation_batches, process.rank, process.workers)
@@ -109,7 +120,51 @@ def train_worker(settings: dict[str, Any]) -> None:
     def batches(position: Position) -> Iterator[Batch]:
         return feed.batches(position.step, process.rank, position.splits)
 
-    train_loop(config, length, batches, validation, process, job.checkpoints, on_figures)
+    train_loop(config, length, batches, validation, process, job.checkpoints, on_figures, save, preemption_notices())
+
+
+def report_checkpoint(job: Job, process: Process, trained: Trained, position: Position) -> None:
+    """Write a checkpoint in a thread, and report it to Ray when it is complete. Every worker calls it at the same step.
+
+    What Ray keeps is a file that names the checkpoint. Training goes on as soon as the state is copied.
+    """
+    figures = {"step": position.step, **(position.best.figures if position.best else {})}
+    if process.rank:
+        ray.train.report(figures, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
+        return
+    checkpoints = job.checkpoints
+    storage: Any = ray.train.get_context().get_storage()
+    files, folder = checkpoints.content(trained, position), tempfile.mkdtemp()
+    with open(os.path.join(folder, "checkpoint.json"), "w") as file:
+        json.dump({"folder": checkpoints.folder, "step": position.step}, file)
+
+    def upload(pointer: Checkpoint, name: str) -> Checkpoint:
+        checkpoints.write(files, position)
+        return storage.persist_current_checkpoint(pointer, name)
+
+    ray.train.report(
+        figures,
+        checkpoint=Checkpoint.from_directory(folder),
+        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        checkpoint_upload_fn=upload,
+    )
+
+
+def preemption_notices() -> Callable[[], bool]:
+    """A function that says whether more machines of the training are about to be taken away than it said before.
+
+    Ray hears of it from the cloud's drain notices and restarts the workers when the machine goes, which does not count
+    as a failure. All workers call it at the same step.
+    """
+    known: set[str] = set()
+
+    def leaving() -> bool:
+        notice = ray.train.get_preemption_info()
+        nodes = set(notice.preempted_node_ids) - known if notice else set()
+        known.update(nodes)
+        return bool(nodes)
+
+    return leaving
 
 
 def system_of_workers(process: Process) -> dict[str, float]:
@@ -154,5 +209,5 @@ def _follow(fit: Callable[[], object], journal: Journal, report: Report) -> None
 
 def local_ray(compute: ComputeConfig) -> LocalRay:
     """A local Ray for one training, with one CPU more than workers and loaders need."""
-    cpus = math.ceil(compute.workers * (compute.cpus_per_worker + compute.loaders)) + 1
+    cpus = math.ceil(compute.max_workers * (compute.cpus_per_worker + compute.loaders)) + 1
     return LocalRay(cpus=cpus, gpus=compute.gpus)
