@@ -108,9 +108,16 @@ def _structure_number_or_word(value: Any, annotation: Any) -> Any:
     return value
 
 
+def _structure_number_or_text(value: Any, _: Any) -> Any:
+    if type(value) not in (int, str):
+        raise ValueError(f"{value!r} is neither a whole number nor text")
+    return value
+
+
 _CONVERTER.register_structure_hook_func(
     lambda kind: [get_origin(part) or part for part in get_args(kind)] == [int, Literal], _structure_number_or_word
 )
+_CONVERTER.register_structure_hook_func(lambda kind: get_args(kind) == (int, str), _structure_number_or_text)
 _CONVERTER.register_structure_hook_func(lambda kind: tagged_union(kind) is not None, _structure_tagged)
 
 

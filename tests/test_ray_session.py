@@ -78,7 +78,7 @@ class NoListener:
     def ended(self, trial): ...
 
 
-STARTS = {"job": (start_job, 1, 3), "training": (start_training, 3, 8), "sweep": (start_sweep, 2, 4)}
+STARTS = {"job": (start_job, 1, 3), "training": (start_training, 3, 7), "sweep": (start_sweep, 2, 4)}
 
 
 @pytest.mark.parametrize("start", STARTS)

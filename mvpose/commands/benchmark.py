@@ -14,6 +14,7 @@ from mvpose.benchmarks import (
     fusion_gain,
     gpu,
     job_speed,
+    loading_speed,
     median_cost,
     memory,
     model_cost,
@@ -34,6 +35,7 @@ from mvpose.benchmarks.detector_recall import DetectionBenchmark
 from mvpose.benchmarks.fusion_gain import FusionBenchmark
 from mvpose.benchmarks.gpu import GpuBenchmark
 from mvpose.benchmarks.job_speed import JobBenchmark
+from mvpose.benchmarks.loading_speed import LoadingBenchmark
 from mvpose.benchmarks.median_cost import MediansBenchmark
 from mvpose.benchmarks.memory import MemoryBenchmark
 from mvpose.benchmarks.model_cost import ModelsBenchmark
@@ -68,11 +70,13 @@ Benchmark = (
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
     | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
     | Annotated[PictorialBenchmark, tyro.conf.subcommand("pictorial")]
+    | Annotated[LoadingBenchmark, tyro.conf.subcommand("loading")]
 )
 
 
 RUNS: dict[type, Callable[[Any], object]] = {
     JobBenchmark: job_speed.run,
+    LoadingBenchmark: loading_speed.run,
     ScaleBenchmark: scale.run,
     MemoryBenchmark: memory.run,
     MediansBenchmark: median_cost.run,

@@ -6,6 +6,7 @@ within a few groups reads each of them once.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections import OrderedDict
@@ -83,6 +84,12 @@ class RowReader:
         while len(self._kept) > self._kept_groups:
             self._kept.popitem(last=False)
         return samples[row - int(self._starts[group])]
+
+    def keeping(self, groups: int) -> RowReader:
+        """A reader of the same rows that keeps so many groups of its own."""
+        other = copy.copy(self)
+        other._kept, other._kept_groups = OrderedDict(), groups
+        return other
 
     def digest(self) -> str:
         """SHA-256 (hex) of the files' names and footers: sizes, offsets and extremes of every column.

@@ -50,12 +50,12 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.detection.runtime import runs_on_cuda
 from mvpose.models.network_settings import LIFTING, MonocularMethod
+from mvpose.pipeline.detect_stage import DetectStage
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage, network_stage
 from mvpose.pipeline.monocular_stage import MonocularStage
 from mvpose.pipeline.network_stage import NetworkStage
 from mvpose.pipeline.plan_source import PlanSource
-from mvpose.pipeline.stages import DetectStage
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.lifted_people import TrackLifter, lift_people
 from mvpose.serving.request_rows import CropRow, ImageRow, crop_row, image_row

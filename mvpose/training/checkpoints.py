@@ -3,11 +3,12 @@
     checkpoints/000000120/weights.safetensors    the network
                           averaged.safetensors   its averaged weights, if used
                           optimiser.pt           only tensors and numbers, read with `weights_only`
-                          state.json             step and best figures; written last, so a folder without it is ignored
+                          state.json             step, numbers of workers and best figures; written last, so a folder
+                                                 without it is ignored
     checkpoints/best-000000080.safetensors       the best weights so far, named by `state.json`
 
-Learning rate, position in the data and random state are functions of the step (see `mvpose.training.order` and
-`mvpose.training.loop.seed_step`), so storing the step suffices, for any number of workers.
+Learning rate and random state are functions of the step (see `mvpose.training.loop.seed_step`), and the position in the
+data is one of the step and of the numbers of workers so far (see `mvpose.training.order`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mvpose.storage.locations import (
     read_bytes,
     read_text,
 )
+from mvpose.training.order import ALONE, Split
 
 MARK = "state.json"
 FILES = (MARK, "weights.safetensors", "averaged.safetensors", "optimiser.pt")
@@ -55,6 +57,14 @@ class Position:
     step: int = 0
     """Completed steps."""
     best: Best | None = None
+    splits: tuple[Split, ...] = ()
+    """Numbers of workers so far: they decide which samples an epoch has used."""
+
+    def shared_by(self, workers: int) -> Position:
+        """The position of a training that so many workers continue."""
+        if self.splits and self.splits[-1].workers == workers:
+            return self
+        return replace(self, splits=(*self.splits, Split(self.step, workers)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +95,30 @@ class Checkpoints:
 
     def save(self, trained: Trained, position: Position) -> None:
         """Write a checkpoint, then remove surplus checkpoints and superseded best weights."""
-        folder = self._at(position.step)
-        write_whole(join(folder, "weights.safetensors"), weights_bytes(trained.network))
+        self.write(self.content(trained, position), position)
+
+    def content(self, trained: Trained, position: Position) -> dict[str, bytes]:
+        """The files of a checkpoint by their place in the folder, as they are at the time of the call.
+
+        With the best weights, if they are those of this position.
+        """
+        files = {"weights.safetensors": weights_bytes(trained.network)}
         if trained.averaged is not None:
-            write_whole(join(folder, "averaged.safetensors"), weights_bytes(trained.averaged))
+            files["averaged.safetensors"] = weights_bytes(trained.averaged)
         optimiser = io.BytesIO()
         torch.save(trained.optimiser.state_dict(), optimiser)
-        write_whole(join(folder, "optimiser.pt"), optimiser.getvalue())
-        write_whole(join(folder, MARK), json.dumps(asdict(position)).encode())
+        files["optimiser.pt"] = optimiser.getvalue()
+        best = {}
+        if position.best is not None and position.best.step == position.step:
+            best[_best(position.step)] = weights_bytes(trained.judged)
+        # The mark is the last one.
+        files[MARK] = json.dumps(asdict(position)).encode()
+        return best | {f"{position.step:09d}/{file}": content for file, content in files.items()}
+
+    def write(self, files: dict[str, bytes], position: Position) -> None:
+        """Write the content of a checkpoint, then remove surplus checkpoints and superseded best weights."""
+        for file, content in files.items():
+            write_whole(join(self.folder, file), content)
         self._tidy(position)
 
     def load(self, trained: Trained, position: Position) -> None:
@@ -104,22 +130,18 @@ class Checkpoints:
         if trained.averaged is not None:
             load_weights(trained.averaged, read_bytes(join(folder, "averaged.safetensors")))
         content = io.BytesIO(read_bytes(join(folder, "optimiser.pt")))
-        trained.optimiser.load_state_dict(torch.load(content, map_location="cpu", weights_only=True))
-
-    def save_best(self, network: nn.Module, position: Position, figures: dict[str, float]) -> Position:
-        """Write these weights as the best. They take effect when a checkpoint of the returned position is written."""
-        write_whole(self._best(position.step), weights_bytes(network))
-        return replace(position, best=Best(position.step, figures))
+        state = torch.load(content, map_location="cpu", weights_only=True)
+        for saved, own in zip(state["param_groups"], trained.optimiser.param_groups, strict=True):
+            # The implementation is this machine's: a GPU's is another one.
+            saved["fused"] = own["fused"]
+        trained.optimiser.load_state_dict(state)
 
     def load_best(self, network: nn.Module, best: Best) -> None:
         """Load the best weights into a network."""
-        load_weights(network, read_bytes(self._best(best.step)))
+        load_weights(network, read_bytes(join(self.folder, _best(best.step))))
 
     def _at(self, step: int) -> str:
         return join(self.folder, f"{step:09d}")
-
-    def _best(self, step: int) -> str:
-        return join(self.folder, f"best-{step:09d}.safetensors")
 
     def _whole(self) -> list[str]:
         """Complete checkpoints, oldest first."""
@@ -129,9 +151,9 @@ class Checkpoints:
 
     def _tidy(self, position: Position) -> None:
         kept = self._whole()[-self.keep :]
-        best = None if position.best is None else self._best(position.best.step)
+        best = None if position.best is None else _best(position.best.step)
         for uri in list_folder(self.folder):
-            if _BEST.fullmatch(name(uri)) and best is not None and name(uri) != name(best):
+            if _BEST.fullmatch(name(uri)) and best is not None and name(uri) != best:
                 remove_file(uri)
             elif _STEP.fullmatch(name(uri)) and name(uri) < name(kept[0]):
                 # Remove the mark first, so that a partly removed checkpoint is ignored.
@@ -140,6 +162,10 @@ class Checkpoints:
                 if not is_remote(uri):
                     with suppress(OSError):  # the folder is not empty
                         os.rmdir(filesystem(uri)[1])
+
+
+def _best(step: int) -> str:
+    return f"best-{step:09d}.safetensors"
 
 
 def weights_bytes(network: nn.Module) -> bytes:
@@ -155,4 +181,6 @@ def load_weights(network: nn.Module, content: bytes) -> None:
 
 def _position(text: str) -> Position:
     values = json.loads(text)
-    return Position(values["step"], Best(**values["best"]) if values["best"] else None)
+    # Before splits were stored, any number of workers used the samples of a single one.
+    splits = tuple(Split(**split) for split in values.get("splits", [asdict(ALONE[0])]))
+    return Position(values["step"], Best(**values["best"]) if values["best"] else None, splits)

@@ -1,21 +1,19 @@
-"""Batches in training order: select the rows, and read them ahead in threads or processes."""
+"""Select the rows of a training and of its validation, and open their readers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Int
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_of, recordings_of, to_lineage
 from mvpose.datasets.row_reader import RowReader
@@ -28,17 +26,16 @@ from mvpose.models.volumes.pictorial import mean_limb_lengths
 from mvpose.skeleton import SKELETONS
 from mvpose.storage.locations import exists, join, read_text
 from mvpose.training.augmentation import AugmentationConfig
-from mvpose.training.batches import Batch, CropView, batch_of, sample_arrays, stacked
+from mvpose.training.batches import Batch, CropView, sample_arrays, stacked
 from mvpose.training.lifting_reader import LiftingReader
-from mvpose.training.order import SampleOrder, Take
+from mvpose.training.loading import Reader, read_by_processes, read_by_threads
+from mvpose.training.order import ALONE, SampleOrder, Split, Take
 from mvpose.training.token_cache import TokenCache
 from mvpose.training.token_reader import TokenReader
-from mvpose.training.training_config import ComputeConfig, SamplesConfig, TrainConfig
+from mvpose.training.training_config import SamplesConfig, TrainConfig
 
 CACHE_REPORT = 20
 """Row groups between two lines about the progress of a cache."""
-READ_AHEAD = 4
-"""Batches that each loader process prefetches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +127,8 @@ class Feed:
             "label_share": round(float(np.isfinite(source.labels.joints[self.order.rows, :, 0]).mean()), 4),
         }
 
-    def reader(self, *, training: bool) -> Reader:
-        """Reader of the training samples with augmentation, or of the held-out ones without."""
+    def reader(self, *, training: bool, loaders: int = 1) -> Reader:
+        """Reader of the training samples with augmentation, or of the held-out ones without; one of `loaders`."""
         config, table = self.config, self.table if training else self.validation_table
         if config.cache.draws:
             cache = TokenCache.of(config, table.uri)
@@ -139,25 +136,32 @@ class Feed:
         augmentation, seed = (config.augmentation, config.seed) if training else (None, 0)
         if isinstance(config.method, LiftingMethod):
             return LiftingReader(table, config.method, config.samples.cameras, augmentation, seed)
+        if loaders > 1:
+            # All of them together keep one window of row groups.
+            table = table.keeping(math.ceil(config.samples.shuffled_groups / loaders))
         return TakeReader(table, config.view, augmentation, seed)
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """The training batches of one process, from step `start` onwards."""
-        config = self.config
-        source = self.reader(training=True)
-        takes = (self.order.take(step) for step in range(start, self.total_steps))
-        if config.compute.loaders:
-            return _read_by_processes(source, takes, config.compute)
-        return _read_by_threads(source, takes, 1)
+    def batches(self, start: int, rank: int = 0, splits: tuple[Split, ...] = ALONE) -> Iterator[Batch]:
+        """The training batches of one worker, from step `start` onwards."""
+        compute, steps = self.config.compute, range(start, self.total_steps)
+        loaders, pinned = compute.loaders, compute.gpus > 0
+        if not loaders:
+            takes = (self.order.take(step, rank, splits) for step in steps)
+            return read_by_threads(self.reader(training=True), takes, 1, pinned=pinned)
+        source = self.reader(training=True, loaders=loaders)
+        return read_by_processes(
+            source, lambda step: self.order.parts(step, rank, splits, loaders), steps, loaders, pinned=pinned
+        )
 
     def validation_batches(self, rank: int = 0, workers: int = 1) -> Iterator[Batch]:
         """The held-out samples of one of `workers`, without augmentation."""
         config = self.config
         size = max(config.optimisation.batch // workers, 1)
-        mine = self.validation_rows[rank::workers]
+        # Consecutive rows, so that each row group is read by one worker.
+        mine = np.array_split(self.validation_rows, workers)[rank]
         takes = [Take(0, 0, tuple(mine[i : i + size].tolist())) for i in range(0, len(mine), size)]
-        source = self.reader(training=False)
-        return _read_by_threads(source, takes, max(config.compute.loaders, 1))
+        threads = max(config.compute.loaders, 1)
+        return read_by_threads(self.reader(training=False), takes, threads, pinned=config.compute.gpus > 0)
 
 
 class TakeReader(Dataset):
@@ -167,16 +171,13 @@ class TakeReader(Dataset):
         self._table, self._view, self._augmentation, self._seed = table, view, augmentation, seed
 
     def __getitem__(self, take: Take) -> dict[str, np.ndarray]:
-        rngs = [np.random.default_rng([self._seed, take.epoch, row]) for row in take.rows]
+        rngs = [np.random.default_rng([self._seed, take.epoch, row]) for row in take.read]
         return stacked(
             [
                 sample_arrays(self._table.sample(row), self._view, rng, self._augmentation)
-                for row, rng in zip(take.rows, rngs, strict=True)
+                for row, rng in zip(take.read, rngs, strict=True)
             ]
         )
-
-
-Reader = TakeReader | TokenReader | LiftingReader
 
 
 def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str) -> Int[np.ndarray, " n"]:
@@ -226,45 +227,3 @@ def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:
     if not maximum or len(rows) <= maximum:
         return rows
     return rows[np.linspace(0, len(rows) - 1, maximum).round().astype(int)]
-
-
-def _read_by_threads(source: Reader, takes: Iterable[Take], threads: int) -> Iterator[Batch]:
-    """Batches in the order of the takes, read ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        reading: deque[Future[dict[str, np.ndarray]]] = deque()
-        try:
-            for take in takes:
-                reading.append(pool.submit(source.__getitem__, take))
-                if len(reading) > threads:
-                    yield _tensors(reading.popleft())
-            while reading:
-                yield _tensors(reading.popleft())
-        finally:
-            for future in reading:
-                future.cancel()
-
-
-def _tensors(columns: Future[dict[str, np.ndarray]]) -> Batch:
-    return batch_of({name: torch.from_numpy(array) for name, array in columns.result().items()})
-
-
-def _read_by_processes(source: Reader, takes: Iterable[Take], compute: ComputeConfig) -> Iterator[Batch]:
-    """The same for many cores: threads would hold the trainer's interpreter lock."""
-    loader = DataLoader(
-        source,
-        batch_size=None,
-        # The loader draws a seed for its processes; it must not draw from the global generator.
-        generator=torch.Generator(),
-        sampler=takes,
-        num_workers=compute.loaders,
-        prefetch_factor=READ_AHEAD,
-        # Forking a process whose libraries run threads sometimes hangs (observed). Spawning takes seconds.
-        multiprocessing_context="spawn",
-        pin_memory=compute.gpus > 0,
-        worker_init_fn=_single_threaded,
-    )
-    return map(batch_of, loader)
-
-
-def _single_threaded(_: int) -> None:
-    cv2.setNumThreads(1)

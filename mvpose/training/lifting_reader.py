@@ -44,7 +44,7 @@ class LiftingReader(Dataset):
         self._skeleton, self._windows = SKELETONS[method.skeleton], Windows(table, method)
 
     def __getitem__(self, take: Take) -> dict[str, np.ndarray]:
-        samples = [self._sample(row, np.random.default_rng([self._seed, take.epoch, row])) for row in take.rows]
+        samples = [self._sample(row, np.random.default_rng([self._seed, take.epoch, row])) for row in take.read]
         return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
     def _sample(self, row: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,23 @@ from mvpose.metrics import joint_errors as metrics
 from mvpose.models.objective import comparable, consistency_term, lifting_objective, objective
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import Batch, LiftingBatch, TrainingBatch
-from mvpose.training.checkpoints import Checkpoints, Position, Trained
+from mvpose.training.checkpoints import Best, Checkpoints, Position, Trained
 from mvpose.training.initial_weights import build_initial
 from mvpose.training.metrics_log import Meter, Report
-from mvpose.training.optimisation import average_weights, build_optimiser, rate_share, set_rate
+from mvpose.training.optimisation import (
+    average_weights,
+    build_optimiser,
+    rate_share,
+    set_rate,
+    step_if_finite,
+)
 from mvpose.training.training_config import TrainConfig
 
 MAX_SKIPPED = 20
 """Maximum consecutive steps without a finite gradient; after more, the training fails."""
+
+
+Save = Callable[[Trained, Position], None]
 
 
 class TrainingError(MvposeError):
@@ -83,47 +93,54 @@ class NetworkWithLoss(nn.Module):
 def train_loop(
     config: TrainConfig,
     length: Length,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[Position], Iterator[Batch]],
     validation: Callable[[], Iterator[Batch]],
     process: Process,
     checkpoints: Checkpoints,
     report: Report,
+    save: Save | None = None,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> Position:
     """Train from the last checkpoint to the end; return the last position, with the best figures.
 
-    `batches(step)` gives this process's batches from a step onwards, `validation()` its share of the held-out samples.
-    `report` is called in every process; only one of them should write. TrainingError if gradients stay non-finite.
+    `batches(position)` gives this process's batches from a position onwards, `validation()` its share of the held-out
+    samples. `report` is called in every process; only one of them should write. TrainingError if gradients stay
+    non-finite. `save` keeps a checkpoint, by default in `checkpoints`, and `leaving` says that a machine is about to be
+    taken away, so that one is due; both are called in every process.
     """
+    save = save or checkpoints.save
     trained = begin(config, process.device)
-    position = checkpoints.latest()
+    position = checkpoints.latest().shared_by(process.workers)
     checkpoints.load(trained, position)
-    judged = _joined(NetworkWithLoss(trained.network, config), process)
     first = position.step
-    upcoming, meter, skipped = batches(first), Meter(), 0
+    upcoming, meter, skipped = batches(position), Meter(), Skipped(process.device)
+    judged: nn.Module | None = None
     for step in range(first, length.total):
         requested = time.perf_counter()
         batch = next(upcoming).to(process.device)
         meter.waited += time.perf_counter() - requested
+        if judged is None:
+            judged = joined(NetworkWithLoss(trained.network, config), process, batch)
         seed_step(config.seed, step, process.rank)
         share = rate_share(config.optimisation, step, length.total)
         figures = one_step(judged, trained, batch, config, step, share, step / length.total)
-        skipped = 0 if math.isfinite(figures["gradient_norm"]) else skipped + 1
-        if skipped > MAX_SKIPPED:
-            raise TrainingError(f"no finite gradient in {skipped} steps up to {step + 1}: lower optimisation.rate.")
-        meter.add(config.optimisation.batch, figures)
+        skipped.count(figures["gradient_norm"])
+        meter.add(config.optimisation.batch, figures, share * config.optimisation.rate)
         position = replace(position, step=step + 1)
         if position.step % config.log_every == 0:
             report(
                 position.step, meter.figures(length.total - position.step) | {"train/epoch": step / length.per_epoch}
             )
+            skipped.check(position.step)
             meter = Meter()
         every = config.validate_every or length.per_epoch
         if position.step % every == 0 or position.step == length.total:
+            skipped.check(position.step)
             figures = validate(trained.judged, validation(), config, process)
-            position = _kept(position, figures, trained, checkpoints, process, report)
+            position = _kept(position, figures, trained, save, report)
             meter = Meter()
-        elif position.step % config.checkpoints.every == 0 and process.rank == 0:
-            checkpoints.save(trained, position)
+        elif position.step % config.checkpoints.every == 0 or (position.step % config.log_every == 0 and leaving()):
+            save(trained, position)
         if step == first:
             # Waiting for the first batch includes the start of its readers.
             meter = Meter()
@@ -137,6 +154,8 @@ def begin(config: TrainConfig, device: torch.device) -> Trained:
     if device.type == "cuda":
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     averaged = copy.deepcopy(network).eval().requires_grad_(False) if config.optimisation.average else None
+    if config.optimisation.compile:
+        network.compile()
     return Trained(network.train(), averaged, build_optimiser(network, config.optimisation))
 
 
@@ -179,10 +198,11 @@ def one_step(
     step: int,
     share: float,
     progress: float,
-) -> dict[str, float]:
-    """Forward, backward, clip, step, average; return the terms of the loss and the gradient norm.
+) -> dict[str, Float[Tensor, ""]]:
+    """Forward, backward, clip, step, average; return the terms of the loss and the gradient norm, on the device.
 
-    A step whose gradient is not finite is skipped.
+    A step whose gradient is not finite is skipped. On a GPU nothing waits for the device, and the averaged weights then
+    still move towards the unchanged ones.
     """
     settings = config.optimisation
     set_rate(trained.optimiser, share)
@@ -197,13 +217,26 @@ def one_step(
         for name, value in {"loss": loss * len(parts), **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.detach() / len(parts)
     norm = torch.nn.utils.clip_grad_norm_(trained.network.parameters(), settings.clip or math.inf)
-    # Reading the norm synchronises with the device, which also makes the time spent waiting for data measurable.
-    figures = {name: float(value) for name, value in sums.items()} | {"gradient_norm": float(norm)}
-    if math.isfinite(figures["gradient_norm"]):
-        trained.optimiser.step()
-        if trained.averaged is not None:
-            average_weights(trained.averaged, trained.network, settings.average, step)
-    return figures | {"rate": share * settings.rate}
+    if step_if_finite(trained.optimiser, norm) and trained.averaged is not None:
+        average_weights(trained.averaged, trained.network, settings.average, step)
+    return sums | {"gradient_norm": norm.detach()}
+
+
+class Skipped:
+    """Counts consecutive steps without a finite gradient, on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._now, self._longest = torch.zeros((), device=device), torch.zeros((), device=device)
+
+    def count(self, norm: Float[Tensor, ""]) -> None:
+        """Add a step."""
+        self._now = torch.where(norm.isfinite(), 0.0, self._now + 1)
+        self._longest = torch.maximum(self._longest, self._now)
+
+    def check(self, step: int) -> None:
+        """TrainingError if there were more than `MAX_SKIPPED`."""
+        if (longest := int(self._longest)) > MAX_SKIPPED:
+            raise TrainingError(f"no finite gradient in {longest} steps up to {step}: lower optimisation.rate.")
 
 
 @torch.no_grad()
@@ -242,33 +275,54 @@ def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float
     return torch.stack([torch.where(counted, errors, 0.0).sum(), counted.sum().double(), truth.known.sum().double()])
 
 
-def _kept(
-    position: Position,
-    figures: dict[str, float],
-    trained: Trained,
-    checkpoints: Checkpoints,
-    process: Process,
-    report: Report,
-) -> Position:
-    """Save the best weights and a checkpoint after a validation; return the new position."""
+def _kept(position: Position, figures: dict[str, float], trained: Trained, save: Save, report: Report) -> Position:
+    """Save a checkpoint after a validation, with the best weights if these are; return the new position."""
     error = figures["validation/mpjpe_m"]
     beaten = math.inf if position.best is None else position.best.figures["validation/mpjpe_m"]
     better = math.isfinite(error) and error < beaten
-    if better and process.rank == 0:
-        position = checkpoints.save_best(trained.judged, position, figures)
-    if process.rank == 0:
-        checkpoints.save(trained, position)
+    if better:
+        position = replace(position, best=Best(position.step, figures))
+    save(trained, position)
     report(position.step, figures | {"validation/best": float(better)})
     return position
 
 
-def _joined(judged: NetworkWithLoss, process: Process) -> nn.Module:
-    """The module with gradients averaged over all processes."""
+def joined(judged: NetworkWithLoss, process: Process, batch: Batch) -> nn.Module:
+    """The module with gradients averaged over all processes. `batch` shows which parameters have one."""
     if process.workers == 1:
         return judged
     devices = [process.device] if process.device.type == "cuda" else None
-    # Some terms start late (warm-up), so a parameter may have no gradient in a step.
-    return DistributedDataParallel(judged, device_ids=devices, find_unused_parameters=True)
+    return DistributedDataParallel(judged, device_ids=devices, find_unused_parameters=not all_used(judged, batch))
+
+
+def all_used(judged: NetworkWithLoss, batch: Batch) -> bool:
+    """Whether every trainable parameter is part of the loss in every step.
+
+    Terms may start late (warm-up), and what a network computes need not have a term. The graph is that of a copy, at
+    the beginning and at the end: looking for unused parameters goes through it in every step.
+    """
+    copied, batch = copy.deepcopy(judged), batch.parts(judged.config.optimisation.accumulate)[0]
+    for progress in (0.0, 1.0):
+        terms = copied(batch, progress)
+        used = _leaves(torch.stack(list(terms.values())).sum())
+        if any(parameter.requires_grad and parameter not in used for parameter in copied.parameters()):
+            return False
+    return True
+
+
+def _leaves(loss: Float[Tensor, ""]) -> set[Tensor]:
+    """The parameters from which a loss was computed."""
+    found, seen = set(), set()
+    open_nodes: list[Any] = [loss.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(node.variable)
+        open_nodes += [following for following, _ in node.next_functions]
+    return found
 
 
 def _exchanged(judged: nn.Module, *, last: bool):

@@ -10,6 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from mvpose.storage.commits import remove_file, write_whole
 from mvpose.storage.locations import exists, is_remote, join, list_folder, read_text
 
@@ -118,19 +122,25 @@ class Meter:
     """Seconds without a batch."""
     samples: int = 0
     steps: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    """On the device of the training, in double precision."""
 
-    def add(self, samples: int, figures: dict[str, float]) -> None:
-        """Add a step."""
+    rates: float = 0.0
+
+    def add(self, samples: int, figures: dict[str, Float[Tensor, ""]], rate: float) -> None:
+        """Add a step, without waiting for its figures."""
         self.samples += samples
+        self.rates += rate
         self.steps += 1
         for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.double()
 
     def figures(self, steps_left: int) -> dict[str, float]:
-        """Means over the steps, and speed."""
+        """Means over the steps, and speed. One transfer from the device, which ends the steps first."""
+        sums = dict(zip(self.sums, torch.stack(list(self.sums.values())).tolist(), strict=True))
         seconds = max(time.perf_counter() - self.started, 1e-9)
-        return {f"train/{name}": total / self.steps for name, total in self.sums.items()} | {
+        return {f"train/{name}": total / self.steps for name, total in sums.items()} | {
+            "train/rate": self.rates / self.steps,
             "train/samples_per_s": self.samples / seconds,
             "train/data_wait_share": self.waited / seconds,
             "train/seconds_left": steps_left * seconds / self.steps,

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mvpose.errors import ConfigError
 from mvpose.training.training_config import OptimisationConfig
 
 
-def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.optim.Optimizer:
-    """An optimiser over the trainable parameters; each group stores its full rate as `full_rate`."""
+def build_optimiser(
+    network: nn.Module, config: OptimisationConfig, *, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser over the trainable parameters; each group stores its full rate as `full_rate`.
+
+    `fused`: its steps are single kernels, which skip a step on the device; by default on GPUs.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -23,13 +29,31 @@ def build_optimiser(network: nn.Module, config: OptimisationConfig) -> torch.opt
     if not groups:
         raise ConfigError("this network has no trainable parameters: its backbone is frozen and it has no other part.")
     options = [{"params": p, "lr": r, "full_rate": r, "weight_decay": d} for (r, d), p in groups.items()]
+    if fused is None:
+        fused = all(parameter.is_cuda for own in groups.values() for parameter in own)
     match config.optimiser:
         case "adamw":
-            return torch.optim.AdamW(options)
+            return torch.optim.AdamW(options, fused=fused or None)
         case "adam":
-            return torch.optim.Adam(options)
+            return torch.optim.Adam(options, fused=fused or None)
         case "sgd":
-            return torch.optim.SGD(options, momentum=config.momentum)
+            optimiser = torch.optim.SGD(options, momentum=config.momentum, fused=fused or None)
+            if fused and config.momentum:
+                # Of a first step that it skips, torch (2.13) keeps a momentum that nobody has initialised.
+                for parameter in (p for own in groups.values() for p in own):
+                    optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return optimiser
+
+
+def step_if_finite(optimiser: torch.optim.Optimizer, norm: Float[Tensor, ""]) -> bool:
+    """Step, unless the norm of the gradient is not finite; whether a step was made, or the device decides on it."""
+    if optimiser.param_groups[0]["fused"]:
+        # Reading the norm would wait for the device in every step.
+        optimiser.found_inf = (~norm.isfinite()).float()  # pyright: ignore[reportAttributeAccessIssue]
+    elif not math.isfinite(float(norm)):
+        return False
+    optimiser.step()
+    return True
 
 
 def rate_share(config: OptimisationConfig, step: int, total: int) -> float:

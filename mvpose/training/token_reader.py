@@ -110,7 +110,7 @@ class TokenReader(Dataset):
         if self._training:
             step = np.random.default_rng([self._seed, take.epoch, take.step])
             views = int(step.integers(self._samples.min_views, self._samples.views + 1))
-        return stacked([self._sample(row, take, views) for row in take.rows])
+        return stacked([self._sample(row, take, views) for row in take.read])
 
     def _sample(self, row: int, take: Take, views: int) -> dict[str, np.ndarray]:
         config = self._cache.config

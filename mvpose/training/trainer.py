@@ -1,18 +1,23 @@
-"""Distributed training: Ray Data reads and augments samples, Ray Train runs the loop and replaces lost workers.
+"""Distributed training: Ray Train runs the loop in several workers and replaces lost ones.
 
 Workers and the driver may be killed, so all of them must agree on the position in the data. The order of the samples
-therefore depends only on seed and epoch (`mvpose.training.order`), and Ray Data does not shuffle. Its dataset lists the
-remaining *takes*, one per row. A take is the set of samples that one worker reads for one step. `streaming_split`
-distributes the blocks round-robin in their order, so worker w of W gets the takes w, W + w, ... Ray Train receives the
-dataset as a function. It calls the function again whenever it restarts the workers, and the new dataset starts after
-the last checkpoint.
+therefore depends only on seed, epoch and the number of workers (`mvpose.training.order`). Each worker reads its own
+share of the table, in loader processes beside it (`mvpose.training.loading`): Ray Data would hand any row group to any
+process, and each of them would read most of the table.
 
-Checkpoints have this package's own format and are stored in the output folder, as without Ray. A run started on Ray can
-therefore be resumed without it and vice versa, and Ray's own folder in the output can be deleted.
+Checkpoints have this package's own format and are stored in the output folder, as without Ray. A thread writes them,
+and Ray gets files that name them: a run started on Ray can be resumed without it and vice versa, and Ray's own folder
+in the output can be deleted. The number of workers may be a range. Ray then starts as many as there is room for, and
+starts them again from the last checkpoint when machines come or go: batches keep their size, and the epoch continues
+with the samples that it has not used.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,27 +25,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import ray.data
 import ray.train
 import torch.distributed as dist
 from ray.exceptions import RayError
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.locations import absolute, join
 from mvpose.tracking import system_figures
-from mvpose.training.batches import Batch, batch_of
-from mvpose.training.checkpoints import Checkpoints
+from mvpose.training.batches import Batch
+from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
 from mvpose.training.metrics_log import Journal, Report
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 
 POLL_SECONDS = 1.0
-PREFETCHED = 2
-"""Batches that a worker prefetches."""
 
 
 @dataclass(frozen=True)
@@ -69,63 +70,29 @@ def train_on_ray(config: TrainConfig, output: str, report: Report) -> None:
 
 def _trainer(job: Job) -> TorchTrainer:
     compute = job.config.compute
-    options = ray.data.ExecutionOptions(preserve_order=True)
     return TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         scaling_config=scaling(compute),
         torch_config=TorchConfig(backend="nccl" if compute.gpus > 0 else "gloo"),
         run_config=RunConfig(
-            name="ray", storage_path=job.output, failure_config=FailureConfig(max_failures=compute.max_failures)
+            name="ray",
+            storage_path=job.output,
+            failure_config=FailureConfig(max_failures=compute.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.config.checkpoints.keep),
         ),
-        datasets={"train": partial(remaining_takes, job)},
-        dataset_config=DataConfig(execution_options=options, enable_shard_locality=False),
     )
 
 
 def scaling(compute: ComputeConfig) -> ScalingConfig:
-    """Resources that Ray Train reserves for the workers. A worker uses the GPU assigned to it."""
+    """Resources that Ray Train reserves for the workers and their loaders. A worker uses the GPU assigned to it."""
     gpus = {"GPU": compute.gpus} if compute.gpus > 0 else {}
+    elastic = compute.min_workers < compute.max_workers
     return ScalingConfig(
-        num_workers=compute.workers,
+        num_workers=(compute.min_workers, compute.max_workers) if elastic else compute.min_workers,
         use_gpu=compute.gpus > 0,
-        resources_per_worker={"CPU": compute.cpus_per_worker, **gpus},
+        resources_per_worker={"CPU": compute.cpus_per_worker + compute.loaders, **gpus},
     )
-
-
-def remaining_takes(job: Job) -> ray.data.Dataset:
-    """The samples from the last checkpoint to the end: one block per take, ordered by step and worker."""
-    config = job.config
-    feed = Feed.open(config)
-    workers, first = config.compute.workers, job.checkpoints.latest().step
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # A take must stay one block, however large its crops are, because Ray distributes blocks.
-    context.target_max_block_size = None
-    takes = ray.data.range((feed.total_steps - first) * workers).repartition(target_num_rows_per_block=1)
-    return takes.map_batches(
-        TakeMaker,
-        fn_constructor_args=(job, first),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=max(config.compute.loaders, 1)),
-        num_cpus=1,
-    )
-
-
-class TakeMaker:
-    """Map take numbers to samples; called by Ray Data."""
-
-    def __init__(self, job: Job, first: int) -> None:
-        feed = Feed.open(job.config)
-        self._order, self._first, self._workers = feed.order, first, job.config.compute.workers
-        self._reader = feed.reader(training=True)
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The samples of one take, with a column of its step."""
-        step, rank = divmod(int(batch["id"][0]), self._workers)
-        take = self._order.take(self._first + step, rank, self._workers)
-        columns = self._reader[take]
-        return {**columns, "step": np.full(len(take.rows), take.step)}
 
 
 def train_worker(settings: dict[str, Any]) -> None:
@@ -143,12 +110,61 @@ def train_worker(settings: dict[str, Any]) -> None:
         system = {} if validated else system_of_workers(process)
         if process.rank == 0:
             journal.write(step, figures | system)
-        if validated:
-            ray.train.report({"step": step, **figures})
+
+    def save(trained: Trained, position: Position) -> None:
+        report_checkpoint(job, process, trained, position)
 
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
     validation = partial(feed.validation_batches, process.rank, process.workers)
-    train_loop(config, length, partial(shard_batches, config), validation, process, job.checkpoints, on_figures)
+
+    def batches(position: Position) -> Iterator[Batch]:
+        return feed.batches(position.step, process.rank, position.splits)
+
+    train_loop(config, length, batches, validation, process, job.checkpoints, on_figures, save, preemption_notices())
+
+
+def report_checkpoint(job: Job, process: Process, trained: Trained, position: Position) -> None:
+    """Write a checkpoint in a thread, and report it to Ray when it is complete. Every worker calls it at the same step.
+
+    What Ray keeps is a file that names the checkpoint. Training goes on as soon as the state is copied.
+    """
+    figures = {"step": position.step, **(position.best.figures if position.best else {})}
+    if process.rank:
+        ray.train.report(figures, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
+        return
+    checkpoints = job.checkpoints
+    storage: Any = ray.train.get_context().get_storage()
+    files, folder = checkpoints.content(trained, position), tempfile.mkdtemp()
+    with open(os.path.join(folder, "checkpoint.json"), "w") as file:
+        json.dump({"folder": checkpoints.folder, "step": position.step}, file)
+
+    def upload(pointer: Checkpoint, name: str) -> Checkpoint:
+        checkpoints.write(files, position)
+        return storage.persist_current_checkpoint(pointer, name)
+
+    ray.train.report(
+        figures,
+        checkpoint=Checkpoint.from_directory(folder),
+        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        checkpoint_upload_fn=upload,
+    )
+
+
+def preemption_notices() -> Callable[[], bool]:
+    """A function that says whether more machines of the training are about to be taken away than it said before.
+
+    Ray hears of it from the cloud's drain notices and restarts the workers when the machine goes, which does not count
+    as a failure. All workers call it at the same step.
+    """
+    known: set[str] = set()
+
+    def leaving() -> bool:
+        notice = ray.train.get_preemption_info()
+        nodes = set(notice.preempted_node_ids) - known if notice else set()
+        known.update(nodes)
+        return bool(nodes)
+
+    return leaving
 
 
 def system_of_workers(process: Process) -> dict[str, float]:
@@ -162,17 +178,6 @@ def system_of_workers(process: Process) -> dict[str, float]:
         for rank, figures in enumerate(found)
         for name, value in figures.items()
     }
-
-
-def shard_batches(config: TrainConfig, start: int) -> Iterator[Batch]:
-    """This worker's share of the dataset from step `start`. Earlier steps are skipped: the dataset may start before the
-    last checkpoint."""
-    shard = ray.train.get_dataset_shard("train")
-    assert shard is not None
-    size = config.optimisation.batch // config.compute.workers
-    for columns in shard.iter_torch_batches(batch_size=size, prefetch_batches=PREFETCHED, device="cpu"):
-        if int(columns.pop("step")[0]) >= start:
-            yield batch_of(columns)
 
 
 def _follow(fit: Callable[[], object], journal: Journal, report: Report) -> None:
@@ -204,5 +209,5 @@ def _follow(fit: Callable[[], object], journal: Journal, report: Report) -> None
 
 def local_ray(compute: ComputeConfig) -> LocalRay:
     """A local Ray for one training, with one CPU more than workers and loaders need."""
-    cpus = int(compute.workers * compute.cpus_per_worker) + max(compute.loaders, 1) + 1
+    cpus = math.ceil(compute.max_workers * (compute.cpus_per_worker + compute.loaders)) + 1
     return LocalRay(cpus=cpus, gpus=compute.gpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
@@ -91,6 +92,8 @@ class OptimisationConfig:
     """Decay of the averaged weights (EMA), which are validated and saved; 0 disables averaging."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs the network under autocast; weights, geometry and losses stay in float32."""
+    compile: bool = False
+    """Compile the network (`torch.compile`): the first steps take minutes, later ones less time."""
 
     def __post_init__(self) -> None:
         if min(self.batch, self.accumulate) < 1 or self.rate <= 0 or (self.epochs < 1 and self.steps < 1):
@@ -128,7 +131,7 @@ class SamplesConfig:
     damaged: bool = False
     """Include samples whose ground truth is known to be wrong."""
     shuffled_groups: int = 16
-    """Row groups shuffled together; each reader keeps this many in memory."""
+    """Row groups shuffled together; each worker keeps this many in memory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:
@@ -197,31 +200,48 @@ class ComputeConfig:
 
     local: bool = False
     """Train in this process, without Ray."""
-    workers: int = 1
-    """Processes that share each batch (Ray only)."""
+    workers: int | str = 1
+    """Processes that share each batch (Ray only). 2-8: as many as the cluster has room for, checked every minute."""
     gpus: float = 0.0
     """GPUs per worker: 0 trains on CPUs (Gloo), 1 on GPUs (NCCL between workers). With a
     fraction, a single worker shares its GPU with other jobs."""
     cpus_per_worker: float = 1.0
     loaders: int = 0
-    """Processes that decode and augment samples. On CPUs 0 is enough: it uses one thread, or one process with Ray. A
-    GPU needs about 8."""
+    """Processes per worker that decode and augment samples; 0 uses a thread of the worker, which is enough on CPUs. A
+    GPU needs about 8. Each reads its own row groups: more than `samples.shuffled_groups` have nothing to do."""
     max_failures: int = 3
     """Maximum restarts after the loss of a worker, per run on Ray."""
     address: str | None = None
     """Address of a running Ray cluster ("auto", ...). By default a local Ray is started."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.loaders < 0 or (self.local and self.workers > 1):
+        if self.min_workers < 1 or self.loaders < 0 or (self.local and self.max_workers > 1):
             raise ConfigError("workers must be at least 1 and loaders at least 0; --local allows only one worker.")
         require_gpus(self.gpus)
         if self.gpus > 1:
             raise ConfigError(f"--gpus {self.gpus:g}: a training worker uses one GPU; for more, increase --workers.")
-        if 0 < self.gpus < 1 < self.workers:
+        if 0 < self.gpus < 1 < self.max_workers:
             raise ConfigError(
                 f"--gpus {self.gpus:g} makes {self.workers} workers share a GPU, but NCCL needs one GPU per worker: "
                 "use --gpus 1, or a single worker."
             )
+
+    @property
+    def min_workers(self) -> int:
+        """Minimum number of workers."""
+        return self._workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """Maximum number of workers."""
+        return self._workers[1]
+
+    @property
+    def _workers(self) -> tuple[int, int]:
+        parts = re.fullmatch(r"(\d+)(?:-(\d+))?", str(self.workers))
+        if parts is None or int(parts[1]) > int(parts[2] or parts[1]):
+            raise ConfigError(f"workers is {self.workers!r}; it must be a number, or a range such as 2-8.")
+        return int(parts[1]), int(parts[2] or parts[1])
 
     @property
     def device(self) -> Device:
@@ -325,12 +345,19 @@ class TrainConfig:
         early = goal.heatmaps or goal.points or goal.likelihood or goal.simcc or goal.volume_points
         if not early and goal.warm_up.start > 0:
             raise ConfigError("the objective has no term before its warm-up starts: set objective.warm_up.start to 0.")
-        share = self.compute.workers * self.optimisation.accumulate
-        if self.optimisation.batch % share:
-            raise ConfigError(
-                f"a batch of {self.optimisation.batch} cannot be divided among {self.compute.workers} workers in "
-                f"{self.optimisation.accumulate} parts each: use a multiple of {share}."
-            )
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        """Of a number of workers that may change, some need not divide the batch; then their shares differ by one."""
+        batch, parts, compute = self.optimisation.batch, self.optimisation.accumulate, self.compute
+        if compute.min_workers < compute.max_workers and parts == 1 and batch >= compute.max_workers:
+            return
+        for workers in range(compute.min_workers, compute.max_workers + 1):
+            if batch % (workers * parts):
+                raise ConfigError(
+                    f"a batch of {batch} cannot be divided among {workers} workers in {parts} parts each: use a "
+                    f"multiple of {workers * parts}."
+                )
 
     def _check_monocular(self) -> None:
         """A network that takes one image answers every view of a sample alone, and has terms of its own."""

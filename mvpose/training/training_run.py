@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import torch
@@ -26,6 +26,7 @@ from mvpose.models.saved import DESCRIPTION, WEIGHTS, save_model
 from mvpose.storage.commits import create_once, write_whole
 from mvpose.storage.locations import exists, is_remote, join, read_text
 from mvpose.tracking.circumstances import commit
+from mvpose.training.batches import Batch
 from mvpose.training.checkpoints import Checkpoints, Position
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import earlier_lineages, with_earlier_origins
@@ -85,7 +86,11 @@ def _train_here(feed: Feed, checkpoints: Checkpoints, output: str, report_line: 
 
     process = Process(device=torch.device(feed.config.compute.device))
     length = Length(feed.total_steps, feed.order.steps_per_epoch)
-    return train_loop(feed.config, length, feed.batches, feed.validation_batches, process, checkpoints, written)
+
+    def batches(position: Position) -> Iterator[Batch]:
+        return feed.batches(position.step, splits=position.splits)
+
+    return train_loop(feed.config, length, batches, feed.validation_batches, process, checkpoints, written)
 
 
 def begin_training(config: TrainConfig, feed: Feed, output: str) -> str:

@@ -100,7 +100,7 @@ def training_of(trial: Trial, config: TrainConfig, space: Space, plan: SweepConf
 
 
 def _job(config: TrainConfig, space: Space, plan: SweepConfig, output: str) -> SweepJob:
-    alone = config.compute.workers == 1
+    alone = config.compute.max_workers == 1
     config = replace(config.located(), compute=replace(config.compute, local=alone))
     return SweepJob(config=config, space=space, output=absolute(output), bequeaths=plan.scheduler == "pbt")
 
@@ -134,7 +134,7 @@ def _tuner(job: SweepJob, plan: SweepConfig, listener: Listener) -> tune.Tuner:
 def trial_resources(config: TrainConfig) -> dict[str, float]:
     """Resources of a trial's process. With several workers it only supervises; the workers reserve their own."""
     compute = config.compute
-    if compute.workers > 1:
+    if compute.max_workers > 1:
         return {"CPU": 1.0}
     cpus = {"CPU": compute.cpus_per_worker + compute.loaders}
     return cpus | ({"GPU": compute.gpus} if compute.gpus > 0 else {})
@@ -193,8 +193,8 @@ def _set_up_tune() -> None:
 
 def _local_ray(compute: ComputeConfig, plan: SweepConfig) -> LocalRay:
     """A local Ray for as many concurrent trials as fit."""
-    alone = compute.workers == 1
-    each = compute.cpus_per_worker + compute.loaders if alone else compute.workers * compute.cpus_per_worker + 3
+    alone = compute.max_workers == 1
+    each = compute.max_workers * (compute.cpus_per_worker + compute.loaders) + (0 if alone else 2)
     room = max(int((os.cpu_count() or 1) / each), 1)
     cpus = max(int((plan.concurrent or room) * each + 0.5), 1)
     # Ray Train frees the resources of a stopped trial through the dashboard. Without it, trials with several workers

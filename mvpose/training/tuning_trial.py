@@ -13,6 +13,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -23,8 +24,10 @@ from mvpose.config import digest, structure
 from mvpose.errors import MvposeError
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import absolute, exists, join, list_folder, name, read_text
+from mvpose.training.checkpoints import Checkpoints
 from mvpose.training.feed import Feed
 from mvpose.training.inheritance import bequeath, inherit
+from mvpose.training.loop import TrainingError
 from mvpose.training.metrics_log import Journal
 from mvpose.training.training_config import TrainConfig
 from mvpose.training.training_run import train
@@ -33,6 +36,8 @@ from mvpose.training.tuning_space import Space, applied, decoded
 WORST_M = 1000.0
 """Error of a network that finds no joint. Schedulers and searchers need a finite number."""
 RECORD = "trial.json"
+AWAITED = 6000
+"""Tenths of a second to wait for a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,5 +169,15 @@ class _Teller:
             tune.report(self._result)
             return
         with tempfile.TemporaryDirectory() as folder:
+            self._await_checkpoint()
             bequeath(self.output, os.path.join(folder, "checkpoints"))
             tune.report(self._result, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    def _await_checkpoint(self) -> None:
+        """Wait for the checkpoint of the latest validation: several workers write it while they train on."""
+        checkpoints = Checkpoints(join(self.output, "checkpoints"), 1)
+        for _ in range(AWAITED):
+            if checkpoints.latest().step >= self._result["step"]:
+                return
+            time.sleep(0.1)
+        raise TrainingError(f"{self.output} has no checkpoint of step {self._result['step']}.")

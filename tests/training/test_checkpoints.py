@@ -11,6 +11,7 @@ from torch import nn
 from mvpose.storage.locations import list_folder, name
 from mvpose.training.checkpoints import Best, Checkpoints, Position, Trained, weights_bytes
 from mvpose.training.optimisation import OptimisationConfig, build_optimiser
+from mvpose.training.order import Split
 
 
 def trained(seed: int) -> Trained:
@@ -55,8 +56,8 @@ def test_the_last_ones_are_kept_and_the_best_weights_with_them(folder):
         position = replace(position, step=step)
         moved(state, 1)
         if error is not None:
-            position = checkpoints.save_best(state.network, position, {"validation/mpjpe_m": error})
-            best = weights_bytes(state.network)
+            position = replace(position, best=Best(step, {"validation/mpjpe_m": error}))
+            best = weights_bytes(state.judged)
         checkpoints.save(state, position)
     names = [name(uri) for uri in list_folder(folder)]
     assert names == ["000000030", "000000040", "best-000000020.safetensors"]
@@ -73,3 +74,28 @@ def test_a_checkpoint_that_was_cut_short_does_not_count(tmp_path):
     checkpoints.save(state, Position(20))
     os.unlink(tmp_path / "000000020" / "state.json")
     assert checkpoints.latest() == Position(10)
+
+
+def test_a_position_knows_the_numbers_of_workers_so_far(tmp_path):
+    """Fails if a restart with the same number counts as a change, or an earlier version's checkpoint cannot be read."""
+    position = Position(7).shared_by(2)
+    assert position.splits == (Split(7, 2),) and position.shared_by(2) == position
+    later = replace(position, step=9).shared_by(3)
+    checkpoints = Checkpoints(str(tmp_path), keep=2)
+    checkpoints.save(trained(0), later)
+    assert checkpoints.latest() == later and later.splits == (Split(7, 2), Split(9, 3))
+    mark = tmp_path / "000000009" / "state.json"
+    mark.write_text('{"step": 9, "best": null}')
+    assert checkpoints.latest() == Position(9, None, (Split(0, 1),))
+
+
+def test_the_content_of_a_checkpoint_is_that_of_its_time(tmp_path):
+    """So that it can be written while the training goes on. Fails if tensors are read when it is written."""
+    checkpoints, state = Checkpoints(str(tmp_path), keep=2), moved(trained(0), 2)
+    before, position = weights_bytes(state.network), Position(3)
+    content = checkpoints.content(state, position)
+    moved(state, 2)
+    checkpoints.write(content, position)
+    resumed = trained(1)
+    checkpoints.load(resumed, position)
+    assert weights_bytes(resumed.network) == before != weights_bytes(state.network)

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mvpose.errors import ConfigError
-from mvpose.training.optimisation import OptimisationConfig, average_weights, build_optimiser, rate_share, set_rate
+from mvpose.training.checkpoints import Checkpoints, Position, Trained
+from mvpose.training.optimisation import (
+    OptimisationConfig,
+    average_weights,
+    build_optimiser,
+    rate_share,
+    set_rate,
+    step_if_finite,
+)
 
 
 def network() -> nn.ModuleDict:
@@ -75,3 +83,41 @@ def test_counters_of_normalisations_are_copied_and_not_averaged():
     net(torch.randn(4, 2))
     average_weights(averaged, net, 0.9, step=100)
     assert averaged.state_dict()["num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_a_fused_optimiser_skips_on_the_device_what_the_host_would_skip(name):
+    """The first of four gradients is not finite, and the third. Fails if a skipped step moves weights or momentum."""
+    moved = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        net = nn.Linear(3, 2)
+        optimiser = build_optimiser(net, OptimisationConfig(optimiser=name, rate=0.1), fused=fused)
+        for step in range(4):
+            gradient = torch.full((), torch.inf) if step in (0, 2) else torch.tensor(1.0 + step)
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter) * gradient
+            step_if_finite(optimiser, gradient)
+        moved.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-6, atol=1e-7)
+    assert moved[0].isfinite().all()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_checkpoint_continues_with_the_optimiser_of_this_machine(tmp_path, saved):
+    """From a CPU to a GPU and back. Fails if a checkpoint brings its own, which would not skip steps on the device."""
+    states = [trained_linear(fused) for fused in (saved, not saved)]
+    checkpoints = Checkpoints(str(tmp_path), 1)
+    for state in states[:1]:
+        state.network.weight.grad = torch.ones_like(state.network.weight)
+        state.optimiser.step()
+    checkpoints.save(states[0], Position(1))
+    checkpoints.load(states[1], Position(1))
+    assert states[1].optimiser.param_groups[0]["fused"] == (None if saved else True)
+    step_if_finite(states[1].optimiser, torch.tensor(torch.inf))
+    assert torch.equal(states[0].network.weight, states[1].network.weight)
+
+
+def trained_linear(fused: bool) -> Trained:
+    net = nn.Linear(3, 2, bias=False)
+    return Trained(net, None, build_optimiser(net, OptimisationConfig(), fused=fused))

@@ -29,6 +29,7 @@ from mvpose.training.checkpoints import Checkpoints, Trained, weights_bytes
 from mvpose.training.feed import Feed
 from mvpose.training.loop import NetworkWithLoss, begin, one_step
 from mvpose.training.optimisation import OptimisationConfig
+from mvpose.training.trainer import local_ray, scaling
 from mvpose.training.training_config import NONE, CheckpointConfig, ComputeConfig, SamplesConfig, TrainConfig
 from mvpose.training.training_run import train
 from tests.training.conftest import drawn_sample, people, ring, write_table
@@ -266,6 +267,22 @@ def test_a_frozen_backbone_keeps_no_activations_and_no_statistics(table):
     assert weights_bytes(state.network.get_submodule("backbone")) == before
 
 
+IN_PARTS = replace(TINY.optimisation, batch=8, accumulate=2)
+
+
+def test_a_number_of_workers_may_be_a_range():
+    """Fails if Ray is asked for a fixed number, or the batch must be a multiple of every number in between."""
+    compute = ComputeConfig(workers="2-5", loaders=3)
+    reserved = scaling(compute)
+    assert reserved.num_workers == (2, 5) and (reserved.resources_per_worker or {})["CPU"] == 4.0
+    assert scaling(ComputeConfig(workers=3)).num_workers == 3
+    replace(TINY, compute=compute, optimisation=replace(TINY.optimisation, batch=32)).check()
+    assert local_ray(compute).cpus == 21
+    for wrong in ("5-2", "0-2", "2-", "two"):
+        with pytest.raises(ConfigError, match="workers"):
+            ComputeConfig(workers=wrong)
+
+
 def test_settings_that_contradict_each_other_are_refused(table):
     wrong = [
         (tiny(table, optimisation=replace(TINY.optimisation, batch=5, accumulate=2)), "multiple of 2"),
@@ -274,6 +291,7 @@ def test_settings_that_contradict_each_other_are_refused(table):
             r"method\.fusion\.views\) and samples\.views",
         ),
         (tiny(table, objective=ObjectiveConfig(points=0.0)), "warm_up.start"),
+        (tiny(table, compute=ComputeConfig(workers="2-5"), optimisation=IN_PARTS), "among 3 workers in 2 parts"),
         (tiny(table, samples=SamplesConfig(split="trian")), "its splits: train, validation"),
         (tiny(table, samples=SamplesConfig(cameras=("cam0", "cam9"))), "no sample of split 'train' with at least 2"),
     ]

@@ -18,7 +18,7 @@ from mvpose.models.objective_settings import WarmUp
 from mvpose.training.batches import TrainingBatch
 from mvpose.training.checkpoints import Trained
 from mvpose.training.feed import Feed
-from mvpose.training.loop import NetworkWithLoss, Process, _joined, begin, one_step, validate
+from mvpose.training.loop import NetworkWithLoss, Process, begin, joined, one_step, validate
 from mvpose.training.trainer import system_of_workers
 from mvpose.training.training_config import NONE, TrainConfig
 from tests.training.test_training_run import TINY
@@ -62,7 +62,8 @@ def trained_steps(table: str, process: Process, kind: str) -> dict[str, torch.Te
     """Gradients of the first step, weights and averages after the last, by name."""
     config = settings(table, accumulate=2 if kind == IN_PARTS and process.workers > 1 else 1)
     feed, trained = Feed.open(config), doubled(begin(config, process.device))
-    judged = _joined(NetworkWithLoss(trained.network, config), process)
+    first = batch_of(feed, 0, process, uneven=kind == UNEVEN)
+    judged = joined(NetworkWithLoss(trained.network, config), process, first)
     found = {}
     for step in range(STEPS):
         batch = batch_of(feed, step, process, uneven=kind == UNEVEN)
