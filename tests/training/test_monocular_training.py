@@ -142,6 +142,9 @@ def test_a_refinement_unit_lowers_the_error_of_what_it_refines(trained, table):
         sum(judged(batch, 1.0).values()).backward()
         optimiser.step()
     assert error(judged.network) < 0.7 * error(load_model(trained).network)
+    with torch.no_grad():
+        answer = judged.network.eval()(alone.crops, alone.projections, alone.present, keep_maps=True)
+    assert not torch.equal(answer.joints, answer.coarse.joints), "the answer is that of the second stage"
 
 
 def test_consistency_lowers_the_error_of_depths_without_3d_truth(table):
