@@ -59,7 +59,7 @@ class RayPlanes:
         squared = weights.square()
         total = squared[0] * self.moments[:, 0]
         for view in range(1, len(squared)):
-            total = torch.addcmul(total, squared[view], self.moments[:, view])
+            total = total.addcmul_(squared[view], self.moments[:, view])
         x, apart = intersected(total, squared.amax(dim=0), min_angle)
         depth, residuals = self.errors(x)
         seen = weights > 0
@@ -92,13 +92,14 @@ class RayPlanes:
 
 
 def _moments(u: Tensor, v: Tensor, p: Tensor) -> Float[Tensor, "9 V n"]:
-    total = torch.zeros(9, *u.shape, dtype=u.dtype, device=u.device)
-    for pixel, row in ((u, p[0]), (v, p[1])):
-        a, b, c, d = (pixel * p[2, k] - row[k] for k in range(4))
-        s = 1.0 / (a * a + b * b + c * c)
-        sa, sb, sc = s * a, s * b, s * c
-        total += torch.stack([sa * a, sa * b, sa * c, sb * b, sb * c, sc * c, -d * sa, -d * sb, -d * sc])
-    return total
+    return _plane_moments(u, p[0], p[2]).add_(_plane_moments(v, p[1], p[2]))
+
+
+def _plane_moments(pixel: Tensor, row: Tensor, depth_row: Tensor) -> Float[Tensor, "9 V n"]:
+    a, b, c, d = (pixel * depth_row[k] - row[k] for k in range(4))
+    s = 1.0 / (a * a + b * b + c * c)
+    sa, sb, sc, minus = s * a, s * b, s * c, -d
+    return torch.stack([sa * a, sa * b, sa * c, sb * b, sb * c, sc * c, minus * sa, minus * sb, minus * sc])
 
 
 def intersected(

@@ -20,7 +20,7 @@ from mvpose.reconstruction.view_errors import ViewErrors, errors_of_views, keypo
 from mvpose.records import SECOND_LOOK, Keypoints2D, Poses3D
 from mvpose.skeleton import BODY_JOINTS, Skeleton
 from mvpose.temporal.bone_lengths import bone_norms
-from mvpose.temporal.medians import NumberSpool, medians
+from mvpose.temporal.medians import NumberSpool, median_of, medians
 
 # Leave-one-camera-out costs as many reconstructions as there are cameras. It is done for one frame in three, but at
 # least 10, and for up to 400 reconstructions, but at least 25 frames. On the demos (60 Hz, 100 frames), errors of
@@ -286,8 +286,7 @@ def _deviation(spool: NumberSpool) -> Float[np.ndarray, "K"]:
 
 
 def _errors(distances: Float[np.ndarray, "*n"]) -> Errors:
-    there = distances[np.isfinite(distances)]
-    return Errors(_mean(there), float(np.median(there)) if there.size else np.nan)
+    return Errors(_mean(distances), float(median_of(distances)))
 
 
 def _mean(values: np.ndarray) -> float:
