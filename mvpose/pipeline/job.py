@@ -21,7 +21,7 @@ from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector import detector_digest
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.runtime import with_precision
-from mvpose.models.network_settings import LIFTING
+from mvpose.models.network_settings import BOTTOM_UP, LIFTING
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.fusion_stage import network_stage
@@ -278,6 +278,10 @@ def _makers(
         yield Kind.KEYPOINTS, DetectStage, {"source": source, "detector": _detector(job)}
     else:
         place = place_model(model, job.tracking, join(job.output, "models"))
+        if method_of(place) == BOTTOM_UP:
+            raise ConfigError(
+                f"--model {job.model} finds 2D joints bottom-up, and the job needs a network of 3D joints."
+            )
         network = {"model": place, "weights_sha256": model.weights_sha256, "config": job.reconstruction}
         arguments = {"source": source, "detector": _detector(job), **network}
         if lifter is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
-from mvpose.models.network_settings import LIFTING
+from mvpose.models.network_settings import BOTTOM_UP, LIFTING
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached, remote_run
@@ -77,6 +77,10 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
             raise ConfigError(
                 f"{folder} is a lifter, and a registered version takes images: pass the folder to `mvpose reconstruct "
                 "--monocular`."
+            )
+        if model.config.method == BOTTOM_UP:
+            raise ConfigError(
+                f"{folder} finds 2D joints bottom-up; a registered version answers with a person's 3D joints."
             )
         if evaluation is not None:
             evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))
