@@ -19,7 +19,7 @@ from mvpose.datasets.protocols import of_split, protocol_named
 from mvpose.datasets.sample import TEST
 from mvpose.errors import ConfigError, VideoError
 from mvpose.evaluation.answers import Scoring
-from mvpose.evaluation.comparison import markdown, one_view_table, write_comparison
+from mvpose.evaluation.comparison import markdown, one_view_table, several_people_table, write_comparison
 from mvpose.evaluation.evaluation_page import evaluation_page
 from mvpose.evaluation.named_benchmarks import benchmark_named
 from mvpose.evaluation.subject_errors import Evaluation, TruthTable, evaluate, open_model
@@ -69,7 +69,7 @@ def run(command: Evaluate) -> int:
             print(f"note: {note}")
     errors = {label: by_views(e.rows) for label, e in evaluations.items()}
     print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")
-    print(one_view_table(evaluations), end="")
+    print(one_view_table(evaluations) + several_people_table(evaluations), end="")
     if several:
         for uri in write_comparison(command.output or "evaluation", evaluations).values():
             print(uri)

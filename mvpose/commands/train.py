@@ -63,10 +63,11 @@ def _described(config: TrainConfig, feed: Feed) -> str:
 
 
 def _summary(output: str, figures: dict[str, float]) -> str:
-    return (
-        f"Best validation MPJPE {1000 * figures['validation/mpjpe_m']:.1f} mm at step {figures['step']:.0f}: "
-        f"model in {join(output, 'model')}"
-    )
+    if "validation/loss" in figures:
+        best = f"loss {figures['validation/loss']:.5f}"
+    else:
+        best = f"MPJPE {1000 * figures['validation/mpjpe_m']:.1f} mm"
+    return f"Best validation {best} at step {figures['step']:.0f}: model in {join(output, 'model')}"
 
 
 def _teller(total: int, run_id: str, store: TrackingConfig) -> Report:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
+from mvpose.evaluation.image_people import ImagePeople
 from mvpose.evaluation.scoring import METRICS, CommonJoints, score, velocity_errors
 from mvpose.evaluation.several_people import PeopleFrames
 from mvpose.skeleton import Skeleton
@@ -66,6 +67,8 @@ class Answers:
     """Parts of the ground truth that could not be evaluated."""
     people: tuple[PeopleFrames, ...] = ()
     """All people of each capture of a run, for the figures of several at once."""
+    images: tuple[ImagePeople, ...] = ()
+    """Images of several people with those found in 2D."""
     jdr_occluded: Float[np.ndarray, " N"] | None = None
     """`jdr` of the joints that are in the image and not visible, NaN without any; None without 2D predictions."""
 

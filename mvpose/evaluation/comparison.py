@@ -32,7 +32,7 @@ def write_comparison(folder: str, evaluations: Mapping[str, Evaluation]) -> dict
     """Write `comparison.md`, `comparison.json` and one curve over views per benchmark; returns URIs by file name."""
     errors = {name: by_views(e.rows) for name, e in evaluations.items()}
     found = {name: by_views(e.rows, "found") for name, e in evaluations.items()}
-    tables = markdown(errors, found) + one_view_table(evaluations)
+    tables = markdown(errors, found) + one_view_table(evaluations) + several_people_table(evaluations)
     files = {"comparison.md": tables.encode(), "comparison.json": _json(evaluations, errors, found)}
     for benchmark, unseen in _keys(errors):
         series = {n: dict(cells[benchmark, unseen]) for n, cells in errors.items() if (benchmark, unseen) in cells}
@@ -67,6 +67,22 @@ def one_view_table(evaluations: Mapping[str, Evaluation]) -> str:
             estimates = evaluation.estimates
             rows.append([name, *(_in_unit(metric, estimates.get(metric)) for metric in ONE_VIEW)])
     return "\n" + _lines(["One view", *ONE_VIEW.values()], rows) if rows else ""
+
+
+SEVERAL = {
+    "ap_2d": "AP (OKS)", "ap_2d@0.5": "AP at 0.5", "recall_2d@0.5": "recall at 0.5", "pckh_2d@0.5": "PCKh at 0.5",
+    "pcp_2d": "PCP",
+}  # fmt: skip
+
+
+def several_people_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """2D figures of images of several people in per cent (see `image_people`); empty if there are none."""
+    rows = [
+        [name, *(_in_unit(figure, evaluation.estimates.get(figure)) for figure in SEVERAL)]
+        for name, evaluation in evaluations.items()
+        if "ap_2d" in evaluation.estimates
+    ]
+    return "\n" + _lines(["Several people in 2D, %", *SEVERAL.values()], rows) if rows else ""
 
 
 def _in_unit(metric: str, estimate: Estimate | None) -> str:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, without_images
+from mvpose.evaluation.image_people import CropPeople, from_crops, in_stored_image
 from mvpose.evaluation.scoring import detection_rate
 from mvpose.models.input_rule import InputRule
 from mvpose.models.network_settings import CrossViewMethod, NetworkConfig
@@ -57,6 +58,8 @@ class _Collected:
     joints: list[np.ndarray] = field(default_factory=list)
     jdr: list[np.ndarray] = field(default_factory=list)
     jdr_occluded: list[np.ndarray] = field(default_factory=list)
+    flat: list[CropPeople] = field(default_factory=list)
+    """Answers in 2D that use every camera of a sample."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def network_answers(
             max_views=np.array(c.max_views),
             jdr=np.concatenate(c.jdr),
             jdr_occluded=np.concatenate(c.jdr_occluded),
+            images=from_crops(c.flat, skeleton),
         )
         for _, c in sorted(collected.items(), reverse=True)
     ]
@@ -164,6 +168,11 @@ def _predict_batch(model: SavedModel, requests: list[_ViewRequest], config: Netw
     into.cameras += [q.cameras for q in requests]
     into.max_views += [q.max_views for q in requests]
     into.joints.append(joints)
+    score = answer.confidence_2d.float().mean(dim=-1).cpu().double().numpy()
+    for i, q in enumerate(requests):
+        if len(q.cameras) == len(q.sample.rig):
+            flat = in_stored_image(points[i].astype(np.float64), batch["projections"][i], q.sample.rig)
+            into.flat.append(CropPeople(q.sample, flat, score[i]))
     for rates, counted in ((into.jdr, "inside"), (into.jdr_occluded, "occluded")):
         rates.append(detection_rate(points, batch["joints_2d"], batch[counted], model.rule.crop.size))
 

@@ -18,6 +18,8 @@ from mvpose.datasets.sample import Sample
 from mvpose.datasets.sample_table import read_samples, sample_files
 from mvpose.errors import ConfigError
 from mvpose.evaluation.answers import Answers, Metric, Scoring, rows_of
+from mvpose.evaluation.bottom_up import bottom_up_answers
+from mvpose.evaluation.image_people import image_figures
 from mvpose.evaluation.lifted import lifted_answers
 from mvpose.evaluation.network import NetworkConfig, network_answers
 from mvpose.evaluation.run_poses import run_answers
@@ -25,7 +27,7 @@ from mvpose.evaluation.scoring import CommonJoints
 from mvpose.evaluation.several_people import people_figures
 from mvpose.evaluation.summary import Subject, figures
 from mvpose.metrics.intervals import Estimate
-from mvpose.models.network_settings import LiftingMethod
+from mvpose.models.network_settings import FieldsMethod, LiftingMethod
 from mvpose.models.saved import SavedModel, load_model, require_model
 from mvpose.models.shipped import model_folder
 from mvpose.run.run_folder import RunFolder
@@ -75,20 +77,25 @@ def evaluate(
     centroids: Float[np.ndarray, "k J 3"] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> Evaluation:
-    """Evaluate a network at each number of views of each table, a lifter by one camera, or a run at the views it used.
+    """Evaluate a network at each number of views of each table, a lifter by one camera, a bottom-up
+    network by all cameras, or a run at the views it used.
 
     ConfigError if there is no prediction at all, or the tables have different skeletons.
     """
     parts: list[tuple[Answers, Scoring]] = []
+    by_table: list[list[Answers]] = []
     for table in tables:
         if isinstance(model, RunFolder):
             answers = [run_answers(model, table.samples(), table.scoring.joints)]
         elif isinstance(model.config, LiftingMethod):
             answers = [lifted_answers(model, table.samples(), config.subset_seed)]
+        elif isinstance(model.config, FieldsMethod):
+            answers = [bottom_up_answers(model, table.samples(), config, table.scoring.joints)]
         else:
             answers = network_answers(model, table.samples(), table.views, config)
         scoring = replace(table.scoring, dataset=RowReader(table.uri).dataset)
         parts += [(a, scoring) for a in answers]
+        by_table.append(answers)
     if not parts:
         raise ConfigError(f"no sample has as many cameras as requested in {', '.join(table.uri for table in tables)}.")
     frames = [rows_of(answers, scoring, centroids, metrics) for answers, scoring in parts]
@@ -113,8 +120,10 @@ def evaluate(
     ]
     notes = tuple(note for answers, _ in parts for note in answers.notes)
     estimates = figures(rows, skeleton)
-    for (answers, _), table in zip(parts, tables, strict=False):
-        of_people = people_figures(answers.people, all_people=table.protocol is None or table.protocol.people is None)
+    for table, own in zip(tables, by_table, strict=True):
+        everyone = [people for answers in own for people in answers.people]
+        of_people = people_figures(everyone, all_people=table.protocol is None or table.protocol.people is None)
+        of_people |= image_figures([image for answers in own for image in answers.images])
         suffix = f"/benchmark={table.scoring.benchmark}" if len(tables) > 1 else ""
         estimates |= {f"{name}{suffix}": estimate for name, estimate in of_people.items()}
     return Evaluation(rows, estimates, subject, np.concatenate(predicted), notes)

@@ -210,7 +210,7 @@ def multi_person_score(
     order = score[found].argsort(descending=True, stable=True)
     error, person = nearest.values[found][order], person[found][order]
     people = present.sum()
-    parts = [_precision_and_recall(error, person, t, present.numel(), people) for t in thresholds_m]
+    parts = [precision_and_recall(error, person, t, present.numel(), people) for t in thresholds_m]
     hit = _first_hits(error, person, thresholds_m[-1], present.numel())
     return MultiPersonScore(
         tuple(thresholds_m), torch.stack([p for p, _ in parts]), torch.stack([r for _, r in parts]), error[hit].mean()
@@ -245,9 +245,13 @@ def _first_hits(error: Tensor, person: Tensor, threshold: float, people: int) ->
     return near & (first[person] == rank)
 
 
-def _precision_and_recall(
+def precision_and_recall(
     error: Tensor, person: Tensor, threshold: float, places: int, people: Tensor
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Average precision and recall of predictions in descending order of score.
+
+    `error` of each to the `person` nearest to it, who is one of `places`; `people` are those to be found.
+    """
     hits = _first_hits(error, person, threshold, places).double().cumsum(0)
     precision = hits / torch.arange(1, len(hits) + 1, device=hits.device)
     envelope = precision.flip(0).cummax(0).values.flip(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mvpose.errors import ConfigError
-from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, Method
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, CropRule, FieldsMethod, Method
 
 MARGIN = 1.4
 """Default crop margin in training. Everything else uses the margin saved with the weights."""
@@ -58,11 +58,14 @@ class InputRule:
 
 
 def input_rule(method: Method, margin: float) -> InputRule:
-    """The input rule of a network trained on crops with this margin."""
+    """The input rule of a network trained on crops with this margin; of part affinity fields, on whole images."""
     views = method.fixed_views
+    whole = isinstance(method, FieldsMethod)
     return InputRule(
         skeleton=method.skeleton,
-        crop=CropRule(size=method.size, margin=margin),
+        crop=CropRule(about="image", size=method.size, margin=1.0)
+        if whole
+        else CropRule(size=method.size, margin=margin),
         min_views=views or MIN_VIEWS,
         max_views=views,
     )

@@ -18,6 +18,7 @@ from mvpose.models.fusion.cross_view_fusion import CrossViewFusion
 from mvpose.models.network_settings import (
     AlgebraicMethod,
     CrossViewMethod,
+    FieldsMethod,
     FusionMethod,
     ImageMethod,
     LiftingMethod,
@@ -28,6 +29,7 @@ from mvpose.models.network_settings import (
     TokenMethod,
     VolumetricMethod,
 )
+from mvpose.models.single_view.field_network import FieldNetwork
 from mvpose.models.single_view.lifting import lifter
 from mvpose.models.single_view.monocular import Monocular
 from mvpose.models.volumes.volumetric import VolumetricTriangulation
@@ -35,7 +37,8 @@ from mvpose.skeleton import SKELETONS, Skeleton
 
 
 def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
-    """Build the network of a config; see `mvpose.models.multiview` for its call, and `Lifter` for that of a lifting.
+    """Build the network of a config; see `mvpose.models.multiview` for its call, `Lifter` for that of a lifting, and
+    `FieldNetwork` for that of part affinity fields.
 
     `pretrained` loads the backbone, and the head if there is one, from `backbone.weights`; without it (if the caller
     has weights of the whole network) nothing is read. WeightsError if the file is missing or does not fit.
@@ -50,7 +53,7 @@ def build_method(config: Method, *, pretrained: bool = True) -> nn.Module:
     return network
 
 
-def _network(config: ImageMethod, backbone: Backbone, pretrained: bool) -> nn.Module:
+def _network(config: ImageMethod | FieldsMethod, backbone: Backbone, pretrained: bool) -> nn.Module:
     joints = len(SKELETONS[config.skeleton].joints)
     match config:
         case FusionMethod():
@@ -70,6 +73,8 @@ def _network(config: ImageMethod, backbone: Backbone, pretrained: bool) -> nn.Mo
             return CrossViewFusion(backbone, joints, config.size, config.cross_view)
         case MonocularMethod():
             return Monocular(backbone, joints, config.monocular)
+        case FieldsMethod():
+            return FieldNetwork(backbone, joints, len(SKELETONS[config.skeleton].bones), config.fields)
         case OwnMethod():
             return import_named(config.network, "network")(backbone, joints, config)
 

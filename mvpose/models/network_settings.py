@@ -10,6 +10,7 @@ from mvpose.config import nearest
 from mvpose.errors import ConfigError
 from mvpose.geometry import Aggregation, DltMethod
 from mvpose.models.backbone_settings import CSPNeXtBackbone, ResNetBackbone
+from mvpose.models.field_settings import FieldsConfig
 from mvpose.skeleton import SKELETONS
 
 STRIDE = 32
@@ -22,8 +23,8 @@ PIXEL_DEVIATION = (0.229, 0.224, 0.225)
 class CropRule:
     """Region and size of the crop that a network receives for a person."""
 
-    about: Literal["joints"] = "joints"
-    """Centre of the crop: the box around the person's 2D joints in that view, after undistortion."""
+    about: Literal["joints", "image"] = "joints"
+    """Centre of the crop: the box around the person's 2D joints in that view, after undistortion; or the image."""
     size: tuple[int, int]
     """(width, height) in pixels."""
     margin: float
@@ -340,6 +341,19 @@ class LiftingMethod(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FieldsMethod(MethodConfig):
+    """Part affinity fields (Cao et al. 2017): all people of whole images, bottom-up. `size` is that of the image."""
+
+    method: Literal["affinity_fields"] = "affinity_fields"
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
+
+    @property
+    def fixed_views(self) -> int | None:
+        """One."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnMethod(MethodConfig):
     """A network of your own, built from a backbone, the number of joints and this config."""
 
@@ -361,7 +375,8 @@ ImageMethod = (
 LIFTING = ("lifting_mlp", "lifting_transformer")
 ONE_VIEW = (*LIFTING, MonocularMethod.method)
 """Methods that take one camera."""
-Method = ImageMethod | LiftingMethod
+BOTTOM_UP = "affinity_fields"
+Method = ImageMethod | LiftingMethod | FieldsMethod
 
 
 @dataclass(frozen=True, kw_only=True)

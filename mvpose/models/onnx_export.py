@@ -13,7 +13,7 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.triangulation import DltMethod
 from mvpose.models.method import build_method
 from mvpose.models.multiview import MultiViewPrediction
-from mvpose.models.network_settings import Method, TokenMethod
+from mvpose.models.network_settings import FieldsMethod, Method, TokenMethod
 from mvpose.models.pictorial_step import PictorialStep
 from mvpose.models.saved import SavedModel
 
@@ -30,6 +30,10 @@ def export_model(model: SavedModel, views: int | None, path: str) -> None:
     rule = model.rule
     if isinstance(model.config, TokenMethod):
         raise ConfigError("this model takes tokens of the detector, not images: it has no export to ONNX.")
+    if isinstance(model.config, FieldsMethod):
+        raise ConfigError(
+            "this model finds people bottom-up: its export to ONNX, which answers for one, does not exist."
+        )
     views = views or rule.max_views
     if views is not None:
         rule.require_views(views)

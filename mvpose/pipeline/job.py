@@ -19,6 +19,7 @@ from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.network_settings import BOTTOM_UP
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
@@ -43,7 +44,14 @@ from mvpose.run.plan_scratch import Planned, lay_out
 from mvpose.run.run_end import end_run, withdraw_failures
 from mvpose.run.run_folder import RunFolder, Settings, Summary
 from mvpose.storage.locations import absolute, exists, join
-from mvpose.tracking.chosen_model import ChosenModel, OneViewModel, choose_model, choose_one_view_model, place_model
+from mvpose.tracking.chosen_model import (
+    ChosenModel,
+    OneViewModel,
+    choose_model,
+    choose_one_view_model,
+    method_of,
+    place_model,
+)
 
 MIN_TIMEOUT_S = 600.0
 TIMEOUT_S_PER_CAMERA_FRAME = 2.5
@@ -284,7 +292,12 @@ def _of_images(job: ReconstructJob, source: PlanSource, work: Work) -> tuple[Cal
     images = {"source": source, "detector": _detector(job)}
     several, alone = partial(DetectStage, **images), partial(DetectStage, **images)
     if work.model:
-        several = partial(network_stage, **images, **_placed(job, work.model), config=job.reconstruction)
+        network = _placed(job, work.model)
+        if method_of(network["model"]) == BOTTOM_UP:
+            raise ConfigError(
+                f"--model {job.model} finds 2D joints bottom-up, and the job needs a network of 3D joints."
+            )
+        several = partial(network_stage, **images, **network, config=job.reconstruction)
     if work.monocular and work.monocular.takes_images:
         alone = partial(MonocularStage, **images, **_placed(job, work.monocular))
     if work.monocular is None or several.func is alone.func:

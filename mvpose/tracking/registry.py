@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvpose.config import flatten, nearest
 from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.network_settings import BOTTOM_UP
 from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model
 from mvpose.storage.locations import exists, join, read_bytes
 from mvpose.tracking.delivery import MAX_TAG_LENGTH, client_of, experiment_id, log_points, reached, remote_run
@@ -71,6 +72,10 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
     with tempfile.TemporaryDirectory() as scratch:
         local = fetched(folder, os.path.join(scratch, "model"), (DESCRIPTION, WEIGHTS))
         model, summary = load_model(local), None
+        if model.config.method == BOTTOM_UP:
+            raise ConfigError(
+                f"{folder} finds 2D joints bottom-up; a registered version answers with a person's 3D joints."
+            )
         if evaluation is not None:
             evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))
             summary = check_evaluation(evaluation, model.sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from mvpose.footage.video.image_folder import read_image
 from mvpose.models.multiview import without_gaps
 from mvpose.models.objective import MultiViewTruth
 from mvpose.models.pinhole_crops import CropRule, cut_crops
+from mvpose.models.single_view.field_network import LabelledPeople
 from mvpose.skeleton import Skeleton
 from mvpose.training.augmentation import (
     covered,
@@ -118,11 +120,43 @@ class LiftingBatch:
         return [LiftingBatch(**{k: v[i * size : (i + 1) * size] for k, v in vars(self).items()}) for i in range(count)]
 
 
-Batch = TrainingBatch | LiftingBatch
+@dataclass(frozen=True, eq=False)
+class GroupBatch:
+    """B images of several people: the input of `FieldNetwork`, and the truth."""
+
+    images: UInt8[Tensor, "B 3 H W"]
+    people: LabelledPeople
+
+    @staticmethod
+    def of(columns: dict[str, Tensor]) -> GroupBatch:
+        """The images that there are, of samples by views."""
+        there = columns["present"].bool()
+        points, known, inside = (columns[name][there] for name in ("points", "known", "inside"))
+        return GroupBatch(columns["images"][there], LabelledPeople(points, known.bool(), inside.bool()))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> GroupBatch:
+        """The same batch on another device, without waiting for the copy."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def parts(self, count: int) -> list[GroupBatch]:
+        """The batch in `count` parts of about equal size, in order."""
+        ends = [round(i * len(self) / count) for i in range(count + 1)]
+        return [self._each(lambda t, a=a, b=b: t[a:b]) for a, b in pairwise(ends)]
+
+    def _each(self, change) -> GroupBatch:
+        return GroupBatch(change(self.images), LabelledPeople(**{k: change(v) for k, v in vars(self.people).items()}))
+
+
+Batch = TrainingBatch | LiftingBatch | GroupBatch
 
 
 def batch_of(columns: dict[str, Tensor]) -> Batch:
     """A batch from the stacked columns of a reader."""
+    if "images" in columns:
+        return GroupBatch.of(columns)
     if "points" not in columns:
         return TrainingBatch.of(columns)
     points, seen, poses, known = (columns[name] for name in ("points", "seen", "poses", "known"))

@@ -19,7 +19,7 @@ from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_o
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
-from mvpose.models.network_settings import CrossViewMethod, LiftingMethod
+from mvpose.models.network_settings import CrossViewMethod, FieldsMethod, LiftingMethod
 from mvpose.models.pictorial_step import bone_name
 from mvpose.models.saved import LIMBS
 from mvpose.models.volumes.pictorial import mean_limb_lengths
@@ -27,6 +27,7 @@ from mvpose.skeleton import SKELETONS
 from mvpose.storage.locations import exists, join, read_text
 from mvpose.training.augmentation import AugmentationConfig
 from mvpose.training.batches import Batch, CropView, sample_arrays, stacked
+from mvpose.training.group_reader import GroupReader, people_of_frames
 from mvpose.training.lifting_reader import LiftingReader
 from mvpose.training.loading import Reader, read_by_processes, read_by_threads
 from mvpose.training.order import ALONE, SampleOrder, Split, Take
@@ -64,6 +65,8 @@ class Feed:
         else:
             other_keys = other.keys() if chosen.validation else keys
             held_out = chosen_rows(other_keys, chosen, chosen.validation_split, other.uri)
+        if isinstance(config.method, FieldsMethod):
+            rows, held_out = _one_per_frame(table, rows), _one_per_frame(other, held_out)
         order = SampleOrder(rows, table.group_of(rows), config.optimisation.batch, config.seed, chosen.shuffled_groups)
         return Feed(config, table, order, other, thinned(held_out, chosen.validation_samples))
 
@@ -136,6 +139,8 @@ class Feed:
         augmentation, seed = (config.augmentation, config.seed) if training else (None, 0)
         if isinstance(config.method, LiftingMethod):
             return LiftingReader(table, config.method, config.samples.cameras, augmentation, seed)
+        if isinstance(config.method, FieldsMethod):
+            return GroupReader(table, config.view, augmentation, seed)
         if loaders > 1:
             # All of them together keep one window of row groups.
             table = table.keeping(math.ceil(config.samples.shuffled_groups / loaders))
@@ -192,6 +197,11 @@ def chosen_rows(keys: pd.DataFrame, samples: SamplesConfig, split: str, uri: str
             f"its splits: {there}. To validate on a part of the training split: --samples.validation-share 0.1."
         )
     return rows
+
+
+def _one_per_frame(table: RowReader, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """The first row of each frame among these, for readers that take everyone in a frame together."""
+    return rows[np.isin(rows, list(people_of_frames(table)))]
 
 
 def _require_one_rig(keys: pd.DataFrame, samples: SamplesConfig) -> None:

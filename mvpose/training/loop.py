@@ -19,12 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
+from mvpose.models.network_settings import FieldsMethod
 from mvpose.models.objective import comparable, consistency_term, lifting_objective, objective
+from mvpose.models.single_view.field_network import field_objective
 from mvpose.skeleton import SKELETONS
-from mvpose.training.batches import Batch, LiftingBatch, TrainingBatch
+from mvpose.training.batches import Batch, GroupBatch, LiftingBatch, TrainingBatch
 from mvpose.training.checkpoints import Best, Checkpoints, Position, Trained
 from mvpose.training.initial_weights import build_initial
-from mvpose.training.metrics_log import Meter, Report
+from mvpose.training.metrics_log import Meter, Report, judged_by
 from mvpose.training.optimisation import (
     average_weights,
     build_optimiser,
@@ -79,6 +81,8 @@ class NetworkWithLoss(nn.Module):
         if isinstance(batch, LiftingBatch):
             poses = lifted(self.network, batch, self.config)
             return lifting_objective(poses, batch.poses, batch.known, self.config.objective, progress)
+        if isinstance(batch, GroupBatch):
+            return field_terms(self.network, batch, self.config)
         views, method, goal = batch.present.shape[1], self.config.method, self.config.objective
         batch = as_taken(batch, self.config)
         prediction = answer(self.network, batch, self.config)
@@ -171,6 +175,16 @@ def answer(network: nn.Module, batch: TrainingBatch, config: TrainConfig):
         return network(batch.crops, batch.projections, batch.present, keep_maps=config.keeps_maps)
 
 
+def field_terms(network: nn.Module, batch: GroupBatch, config: TrainConfig) -> dict[str, Float[Tensor, ""]]:
+    """The objective of part affinity fields on a batch, in the requested precision."""
+    method, low = config.method, config.optimisation.precision == "bfloat16"
+    assert isinstance(method, FieldsMethod)
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=low):
+        stages = network(batch.images)
+    skeleton, limb_width = SKELETONS[method.skeleton], method.fields.limb_width
+    return field_objective(stages, batch.people, skeleton, method.size, config.objective.sigma, limb_width)
+
+
 def lifted(network: nn.Module, batch: LiftingBatch, config: TrainConfig) -> Float[Tensor, "B T J 3"]:
     """The poses that a lifter gives, in the requested precision."""
     low = config.optimisation.precision == "bfloat16"
@@ -243,7 +257,7 @@ class Skipped:
 def validate(network: nn.Module, batches: Iterator[Batch], config: TrainConfig, process: Process) -> dict[str, float]:
     """MPJPE in metres over the known joints that were found, and the share found, over all processes.
 
-    Of answers from a single view, and of lifters, relative to the root.
+    Of answers from a single view, and of lifters, relative to the root. Of part affinity fields, the loss per image.
     """
     if process.workers > 1:
         # Batch statistics differ between processes. Validate with those of the first process, which are saved.
@@ -258,12 +272,17 @@ def validate(network: nn.Module, batches: Iterator[Batch], config: TrainConfig, 
     if process.workers > 1:
         dist.all_reduce(sums)
     error, found, known = sums.tolist()
+    if isinstance(config.method, FieldsMethod):
+        return {"validation/loss": error / max(found, 1.0)}
     mean = error / found if found else math.nan
     return {"validation/mpjpe_m": mean, "validation/valid_share": found / max(known, 1.0)}
 
 
 def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float[Tensor, "3"]:
-    """Sum of errors, number of joints found, number of joints known."""
+    """Sum of errors, number of joints found, number of joints known; or of losses, and twice the number of images."""
+    if isinstance(batch, GroupBatch):
+        loss, images = torch.stack(list(field_terms(network, batch, config).values())).sum(), len(batch)
+        return torch.stack([loss.double() * images, *[loss.new_tensor(images, dtype=torch.float64)] * 2])
     if isinstance(batch, LiftingBatch):
         errors = metrics.joint_errors(lifted(network, batch, config).double(), batch.poses.double())
         known = batch.known.sum().double()
@@ -277,8 +296,9 @@ def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float
 
 def _kept(position: Position, figures: dict[str, float], trained: Trained, save: Save, report: Report) -> Position:
     """Save a checkpoint after a validation, with the best weights if these are; return the new position."""
-    error = figures["validation/mpjpe_m"]
-    beaten = math.inf if position.best is None else position.best.figures["validation/mpjpe_m"]
+    name = judged_by(figures)
+    error = figures[name]
+    beaten = math.inf if position.best is None else position.best.figures[name]
     better = math.isfinite(error) and error < beaten
     if better:
         position = replace(position, best=Best(position.step, figures))

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +110,17 @@ def _life(name: str) -> int:
 
 def _key(line: dict[str, Any]) -> list[Any]:
     """The place of a line: each step has at most one training line and, after it, one validation line."""
-    return [line["step"], "validation/mpjpe_m" in line]
+    return [line["step"], validated(line)]
+
+
+def validated(figures: Collection[str]) -> bool:
+    """Whether figures are those of a validation."""
+    return bool({"validation/mpjpe_m", "validation/loss"} & set(figures))
+
+
+def judged_by(figures: Collection[str]) -> str:
+    """The figure of a validation by which the best weights are chosen: MPJPE, or the loss where there are no poses."""
+    return "validation/mpjpe_m" if "validation/mpjpe_m" in figures else "validation/loss"
 
 
 @dataclass
@@ -149,8 +159,10 @@ class Meter:
 
 def progress_line(step: int, total: int, figures: dict[str, float]) -> str:
     """A log line."""
-    if "validation/mpjpe_m" in figures:
+    if validated(figures):
         best = " (best so far)" if figures.get("validation/best") else ""
+        if "validation/loss" in figures:
+            return f"step {step}/{total}  validation loss {figures['validation/loss']:.5f}{best}"
         return (
             f"step {step}/{total}  validation MPJPE {1000 * figures['validation/mpjpe_m']:.1f} mm{best}, "
             f"{figures['validation/valid_share']:.1%} of joints found"

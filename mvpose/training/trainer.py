@@ -38,7 +38,7 @@ from mvpose.training.batches import Batch
 from mvpose.training.checkpoints import Checkpoints, Position, Trained
 from mvpose.training.feed import Feed
 from mvpose.training.loop import Length, Process, TrainingError, train_loop
-from mvpose.training.metrics_log import Journal, Report
+from mvpose.training.metrics_log import Journal, Report, validated
 from mvpose.training.training_config import ComputeConfig, TrainConfig
 
 POLL_SECONDS = 1.0
@@ -106,8 +106,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         journal.rewind(job.checkpoints.latest().step)
 
     def on_figures(step: int, figures: dict[str, float]) -> None:
-        validated = "validation/mpjpe_m" in figures
-        system = {} if validated else system_of_workers(process)
+        system = {} if validated(figures) else system_of_workers(process)
         if process.rank == 0:
             journal.write(step, figures | system)
 

@@ -12,7 +12,7 @@ from mvpose.config import flatten
 from mvpose.datasets import TRAIN, VALIDATION
 from mvpose.errors import ConfigError
 from mvpose.models.input_rule import MARGIN, InputRule, input_rule
-from mvpose.models.network_settings import FusionMethod, Method, MonocularMethod
+from mvpose.models.network_settings import FieldsMethod, FusionMethod, Method, MonocularMethod
 from mvpose.models.objective_settings import ObjectiveConfig
 from mvpose.ray_session import worker_environment
 from mvpose.skeleton import SKELETONS
@@ -341,6 +341,8 @@ class TrainConfig:
             )
         if rule.min_views == rule.max_views and self.augmentation.view_dropout:
             raise ConfigError("this fusion needs every view: set augmentation.view_dropout to 0, or use pooling.")
+        if isinstance(self.method, FieldsMethod) and self.augmentation.mirror:
+            raise ConfigError("augmentation.mirror is for samples of one person: set it to 0 for affinity_fields.")
         goal = self.objective
         early = goal.heatmaps or goal.points or goal.likelihood or goal.simcc or goal.volume_points
         if not early and goal.warm_up.start > 0:
