@@ -85,9 +85,17 @@ def test_counters_of_normalisations_are_copied_and_not_averaged():
     assert averaged.state_dict()["num_batches_tracked"] == 1
 
 
+@pytest.fixture
+def uninitialised_memory_is_nan():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
-def test_a_fused_optimiser_skips_on_the_device_what_the_host_would_skip(name):
-    """The first of four gradients is not finite, and the third. Fails if a skipped step moves weights or momentum."""
+def test_a_fused_optimiser_skips_on_the_device_what_the_host_would_skip(name, uninitialised_memory_is_nan):
+    """The first of four gradients is not finite, and the third. Fails if a skipped step moves weights or momentum, or
+    leaves a momentum that nobody has initialised."""
     moved = []
     for fused in (False, True):
         torch.manual_seed(0)
