@@ -74,8 +74,8 @@ def test_true_maps_give_everyone_their_joints_in_2d_and_3d(frames):
     ]
     truth = np.stack([s.xyz[:20] for s in answers.samples])
     errors = np.linalg.norm(answers.joints - truth, axis=-1)
-    assert np.isfinite(errors).mean() > 0.95 and np.nanmedian(errors) < 0.01
-    assert np.nanmean(errors) < 0.02
+    # Rounding alone. With the lens of the stored image, which the network's image does not have, it is 2 mm.
+    assert np.isfinite(errors).mean() > 0.95 and np.nanmean(errors) < 1e-4
     flat = {name: e.mean for name, e in image_figures(answers.images).items()}
     assert len(answers.images) == 16 and flat["ap_2d@0.5"] > 0.9 and flat["pckh_2d@0.5"] > 0.9
     space = {name: e.mean for name, e in people_figures(answers.people, all_people=True).items()}
