@@ -25,7 +25,7 @@ from mvpose.temporal.medians import NumberSpool, median_of, medians
 # Leave-one-camera-out costs as many reconstructions as there are cameras. It is done for one frame in three, but at
 # least 10, and for up to 400 reconstructions, but at least 25 frames. On the demos (60 Hz, 100 frames), errors of
 # frames three apart correlate with 0.7: a third of the frames gives the mean of all within 0.7 %, and the mean of
-# each camera within 2.5 %; 25 frames within 1.3 % and 2.6 %.
+# each camera within 3 %; 25 frames within 1.3 % and 2.6 %.
 LEFT_OUT_STRIDE, MIN_LEFT_OUT = 3, 10
 LEFT_OUT_RECONSTRUCTIONS, LIMIT_LEFT_OUT = 400, 25
 # No joint of a person moves faster: a sprinter's foot reaches 20 m/s.

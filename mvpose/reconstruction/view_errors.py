@@ -43,28 +43,6 @@ class ViewErrors:
     """Larger side of the person's box in the view; NaN if no joint of the person is compared."""
 
 
-def view_errors(
-    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
-) -> ViewErrors:
-    """Errors of every view that shows the person, used or not, at any confidence.
-
-    Detections are matched to people by the poses, with the optimal assignment in every view and frame; those of one
-    camera to people who are anywhere near (`LIFTED_ERROR`).
-    """
-    return errors_of_views(poses, keypoints, rig, config, np.empty(0, np.int64))[0]
-
-
-def leave_one_camera_out(
-    poses: Poses3D, keypoints: Keypoints2D, rig: CameraRig, config: ReconstructionConfig | None = None
-) -> Float[np.ndarray, "T P J V"]:
-    """Distance in pixels of each view's joint from the same joint reconstructed from the other views alone.
-
-    Frames are evaluated independently. NaN if the view has no joint of at least `min_confidence`, or if the others do
-    not give a point; all NaN for fewer than three views.
-    """
-    return errors_of_views(poses, keypoints, rig, config, np.arange(len(poses.xyz)))[1]
-
-
 def errors_of_views(
     poses: Poses3D,
     keypoints: Keypoints2D,
@@ -72,7 +50,14 @@ def errors_of_views(
     config: ReconstructionConfig | None,
     judged: Int[np.ndarray, " n"],
 ) -> tuple[ViewErrors, Float[np.ndarray, "n P J V"]]:
-    """`view_errors` of all frames and `leave_one_camera_out` of the `judged` ones, which are ascending.
+    """Errors of every view that shows a person, used or not, at any confidence; and those of views left out.
+
+    Detections are matched to people by the poses, with the optimal assignment in every view and frame; those of one
+    camera to people who are anywhere near (`LIFTED_ERROR`).
+
+    The second are of the `judged` frames alone, which are ascending: distances in pixels of each view's joint from the
+    same joint reconstructed from the other views. Frames are evaluated independently. NaN if the view has no joint of
+    at least `min_confidence`, or if the others do not give a point; all NaN for fewer than three views.
 
     Rays are computed once for both: of a single instant, a quarter of the time.
     """
@@ -141,7 +126,7 @@ class _Shown:
         return _Matched(drawn, ideal, weight, size, swapped)
 
     def errors(self) -> ViewErrors:
-        """`view_errors`."""
+        """Errors of every view."""
         rig, matched = self.rig, self.matched(0.0)
         points = torch.from_numpy(self.poses.xyz).double()
         projected, before = rig.project(points.nan_to_num())
@@ -158,7 +143,7 @@ class _Shown:
         )
 
     def left_out(self) -> Float[np.ndarray, "T P J V"]:
-        """`leave_one_camera_out`."""
+        """Errors of views against the reconstruction without them."""
         rig, views = self.rig, len(self.rig)
         if views < 3:
             return np.full((*self.poses.xyz.shape[:3], views), np.nan, np.float32)

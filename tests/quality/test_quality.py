@@ -8,10 +8,11 @@ from mvpose import scenes
 from mvpose.quality.quality import CaptureFrames, judged_frames, quality, quality_of_parts
 from mvpose.quality.quality_figures import Quality
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.reconstruction.view_errors import keypoints_at, leave_one_camera_out, poses_at, view_errors
+from mvpose.reconstruction.view_errors import keypoints_at, poses_at
 from mvpose.records import BY_FRAME, SECOND_LOOK, Keypoints2D, Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import BODY_JOINTS, HALPE26, PANOPTIC19
+from tests.reconstruction.left_out_views import leave_one_camera_out, view_errors
 
 
 def reconstructed(scene: Scene, keypoints: Keypoints2D) -> Poses3D:

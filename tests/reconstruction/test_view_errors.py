@@ -5,10 +5,11 @@ import pytest
 
 from mvpose import scenes
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
-from mvpose.reconstruction.view_errors import errors_of_views, leave_one_camera_out, view_errors
+from mvpose.reconstruction.view_errors import errors_of_views
 from mvpose.records import Poses3D
 from mvpose.scenes import Scene
 from mvpose.skeleton import HALPE26
+from tests.reconstruction.left_out_views import leave_one_camera_out, view_errors
 
 
 def true_poses(scene: Scene) -> Poses3D:
