@@ -68,7 +68,10 @@ def once(fn: Any = MISSING, *, typechecker: Any) -> Any:
             if described(result) in right:
                 return result
             made.result = result
-            result_alone()(*args, **kwargs)
+            try:
+                result_alone()(*args, **kwargs)
+            finally:
+                del made.result
         if arguments is not None and (found := described(result)) is not None and len(known) < MAX_KNOWN:
             known.setdefault(arguments, set()).add(found)
         return result

@@ -17,7 +17,7 @@ from mvpose.models.detection import runtime
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.shipped import FUSION
-from mvpose.pipeline import stages
+from mvpose.pipeline import detect_stage
 from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import ReconstructJob, placed, plan_job, reconstruct_archive, result_settings
 from mvpose.run.run_folder import RunFolder
@@ -171,7 +171,7 @@ def test_a_start_that_finds_all_clips_detected_finishes_captures_without_a_detec
     def detected(*_):
         raise AssertionError("the detector is not needed")
 
-    monkeypatch.setattr(stages, "load_detector", detected)
+    monkeypatch.setattr(detect_stage, "load_detector", detected)
     reconstruct_archive(job(archive, output))
     assert contents(output) == contents(undisturbed)
     assert capsys.readouterr().err == "2/2 captures done\n"
