@@ -19,7 +19,7 @@ from mvpose.geometry.lens import Lens, LensModel
 from mvpose.heatmaps import resized_points
 from mvpose.models.network_settings import FieldsMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
-from mvpose.models.single_view.affinity_fields import GroupedPeople, group_people
+from mvpose.models.single_view.affinity_fields import GroupedPeople, group_people, limb_tree
 from mvpose.reconstruction.clip import reconstruct, without_people
 from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
@@ -57,7 +57,7 @@ def bottom_up_answers(
         with torch.inference_mode():
             maps = model.network(torch.from_numpy(arrays["images"]).to(config.device))[-1]
         grouped = [
-            group_people(h.float().cpu(), f.float().cpu(), skeleton, method.fields.grouping)
+            group_people(h.float().cpu(), f.float().cpu(), limb_tree(skeleton), method.fields.grouping)
             for h, f in zip(maps.heatmaps, maps.fields, strict=True)
         ]
         own = [without_images(sample) for sample in people]

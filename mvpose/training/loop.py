@@ -21,6 +21,7 @@ from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
 from mvpose.models.network_settings import FieldsMethod
 from mvpose.models.objective import comparable, consistency_term, lifting_objective, objective
+from mvpose.models.single_view.affinity_fields import limb_tree
 from mvpose.models.single_view.field_network import field_objective
 from mvpose.skeleton import SKELETONS
 from mvpose.training.batches import Batch, GroupBatch, LiftingBatch, TrainingBatch
@@ -181,7 +182,7 @@ def field_terms(network: nn.Module, batch: GroupBatch, config: TrainConfig) -> d
     assert isinstance(method, FieldsMethod)
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=low):
         stages = network(batch.images)
-    skeleton, limb_width = SKELETONS[method.skeleton], method.fields.limb_width
+    skeleton, limb_width = limb_tree(SKELETONS[method.skeleton]), method.fields.limb_width
     return field_objective(stages, batch.people, skeleton, method.size, config.objective.sigma, limb_width)
 
 

@@ -27,13 +27,14 @@ from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample import Sample, observed
 from mvpose.datasets.sample_table import read_samples, sample_files
-from mvpose.errors import CalibrationError
+from mvpose.errors import CalibrationError, ConfigError
 from mvpose.geometry.camera import CameraRig, pinhole_of
 from mvpose.geometry.lens import Lens
 from mvpose.geometry.rigid import Rigid
 from mvpose.models.detection.cards import read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import JointNetwork, joint_set
+from mvpose.models.network_settings import BOTTOM_UP, LIFTING
 from mvpose.models.saved import DESCRIPTION, SavedModel
 from mvpose.models.single_view.epipolar_pose import make_labels
 from mvpose.rigs.rig_recovery import recover_rig
@@ -231,7 +232,12 @@ def upright(
 def _teacher(uri: str) -> SavedModel | JointNetwork:
     """Opened once per worker, not once per shard."""
     if exists(join(uri, DESCRIPTION)):
-        return open_model(uri)
+        model = open_model(uri)
+        if (method := model.config.method) in (*LIFTING, BOTTOM_UP):
+            raise ConfigError(
+                f"a teacher finds the 2D joints of a person in a crop, and {uri} is a network of {method}."
+            )
+        return model
     card = read_card(uri)
     joint_set(card)
     return JointNetwork(card, DetectorConfig(threads=1, precision="float32"))

@@ -25,6 +25,7 @@ from ray.tune.search.optuna import OptunaSearch
 from mvpose.config import differences, flatten
 from mvpose.datasets import TEST
 from mvpose.errors import ConfigError
+from mvpose.models.network_settings import BOTTOM_UP
 from mvpose.ray_session import LocalRay, ray_session
 from mvpose.storage.commits import create_once
 from mvpose.storage.locations import absolute, join, read_text
@@ -46,6 +47,8 @@ def check_sweep(config: TrainConfig, space: Space, plan: SweepConfig) -> None:
         raise ConfigError(
             "a sweep that sees the test split cannot be judged on it: train and validate on other splits."
         )
+    if config.method.method == BOTTOM_UP:
+        raise ConfigError(f"a sweep compares trials by MPJPE, and {BOTTOM_UP} is validated by its loss alone.")
     check_space(space, config, mutable=plan.scheduler == "pbt")
     if plan.scheduler == "pbt" and plan.searcher != "random":
         raise ConfigError("PBT needs a random searcher: set sweep.searcher to random.")

@@ -19,7 +19,7 @@ from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.input_rule import input_rule
 from mvpose.models.network_settings import FieldsMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
-from mvpose.models.single_view.affinity_fields import affinity_targets
+from mvpose.models.single_view.affinity_fields import affinity_targets, limb_tree
 from mvpose.models.single_view.field_network import PartMaps
 from mvpose.rendering.camera_rigs import static_rig
 from mvpose.rendering.scene import ImageConfig, scene_people
@@ -50,7 +50,7 @@ class TrueMaps(nn.Module):
         present = torch.from_numpy(arrays["inside"])
         present[:, list(self.hidden)] = False
         heatmaps = gaussian_targets(torch.where(present[..., None], points, torch.nan), GRID, 1.5).amax(dim=1)
-        return [PartMaps(heatmaps, affinity_targets(points, present, HALPE20, GRID, 1.0))]
+        return [PartMaps(heatmaps, affinity_targets(points, present, limb_tree(HALPE20), GRID, 1.0))]
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,20 @@ import torch
 
 from mvpose.cli import run as command_line
 from mvpose.datasets.sample_table import read_samples
-from mvpose.errors import CalibrationError
+from mvpose.errors import CalibrationError, ConfigError
 from mvpose.geometry.rigid import Rigid
 from mvpose.metrics.joint_errors import n_mpjpe, pa_mpjpe
 from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
-from mvpose.models.network_settings import MonocularConfig, MonocularMethod
+from mvpose.models.network_settings import FieldsMethod, MonocularConfig, MonocularMethod
 from mvpose.models.saved import load_model, save_model
 from mvpose.skeleton import HUMAN36M17
 from mvpose.training import self_labels
 from mvpose.training.batches import CropView, sample_arrays
 from mvpose.training.feed import Feed
 from mvpose.training.initial_weights import earlier_lineages, with_earlier_origins
-from mvpose.training.self_labels import LabelConfig, PooledJoints, upright
+from mvpose.training.self_labels import LabelConfig, PooledJoints, SelfLabels, upright
 from mvpose.training.training_config import OptimisationConfig, SamplesConfig, TrainConfig
 from tests.training.conftest import ring, write_table
 
@@ -113,6 +113,13 @@ def test_a_body_without_legs_has_no_unit(samples):
     valid[:, HUMAN36M17.indices("left_ankle", "right_ankle")] = False
     with pytest.raises(CalibrationError, match="no leg"):
         upright(points, valid, Rigid.identity(4), HUMAN36M17, 1.7)
+
+
+def test_a_bottom_up_teacher_is_refused(tmp_path):
+    method = FieldsMethod(size=(64, 64), backbone=METHOD.backbone)
+    save_model(str(tmp_path / "fields"), build_method(method), input_rule(method, 1.4), method, {})
+    with pytest.raises(ConfigError, match="is a network of affinity_fields"):
+        SelfLabels.of(str(tmp_path / "table"), LabelConfig(teacher=str(tmp_path / "fields"))).teacher_origins()
 
 
 def test_joints_of_a_network_are_put_on_the_rays_of_its_crops(samples, teacher):

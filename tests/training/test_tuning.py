@@ -21,6 +21,7 @@ from mvpose.commands.network_flags import Train
 from mvpose.commands.tune import Tune, scales
 from mvpose.config import load_toml
 from mvpose.errors import ConfigError
+from mvpose.models.network_settings import FieldsMethod
 from mvpose.report.figures import to_png
 from mvpose.report.page import PageImage
 from mvpose.report.sweep_plots import error_curves, importance_bars, parallel_coordinates, sweep_page
@@ -76,6 +77,12 @@ def test_a_sweep_does_not_see_the_test_split(name):
     """Fails if the split by which trials are compared may be the one that the winner is judged on."""
     config = replace(TINY, samples=replace(TINY.samples, **{name: "test"}))
     with pytest.raises(ConfigError, match="sees the test split"):
+        check_sweep(config, SPACE, SweepConfig())
+
+
+def test_a_method_without_an_error_in_metres_is_not_swept():
+    config = replace(TINY, method=FieldsMethod(size=(64, 64)))
+    with pytest.raises(ConfigError, match="validated by its loss"):
         check_sweep(config, SPACE, SweepConfig())
 
 

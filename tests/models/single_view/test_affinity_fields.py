@@ -9,10 +9,11 @@ from mvpose.models.single_view.affinity_fields import (
     affinity_targets,
     group_people,
     limb_scores,
+    limb_tree,
     local_maxima,
     match,
 )
-from mvpose.skeleton import HUMAN36M17, Skeleton
+from mvpose.skeleton import COCO17, HALPE26, HUMAN36M17, RENDERED, Skeleton
 from tests.models.moving_people import people, project, ring
 
 ARM = Skeleton("arm", ("shoulder", "elbow", "wrist"), (("shoulder", "elbow"), ("elbow", "wrist")))
@@ -181,3 +182,13 @@ def test_a_pair_with_too_few_samples_on_the_limb_scores_nothing_however_strong_t
     weak = torch.zeros(2, 90, 40)
     weak[0] = 0.04
     assert float(limb_scores(weak, start, stop, config)) == 0.0
+
+
+@pytest.mark.parametrize("skeleton", [RENDERED, HALPE26, COCO17])
+def test_hips_hang_from_the_neck_if_there_is_one_and_nothing_else_changes(skeleton):
+    """Fails if a hip keeps its bone to the pelvis: a pixel of the map."""
+    tree = limb_tree(skeleton)
+    assert tree.joints == skeleton.joints and len(tree.bones) == len(skeleton.bones)
+    moved = {(a, b) for a, b in zip(skeleton.bones, tree.bones, strict=True) if a != b}
+    hung = {(("hip", hip), ("neck", hip)) for hip in ("left_hip", "right_hip")}
+    assert moved == (hung if "neck" in skeleton.joints else set())
