@@ -358,10 +358,11 @@ def test_a_mirrored_floor_under_real_footage_is_told(athlete):
 
 
 @pytest.mark.footage
-def test_mirrored_images_of_real_footage_are_told(athlete):
+@pytest.mark.parametrize("view", [0, 1])
+def test_mirrored_images_of_real_footage_are_told(athlete, view):
     keypoints, capture = athlete
-    found = checked(mirrored(keypoints, 1, int(capture.rig.size[1, 0])), capture.rig, capture.fps)
-    assert bad(found, CheckKind.ORIENTATION) == [(capture.rig.names[1],)]
+    found = checked(mirrored(keypoints, view, int(capture.rig.size[view, 0])), capture.rig, capture.fps)
+    assert bad(found, CheckKind.ORIENTATION) == [(capture.rig.names[view],)]
 
 
 @pytest.mark.footage
