@@ -146,7 +146,7 @@ def _flat_out(
         seconds = max(times[-1] for times in arrivals) - began
         counted = [json.loads(read_text(uri)) for uri in list_folder(counts)]
         cpu_ms, total = (sum(figure) for figure in zip(*counted, strict=True))
-        return steps * config.batch / seconds, cpu_ms / (len(arrivals[0]) * config.batch), total
+        return steps * config.batch / seconds, cpu_ms / (len(arrivals[0]) * config.batch), float(total)
 
 
 def _paced(config: LoadingBenchmark, uri: str, workers: int, loaders: int) -> float:

@@ -127,7 +127,7 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_is_survived(table, tmp_path):
 def test_a_killed_driver_is_gone_on_with_by_the_same_command(table, tmp_path):
     output = str(tmp_path / "run")
     assert started(table, output, "driver") == -signal.SIGKILL
-    # Step 30 was not finished; the checkpoint before it is that of step 28.
-    assert Checkpoints(f"{output}/checkpoints", 2).latest().step == 28 and not exists(f"{output}/model")
+    # Step 30 was not finished; a checkpoint is taken every 4 steps, and a thread writes it while the training goes on.
+    assert 0 < Checkpoints(f"{output}/checkpoints", 2).latest().step <= 28 and not exists(f"{output}/model")
     assert started(table, output) == 0
     assert journal(output)[0] == list(range(1, 61))
