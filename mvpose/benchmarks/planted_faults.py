@@ -15,6 +15,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.image_turns import image_turned
 from mvpose.quality.camera_turns import turned
 from mvpose.quality.findings import CheckKind
+from mvpose.quality.focal_lengths import zoomed
 from mvpose.quality.image_orientation import mirrored
 from mvpose.quality.swapped_names import exchanged
 from mvpose.records import Keypoints2D
@@ -135,9 +136,9 @@ def _frames_lost(take: CalibratedTake, rng: np.random.Generator) -> Planted:
 
 
 def _zoomed(take: CalibratedTake, rng: np.random.Generator) -> Planted:
-    view, focal = int(rng.integers(len(take.rig))), take.rig.focal.clone()
-    focal[view] *= ZOOM ** float(rng.choice((-1, 1)))
-    return Planted(replace(take, rig=replace(take.rig, focal=focal)), (CheckKind.FOCAL,), (take.rig.names[view],))
+    view = int(rng.integers(len(take.rig)))
+    rig = zoomed(take.rig, view, ZOOM ** float(rng.choice((-1, 1))))
+    return Planted(replace(take, rig=rig), (CheckKind.FOCAL,), (take.rig.names[view],))
 
 
 def _mirrored(take: CalibratedTake, rng: np.random.Generator) -> Planted:

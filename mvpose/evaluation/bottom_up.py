@@ -15,7 +15,7 @@ from mvpose.evaluation.answers import Answers, without_images
 from mvpose.evaluation.image_people import ImagePeople, body_of, in_stored_image, true_people
 from mvpose.evaluation.run_poses import matched
 from mvpose.evaluation.several_people import PeopleFrames
-from mvpose.geometry.lens import Lens, LensModel
+from mvpose.geometry.lens import Lens
 from mvpose.heatmaps import resized_points
 from mvpose.models.network_settings import FieldsMethod, NetworkConfig
 from mvpose.models.saved import SavedModel
@@ -122,8 +122,7 @@ def _in_space(
     keypoints = Keypoints2D(
         xy.astype(np.float32), confidence.astype(np.float32), box.astype(np.float32), score.astype(np.float32), skeleton
     )
-    straight = Lens.of(LensModel.BROWN_CONRADY, [[0.0] * 4] * len(sample.rig))
-    rig = replace(sample.rig, lens=straight)
+    rig = replace(sample.rig, lens=Lens.none(len(sample.rig)))
     try:
         return reconstruct(keypoints, rig, ReconstructionConfig(), STILL_FPS)
     except (NoPersonError, TooFewViewsError):

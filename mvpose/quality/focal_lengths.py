@@ -28,11 +28,10 @@ ROUNDS, CONVERGED = 8, 0.002
 
 @dataclass(frozen=True, eq=False)
 class Refocused:
-    """The camera with the most deviant focal length, the factor that fits it to the others, and the rig with it."""
+    """The camera with the most deviant focal length, and the factor that fits it to the others."""
 
     view: int
     factor: float
-    rig: CameraRig
 
 
 def refocused(sightings: Sightings, rig: CameraRig) -> Refocused | None:
@@ -47,13 +46,20 @@ def refocused(sightings: Sightings, rig: CameraRig) -> Refocused | None:
     if not apart.isfinite().any():
         return None
     view = int(apart.log().abs().nan_to_num(-1.0).argmax())
-    factor = 1.0
-    for _ in range(ROUNDS):
-        step = float(_apart(size_ratios(sightings, _with_focal(rig, view, factor)))[view])
-        factor *= step
+    factor = step = float(apart[view])
+    for _ in range(ROUNDS - 1):
         if abs(step - 1.0) < CONVERGED:
             break
-    return Refocused(view, factor, _with_focal(rig, view, factor)) if abs(factor - 1.0) >= FOCAL_WARN else None
+        step = float(_apart(size_ratios(sightings, zoomed(rig, view, factor)))[view])
+        factor *= step
+    return Refocused(view, factor) if abs(factor - 1.0) >= FOCAL_WARN else None
+
+
+def zoomed(rig: CameraRig, view: int, factor: float) -> CameraRig:
+    """The rig with another focal length of one camera."""
+    focal = rig.focal.clone()
+    focal[view] *= factor
+    return replace(rig, focal=focal)
 
 
 def size_ratios(sightings: Sightings, rig: CameraRig) -> Float[Tensor, " V"]:
@@ -99,9 +105,3 @@ def _apart(ratios: Float[Tensor, " V"]) -> Float[Tensor, " V"]:
     """Each view's ratio over the median of the others."""
     others = ratios.repeat(len(ratios), 1).fill_diagonal_(torch.nan)
     return ratios / others.nanmedian(dim=1).values
-
-
-def _with_focal(rig: CameraRig, view: int, factor: float) -> CameraRig:
-    focal = rig.focal.clone()
-    focal[view] *= factor
-    return replace(rig, focal=focal)

@@ -40,12 +40,12 @@ class Reorientation:
     rig: CameraRig
 
 
-def reorientation(keypoints: Keypoints2D, rig: CameraRig) -> Reorientation | None:
+def reorientation(keypoints: Keypoints2D, rig: CameraRig, before: Explained) -> Reorientation | None:
     """The one camera whose images fit only when mirrored or turned; None if there is none, and for a rig of two.
 
-    Quarter turns are tried for square images alone: others would have another size than the calibration's.
+    `before` is what the cameras explain as they are. Quarter turns are tried for square images alone: others would have
+    another size than the calibration's.
     """
-    before = Explained.of(keypoints, rig)
     if len(rig) < 3:
         return None
     tried = []
@@ -79,10 +79,8 @@ def of_orientation(found: Reorientation | None, rig: CameraRig) -> list[Finding]
         return []
     if found.quarter_turns:
         degrees = 90 * found.quarter_turns
-        what, remedy = (
-            f"turned by {degrees} degrees",
-            (f'Set its image_fit to "turn_{degrees}" in capture.toml (or to "turn_0" if that stands there)'),
-        )
+        what = f"turned by {degrees} degrees"
+        remedy = f'Set its image_fit to "turn_{degrees}" in capture.toml (or to "turn_0" if that stands there)'
     else:
         what, remedy = "mirrored", "Mirror its video back (ffmpeg -vf hflip)"
     return [

@@ -16,7 +16,7 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.quality.camera_moves import Move
 from mvpose.quality.camera_turns import worst_turn
 from mvpose.quality.findings import CheckKind, Finding, Status
-from mvpose.quality.sightings import Sightings, misfits_px
+from mvpose.quality.sightings import Expectation, Sightings, expectation, shifted_frames
 
 # A smaller shift could also be one of all frames that is not quite measured.
 LOST_MIN = 2
@@ -40,7 +40,9 @@ class LostFrames:
 def lost_frames(sightings: Sightings, rig: CameraRig, move: Move, max_shift: int) -> LostFrames | None:
     """The shift in time that explains what looks like a move, better than any rotation does; None if there is none."""
     after = torch.arange(len(sightings.run)) >= move.first
-    misfits = {shift: _misfit_px(sightings, rig, move.view, shift, after) for shift in range(-max_shift, max_shift + 1)}
+    expected = expectation(sightings, rig, move.view)
+    shifts = range(-max_shift, max_shift + 1)
+    misfits = {shift: _misfit_px(sightings, expected, move.view, shift, after) for shift in shifts}
     best = min(misfits, key=lambda shift: misfits[shift])
     rotated = worst_turn(sightings.at(after.nonzero()[:, 0]), rig)[0]
     explained_px = rotated.corrected_px if rotated.view == move.view else misfits[0]
@@ -65,9 +67,9 @@ def of_lost_frames(lost: LostFrames, after_s: float, rig: CameraRig) -> Finding:
     )
 
 
-def _misfit_px(sightings: Sightings, rig: CameraRig, view: int, shift: int, after: Bool[Tensor, " T"]) -> float:
+def _misfit_px(sightings: Sightings, expected: Expectation, view: int, shift: int, after: Bool[Tensor, " T"]) -> float:
     """Median misfit of a view in some frames, if it shows in each what it shows `shift` frames later."""
-    shifts = torch.zeros(len(rig), int(sightings.run.max()) + 1, dtype=torch.long)
-    shifts[view] = shift
-    misfit = list(misfits_px(sightings.shifted(shifts), rig))[view][after]
-    return float(misfit.nanmedian()) if misfit.isfinite().sum() >= MIN_OBSERVED else torch.inf
+    source, there = shifted_frames(sightings.run, shift)
+    known = expected.known & (sightings.weight[source][..., view] > 0) & (there & after)[:, None, None]
+    misfit = expected.offsets(sightings.ideal[source][..., view, :]).norm(dim=-1)[known]
+    return float(misfit.median()) if len(misfit) >= MIN_OBSERVED else torch.inf

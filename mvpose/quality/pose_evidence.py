@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
-from mvpose.quality.sightings import Sightings, misfits_px
+from mvpose.quality.sightings import Sightings, misfit_px
 
 # Width of the border of an image, as a share of its shorter side.
 BORDER = 0.05
@@ -89,7 +89,7 @@ class PoseEvidence:
 
 def pose_evidence(sightings: Sightings, rig: CameraRig, view: int, limit_share: float) -> PoseEvidence:
     """How a view's misfit against the other cameras is spread; the limit is a share of the people's height."""
-    misfit = list(misfits_px(sightings, rig))[view]
+    misfit = misfit_px(sightings, rig, view)
     limit = limit_share * float(sightings.person_px[view])
     by_joint = misfit.flatten(0, 1).nanmedian(dim=0).values
     by_frame = misfit.flatten(1).nanmedian(dim=1).values

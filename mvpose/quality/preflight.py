@@ -8,7 +8,7 @@ only the longer part of the capture is judged further. Residuals of pairs are fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -19,7 +19,7 @@ from mvpose.quality import verdicts
 from mvpose.quality.camera_moves import largest_move, longer_side
 from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
-from mvpose.quality.focal_lengths import of_focal, refocused
+from mvpose.quality.focal_lengths import of_focal, refocused, zoomed
 from mvpose.quality.image_orientation import of_orientation, reorientation
 from mvpose.quality.lost_frames import lost_frames, of_lost_frames
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
@@ -96,7 +96,7 @@ def _findings(
     found = [verdicts.of_exchange(exchange, rig)]
     if verdicts.explains_more(exchange, len(rig)):
         rig = exchanged(rig, *exchange.views)
-    elif (changed := reorientation(keypoints, rig)) is not None:
+    elif (changed := reorientation(keypoints, rig, exchange.as_named)) is not None:
         found += of_orientation(changed, rig)
         keypoints, rig = changed.keypoints, changed.rig
     run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
@@ -107,7 +107,7 @@ def _findings(
     zoom = refocused(aligned.people.body, aligned.rig)
     if zoom is not None:
         found += of_focal(zoom, rig)
-        rig = replace(rig, focal=zoom.rig.focal)
+        rig = zoomed(rig, zoom.view, zoom.factor)
         aligned = _aligned(people, rig, config)
     move = largest_move(aligned.people.body, rig, verdicts.TURN_WARN)
     if move is not None:

@@ -140,9 +140,14 @@ def expectation(sightings: Sightings, rig: CameraRig, view: int) -> Expectation:
 def misfits_px(sightings: Sightings, rig: CameraRig) -> Iterator[Float[Tensor, "T K J"]]:
     """For each view, the distance of its joints from their expected positions; NaN if there is none."""
     for view in range(len(rig)):
-        expected = expectation(sightings, rig, view)
-        known = expected.known & (sightings.weight[..., view] > 0)
-        yield torch.where(known, expected.offsets(sightings.ideal[..., view, :]).norm(dim=-1), torch.nan)
+        yield misfit_px(sightings, rig, view)
+
+
+def misfit_px(sightings: Sightings, rig: CameraRig, view: int) -> Float[Tensor, "T K J"]:
+    """Distance of one view's joints from their expected positions; NaN if there is none."""
+    expected = expectation(sightings, rig, view)
+    known = expected.known & (sightings.weight[..., view] > 0)
+    return torch.where(known, expected.offsets(sightings.ideal[..., view, :]).norm(dim=-1), torch.nan)
 
 
 def median_misfits_px(sightings: Sightings, rig: CameraRig) -> Float[Tensor, " V"]:

@@ -20,15 +20,6 @@ SUSPECTS = 4
 FAR = 0.1
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """Two exchanged views, and the fraction of joints that the other cameras explain before and after."""
-
-    views: tuple[int, int]
-    explained: float
-    explained_exchanged: float
-
-
 @dataclass(frozen=True, eq=False)
 class Explained:
     """How many joints of each view the other cameras explain, on some frames of a take."""
@@ -56,6 +47,20 @@ class Explained:
         return float(self.joints.sum() / self.shown.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """Two exchanged views, what the other cameras explain before, and the fraction of joints after."""
+
+    views: tuple[int, int]
+    as_named: Explained
+    explained_exchanged: float
+
+    @property
+    def explained(self) -> float:
+        """The fraction before."""
+        return self.as_named.share
+
+
 def best_exchange(keypoints: Keypoints2D, rig: CameraRig) -> Exchange:
     """The best exchange of two of the views with the largest misfit."""
     as_named = Explained.of(keypoints, rig)
@@ -65,7 +70,7 @@ def best_exchange(keypoints: Keypoints2D, rig: CameraRig) -> Exchange:
         for a, b in itertools.combinations(sorted(suspects.tolist()), 2)
     }
     views = max(tried, key=lambda pair: tried[pair])
-    return Exchange(views, as_named.share, tried[views])
+    return Exchange(views, as_named, tried[views])
 
 
 def exchanged(rig: CameraRig, one: int, other: int) -> CameraRig:
