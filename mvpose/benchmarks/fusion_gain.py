@@ -6,7 +6,8 @@ two definitions of a joint, in the person's own axes, as measured with all camer
 On footage, 3D joints are made without a camera, also the fusion, and projected into it. The reference there are 2D
 joints of the uncovered images: those of the detector, and those of BlazePose, which has nothing in common with it.
 
-Errors are means over the joints that both have; how many each of them has is printed beside.
+Errors are means over the joints that both have; how many each of them has is printed beside, and of rendered people how
+many of all joints are wrong.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from mvpose.training.token_reader import person_axes
 HALVES = (Cover.LOWER, Cover.LEFT)
 SURE = 0.5
 """Confidence of a 2D joint that is a reference."""
+WRONG_MM = 150.0
+"""A joint further than this from the truth is wrong."""
 SAME_PERSON = 0.25
 """Median distance from the projected joints to those of the same person in an image, relative to the person's size."""
 
@@ -77,8 +80,8 @@ class Gain:
 
     @property
     def change(self) -> float:
-        """Relative change by fusion; negative is better."""
-        return self.fused / self.without - 1
+        """Relative change by fusion; negative is better. NaN from 0."""
+        return self.fused / self.without - 1 if self.without else np.nan
 
     @classmethod
     def of(cls, without: Float[np.ndarray, " n"], fused: Float[np.ndarray, " n"]) -> Gain:
@@ -145,7 +148,15 @@ def rendered_gains(config: FusionBenchmark, fusion: DetectorAndFusion) -> Iterat
             for fused, own in errors.items():
                 joints = _joints(fusion, cameras, views, covers, truth, fused=fused)
                 own.append(1000 * np.linalg.norm(_from_truth(joints, truth) - offsets, axis=-1).ravel())
-        yield name, "mm", Gain.of(np.concatenate(errors[False]), np.concatenate(errors[True]))
+        without, fused = (np.concatenate(own) for own in errors.values())
+        gain = Gain.of(without, fused)
+        yield name, "mm", gain
+        wrong = [100 * float((own > WRONG_MM).mean()) for own in (without, fused)]
+        yield (
+            f"{name}, more than {WRONG_MM:g} mm off",
+            "%",
+            Gain(wrong[0], wrong[1], gain.found_without, gain.found_fused),
+        )
 
 
 def _rendered(

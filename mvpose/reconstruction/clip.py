@@ -13,6 +13,7 @@ from mvpose.errors import NoPersonError, TooFewViewsError
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.lens import radii
 from mvpose.reconstruction.association import associate
+from mvpose.reconstruction.body_lengths import without_impossible
 from mvpose.reconstruction.joint_spread import sigma_mm
 from mvpose.reconstruction.joints import (
     WIDEST,
@@ -81,6 +82,7 @@ def _people_at(
     if config.undo_swaps and swapped.any():
         pixels, weights, drawn = (exchanged(values, swapped, mirror) for values in (pixels, weights, drawn))
         found = triangulate_joints(pixels, weights, sizes, projections, rule)
+    found = without_impossible(found, (weights * found.used).sum(dim=-1), keypoints.skeleton)
     return _poses(found, drawn, weights, sizes, rig, keypoints.skeleton)
 
 
