@@ -2,8 +2,9 @@
 
     python jobs/all_methods.py --output methods
 
-Rerun to resume. Networks of a few minutes are under-trained: the table ranks what a short training gives, and the
-`--set` flags are passed on to every training, as in `--set optimisation.epochs=200`.
+The table, `methods.md`, grows by a row with each method. Rerun to resume. Networks of a few minutes are under-trained:
+the table ranks what a short training gives. `--set` flags are passed on to every training, as in
+`--set optimisation.epochs=200`.
 """
 
 import argparse
@@ -69,26 +70,28 @@ def main() -> int:
         steps.append(["dataset", "label", people, "--extrinsics", "known", "--output", labels, "--local"])
     if not os.path.exists(clusters):
         steps.append(["dataset", "clusters", people, "--output", clusters])
-    for each in entries:
+    for step in steps:
+        if code := _run(step):
+            return code
+    for number, each in enumerate(entries, 1):
         recipe = ["--config", os.path.join(CONFIGS, f"{each.recipe}.toml"), "--data", os.path.join(folder, each.data)]
         start = ["--initial", _model(folder, each.initial)] if each.initial else []
         passed = [word for flag in options.set for word in (f"--{flag.partition('=')[0]}", flag.partition("=")[2])]
-        steps.append(["train", *recipe, "--output", os.path.join(folder, each.name), *start, *passed, "--local"])
-    # One evaluation each, because their numbers of views differ.
-    steps += [
-        ["evaluate", _model(folder, each.name), "--data", people, "--centroids", clusters,
-         "--output", os.path.join(folder, "evaluation", each.name)]
-        for each in entries
-    ]  # fmt: skip
-    for step in steps:
-        print("mvpose", *step, flush=True)
-        if code := run(step):
+        # One evaluation each, because their numbers of views differ.
+        found = ["--centroids", clusters, "--output", os.path.join(folder, "evaluation", each.name)]
+        code = _run(["train", *recipe, "--output", os.path.join(folder, each.name), *start, *passed, "--local"])
+        if code := code or _run(["evaluate", _model(folder, each.name), "--data", people, *found]):
             return code
-    table = _table(folder, entries)
-    with open(os.path.join(folder, "methods.md"), "w") as file:
-        file.write(table)
-    print(table, end="")
+        with open(os.path.join(folder, "methods.md"), "w") as file:
+            file.write(_table(folder, entries[:number]))
+    with open(os.path.join(folder, "methods.md")) as file:
+        print(file.read(), end="")
     return 0
+
+
+def _run(command: list[str]) -> int:
+    print("mvpose", *command, flush=True)
+    return run(command)
 
 
 def _options() -> argparse.Namespace:
