@@ -31,13 +31,21 @@ from mvpose.storage.locations import Entry, inputs, is_text, name, safe_path
 
 MAX_DEPTH = 8
 FOLDERS_AT_ONCE = 64
+NAMED = 4
+"""Number of files listed in a note; the rest are only counted."""
 VIDEO_FOLDERS = ("videos", "videos-raw", "synchronized_videos", "recordings", "hdvideos")
 IMAGE_FOLDERS = ("images", "hdimgs")
 FOOTAGE_FOLDERS = (*VIDEO_FOLDERS, *IMAGE_FOLDERS)
 PANOPTIC_HD_FPS = 29.97
 """Panoptic's HD images are numbered at this rate; the files do not state it."""
 
-_VIDEO = re.compile(r".*\.(mp4|m4v|mov|avi|mkv|webm|mpe?g|mts|m2ts|ts|wmv)", re.IGNORECASE)
+_VIDEO = re.compile(
+    r".*\.(mp4|m4v|mov|3gp|3g2|avi|divx|mkv|webm|mpe?g|m2v|vob|mts|m2ts|ts|wmv|asf|flv|f4v|[hx]?26[45]|hevc)",
+    re.IGNORECASE,
+)
+_UNREAD_VIDEO = re.compile(r".*\.(mxf|dv|ogv|y4m|mjpe?g|mjpg|insv|360|r3d|braw|cine)", re.IGNORECASE)
+"""Videos of kinds that are not read. Those that a camera writes beside each of its own (GoPro's LRV) are not listed."""
+_LIKE_VIDEO = re.compile(f"{_VIDEO.pattern}|{_UNREAD_VIDEO.pattern}", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png)", re.IGNORECASE)
 _CALIBRATION = re.compile(r".+\.(toml|json|ya?ml|qca\.txt|xcp)", re.IGNORECASE)
 _CALIBRATION_ANYWHERE = re.compile(
@@ -103,7 +111,10 @@ def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterat
                 yield scan
             else:
                 yield from scan[0]
-                below += scan[1] if len(folder.path) + 1 < MAX_DEPTH else []
+                if len(folder.path) + 1 < MAX_DEPTH:
+                    below += scan[1]
+                elif scan[1]:
+                    yield f"{'/'.join(folder.path)}: folders below it were not searched, only {MAX_DEPTH} levels are"
         waiting += reversed(below)
 
 
@@ -153,7 +164,7 @@ def _scanned(
     except ConfigError as error:
         return Unusable(capture_id, error)
     if not found.folders:
-        return list(_left_out(folder, listing)), list(_folders_below(folder, listing, calibrations))
+        return list(_left_out(folder, listing, found)), list(_folders_below(folder, listing, calibrations))
     capture = CaptureFiles(
         capture_id=capture_id,
         calibrations=(settings.calibration,) if settings.calibration else (*found.calibrations, *calibrations),
@@ -172,14 +183,39 @@ def _folders_below(folder: _Folder, listing: Sequence[Entry], calibrations: tupl
             yield _Folder(entry.uri, (*folder.path, own), calibrations)
 
 
-def _left_out(folder: _Folder, listing: Sequence[Entry]) -> Iterator[Unusable | str]:
-    """Report folders that are not visited and links that lead nowhere."""
+def _left_out(folder: _Folder, listing: Sequence[Entry], found: _Footage) -> Iterator[Unusable | str]:
+    """Report footage of no capture, folders that are not visited, and links that lead nowhere."""
+    own = _shown_path(folder.path) or "the archive itself"
+    yield from (f"{own}: {note}" for note in found.notes)
+    if loose := _names(_LIKE_VIDEO, listing):
+        yield (
+            f"{own}: {loose} in no capture: put the videos of a capture into a folder `videos` next to its "
+            f"calibration, or name them in a {CAPTURE_TOML}"
+        )
     for entry in listing:
         path = (*folder.path, name(entry.uri))
         if entry.dead_link:
-            yield f"{'/'.join(path).encode(errors='backslashreplace').decode()} was skipped: it is {entry.dead_link}"
+            yield f"{_shown_path(path)} was skipped: it is {entry.dead_link}"
         elif entry.is_folder and not is_text(path[-1]):
             yield Unusable(safe_path(path), _not_text(entry.uri))
+
+
+def _unread(folder: str, inside: Sequence[Entry], found: _Footage) -> None:
+    """Note files of a folder of videos that are not read."""
+    if unread := _names(_UNREAD_VIDEO, inside):
+        found.notes.append(f"{folder}: {unread} not read: convert, for example with `ffmpeg -i IN -crf 16 OUT.mp4`")
+
+
+def _names(pattern: re.Pattern[str], listing: Sequence[Entry]) -> str:
+    """The first files whose names match and how many do, with a verb; empty if none does."""
+    names = [_shown_path([name(e.uri)]) for e in listing if not e.is_folder and pattern.fullmatch(name(e.uri))]
+    if len(names) < 2:
+        return f"{names[0]} is" if names else ""
+    return f"{len(names)} files ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}) are"
+
+
+def _shown_path(path: Sequence[str]) -> str:
+    return "/".join(path).encode(errors="backslashreplace").decode()
 
 
 def _not_text(uri: str) -> ConfigError:
@@ -227,17 +263,21 @@ def _footage(listing: Sequence[Entry]) -> _Footage:
             raise ConfigError(f"{entry.uri} is {entry.dead_link}.")
         if entry.is_folder:
             inside = inputs(entry.uri)
-            videos = _images(kind, inside) if kind in IMAGE_FOLDERS else _videos(inside, found)
-            if videos:
-                found.folders[name(entry.uri)] = videos
+            own = name(entry.uri)
+            if videos := _images(own, inside, found) if kind in IMAGE_FOLDERS else _videos(own, inside, found):
+                found.folders[own] = videos
+            elif kind in VIDEO_FOLDERS and not found.notes:
+                found.notes.append(f"{own}: it has no videos, and no folders with images")
     if not found.folders and any(name(e.uri) == _MMPOSE_CALIBRATION for e in listing):
-        found.folders = {"": cameras} if (cameras := _images("", listing)) else {}
+        found.folders = {"": cameras} if (cameras := _images("", listing, found)) else {}
     return found
 
 
-def _images(kind: str, inside: Sequence[Entry]) -> dict[str, VideoEntry]:
+def _images(folder: str, inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
     """One image folder per camera. Their content is not listed here: each may hold 10^5 images."""
-    fps = PANOPTIC_HD_FPS if kind == "hdimgs" else None
+    fps = PANOPTIC_HD_FPS if folder.lower() == "hdimgs" else None
+    if folder and (loose := _names(_IMAGE, inside)):
+        found.notes.append(f"{folder}: {loose} in no folder of a camera, and not read")
     return {name(e.uri): VideoEntry(uri=e.uri, fps=fps) for e in _folders(inside)}
 
 
@@ -251,9 +291,16 @@ def _folders(listing: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in listing if entry.is_folder]
 
 
-def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
+def _videos(videos_folder: str, inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
     """Videos by their path below the folder: its own videos, or else those of its subfolders."""
+    _unread(videos_folder, inside, found)
     if own := videos_in(inside, found.stamps):
+        folders = [_shown_path([name(e.uri)]) for e in inside if e.is_folder and name(e.uri) != WALL_TIMES_FOLDER]
+        if folders:
+            beside = ", ".join(folders[:NAMED]) + ", ..." * (len(folders) > NAMED)
+            found.notes.append(
+                f"{videos_folder}: its folders ({beside}) are not searched, since videos are beside them"
+            )
         return own
     videos: dict[str, VideoEntry] = {}
     phones: dict[str, dict[str, tuple[str, VideoEntry]]] = defaultdict(dict)
@@ -262,6 +309,7 @@ def _videos(inside: Sequence[Entry], found: _Footage) -> dict[str, VideoEntry]:
         calibration = next((e.uri for e in content if name(e.uri) == _OPENCAP_CALIBRATION), None)
         if calibration and not found.calibrations:  # one of them represents those of all cameras
             found.calibrations.append(calibration)
+        _unread(f"{videos_folder}/{folder}", content, found)
         if own := videos_in(content, found.stamps):
             videos |= {f"{folder}/{stem}": video for stem, video in own.items()}
         elif any(not e.is_folder and _IMAGE.fullmatch(name(e.uri)) for e in content):

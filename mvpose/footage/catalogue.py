@@ -84,11 +84,12 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
     reader = import_named(config.calibration_reader, "calibration reader") if config.calibration_reader else None
     load = functools.lru_cache(CALIBRATIONS_KEPT)(functools.partial(load_calibration, reader=reader))
     ids: set[str] = set()
-    any_found = False
+    any_found, note = False, ""
     with ThreadPoolExecutor(THREADS) as pool:
         upcoming = capture_files(archive, config.outside_archive, pool)
         while some := list(islice(upcoming, CAPTURES_AT_ONCE)):
             any_found |= any(not isinstance(each, str) for each in some)
+            note = note or next((f" ({each})" for each in some if isinstance(each, str)), "")
             files = [each for each in some if isinstance(each, CaptureFiles)]
             yield from (each for each in some if isinstance(each, str))
             yield from (_problem(each.capture_id, each.error) for each in some if isinstance(each, Unusable))
@@ -97,7 +98,7 @@ def look_through(archive: str, config: CatalogueConfig, known: Mapping[str, Vide
                 yield _without_twin(found, ids)
     if not any_found:
         raise ConfigError(
-            f"no capture was found in {archive}. A capture is a folder that contains a calibration and one of "
+            f"no capture was found in {archive}{note}. A capture is a folder that contains a calibration and one of "
             f"{', '.join(FOOTAGE_FOLDERS)}, or a {CAPTURE_TOML}. Give the folder that contains the captures."
         )
 

@@ -5,12 +5,17 @@
 
 `trial_names` tries both: the folder names, and the names of the files in each folder. If both can be cameras, the one
 that is labelled as such (`cam01`, not a plain number) wins. If both or neither are labelled, the layout is ambiguous.
+
+Recorders put a time or a counter into names, and the files of one recording may differ by one in it. Neighbouring
+trials that differ in numbers alone and share no camera may therefore be halves of one recording, and are refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from mvpose.errors import CalibrationError
 from mvpose.footage.camera_names import MAX_PAIRS, Matching, matching_of
@@ -23,6 +28,7 @@ from mvpose.footage.trial_names import (
     without_camera,
 )
 
+_NUMBER = re.compile(r"\d+")
 Trials = dict[str, Matching | CalibrationError]
 """The trials of some footage by display name, each with its cameras or with the error that makes it unusable."""
 
@@ -38,7 +44,7 @@ def all_trials(cameras: Sequence[str], footage: Sequence[str]) -> Trials:
             "trial in a separate folder."
         )
     if not any("/" in path for path in footage):
-        return {**trials(cameras, footage).trials}
+        return _whole(trials(cameras, footage).trials)
     inside: dict[str, list[str]] = defaultdict(list)
     for path in footage:
         folder, _, file = path.partition("/")
@@ -71,11 +77,15 @@ def _folder_a_trial(by_file: Mapping[str, Grouping | CalibrationError]) -> Trial
         if isinstance(grouping, CalibrationError):
             found[folder] = grouping
             continue
-        for trial, matching in grouping.trials.items():
-            found[f"{folder}/{trial}" if trial else folder] = Matching(
-                {camera: f"{folder}/{file}" for camera, file in matching.footage.items()},
-                matching.cameras_alone,
-                tuple(f"{folder}/{file}" for file in matching.footage_alone),
+        for trial, matching in _whole(grouping.trials).items():
+            found[f"{folder}/{trial}" if trial else folder] = (
+                matching
+                if isinstance(matching, CalibrationError)
+                else Matching(
+                    {camera: f"{folder}/{file}" for camera, file in matching.footage.items()},
+                    matching.cameras_alone,
+                    tuple(f"{folder}/{file}" for file in matching.footage_alone),
+                )
             )
     return found
 
@@ -92,6 +102,28 @@ def _folder_a_camera(cameras: Sequence[str], by_folder: Grouping, inside: Mappin
     if all(len(own) < 2 for own in pairs.values()):
         raise one_or_several([path for own in pairs.values() for path in own.values()])
     shown = shown_trials([f"{outer} {inner}" for outer, inner in pairs])
-    return {
-        trial: matching_of(own, cameras, list(own.values())) for trial, own in zip(shown, pairs.values(), strict=True)
-    }
+    return _whole(
+        {trial: matching_of(own, cameras, list(own.values())) for trial, own in zip(shown, pairs.values(), strict=True)}
+    )
+
+
+def _whole(found: Mapping[str, Matching]) -> Trials:
+    """The trials, with an error in place of those that may be halves of one recording."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for trial in sorted(found, key=lambda trial: [int(number) for number in _NUMBER.findall(trial)]):
+        alike[_NUMBER.sub("0", trial)].append(trial)
+    whole: Trials = {**found}
+    for names in alike.values():
+        for one, other in pairwise(names):
+            if not found[one].footage.keys() & found[other].footage.keys():
+                whole[one] = whole[other] = _halves(found[one], found[other])
+    return whole
+
+
+def _halves(one: Matching, other: Matching) -> CalibrationError:
+    first, second = (", ".join(list(matching.footage.values())[:2]) for matching in (one, other))
+    return CalibrationError(
+        f"{first} and {second} may be one recording, whose names differ by a time or a counter, or two trials of "
+        "different cameras. Give the videos of a recording one name but for the camera, list them in a capture.toml, "
+        "or put those of each trial in a separate folder."
+    )

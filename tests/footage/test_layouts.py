@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mvpose.errors import FailureReason
+from mvpose.errors import ConfigError, FailureReason
 from mvpose.footage.catalogue import CatalogueConfig, find_captures, read_catalogue, write_catalogue
 from mvpose.footage.image_fit import ImageFit
 from tests.footage.archives import (
@@ -232,3 +232,47 @@ def test_a_json_file_that_is_no_calibration_does_not_hide_the_one_that_is_named(
     write(f"{folder}/calibration/board.json", json.dumps({"squares": 5}))
     assert "board.json" in only_problem(tmp_path).detail
     assert len(found(tmp_path, calibration="Calib.toml").captures) == 1
+
+
+def test_footage_outside_every_capture_is_noted_with_its_place(tmp_path):
+    pose2sim(str(tmp_path / "good"))
+    for folder in ("flat", "t2/Video"):
+        write_video(str(tmp_path / folder / "cam01.mp4"))
+        write_video(str(tmp_path / folder / "cam02.MOV"))
+    write(str(tmp_path / "empty" / "videos" / "notes.txt"), "x")
+    write(str(tmp_path / "loose" / "images" / "cam01_0001.png"), "x")
+    write(str(tmp_path / "a/b/c/d/e/f/g/h/i/readme"), "x")
+    notes = found(tmp_path).notes
+    for place in ("flat: 2 files (cam01.mp4, cam02.MOV) are in no capture", "t2/Video: 2 files (cam01.mp4"):
+        assert sum(note.startswith(place) and "a folder `videos`" in note for note in notes) == 1, notes
+    assert "empty: videos: it has no videos, and no folders with images" in notes
+    assert "loose: images: cam01_0001.png is in no folder of a camera, and not read" in notes
+    assert "a/b/c/d/e/f/g: folders below it were not searched, only 8 levels are" in notes
+    assert len([note for note in notes if not note.startswith("good: ")]) == 5, notes
+
+
+def test_where_there_is_no_capture_the_error_names_the_footage_that_was_found(tmp_path):
+    write_video(str(tmp_path / "walk" / "cam01.mp4"))
+    with pytest.raises(ConfigError, match=r"no capture was found in .* \(walk: cam01.mp4 is in no capture"):
+        found(tmp_path)
+
+
+def test_videos_of_a_kind_that_is_not_read_and_folders_beside_videos_are_noted(tmp_path):
+    folder = pose2sim(str(tmp_path / "w"), cameras=["cam01", "cam02", "cam03"], videos=["cam01", "cam02"])
+    write(f"{folder}/videos/cam03.MXF", "x")
+    write_video(f"{folder}/videos/old/cam01.mp4")
+    (tmp_path / "nested" / "videos" / "cam01").mkdir(parents=True)
+    write(str(tmp_path / "nested" / "videos" / "cam01" / "a.insv"), "x")
+    catalogue = found(tmp_path)
+    assert [video.camera for video in catalogue.captures[0].videos] == ["cam01", "cam02"]
+    convert = "not read: convert, for example with `ffmpeg -i IN -crf 16 OUT.mp4`"
+    assert f"w: videos: cam03.MXF is {convert}" in catalogue.notes
+    assert "w: videos: its folders (old) are not searched, since videos are beside them" in catalogue.notes
+    assert f"nested: videos/cam01: a.insv is {convert}" in catalogue.notes
+
+
+@pytest.mark.parametrize("suffix", ["3gp", "VOB", "m2v", "divx", "f4v"])
+def test_videos_of_less_common_suffixes_are_footage(suffix, tmp_path):
+    folder = pose2sim(str(tmp_path / "w"))
+    os.rename(f"{folder}/videos/cam03.mp4", f"{folder}/videos/cam03.{suffix}")
+    assert files(tmp_path)["w"][2] == f"w/videos/cam03.{suffix}"

@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, replace
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from mvpose.errors import CalibrationError, TooFewViewsError
 from mvpose.footage.calibration import Calibration
+from mvpose.footage.camera_names import Matching
 from mvpose.footage.capture_files import CaptureFiles
 from mvpose.footage.capture_matching import CatalogueConfig, Matched, Unmatched, matched_trials
 from mvpose.footage.capture_toml import CaptureSettings, VideoEntry
@@ -100,6 +102,24 @@ def test_a_folder_a_trial_and_a_folder_a_camera_are_told_apart():
     for open_to_two in (["1/1", "1/2", "2/1", "2/2"], ["1/a", "2/b"]):
         with pytest.raises(CalibrationError, match="may be"):
             all_trials(["1", "2"], open_to_two)
+
+
+def test_halves_of_a_recording_whose_names_differ_by_a_second_are_refused_and_other_trials_are_not():
+    files = ["v 1 20240501_101010", "v 2 20240501_101010", "v 3 20240501_101011", "v 4 20240501_101011"]
+    walk = [f"v {camera} 20240501_102000" for camera in DIGITS]
+    found = all_trials(DIGITS, [*files, *walk])
+    assert [m for m in found.values() if isinstance(m, Matching)] == [
+        Matching(dict(zip(DIGITS, walk, strict=True)), (), ())
+    ]
+    refused = [str(error) for error in found.values() if isinstance(error, CalibrationError)]
+    assert len(refused) == 2 and all(files[0] in each and files[2] in each for each in refused), refused
+    by_camera = all_trials(["cam1", "cam2", "cam3", "cam4"], [f"cam{c}/GX0100{10 + c // 3}" for c in range(1, 5)])
+    assert all(isinstance(error, CalibrationError) for error in by_camera.values()) and len(by_camera) == 2
+    # A trial that lost a camera has others in common with its neighbours, and folders say what is one trial.
+    lossy = [f"t{trial}-cam{camera}" for trial in range(1, 4) for camera in range(1, 4) if trial != camera]
+    assert all(isinstance(m, Matching) for m in all_trials(["cam1", "cam2", "cam3"], lossy).values())
+    folders = all_trials(DIGITS, ["t1/cam1", "t1/cam2", "t2/cam3", "t2/cam4"])
+    assert all(isinstance(m, Matching) for m in folders.values()) and len(folders) == 2
 
 
 # The law -----------------------------------------------------------------------------------------------------------
@@ -201,6 +221,17 @@ def matched(calibration, footage):
     return matched_trials(files, "a", CatalogueConfig(), lambda *_: Calibration(rig, (), ()))
 
 
+def half_trials(product):
+    """Trials that may be halves of one recording: another differs in numbers alone and has none of its cameras."""
+    alike = {trial: re.sub(r"\d+", "0", re.sub(r"[\W_]+", "-", trial)) for trial in product.trials}
+    return {
+        one
+        for one, own in product.trials.items()
+        for other, others in product.trials.items()
+        if alike[one] == alike[other] and not own.keys() & others.keys()
+    }
+
+
 def the_law(product):
     footage = sorted([*(f for own in product.trials.values() for f in own.values()), *product.others])
     found = matched(product.calibration, footage)
@@ -209,14 +240,15 @@ def the_law(product):
         return
     captures = [m for m in found if isinstance(m, Matched)]
     alone = [m for m in found if isinstance(m, Unmatched)]
-    true = list(product.trials.values())
+    halves = half_trials(product)
+    true = [own for trial, own in product.trials.items() if trial not in halves]
+    maybe = [sorted(product.trials[trial].values()) for trial in halves]
     videos = [{c: v.uri.removeprefix("a/videos/").removesuffix(".mp4") for c, v in m.videos.items()} for m in captures]
-    assert sorted(map(sorted, (v.values() for v in videos))) == sorted(
-        sorted(own.values()) for own in true if len(own) > 1
-    )
-    assert all(own in true for own in videos)
-    assert len({m.capture_id for m in found}) == len(found) == len(true)
-    for own in product.trials.values():
+    whole = [own for own in map(sorted, (v.values() for v in videos)) if own not in maybe]
+    assert sorted(whole) == sorted(sorted(own.values()) for own in true if len(own) > 1)
+    assert all(own in product.trials.values() for own in videos)
+    assert len({m.capture_id for m in found}) == len(found) == len(product.trials)
+    for own in true:
         if len(own) == 1:
             ((camera, video),) = own.items()
             (problem,) = [m for m in alone if f"{camera} ({video})" in str(m.error)]

@@ -25,6 +25,9 @@ MAX_NAME = 255
 MAX_SIZE = 1 << 16
 REACH_M = (0.5, 100.0)
 """Minimum and maximum distance of a rig's farthest camera from another camera or from the origin."""
+REACH_IN_SET_UNIT_M = (0.05, 1000.0)
+"""The same where the user has set the unit: from stereo cameras 6 cm apart to stadiums. Wrong units are beyond it or
+contradicted by the people's height."""
 ROTATION_TOLERANCE = 1e-3
 """Maximum deviation of a matrix from a rotation. Files rounded to 3 digits deviate by up to 5e-4."""
 
@@ -213,7 +216,8 @@ def _unit(
     """The file's unit, and a note if it was inferred from the size of the rig.
 
     A rig reaches 0.5 to 100 m. Without a stated unit, the file is in metres if the rig has that reach in metres, and in
-    millimetres if it has that reach in millimetres; no size is plausible as both. Other units must be set by the user.
+    millimetres if it has that reach in millimetres; no size is plausible as both. Other units, and the units of smaller
+    and larger rigs, must be set by the user.
     """
     with np.errstate(over="ignore"):
         centres = -np.einsum("vji,vj->vi", rotations, translations)
@@ -221,12 +225,13 @@ def _unit(
         reach = max(spread, np.linalg.norm(centres, axis=-1).max())
     known = chosen or stated
     tried: list[Unit] = [known] if known else ["m", "mm"]
-    fitting: list[Unit] = [unit for unit in tried if REACH_M[0] <= reach * METRES[unit] <= REACH_M[1]]
+    low, high = REACH_IN_SET_UNIT_M if chosen else REACH_M
+    fitting: list[Unit] = [unit for unit in tried if low <= reach * METRES[unit] <= high]
     if not fitting:
         origin = "as configured" if chosen else "the unit of this format" if stated else "the units tried"
         raise CalibrationError(
             f"the cameras are up to {reach:.4g} units from each other or from the origin. That is not a rig of "
-            f"{REACH_M[0]:g} to {REACH_M[1]:g} m in {' or '.join(tried)} ({origin}). Set the unit to m, cm, mm or in: "
+            f"{low:g} to {high:g} m in {' or '.join(tried)} ({origin}). Set the unit to m, cm, mm or in: "
             "`unit` in capture.toml, --catalogue.unit, or --unit of `mvpose import`."
         )
     note = f"unit assumed to be {fitting[0]}: none is stated, and the cameras are up to {reach:.4g} units apart"

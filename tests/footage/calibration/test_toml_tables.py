@@ -53,6 +53,16 @@ def test_a_unit_that_is_set_must_be_plausible_too(tmp_path):
         read_calibration(written(tmp_path, "c.toml", toml_text(ring(["a", "b"]))), unit="mm")
 
 
+@pytest.mark.parametrize("scale", [0.02, 40.0])
+def test_a_very_small_or_large_rig_is_read_once_its_unit_is_set(scale, tmp_path):
+    uri = written(tmp_path, "c.toml", toml_text(ring(["a", "b", "c"]), scale))
+    with pytest.raises(CalibrationError, match="Set the unit"):
+        read_calibration(uri)
+    rig = read_calibration(uri, unit="m")
+    expected = np.stack([camera.translation for camera in ring(["a", "b", "c"])]) * scale
+    np.testing.assert_allclose(rig.camera_from_world.translation.numpy(), expected, atol=1e-6)
+
+
 def test_freemocap_is_in_millimetres_even_where_metres_are_plausible(tmp_path):
     cameras = ring(["a", "b", "c"])
     for camera in cameras:
