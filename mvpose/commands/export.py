@@ -78,7 +78,7 @@ class _Source:
 
 
 def run(command: Export) -> int:
-    """Exit code 0, or 3 if a capture has no poses or does not fit a format; the rest is still written."""
+    """Exit code 0, or 3 if a capture failed, has no poses or does not fit a format; the rest is still written."""
     if not command.run:
         raise ConfigError("no run given: mvpose export RUN --format trc")
     for name in command.format:
@@ -88,9 +88,12 @@ def run(command: Export) -> int:
             raise ConfigError(f"no format is named {name!r} ({nearest(name, UNITS_AND_AXES)}).")
     folder = RunFolder(command.run)
     # Raises if the run is not finished: a partial capture could be mistaken for a complete one.
-    folder.summary()
+    summary = folder.summary()
+    unplanned = [] if command.captures else summary.unplanned
     output = command.output or join(command.run, "export")
-    failed = False
+    failed = bool(unplanned)
+    for failure in unplanned:
+        print(f"{failure.clip.capture_id}: no result: {failure.detail}")
     for plan in _chosen(command, folder.plans()):
         source = _Source(folder, plan)
         capture_id = plan.capture.capture_id

@@ -18,7 +18,7 @@ from mvpose.storage.output_folder import claim_output
 
 
 def run(command: Record) -> int:
-    """Exit code 0, or 3 if a capture has no poses or its footage cannot be read; the others are recorded."""
+    """Exit code 0, or 3 if a capture failed, has no poses or its footage cannot be read; the others are recorded."""
     if not command.run:
         raise ConfigError("no run given: mvpose record RUN")
     folder = RunFolder(command.run)
@@ -28,7 +28,10 @@ def run(command: Record) -> int:
         raise ConfigError(f"{command.run} has no capture {unknown[0]!r} ({nearest(unknown[0], plans)}).")
     output = command.output or join(command.run, "recordings_filtered" if command.filtered else "recordings")
     claim_output(output, "mvpose record", "made_by.json")
-    failed = False
+    unplanned = [] if command.captures else folder.summary().unplanned
+    failed = bool(unplanned)
+    for failure in unplanned:
+        print(f"{failure.clip.capture_id}: no result: {failure.detail}")
     for capture_id in command.captures or plans:
         uri = join(output, f"{capture_id}.rrd")
         try:

@@ -51,7 +51,29 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
         raise CalibrationError(
             f"no video name matches a camera name of the calibration. {_both_lists(cameras, footage)}"
         )
+    _refuse_shifted(pairs, cameras, footage)
     return matching_of(pairs, cameras, footage)
+
+
+def _refuse_shifted(pairs: dict[str, str], cameras: Sequence[str], footage: Sequence[str]) -> None:
+    """CalibrationError if names are left on both sides, and all pair up when counted from another number.
+
+    Calibration cam0 to cam3 with videos cam1 to cam4: three pairs are equal by name, and all four may be wrong.
+    """
+    of_camera, of_footage = _distinguishing_numbers(cameras), _distinguishing_numbers(footage)
+    if len(pairs) == len(cameras) or len(cameras) != len(footage):
+        return
+    if any(len(numbers) != 1 for numbers in (*of_camera.values(), *of_footage.values())):
+        return
+    in_order = list(
+        zip(sorted(cameras, key=of_camera.__getitem__), sorted(footage, key=of_footage.__getitem__), strict=True)
+    )
+    if len({of_footage[f][0] - of_camera[c][0] for c, f in in_order}) == 1:
+        equal, shifted = (", ".join(f"{c} = {f}" for c, f in some) for some in (pairs.items(), in_order))
+        raise CalibrationError(
+            f"cameras and videos may be counted from different numbers: either {equal}, and the others are left out, "
+            f"or {shifted}. {_both_lists(cameras, footage)}"
+        )
 
 
 def matching_of(pairs: dict[str, str], cameras: Sequence[str], footage: Sequence[str]) -> Matching:

@@ -67,10 +67,14 @@ class Summary:
         return sorted(self.verdicts.items(), key=lambda each: (-each[1].severity, each[0]))
 
     @property
+    def unplanned(self) -> list[ClipFailure]:
+        """The captures that could not be planned, of which there are no clips."""
+        return [failure for failure in self.failures if failure.stage == "catalogue"]
+
+    @property
     def failed_share(self) -> float:
         """Failed clips as a fraction of all (a capture that could not be planned counts as one)."""
-        unplanned = sum(f.stage == "catalogue" for f in self.failures)
-        return len(self.failures) / max(1, self.clips + unplanned)
+        return len(self.failures) / max(1, self.clips + len(self.unplanned))
 
     def exit_code(self, max_failed_share: float) -> int:
         """0 complete, 3 complete with an acceptable share of failures, 4 with more."""

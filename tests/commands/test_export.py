@@ -114,6 +114,23 @@ def test_filtered_poses_that_could_not_be_made_are_said_and_the_raw_ones_are_wri
     assert os.path.exists(tmp_path / "out" / "two" / "raw" / "two_person0.trc")
 
 
+@pytest.mark.parametrize("command", [Export, Record])
+def test_captures_that_could_not_be_planned_are_told(tmp_path, capsys, command):
+    """Fails if only the captures of the plan are gone through: nothing was said, and the exit code was 0."""
+    archive = tmp_path / "archive"
+    coded_footage.write_capture(str(archive / "one"), 2)
+    (calibration,) = (archive / "one" / "calibration").iterdir()
+    calibration.write_text("[cam0]\nname = 7\n")
+    detector = DetectorConfig(detector=coded_footage.DETECTOR)
+    job = ReconstructJob(
+        archive=str(archive), output=str(tmp_path / "run"), detector=detector, engine=EngineConfig(local=True)
+    )
+    assert len(reconstruct_archive(job).unplanned) == 1
+    made = command(run=str(tmp_path / "run"), output=str(tmp_path / "made"))
+    assert (run(made) if isinstance(made, Export) else record(made)) == 3
+    assert capsys.readouterr().out.startswith("one: no result: ")
+
+
 def test_an_unknown_capture_or_no_run_is_one_sentence(finished):
     with pytest.raises(ConfigError, match="there are one, two"):
         run(Export(run=finished, captures=("three",)))

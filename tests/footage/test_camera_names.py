@@ -67,3 +67,23 @@ def test_more_names_than_any_rig_has_are_refused_before_they_are_compared():
         match_cameras(cameras, [f"cam{i}" for i in range(1025)])
     with pytest.raises(CalibrationError, match="3000 videos in one folder and 1024 cameras are too many"):
         all_trials(cameras, [f"walk{i}-cam0" for i in range(3000)])
+
+
+@pytest.mark.parametrize("name", ["cam{}", "{:02d}", "2024_cam{}"])
+def test_videos_counted_from_another_number_than_cameras_are_refused_with_both_readings(name):
+    cameras, footage = ([name.format(i) for i in range(start, start + 4)] for start in (0, 1))
+    one, two, three = (name.format(i) for i in (0, 1, 3))
+    with pytest.raises(CalibrationError, match=f"either {two} = {two}, .* or {one} = {two}, .*{three} = "):
+        match_cameras(cameras, footage)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "footage"),
+    [
+        (["cam0", "cam1", "cam2"], ["cam1", "cam2"]),
+        (["cam1", "cam2", "cam3"], ["cam1", "cam2", "cam4"]),
+        (["cam1", "cam2", "left"], ["cam1", "cam2", "right"]),
+    ],
+)
+def test_cameras_left_on_one_side_or_without_a_shift_are_only_told(cameras, footage):
+    assert match_cameras(cameras, footage).footage["cam1"] == "cam1"
