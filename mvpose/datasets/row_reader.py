@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mvpose.datasets.files import DatasetError, errors_naming
 from mvpose.datasets.sample import Sample
@@ -74,6 +74,11 @@ class RowReader:
         """Small columns of all rows, in row order."""
         parts = [t.to_pandas() for file in self._files for t in read_tables(file.uri, columns)]
         return pd.concat(parts, ignore_index=True)
+
+    def joints(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n J 3"]:
+        """The true joints of rows, world, metres; NaN for a joint that the dataset lacks. No image is read."""
+        columns = self.keys(("x", "y", "z")).iloc[rows]
+        return np.stack([np.stack(columns[axis].tolist()) for axis in "xyz"], axis=-1)
 
     def sample(self, row: int) -> Sample:
         """One row; its group is read unless it is cached."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from mvpose.datasets.origins import pose_digests
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError
 from mvpose.evaluation.image_people import ImagePeople
@@ -24,6 +25,7 @@ KEYS = (
     "person",
     "subject",
     "action",
+    "pose",
     "damaged",
     "cameras",
     "views",
@@ -132,6 +134,7 @@ def _keys(answers: Answers, scoring: Scoring) -> dict[str, Sequence]:
         "dataset": [scoring.dataset] * len(samples),
         "capture": [s.capture_id for s in samples],
         **{name: [getattr(s, name) for s in samples] for name in ("frame", "person", "subject", "action", "damaged")},
+        "pose": pose_digests(np.stack([s.xyz for s in samples])),
         "cameras": [list(c) for c in answers.cameras],
         "views": [len(c) for c in answers.cameras],
         "unseen": [scoring.unseen] * len(samples),

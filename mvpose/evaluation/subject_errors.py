@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mvpose.datasets.origins import Origins, origins_of
+from mvpose.datasets.origins import Origins, origins_of, pose_digests
 from mvpose.datasets.protocols import Protocol, protocol_keys, read_protocol
 from mvpose.datasets.row_reader import RowReader
 from mvpose.datasets.sample import Sample
@@ -54,7 +54,8 @@ class TruthTable:
 
     def origins(self) -> list[Origins]:
         """The recordings and people of these samples; ConfigError if there are none. No image is read."""
-        return origins_of(protocol_keys(self.uri, self.protocol))
+        keys = protocol_keys(self.uri, self.protocol)
+        return origins_of(keys.assign(pose=pose_digests(RowReader(self.uri).joints(keys.index.to_numpy()))))
 
 
 @dataclass(frozen=True, eq=False)

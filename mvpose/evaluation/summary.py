@@ -17,6 +17,7 @@ from mvpose.metrics.intervals import Estimate, group_mean_estimate, mean_estimat
 from mvpose.skeleton import Skeleton
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import join
+from mvpose.tracking.registry import SEAL, evaluation_seal
 
 SAMPLES, SUMMARY = "samples.parquet", "summary.json"
 
@@ -72,6 +73,7 @@ def write_evaluation(folder: str, rows: pd.DataFrame, estimates: dict[str, Estim
         "metrics": {name: e.mean for name, e in estimates.items()},
         "intervals": {name: [e.low, e.high] for name, e in estimates.items() if math.isfinite(e.low)},
     }
+    summary[SEAL] = evaluation_seal(summary, sink.getvalue())
     write_whole(join(folder, SUMMARY), json.dumps(summary, indent=1, allow_nan=False).encode())
 
 

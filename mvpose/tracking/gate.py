@@ -94,7 +94,7 @@ def require_held_out(evaluation: str, lineage: Mapping[str, Any], gate: Gate) ->
 
     Samples that chose the best step of its training count as seen.
     """
-    judged = origins_of(_read(evaluation, ["dataset", "capture", "subject", "action"]))
+    judged = origins_of(_read(evaluation, ["dataset", "capture", "subject", "action", "pose"]))
     for key, done in ((TRAINED_ON, "trained on"), (VALIDATED_ON, "selected by")):
         seen = origins_in(lineage, key)
         if seen is None:
@@ -108,20 +108,14 @@ def no_rival(default: str, gate: Gate) -> PromotionVerdict:
     """The refusal of a first holder that is compared with nothing."""
     return _refusal(
         gate,
-        f"nobody holds the alias, so it must beat the default pipeline on the same samples: evaluate {default} like it "
-        "(mvpose evaluate) and name the result in --rival-evaluation",
+        "no version has passed the gate, so it must beat the default pipeline on the same samples: evaluate "
+        f"{default} like it (mvpose evaluate) and name the result in --rival-evaluation",
     )
 
 
-def first_of_one_camera(gate: Gate) -> PromotionVerdict:
-    """The verdict on the first holder of a network of one camera, once its evaluation is on what it has not seen."""
-    reason = "nobody holds the alias, and no default pipeline takes one camera"
+def without_rival(reason: str, gate: Gate) -> PromotionVerdict:
+    """The verdict on a version that has nothing to beat."""
     return PromotionVerdict(passed=True, reason=reason, metric=gate.metric)
-
-
-def default_pipeline(gate: Gate) -> PromotionVerdict:
-    """The verdict on the default pipeline itself as the first holder."""
-    return PromotionVerdict(passed=True, reason="it is the default pipeline itself", metric=gate.metric)
 
 
 def _refusal(gate: Gate, reason: str) -> PromotionVerdict:
@@ -135,14 +129,25 @@ def _summary(folder: str) -> dict[str, str]:
 
 def _rows(folder: str, metric: Metric) -> pd.DataFrame:
     """The row of each sample, in the order of `KEYS`, at its maximum number of views."""
-    rows = _read(folder, [*KEYS, "action", "views", "cameras", metric, "joint_error_m"])
+    rows = _read(folder, [*KEYS, "action", "pose", "views", "cameras", metric, "joint_error_m"])
     if (twice := rows[rows.duplicated([*KEYS, "views"])]).size:
         which = tuple(twice.iloc[0][KEYS])
         raise ConfigError(f"the evaluation in {folder} has {which} more than once: evaluate on one benchmark.")
     if not np.isfinite(rows[metric]).any():
         raise ConfigError(f"the evaluation in {folder} has no {metric}.")
+    if copies := _copied_recordings(rows):
+        raise ConfigError(f"the evaluation in {folder} has the same poses in {copies}: evaluate on each sample once.")
     rows = rows.sort_values([*KEYS, "views"]).drop_duplicates(KEYS, keep="last")
     return rows.set_index(KEYS, drop=False)
+
+
+def _copied_recordings(rows: pd.DataFrame) -> str:
+    """Two recordings that have a pose in common, in words: they would count as two sequences. Empty without any."""
+    first: dict[str, str] = {}
+    for pose, recording in zip(rows["pose"].tolist(), recordings_of(rows).tolist(), strict=True):
+        if pose and first.setdefault(pose, recording) != recording:
+            return f"{first[pose]} and {recording}"
+    return ""
 
 
 def _unlike_cameras(new: pd.DataFrame, old: pd.DataFrame) -> str | None:

@@ -1,7 +1,8 @@
 """Promotion and rollback of model aliases: the gate decides, and every decision is kept.
 
 Tags of the model: `mvpose.decision.<alias>.<nanoseconds>`, one per decision (JSON: `DecisionRecord`), never changed.
-The latest decision about a version is also its tag `mvpose.decision.<alias>`.
+The latest decision about a version is also its tag `mvpose.decision.<alias>`. While a decision is being made the model
+has a tag `mvpose.decision_open.<alias>.<nanoseconds>.<random>`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,10 +30,9 @@ from mvpose.tracking.gate import (
     Gate,
     PromotionVerdict,
     decide_promotion,
-    default_pipeline,
-    first_of_one_camera,
     no_rival,
     require_held_out,
+    without_rival,
 )
 from mvpose.tracking.registry import (
     DATA_TAG,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TAG = "mvpose.decision"
+STALE_NS = 15 * 60 * 10**9
+"""A decision takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,43 +97,120 @@ def promote(
     """Move `alias` to a version if its evaluation is better than that of the present holder; see `gate`.
 
     The first holder of an alias must be better than the default pipeline (`mvpose.models.shipped.FUSION`), or be it; a
-    network of one camera has no default pipeline to beat.
+    network of one camera has no default pipeline to beat. If somebody has moved the alias without the gate, a version
+    must also be better than the last one that passed it.
     A version that was trained on, or selected by, what its evaluation shows is refused. Evaluations are folders of
     `mvpose evaluate`; by default, those registered with the versions. ConfigError if an evaluation is missing, or of
-    other weights.
+    other weights. RegistryError if another promotion of the alias is under way.
     """
     with reached(config), tempfile.TemporaryDirectory() as scratch:
         candidate = found_version(config, name, version=str(version))
         client = client_of(config)
-        before = _holder(client, name, alias)
-        if before == version:
-            return Decision(moved=False, before=version, now=version, verdict=None)
-        default = choose_model(FUSION, config).weights_sha256
-        if before is None and candidate.tags.get(WEIGHTS_TAG) == default:
-            verdict, figures = default_pipeline(gate), {}
-        else:
-            mine = _evaluation(config, candidate, evaluation, os.path.join(scratch, "candidate"))
-            figures = {DATA_TAG: check_evaluation(mine, candidate.tags[WEIGHTS_TAG])["data_sha256"]}
-            described = version_description(config, f"models:/{name}/{version}", scratch)
-            verdict = require_held_out(mine, described["lineage"], gate)
-            if verdict is None and before is None:
-                one_camera = described["config"]["method"] in ONE_VIEW
-                if one_camera and rival_evaluation is not None:
-                    raise ConfigError("no default pipeline takes one camera: the first holder has no rival.")
-                if one_camera:
-                    verdict = first_of_one_camera(gate)
-                elif rival_evaluation is None:
-                    verdict = no_rival(FUSION, gate)
-            if verdict is None:
-                into = os.path.join(scratch, "rival")
-                rival = None if before is None else found_version(config, name, version=str(before))
-                theirs = _rival_evaluation(config, rival, default, rival_evaluation, into)
-                verdict = decide_promotion(mine, theirs, gate)
-        figures |= asdict(gate) | asdict(verdict)
-        _note(client, candidate, alias, "moved" if verdict.passed else "refused", before, figures)
-        if verdict.passed:
-            client.set_registered_model_alias(name, alias, str(version))
+        with alone(client, name, alias):
+            before = _holder(client, name, alias)
+            if before == version:
+                return Decision(moved=False, before=before, now=version, verdict=None)
+            rivals = _rivals(client, name, alias, before)
+            asked = _Asked(config, candidate, gate, evaluation, rival_evaluation, scratch)
+            verdict, figures = _judged(asked, tuple(rival for rival in rivals if rival != version))
+            figures |= asdict(gate) | asdict(verdict)
+            _note(client, candidate, alias, "moved" if verdict.passed else "refused", before, figures)
+            if verdict.passed:
+                client.set_registered_model_alias(name, alias, str(version))
         return Decision(moved=verdict.passed, before=before, now=version if verdict.passed else before, verdict=verdict)
+
+
+@contextmanager
+def alone(client: MlflowClient, name: str, alias: str) -> Iterator[None]:
+    """Decide about an alias while nobody else does; RegistryError if somebody does.
+
+    MLflow has no lock and no exchange by comparison. Whoever decides leaves a tag before looking for those of others:
+    of two at once at least one sees the other. A process that died leaves its tag, which counts for `STALE_NS`.
+    """
+    prefix = f"{TAG}_open.{alias}."
+    mine = f"{prefix}{time.time_ns()}.{uuid.uuid4().hex[:8]}"
+    client.set_registered_model_tag(name, mine, getpass.getuser())
+    try:
+        for key, who in client.get_registered_model(name).tags.items():
+            if key != mine and key.startswith(prefix):
+                started = int(key.removeprefix(prefix).partition(".")[0])
+                if time.time_ns() - started < STALE_NS:
+                    raise RegistryError(
+                        f"{who} is deciding about {alias} of {name} at this moment: try again when that is done."
+                    )
+        yield
+    finally:
+        client.delete_registered_model_tag(name, mine)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a promotion was called with."""
+
+    config: TrackingConfig
+    candidate: ModelVersion
+    gate: Gate
+    evaluation: str | None
+    rival_evaluation: str | None
+    scratch: str
+
+
+def _rivals(client: MlflowClient, name: str, alias: str, before: int | None) -> tuple[int | None, ...]:
+    """What a version must beat: the last holder that passed the gate, and the present one if it has not.
+
+    None for the default pipeline, if no version has passed the gate.
+    """
+    there = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+    decisions = _decisions(client, name, alias)
+    passed = there & {decision.version for decision in decisions if decision.outcome == "moved"}
+    last = next((held for held in reversed(_holders(decisions, None)) if held in passed), None)
+    return (last,) if before in (None, last) else (last, before)
+
+
+def _judged(asked: _Asked, rivals: tuple[int | None, ...]) -> tuple[PromotionVerdict, dict[str, Any]]:
+    """The first refusal, or the verdict against the last rival; and the digest of the data that decided."""
+    config, candidate, gate = asked.config, asked.candidate, asked.gate
+    default = choose_model(FUSION, config).weights_sha256
+    is_default = candidate.tags.get(WEIGHTS_TAG) == default
+    if rivals == (None,) and is_default:
+        return without_rival("it is the default pipeline itself", gate), {}
+    mine = _evaluation(config, candidate, asked.evaluation, os.path.join(asked.scratch, "candidate"))
+    figures = {DATA_TAG: check_evaluation(mine, candidate.tags[WEIGHTS_TAG])["data_sha256"]}
+    described = version_description(config, f"models:/{candidate.name}/{candidate.version}", asked.scratch)
+    verdict = require_held_out(mine, described["lineage"], gate)
+    if verdict is None and not rivals:
+        verdict = without_rival("it is the last version that passed the gate", gate)
+    for number, rival in enumerate(rivals):
+        if verdict is not None and not verdict.passed:
+            break
+        into = os.path.join(asked.scratch, f"rival-{number}")
+        # One flag: it is about the default pipeline, or else about the present holder.
+        given = asked.rival_evaluation if rival is None or (None not in rivals and number == len(rivals) - 1) else None
+        if rival is not None:
+            other = found_version(config, candidate.name, version=str(rival))
+            verdict = decide_promotion(mine, _evaluation(config, other, given, into), gate)
+        elif is_default:
+            verdict = without_rival("it is the default pipeline itself", gate)
+        else:
+            one_camera = described["config"]["method"] in ONE_VIEW
+            verdict = _against_default(mine, default, given, into, gate, one_camera=one_camera)
+    assert verdict is not None
+    return verdict, figures
+
+
+def _against_default(
+    mine: str, default_sha256: str, folder: str | None, into: str, gate: Gate, *, one_camera: bool
+) -> PromotionVerdict:
+    """The verdict against the default pipeline, whose evaluation is in `folder`."""
+    if one_camera and folder is not None:
+        raise ConfigError("no default pipeline takes one camera: the first holder has no rival.")
+    if one_camera:
+        return without_rival("no version has passed the gate, and no default pipeline takes one camera", gate)
+    if folder is None:
+        return no_rival(FUSION, gate)
+    local = fetched(folder, into, (SAMPLES, SUMMARY))
+    check_evaluation(local, default_sha256)
+    return decide_promotion(mine, local, gate)
 
 
 def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None = None) -> Decision:
@@ -137,8 +218,7 @@ def roll_back(config: TrackingConfig, name: str, alias: str, version: int | None
 
     RegistryError if there is no such version.
     """
-    with reached(config):
-        client = client_of(config)
+    with reached(config), alone(client := client_of(config), name, alias):
         before = _holder(client, name, alias)
         earlier = _holders(_decisions(client, name, alias), before)
         if before is not None:
@@ -174,18 +254,6 @@ def _evaluation(config: TrackingConfig, version: ModelVersion, folder: str | Non
     if WEIGHTS_TAG not in version.tags:
         raise RegistryError(f"version {version.version} of {version.name} was not registered by mvpose.")
     check_evaluation(local, version.tags[WEIGHTS_TAG])
-    return local
-
-
-def _rival_evaluation(
-    config: TrackingConfig, rival: ModelVersion | None, default_sha256: str, folder: str | None, into: str
-) -> str:
-    """Local copy of the evaluation of the present holder or, without one, of the default pipeline."""
-    if rival is not None:
-        return _evaluation(config, rival, folder, into)
-    assert folder is not None
-    local = fetched(folder, into, (SAMPLES, SUMMARY))
-    check_evaluation(local, default_sha256)
     return local
 
 

@@ -6,11 +6,13 @@ code of mvpose, the required packages with versions, signature, an example, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 REGISTRY = "models:/"
 """Prefix of a version's name; no folder starts with it."""
 EVALUATION, SAMPLES, SUMMARY = "evaluation", "samples.parquet", "summary.json"
+SEAL = "seal"
 WEIGHTS_TAG, DATA_TAG = "mvpose.weights_sha256", "mvpose.data_sha256"
 TRAINING_TAG = "mvpose.training_run"
 """MLflow's ID of the run that trained the network."""
@@ -139,10 +142,12 @@ def found_version(
 
 
 def check_evaluation(folder: str, weights_sha256: str) -> dict[str, Any]:
-    """Read `summary.json` of an evaluation; ConfigError if it is not of these weights."""
+    """Read `summary.json` of an evaluation; ConfigError if it is not of these weights, or not as it was written."""
     try:
         with open(os.path.join(folder, SUMMARY), encoding="utf-8") as file:
             summary = json.load(file)
+        with open(os.path.join(folder, SAMPLES), "rb") as file:
+            samples = file.read()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} is not an evaluation ({error}): create one with mvpose evaluate.") from error
     if summary["model_sha256"] != weights_sha256:
@@ -150,7 +155,20 @@ def check_evaluation(folder: str, weights_sha256: str) -> dict[str, Any]:
             f"the evaluation in {folder} is of weights {summary['model_sha256'][:12]}, the version has "
             f"{weights_sha256[:12]}: evaluate this model."
         )
+    if SEAL not in summary:
+        raise ConfigError(f"the evaluation in {folder} was made by an earlier version of mvpose: evaluate again.")
+    if summary[SEAL] != evaluation_seal(summary, samples):
+        raise ConfigError(f"the evaluation in {folder} was changed after it was written: evaluate again.")
     return summary
+
+
+def evaluation_seal(summary: Mapping[str, Any], samples: bytes) -> str:
+    """Digest (hex) of an evaluation's summary and rows, so that edited files and those of two evaluations are noticed.
+
+    It is no signature: who writes files by a program can compute it.
+    """
+    rest = {key: value for key, value in summary.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode() + samples).hexdigest()
 
 
 def evaluation_of(config: TrackingConfig, version: ModelVersion, into: str) -> str | None:

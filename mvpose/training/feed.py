@@ -15,7 +15,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch.utils.data import Dataset
 
-from mvpose.datasets.origins import TRAINED_ON, VALIDATED_ON, Origins, origins_of, recordings_of, to_lineage
+from mvpose.datasets.origins import (
+    TRAINED_ON,
+    VALIDATED_ON,
+    Origins,
+    origins_of,
+    pose_digests,
+    recordings_of,
+    to_lineage,
+)
 from mvpose.datasets.row_reader import RowReader
 from mvpose.errors import ConfigError
 from mvpose.models.detection.cards import read_card
@@ -98,8 +106,8 @@ class Feed:
     def limb_lengths(self) -> dict[str, float]:
         """Mean length in metres of each bone of the method's skeleton over the training samples; the known ones."""
         skeleton = SKELETONS[self.config.method.skeleton]
-        columns = self.table.keys(("x", "y", "z", "valid")).iloc[self.order.rows]
-        xyz = np.stack([np.stack(columns[axis].tolist()) for axis in "xyz"], axis=-1).astype(np.float64)
+        columns = self.table.keys(("valid",)).iloc[self.order.rows]
+        xyz = self.table.joints(self.order.rows).astype(np.float64)
         source, found = self.table.skeleton.remap(skeleton)
         valid = np.stack(columns.valid.tolist())[:, source] & found
         lengths = mean_limb_lengths(torch.from_numpy(xyz[:, source]), torch.from_numpy(valid), skeleton).tolist()
@@ -229,7 +237,8 @@ def _held_out(keys: pd.DataFrame, share: float, seed: int) -> Bool[np.ndarray, "
 
 
 def _origins(table: RowReader, rows: Int[np.ndarray, " n"]) -> list[Origins]:
-    return origins_of(table.keys().iloc[rows].assign(dataset=table.dataset))
+    keys = table.keys().iloc[rows]
+    return origins_of(keys.assign(dataset=table.dataset, pose=pose_digests(table.joints(rows))))
 
 
 def thinned(rows: Int[np.ndarray, " n"], maximum: int) -> Int[np.ndarray, " m"]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mvpose.commands.evaluate import Evaluate, _labels, run
+from mvpose.datasets.origins import pose_digests
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.pictorial_step import bone_name
 from mvpose.skeleton import HALPE26
@@ -109,6 +110,10 @@ def test_only_the_test_split_is_judged_unless_another_is_named(place, tmp_path):
         assert summary["protocol"] == f"every sample of split {split or 'test'}"
 
 
+SEEN = pose_digests(some_samples()[0].xyz[None])[0]
+"""The pose of one sample of the table."""
+
+
 def seen_by(place, folder: str, key: str, **origins) -> str:
     """A model whose lineage names other origins than it has; of the other key it has none."""
     shutil.copytree(place / "baseline", folder, ignore=shutil.ignore_patterns("evaluation"))
@@ -122,12 +127,17 @@ def seen_by(place, folder: str, key: str, **origins) -> str:
 
 
 @pytest.mark.parametrize(
-    ("origins", "common"), [({"recordings": ["sit"]}, "motions sit"), ({"people": ["S1", "S9"]}, "people S1")]
+    ("origins", "common"),
+    [
+        ({"recordings": ["sit"]}, "motions sit of rendered"),
+        ({"people": ["S1", "S9"]}, "people S1 of rendered"),
+        ({"dataset": "another", "poses": [SEEN]}, "the poses of 1 or more of these samples, under other names"),
+    ],
 )
 def test_a_model_is_not_judged_on_what_it_was_trained_on(place, tmp_path, origins, common):
     """Fails if the lineage is not compared with the selected samples, or the evaluation is written all the same."""
     model = seen_by(place, str(tmp_path / "model"), "trained_on", **origins)
-    with pytest.raises(ConfigError, match=f"^model was trained on {common} of rendered: evaluate it on a table"):
+    with pytest.raises(ConfigError, match=f"^model was trained on {common}: evaluate it on a table"):
         run(Evaluate(models=(model,), data=(str(place / "table"),)))
     assert not (tmp_path / "model" / "evaluation").exists()
 

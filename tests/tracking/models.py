@@ -15,6 +15,7 @@ from mvpose.models.input_rule import MARGIN, input_rule
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import FusionMethod
 from mvpose.models.saved import save_model
+from mvpose.tracking.registry import evaluation_seal
 
 SMALL = FusionMethod(
     method="canonical_fusion",
@@ -60,6 +61,7 @@ def evaluated(folder: str, model_sha256: str, errors_m: np.ndarray, data: str = 
             "person": 0,
             "subject": "s",
             "action": "a",
+            "pose": [f"{c:06x}{f:06x}" for c, f in zip(captures.ravel(), frames.ravel(), strict=True)],
             "views": 3,
             "cameras": [["a", "b", "c"]] * captures.size,
             "unseen": False,
@@ -85,6 +87,8 @@ def _summarised(folder: str, model_sha256: str, errors_m: np.ndarray, data: str)
         "metrics": {"mpjpe_m": float(np.nanmean(errors_m))},
         "intervals": {},
     }
+    with open(os.path.join(folder, "samples.parquet"), "rb") as file:
+        summary["seal"] = evaluation_seal(summary, file.read())
     with open(os.path.join(folder, "summary.json"), "w") as file:
         json.dump(summary, file)
     return folder

@@ -1,8 +1,10 @@
 """The gate, and aliases that move through it."""
 
 import json
+import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlflow import MlflowClient
@@ -10,9 +12,9 @@ from mvpose.commands.promote import Promote
 from mvpose.commands.promote import run as promote_command
 from mvpose.errors import ConfigError
 from mvpose.models.shipped import FUSION, model_folder
-from mvpose.tracking.chosen_model import choose_model
+from mvpose.tracking.chosen_model import choose_model, lineage_of
 from mvpose.tracking.gate import Gate, decide_promotion
-from mvpose.tracking.promotion import decision_history, promote, roll_back
+from mvpose.tracking.promotion import STALE_NS, alone, decision_history, promote, roll_back
 from mvpose.tracking.registry import CHAMPION, RegistryError, register, resolve
 from mvpose.tracking.tracking_config import TrackingConfig
 from tests.tracking.models import evaluated, saved
@@ -190,7 +192,8 @@ def test_the_first_holder_must_beat_the_default_pipeline(config, registered, def
     """Fails if it needs no rival, or is compared with an evaluation of anything else."""
     refused = promote(config, "net", 1, CHAMPION, Gate())
     assert (
-        not refused.moved and "nobody holds the alias, so it must beat the default pipeline" in refused.verdict.reason
+        not refused.moved
+        and "no version has passed the gate, so it must beat the default pipeline" in refused.verdict.reason
     )
     digest = choose_model(FUSION, config).weights_sha256
     better = evaluated(str(tmp_path / "better"), digest, errors(7, 0.05))
@@ -228,7 +231,7 @@ def test_a_version_that_has_seen_its_evaluation_is_refused(config, default, tmp_
     mine = evaluated(str(tmp_path / "mine"), digest, errors(1), **changed)
     register(config, str(tmp_path / "model"), "net", mine)
     decision = promote(config, "net", 1, CHAMPION, Gate())
-    assert not decision.moved and decision.verdict.reason.startswith(reason or "nobody holds the alias")
+    assert not decision.moved and decision.verdict.reason.startswith(reason or "no version has passed the gate")
 
 
 def test_motions_of_rendered_people_that_training_has_seen_are_refused(config, tmp_path):
@@ -245,6 +248,113 @@ def test_a_version_that_does_not_say_what_it_was_trained_on_is_refused(config, d
     register(config, str(tmp_path / "model"), "net", evaluated(str(tmp_path / "mine"), digest, errors(1)))
     verdict = promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default).verdict
     assert not verdict.passed and "its lineage does not name what it was trained on" in verdict.reason
+
+
+def test_samples_of_the_training_under_other_names_are_refused(config, tmp_path):
+    """A copied table with another dataset, captures and people. Fails if names alone are compared."""
+    seen = [{"dataset": "held", "recordings": ["walk"], "people": [], "poses": [f"{11:06x}{19:06x}"]}]
+    for number, (own, reason) in enumerate(
+        ((seen, "it was trained on the poses of 1 or more"), ([], "no version has"))
+    ):
+        folder = str(tmp_path / f"model{number}")
+        digest = saved(folder, seen={"trained_on": own, "validated_on": []})
+        mine = evaluated(f"{folder}/mine", digest, errors(1), dataset="mine")
+        register(config, folder, "net", mine)
+        assert promote(config, "net", number + 1, CHAMPION, Gate()).verdict.reason.startswith(reason)
+
+
+def test_a_recording_that_is_copied_is_not_another_sequence(tmp_path):
+    """Fails if the copies of one recording, under other names, count as many."""
+    copies = [f"{0:06x}{f:06x}" for _ in range(CAPTURES) for f in range(FRAMES)]
+    candidate = evaluated(str(tmp_path / "candidate"), "new", errors(1, 0.02), pose=copies)
+    with pytest.raises(ConfigError, match="has the same poses in c0 and c1: evaluate on each sample once"):
+        decide_promotion(candidate, evaluated(str(tmp_path / "rival"), "old", errors(2), pose=copies), Gate())
+
+
+@pytest.mark.parametrize("key", ["model_sha256", "data_sha256", "protocol", "metrics", "rows", "seal"])
+def test_an_evaluation_that_was_edited_or_is_of_two_is_refused(config, registered, default, tmp_path, key):
+    """Fails if anything that the gate reads can be edited: another model's figures, other data, fewer rows."""
+    mine, other = (evaluated(str(tmp_path / n), registered[i], errors(i)) for n, i in (("mine", 0), ("other", 2)))
+    with open(f"{other if key == 'model_sha256' else mine}/summary.json") as file:
+        summary = json.load(file)
+    if key == "rows":
+        pd.read_parquet(f"{mine}/samples.parquet").iloc[20:].to_parquet(f"{mine}/samples.parquet", index=False)
+    elif key == "seal":
+        del summary["seal"]
+    else:
+        summary[key] = registered[0] if key == "model_sha256" else {"mpjpe_m": 0.01} if key == "metrics" else "another"
+    with open(f"{other if key == 'model_sha256' else mine}/summary.json", "w") as file:
+        json.dump(summary, file)
+    reason = "earlier version" if key == "seal" else "was changed after it was written"
+    folder = other if key == "model_sha256" else mine
+    with pytest.raises(ConfigError, match=reason):
+        promote(config, "net", 1, CHAMPION, Gate(), evaluation=folder, rival_evaluation=default)
+    with pytest.raises(ConfigError, match=reason):
+        register(config, str(tmp_path / "model0"), "net", folder)
+
+
+def test_who_moves_the_alias_by_hand_does_not_lower_the_bar(config, registered, default):
+    """Version 2 is the worst. Fails if a version must beat only what was put there, or nothing once it is removed."""
+    assert promote(config, "net", 3, CHAMPION, Gate(), rival_evaluation=default).moved
+    client = MlflowClient(config.uri)
+    client.set_registered_model_alias("net", CHAMPION, "2")
+    refused = promote(config, "net", 1, CHAMPION, Gate())
+    assert not refused.moved and refused.before == 2 and refused.verdict.improvement_m < -0.005
+    client.delete_registered_model_alias("net", CHAMPION)
+    refused = promote(config, "net", 1, CHAMPION, Gate())
+    assert not refused.moved and refused.verdict.improvement_m < -0.005
+    assert promote(config, "net", 3, CHAMPION, Gate()).moved
+
+
+def test_a_holder_that_somebody_put_there_first_does_not_replace_the_default_pipeline(config, registered, tmp_path):
+    """Fails if the first that passes the gate needs to beat a bad holder alone."""
+    MlflowClient(config.uri).set_registered_model_alias("net", CHAMPION, "2")
+    refused = promote(config, "net", 1, CHAMPION, Gate())
+    assert not refused.moved and "it must beat the default pipeline" in refused.verdict.reason
+    digest = choose_model(FUSION, config).weights_sha256
+    better, worse = (evaluated(str(tmp_path / f"{mm}"), digest, errors(7, mm / 1000)) for mm in (50, -50))
+    assert not promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=better).moved
+    assert promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=worse).moved
+
+
+def test_a_version_that_was_put_back_by_hand_and_rolled_back_to_is_no_bar(config, registered, default):
+    """Fails if a return to what never passed the gate counts as passing it."""
+    promote(config, "net", 3, CHAMPION, Gate(), rival_evaluation=default)
+    MlflowClient(config.uri).set_registered_model_alias("net", CHAMPION, "2")
+    promote(config, "net", 1, CHAMPION, Gate(margin_m=-1.0))
+    assert roll_back(config, "net", CHAMPION).now == 2
+    assert not promote(config, "net", 1, CHAMPION, Gate()).moved
+
+
+def test_two_decisions_about_one_alias_are_not_made_at_once(config, registered, default, monkeypatch):
+    """Fails if both are compared with the same holder, or if a process that died blocks the alias for ever."""
+    client = MlflowClient(config.uri)
+    with alone(client, "net", CHAMPION):
+        for decide in (lambda: promote(config, "net", 1, CHAMPION, Gate()), lambda: roll_back(config, "net", CHAMPION)):
+            with pytest.raises(RegistryError, match="is deciding about champion of net at this moment"):
+                decide()
+        assert promote(config, "net", 1, "second", Gate(), rival_evaluation=default).moved
+    client.set_registered_model_tag("net", f"mvpose.decision_open.{CHAMPION}.{time.time_ns() - STALE_NS}.dead", "dead")
+    assert promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default).moved
+    assert [d.outcome for d in decision_history(config, "net", CHAMPION)] == ["moved"]
+
+
+def test_the_shipped_network_is_judged_like_any_other(config, registered, default, tmp_path, weights, monkeypatch):
+    """By rendered people of its training's split it is refused; by others it is the better one."""
+    monkeypatch.setenv("MVPOSE_WEIGHTS", weights)
+    promote(config, "net", 1, CHAMPION, Gate(), rival_evaluation=default)
+    digest, trained = choose_model(FUSION, config).weights_sha256, lineage_of(model_folder(FUSION))["trained_on"]
+    motions = [trained[0]["recordings"][0], *(f"test/{i}" for i in range(CAPTURES - 1))]
+    for version, (first, moved) in enumerate(((motions[0], False), ("test/unseen", True)), 4):
+        columns = {"dataset": "rendered", "action": np.repeat([first, *motions[1:]], FRAMES)}
+        mine = evaluated(str(tmp_path / f"{version}"), digest, errors(3, 0.05), **columns)
+        rival = evaluated(str(tmp_path / f"rival{version}"), registered[0], errors(0), **columns)
+        register(config, model_folder(FUSION), "net", mine)
+        decision = promote(config, "net", version, CHAMPION, Gate(), rival_evaluation=rival)
+        assert decision.moved == moved
+        assert moved or decision.verdict.reason == (
+            f"it was trained on motions {motions[0]} of rendered: evaluate it on samples that it has not seen"
+        )
 
 
 def test_roll_back_goes_only_to_versions_that_held_the_alias(config, registered, default):

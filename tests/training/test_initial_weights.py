@@ -91,8 +91,9 @@ def test_mvpose_train_starts_from_a_version(table, tracking, tmp_path, capsys): 
 def test_a_network_has_also_seen_what_the_one_it_starts_from_has_seen(table, tmp_path, where):
     """Fails if the lineage names the last training alone, or claims to be whole where the earlier one does not say."""
     uris = []
+    earlier = {"dataset": "drawn", "recordings": ["run"], "people": [], "poses": ["0" * 12]}
     for lineage in (
-        {"trained_on": [{"dataset": "drawn", "recordings": ["run"], "people": []}], "validated_on": []},
+        {"trained_on": [earlier], "validated_on": []},
         {},
     ):
         folder = str(tmp_path / f"model{len(uris)}")
@@ -105,6 +106,7 @@ def test_a_network_has_also_seen_what_the_one_it_starts_from_has_seen(table, tmp
         train(tiny(table, optimisation=replace(TINY.optimisation, steps=1), **changes), output)
         lineages.append(load_model(f"{output}/model").lineage)
     known, unknown = lineages
+    assert known["trained_on"][0].pop("poses")[0] == "0" * 12 and len(known["validated_on"][0].pop("poses")) == 8
     assert known["trained_on"] == [{"dataset": "drawn", "recordings": ["run", "walk"], "people": ["s"]}]
     assert known["validated_on"] == [{"dataset": "drawn", "recordings": ["walk"], "people": ["s"]}]
     assert "trained_on" not in unknown and "validated_on" not in unknown

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mvpose.cli import run as command_line
+from mvpose.datasets.origins import pose_digests
 from mvpose.datasets.sample_table import write_samples
 from mvpose.errors import ConfigError
 from mvpose.models.backbone_settings import ResNetBackbone
@@ -63,8 +64,10 @@ def test_a_training_leaves_a_model_with_its_lineage_and_its_figures(table, tmp_p
     assert model.lineage["data_digest"] == Feed.open(config).table.digest()
     assert model.lineage["metrics"]["validation/mpjpe_m"] == figures["validation/mpjpe_m"]
     assert model.lineage["settings"]["optimisation.batch"] == 4
-    seen = [{"dataset": "drawn", "recordings": ["walk"], "people": ["s"]}]
-    assert model.lineage["trained_on"] == model.lineage["validated_on"] == seen
+    poses = pose_digests(people(56).astype(np.float32))
+    for key, own in (("trained_on", poses[:48]), ("validated_on", poses[48:])):
+        seen = {"dataset": "drawn", "recordings": ["walk"], "people": ["s"], "poses": sorted(own)}
+        assert model.lineage[key] == [seen]
     lines = [json.loads(line) for line in read_text(f"{output}/metrics.jsonl").splitlines()]
     assert [(line.pop("step"), line) for line in lines] == reported
     assert [step for step, _ in reported] == [2, 3, 4, 6, 6]
