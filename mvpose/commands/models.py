@@ -52,7 +52,8 @@ def _export(command: Models) -> int:
     if not command.model:
         raise ConfigError("no model given: mvpose models export MODEL --output model.onnx")
     from mvpose.models.onnx_export import export_model
-    from mvpose.tracking.chosen_model import choose_model, open_model, place_model
+    from mvpose.models.saved import open_model
+    from mvpose.tracking.chosen_model import choose_model, place_model
 
     with tempfile.TemporaryDirectory() as scratch:
         chosen = choose_model(command.model, command.tracking)

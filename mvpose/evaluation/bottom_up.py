@@ -16,10 +16,10 @@ from mvpose.evaluation.image_people import ImagePeople, body_of, in_stored_image
 from mvpose.evaluation.run_poses import matched
 from mvpose.evaluation.several_people import PeopleFrames
 from mvpose.geometry.lens import Lens
-from mvpose.heatmaps import resized_points
-from mvpose.models.network_settings import FieldsMethod, NetworkConfig
+from mvpose.models.network_settings import FieldsMethod
 from mvpose.models.saved import SavedModel
-from mvpose.models.single_view.affinity_fields import GroupedPeople, group_people, limb_tree
+from mvpose.models.single_view.affinity_fields import GroupedPeople
+from mvpose.models.single_view.field_network import grouped_people
 from mvpose.reconstruction.clip import reconstruct, without_people
 from mvpose.reconstruction.reconstruction_settings import ReconstructionConfig
 from mvpose.records import Keypoints2D, Poses3D
@@ -35,9 +35,7 @@ STILL_FPS = 25.0
 """Frames per second of the clip of one frame that each image is reconstructed as; it has no effect."""
 
 
-def bottom_up_answers(
-    model: SavedModel, samples: Iterable[Sample], config: NetworkConfig, joints: Sequence[str] | None = None
-) -> Answers:
+def bottom_up_answers(model: SavedModel, samples: Iterable[Sample], joints: Sequence[str] | None = None) -> Answers:
     """Everyone in the frames of these samples, found by the network in every view without knowing where people are.
 
     People of all views are associated and triangulated as `mvpose reconstruct` does, and paired with the true ones by
@@ -54,15 +52,9 @@ def bottom_up_answers(
     for people in _frames(samples):
         rig = people[0].rig
         arrays = group_arrays(people, CropView(skeleton=skeleton, crop=model.rule.crop, views=len(rig)), _RNG)
-        with torch.inference_mode():
-            maps = model.network(torch.from_numpy(arrays["images"]).to(config.device))[-1]
-        grouped = [
-            group_people(h.float().cpu(), f.float().cpu(), limb_tree(skeleton), method.fields.grouping)
-            for h, f in zip(maps.heatmaps, maps.fields, strict=True)
-        ]
+        grouped = grouped_people(model.network, torch.from_numpy(arrays["images"]), method)
         own = [without_images(sample) for sample in people]
-        grid = maps.heatmaps.shape[-1], maps.heatmaps.shape[-2]
-        points = [_in_image(g, v, grid, method.size, arrays["projections"], own[0]) for v, g in enumerate(grouped)]
+        points = [_in_image(group, v, arrays["projections"], own[0]) for v, group in enumerate(grouped)]
         for v, group in enumerate(grouped):
             truth = true_people(own, v)
             if len(truth[0]):
@@ -88,16 +80,9 @@ def _frames(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
         yield list(people)
 
 
-def _in_image(
-    group: GroupedPeople,
-    view: int,
-    grid: tuple[int, int],
-    size: tuple[int, int],
-    projections: np.ndarray,
-    sample: Sample,
-) -> np.ndarray:
+def _in_image(group: GroupedPeople, view: int, projections: np.ndarray, sample: Sample) -> np.ndarray:
     """Points (P J 2) in undistorted pixels of the stored image; NaN for a joint that was not found."""
-    pixels = resized_points(group.points, grid, size).double().numpy()
+    pixels = group.points.double().numpy()
     rig = sample.rig.select((sample.rig.names[view],))
     flat = in_stored_image(pixels.reshape(1, -1, 2), projections[view : view + 1], rig).reshape(pixels.shape)
     return np.where(group.found.numpy()[..., None], flat, np.nan)

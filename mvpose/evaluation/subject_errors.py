@@ -91,7 +91,7 @@ def evaluate(
         elif isinstance(model.config, LiftingMethod):
             answers = [lifted_answers(model, table.samples(), config.subset_seed)]
         elif isinstance(model.config, FieldsMethod):
-            answers = [bottom_up_answers(model, table.samples(), config, table.scoring.joints)]
+            answers = [bottom_up_answers(model, table.samples(), table.scoring.joints)]
         else:
             answers = network_answers(model, table.samples(), table.views, config)
         scoring = replace(table.scoring, dataset=RowReader(table.uri).dataset)

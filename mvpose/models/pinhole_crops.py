@@ -90,19 +90,35 @@ def pinhole_crop(
 
     `change` is affine. Undistortion and cropping are one bilinear resampling, after averaging if the image is shrunk.
     """
+    if is_pinhole(rig, v):
+        return affine_crop(image, change, size)
     back = np.linalg.inv(change)
+    image, smaller = _averaged(image, back)
+    places = _distorted_places(rig, v, back, size) * np.float32(smaller[0, 0]) + np.float32(smaller[0, 2])
+    return cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+
+
+def affine_crop(
+    image: UInt8[np.ndarray, "h w 3"], change: Float[np.ndarray, "3 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The same of an image without lens distortion, or whose distortion stays."""
+    back = np.linalg.inv(change)
+    image, smaller = _averaged(image, back)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, (smaller @ back)[:2], size, flags=flags)
+
+
+def _averaged(
+    image: UInt8[np.ndarray, "h w 3"], image_from_crop: Float[np.ndarray, "3 3"]
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "3 3"]]:
+    """The image shrunk by a whole number as the crop needs it, and the map of its pixels to those of the shrunk one."""
     # Image pixels per crop pixel. From two upwards, sampling without averaging would lose thin limbs.
-    shrunk = max(int(np.sqrt(abs(np.linalg.det(back[:2, :2]))) + 1e-6), 1)
+    shrunk = max(int(np.sqrt(abs(np.linalg.det(image_from_crop[:2, :2]))) + 1e-6), 1)
     if shrunk > 1:
         h, w = (max(side // shrunk, 1) for side in image.shape[:2])
         image = cv2.resize(image[: h * shrunk, : w * shrunk], (w, h), interpolation=cv2.INTER_AREA)
     # Pixel c of the image is pixel (c + 0.5) / shrunk - 0.5 of the shrunk image.
-    smaller = np.array([[1 / shrunk, 0, 0.5 / shrunk - 0.5], [0, 1 / shrunk, 0.5 / shrunk - 0.5], [0, 0, 1]])
-    if is_pinhole(rig, v):
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(image, (smaller @ back)[:2], size, flags=flags)
-    places = _distorted_places(rig, v, back, size) * np.float32(smaller[0, 0]) + np.float32(smaller[0, 2])
-    return cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+    return image, np.array([[1 / shrunk, 0, 0.5 / shrunk - 0.5], [0, 1 / shrunk, 0.5 / shrunk - 0.5], [0, 0, 1]])
 
 
 def _distorted_places(

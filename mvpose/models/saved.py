@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import Method, OwnMethod, Solver, TokenMethod
 from mvpose.models.pictorial_step import PictorialStep, solved_by
-from mvpose.storage.locations import exists, is_folder, join, list_folder, name
+from mvpose.storage.locations import exists, is_folder, join, list_folder, name, read_bytes
 
 FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
@@ -109,6 +110,19 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
     model = SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
     return model.solved_by(config.solver)
+
+
+def open_model(folder: str, weights_sha256: str = "", device: str = "cpu") -> SavedModel:
+    """Load a network from any location; WeightsError if its weights are not the expected ones, if these are named."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in (WEIGHTS, DESCRIPTION):
+            if exists(join(folder, part)):
+                with open(os.path.join(scratch, part), "wb") as file:
+                    file.write(read_bytes(join(folder, part)))
+        model = load_model(scratch, device)
+    if weights_sha256 and model.sha256 != weights_sha256:
+        raise WeightsError(f"{folder} has weights {model.sha256}, but the job was planned with {weights_sha256}.")
+    return model
 
 
 def _with_earlier_floor(values: dict[str, Any]) -> dict[str, Any]:

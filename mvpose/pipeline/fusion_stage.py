@@ -23,13 +23,14 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import crop_from_image, to_image
 from mvpose.models.detection.people import People
 from mvpose.models.network_settings import TokenMethod
+from mvpose.models.saved import open_model
 from mvpose.pipeline.detect_stage import DetectStage, stack_people
 from mvpose.pipeline.network_stage import NetworkStage, same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.second_look import look_again
 from mvpose.reconstruction.clip import ReconstructionConfig
 from mvpose.records import Keypoints2D, Task
-from mvpose.tracking.chosen_model import method_of, open_model
+from mvpose.tracking.chosen_model import method_of
 
 BATCH = 16
 """People per call of the network. Of four views, 16 take 110 MB in it, and 64 take 180 MB."""

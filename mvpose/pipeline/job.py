@@ -19,7 +19,7 @@ from mvpose.footage.capture_files import capture_around
 from mvpose.footage.catalogue import NOTHING_KNOWN, look_through
 from mvpose.footage.catalogue_table import Found, known_videos
 from mvpose.models.detection.detector_settings import DetectorConfig
-from mvpose.models.network_settings import BOTTOM_UP
+from mvpose.models.network_settings import BOTTOM_UP, TokenMethod
 from mvpose.models.shipped import FUSION, read_shipped
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.job_settings import AUTO, NO_MODEL, ReconstructJob
@@ -49,7 +49,7 @@ from mvpose.tracking.chosen_model import (
     OneViewModel,
     choose_model,
     choose_one_view_model,
-    method_of,
+    chosen_method,
     place_model,
 )
 
@@ -67,6 +67,8 @@ class Work:
     planned: Planned
     model: ChosenModel | None = None
     monocular: OneViewModel | None = None
+    bottom_up: ChosenModel | None = None
+    """The network that is the detector, if it is one."""
 
 
 def require_own_output(job: ReconstructJob) -> None:
@@ -93,33 +95,59 @@ def placed(job: Job) -> Job:
         return job
     from mvpose.models.detection.runtime import with_precision
 
-    device = job.engine.device({"--detector.device": job.detector.device})
-    return replace(job, detector=with_precision(replace(job.detector, device=device)))
+    detector = replace(job.detector, device=job.engine.device({"--detector.device": job.detector.device}))
+    return replace(job, detector=detector if detector.bottom_up else with_precision(detector))
 
 
 def plan_job(job: ReconstructJob) -> Work:
     """Find the captures and plan the work; writes nothing to the output. ConfigError as for `require_own_output`."""
     require_own_output(job)
+    bottom_up = choose_model(job.detector.detector, job.tracking) if _finds_bottom_up(job) else None
     model, note = _model(job)
     monocular = _monocular(job)
     chosen = plan_settings(job, model, monocular)
     planned = lay_out(chain(note, _found(job)), lambda capture: plan_capture(capture, chosen))
-    settings = Settings(values=result_settings(job, model, monocular), plan_digest=planned.totals.digest)
-    return Work(RunFolder(job.output), settings, planned, model, monocular)
+    values = result_settings(job, model, monocular)
+    if bottom_up:
+        values |= {"detector.network": bottom_up.uri, "detector.network_sha256": bottom_up.weights_sha256}
+    settings = Settings(values=values, plan_digest=planned.totals.digest)
+    return Work(RunFolder(job.output), settings, planned, model, monocular, bottom_up)
+
+
+def _finds_bottom_up(job: ReconstructJob) -> bool:
+    return job.imported is None and job.detector.bottom_up
 
 
 def _model(job: ReconstructJob) -> tuple[ChosenModel | None, tuple[str, ...]]:
     """The network of the job, and a note if it has none although that was not asked for."""
+    own, note = job.detector, ()
+    if _finds_bottom_up(job):
+        note = (f"people and their joints are found bottom-up by the network in {own.detector}",)
     if job.model == NO_MODEL:
-        return None, ()
+        return None, note
     if job.model != AUTO:
-        return choose_model(job.model, job.tracking), ()
-    fused, own = read_shipped(FUSION).detector, job.detector
+        return _chosen(job), note
+    fused = read_shipped(FUSION).detector
     if job.imported:
         return None, ("imported 2D joints are triangulated without canonical fusion, which needs images",)
     if own.detector != DetectorConfig.detector or own.joint_card != fused:
-        return None, (f"triangulated without canonical fusion: the shipped model fuses tokens of {fused} alone",)
+        alone = f"triangulated without canonical fusion: the shipped model fuses tokens of {fused} alone"
+        return None, (*note, alone)
     return choose_model(FUSION, job.tracking), ()
+
+
+def _chosen(job: ReconstructJob) -> ChosenModel:
+    """The network of `model`; ConfigError if it is none that corrects what the detector has found."""
+    chosen = choose_model(job.model, job.tracking)
+    method = chosen_method(chosen, job.tracking)
+    if method == BOTTOM_UP:
+        raise ConfigError(f"--model {job.model} finds people and joints bottom-up: name it as --detector.detector.")
+    if method == TokenMethod.method and _finds_bottom_up(job):
+        raise ConfigError(
+            f"--model {job.model} fuses the tokens of a top-down detector, which --detector.detector "
+            f"{job.detector.detector} does not have: leave out one of them."
+        )
+    return chosen
 
 
 def _monocular(job: ReconstructJob) -> OneViewModel | None:
@@ -289,15 +317,14 @@ def _of_images(job: ReconstructJob, source: PlanSource, work: Work) -> tuple[Cal
     from mvpose.pipeline.monocular_stage import MonocularStage
     from mvpose.pipeline.network_stage import OneOrMoreCameras
 
-    images = {"source": source, "detector": _detector(job)}
+    detector = _detector(job)
+    if work.bottom_up:  # by its own digest, which is also of settings that are not in the weights
+        place = join(job.output, "models", str(work.settings.values["detector"])[:16])
+        detector = replace(detector, detector=place_model(work.bottom_up, job.tracking, place))
+    images = {"source": source, "detector": detector}
     several, alone = partial(DetectStage, **images), partial(DetectStage, **images)
     if work.model:
-        network = _placed(job, work.model)
-        if method_of(network["model"]) == BOTTOM_UP:
-            raise ConfigError(
-                f"--model {job.model} finds 2D joints bottom-up, and the job needs a network of 3D joints."
-            )
-        several = partial(network_stage, **images, **network, config=job.reconstruction)
+        several = partial(network_stage, **images, **_placed(job, work.model), config=job.reconstruction)
     if work.monocular and work.monocular.takes_images:
         alone = partial(MonocularStage, **images, **_placed(job, work.monocular))
     if work.monocular is None or several.func is alone.func:

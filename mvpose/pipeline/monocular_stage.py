@@ -20,11 +20,11 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.pinhole_crops import CropRule, cut_crops
+from mvpose.models.saved import open_model
 from mvpose.pipeline.detect_stage import DetectStage
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
-from mvpose.tracking.chosen_model import open_model
 
 BATCH = 8
 

@@ -22,7 +22,7 @@ from mvpose.models.detection.detector import scale_of
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.pinhole_crops import CropRule, cut_crops
-from mvpose.models.saved import SavedModel
+from mvpose.models.saved import SavedModel, open_model
 from mvpose.pipeline.detect_stage import DetectStage, stack_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.pipeline.worker import Outcome
@@ -32,7 +32,6 @@ from mvpose.reconstruction.joints import WIDEST
 from mvpose.reconstruction.observations import observe
 from mvpose.records import Keypoints2D, Task
 from mvpose.skeleton import SKELETONS
-from mvpose.tracking.chosen_model import open_model
 
 BATCH = 8
 

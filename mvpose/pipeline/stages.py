@@ -80,8 +80,8 @@ class SavedLifter:
 
     def opened(self) -> TrackLifter:
         """The network, ready to lift tracks."""
+        from mvpose.models.saved import open_model
         from mvpose.reconstruction.lifted_people import TrackLifter
-        from mvpose.tracking.chosen_model import open_model
 
         return TrackLifter.of(open_model(self.model, self.weights_sha256))
 

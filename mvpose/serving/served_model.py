@@ -50,6 +50,7 @@ from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.people import People
 from mvpose.models.detection.runtime import runs_on_cuda
 from mvpose.models.network_settings import LIFTING, MonocularMethod
+from mvpose.models.saved import open_model
 from mvpose.pipeline.detect_stage import DetectStage
 from mvpose.pipeline.detections import detected
 from mvpose.pipeline.fusion_stage import FusionStage, network_stage
@@ -59,7 +60,7 @@ from mvpose.pipeline.plan_source import PlanSource
 from mvpose.reconstruction.clip import MAX_TRACKS, ReconstructionConfig, reconstruct
 from mvpose.reconstruction.lifted_people import TrackLifter, lift_people
 from mvpose.serving.request_rows import CropRow, ImageRow, crop_row, image_row
-from mvpose.tracking.chosen_model import method_of, open_model
+from mvpose.tracking.chosen_model import method_of
 
 # Crops of 8 people by 4 views in 256 x 256 are 25 MB as floats; larger batches are no faster on a CPU.
 BATCH = 8

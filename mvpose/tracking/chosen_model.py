@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.network_settings import LIFTING, ONE_VIEW
-from mvpose.models.saved import DESCRIPTION, WEIGHTS, SavedModel, load_model, require_model
+from mvpose.models.saved import DESCRIPTION, WEIGHTS, open_model, require_model
 from mvpose.models.shipped import model_folder
 from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, join, read_bytes, read_text
@@ -42,10 +41,7 @@ class OneViewModel(ChosenModel):
 def choose_one_view_model(uri: str, tracking: TrackingConfig) -> OneViewModel:
     """The same for a lifter or a network of one image; ConfigError if it is another network."""
     chosen = choose_model(uri, tracking)
-    if chosen.uri.startswith(REGISTRY):
-        method = registered_method(tracking, resolve(tracking, chosen.uri))
-    else:
-        method = method_of(model_folder(chosen.uri))
+    method = chosen_method(chosen, tracking)
     if method not in ONE_VIEW:
         raise ConfigError(f"--monocular {uri} is a network of the method {method}: name a lifter, or one of one image.")
     return OneViewModel(chosen.uri, chosen.weights_sha256, method)
@@ -62,6 +58,13 @@ def choose_model(uri: str, tracking: TrackingConfig) -> ChosenModel:
     folder = model_folder(uri)
     require_model(folder)
     return ChosenModel(uri.rstrip("/"), _description(folder)["weights_sha256"])
+
+
+def chosen_method(chosen: ChosenModel, tracking: TrackingConfig) -> str:
+    """The method (`method.method`) of a chosen network."""
+    if chosen.uri.startswith(REGISTRY):
+        return registered_method(tracking, resolve(tracking, chosen.uri))
+    return method_of(model_folder(chosen.uri))
 
 
 def place_model(chosen: ChosenModel, tracking: TrackingConfig, folder: str) -> str:
@@ -81,19 +84,6 @@ def place_model(chosen: ChosenModel, tracking: TrackingConfig, folder: str) -> s
         for name in (WEIGHTS, DESCRIPTION):
             write_whole(join(place, name), read_bytes(join(source, name)))
     return place
-
-
-def open_model(folder: str, weights_sha256: str = "", device: str = "cpu") -> SavedModel:
-    """Load a network from any location; WeightsError if its weights are not the expected ones, if these are named."""
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in (WEIGHTS, DESCRIPTION):
-            if exists(join(folder, name)):
-                with open(os.path.join(scratch, name), "wb") as file:
-                    file.write(read_bytes(join(folder, name)))
-        model = load_model(scratch, device)
-    if weights_sha256 and model.sha256 != weights_sha256:
-        raise WeightsError(f"{folder} has weights {model.sha256}, but the job was planned with {weights_sha256}.")
-    return model
 
 
 def method_of(folder: str) -> str:

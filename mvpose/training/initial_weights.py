@@ -16,9 +16,9 @@ from mvpose.datasets.origins import TEACHER, TRAINED_ON, VALIDATED_ON, origins_i
 from mvpose.errors import ConfigError, WeightsError
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import Method, MonocularMethod
-from mvpose.models.saved import DESCRIPTION, WEIGHTS
+from mvpose.models.saved import DESCRIPTION, WEIGHTS, open_model
 from mvpose.storage.locations import absolute, exists, is_remote, join, name, read_bytes, read_text
-from mvpose.tracking.chosen_model import choose_model, lineage_of, open_model, place_model
+from mvpose.tracking.chosen_model import choose_model, lineage_of, place_model
 from mvpose.tracking.registry import REGISTRY
 from mvpose.tracking.tracking_config import TrackingConfig
 from mvpose.training.training_config import TrainConfig

@@ -35,12 +35,11 @@ from mvpose.models.detection.cards import read_card
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.models.detection.joint_network import JointNetwork, joint_set
 from mvpose.models.network_settings import BOTTOM_UP, LIFTING
-from mvpose.models.saved import DESCRIPTION, SavedModel
+from mvpose.models.saved import DESCRIPTION, SavedModel, open_model
 from mvpose.models.single_view.epipolar_pose import make_labels
 from mvpose.rigs.rig_recovery import recover_rig
 from mvpose.skeleton import SKELETONS, Skeleton
 from mvpose.storage.locations import exists, join, name
-from mvpose.tracking.chosen_model import open_model
 from mvpose.training.batches import CropView, decoded, sample_arrays
 from mvpose.training.token_views import usual_box
 

@@ -64,7 +64,7 @@ def model(frames, **settings) -> SavedModel:
 
 
 def answered(frames, **settings) -> Answers:
-    return bottom_up_answers(model(frames, **settings), [s for people in frames for s in people], NetworkConfig())
+    return bottom_up_answers(model(frames, **settings), [s for people in frames for s in people])
 
 
 def test_true_maps_give_everyone_their_joints_in_2d_and_3d(frames):

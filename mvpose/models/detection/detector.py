@@ -52,7 +52,11 @@ SURE = 0.3
 
 
 def load_detector(config: DetectorConfig) -> Detector:
-    """Construct the detector named by `config.detector`. ConfigError if there is none."""
+    """Construct the detector named by `config.detector`. ConfigError or WeightsError if there is none."""
+    if config.bottom_up:
+        from mvpose.models.detection.field_detector import FieldDetector
+
+        return FieldDetector(config)
     detector = import_named(config.detector, "detector")(config)
     if not isinstance(detector, Detector):
         raise ConfigError(f"{config.detector} lacks one of skeleton, digest, chunk_frames and __call__")

@@ -16,10 +16,11 @@ Precision = Literal["auto", "float32", "float16", "bfloat16", "bfloat16_avx512",
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of `TopDownDetector`; a custom detector uses those that apply to it."""
+    """Settings of `TopDownDetector`; another detector uses those that apply to it."""
 
     detector: str = "mvpose.models.detection.detector:TopDownDetector"
-    """`package.module:Class`: a class that implements `Detector` and is constructed from this config."""
+    """`package.module:Class`: a class that implements `Detector` and is constructed from this config. Or the folder,
+    with a slash in its name, of a network that finds people and joints bottom-up (`method.method affinity_fields`)."""
     person_card: str = "yolox_tiny_humanart"
     """Model card of the person detector: the name of a shipped card, or a local .toml file."""
     joint_card: str = "rtmpose_s_halpe26"
@@ -59,6 +60,11 @@ class DetectorConfig:
             raise ConfigError(f"look_interval_s of the detector is {self.look_interval_s:g}; it must be above 0")
         if not 0 <= self.min_box_score <= 1:
             raise ConfigError(f"min_box_score of the detector is {self.min_box_score}; it must be in 0 .. 1")
+
+    @property
+    def bottom_up(self) -> bool:
+        """Whether `detector` is the folder or s3:// URI of a network, and not a class."""
+        return "/" in self.detector
 
     def look(self, fps: float) -> tuple[int, int]:
         """Frames from one look to the next, and between boxes that are interpolated."""

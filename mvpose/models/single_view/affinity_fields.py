@@ -35,6 +35,8 @@ class GroupedPeople:
 
     points: Float[Tensor, "P J 2"]
     found: Bool[Tensor, "P J"]
+    heights: Float[Tensor, "P J"]
+    """Of the joints' peaks; 0 for one that was not found."""
     scores: Float[Tensor, "P"]
     """Mean over the joints of the skeleton of peak height and limb score."""
 
@@ -210,12 +212,13 @@ def _join(parts: list[_Part], start: tuple[int, int], stop: tuple[int, int], sco
 
 def _as_people(parts: list[_Part], candidates: list[Candidates], num_joints: int) -> GroupedPeople:
     points = candidates[0].points.new_zeros(len(parts), num_joints, 2)
+    heights = points.new_zeros(len(parts), num_joints)
     found = torch.zeros(len(parts), num_joints, dtype=torch.bool, device=points.device)
     scores = points.new_zeros(len(parts))
     for p, part in enumerate(parts):
         for joint, place in part.joints.items():
             points[p, joint], found[p, joint] = candidates[joint].points[place], True
-        heights = sum(float(candidates[joint].heights[place]) for joint, place in part.joints.items())
-        scores[p] = (heights + part.limbs) / num_joints
-    order = scores.argsort(descending=True)
-    return GroupedPeople(points[order], found[order], scores[order])
+            heights[p, joint] = candidates[joint].heights[place]
+        scores[p] = (float(heights[p].double().sum()) + part.limbs) / num_joints
+    order = scores.argsort(descending=True, stable=True)
+    return GroupedPeople(points[order], found[order], heights[order], scores[order])

@@ -8,7 +8,7 @@ the same; and there is no map of the background, which grouping does not read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.backbones.simple_baselines import Backbone
 from mvpose.models.field_settings import FieldsConfig
-from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN
-from mvpose.models.single_view.affinity_fields import affinity_targets
-from mvpose.skeleton import Skeleton
+from mvpose.models.network_settings import PIXEL_DEVIATION, PIXEL_MEAN, FieldsMethod
+from mvpose.models.single_view.affinity_fields import GroupedPeople, affinity_targets, group_people, limb_tree
+from mvpose.skeleton import SKELETONS, Skeleton
 
 UNKNOWN_MARGIN = 0.25
 """Share of a person's box by which it is enlarged to cover the joints that nobody labelled."""
@@ -81,6 +81,21 @@ class FieldNetwork(nn.Module):
             found.append(PartMaps(heatmaps, fields.unflatten(1, (-1, 2))))
             seen = torch.cat([features, heatmaps, fields], dim=1)
         return found
+
+
+def grouped_people(network: nn.Module, images: UInt8[Tensor, "B 3 H W"], method: FieldsMethod) -> list[GroupedPeople]:
+    """The people of each image, by the maps of the last stage, on the CPU; points are in pixels of the images."""
+    limbs = limb_tree(SKELETONS[method.skeleton])
+    device = next(network.parameters(), images).device
+    with torch.inference_mode():
+        maps: PartMaps = network(images.to(device))[-1]
+    grid = maps.heatmaps.shape[-1], maps.heatmaps.shape[-2]
+    size = images.shape[-1], images.shape[-2]
+    found = (
+        group_people(heatmaps.float().cpu(), fields.float().cpu(), limbs, method.fields.grouping)
+        for heatmaps, fields in zip(maps.heatmaps, maps.fields, strict=True)
+    )
+    return [replace(people, points=resized_points(people.points, grid, size)) for people in found]
 
 
 def field_objective(
