@@ -34,8 +34,8 @@ _PAIRED = ("elbow", "wrist", "knee", "ankle")
 LONGEST, SHORTEST = 1.8, 0.4
 """Limits of a length, relative to what it is in the median over the person's lengths. Those of rendered people are 0.8
 to 1.2 of it; an infant's trunk is about 1.6. In 40 takes (`mvpose benchmark fusion --takes 40 --take.seed 7
---take.frames 4`), by four cameras without fusion, 1.24 % of the joints are more than 150 mm off (1.55 % without this
-rule; with fusion 2.90 and 3.64 %), and of those within 60 mm 0.04 % are lost. Limits of 1.4 and 0.5 leave 0.88 %."""
+--take.frames 4`), by four cameras without fusion, 1.2 % of the joints are more than 150 mm off (1.6 % without this
+rule; with fusion 2.9 and 3.6 %), and of those within 60 mm 0.04 % are lost. Limits of 1.4 and 0.5 leave 0.9 %."""
 FARTHEST = 1.4
 """The same of a reach."""
 SAME_PLACE = 0.03
