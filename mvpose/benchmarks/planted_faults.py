@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.geometry.image_turns import image_turned
+from mvpose.geometry.rigid import Rigid
 from mvpose.quality.camera_turns import turned
 from mvpose.quality.findings import CheckKind
 from mvpose.quality.focal_lengths import zoomed
@@ -27,6 +28,9 @@ BOX_MARGIN = 0.1
 MOVED_DEGREES = 3.0
 LOST_FRAMES = 8
 ZOOM = 1.1
+FLOOR_M = 0.5
+Y_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
+"""old_from_new for a world whose Y axis points up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,8 @@ def faults() -> Mapping[str, Fault]:
         "image mirrored": _mirrored,
         "image upside down": _upside_down,
         "poses inverted": _inverted_poses,
+        f"origin {FLOOR_M:g} m above the floor": partial(_world_moved, torch.eye(3).double(), FLOOR_M),
+        "Y axis up": partial(_world_moved, Y_UP, 0.0),
     }
 
 
@@ -158,6 +164,15 @@ def _inverted_poses(take: CalibratedTake, rng: np.random.Generator) -> Planted:
     """The calibration gives world_from_camera where camera_from_world is expected."""
     rig = replace(take.rig, camera_from_world=take.rig.camera_from_world.inverse())
     return Planted(replace(take, rig=rig), (CheckKind.CALIBRATION, CheckKind.PEOPLE, CheckKind.POSES))
+
+
+def _world_moved(
+    rotation: Float[Tensor, "3 3"], up_m: float, take: CalibratedTake, rng: np.random.Generator
+) -> Planted:
+    """The calibration's world is turned, or its origin is above the floor."""
+    shift = torch.tensor([0.0, 0.0, up_m], dtype=torch.float64)
+    rig = take.rig.moved(Rigid(rotation, shift))
+    return Planted(replace(take, rig=rig), (CheckKind.UPRIGHT, CheckKind.CAMERA_HEIGHT, CheckKind.FLOOR))
 
 
 def _rotation(degrees: float, rng: np.random.Generator) -> Float[Tensor, "3 3"]:

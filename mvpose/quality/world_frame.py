@@ -34,6 +34,8 @@ class WorldFrame:
     """Median over people and frames, from the lengths of shin, thigh and trunk."""
     floor_m: float
     """Height of the feet when they are on the floor."""
+    usual_feet_m: float
+    """Median height of the feet: near or above the floor that people usually stand on, if they go up or down steps."""
     body_up: tuple[float, float, float]
     """Mean unit vector from ankles to shoulders; shorter than 1 if it varies."""
     cameras_up: tuple[float, float, float]
@@ -65,7 +67,7 @@ def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
     points = torch.where(sure[..., None], found.points, torch.nan)
     joints = {joint: points[:, :, i] for i, joint in enumerate(sightings.skeleton.joints)}
     stature = stature_m(joints)
-    floor = _floor(joints, stature)
+    floor, usual_feet = _floor(joints, stature)
     up = _middle(joints, "shoulder") - _middle(joints, "ankle")
     up = torch.nn.functional.normalize(up, dim=-1).flatten(0, 1)
     upright = up[~up.isnan().any(dim=-1)]
@@ -74,6 +76,7 @@ def measured_world_frame(sightings: Sightings, rig: CameraRig) -> WorldFrame:
     return WorldFrame(
         stature_m=stature,
         floor_m=floor,
+        usual_feet_m=usual_feet,
         body_up=(float(body[0]), float(body[1]), float(body[2])),
         cameras_up=(float(cameras[0]), float(cameras[1]), float(cameras[2])),
         camera_heights_m=tuple((rig.centres_world[:, 2] - floor).tolist()),
@@ -109,17 +112,19 @@ def stature_m(joints: dict[str, Float[Tensor, "T K 3"]]) -> float:
     return length / SEGMENTS_OF_STATURE
 
 
-def _floor(joints: dict[str, Tensor], stature_m: float) -> float:
+def _floor(joints: dict[str, Tensor], stature_m: float) -> tuple[float, float]:
+    """Height of the lowest joint of the feet when it is on the floor, and in the median."""
     feet = [joints[f"{side}_{part}"] for side in ("left", "right") for part in FEET if f"{side}_{part}" in joints]
     ankles = [joints[f"{side}_ankle"] for side in ("left", "right") if f"{side}_ankle" in joints]
     if not feet and not ankles:
-        return torch.nan
+        return torch.nan, torch.nan
     heights = torch.stack(feet or ankles)[..., 2]
     lowest = torch.where(heights.isnan(), torch.inf, heights).amin(dim=0)
     standing = lowest[lowest.isfinite()]
     if not len(standing):
-        return torch.nan
-    return float(standing.quantile(ON_FLOOR)) - (0.0 if feet else ANKLE_OF_STATURE * stature_m)
+        return torch.nan, torch.nan
+    below_m = 0.0 if feet else ANKLE_OF_STATURE * stature_m
+    return float(standing.quantile(ON_FLOOR)) - below_m, float(standing.quantile(0.5)) - below_m
 
 
 def _middle(joints: dict[str, Float[Tensor, "T K 3"]], part: str) -> Float[Tensor, "T K 3"]:

@@ -165,6 +165,15 @@ def test_a_mirrored_floor_is_told(walk):
     assert found.status == Status.FAIL
 
 
+@pytest.mark.parametrize(("low", "status"), [(0.3, Status.WARN), (0.8, Status.FAIL)])
+def test_somebody_who_goes_down_a_step_for_a_while_does_not_make_the_floor_wrong(low, status):
+    scene = scenes.ring4(num_frames=FRAMES)
+    joints = scene.joints.copy()
+    joints[: round(low * FRAMES), ..., 2] -= 0.5
+    (found,) = checked(replace(scene, joints=joints).keypoints(), scene.rig).of(CheckKind.FLOOR)
+    assert found.status == status and ("at times" in found.reason) == (status == Status.WARN)
+
+
 def test_a_world_with_another_axis_up_is_told(walk):
     keypoints, rig = walk
     assert "--catalogue.up=-y " in reason(checked(keypoints, with_up(rig, "-y")), CheckKind.UPRIGHT)
