@@ -137,6 +137,18 @@ class EngineConfig:
         return compute_device(self.gpus, here=self.address is None, stated=stated)
 
 
+def _in_one_thread(receipts: Generator[Receipt]) -> Generator[Receipt]:
+    """With torch in one thread, as in Ray's workers: the last bits of a convolution depend on the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from receipts
+    finally:
+        torch.set_num_threads(before)
+
+
 def _labels(label: str) -> dict[str, str]:
     key, _, value = label.partition("=")
     return {key: value} if label else {}
@@ -172,7 +184,7 @@ class Engine:
         if self.config.local:
             from mvpose.pipeline.one_pass import plain_loop
 
-            return _checked(plain_loop(stages, work))
+            return _in_one_thread(_checked(plain_loop(stages, work)))
         self.start()
         from mvpose.pipeline.ray_pass import ray_pass
 
