@@ -122,7 +122,7 @@ def test_footage_becomes_poses_of_the_joint_set_of_the_network(finished):
     error = np.linalg.norm(poses.xyz[:, 0] - scene.joints[0, 0], axis=-1)
     # A pixel of the maps is 16 cm at the person; points left in such pixels would be metres off. So coarse, some
     # are where no body has them, and are left out.
-    assert np.isfinite(error).mean() > 0.7 and np.nanmedian(error) < 0.16
+    assert np.isfinite(error).mean() > 0.5 and np.nanmedian(error) < 0.16
     found = keypoints(finished)
     assert found.xy.shape[:3] == (4, 6, 1) and found.skeleton == HALPE20
     known = found.confidence > 0
