@@ -73,7 +73,8 @@ def main() -> int:
     for step in steps:
         if code := _run(step):
             return code
-    for number, each in enumerate(entries, 1):
+    rows: list[list[str]] = []
+    for each in entries:
         recipe = ["--config", os.path.join(CONFIGS, f"{each.recipe}.toml"), "--data", os.path.join(folder, each.data)]
         start = ["--initial", _model(folder, each.initial)] if each.initial else []
         passed = [word for flag in options.set for word in (f"--{flag.partition('=')[0]}", flag.partition("=")[2])]
@@ -82,10 +83,10 @@ def main() -> int:
         code = _run(["train", *recipe, "--output", os.path.join(folder, each.name), *start, *passed, "--local"])
         if code := code or _run(["evaluate", _model(folder, each.name), "--data", people, *found]):
             return code
+        rows.append(_row(folder, each))
         with open(os.path.join(folder, "methods.md"), "w") as file:
-            file.write(_table(folder, entries[:number]))
-    with open(os.path.join(folder, "methods.md")) as file:
-        print(file.read(), end="")
+            file.write(_table(rows))
+    print(_table(rows), end="")
     return 0
 
 
@@ -109,10 +110,9 @@ def _model(folder: str, name: str) -> str:
     return os.path.join(folder, name, "model")
 
 
-def _table(folder: str, entries: list[Entry]) -> str:
+def _table(rows: list[list[str]]) -> str:
     heads = ["method", "document", "views", "MPJPE, mm", "relative to the root", "aligned (PA)", "PSS@50", "parameters",
              "ms a sample, one core", "steps"]  # fmt: skip
-    rows = [_row(folder, each) for each in entries]
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
