@@ -54,7 +54,7 @@ class CameraRig:
         """World points to distorted pixels of every camera, and whether the camera can see them.
 
         A point is not visible if it is behind the camera or outside the region where the lens is one-to-one; its pixel
-        is then finite but meaningless. `inside` tells whether it is on the image.
+        is then finite but meaningless. That of a missing point (NaN) is NaN. `inside` tells whether it is on the image.
         """
         shape = points_world.shape[:-1]
         points = self.camera_from_world.apply(points_world.reshape(1, -1, 3))
@@ -63,7 +63,8 @@ class CameraRig:
         ideal = planar(*(points[..., i] / torch.where(front, depth, 1.0) for i in range(2)))
         one_to_one = radii(ideal.detach()) <= self.lens.limit().to(ideal)[:, None]
         seen = front & one_to_one
-        ideal = torch.where(seen[..., None], ideal, torch.zeros_like(ideal))
+        meaningless = torch.where(depth.isnan(), torch.nan, torch.zeros_like(depth))
+        ideal = torch.where(seen[..., None], ideal, meaningless[..., None])
         pixels = self.lens.distort(ideal) * self.focal[:, None] + self.centre[:, None]
         return pixels.reshape(len(self), *shape, 2), seen.reshape(len(self), *shape)
 

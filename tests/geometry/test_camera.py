@@ -114,6 +114,15 @@ def test_points_of_any_shape_project_as_a_flat_list_does():
     torch.testing.assert_close(rig.undistorted(pixels)[0].reshape(3, 12, 2), rig.undistorted(pixels.flatten(1, 3))[0])
 
 
+def test_the_pixels_of_a_missing_point_are_missing():
+    """Fails if a missing joint is drawn, or judged, in the middle of the image."""
+    rig = h36m(distorted(4))
+    points = torch.tensor([[0.0, 0.0, 1.0], [torch.nan, torch.nan, torch.nan]], dtype=torch.float64)
+    pixels, seen = rig.project(points)
+    assert pixels[:, 0].isfinite().all() and pixels[:, 1].isnan().all()
+    assert seen[:, 0].all() and not seen[:, 1].any()
+
+
 def test_projection_is_differentiable_and_what_is_not_seen_sends_no_nan():
     rig = ring(2, distorted(2))
     behind = 2.0 * rig.centres_world[:1]
