@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from mvpose.confidence import AS_STATED
 from mvpose.errors import MvposeError
@@ -24,7 +24,7 @@ from mvpose.models.saved import load_model
 from mvpose.models.shipped import model_folder
 from mvpose.pipeline.detect_stage import stack_people
 from mvpose.pipeline.detections import detected
-from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.fusion_stage import FusedJoints, FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.reconstruction.clip import ReconstructionConfig, reconstruct
@@ -67,14 +67,22 @@ class DetectorAndFusion:
         self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover], *, fused: bool
     ) -> tuple[Keypoints2D, CameraRig]:
         """2D joints of some views, some of them covered, and their cameras."""
-        found = [cameras.found[covers.get(view, Cover.NOTHING)][view] for view in views]
-        rig = _cut(cameras, covers).select(tuple(cameras.rig.names[view] for view in views))
+        found, rig = _of_views(cameras, views, covers)
         skeleton = self.detector.skeleton
         seen = stack_people(found, skeleton, scale_of(self.detector))
         if not fused:
             return seen, rig
         places = same_people(seen, rig, self.config).places.numpy()
         return stack_people(self._stage.fused(found, places, rig), skeleton, AS_STATED), rig
+
+    def answers(
+        self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover]
+    ) -> tuple[Keypoints2D, CameraRig, Int[np.ndarray, "T K V"], FusedJoints]:
+        """What the detector sees, by which cameras, who are the same person, and what fusion makes of them."""
+        found, rig = _of_views(cameras, views, covers)
+        seen = stack_people(found, self.detector.skeleton, scale_of(self.detector))
+        places = same_people(seen, rig, self.config).places.numpy()
+        return seen, rig, places, self._stage.answers(found, places, rig)
 
     def poses(
         self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover], people: int, *, fused: bool
@@ -120,6 +128,13 @@ def covered(
     if cover == Cover.LEFT:
         images[:, :, :column] = GREY
     return images
+
+
+def _of_views(
+    cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover]
+) -> tuple[list[list[People]], CameraRig]:
+    found = [cameras.found[covers.get(view, Cover.NOTHING)][view] for view in views]
+    return found, _cut(cameras, covers).select(tuple(cameras.rig.names[view] for view in views))
 
 
 def _cut(cameras: CoveredCameras, covers: Mapping[int, Cover]) -> CameraRig:

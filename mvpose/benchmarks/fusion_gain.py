@@ -7,7 +7,7 @@ On footage, 3D joints are made without a camera, also the fusion, and projected 
 joints of the uncovered images: those of the detector, and those of BlazePose, which has nothing in common with it.
 
 Errors are means over the joints that both have; how many each of them has is printed beside, and of rendered people how
-many of all joints are wrong.
+many of all joints are wrong, how many are within their sigma, and how many of the joints that fusion guesses are right.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from mvpose.benchmarks.blaze_pose import BlazePose
 from mvpose.benchmarks.covered_cameras import Cover, CoveredCameras, DetectorAndFusion
 from mvpose.benchmarks.cut_off import nearest_people, of_nearest
+from mvpose.benchmarks.guesses import Guesses, guesses, print_guesses
 from mvpose.capture import CapturePlan
 from mvpose.datasets.sample import TEST
 from mvpose.device_images import AnyImage
@@ -141,22 +142,30 @@ def rendered_gains(config: FusionBenchmark, fusion: DetectorAndFusion) -> Iterat
     """Errors of rendered people in millimetres, by condition."""
     takes = [_rendered(config.take, index, fusion) for index in range(config.takes)]
     every = range(config.take.views)
-    offsets = _offsets([(truth, _joints(fusion, cameras, every, {}, truth, fused=False)) for cameras, truth in takes])
+    offsets = _offsets(
+        [(truth, _joints(fusion, cameras, every, {}, truth, fused=False)[0]) for cameras, truth in takes]
+    )
+    guessed: list[Guesses] = []
     for name, variants in take_conditions(config.take.views).items():
         errors: dict[bool, list[np.ndarray]] = {False: [], True: []}
+        within: dict[bool, list[np.ndarray]] = {False: [], True: []}
         for (cameras, truth), (views, covers) in itertools.product(takes, variants):
-            for fused, own in errors.items():
-                joints = _joints(fusion, cameras, views, covers, truth, fused=fused)
-                own.append(1000 * np.linalg.norm(_from_truth(joints, truth) - offsets, axis=-1).ravel())
+            for fused in errors:
+                joints, sigma = _joints(fusion, cameras, views, covers, truth, fused=fused)
+                apart = _from_truth(joints, truth)
+                errors[fused].append(1000 * np.linalg.norm(apart - offsets, axis=-1).ravel())
+                within[fused].append((1000 * np.linalg.norm(apart, axis=-1) <= sigma)[np.isfinite(sigma)])
+            guessed.append(guesses(fusion, cameras, views, covers, _as_detected(truth, offsets)))
         without, fused = (np.concatenate(own) for own in errors.values())
         gain = Gain.of(without, fused)
         yield name, "mm", gain
-        wrong = [100 * float((own > WRONG_MM).mean()) for own in (without, fused)]
-        yield (
-            f"{name}, more than {WRONG_MM:g} mm off",
-            "%",
-            Gain(wrong[0], wrong[1], gain.found_without, gain.found_fused),
-        )
+        for what, shares in (
+            (f"more than {WRONG_MM:g} mm off", [own > WRONG_MM for own in (without, fused)]),
+            ("within sigma", [np.concatenate(own) for own in within.values()]),
+        ):
+            share = [100 * float(own.mean()) for own in shares]
+            yield f"{name}, {what}", "%", Gain(share[0], share[1], gain.found_without, gain.found_fused)
+    print_guesses(guessed)
 
 
 def _rendered(
@@ -184,21 +193,34 @@ def _joints(
     truth: Float[np.ndarray, "T P J 3"],
     *,
     fused: bool,
-) -> Float[np.ndarray, "T P 12 3"]:
+) -> tuple[Float[np.ndarray, "T P 12 3"], Float[np.ndarray, "T P 12"]]:
+    """The joints found of each person, metres, and their sigmas in millimetres; NaN where missing."""
     body = truth[:, :, RENDERED.indices(*BODY_JOINTS)]
     poses = fusion.poses(cameras, views, covers, truth.shape[1], fused=fused)
     if poses is None:
-        return np.full(body.shape, np.nan)
-    found = poses.xyz[:, :, poses.skeleton.indices(*BODY_JOINTS)].astype(np.float64)
-    return of_nearest(found, nearest_people(poses, body))
+        return np.full(body.shape, np.nan), np.full(body.shape[:-1], np.nan)
+    nearest, joints = nearest_people(poses, body), poses.skeleton.indices(*BODY_JOINTS)
+    found = (values[:, :, joints].astype(np.float64) for values in (poses.xyz, poses.sigma_mm))
+    xyz, sigma = (of_nearest(values, nearest) for values in found)
+    return xyz, sigma
 
 
 def _from_truth(
     joints: Float[np.ndarray, "T P 12 3"], truth: Float[np.ndarray, "T P J 3"]
 ) -> Float[np.ndarray, "T P 12 3"]:
     """From the true to the found joints, metres: to the person's left, forward and up."""
-    axes = person_axes(truth.reshape(-1, *truth.shape[2:]), RENDERED).reshape(*truth.shape[:2], 3, 3)
-    return np.einsum("tpab,tpjb->tpja", axes, joints - truth[:, :, RENDERED.indices(*BODY_JOINTS)])
+    return np.einsum("tpab,tpjb->tpja", _axes(truth), joints - truth[:, :, RENDERED.indices(*BODY_JOINTS)])
+
+
+def _as_detected(
+    truth: Float[np.ndarray, "T P J 3"], offsets: Float[np.ndarray, "12 3"]
+) -> Float[np.ndarray, "T P 12 3"]:
+    """The true joints, moved by the constant offsets."""
+    return truth[:, :, RENDERED.indices(*BODY_JOINTS)] + np.einsum("tpab,ja->tpjb", _axes(truth), offsets)
+
+
+def _axes(truth: Float[np.ndarray, "T P J 3"]) -> Float[np.ndarray, "T P 3 3"]:
+    return person_axes(truth.reshape(-1, *truth.shape[2:]), RENDERED).reshape(*truth.shape[:2], 3, 3)
 
 
 def _offsets(

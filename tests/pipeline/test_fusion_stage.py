@@ -20,7 +20,7 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import TokenMethod
 from mvpose.models.saved import SavedModel, load_model, save_model
 from mvpose.pipeline.detect_stage import stack_people
-from mvpose.pipeline.fusion_stage import FusionStage
+from mvpose.pipeline.fusion_stage import GUESSED, FusionStage
 from mvpose.pipeline.network_stage import same_people
 from mvpose.pipeline.plan_source import PlanSource
 from mvpose.reconstruction.clip import ReconstructionConfig
@@ -41,7 +41,7 @@ class Reporter(torch.nn.Module):
         super().__init__()
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.given: list[tuple[torch.Tensor, ...]] = []
-        self.sure = 0.75
+        self.sure, self.shift = 0.75, SHIFT
 
     def forward(self, crops, projections, present=None, keep_maps=False) -> MultiViewPrediction:
         self.given.append((crops, projections, present))
@@ -49,7 +49,7 @@ class Reporter(torch.nn.Module):
         sure = self.sure * present[..., None].expand(shape).float()
         return MultiViewPrediction(
             joints=torch.zeros(shape[0], joints, 3), valid=torch.ones(shape[0], joints, dtype=torch.bool),
-            confidence=torch.ones(shape[0], joints), joints_2d=crops[..., :2] + SHIFT, confidence_2d=sure,
+            confidence=torch.ones(shape[0], joints), joints_2d=crops[..., :2] + self.shift, confidence_2d=sure,
             views_used=sure > 0,
         )  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_each_person_gets_the_answer_of_its_own_tokens_and_cameras() -> None:
         for after, own in zip(view, before, strict=True):
             scale = crop_from_image(own.box.astype(np.float64), SIZE)[:, :1, :1]
             np.testing.assert_allclose(after.xy, own.xy + SHIFT / scale, atol=2e-2)
-            np.testing.assert_array_equal(after.confidence, np.maximum(own.confidence, np.float32(0.3)))
+            np.testing.assert_array_equal(after.confidence, own.confidence)
             assert after.tokens is None
             np.testing.assert_array_equal(after.box, own.box)
     for tokens, cameras, present in network.given:
@@ -138,7 +138,25 @@ def test_joints_that_the_network_takes_to_be_wrong_do_not_count() -> None:
     places = same_people(stack_people(found, detector.skeleton), scene.rig, stage.config).places.numpy()
     for view in stage.fused(found, places, scene.rig):
         for people in view:
-            assert (people.confidence == np.float32(0.2)).all()
+            assert (people.confidence == np.float32(GUESSED.likelihood_of(np.array(0.2)))).all()
+
+
+@pytest.mark.parametrize(("shift", "detected"), [(20.0, 1.0), (SHIFT, 0.25)])
+def test_joints_that_their_own_view_did_not_see_count_little(shift: float, detected: float) -> None:
+    """Found elsewhere by the detector, or hardly found. Fails if they count by what the network or the detector states.
+
+    20 pixels of the crop are 10 % of the person.
+    """
+    scene = two_people_crossing(num_frames=2)
+    stage, network, detector = stage_of(scene)
+    network.shift = shift
+    found = [[replace(p, confidence=np.full_like(p.confidence, detected)) for p in view] for view in detector()]
+    guess = np.float32(GUESSED.likelihood_of(np.array(network.sure)))
+    assert 0.2 < guess < stage.config.min_confidence
+    for view, before in zip(stage.fused(found, places_of(detector(), scene), scene.rig), found, strict=True):
+        for after, own in zip(view, before, strict=True):
+            assert (after.confidence == guess).all()
+            assert (np.linalg.norm(after.xy - own.xy, axis=-1) > 1.0).all()
 
 
 def test_somebody_whom_one_view_shows_keeps_the_detectors_joints() -> None:
