@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from mvpose.benchmarks.blaze_pose import SIDE, _from_crop
-from mvpose.benchmarks.covered_cameras import GREY, Cover, covered
-from mvpose.benchmarks.fusion_gain import Gain, take_conditions
+from mvpose.benchmarks.covered_cameras import GREY, Cover, CoveredCameras, covered
+from mvpose.benchmarks.fusion_gain import Gain, _left_out_px, _ReferenceJoints, take_conditions
+from mvpose.scenes import ring4
+from mvpose.skeleton import BODY_JOINTS
 
 
 def test_covers_hide_what_they_say_and_an_edge_ends_the_image() -> None:
@@ -44,3 +47,15 @@ def test_a_crop_of_the_other_network_is_upright_about_its_centre(angle: float) -
     np.testing.assert_allclose(matrix @ [middle, middle, 1], [100, 50])
     above = matrix @ [middle, middle - 10, 1] - [100, 50]
     np.testing.assert_allclose(above, 20 * np.array([math.sin(angle), -math.cos(angle)]), atol=1e-9)
+
+
+def test_a_joint_that_is_missing_has_no_error_in_a_camera_left_out() -> None:
+    """Fails if missing joints are projected into the middle of the image, which gives them large errors."""
+    scene = ring4(num_frames=1)
+    body = scene.joints[:, :1, scene.skeleton.indices(*BODY_JOINTS)].copy()
+    seen = scene.rig.project(torch.from_numpy(body))[0].numpy()[:, 0]
+    reference = _ReferenceJoints(seen[2], np.array([500.0]))
+    body[0, 0, 3] = np.nan
+    cameras = CoveredCameras("", scene.rig, 25.0, np.zeros((4, 2)), {})
+    error = _left_out_px(body, [reference], cameras, 2)
+    assert np.isnan(error[3]) and np.delete(error, 3).max() < 1e-6
