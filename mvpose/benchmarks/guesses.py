@@ -66,7 +66,7 @@ def _errors(
     rig: CameraRig,
     truth: Float[np.ndarray, "T P 12 3"],
 ) -> Float[np.ndarray, "V T K 12"]:
-    """Distances from the true joints, relative to the person's size; NaN of whom no true person is near."""
+    """Distances from the true joints, relative to the person's size; NaN if no true person is near."""
     joints, size = detected.skeleton.indices(*BODY_JOINTS), (detected.box[..., 2:] - detected.box[..., :2]).max(axis=-1)
     pixels = rig.project(torch.from_numpy(truth))[0].numpy()
     error = np.full(xy.shape[:-1], np.nan)

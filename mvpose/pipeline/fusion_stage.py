@@ -47,7 +47,7 @@ right, but then they are not needed, and counted by that they pull joints away: 
 
 @dataclass(frozen=True, eq=False)
 class FusedJoints:
-    """The network's joints of detected people; NaN of people whom it was not asked about."""
+    """The network's joints of detected people; NaN of people that it was not asked about."""
 
     xy: Float[np.ndarray, "V T P J 2"]
     """Pixels of the images."""
@@ -130,7 +130,7 @@ class FusionStage(DetectStage):
         ]
 
     def answers(self, found: list[list[People]], places: Int[np.ndarray, "T K V"], rig: CameraRig) -> FusedJoints:
-        """What the network says of the people in these places whom two views or more show."""
+        """What the network says of the people in these places that two views or more show."""
         seen = stack_people(found, self.skeleton, scale_of(self.detector))
         frames, which = np.nonzero((places >= 0).sum(axis=2) >= 2)
         boxes = np.where(seen.box_score[..., None] > 0, seen.box, (0.0, 0.0, 1.0, 1.0))
