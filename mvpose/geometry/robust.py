@@ -163,13 +163,14 @@ class _Observed:
         own = (1,) * len(batch) if shared else batch
         p = conditioned.projections.expand(*own, views, 3, 4).reshape(-1, views, 3, 4)
         planes = RayPlanes.of(points.reshape(-1, views, 2), p)
-        present = torch.where(planes.there, weights.reshape(-1, views).T.clamp_min(0.0), 0.0)
+        present = torch.where(planes.there, weights.reshape(-1, views).T.contiguous().clamp_min(0.0), 0.0)
         return _Observed(planes, present, conditioned, batch)
 
     def per_view(self, limit: float | Tensor) -> float | Tensor:
         """A limit of all views, or of each (V n)."""
         views = len(self.weights)
-        return limit.expand(*self.batch, views).reshape(-1, views).T if isinstance(limit, Tensor) else limit
+        whole = isinstance(limit, Tensor)
+        return limit.expand(*self.batch, views).reshape(-1, views).T.contiguous() if whole else limit
 
     def judged(self, last: Located, used: Tensor, threshold_px: float | Tensor, min_views: int) -> RobustTriangulation:
         inliers = (last.residuals_px <= threshold_px) & last.valid

@@ -70,10 +70,9 @@ MIN_FIT = 0.25
 # A person of the previous frame within a stride of half a second supports a body like one camera that shows it.
 STAYS, STRIDE_M = 1.5, 0.35
 REFINEMENTS = 1
-# Distances between rays and joints in memory at a time: 500 k are 4 MB, and about five such arrays exist at once. Half
-# as many take 1.1 to 1.2 times as long with 4 cameras, for the calls. 4 M take 1.7 times as long with 31 cameras, and
-# fragment the memory of a process by 150 MB.
-FRAMES_ELEMENTS = 500_000
+# Distances between rays and joints in memory at a time: 1 M are 4 MB, and about three such arrays exist at once. Half
+# as many take 1.1 times as long with 4 cameras, for the calls, and six times as many 1.1 to 1.3 times, for the memory.
+FRAMES_ELEMENTS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,10 +87,12 @@ def squared_errors(
     """
     x, y, z = (xyz - at[:, None, None, None] for xyz, at in zip(bodies.permute(3, 1, 2, 0), seen.origin.T, strict=True))
     length = (x.square() + y.square() + z.square()).sqrt_().clamp_min_(BEHIND_M)
-    across = None
-    for own, ray in zip((x, y, z), seen.directions_frames_last, strict=True):
-        off = own.div_(length)[:, None] - ray[:, :, None]
-        across = off.square_() if across is None else across.addcmul_(off, off)
+    a, b, c = seen.directions_frames_last[:, :, :, None]
+    across = (x.div_(length)[:, None] - a).square_()
+    off = y.div_(length)[:, None] - b
+    across.addcmul_(off, off)
+    torch.sub(z.div_(length)[:, None], c, out=off)
+    across.addcmul_(off, off)
     sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).permute(1, 2, 0)
     return across.mul_(sigma2.reciprocal()[:, :, None, None])
 
@@ -140,8 +142,9 @@ def judged(
     lost = bodies.due.sum(dim=-1) - bodies.known.sum(dim=-1)
     fitted = ((fit * bodies.known).sum(dim=-1) - math.log(STRAY) * lost) * _worth_of_one(bodies.due)
     gain = gains(seen, bodies.points, bodies.known, bodies.due, expected_error)
+    counts = (gain > 0) & possible[..., None, None]
     return Hypotheses(
-        gain=torch.where((gain > 0) & possible[..., None, None], gain + against[..., None], 0.0).double(),
+        gain=torch.where(counts, gain + against[..., None], 0.0).double(memory_format=torch.contiguous_format),
         cost=torch.where(possible, fitted + against.sum(dim=-1), torch.inf).double(),
         centre=centre.double(),
     )
