@@ -119,10 +119,10 @@ def agreement(
     `due` joints are those that two of a body's views show, so the body should have them. A due joint that is not
     `known` agrees with nothing.
     """
-    agree = squared_errors(seen, bodies, expected_error).mul_(-1.0 / REACH**2).add_(1.0).clamp_min_(0.0)
     weight, due, known = seen.weight.permute(1, 2, 3, 0)[:, :, None], due.permute(1, 2, 0), known.permute(1, 2, 0)
+    agree = torch.stack(list(squared_errors(seen, bodies, expected_error)))
+    evidence = agree.mul_(-1.0 / REACH**2).add_(1.0).clamp_min_(0.0).mul_(weight).mul_(due & known).sum(dim=3)
     total = (weight * due).sum(dim=3)
-    evidence = agree.mul_(weight).mul_(due & known).sum(dim=3)
     fit = evidence / total.clamp_min(1e-9)
     return fit.permute(3, 2, 0, 1), (evidence / bodies.shape[2]).permute(3, 2, 0, 1)
 

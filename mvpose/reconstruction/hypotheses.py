@@ -6,6 +6,7 @@ These are the terms of the sum that `mvpose.reconstruction.association` maximise
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -79,28 +80,30 @@ def most_a_joint_says(expected_error: float) -> float:
 
 def squared_errors(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], expected_error: float
-) -> Float[Tensor, "V P H J T"]:
-    """Squared ratio of the angle between ray and joint to the expected error.
+) -> Iterator[Float[Tensor, "P H J T"]]:
+    """Squared ratio of the angle between ray and joint to the expected error, view by view.
 
     The angle is the distance between unit vectors, which single precision resolves to 1e-7; that of a cosine from 1 is
-    lost in it. Frames are last, so that all steps run over contiguous memory.
+    lost in it. All views at once take 1.4 times as long, since they do not fit a cache.
     """
-    x, y, z = (xyz - at[:, None, None, None] for xyz, at in zip(bodies.permute(3, 1, 2, 0), seen.origin.T, strict=True))
-    length = (x.square() + y.square() + z.square()).sqrt_().clamp_min_(BEHIND_M)
-    a, b, c = seen.directions_frames_last[:, :, :, None]
-    across = (x.div_(length)[:, None] - a).square_()
-    off = y.div_(length)[:, None] - b
-    across.addcmul_(off, off)
-    torch.sub(z.div_(length)[:, None], c, out=off)
-    across.addcmul_(off, off)
-    sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).permute(1, 2, 0)
-    return across.mul_(sigma2.reciprocal()[:, :, None, None])
+    per_sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)[:, :, None, None]
+    points = bodies.permute(3, 1, 2, 0).contiguous()
+    for view, origin in enumerate(seen.origin):
+        towards = points - origin[:, None, None, None]
+        x, y, z = towards.div_(towards.square().sum(dim=0).sqrt_().clamp_min_(BEHIND_M))
+        a, b, c = seen.directions_frames_last[:, view, :, None]
+        off = x - a
+        across = off.square()
+        for own, ray in ((y, b), (z, c)):
+            torch.sub(own, ray, out=off)
+            across.addcmul_(off, off)
+        yield across.mul_(per_sigma2[view])
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
-    """l of the objective: log ratio of Student's t to a uniform distribution over the person."""
+    """l of the objective: log ratio of Student's t to a uniform distribution over the person; in place of the errors."""
     root = math.sqrt(STRAY / (1.0 - STRAY)) * math.exp(-most_a_joint_says(expected_error) / 2.0)
-    return (squared_error * (root / 2.0)).add_(root).square_().reciprocal_().log1p_().add_(math.log(STRAY))
+    return squared_error.mul_(root / 2.0).add_(root).square_().reciprocal_().log1p_().add_(math.log(STRAY))
 
 
 def gains(
@@ -108,11 +111,15 @@ def gains(
     expected_error: float,
 ) -> Float[Tensor, "T H V P"]:  # fmt: skip
     """Evidence of each detection for each body. Due joints that are not known count, with no evidence."""
-    ratio = log_ratio(squared_errors(seen, bodies, expected_error), expected_error)
-    there = known.to(ratio)
-    weight = seen.relative_weight.permute(1, 2, 3, 0).contiguous()
-    said = ratio.mul_(there.permute(1, 2, 0).contiguous()).mul_(weight[:, :, None]).sum(dim=3).permute(3, 2, 0, 1)
-    shown = (seen.weight > 0).to(ratio).flatten(1, 2)
+    weight, there = seen.relative_weight.permute(1, 2, 3, 0).contiguous(), known.to(bodies)
+    errors, frames_last = squared_errors(seen, bodies, expected_error), there.permute(1, 2, 0).contiguous()
+    said = torch.stack(
+        [
+            log_ratio(error, expected_error).mul_(frames_last).mul_(of_view[:, None]).sum(dim=2)
+            for error, of_view in zip(errors, weight, strict=True)
+        ]
+    ).permute(3, 2, 0, 1)
+    shown = (seen.weight > 0).to(there).flatten(1, 2)
     enough = (there @ shown.transpose(1, 2)).reshape(said.shape) >= MIN_JOINTS
     return said * _worth_of_one(due)[..., None, None] * enough
 
