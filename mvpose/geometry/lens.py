@@ -184,20 +184,27 @@ def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tenso
         return planar(d * x - b * y, a * y - c * x) / (a * d - b * c)[..., None]
 
     def kept_inside(p: Tensor) -> Tensor:
+        x, y = p.unbind(-1)
+        if bool((x * x + y * y <= well_inside).all()):
+            return p
         return p * (limits[:, None] / radii(p).clamp_min(1e-12)).clamp_max(1.0)[..., None]
 
     with torch.no_grad():
+        well_inside = (limits[:, None] * (1.0 - 1e-3)).square()
         ideal = kept_inside(planar(*points.unbind(-1)))
         residual = _DISTORT[model](k, ideal) - points
+        off = radii(residual)
         share = torch.ones_like(ideal[..., :1])
         exact = 8.0 * torch.finfo(points.dtype).eps * (1.0 + radii(points))
         for _ in range(NEWTON_STEPS):
             moved = kept_inside(ideal - share * newton_step(ideal, residual))
             left = _DISTORT[model](k, moved) - points
-            better = (radii(left) < radii(residual))[..., None]
+            off_left = radii(left)
+            better = (off_left < off)[..., None]
             ideal, residual = torch.where(better, moved, ideal), torch.where(better, left, residual)
             share = torch.where(better, (2.0 * share).clamp_max(1.0), share / 4.0)
-            if not bool(((radii(residual) > exact) & (share[..., 0] > SMALLEST_SHARE)).any()):
+            off = torch.fmin(off_left, off)
+            if not bool(((off > exact) & (share[..., 0] > SMALLEST_SHARE)).any()):
                 break
     # One step outside no_grad: it does not change the value at the solution, and its derivative is the implicit one.
     if points.requires_grad or k.requires_grad:
