@@ -86,7 +86,9 @@ def squared_errors(
     The angle is the distance between unit vectors, which single precision resolves to 1e-7; that of a cosine from 1 is
     lost in it. All views at once take 1.4 times as long, since they do not fit a cache.
     """
-    per_sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)[:, :, None, None]
+    per_sigma2 = (
+        (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)[:, :, None, None]
+    )
     points = bodies.permute(3, 1, 2, 0).contiguous()
     for view, origin in enumerate(seen.origin):
         towards = points - origin[:, None, None, None]
