@@ -86,9 +86,7 @@ def squared_errors(
     The angle is the distance between unit vectors, which single precision resolves to 1e-7; that of a cosine from 1 is
     lost in it. All views at once take 1.4 times as long, since they do not fit a cache.
     """
-    per_sigma2 = (
-        (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)[:, :, None, None]
-    )
+    per_sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)
     points = bodies.permute(3, 1, 2, 0).contiguous()
     for view, origin in enumerate(seen.origin):
         towards = points - origin[:, None, None, None]
@@ -99,11 +97,11 @@ def squared_errors(
         for own, ray in ((y, b), (z, c)):
             torch.sub(own, ray, out=off)
             across.addcmul_(off, off)
-        yield across.mul_(per_sigma2[view])
+        yield across.mul_(per_sigma2[view, :, None, None])
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
-    """l of the objective: log ratio of Student's t to a uniform distribution over the person; in place of the errors."""
+    """l of the objective: log ratio of Student's t to a uniform distribution over the person. Overwrites the errors."""
     root = math.sqrt(STRAY / (1.0 - STRAY)) * math.exp(-most_a_joint_says(expected_error) / 2.0)
     return squared_error.mul_(root / 2.0).add_(root).square_().reciprocal_().log1p_().add_(math.log(STRAY))
 
