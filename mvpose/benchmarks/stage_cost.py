@@ -1,8 +1,9 @@
 """CPU time of the stages after 2D detection on one core: of a clip, of a new process, and of captures of one instant.
 
 Measured in new processes on 2D joints made from `scenes`, without the bookkeeping of a job, with modules compiled as an
-installation has them, and with the settings of memory that a job's workers have. `--against` names a checkout of another version of mvpose, which takes turns with this one: on a
-shared machine, only ratios in one run are reliable, and of one version the minimum.
+installation has them, and with the settings of memory that a job's workers have. `--against` names a checkout of
+another version of mvpose, which takes turns with this one: on a shared machine, only ratios in one run are reliable,
+and of one version the minimum.
 """
 
 from __future__ import annotations
