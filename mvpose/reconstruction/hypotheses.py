@@ -151,7 +151,7 @@ def judged(
     gain = gains(seen, bodies.points, bodies.known, bodies.due, expected_error)
     counts = (gain > 0) & possible[..., None, None]
     return Hypotheses(
-        gain=torch.where(counts, gain + against[..., None], 0.0).double(memory_format=torch.contiguous_format),
+        gain=torch.where(counts, gain + against[..., None], 0.0).contiguous().double(),
         cost=torch.where(possible, fitted + against.sum(dim=-1), torch.inf).double(),
         centre=centre.double(),
     )

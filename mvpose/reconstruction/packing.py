@@ -69,6 +69,7 @@ def by_prices(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"]) -> tuple[P
     best = greedy_choice(gain[None], cost[None])
     worth, bound, step, waited = float(_values(gain, cost, best).sum()), math.inf, 1.0, 0
     price = lowest = torch.zeros_like(gain[0])
+    below = torch.zeros_like(cost)
     first = price.shape[1] * torch.arange(len(price))
     for done in range(PRICE_STEPS):
         profit, at = (gain - price).max(dim=-1)
@@ -92,7 +93,7 @@ def by_prices(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"]) -> tuple[P
             price, step, waited = lowest, step / 2.0, 0
         else:
             price = (price - step * (total - worth) / float(spare.square().sum()) * spare).clamp_min(0.0)
-    return best, (below >= worth - bound - TOLERANCE).nonzero()[:, 0]
+    return best, below.ge(worth - bound - TOLERANCE).nonzero()[:, 0]
 
 
 def _greedy_by(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"], price: Tensor, slack: float) -> Packing:
