@@ -1,8 +1,9 @@
 """CPU time of the stages after 2D detection on one core: of a clip, of a new process, and of captures of one instant.
 
 Measured in new processes on 2D joints made from `scenes`, without the bookkeeping of a job, with modules compiled as an
-installation has them. `--against` names a checkout of another version of mvpose, which takes turns with this one: on a
-shared machine, only ratios in one run are reliable, and of one version the minimum.
+installation has them, and with the settings of memory that a job's workers have. `--against` names a checkout of
+another version of mvpose, which takes turns with this one: on a shared machine, only ratios in one run are reliable,
+and of one version the minimum.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ def run(config: StagesBenchmark) -> dict[str, float]:
 
 def _in_new_process(config: StagesBenchmark, checkout: str, bytecode: str) -> dict[str, float]:
     """Figures of the mvpose in a checkout, measured by this file; bytecode is kept in a folder of its own."""
-    environment = os.environ | {
-        "PYTHONPATH": checkout, "PYTHONPYCACHEPREFIX": bytecode, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-    }  # fmt: skip
+    from mvpose.pipeline.engine import WORKER_ENVIRONMENT
+
+    own = {"PYTHONPATH": checkout, "PYTHONPYCACHEPREFIX": bytecode, "MKL_NUM_THREADS": "1"}
+    environment = {**os.environ, **WORKER_ENVIRONMENT, **own}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-P", os.path.abspath(__file__), json.dumps(asdict(config))]
     done = subprocess.run(command, env=environment, cwd=checkout, stdout=subprocess.PIPE, check=True)

@@ -78,6 +78,14 @@ class Lens:
         limits = [_limit(m, tuple(k)) for m, k in zip(self.models, self.coefficients.tolist(), strict=True)]
         return torch.tensor(limits, dtype=torch.float64, device=self.coefficients.device)
 
+    @cached_property
+    def _used_coefficients(self) -> Float[Tensor, "V n"]:
+        """Without the terms that no camera has (n is 5, 8 or 12): they are half of the work, and change no bit."""
+        if self.coefficients.requires_grad:
+            return self.coefficients
+        terms = next(n for n in (5, 8, NUM_COEFFICIENTS) if not bool(self.coefficients[:, n:].any()))
+        return self.coefficients[:, :terms]
+
     def select(self, cameras: list[int]) -> Lens:
         """The lenses of some cameras, in the order given."""
         return Lens(tuple(self.models[i] for i in cameras), self.coefficients[cameras])
@@ -89,7 +97,7 @@ class Lens:
     def _each_model(self, function: Callable[[LensModel, Tensor, Tensor, Tensor], Tensor], points: Tensor) -> Tensor:
         """Apply `function(model, coefficients, limits, points)` to the cameras of each model present."""
         present = dict.fromkeys(self.models)
-        coefficients, limits = self.coefficients.to(points), self._limits.to(points)
+        coefficients, limits = self._used_coefficients.to(points), self._limits.to(points)
         if len(present) == 1:
             return function(self.models[0], coefficients, limits, points)
         out = torch.empty_like(points)
@@ -111,17 +119,24 @@ def radii(points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n"]:
 
 
 def _radial(k: Tensor, r2: Tensor) -> Tensor:
-    """Brown-Conrady's rational radial factor; `k` is (V 12), `r2` (V n)."""
-    k1, k2, _, _, k3, k4, k5, k6 = (c[:, None] for c in k[:, :8].unbind(-1))
-    return (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    """Brown-Conrady's rational radial factor; `k` is (V 5) without its denominator, or longer; `r2` (V n)."""
+    k1, k2, _, _, k3, *below = (c[:, None] for c in k[:, :8].unbind(-1))
+    above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    return above / _denominator(r2, *below) if below else above
+
+
+def _denominator(r2: Tensor, k4: Tensor, k5: Tensor, k6: Tensor) -> Tensor:
+    return 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
 
 
 def _distort_brown_conrady(k: Tensor, points: Tensor) -> Tensor:
     x, y = points.unbind(-1)
     r2 = x * x + y * y
     p1, p2 = k[:, 2, None], k[:, 3, None]
-    s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
     common = _radial(k, r2) + 2 * (p1 * y + p2 * x)
+    if k.shape[1] <= 8:
+        return planar(x * common + r2 * p2, y * common + r2 * p1)
+    s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
     return planar(x * common + r2 * (p2 + s1 + s2 * r2), y * common + r2 * (p1 + s3 + s4 * r2))
 
 
@@ -169,20 +184,27 @@ def _undistort_newton(model: LensModel, k: Tensor, limits: Tensor, points: Tenso
         return planar(d * x - b * y, a * y - c * x) / (a * d - b * c)[..., None]
 
     def kept_inside(p: Tensor) -> Tensor:
+        x, y = p.unbind(-1)
+        if bool((x * x + y * y <= well_inside).all()):
+            return p
         return p * (limits[:, None] / radii(p).clamp_min(1e-12)).clamp_max(1.0)[..., None]
 
     with torch.no_grad():
+        well_inside = (limits[:, None] * (1.0 - 1e-3)).square()
         ideal = kept_inside(planar(*points.unbind(-1)))
         residual = _DISTORT[model](k, ideal) - points
+        off = radii(residual)
         share = torch.ones_like(ideal[..., :1])
         exact = 8.0 * torch.finfo(points.dtype).eps * (1.0 + radii(points))
         for _ in range(NEWTON_STEPS):
             moved = kept_inside(ideal - share * newton_step(ideal, residual))
             left = _DISTORT[model](k, moved) - points
-            better = (radii(left) < radii(residual))[..., None]
+            off_left = radii(left)
+            better = (off_left < off)[..., None]
             ideal, residual = torch.where(better, moved, ideal), torch.where(better, left, residual)
             share = torch.where(better, (2.0 * share).clamp_max(1.0), share / 4.0)
-            if not bool(((radii(residual) > exact) & (share[..., 0] > SMALLEST_SHARE)).any()):
+            off = torch.fmin(off_left, off)
+            if not bool(((off > exact) & (share[..., 0] > SMALLEST_SHARE)).any()):
                 break
     # One step outside no_grad: it does not change the value at the solution, and its derivative is the implicit one.
     if points.requires_grad or k.requires_grad:
@@ -201,10 +223,12 @@ def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n
     r2 = x * x + y * y
     tangential = 2.0 if model == LensModel.BROWN_CONRADY else 1.0
     p1, p2 = tangential * k[:, 2, None], tangential * k[:, 3, None]
-    s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
     common, slope = _radial(k, r2) + p1 * y + p2 * x, _radial_slope(k, r2)
     along_x, along_y = 2 * x * slope + p2, 2 * y * slope + p1
-    shift_x, shift_y = k[:, 3, None] + s1 + 2 * s2 * r2, k[:, 2, None] + s3 + 2 * s4 * r2
+    shift_x, shift_y = k[:, 3, None], k[:, 2, None]
+    if k.shape[1] > 8:
+        s1, s2, s3, s4 = (c[:, None] for c in k[:, 8:12].unbind(-1))
+        shift_x, shift_y = shift_x + s1 + 2 * s2 * r2, shift_y + s3 + 2 * s4 * r2
     rows = [
         common + x * along_x + 2 * x * shift_x,
         x * along_y + 2 * y * shift_x,
@@ -216,9 +240,12 @@ def _jacobian(model: LensModel, k: Tensor, points: Tensor) -> Float[Tensor, "V n
 
 def _radial_slope(k: Tensor, r2: Tensor) -> Tensor:
     """d `_radial` / d r2."""
-    k1, k2, _, _, k3, k4, k5, k6 = (c[:, None] for c in k[:, :8].unbind(-1))
-    below = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
-    return (k1 + r2 * (2 * k2 + r2 * 3 * k3) - _radial(k, r2) * (k4 + r2 * (2 * k5 + r2 * 3 * k6))) / below
+    k1, k2, _, _, k3, *below = (c[:, None] for c in k[:, :8].unbind(-1))
+    above = k1 + r2 * (2 * k2 + r2 * 3 * k3)
+    if not below:
+        return above
+    k4, k5, k6 = below
+    return (above - _radial(k, r2) * (k4 + r2 * (2 * k5 + r2 * 3 * k6))) / _denominator(r2, *below)
 
 
 def _jacobian_kannala_brandt(k: Tensor, points: Tensor) -> Float[Tensor, "V n 2 2"]:

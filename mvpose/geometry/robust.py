@@ -65,7 +65,7 @@ def triangulate_robust(
     """
     seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
     threshold, scale = seen.per_view(threshold_px), seen.per_view(scale_px)
-    start = consensus(seen.planes, seen.weights, threshold, min_angle, hypotheses)
+    start = consensus(seen.planes.single(), seen.weights.float(), in_single(threshold), min_angle, hypotheses)
     last, used = reweighted(seen.planes, seen.weights, start, loss, scale, threshold, min_angle, rounds)
     return seen.judged(last, used, threshold, min_views)
 
@@ -90,7 +90,7 @@ def triangulate_irls(
     """
     seen = _Observed.of(points, projections, checked_weights(points, projections, weights, mask, check))
     with torch.no_grad():
-        start = seen.planes.located(seen.weights, min_angle)
+        start = seen.planes.single().located(seen.weights.float(), min_angle)
     last, used = reweighted(seen.planes, seen.weights, start, loss, scale_px, torch.inf, min_angle, rounds)
     return seen.judged(last, used, threshold_px, min_views)
 
@@ -119,17 +119,31 @@ def reweighted(
     rounds: int = ROUNDS,
 ) -> tuple[Located, Float[Tensor, "V n"]]:
     """Iteratively reweighted solutions on the views within the gate: the last one, which alone is differentiated, and
-    its weights."""
-    current, used = start, weights
+    its weights.
+
+    The others are in single precision, as `start` is: an error of 0.001 px in the residuals changes the weights, and so
+    the last solution, by a millionth.
+    """
+    rough, likely, scale, gate = planes.single(), weights.float(), in_single(scale_px), in_single(gate_px)
     possible = start.valid & (weights > 0)
-    for last in [False] * (rounds - 1) + [True]:
-        with torch.no_grad():
-            factor = loss.row_weight(current.residuals_px, scale_px) * (current.residuals_px <= gate_px) * possible
-            in_units = planes.pixels_per_unit(current.depth) / scale_px
-        with torch.set_grad_enabled(last and torch.is_grad_enabled()):
-            used = weights * factor
-            current = planes.located(used * in_units, min_angle)
-    return current, used
+
+    def factors(current: Located) -> tuple[Tensor, Tensor]:
+        kept = loss.row_weight(current.residuals_px, scale) * (current.residuals_px <= gate) * possible
+        return kept, rough.pixels_per_unit(current.depth) / scale
+
+    current = start
+    with torch.no_grad():
+        for _ in range(rounds - 1):
+            factor, in_units = factors(current)
+            current = rough.located(likely * factor * in_units, min_angle)
+        factor, in_units = factors(current)
+    used = weights * factor
+    return planes.located(used * in_units, min_angle), used
+
+
+def in_single(limit: float | Tensor) -> float | Tensor:
+    """A limit of all views, or of each, in single precision."""
+    return limit.float() if isinstance(limit, Tensor) else limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,13 +163,14 @@ class _Observed:
         own = (1,) * len(batch) if shared else batch
         p = conditioned.projections.expand(*own, views, 3, 4).reshape(-1, views, 3, 4)
         planes = RayPlanes.of(points.reshape(-1, views, 2), p)
-        present = torch.where(planes.there, weights.reshape(-1, views).T.clamp_min(0.0), 0.0)
+        present = torch.where(planes.there, weights.reshape(-1, views).T.contiguous().clamp_min(0.0), 0.0)
         return _Observed(planes, present, conditioned, batch)
 
     def per_view(self, limit: float | Tensor) -> float | Tensor:
         """A limit of all views, or of each (V n)."""
         views = len(self.weights)
-        return limit.expand(*self.batch, views).reshape(-1, views).T if isinstance(limit, Tensor) else limit
+        whole = isinstance(limit, Tensor)
+        return limit.expand(*self.batch, views).reshape(-1, views).T.contiguous() if whole else limit
 
     def judged(self, last: Located, used: Tensor, threshold_px: float | Tensor, min_views: int) -> RobustTriangulation:
         inliers = (last.residuals_px <= threshold_px) & last.valid

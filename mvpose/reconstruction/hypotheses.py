@@ -6,6 +6,7 @@ These are the terms of the sum that `mvpose.reconstruction.association` maximise
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -79,20 +80,30 @@ def most_a_joint_says(expected_error: float) -> float:
 
 def squared_errors(
     seen: Observations, bodies: Float[Tensor, "T H J 3"], expected_error: float
-) -> Float[Tensor, "T H V P J"]:
-    """Squared ratio of the angle between ray and joint to the expected error; above 1e6 behind the camera."""
-    x, y, z = (xyz[:, :, None] - at[:, None] for xyz, at in zip(bodies.unbind(-1), seen.origin.T, strict=True))
-    distance2 = (x.square() + y.square() + z.square())[:, :, :, None]
-    a, b, c = seen.directions[:, :, None]
-    along = x[:, :, :, None] * a + y[:, :, :, None] * b + z[:, :, :, None] * c
-    sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30)[:, None, :, :, None]
-    return (distance2 / along.clamp_min(BEHIND_M).square()).sub_(1.0).clamp_min_(0.0).div_(sigma2)
+) -> Iterator[Float[Tensor, "P H J T"]]:
+    """Squared ratio of the angle between ray and joint to the expected error, view by view.
+
+    The angle is the distance between unit vectors, which single precision resolves to 1e-7; that of a cosine from 1 is
+    lost in it. All views at once take 1.4 times as long, since they do not fit a cache.
+    """
+    per_sigma2 = (expected_error * seen.extent).square().clamp_min(1e-30).reciprocal().permute(1, 2, 0)
+    points = bodies.permute(3, 1, 2, 0).contiguous()
+    for view, origin in enumerate(seen.origin):
+        towards = points - origin[:, None, None, None]
+        x, y, z = towards.div_(towards.square().sum(dim=0).sqrt_().clamp_min_(BEHIND_M))
+        a, b, c = seen.directions_frames_last[:, view, :, None]
+        off = x - a
+        across = off.square()
+        for own, ray in ((y, b), (z, c)):
+            torch.sub(own, ray, out=off)
+            across.addcmul_(off, off)
+        yield across.mul_(per_sigma2[view, :, None, None])
 
 
 def log_ratio(squared_error: Tensor, expected_error: float) -> Tensor:
-    """l of the objective: log ratio of Student's t to a uniform distribution over the person."""
-    peak = (1.0 - STRAY) * math.exp(most_a_joint_says(expected_error))
-    return (squared_error / 2.0).add_(1.0).square_().reciprocal_().mul_(peak).add_(STRAY).log_()
+    """l of the objective: log ratio of Student's t to a uniform distribution over the person. Overwrites the errors."""
+    root = math.sqrt(STRAY / (1.0 - STRAY)) * math.exp(-most_a_joint_says(expected_error) / 2.0)
+    return squared_error.mul_(root / 2.0).add_(root).square_().reciprocal_().log1p_().add_(math.log(STRAY))
 
 
 def gains(
@@ -100,12 +111,17 @@ def gains(
     expected_error: float,
 ) -> Float[Tensor, "T H V P"]:  # fmt: skip
     """Evidence of each detection for each body. Due joints that are not known count, with no evidence."""
-    ratio = log_ratio(squared_errors(seen, bodies, expected_error), expected_error)
-    there = known.to(ratio)
-    said = (ratio.mul_(there[:, :, None, None]).mul_(seen.relative_weight[:, None])).sum(dim=-1)
-    shown = (seen.weight > 0).to(ratio).flatten(1, 2)
+    weight, there = seen.relative_weight.permute(1, 2, 3, 0).contiguous(), known.to(bodies)
+    errors, frames_last = squared_errors(seen, bodies, expected_error), there.permute(1, 2, 0).contiguous()
+    said = torch.stack(
+        [
+            log_ratio(error, expected_error).mul_(frames_last).mul_(of_view[:, None]).sum(dim=2)
+            for error, of_view in zip(errors, weight, strict=True)
+        ]
+    ).permute(3, 2, 0, 1)
+    shown = (seen.weight > 0).to(there).flatten(1, 2)
     enough = (there @ shown.transpose(1, 2)).reshape(said.shape) >= MIN_JOINTS
-    return torch.where(enough, said * _worth_of_one(due)[..., None, None], 0.0)
+    return said * _worth_of_one(due)[..., None, None] * enough
 
 
 def hypotheses(seen: Observations, rig: CameraRig, pairs: Int[Tensor, "N 4"], expected_error: float) -> Hypotheses:
@@ -114,7 +130,7 @@ def hypotheses(seen: Observations, rig: CameraRig, pairs: Int[Tensor, "N 4"], ex
     met = _meetings(seen, pairs, expected_error)
     says = met.weight * (log_ratio(met.squared, expected_error) - fit)
     known = met.due & (says > left_out)
-    score = torch.where(known, says, torch.where(met.due, left_out, 0.0)).sum(dim=-1) * _worth_of_one(met.due)
+    score = (says.clamp_min(left_out) * met.due).sum(dim=-1) * _worth_of_one(met.due)
     possible = (known.sum(dim=-1) >= MIN_JOINTS) & (score > -fit)
     best = _best_pairs(torch.where(possible, score, -torch.inf), pairs, seen.weight.shape[2])
 
@@ -130,13 +146,14 @@ def judged(
     """Evaluate all evidence for and against these bodies."""
     fit = 1.5 * most_a_joint_says(expected_error) * bodies.weight
     centre, against = _against(bodies, seen, rig)
-    lost = torch.where(bodies.due, -math.log(STRAY), 0.0)
-    fitted = torch.where(bodies.known, fit, lost).sum(dim=-1) * _worth_of_one(bodies.due)
+    lost = bodies.due.sum(dim=-1) - bodies.known.sum(dim=-1)
+    fitted = ((fit * bodies.known).sum(dim=-1) - math.log(STRAY) * lost) * _worth_of_one(bodies.due)
     gain = gains(seen, bodies.points, bodies.known, bodies.due, expected_error)
+    counts = (gain > 0) & possible[..., None, None]
     return Hypotheses(
-        gain=torch.where((gain > 0) & possible[..., None, None], gain + against[..., None], 0.0),
-        cost=torch.where(possible, fitted + against.sum(dim=-1), torch.inf),
-        centre=centre,
+        gain=torch.where(counts, gain + against[..., None], 0.0).contiguous().double(),
+        cost=torch.where(possible, fitted + against.sum(dim=-1), torch.inf).double(),
+        centre=centre.double(),
     )
 
 
@@ -175,22 +192,22 @@ def _meetings(seen: Observations, pairs: Int[Tensor, "N 4"], expected_error: flo
     weight_a, weight_b = seen.relative_weight[:, one, first], seen.relative_weight[:, other, second]
     sine2 = 1.0 - cosine**2
     due = (weight_a > 0) & (weight_b > 0) & (sine2 > MIN_SINE**2)
-    scale = torch.where(due, sine2, 1.0)
+    scale = sine2.clamp_min(MIN_SINE**2)
     depth_a, depth_b = (along_a - cosine * along_b) / scale, (cosine * along_a - along_b) / scale
     on_a, on_b = a.mul_(depth_a), b.mul_(depth_b).add_(base)
     before = due & (depth_a > 0) & (depth_b > 0)
     wide_a, wide_b = seen.extent[:, one, first, None] * depth_a, seen.extent[:, other, second, None] * depth_b
     wide = wide_a + wide_b
-    share = torch.where(before, wide_a / wide, 0.5)
+    share = (wide_a / wide).nan_to_num_(0.5).clamp_(0.0, 1.0)
     between = on_b.sub_(on_a)
     gap2 = between.square().sum(dim=0)
     sigma2 = (expected_error * wide).square().clamp_min(1e-30)
     return _Meetings(
         points=on_a.add_(seen.origin[one].T[:, None, :, None]).add_(between.mul_(share)),
         due=due,
-        squared=torch.where(before, gap2 / sigma2, torch.inf),
+        squared=(gap2 / sigma2).masked_fill_(~before, torch.inf),
         weight=weight_a + weight_b,
-        size=torch.where(before, wide / 2, 0.0).sum(dim=-1) / before.sum(dim=-1).clamp_min(1),
+        size=(wide * before).sum(dim=-1) / (2 * before.sum(dim=-1)).clamp_min(1),
     )
 
 

@@ -175,6 +175,8 @@ def _predecessors(
     allowed = shared.any(axis=-1) & (gap > 0) & (gap <= max_gap_s * fps) & (distance <= reach)
     segment = [np.array([bisect_right(first_frames, t.first) for t in tracklets]) for tracklets in (ends, starts)]
     allowed &= segment[0][:, None] == segment[1][None]
+    if not allowed.any():
+        return {}
     # A forbidden pair costs more than all allowed pairs together, so it never displaces one.
     cost = np.where(allowed, distance, 1.0 + distance[allowed].sum())
     rows, columns = minimum_cost(cost)

@@ -91,6 +91,9 @@ def triangulate_joints(
     planes = RayPlanes.of(pixels.flatten(0, 2), conditioned.projections[None])
     confidence, unit = (_points_last(values) for values in (weights, sizes[:, :, None].expand(shape)))
     widest, scale = WIDEST * rule.max_error, SQUARED * rule.max_error
+    # The search is in single precision; the last solution and its errors, from which the result is made, in double.
+    exact, exact_unit, likelihood = planes, unit, confidence
+    planes, unit, confidence = planes.single(), unit.float(), confidence.float()
     start = consensus(planes, confidence, widest * unit, MIN_ANGLE)
     loss = RobustLoss.HUBER
     found, _ = reweighted(planes, confidence, start, loss, scale * unit, widest * unit, MIN_ANGLE)
@@ -98,13 +101,15 @@ def triangulate_joints(
     observed = (confidence > 0) & possible
     in_units = unit.amax(dim=0) / unit
     counts = in_windows(observed, rule.window, frames)
-    for gate in torch.linspace(widest, rule.max_error, ROUNDS).tolist():
+    for step, gate in enumerate(torch.linspace(widest, rule.max_error, ROUNDS).tolist()):
         errors = _errors(found, unit, observed)
         kept = agreeing(errors, observed, counts, gate, rule, frames)
-        counted = precisions(confidence) if gate == rule.max_error else confidence
         factor = loss.row_weight(errors, scale) * planes.pixels_per_unit(found.depth) * in_units
-        found = planes.located(counted * factor * kept, MIN_ANGLE)
-    errors = _errors(found, unit, observed)
+        if step < ROUNDS - 1:
+            found = planes.located(confidence * factor * kept, MIN_ANGLE)
+    counted = precisions(likelihood) if gate == rule.max_error else likelihood
+    found = exact.located(counted * factor * kept, MIN_ANGLE)
+    errors = _errors(found, exact_unit, observed)
     used = kept & _median_within(errors, observed, counts, rule.max_error, rule.window, frames) & errors.isfinite()
     valid = found.valid & (used.sum(dim=0) >= rule.min_views)
     points = torch.where(valid[:, None], conditioned.to_world(found.x.T), 0.0).reshape(*shape[:3], 3)

@@ -44,6 +44,11 @@ class Observations:
         """`ray` with the coordinates first, so that steps over them run over contiguous memory."""
         return self.ray.movedim(-1, 0).contiguous()
 
+    @cached_property
+    def directions_frames_last(self) -> Float[Tensor, "3 V P J T"]:
+        """`ray` with the coordinates first and the frames last."""
+        return self.ray.permute(4, 1, 2, 3, 0).contiguous()
+
     def sizes(self, places: Int[Tensor, "T K V"]) -> Float[Tensor, "T K V"]:
         """Larger side of the box of the people at these places, in pixels; 1 where a place is -1."""
         side = (self.box[..., 2:] - self.box[..., :2]).amax(dim=-1)

@@ -3,11 +3,14 @@
 A hypothesis h has a fixed cost, and a gain from each detection (view v, place p) assigned to it. A hypothesis receives
 at most one detection per view, and a detection is assigned to at most one hypothesis. The best choice has the highest
 total; the empty choice has total 0. The greedy choice is nearly always the best, and prices (the dual of the linear
-program) prove it. The remaining frames are solved as mixed integer programs.
+program) prove it. For the remaining frames, better prices are found by subgradient steps (Held, Wolfe and Crowder,
+Validation of subgradient optimization, 1974). They prove most of the choices that are greedy by them; the rest of the
+frames are solved as mixed integer programs.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +23,9 @@ from mvpose.reconstruction.assignment import minimum_cost
 # Maximum branch-and-bound nodes of one frame. All frames so far, with up to 5 views and 8 people, needed only a few.
 MAX_NODES = 200
 TOLERANCE = 1e-9
-# Steps of prices and their margins, in units of the gains. Of frames of six people that the first prices leave open,
-# they settle two thirds in 1 to 4 rounds, each a hundredth of the time of a program.
-PRICE_ROUNDS, STEP, FIRST_MARGIN, NEXT_MARGIN = 16, 2.0, 0.5, 0.7
+# Steps of the prices, steps without progress after which they become half as long, steps between choices, and what a
+# body may lack of its prices to be chosen. A step takes a fortieth of the time of a program, which needs scipy, too.
+PRICE_STEPS, PATIENCE, CHOOSE_EVERY, SLACKS = 60, 8, 15, (0.3, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +48,66 @@ class Packing:
 def best_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
     """The choice with the highest total; each chosen hypothesis has two or more detections."""
     choice = greedy_choice(gain, cost)
-    excess = excess_over_prices(gain, cost, choice, PRICE_ROUNDS)
+    excess = excess_over_prices(gain, cost, choice)
     for t in (excess > TOLERANCE).any(dim=-1).nonzero()[:, 0].tolist():
         # Reduced costs: drop hypotheses farther below their prices than the bound is above the greedy choice.
         kept = (excess[t] >= -excess[t].clamp_min(0.0).sum()).nonzero()[:, 0]
-        taken, places = _solved(gain[t, kept].numpy(), cost[t, kept].numpy())
-        choice = choice.replaced(torch.tensor([t]), Packing(kept[taken][None], torch.from_numpy(places)[None]))
+        best, below = by_prices(gain[t, kept], cost[t, kept])
+        if len(below):
+            taken, places = _solved(gain[t, kept[below]].numpy(), cost[t, kept[below]].numpy())
+            best = Packing(below[taken][None], torch.from_numpy(places)[None])
+        choice = choice.replaced(torch.tensor([t]), Packing(kept[best.taken], best.places))
     return choice
+
+
+def by_prices(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"]) -> tuple[Packing, Int[Tensor, " n"]]:
+    """A choice for one frame, and the hypotheses that may be part of a better one; none if it is the best.
+
+    The price of a detection rises where several hypotheses would take it, and falls where none would, in steps of
+    Polyak's length. The sum of all prices and of what hypotheses are worth above them bounds every choice.
+    """
+    best = greedy_choice(gain[None], cost[None])
+    worth, bound, step, waited = float(_values(gain, cost, best).sum()), math.inf, 1.0, 0
+    price = lowest = torch.zeros_like(gain[0])
+    below = torch.zeros_like(cost)
+    first = price.shape[1] * torch.arange(len(price))
+    for done in range(PRICE_STEPS):
+        profit, at = (gain - price).max(dim=-1)
+        excess = profit.clamp_min(0.0).sum(dim=-1) - cost
+        total = float(price.sum() + excess.clamp_min(0.0).sum())
+        waited = 0 if total < bound else waited + 1
+        if total < bound:
+            bound, lowest, below = total, price, excess
+        taking = (at + first)[(excess > 0)[:, None] & (profit > 0)]
+        spare = 1.0 - taking.bincount(minlength=price.numel()).reshape(price.shape)
+        spare[(price <= 0) & (spare > 0)] = 0.0
+        settled = not spare.any()
+        if done % CHOOSE_EVERY == CHOOSE_EVERY - 1 or settled:
+            tried = [best, *(_greedy_by(gain, cost, lowest, slack) for slack in SLACKS)]
+            worth, best = max(((float(_values(gain, cost, c).sum()), c) for c in tried), key=lambda pair: pair[0])
+        if bound - worth <= TOLERANCE:
+            return best, torch.empty(0, dtype=torch.int64)
+        if settled:
+            break
+        if waited == PATIENCE:
+            price, step, waited = lowest, step / 2.0, 0
+        else:
+            price = (price - step * (total - worth) / float(spare.square().sum()) * spare).clamp_min(0.0)
+    return best, below.ge(worth - bound - TOLERANCE).nonzero()[:, 0]
+
+
+def _greedy_by(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"], price: Tensor, slack: float) -> Packing:
+    """Bodies taken greedily by what they are worth above the prices, plus a slack; those that are worth something."""
+    choice = greedy_choice((gain - price).clamp_min(0.0)[None], cost[None] - slack)
+    paying = _values(gain, cost, choice) > 0
+    return Packing(choice.taken[:, paying], choice.places[:, paying])
+
+
+def _values(gain: Float[Tensor, "H V P"], cost: Float[Tensor, "H"], choice: Packing) -> Float[Tensor, " K"]:
+    """Values of the chosen bodies of one frame."""
+    places = choice.places[0]
+    given = gain[choice.taken[0]].gather(2, places.clamp_min(0)[..., None])[..., 0] * (places >= 0)
+    return given.sum(dim=-1) - cost[choice.taken[0]]
 
 
 def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) -> Packing:
@@ -76,36 +132,22 @@ def greedy_choice(gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"]) ->
 
 
 def excess_over_prices(
-    gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Packing, rounds: int = 0
+    gain: Float[Tensor, "T H V P"], cost: Float[Tensor, "T H"], choice: Packing
 ) -> Float[Tensor, "T H"]:
     """Upper bound on the value of each hypothesis in excess of the prices of the detections that it would take.
 
     The value of each chosen body is divided among its detections in proportion to their gains; the shares are their
     prices. The prices then sum to the value of the choice. If no hypothesis has a positive excess, no choice has a
-    higher value (weak duality). In each of the `rounds`, detections that hypotheses of positive excess would take
-    become more expensive, and others of the same bodies cheaper; the bound is that of the best round of each frame.
+    higher value (weak duality).
     """
     frame, view = torch.arange(len(gain))[:, None, None], torch.arange(gain.shape[2])
     there, places, taken = choice.places >= 0, choice.places.clamp_min(0), choice.taken.clamp_min(0)
     share = gain[frame, taken[..., None], view, places] * there
     worth = torch.where(choice.taken >= 0, share.sum(dim=-1) - cost.gather(1, taken), 0.0)
-    lowest = torch.full_like(cost, torch.inf)
-    for done in range(rounds + 1):
-        paid = share * (worth / share.sum(dim=-1).clamp_min(TOLERANCE))[..., None]
-        price = gain.new_zeros(len(gain), *gain.shape[2:])
-        price.index_put_((frame, view, places), paid, accumulate=True)
-        best, at = (gain - price[:, None]).max(dim=-1)
-        profit = best.clamp_min(0.0)
-        excess = profit.sum(dim=-1) - cost
-        better = excess.clamp_min(0.0).sum(dim=-1) < lowest.clamp_min(0.0).sum(dim=-1)
-        lowest = torch.where(better[:, None], excess, lowest)
-        if done == rounds or not (lowest > TOLERANCE).any():
-            break
-        over = (excess + FIRST_MARGIN * NEXT_MARGIN**done).clamp_min(0.0)
-        rise = torch.where(profit > 0, (over / (profit > 0).sum(dim=-1).clamp_min(1))[..., None], 0.0)
-        demand = torch.zeros_like(gain).scatter_(3, at[..., None], rise[..., None]).amax(dim=1)
-        share = paid + STEP * demand[frame, view, places] * there
-    return lowest
+    paid = share * (worth / share.sum(dim=-1).clamp_min(TOLERANCE))[..., None]
+    price = gain.new_zeros(len(gain), *gain.shape[2:])
+    price.index_put_((frame, view, places), paid, accumulate=True)
+    return (gain - price[:, None]).amax(dim=-1).clamp_min_(0.0).sum(dim=-1) - cost
 
 
 def best_members(value: Float[Tensor, "T K V P"]) -> Int[Tensor, "T K V"]:
