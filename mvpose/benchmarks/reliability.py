@@ -24,11 +24,13 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.saved import write_confidence
 from mvpose.reconstruction.observations import border_distance
 from mvpose.records import Keypoints2D
 from mvpose.rendering.takes import TakeConfig
 
-KNOTS = np.linspace(0.0, 1.0, 11)
+KNOTS = np.array([0.0, 0.02, 0.05, *np.linspace(0.1, 1.0, 10)])
+"""Confidences between which the likelihood is linear. The peaks of a small bottom-up network are 0.05 in the median."""
 BORDER_BINS = (-np.inf, 0.0, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, np.inf)
 MARGIN = 0.02
 """Of the rule that drops joints, relative to the person's size: about half of the joints there are cut off."""
@@ -52,12 +54,19 @@ class ConfidenceBenchmark:
     """Finished run of real footage, on whose 2D joints the rules are judged too."""
     json: str | None = None
     """Output file for the fitted scale and the figures."""
+    write: bool = False
+    """Write the fitted scale into the model that detector.detector names: a trained bottom-up network."""
 
 
 def run(config: ConfidenceBenchmark) -> None:
     """Fit, print tables, write JSON."""
     if min(config.train, config.test) < 1:
         raise ConfigError(f"train is {config.train}, test is {config.test}: both must be at least 1.")
+    if config.write and (not config.detector.bottom_up or config.right_within != RIGHT_WITHIN):
+        raise ConfigError(
+            f"--write needs a trained network as --detector.detector FOLDER/model and --right-within {RIGHT_WITHIN}: "
+            "other detectors have their scale in their card or class."
+        )
     detector = load_detector(config.detector)
     train, test = (
         list(detected_takes(config.takes, split, count, detector))
@@ -67,6 +76,9 @@ def run(config: ConfidenceBenchmark) -> None:
     print(f"fitted to {config.train} takes:\nlikelihood = {[list(point) for point in scale.likelihood]}")
     print(f"border_odds = {scale.border_odds}")
     print_reliability(together([found_joints(take) for take in test]), scale, config.right_within)
+    if config.write:
+        write_confidence(config.detector.detector, scale)
+        print(f"written into {config.detector.detector}: runs of this network are from now on of another detector")
     rules = rules_of(scale)
     figures = print_takes(test, rules)
     if config.run:
@@ -123,7 +135,7 @@ def fitted_scale(found: FoundJoints, right_within: float) -> ConfidenceScale:
 
 def _between_knots(confidence: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
     """Weights of linear interpolation between `KNOTS`."""
-    return np.maximum(0.0, 1.0 - np.abs(confidence[:, None] - KNOTS) * (len(KNOTS) - 1))
+    return np.stack([np.interp(confidence, KNOTS, unit) for unit in np.eye(len(KNOTS))], axis=-1)
 
 
 def print_reliability(found: FoundJoints, scale: ConfidenceScale, right_within: float) -> None:
