@@ -58,10 +58,8 @@ def test_a_version_says_what_it_is_and_leads_to_its_training_and_tables(config, 
 
 def test_a_bottom_up_network_is_refused_with_the_way_to_use_it(config, tmp_path):
     """Fails if it becomes a version, which would answer every request with an error."""
-    method, folder = (
-        FieldsMethod(size=(64, 64), backbone=SMALL.backbone, fields=FieldsConfig(stages=1)),
-        str(tmp_path / "net"),
-    )
+    folder = str(tmp_path / "net")
+    method = FieldsMethod(size=(64, 64), backbone=SMALL.backbone, fields=FieldsConfig(stages=1))
     save_model(folder, build_method(method), input_rule(method, MARGIN), method, {})
     with pytest.raises(ConfigError, match=rf"use it by its folder, --detector\.detector {folder}"):
         register(config, folder, "net")
