@@ -109,8 +109,8 @@ def _in_space(
     high = np.where(known[..., None], xy, -np.inf).max(axis=3, initial=-np.inf)
     box = np.where(np.any(known, axis=3, keepdims=True), np.concatenate([low, high], axis=-1), 0.0)
     confidence = np.where(known, height, 0.0)
-    single = (values.astype(np.float32) for values in (xy, confidence, box, score))
-    keypoints = Keypoints2D(*single, skeleton, model.confidence)
+    xy, confidence, box, score = (values.astype(np.float32) for values in (xy, confidence, box, score))
+    keypoints = Keypoints2D(xy, confidence, box, score, skeleton, model.confidence)
     rig = replace(sample.rig, lens=Lens.none(len(sample.rig)))
     try:
         return reconstruct(keypoints, rig, ReconstructionConfig(), STILL_FPS)

@@ -83,13 +83,13 @@ def _known(estimate: Estimate, samples: int) -> Estimate:
 
 def left_out(rows: pd.DataFrame) -> tuple[str, ...]:
     """A sentence for each metric that some samples have, but too few for a figure over the maximum number of views."""
-    main = rows[at_max_views(rows)]
-    enough = min(MIN_SAMPLES, len(main))
-    known = {name: int(np.isfinite(main[name].to_numpy(np.float64)).sum()) for name in metric_names(rows)}
+    names = metric_names(rows)
+    values = rows[names].to_numpy(np.float64)[at_max_views(rows)]
+    enough = min(MIN_SAMPLES, len(values))
     return tuple(
-        f"{name} is left out: it would rest on {count} of {len(main)} samples, and at least {enough} "
+        f"{name} is left out: it would rest on {count} of {len(values)} samples, and at least {enough} "
         f"{NEEDS.get(name, 'samples with an answer')} are needed."
-        for name, count in known.items()
+        for name, count in zip(names, np.isfinite(values).sum(axis=0).tolist(), strict=True)
         if 0 < count < enough
     )
 
