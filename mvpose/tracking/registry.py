@@ -77,8 +77,8 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
         model, summary = load_model(local), None
         if model.config.method == BOTTOM_UP:
             raise ConfigError(
-                f"{folder} finds everybody's 2D joints bottom-up. A registered version corrects or lifts the joints of "
-                "people whom the default detector has found, so this one cannot be one: use it by its folder, "
+                f"{folder} finds everybody's 2D joints bottom-up. A registered version corrects or lifts joints that "
+                "the default detector has found, so this one cannot be one: use it by its folder, "
                 f"--detector.detector {folder}."
             )
         if evaluation is not None:
