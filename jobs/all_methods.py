@@ -126,14 +126,13 @@ def _row(folder: str, entry: Entry) -> list[str]:
         if name not in found["metrics"]:
             return "-"
         low, high = (scale * end for end in found["intervals"].get(name, (float("nan"),) * 2))
-        return f"{scale * found['metrics'][name]:.1f} ({low:.1f} to {high:.1f})"
+        part = "" if (count := found["counts"][name]) == found["samples"] else f" [{count} of {found['samples']}]"
+        return f"{scale * found['metrics'][name]:.1f} ({low:.1f} to {high:.1f}){part}"
 
     views = model.rule.max_views or 4
-    # A lifter's pose lacks the joints that its camera does not see: of 300 samples, one is whole.
-    structure = "-" if isinstance(model.config, LiftingMethod) else figure("pss", 100)
     return [
         entry.name, entry.document, str(views), figure("mpjpe_m", 1000), figure("mpjpe_relative_m", 1000),
-        figure("pa_mpjpe_m", 1000), structure, f"{_parameters(model.network) / 1e6:.2f} M",
+        figure("pa_mpjpe_m", 1000), figure("pss", 100), f"{_parameters(model.network) / 1e6:.2f} M",
         _milliseconds(model, views), str(model.lineage.get("step", "-")),
     ]  # fmt: skip
 

@@ -24,11 +24,16 @@ from mvpose.errors import ConfigError
 from mvpose.geometry.camera import CameraRig
 from mvpose.models.detection.detector import load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
+from mvpose.models.saved import write_confidence
 from mvpose.reconstruction.observations import border_distance
 from mvpose.records import Keypoints2D
 from mvpose.rendering.takes import TakeConfig
 
-KNOTS = np.linspace(0.0, 1.0, 11)
+KNOTS = np.array([0.0, 0.02, 0.05, *np.linspace(0.1, 1.0, 10)])
+"""Confidences between which the likelihood is linear. The peaks of a small bottom-up network are 0.05 in the median."""
+MIN_JOINTS = 30
+"""A likelihood rests on so many joints about its confidence; beyond the last such confidence it stays the same. Few
+joints of a weak network have a peak of 0.6, and that these happened to be right made all such joints certain."""
 BORDER_BINS = (-np.inf, 0.0, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, np.inf)
 MARGIN = 0.02
 """Of the rule that drops joints, relative to the person's size: about half of the joints there are cut off."""
@@ -52,12 +57,19 @@ class ConfidenceBenchmark:
     """Finished run of real footage, on whose 2D joints the rules are judged too."""
     json: str | None = None
     """Output file for the fitted scale and the figures."""
+    write: bool = False
+    """Write the fitted scale into the model that detector.detector names: a trained bottom-up network."""
 
 
 def run(config: ConfidenceBenchmark) -> None:
     """Fit, print tables, write JSON."""
     if min(config.train, config.test) < 1:
         raise ConfigError(f"train is {config.train}, test is {config.test}: both must be at least 1.")
+    if config.write and (not config.detector.bottom_up or config.right_within != RIGHT_WITHIN):
+        raise ConfigError(
+            f"--write needs a trained network as --detector.detector FOLDER/model and --right-within {RIGHT_WITHIN}: "
+            "other detectors have their scale in their card or class."
+        )
     detector = load_detector(config.detector)
     train, test = (
         list(detected_takes(config.takes, split, count, detector))
@@ -67,6 +79,9 @@ def run(config: ConfidenceBenchmark) -> None:
     print(f"fitted to {config.train} takes:\nlikelihood = {[list(point) for point in scale.likelihood]}")
     print(f"border_odds = {scale.border_odds}")
     print_reliability(together([found_joints(take) for take in test]), scale, config.right_within)
+    if config.write:
+        write_confidence(config.detector.detector, scale)
+        print(f"written into {config.detector.detector}: runs of this network are from now on of another detector")
     rules = rules_of(scale)
     figures = print_takes(test, rules)
     if config.run:
@@ -99,16 +114,20 @@ def without_border(keypoints: Keypoints2D, rig: CameraRig) -> Keypoints2D:
 
 
 def fitted_scale(found: FoundJoints, right_within: float) -> ConfidenceScale:
-    """Likelihood at `KNOTS` by least squares, made monotone, and the factor on the odds that is most likely."""
+    """Likelihood at `KNOTS` by least squares, made monotone, and the factor on the odds that is most likely.
+
+    ConfigError if hardly anybody was found.
+    """
     right, inside = found.error < right_within, found.outside_px == 0
-    weights = _between_knots(found.confidence[inside])
-    count = weights.sum(axis=0)
-    # Knots without joints between them follow the one below.
-    system = np.vstack([weights, 1e-3 * np.eye(len(KNOTS))])
-    share = np.linalg.lstsq(system, np.append(right[inside], np.zeros(len(KNOTS))), rcond=None)[0]
-    share = np.clip(isotonic_regression(share, weights=count + 1.0).x, 0.0, 1.0)
+    enough = _between(KNOTS, found.confidence[inside]).sum(axis=0) >= MIN_JOINTS
+    if not enough[1:].any():
+        raise ConfigError(f"{inside.sum()} joints of people found in the images are too few to fit a scale to.")
+    knots = np.append(0.0, KNOTS[1:][enough[1:]])
+    weights = _between(knots, found.confidence[inside])
+    share = np.linalg.lstsq(weights, right[inside].astype(float), rcond=None)[0]
+    share = np.clip(isotonic_regression(share, weights=weights.sum(axis=0) + 1.0).x, 0.0, 1.0)
     last = int(np.flatnonzero(np.append(True, np.diff(share) > 0)).max())
-    points = [(0.0, 0.0), *zip(KNOTS[1 : last + 1], share[1 : last + 1], strict=True)]
+    points = [(0.0, 0.0), *zip(knots[1 : last + 1], share[1 : last + 1], strict=True)]
     scale = ConfidenceScale(likelihood=tuple((round(float(c), 3), round(float(p), 3)) for c, p in points))
     near = (found.border < BORDER) & (found.confidence > 0)
 
@@ -121,9 +140,9 @@ def fitted_scale(found: FoundJoints, right_within: float) -> ConfidenceScale:
     return replace(scale, border_odds=round(float(np.exp(best.x)), 2))
 
 
-def _between_knots(confidence: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
-    """Weights of linear interpolation between `KNOTS`."""
-    return np.maximum(0.0, 1.0 - np.abs(confidence[:, None] - KNOTS) * (len(KNOTS) - 1))
+def _between(knots: Float[np.ndarray, " K"], confidence: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n K"]:
+    """Weights of linear interpolation between knots; beyond the last, its own."""
+    return np.stack([np.interp(confidence, knots, unit) for unit in np.eye(len(knots))], axis=-1)
 
 
 def print_reliability(found: FoundJoints, scale: ConfidenceScale, right_within: float) -> None:

@@ -23,7 +23,7 @@ from mvpose.evaluation.comparison import markdown, one_view_table, several_peopl
 from mvpose.evaluation.evaluation_page import evaluation_page
 from mvpose.evaluation.named_benchmarks import benchmark_named
 from mvpose.evaluation.subject_errors import Evaluation, TruthTable, evaluate, open_model
-from mvpose.evaluation.summary import SUMMARY, by_views, write_evaluation
+from mvpose.evaluation.summary import SUMMARY, at_max_views, by_views, left_out, write_evaluation
 from mvpose.evaluation.worst import worst_samples
 from mvpose.metrics.pose_structure import load_clusters
 from mvpose.models.network_settings import Solver
@@ -64,8 +64,9 @@ def run(command: Evaluate) -> int:
         write_evaluation(folder, found.rows, found.estimates, found.subject)
         write_whole(join(folder, PAGE), _page(label, found, tables, command.worst).encode())
         evaluations[label] = found
-        print(f"{label}: {join(folder, PAGE)}")
-        for note in (*notes, *found.notes):
+        main = found.rows[at_max_views(found.rows)]
+        print(f"{label}: {len(main)} samples of {main.capture.nunique()} sequences, {join(folder, PAGE)}")
+        for note in (*notes, *found.notes, *left_out(found.rows)):
             print(f"note: {note}")
     errors = {label: by_views(e.rows) for label, e in evaluations.items()}
     print(markdown(errors, {label: by_views(e.rows, "found") for label, e in evaluations.items()}), end="")

@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from mvpose.confidence import AS_STATED
 from mvpose.datasets.sample import Sample
 from mvpose.errors import ConfigError, NoPersonError, TooFewViewsError
 from mvpose.evaluation.answers import Answers, without_images
@@ -30,7 +31,8 @@ from mvpose.training.group_reader import group_arrays
 _RNG = np.random.default_rng(0)
 """Never drawn from: nothing is random without augmentation."""
 CONFIDENCE = 0.9
-"""Likelihood of a joint that grouping gave to a person: the height of a peak is not one, and has no scale yet."""
+"""Likelihood of a joint that grouping gave to a person, of a model without a confidence scale (`write_confidence`): the
+height of a peak is none."""
 STILL_FPS = 25.0
 """Frames per second of the clip of one frame that each image is reconstructed as; it has no effect."""
 
@@ -60,7 +62,7 @@ def bottom_up_answers(model: SavedModel, samples: Iterable[Sample], joints: Sequ
             if len(truth[0]):
                 predicted = body_of(points[v], skeleton)
                 images.append(ImagePeople(own[0].capture_id, predicted, group.scores.double().numpy(), *truth))
-        poses = _in_space(points, grouped, own[0], method)
+        poses = _in_space(points, grouped, own[0], model)
         frames.append(PeopleFrames.of(poses, [(sample, 0) for sample in own], joints))
         answered += own
         found.append(_paired(poses, own))
@@ -89,24 +91,26 @@ def _in_image(group: GroupedPeople, view: int, projections: np.ndarray, sample: 
 
 
 def _in_space(
-    points: Sequence[np.ndarray], grouped: Sequence[GroupedPeople], sample: Sample, method: FieldsMethod
+    points: Sequence[np.ndarray], grouped: Sequence[GroupedPeople], sample: Sample, model: SavedModel
 ) -> Poses3D:
     """The people on which two views or more agree."""
-    skeleton = SKELETONS[method.skeleton]
+    skeleton = SKELETONS[model.rule.skeleton]
     most = max(map(len, points))
     xy = np.full((len(points), 1, most, len(skeleton.joints), 2), np.nan)
     score = np.zeros((len(points), 1, most))
+    height = np.full(xy.shape[:-1], CONFIDENCE)
     for v, (own, group) in enumerate(zip(points, grouped, strict=True)):
         xy[v, 0, : len(own)] = own
         score[v, 0, : len(own)] = group.scores.numpy().clip(0.0, 1.0)
+        if model.confidence != AS_STATED:
+            height[v, 0, : len(own)] = group.heights.numpy().clip(0.0, 1.0)
     known: np.ndarray = np.all(np.isfinite(xy), axis=-1)
     low = np.where(known[..., None], xy, np.inf).min(axis=3, initial=np.inf)
     high = np.where(known[..., None], xy, -np.inf).max(axis=3, initial=-np.inf)
     box = np.where(np.any(known, axis=3, keepdims=True), np.concatenate([low, high], axis=-1), 0.0)
-    confidence = np.where(known, CONFIDENCE, 0.0)
-    keypoints = Keypoints2D(
-        xy.astype(np.float32), confidence.astype(np.float32), box.astype(np.float32), score.astype(np.float32), skeleton
-    )
+    confidence = np.where(known, height, 0.0)
+    xy, confidence, box, score = (values.astype(np.float32) for values in (xy, confidence, box, score))
+    keypoints = Keypoints2D(xy, confidence, box, score, skeleton, model.confidence)
     rig = replace(sample.rig, lens=Lens.none(len(sample.rig)))
     try:
         return reconstruct(keypoints, rig, ReconstructionConfig(), STILL_FPS)

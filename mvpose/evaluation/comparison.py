@@ -60,12 +60,15 @@ def markdown(errors: Mapping[str, Cells], found: Mapping[str, Cells]) -> str:
 
 def one_view_table(evaluations: Mapping[str, Evaluation]) -> str:
     """What one view determines, of the methods that answer from one: errors in mm without the root's position, then
-    also without scale (N-), then also without rotation (PA-); PSS in per cent. Empty if there are none."""
+    also without scale (N-), then also without rotation (PA-); PSS in per cent. Empty if there are none.
+
+    Square brackets give the number of samples that a figure rests on, if these are not all."""
     rows = []
     for name, evaluation in evaluations.items():
-        if (evaluation.rows["views"].to_numpy()[at_max_views(evaluation.rows)] == 1).all():
-            estimates = evaluation.estimates
-            rows.append([name, *(_in_unit(metric, estimates.get(metric)) for metric in ONE_VIEW)])
+        main = at_max_views(evaluation.rows)
+        if (evaluation.rows["views"].to_numpy()[main] == 1).all():
+            found = {metric: evaluation.estimates.get(metric) for metric in ONE_VIEW}
+            rows.append([name, *(_in_unit(metric, e) + of_samples(e, int(main.sum())) for metric, e in found.items())])
     return "\n" + _lines(["One view", *ONE_VIEW.values()], rows) if rows else ""
 
 
@@ -77,12 +80,17 @@ SEVERAL = {
 
 def several_people_table(evaluations: Mapping[str, Evaluation]) -> str:
     """2D figures of images of several people in per cent (see `image_people`); empty if there are none."""
+    found = {name: e.estimates for name, e in evaluations.items() if "ap_2d" in e.estimates}
     rows = [
-        [name, *(_in_unit(figure, evaluation.estimates.get(figure)) for figure in SEVERAL)]
-        for name, evaluation in evaluations.items()
-        if "ap_2d" in evaluation.estimates
+        [name, str(estimates["ap_2d"].samples), *(_in_unit(figure, estimates.get(figure)) for figure in SEVERAL)]
+        for name, estimates in found.items()
     ]
-    return "\n" + _lines(["Several people in 2D, %", *SEVERAL.values()], rows) if rows else ""
+    return "\n" + _lines(["Several people in 2D, %", "people", *SEVERAL.values()], rows) if rows else ""
+
+
+def of_samples(estimate: Estimate | None, samples: int) -> str:
+    """` [12 of 300]` for a figure that does not rest on all samples."""
+    return "" if estimate is None or estimate.samples == samples else f" [{estimate.samples} of {samples}]"
 
 
 def _in_unit(metric: str, estimate: Estimate | None) -> str:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from mvpose.evaluation.answers import metric_names
+from mvpose.evaluation.comparison import of_samples
 from mvpose.evaluation.subject_errors import Evaluation
-from mvpose.evaluation.summary import at_max_views, by_action, by_views
+from mvpose.evaluation.summary import at_max_views, by_action, by_views, left_out
 from mvpose.evaluation.worst import Worst
 from mvpose.metrics.intervals import Estimate
 from mvpose.report.comparison_sheet import comparison_sheet
@@ -65,7 +66,8 @@ def evaluation_page(title: str, evaluation: Evaluation, worst: Sequence[Worst], 
         page_header(title, f"Against ground truth: {subject.protocol}", head | counts),
         "<main>",
         f"<section><h2>Figures</h2>{_metric_table(estimates, metric_names(evaluation.rows))}{_views_table(evaluation)}"
-        f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in left_out(evaluation.rows))
+        + f'<p class="note">Data {subject.data_sha256[:16]}, model {subject.model_sha256[:16]}.</p></section>',
         "<section><h2>Errors by part</h2>",
         *(shown(image) for image in plots(evaluation)),
         "</section>",
@@ -105,15 +107,19 @@ def _series_name(benchmark: str, unseen: bool) -> str:
 
 
 def _metric_table(estimates: dict[str, Estimate], metrics: Sequence[str]) -> str:
-    """Figures over all rows and their parts: metrics as rows, parts as columns."""
+    """Figures over all rows and their parts: metrics as rows, parts as columns. Of [12 of 300] samples, if not all."""
     parts = [p for p in ("", "filtered", "seen", "unseen") if not p or f"mpjpe_m/{p}" in estimates]
     if parts.count("seen") + parts.count("unseen") == 1:
         parts = [p for p in parts if p not in ("seen", "unseen")]
     rows = []
+    scored = [e.samples if (e := estimates.get(f"found/{part}" if part else "found")) else 0 for part in parts]
     for metric in metrics:
         cells = [estimates.get(f"{metric}/{part}" if part else metric) for part in parts]
         if any(cells):
-            cells_html = "".join(f"<td class=n>{_cell_text(metric, cell)}</td>" for cell in cells)
+            cells_html = "".join(
+                f"<td class=n>{_cell_text(metric, cell)}{of_samples(cell, samples)}</td>"
+                for cell, samples in zip(cells, scored, strict=True)
+            )
             rows.append(f"<tr><td>{escape(_label(metric))}</td>{cells_html}</tr>")
     mean = estimates.get("mpjpe_m/action_mean")
     if mean:

@@ -147,8 +147,8 @@ def image_figures(images: Sequence[ImagePeople]) -> dict[str, Estimate]:
         precision.append(float(part))
     nan = math.nan
     found = {
-        "ap_2d": Estimate(float(np.mean(precision)), nan, nan),
-        "ap_2d@0.5": Estimate(precision[0], nan, nan),
+        "ap_2d": Estimate(float(np.mean(precision)), nan, nan, int(firsts[-1])),
+        "ap_2d@0.5": Estimate(precision[0], nan, nan, int(firsts[-1])),
     }
     rows = np.concatenate([_person_rows(image, s) for image, s in zip(images, similar, strict=True)])
     captures = [image.capture for image in images for _ in image.truth]

@@ -64,7 +64,8 @@ def people_figures(captures: Sequence[PeopleFrames], *, all_people: bool) -> dic
     if not any(capture.together for capture in captures):
         return {}
     found = _precision(captures) if all_people else {}
-    return {name: Estimate(value, math.nan, math.nan) for name, value in (found | _parts(captures)).items()}
+    people = sum(int(np.isfinite(capture.truth).any(axis=(2, 3)).sum()) for capture in captures)
+    return {name: Estimate(value, math.nan, math.nan, people) for name, value in (found | _parts(captures)).items()}
 
 
 def _precision(captures: Sequence[PeopleFrames]) -> dict[str, float]:

@@ -22,6 +22,8 @@ class Estimate:
     mean: float
     low: float
     high: float
+    samples: int
+    """Known values that the mean is over."""
 
 
 def mean_estimates(
@@ -38,7 +40,8 @@ def mean_estimates(
     """
     sums, counts = _by_sequence(values, sequences)
     weights = _resampled(len(sums), resamples, seed)
-    return _estimates(_ratio(sums.sum(axis=0), counts.sum(axis=0)), _ratio(weights @ sums, weights @ counts), level)
+    known = counts.sum(axis=0)
+    return _estimates(_ratio(sums.sum(axis=0), known), _ratio(weights @ sums, weights @ counts), known, level)
 
 
 def group_mean_estimate(
@@ -59,7 +62,9 @@ def group_mean_estimate(
     sums, counts = _by_sequence(spread, sequences)
     weights = _resampled(len(sums), resamples, seed)
     mean = _known_mean(_ratio(sums.sum(axis=0), counts.sum(axis=0))[None])
-    return _estimates(mean, _known_mean(_ratio(weights @ sums, weights @ counts))[:, None], level)[0]
+    return _estimates(mean, _known_mean(_ratio(weights @ sums, weights @ counts))[:, None], counts.sum()[None], level)[
+        0
+    ]
 
 
 def _by_sequence(
@@ -92,11 +97,13 @@ def _known_mean(values: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
     return _ratio(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1))
 
 
-def _estimates(mean: Float[np.ndarray, " m"], drawn: Float[np.ndarray, "r m"], level: float) -> list[Estimate]:
+def _estimates(
+    mean: Float[np.ndarray, " m"], drawn: Float[np.ndarray, "r m"], samples: Float[np.ndarray, " m"], level: float
+) -> list[Estimate]:
     ends = np.array([(1 - level) / 2, (1 + level) / 2])
     limits = np.full((2, len(mean)), np.nan)
     for column, values in enumerate(drawn.T):
         known = values[np.isfinite(values)]
         if known.size:
             limits[:, column] = np.quantile(known, ends)
-    return [Estimate(*map(float, (m, low, high))) for m, low, high in zip(mean, *limits, strict=True)]
+    return [Estimate(float(m), float(a), float(b), int(n)) for m, a, b, n in zip(mean, *limits, samples, strict=True)]

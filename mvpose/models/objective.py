@@ -15,7 +15,7 @@ from mvpose.heatmaps import gaussian_targets, resized_points
 from mvpose.models.backbones.simcc_head import BINS_PER_PIXEL
 from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.objective_settings import ObjectiveConfig
-from mvpose.models.single_view.epipolar_pose import magnification, to_volume, volume_loss
+from mvpose.models.single_view.epipolar_pose import from_volume, magnification, to_volume, volume_loss
 
 T = TypeVar("T")
 SIMCC_SIGMAS = (4.9, 5.66)
@@ -172,12 +172,21 @@ def consistency_term(
 
     The mean of `losses.consistency_loss` over ordered pairs of views, against the true 2D joints of the second, as a
     share of the crop's longer side, squared. It reads no 3D truth.
+
+    It trains depths alone. Joints that are labelled in their own view are placed at their label there, the others where
+    they were found, without a gradient: the term `points` trains these, and what it has not learnt yet must not be
+    explained by depth. The estimated span has no part in it either: the loss is the same at any size, and of a gradient
+    that is all rounding error Adam makes full steps (poses of 2 m grew to 74 m within 200).
     """
     kept = _kept(prediction.camera_pose, "pose in the camera's axes")
+    labels = (truth.joints_2d[:, 0] + 0.5) / kept.volume_points.new_tensor(size) - 0.5
+    plane = torch.where(truth.inside[:, 0, :, None], labels, kept.volume_points[..., :2].detach())
+    placed = torch.cat([plane, kept.volume_points[..., 2:]], dim=-1)
+    camera_pose = from_volume(placed, kept.intrinsics, size, magnification(kept.intrinsics, size))
     pose, intrinsics, rotation, points, inside, seen = (
         values.unflatten(0, (-1, views))
         for values in (
-            kept.pose, kept.intrinsics, kept.camera_from_world.rotation, truth.joints_2d[:, 0], truth.inside[:, 0],
+            camera_pose, kept.intrinsics, kept.camera_from_world.rotation, truth.joints_2d[:, 0], truth.inside[:, 0],
             prediction.valid,
         )
     )  # fmt: skip
@@ -190,6 +199,18 @@ def consistency_term(
         counted = (weights & others & seen.flatten(0, 1)).to(pose)
         terms.append(losses.consistency_loss(pose.flatten(0, 1), other_pose, turn, k, pixels, counted, limbs, root))
     return torch.stack(terms).mean() / max(size) ** 2
+
+
+def flatness_term(prediction: MultiViewPrediction) -> Float[Tensor, ""]:
+    """Mean squared depth behind the root, as a share of the crop's span there: what consistency starts from.
+
+    Consistency finds the depths of a flat pose, but not those of a pose of random depth: free depths of rendered people
+    whose pixels are right go from 110 to 0.05 mm aligned in 400 steps from 0, and from 340 to 231 mm from random ones
+    (sigma 0.3). Terms in 2D alone leave depth to chance.
+    """
+    kept = _kept(prediction.camera_pose, "pose in the camera's axes")
+    seen = prediction.valid.to(kept.volume_points)
+    return losses.weighted_mean(kept.volume_points[..., 2].square(), seen)
 
 
 def _kept(part: T | None, name: str) -> T:

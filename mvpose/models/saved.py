@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.config import nearest, structure, without_other_kinds
 from mvpose.errors import WeightsError
 from mvpose.models.detection.cards import file_sha256
@@ -23,6 +24,7 @@ from mvpose.models.input_rule import InputRule, input_rule
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import Method, OwnMethod, Solver, TokenMethod
 from mvpose.models.pictorial_step import PictorialStep, solved_by
+from mvpose.storage.commits import write_whole
 from mvpose.storage.locations import exists, is_folder, join, list_folder, name, read_bytes
 
 FORMAT_VERSION = 2
@@ -46,6 +48,8 @@ class SavedModel:
     """Digest of the weights file: the version of the model."""
     lineage: dict[str, Any]
     """Recorded by training: digest of the data, settings, commit, figures, mean limb lengths."""
+    confidence: ConfidenceScale = AS_STATED
+    """What the confidence of its 2D joints means, once it has been fitted (`write_confidence`)."""
 
     def solved_by(self, solver: Solver) -> SavedModel:
         """The same model with another 3D step; ConfigError if it does not support it."""
@@ -108,8 +112,16 @@ def load_model(folder: str, device: str = "cpu") -> SavedModel:
         network.load_state_dict(rest | load_file(path, device="cpu"))
     except (RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{path} does not fit the network that {where} describes: {error}") from error
-    model = SavedModel(network.to(device).eval(), rule, config, found, description["lineage"])
+    scale = structure(description.get("confidence", {}), ConfidenceScale, where)
+    model = SavedModel(network.to(device).eval(), rule, config, found, description["lineage"], scale)
     return model.solved_by(config.solver)
+
+
+def write_confidence(folder: str, scale: ConfidenceScale) -> None:
+    """Add a confidence scale to the description of a saved model, or replace it; `folder` is any location."""
+    where = join(folder, DESCRIPTION)
+    description = json.loads(read_bytes(where)) | {"confidence": asdict(scale)}
+    write_whole(where, json.dumps(description, indent=2).encode())
 
 
 def open_model(folder: str, weights_sha256: str = "", device: str = "cpu") -> SavedModel:

@@ -77,7 +77,9 @@ def register(config: TrackingConfig, folder: str, name: str, evaluation: str | N
         model, summary = load_model(local), None
         if model.config.method == BOTTOM_UP:
             raise ConfigError(
-                f"{folder} finds 2D joints bottom-up; a registered version answers with a person's 3D joints."
+                f"{folder} finds everybody's 2D joints bottom-up. A registered version corrects or lifts joints that "
+                "the default detector has found, so this one cannot be one: use it by its folder, "
+                f"--detector.detector {folder}."
             )
         if evaluation is not None:
             evaluation = fetched(evaluation, os.path.join(scratch, EVALUATION), (SAMPLES, SUMMARY))

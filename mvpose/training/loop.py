@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mvpose.errors import MvposeError
 from mvpose.metrics import joint_errors as metrics
 from mvpose.models.network_settings import FieldsMethod
-from mvpose.models.objective import comparable, consistency_term, lifting_objective, objective
+from mvpose.models.objective import comparable, consistency_term, flatness_term, lifting_objective, objective
 from mvpose.models.single_view.affinity_fields import limb_tree
 from mvpose.models.single_view.field_network import field_objective
 from mvpose.skeleton import SKELETONS
@@ -88,10 +88,13 @@ class NetworkWithLoss(nn.Module):
         batch = as_taken(batch, self.config)
         prediction = answer(self.network, batch, self.config)
         terms = objective(prediction, batch.truth, method.size, goal, progress)
-        if goal.consistency and (share := goal.warm_up.share(progress)):
-            limbs = SKELETONS[method.skeleton].bone_indices
-            term = consistency_term(prediction, batch.truth, views, method.size, limbs, goal.root[0])
-            terms["consistency"] = goal.consistency * share * term
+        if goal.consistency:
+            share = goal.warm_up.share(progress)
+            terms["flatness"] = goal.consistency * (1.0 - share) * flatness_term(prediction)
+            if share:
+                limbs = SKELETONS[method.skeleton].bone_indices
+                term = consistency_term(prediction, batch.truth, views, method.size, limbs, goal.root[0])
+                terms["consistency"] = goal.consistency * share * term
         return terms
 
 
@@ -258,7 +261,8 @@ class Skipped:
 def validate(network: nn.Module, batches: Iterator[Batch], config: TrainConfig, process: Process) -> dict[str, float]:
     """MPJPE in metres over the known joints that were found, and the share found, over all processes.
 
-    Of answers from a single view, and of lifters, relative to the root. Of part affinity fields, the loss per image.
+    Of answers from a single view, and of lifters, relative to the root; if the objective leaves their size open, after
+    the best scale (N-MPJPE). Of part affinity fields, the loss per image.
     """
     if process.workers > 1:
         # Batch statistics differ between processes. Validate with those of the first process, which are saved.
@@ -291,7 +295,10 @@ def _judged_sums(network: nn.Module, batch: Batch, config: TrainConfig) -> Float
     batch = as_taken(batch, config)
     prediction, truth = answer(network, batch, config), batch.truth
     expected, counted = comparable(prediction, truth, config.objective.root)
-    errors = metrics.joint_errors(prediction.joints.double(), expected.double())
+    found, root = prediction.joints, config.objective.root
+    if config.leaves_size_open:
+        found, expected = metrics.fitted_scale(found, expected, root, counted)
+    errors = metrics.joint_errors(found.double(), expected.double())
     return torch.stack([torch.where(counted, errors, 0.0).sum(), counted.sum().double(), truth.known.sum().double()])
 
 

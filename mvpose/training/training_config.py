@@ -309,6 +309,12 @@ class TrainConfig:
         monocular = goal.volume_points or goal.span or goal.consistency
         return bool(goal.heatmaps or goal.volume or goal.coarse or goal.simcc or monocular)
 
+    @property
+    def leaves_size_open(self) -> bool:
+        """Whether no term tells a monocular network how large people are."""
+        goal = self.objective
+        return self.rule.one_view and not (goal.span or goal.joints or goal.coarse)
+
     def located(self) -> TrainConfig:
         """The same settings for processes with another working directory: local files have absolute paths."""
         from mvpose.storage.locations import absolute, exists
@@ -375,5 +381,7 @@ class TrainConfig:
         if goal.consistency and method.monocular.head in ("regression", "two_and_half_d"):
             # Observed with a regression: without 3D labels its poses grew to metres in depth within 250 steps.
             raise ConfigError("objective.consistency needs a head of bounded depth: integral, volume or ray_volume.")
+        if goal.consistency and method.monocular.refinement:
+            raise ConfigError("objective.consistency trains a head, which a refinement unit keeps as it is.")
         if method.monocular.refinement and not self.initial:
             raise ConfigError("a refinement unit corrects a trained network: name it in `initial`.")

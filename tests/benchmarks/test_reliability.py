@@ -10,6 +10,7 @@ from mvpose.benchmarks.cut_off import joint_figures
 from mvpose.benchmarks.detected_takes import DetectedTake, FoundJoints, found_joints
 from mvpose.benchmarks.reliability import fitted_scale
 from mvpose.confidence import RIGHT_WITHIN, ConfidenceScale
+from mvpose.errors import ConfigError
 from mvpose.skeleton import BODY_JOINTS
 
 
@@ -25,6 +26,19 @@ def test_a_scale_is_found_again_from_joints_that_follow_it():
     at = np.linspace(0.05, 0.95, 10)
     np.testing.assert_allclose(found.likelihood_of(at), scale.likelihood_of(at), atol=0.03)
     assert found.border_odds == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_likelihood_does_not_rest_on_a_handful_of_joints():
+    """Fails if the three surest joints, which happen to be right, make all such joints certain."""
+    rng = np.random.default_rng(0)
+    confidence = np.append(rng.uniform(0.02, 0.3, 3000), [0.6, 0.7, 0.9])
+    error = np.where(rng.uniform(size=len(confidence)) < confidence, 0.5, 2.0) * RIGHT_WITHIN
+    error[-3:] = 0.0
+    found = fitted_scale(FoundJoints(confidence, error, error, np.ones_like(error), np.zeros_like(error)), RIGHT_WITHIN)
+    assert found.likelihood[-1][0] == 0.3 and found.likelihood_of(np.array([0.9])) < 0.4
+    few = FoundJoints(*(np.full(20, value) for value in (0.5, 0.0, 0.0, 1.0, 0.0)))
+    with pytest.raises(ConfigError, match="20 joints of people found in the images are too few"):
+        fitted_scale(few, RIGHT_WITHIN)
 
 
 def take(noise_px: float) -> DetectedTake:

@@ -17,11 +17,13 @@ RIG, RING = ("four", False), ("ring", True)
 def table(errors: dict) -> list[str]:
     """Lines of the table of methods by (benchmark, unseen) by views by metres, all of whose joints were found."""
     cells = {
-        name: {key: {n: Estimate(m, math.nan, math.nan) for n, m in by_views.items()} for key, by_views in keys.items()}
+        name: {
+            key: {n: Estimate(m, math.nan, math.nan, 1) for n, m in by_views.items()} for key, by_views in keys.items()
+        }
         for name, keys in errors.items()
     }
     found = {
-        name: {key: dict.fromkeys(by_views, Estimate(1.0, math.nan, math.nan)) for key, by_views in keys.items()}
+        name: {key: dict.fromkeys(by_views, Estimate(1.0, math.nan, math.nan, 1)) for key, by_views in keys.items()}
         for name, keys in errors.items()
     }
     return markdown(cells, found).splitlines()
@@ -45,8 +47,8 @@ def test_a_curve_over_many_numbers_of_views_stands_upright_below_the_others():
 
 
 def test_methods_of_one_view_are_judged_without_what_one_view_does_not_know():
-    interval = Estimate(0.08, 0.07, 0.09)
-    figures = {"mpjpe_relative_m": interval, "n_mpjpe_m": interval, "pss": Estimate(0.5, math.nan, math.nan)}
+    interval = Estimate(0.08, 0.07, 0.09, 1)
+    figures = {"mpjpe_relative_m": interval, "n_mpjpe_m": interval, "pss": Estimate(0.5, math.nan, math.nan, 1)}
     subject = Subject(data_sha256="", model_sha256="", protocol="", skeleton=HUMAN36M17)
     one, four = (
         Evaluation(pd.DataFrame({"views": [n, 1], "max_views": [True, False]}), figures, subject, np.zeros((2, 17, 3)))

@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from mvpose import scenes
+from mvpose.benchmarks.reliability import ConfidenceBenchmark
+from mvpose.benchmarks.reliability import run as fit_confidence
 from mvpose.cli import run as mvpose
+from mvpose.confidence import AS_STATED, ConfidenceScale
 from mvpose.errors import ConfigError
 from mvpose.models.backbone_settings import ResNetBackbone
 from mvpose.models.detection.detector_settings import DetectorConfig
@@ -20,7 +23,7 @@ from mvpose.models.field_settings import FieldsConfig
 from mvpose.models.input_rule import input_rule
 from mvpose.models.method import build_method
 from mvpose.models.network_settings import FieldsMethod
-from mvpose.models.saved import save_model
+from mvpose.models.saved import save_model, write_confidence
 from mvpose.models.shipped import FUSION, model_folder
 from mvpose.models.single_view.affinity_fields import limb_tree
 from mvpose.models.single_view.field_network import LabelledPeople, field_objective
@@ -37,6 +40,7 @@ from tests.pipeline.test_job import contents
 from tests.pipeline.test_monocular_stage import saved_tiny
 
 SIZE = (128, 96)
+ZOOM = 2.0
 FRAMES = 12
 METHOD = FieldsMethod(
     skeleton="halpe20",
@@ -47,10 +51,13 @@ METHOD = FieldsMethod(
 
 
 def standing() -> Scene:
-    """Somebody who does not move, before four cameras with small images."""
+    """Somebody who does not move and fills the small images of four cameras: 60 to 85 of 96 rows are one body."""
     plain = scenes.ring4(num_frames=1, skeleton=HALPE20)
     size = torch.tensor([SIZE] * len(plain.rig))
-    return replace(plain, rig=plain.rig.resized(size / plain.rig.size.to(torch.float64), size))
+    rig = plain.rig.resized(ZOOM * size / plain.rig.size.to(torch.float64), (ZOOM * size).long())
+    pixels, _ = rig.project(torch.from_numpy(plain.joints[0, 0]))
+    middle = (pixels.amin(dim=1) + pixels.amax(dim=1)) / 2
+    return replace(plain, rig=rig.cropped((middle - size / 2).round(), size))
 
 
 def colours() -> np.ndarray:
@@ -64,12 +71,13 @@ def colours() -> np.ndarray:
 def model(tmp_path_factory) -> str:
     """A network that has learnt the images of the four cameras by heart."""
     torch.manual_seed(0)
-    scene, network, steps = standing(), build_method(METHOD).train(), 100
+    scene, network, steps = standing(), build_method(METHOD).train(), 120
     pixels, _ = scene.rig.project(torch.from_numpy(scene.joints[0, 0]))
     everything = torch.ones(len(pixels), 1, len(HALPE20.joints), dtype=torch.bool)
     people = LabelledPeople(pixels[:, None].float(), everything, everything)
     images = torch.from_numpy(colours().transpose(0, 3, 1, 2).copy())
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    # With the usual betas, joints are off by 1.5 pixels of the images after as many steps, and by 0.2 with these.
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3, betas=(0.7, 0.9))
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 10) * (1 - step / steps)
         optimiser.zero_grad()
@@ -120,9 +128,8 @@ def test_footage_becomes_poses_of_the_joint_set_of_the_network(finished):
     poses, scene = finished.poses(plan), standing()
     assert poses.skeleton == HALPE20 and poses.xyz.shape[:2] == (FRAMES, 1)
     error = np.linalg.norm(poses.xyz[:, 0] - scene.joints[0, 0], axis=-1)
-    # A pixel of the maps is 16 cm at the person; points left in such pixels would be metres off. So coarse, some
-    # are where no body has them, and are left out.
-    assert np.isfinite(error).mean() > 0.5 and np.nanmedian(error) < 0.16
+    # A pixel of the maps is 8 cm at the person; points left in such pixels would be metres off.
+    assert np.isfinite(error).mean() > 0.9 and np.nanmedian(error) < 0.04
     found = keypoints(finished)
     assert found.xy.shape[:3] == (4, 6, 1) and found.skeleton == HALPE20
     known = found.confidence > 0
@@ -165,6 +172,31 @@ def test_other_thresholds_of_the_same_weights_are_another_detector(archive, mode
     reconstruct_archive(job(archive, output, own, replan=True))
     assert RunFolder(str(output)).plans()[0].keypoints != before.keypoints
     assert keypoints(RunFolder(str(output))).xy.shape[2] == 0
+
+
+def test_a_fitted_confidence_scale_is_of_the_model_and_makes_another_detector(archive, model, tmp_path):
+    """Fails if the scale is lost on loading, if it is not in the tables, or if a run resumes with another one."""
+    own, output = str(tmp_path / "own" / "model"), tmp_path / "run"
+    shutil.copytree(model, own)
+    reconstruct_archive(job(archive, output, own))
+    assert keypoints(RunFolder(str(output))).scale == AS_STATED
+    scale = ConfidenceScale(likelihood=((0.0, 0.0), (0.5, 0.9)), border_odds=0.5)
+    write_confidence(own, scale)
+    with pytest.raises(ConfigError, match="detector: was"):
+        reconstruct_archive(job(archive, output, own))
+    reconstruct_archive(job(archive, output, own, replan=True))
+    assert keypoints(RunFolder(str(output))).scale == scale
+
+
+def test_only_a_trained_network_takes_a_fitted_scale(model):
+    """Fails if a scale of another meaning of right, or of a detector with a card, is written."""
+    bottom_up = DetectorConfig(detector=model)
+    for config in (
+        ConfidenceBenchmark(write=True),
+        ConfidenceBenchmark(write=True, detector=bottom_up, right_within=0.1),
+    ):
+        with pytest.raises(ConfigError, match="--write needs a trained network"):
+            fit_confidence(config)
 
 
 def test_a_dry_run_says_what_finds_the_people(archive, model, tmp_path, capsys):

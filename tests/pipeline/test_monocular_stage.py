@@ -1,5 +1,6 @@
 """A network of one image in a job: what it is shown, where its poses end, and what else they change (nothing)."""
 
+import glob
 import os
 import shutil
 from dataclasses import replace
@@ -18,6 +19,7 @@ from mvpose.models.multiview import MultiViewPrediction
 from mvpose.models.network_settings import MonocularConfig, MonocularMethod
 from mvpose.models.saved import SavedModel, save_model
 from mvpose.pipeline.detections import detected
+from mvpose.pipeline.engine import EngineConfig
 from mvpose.pipeline.job import reconstruct_archive
 from mvpose.pipeline.monocular_stage import MonocularStage
 from mvpose.reconstruction.clip import ReconstructionConfig
@@ -28,7 +30,7 @@ from mvpose.run.run_folder import RunFolder
 from mvpose.run.store import ClipStore
 from mvpose.scenes import Scene, ring4, two_people_crossing
 from mvpose.skeleton import HUMAN36M17
-from tests.pipeline.test_job import archive, job  # noqa: F401
+from tests.pipeline.test_job import archive, contents, job  # noqa: F401
 from tests.pipeline.test_network_stage import SceneDetector
 
 MARGIN = 1.3
@@ -150,6 +152,19 @@ def mixed(archive, tmp_path_factory) -> str:  # noqa: F811
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def lifted_run(mixed, tmp_path_factory) -> RunFolder:
+    """Of the mixed archive by a plain loop, with the network in `model` beside it."""
+    folder = tmp_path_factory.mktemp("lifted")
+    saved_tiny(str(folder / "model"))
+    assert not reconstruct_archive(job(mixed, str(folder / "run"), monocular=str(folder / "model"))).failures
+    return RunFolder(str(folder / "run"))
+
+
+def model_beside(run: RunFolder) -> str:
+    return os.path.join(os.path.dirname(run.uri), "model")
+
+
 def plan_named(run: RunFolder, name: str):
     (plan,) = [p for p in run.plans() if p.capture_id.startswith(name)]
     return plan
@@ -161,20 +176,16 @@ def first_clip(run: RunFolder, plan) -> Keypoints2D:
     return keypoints_from_table(store.read(store.committed(task.clip, task.fingerprint)))[0]
 
 
-def test_a_mixed_archive_has_poses_of_both_kinds_in_the_same_tables(mixed, tmp_path):
+def test_a_mixed_archive_has_poses_of_both_kinds_in_the_same_tables(mixed, lifted_run, tmp_path):
     """Fails if the network touches captures of several cameras, or its digest is no part of the lone one's plan."""
-    runs = {}
-    for seed in (0, 1):
-        model = str(tmp_path / f"model{seed}")
-        saved_tiny(model, seed)
-        summary = reconstruct_archive(job(mixed, str(tmp_path / f"run{seed}"), monocular=model))
-        assert not summary.failures
-        runs[seed] = RunFolder(str(tmp_path / f"run{seed}"))
+    saved_tiny(str(tmp_path / "model"), 1)
+    assert not reconstruct_archive(job(mixed, str(tmp_path / "run"), monocular=str(tmp_path / "model"))).failures
+    runs = lifted_run, RunFolder(str(tmp_path / "run"))
     reconstruct_archive(job(mixed, str(tmp_path / "without")))
     without = RunFolder(str(tmp_path / "without"))
-    together = [plan_named(run, "one") for run in (*runs.values(), without)]
+    together = [plan_named(run, "one") for run in (*runs, without)]
     assert len({(p.keypoints, p.poses, p.filtered) for p in together}) == 1
-    solo = [plan_named(run, "solo") for run in runs.values()]
+    solo = [plan_named(run, "solo") for run in runs]
     assert len({p.keypoints for p in solo}) == len({p.poses for p in solo}) == 2
     lifted = first_clip(runs[0], solo[0]).lifted
     assert lifted is not None and first_clip(runs[0], together[0]).lifted is None
@@ -185,7 +196,25 @@ def test_a_mixed_archive_has_poses_of_both_kinds_in_the_same_tables(mixed, tmp_p
     assert known.any(axis=-1).mean() > 0.5 and np.abs(lifted[0, :, 0] - in_camera)[known].max() < 1e-3
     figures = runs[0].summary().figures
     assert figures[solo[0].capture_id]["monocular"] == 1.0 and figures[solo[0].capture_id]["body_used_mean_px"] > 0
-    assert reconstruct_archive(job(mixed, runs[0].uri, monocular=str(tmp_path / "model0"))).clips == 8
+    assert reconstruct_archive(job(mixed, runs[0].uri, monocular=model_beside(runs[0]))).clips == 8
+
+
+def test_ray_goes_on_where_the_plain_loop_was_interrupted_and_ends_with_the_same_bytes(
+    mixed, lifted_run, tmp_path, shared_ray
+):
+    """Fails if a network of one image answers otherwise in a worker of Ray, or sees what other clips left there."""
+    plain, output = lifted_run.uri, str(tmp_path / "run")
+    # All that is kept of the results is the first clip of one camera's 2D joints, with what the network made of them.
+    kinds = ("commits", "keypoints", "tracks", "identities", "poses", "filtered", "quality", "summary.json")
+    shutil.copytree(plain, output, ignore=lambda folder, _: kinds if folder == plain else ())
+    for first in glob.glob("**/keypoints/solo/0000000-0000010.*", root_dir=plain, recursive=True):
+        os.makedirs(os.path.dirname(os.path.join(output, first)))
+        shutil.copyfile(os.path.join(plain, first), os.path.join(output, first))
+    assert len(RunFolder(output).plans()) == 2 and contents(output).keys() < contents(plain).keys()
+    before = first_clip(RunFolder(output), plan_named(RunFolder(output), "solo")).lifted
+    assert before is not None
+    reconstruct_archive(job(mixed, output, monocular=model_beside(lifted_run), engine=EngineConfig(workers=2)))
+    assert contents(output) == contents(plain)
 
 
 def test_a_network_of_images_is_refused_where_2d_joints_are_imported(mixed, tmp_path):

@@ -12,14 +12,18 @@ from mlflow import MlflowClient
 from mvpose import tracking
 from mvpose.commands.register import Register
 from mvpose.commands.register import run as register_command
-from mvpose.errors import WeightsError
-from mvpose.models.saved import load_model
+from mvpose.errors import ConfigError, WeightsError
+from mvpose.models.field_settings import FieldsConfig
+from mvpose.models.input_rule import MARGIN, input_rule
+from mvpose.models.method import build_method
+from mvpose.models.network_settings import FieldsMethod
+from mvpose.models.saved import load_model, save_model
 from mvpose.models.shipped import FUSION, model_folder
 from mvpose.tracking import TrackingConfig, UnreachableError
 from mvpose.tracking.logged_model import requirements
 from mvpose.tracking.model_card import model_card
 from mvpose.tracking.registry import RegistryError, download, register, resolve
-from tests.tracking.models import SEEN, evaluated, saved
+from tests.tracking.models import SEEN, SMALL, evaluated, saved
 
 
 @pytest.fixture
@@ -50,6 +54,16 @@ def test_a_version_says_what_it_is_and_leads_to_its_training_and_tables(config, 
     assert found == {"training": ("people", "abc"), "evaluation": ("every sample", "held-out")}
     card = client.download_artifacts(made.run_id, "model_card.md", str(tmp_path))
     assert Path(card).read_text() == made.description
+
+
+def test_a_bottom_up_network_is_refused_with_the_way_to_use_it(config, tmp_path):
+    """Fails if it becomes a version, which would answer every request with an error."""
+    folder = str(tmp_path / "net")
+    method = FieldsMethod(size=(64, 64), backbone=SMALL.backbone, fields=FieldsConfig(stages=1))
+    save_model(folder, build_method(method), input_rule(method, MARGIN), method, {})
+    with pytest.raises(ConfigError, match=rf"use it by its folder, --detector\.detector {folder}"):
+        register(config, folder, "net")
+    assert not MlflowClient(config.uri).search_registered_models()
 
 
 def test_the_card_of_the_shipped_network_states_its_licence_and_what_it_was_trained_on(weights, monkeypatch):

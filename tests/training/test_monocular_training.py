@@ -30,6 +30,7 @@ METHOD = MonocularMethod(
     backbone=ResNetBackbone(depth=18, width=4),
     monocular=MonocularConfig(head="two_and_half_d", width=8),
 )
+UNIT = replace(METHOD, monocular=MonocularConfig(head="integral", depth=4, width=8, refinement=16))
 REFINED = replace(METHOD, monocular=replace(METHOD.monocular, refinement=16, dropout=0.0))
 NOW = WarmUp(start=0.0, full=0.0)
 TINY = TrainConfig(
@@ -117,9 +118,35 @@ def test_consistency_between_views_enters_the_loss_as_the_warm_up_says(table):
     judged, batch = NetworkWithLoss(build_method(method), config), _batch(config)
     # The first answers of a network put all joints into one point, which has no size to compare.
     torch.nn.init.normal_(judged.network.decoder.maps.final_layer.weight, std=3.0)
-    assert set(judged(batch, 0.1)) == {"points"}
-    half, whole = judged(batch, 0.3)["consistency"], judged(batch, 0.4)["consistency"]
+    assert set(judged(batch, 0.1)) == {"points", "flatness"}
+    before, between, after = (judged(batch, progress) for progress in (0.1, 0.3, 0.4))
+    assert torch.isclose(between["flatness"] / before["flatness"], torch.tensor(0.5), atol=0.02)
+    assert before["flatness"] > 0 and after["flatness"] == 0
+    half, whole = between["consistency"], after["consistency"]
     assert whole > 0 and torch.isclose(half / whole, torch.tensor(0.5), atol=0.02)
+
+
+def test_consistency_does_not_touch_the_estimated_span(table):
+    """Fails if a gradient reaches the span, be it of rounding errors alone: Adam makes full steps of it."""
+    goal = ObjectiveConfig(points=1.0, joints=0.0, consistency=10.0, warm_up=NOW)
+    config = replace(TINY, data=table, method=replace(UNIT, monocular=replace(UNIT.monocular, refinement=0)))
+    judged, batch = NetworkWithLoss(build_method(config.method), replace(config, objective=goal)), _batch(config)
+    torch.nn.init.normal_(judged.network.decoder.maps.final_layer.weight, std=3.0)
+    sum(judged(batch, 1.0).values()).backward()
+    grads = {name: parameter.grad for name, parameter in judged.network.named_parameters()}
+    assert grads["log_span.weight"] is None and grads["log_span.bias"] is None
+    assert grads["decoder.maps.final_layer.weight"].abs().max() > 0
+
+
+@pytest.mark.parametrize("span", [0.0, 0.1])
+def test_validation_forgives_a_size_that_nothing_teaches_and_no_other(table, span):
+    """Fails if the best weights of a training without 3D truth are chosen by a size that is left to chance."""
+    config = replace(TINY, data=table, objective=replace(TINY.objective, span=span))
+    network = build_method(METHOD)
+    before = validate(network, Feed.open(config).validation_batches(), config, Process())
+    network.log_span.bias.data += 1.0
+    after = validate(network, Feed.open(config).validation_batches(), config, Process())
+    assert (after["validation/mpjpe_m"] == pytest.approx(before["validation/mpjpe_m"], rel=1e-3)) == (span == 0.0)
 
 
 def test_a_refinement_unit_lowers_the_error_of_what_it_refines(trained, table):
@@ -148,7 +175,8 @@ def test_a_refinement_unit_lowers_the_error_of_what_it_refines(trained, table):
 
 
 def test_consistency_lowers_the_error_of_depths_without_3d_truth(table):
-    """Poses with right pixels and wrong depths. Fails if the views do not correct each other, or a view itself."""
+    """Depths that are wrong, of joints that were found anywhere in the image. Fails if the views do not correct each
+    other, if a view corrects itself, or if joints are taken from where they were found and not from their labels."""
     config = replace(TINY, data=table)
     alone = _batch(config).each_view()
     with torch.no_grad():
@@ -159,19 +187,21 @@ def test_consistency_lowers_the_error_of_depths_without_3d_truth(table):
     noise = 0.15 * torch.randn(volume.shape[:2], generator=torch.Generator().manual_seed(0))
     noise[:, 0] = 0.0
     off = noise.clone().requires_grad_()
+    anywhere = torch.where(alone.truth.inside[:, 0, :, None], volume[..., :2].roll(1, dims=1), volume[..., :2])
     blind = replace(alone.truth, joints=torch.full_like(alone.truth.joints, torch.nan))
 
-    def pose() -> torch.Tensor:
-        points = torch.cat([volume[..., :2], volume[..., 2:] + off[..., None]], dim=-1)
-        return from_volume(points, kept.intrinsics, METHOD.size, true[:, 0, 2])
+    def points() -> torch.Tensor:
+        return torch.cat([anywhere, volume[..., 2:] + off[..., None]], dim=-1)
 
     def error() -> float:
-        return float((pose() - true).norm(dim=-1).mean().detach())
+        labelled = torch.cat([volume[..., :2], points()[..., 2:]], dim=-1)
+        pose = from_volume(labelled, kept.intrinsics, METHOD.size, true[:, 0, 2])
+        return float((pose - true).norm(dim=-1).mean().detach())
 
     start, optimiser = error(), torch.optim.Adam([off], lr=1e-2)
     for _ in range(150):
         optimiser.zero_grad()
-        found = replace(answer, valid=alone.truth.known, camera_pose=replace(kept, pose=pose()))
+        found = replace(answer, valid=alone.truth.known, camera_pose=replace(kept, volume_points=points()))
         consistency_term(found, blind, 4, METHOD.size, HUMAN36M17.bone_indices, 0).backward()
         optimiser.step()
     assert start > 0.1 and error() < 0.4 * start
@@ -185,6 +215,7 @@ def test_consistency_lowers_the_error_of_depths_without_3d_truth(table):
         ({"samples": SamplesConfig(views=1), "objective": replace(TINY.objective, consistency=1.0)}, "compares views"),
         ({"objective": replace(TINY.objective, root=(1,))}, "differ"),
         ({"objective": replace(TINY.objective, consistency=1.0)}, "bounded depth"),
+        ({"method": UNIT, "initial": "x", "objective": replace(TINY.objective, consistency=1.0)}, "keeps as it is"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes, message):

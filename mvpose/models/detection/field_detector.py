@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from mvpose.confidence import AS_STATED
 from mvpose.config import digest
 from mvpose.errors import ConfigError
 from mvpose.models.detection.detector_settings import DetectorConfig
@@ -28,9 +27,10 @@ class FieldDetector:
     """The people of an image by a trained network, whose folder `DetectorConfig.detector` names; see `Detector`.
 
     Images are scaled to the size that the network was trained on, and keep their lens distortion: 2D joints depend on
-    the footage alone, and a new calibration keeps them. A joint's confidence is the height of its peak in the heatmap,
-    a person's box is the extent of the joints found, and its score half of the grouping's. Images are computed
-    one by one: bits do not depend on the others in memory.
+    the footage alone, and a new calibration keeps them. A joint's confidence is the height of its peak in the heatmap;
+    what that means is fitted by `mvpose benchmark confidence --write`, and taken to be the likelihood without it. A
+    person's box is the extent of the joints found, and its score half of the grouping's. Images are computed one by
+    one: bits do not depend on the others in memory.
 
     ConfigError if it is another network, or settings of the default detector are changed; WeightsError if there is no
     network.
@@ -49,7 +49,7 @@ class FieldDetector:
         self.method, self.max_people = method, config.max_boxes
         self.skeleton = SKELETONS[method.skeleton]
         self.chunk_frames = config.chunk_frames
-        self.confidence_scale = AS_STATED
+        self.confidence_scale = self.model.confidence
         self.digest = digest("part affinity fields", self.model.sha256, method, config.max_boxes)
 
     def __call__(self, views: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[list[People]]:
