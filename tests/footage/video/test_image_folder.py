@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video import video_container
 from mvpose.footage.video.frame_clock import ticks_of
-from mvpose.footage.video.frames import probe, read_frames
+from mvpose.footage.video.frames import probe, read_frames, read_images
 from mvpose.storage.commits import write_whole
 from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_image, numbers_of
 
@@ -161,6 +161,7 @@ def test_images_are_turned_as_they_are_marked_and_the_turn_is_known(tmp_path, su
         video = probe(str(folder), "cam01", fps=50.0)
         assert (video.size, video.shown_turns) == ((WIDTH, HEIGHT), turns)
         assert numbers_of(read_frames(video, 0, 4)) == list(range(4))
+        assert len(list(read_images(video, 0, 4))) == 4
 
 
 def test_images_of_one_folder_that_are_marked_differently_or_mirrored_are_named(tmp_path) -> None:
@@ -170,6 +171,8 @@ def test_images_of_one_folder_that_are_marked_differently_or_mirrored_are_named(
     assert numbers_of(read_frames(video, 0, 2)) == [0, 1]
     with pytest.raises(VideoError, match=r"2\.png is marked to be shown turned by 180 degrees, but the first .* by 0:"):
         list(read_frames(video, 0, 3))
+    with pytest.raises(VideoError, match=r"2\.png is marked"):
+        list(read_images(video, 0, 3))
     (tmp_path / "cam01" / "0.png").write_bytes(marked(numbered_image(0), ".png", 2))
     with pytest.raises(VideoError, match=r"0\.png is marked to be shown mirrored"):
         probe(folder, "cam01", fps=50.0)
