@@ -185,7 +185,19 @@ def _only_reading(readings: Mapping[Rule, Reading], whole: Set[str]) -> Reading 
         raise _two_ways(best, max(contrary, key=len))
     for name in whole - best.keys():
         raise _two_ways(best, next(r for r in readings.values() if name in r))
+    _require_one_place(readings, best)
     return best
+
+
+def _require_one_place(readings: Mapping[Rule, Reading], best: Reading) -> None:
+    """CalibrationError if a camera that is a plain number has another place in some names than in the others.
+
+    Next to `11_1` and `11_2` of cameras 1 and 2, `1_11` may be camera 1 of trial 11, or trial 1 of a camera 11.
+    """
+    fixed = [{n: p for n, p in r.items() if best.get(n) == p} for rule, r in readings.items() if rule[0] != "only"]
+    most = max(fixed, key=len)
+    if any(n[p.start : p.stop].isdecimal() and not p.is_marked for n, p in best.items() if n not in most):
+        raise _two_ways(best, most)
 
 
 def _without_captures(readings: Sequence[Reading], whole: Set[str]) -> Reading | None:
