@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.camera_names import Matching, match_cameras, matching_of
+from mvpose.footage.camera_names import Matching, match_cameras, matching_of, refuse_shifted
 
 _RUN = re.compile(r"[cC][aA][mM](?:[eE][rR][aA])?|[^\W\d_]+|\d+")
 _CAM_BEFORE_MARK = re.compile(r"(?<![^\W\d_])cam(?:era)?[-_ ]?\0", re.IGNORECASE)
@@ -291,6 +291,11 @@ def _plain(trial: str) -> str:
 
 
 def _shown(captures: Captures, cameras: Sequence[str], footage: Sequence[str]) -> dict[str, Matching]:
+    placed = {name for pairs in captures.values() for name in pairs.values()}
+    for trial, pairs in captures.items():
+        numbered = re.compile(re.escape(trial).replace(re.escape(MARK), r"\d+"))
+        others = [name for name in footage if name not in placed and numbered.fullmatch(name)]
+        refuse_shifted(pairs, cameras, [*pairs.values(), *others])
     if len(captures) == 1:
         (pairs,) = captures.values()
         return {"": matching_of(pairs, cameras, footage)}
