@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 class TrialError(CalibrationError):
-    """Why trials cannot be told from each other, with the footage that it is about."""
+    """Why trials cannot be distinguished, with the footage that this concerns."""
 
     def __init__(self, message: str, footage: Sequence[str]) -> None:
         super().__init__(message)
