@@ -297,7 +297,7 @@ def _shown(captures: Captures, cameras: Sequence[str], footage: Sequence[str]) -
         others = [name for name in footage if name not in placed and numbered.fullmatch(name)]
         refuse_shifted(pairs, cameras, [*pairs.values(), *others])
     if len(captures) == 1:
-        return {"": matching_of(*captures.values(), cameras, footage)}
+        return {"": matching_of(next(iter(captures.values())), cameras, footage)}
     rows = zip(shown_trials(list(captures)), captures.values(), strict=True)
     return {shown: matching_of(pairs, cameras, list(pairs.values())) for shown, pairs in rows}
 
