@@ -16,12 +16,13 @@ from mvpose.models.detection.detector import TopDownDetector, load_detector
 from mvpose.models.detection.detector_settings import DetectorConfig
 from mvpose.pipeline.engine import Engine
 from mvpose.pipeline.feeding import measured_feeding
-from mvpose.pipeline.job import Work, placed, plan_job, reconstruct_archive, require_own_output
+from mvpose.pipeline.job import Work, counts, kinds_of, placed, plan_job, reconstruct_archive, require_own_output
 from mvpose.pipeline.open_work import uncommitted
 from mvpose.quality.judgement import Grade, Verdict
 from mvpose.records import Clip, Kind
 from mvpose.run.capture_tables import FigureTable
 from mvpose.run.run_folder import RunFolder, Summary
+from mvpose.run.withdrawal import lost_results
 from mvpose.storage.locations import join
 
 # Assumptions of the estimate: camera-frames per second and core of the default detector and fusion (measured in float32
@@ -180,6 +181,8 @@ def _described(command: Reconstruct, work: Work) -> str:
     lines = [f"{key} = {value}" for key, value in flatten(command).items()]
     lines += [f"problem: {p.capture_id}: {p.detail}" for p in work.planned.problems]
     lines += [f"note: {note}" for note in work.planned.notes]
+    if lost := lost_results(work.run, kinds_of(command), work.planned):
+        lines.append(f"note: finished results are missing from the output and will be computed again: {counts(lost)}")
     lines += [
         f"{totals.clips} clips of {totals.captures} captures: {done} done, {totals.clips - done} to do.",
         f"About {seconds / 60:.1f} minutes on {workers} workers at {ASSUMED_CAMERA_FRAMES_PER_SECOND:g} camera-frames "

@@ -51,11 +51,11 @@ def match_cameras(cameras: Sequence[str], footage: Sequence[str]) -> Matching:
         raise CalibrationError(
             f"no video name matches a camera name of the calibration. {_both_lists(cameras, footage)}"
         )
-    _refuse_shifted(pairs, cameras, footage)
+    refuse_shifted(pairs, cameras, footage)
     return matching_of(pairs, cameras, footage)
 
 
-def _refuse_shifted(pairs: dict[str, str], cameras: Sequence[str], footage: Sequence[str]) -> None:
+def refuse_shifted(pairs: dict[str, str], cameras: Sequence[str], footage: Sequence[str]) -> None:
     """CalibrationError if names are left on both sides, and all pair up when counted from another number.
 
     Calibration cam0 to cam3 with videos cam1 to cam4: three pairs are equal by name, and all four may be wrong.

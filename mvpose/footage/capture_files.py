@@ -12,6 +12,8 @@ camera, or with one folder of videos per trial or per camera (each trial is then
     EasyMocap   intri.yml extri.yml           videos/01.mp4 ...  or  images/01/*.jpg
     OpenCap     Videos/Cam0/cameraIntrinsicsExtrinsics.pickle  Videos/Cam0/InputMedia/walk/walk_sync.mp4 ...
 
+All other folders of a capture are searched for further captures.
+
 Calibrations are searched for in the capture's folder and in its `calib...` folders. If there are none, the search
 continues in the parent folders up to the archive, so one calibration can serve all trials below it.
 """
@@ -22,10 +24,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mvpose.errors import ConfigError
-from mvpose.footage.capture_toml import CAPTURE_TOML, CaptureSettings, VideoEntry, read_capture_toml
+from mvpose.footage.capture_toml import (
+    CAPTURE_TOML,
+    CaptureSettings,
+    VideoEntry,
+    is_capture_toml,
+    read_capture_toml,
+)
 from mvpose.footage.video.wall_times import WALL_TIMES_FOLDER, is_wall_times
 from mvpose.storage.locations import Entry, inputs, is_text, name, safe_path
 
@@ -90,6 +98,8 @@ class _Folder:
     """Folder names from the archive down to this one; empty for the archive itself."""
     inherited: tuple[str, ...]
     """Calibrations of the nearest parent folder that has any."""
+    in_capture: bool = False
+    """Whether a parent folder is a capture: tools leave videos of their own in it."""
 
 
 def capture_files(archive: str, outside_archive: bool, pool: Executor) -> Iterator[CaptureFiles | Unusable | str]:
@@ -126,7 +136,7 @@ def capture_around(archive: str, folder: str) -> str | None:
     for part in (*folder.removeprefix(archive).strip("/").split("/"), ""):
         try:
             listing = inputs(uri)
-            if any(name(e.uri) == CAPTURE_TOML for e in listing) or _footage(listing).folders:
+            if any(is_capture_toml(name(e.uri)) for e in listing) or _footage(listing).folders:
                 return uri
         except (OSError, ConfigError):
             return None
@@ -146,14 +156,23 @@ def _scanned(
     names = {name(e.uri) for e in listing if not e.is_folder}
     if "run.json" in names:  # a run folder, which may be stored inside an archive
         return [], []
+    if folder.path and _is_for_calibrations(folder.path[-1]):  # no calibration was found in it
+        own = _shown_path(folder.path)
+        note = f"{own} is taken for a folder of calibrations by its name, but has none; folders in it are not searched"
+        return [note] if any(entry.is_folder for entry in listing) else [], []
     try:
         calibrations = calibrations_in(listing) or folder.inherited
         settings = CaptureSettings()
-        if CAPTURE_TOML in names:
-            settings = read_capture_toml(archive, folder.path, outside_archive)
+        if own_toml := [each for each in names if is_capture_toml(each)]:
+            settings = read_capture_toml(archive, folder.path, outside_archive, own_toml)
             capture_id = safe_path(tuple(settings.id.split("/"))) if settings.id else capture_id
         found = _Footage({"": settings.videos}) if settings.videos else _footage(listing)
-        if CAPTURE_TOML in names and not found.folders:
+        found.notes += [
+            f"{other} is not read: settings of a capture are in {CAPTURE_TOML}"
+            for other in sorted(names)
+            if other.lower().startswith(CAPTURE_TOML) and other not in own_toml
+        ]
+        if own_toml and not found.folders:
             raise ConfigError(
                 f"{folder.uri}/{CAPTURE_TOML} names no videos, and there are none in {', '.join(VIDEO_FOLDERS)}."
             )
@@ -165,29 +184,43 @@ def _scanned(
         return Unusable(capture_id, error)
     if not found.folders:
         return list(_left_out(folder, listing, found)), list(_folders_below(folder, listing, calibrations))
+    if settings.calibration:
+        calibrations = (settings.calibration,)
+    below = _folders_below(replace(folder, in_capture=True), _without_footage(listing, found), calibrations)
     capture = CaptureFiles(
         capture_id=capture_id,
-        calibrations=(settings.calibration,) if settings.calibration else (*found.calibrations, *calibrations),
+        calibrations=calibrations if settings.calibration else (*found.calibrations, *calibrations),
         footage=found.folders,
         settings=settings,
         stamps=found.stamps,
         notes=tuple(found.notes),
     )
-    return [capture], []
+    return [capture], list(below)
+
+
+def _without_footage(listing: Sequence[Entry], found: _Footage) -> list[Entry]:
+    """What is beside the footage of a capture: other captures may be below it."""
+    used = [f"{video.uri}/" for videos in found.folders.values() for video in videos.values()]
+    beside = [entry for entry in listing if name(entry.uri).lower() not in FOOTAGE_FOLDERS]
+    return [entry for entry in beside if not any(uri.startswith(f"{entry.uri}/") for uri in used)]
 
 
 def _folders_below(folder: _Folder, listing: Sequence[Entry], calibrations: tuple[str, ...]) -> Iterator[_Folder]:
     for entry in listing:
         own = name(entry.uri)
-        if entry.is_folder and is_text(own) and not own.lower().startswith("calib"):
-            yield _Folder(entry.uri, (*folder.path, own), calibrations)
+        if entry.is_folder and is_text(own) and not (_is_for_calibrations(own) and calibrations):
+            yield _Folder(entry.uri, (*folder.path, own), calibrations, folder.in_capture)
+
+
+def _is_for_calibrations(folder_name: str) -> bool:
+    return folder_name.lower().startswith("calib")
 
 
 def _left_out(folder: _Folder, listing: Sequence[Entry], found: _Footage) -> Iterator[Unusable | str]:
     """Report footage of no capture, folders that are not visited, and links that lead nowhere."""
     own = _shown_path(folder.path) or "the archive itself"
     yield from (f"{own}: {note}" for note in found.notes)
-    if loose := _names(_LIKE_VIDEO, listing):
+    if not folder.in_capture and (loose := _names(_LIKE_VIDEO, listing)):
         yield (
             f"{own}: {loose} in no capture: put the videos of a capture into a folder `videos` next to its "
             f"calibration, or name them in a {CAPTURE_TOML}"
@@ -235,7 +268,7 @@ def calibrations_in(listing: Sequence[Entry]) -> tuple[str, ...]:
     """Calibration files of a folder: all files in its `calib...` folders, and its own files with a known name."""
     files = [e.uri for e in _of_kind(_CALIBRATION_ANYWHERE, listing)]
     for entry in listing:
-        if entry.is_folder and name(entry.uri).lower().startswith("calib"):
+        if entry.is_folder and _is_for_calibrations(name(entry.uri)):
             files += [e.uri for e in _of_kind(_CALIBRATION, inputs(entry.uri))]
     files = [f for f in files if not _NO_CALIBRATION.fullmatch(name(f))]
     # EasyMocap's pair of files is one calibration and is listed as its first file.

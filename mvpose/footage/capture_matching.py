@@ -13,7 +13,7 @@ from mvpose.footage.calibration import Calibration
 from mvpose.footage.camera_names import Matching, match_cameras
 from mvpose.footage.capture_files import CaptureFiles
 from mvpose.footage.capture_toml import CAPTURE_TOML, VideoEntry
-from mvpose.footage.trial_folders import Trials, all_trials
+from mvpose.footage.trial_folders import TrialError, Trials, all_trials
 from mvpose.footage.video.frame_pairing import Pairing
 from mvpose.footage.video.wall_times import wall_times_of
 from mvpose.geometry.camera import CameraRig
@@ -62,14 +62,14 @@ def matched_trials(
     videos = {footage: _settled(video, files, config) for footage, video in found.items()}
     notes = (*about_calibration, *files.notes)
     placed = {f for m in trials.values() if isinstance(m, Matching) for f in (*m.footage.values(), *m.footage_alone)}
-    outside = [footage for footage in videos if footage not in placed]
-    if outside and not any(isinstance(matching, CalibrationError) for matching in trials.values()):
+    placed |= {f for error in trials.values() if isinstance(error, TrialError) for f in error.footage}
+    if outside := [footage for footage in videos if footage not in placed]:
         notes = (*notes, f"footage without a calibration, ignored: {some_of(outside)}")
     captures: list[Matched | Unmatched] = []
     for trial, matching in trials.items():
         capture_id = f"{files.capture_id}/{safe_path(trial.split('/'))}" if trial else files.capture_id
         try:
-            if isinstance(matching, CalibrationError):
+            if isinstance(matching, TrialError):
                 raise matching
             captures.append(_matched(capture_id, calibration, matching, videos, files, notes, config.one_camera))
         except MvposeError as error:

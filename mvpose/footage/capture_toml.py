@@ -60,12 +60,22 @@ class CaptureSettings:
     videos: dict[str, VideoEntry] = field(default_factory=dict)
 
 
-def read_capture_toml(archive: str, path: Sequence[str], outside_archive: bool) -> CaptureSettings:
-    """Settings of the folder at `path` below the archive, with locations made absolute.
+def is_capture_toml(file_name: str) -> bool:
+    """Whether a file has the name, in any letter case, as some file systems do not tell cases apart."""
+    return file_name.lower() == CAPTURE_TOML
 
-    Raises ConfigError, naming the file, for unknown keys, wrong values and locations outside the archive.
+
+def read_capture_toml(
+    archive: str, path: Sequence[str], outside_archive: bool, names: Sequence[str] = (CAPTURE_TOML,)
+) -> CaptureSettings:
+    """Settings of the folder at `path` below the archive, with locations made absolute. `names` are those of its file.
+
+    Raises ConfigError, naming the file, if there are two, for unknown keys, wrong values and locations outside the
+    archive.
     """
-    uri = join(archive, *path, CAPTURE_TOML)
+    if len(names) > 1:
+        raise ConfigError(f"{join(archive, *path)} has {' and '.join(sorted(names))}. Keep only one.")
+    uri = join(archive, *path, *names)
     try:
         values = parse_toml(read_text(uri, MAX_TOML_BYTES))
     except OSError as error:

@@ -29,7 +29,17 @@ from mvpose.footage.trial_names import (
 )
 
 _NUMBER = re.compile(r"\d+")
-Trials = dict[str, Matching | CalibrationError]
+
+
+class TrialError(CalibrationError):
+    """Why trials cannot be distinguished, with the footage that this concerns."""
+
+    def __init__(self, message: str, footage: Sequence[str]) -> None:
+        super().__init__(message)
+        self.footage = tuple(footage)
+
+
+Trials = dict[str, Matching | TrialError]
 """The trials of some footage by display name, each with its cameras or with the error that makes it unusable."""
 
 
@@ -53,9 +63,9 @@ def all_trials(cameras: Sequence[str], footage: Sequence[str]) -> Trials:
     by_file = {folder: _tried(cameras, files) for folder, files in inside.items()}
     of_files = [g for g in by_file.values() if isinstance(g, Grouping) and g.has_captures]
     if not isinstance(by_folder, Grouping) or not by_folder.has_captures:
-        return _folder_a_trial(by_file)
+        return _folder_a_trial(by_file, inside)
     if of_files and not by_folder.is_named and all(grouping.is_named for grouping in of_files):
-        return _folder_a_trial(by_file)
+        return _folder_a_trial(by_file, inside)
     if of_files and (not by_folder.is_named or any(grouping.is_named for grouping in of_files)):
         raise CalibrationError(
             f"the folders {', '.join(list(inside)[:2])} may be cameras, with one file per trial, or trials, with one "
@@ -71,16 +81,16 @@ def _tried(cameras: Sequence[str], names: Sequence[str]) -> Grouping | Calibrati
         return error
 
 
-def _folder_a_trial(by_file: Mapping[str, Grouping | CalibrationError]) -> Trials:
+def _folder_a_trial(by_file: Mapping[str, Grouping | CalibrationError], inside: Mapping[str, Sequence[str]]) -> Trials:
     found: Trials = {}
     for folder, grouping in by_file.items():
         if isinstance(grouping, CalibrationError):
-            found[folder] = grouping
+            found[folder] = TrialError(str(grouping), [f"{folder}/{file}" for file in inside[folder]])
             continue
         for trial, matching in _whole(grouping.trials).items():
             found[f"{folder}/{trial}" if trial else folder] = (
-                matching
-                if isinstance(matching, CalibrationError)
+                TrialError(str(matching), [f"{folder}/{file}" for file in matching.footage])
+                if isinstance(matching, TrialError)
                 else Matching(
                     {camera: f"{folder}/{file}" for camera, file in matching.footage.items()},
                     matching.cameras_alone,
@@ -120,10 +130,11 @@ def _whole(found: Mapping[str, Matching]) -> Trials:
     return whole
 
 
-def _halves(one: Matching, other: Matching) -> CalibrationError:
+def _halves(one: Matching, other: Matching) -> TrialError:
     first, second = (", ".join(list(matching.footage.values())[:2]) for matching in (one, other))
-    return CalibrationError(
+    return TrialError(
         f"{first} and {second} may be one recording, whose names differ by a time or a counter, or two trials of "
         "different cameras. Give the videos of a recording one name but for the camera, list them in a capture.toml, "
-        "or put those of each trial in a separate folder."
+        "or put those of each trial in a separate folder.",
+        [footage for each in (one, other) for footage in (*each.footage.values(), *each.footage_alone)],
     )

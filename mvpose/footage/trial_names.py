@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.camera_names import Matching, match_cameras, matching_of
+from mvpose.footage.camera_names import Matching, match_cameras, matching_of, refuse_shifted
 
 _RUN = re.compile(r"[cC][aA][mM](?:[eE][rR][aA])?|[^\W\d_]+|\d+")
 _CAM_BEFORE_MARK = re.compile(r"(?<![^\W\d_])cam(?:era)?[-_ ]?\0", re.IGNORECASE)
@@ -185,7 +185,19 @@ def _only_reading(readings: Mapping[Rule, Reading], whole: Set[str]) -> Reading 
         raise _two_ways(best, max(contrary, key=len))
     for name in whole - best.keys():
         raise _two_ways(best, next(r for r in readings.values() if name in r))
+    _require_one_place(readings, best)
     return best
+
+
+def _require_one_place(readings: Mapping[Rule, Reading], best: Reading) -> None:
+    """CalibrationError if a camera that is a plain number has another place in some names than in the others.
+
+    Next to `11_1` and `11_2` of cameras 1 and 2, `1_11` may be camera 1 of trial 11, or trial 1 of a camera 11.
+    """
+    fixed = [{n: p for n, p in r.items() if best.get(n) == p} for rule, r in readings.items() if rule[0] != "only"]
+    most = max(fixed, key=len)
+    if any(n[p.start : p.stop].isdecimal() and not p.is_marked for n, p in best.items() if n not in most):
+        raise _two_ways(best, most)
 
 
 def _without_captures(readings: Sequence[Reading], whole: Set[str]) -> Reading | None:
@@ -279,9 +291,13 @@ def _plain(trial: str) -> str:
 
 
 def _shown(captures: Captures, cameras: Sequence[str], footage: Sequence[str]) -> dict[str, Matching]:
+    placed = {name for pairs in captures.values() for name in pairs.values()}
+    for trial, pairs in captures.items():
+        numbered = re.compile(re.escape(trial).replace(re.escape(MARK), r"\d+"))
+        others = [name for name in footage if name not in placed and numbered.fullmatch(name)]
+        refuse_shifted(pairs, cameras, [*pairs.values(), *others])
     if len(captures) == 1:
-        (pairs,) = captures.values()
-        return {"": matching_of(pairs, cameras, footage)}
+        return {"": matching_of(next(iter(captures.values())), cameras, footage)}
     rows = zip(shown_trials(list(captures)), captures.values(), strict=True)
     return {shown: matching_of(pairs, cameras, list(pairs.values())) for shown, pairs in rows}
 

@@ -41,8 +41,9 @@ from mvpose.pipeline.worker import JobStages, Stage, StageSpec
 from mvpose.reconstruction.identities import SPARE_PEOPLE
 from mvpose.records import Kind, Video
 from mvpose.run.plan_scratch import Planned, lay_out
-from mvpose.run.run_end import end_run, withdraw_failures
+from mvpose.run.run_end import end_run
 from mvpose.run.run_folder import RunFolder, Settings, Summary
+from mvpose.run.withdrawal import lost_results, withdraw_failures, withdraw_lost
 from mvpose.storage.locations import absolute, exists, join
 from mvpose.tracking.chosen_model import (
     ChosenModel,
@@ -211,9 +212,13 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
     # Workers may have another working directory than this process, so their paths are absolute.
     job = placed(replace(job, output=absolute(job.output)))
     work = plan_job(job)
-    if not job.replan and work.run.matches(work.settings) and not job.retry_failed and (ended := work.run.ended()):
-        return ended
+    known = not job.replan and work.run.matches(work.settings)
     work.run.begin(work.settings, work.planned, replan=job.replan)
+    lost = lost_results(work.run, kinds_of(job), work.planned) if known or job.replan else {}
+    if known and not lost and not job.retry_failed and (ended := work.run.ended()):
+        return ended
+    if lost:
+        withdraw_lost(work.run, kinds_of(job), work.planned)
     if job.retry_failed:
         withdraw_failures(work.run, work.planned.tasks())
     engine = Engine(job.engine, job.output)
@@ -221,7 +226,21 @@ def reconstruct_archive(job: ReconstructJob) -> Summary:
         seconds = _run_stages(job, work, engine)
     finally:
         engine.close()
-    return end_run(work.run, work.planned, seconds)
+    summary = end_run(work.run, work.planned, seconds)
+    if lost:  # of this start alone, hence not in the stored summary
+        note = f"finished results were missing from the output and have been computed again: {counts(lost)}"
+        return replace(summary, notes=(note, *summary.notes))
+    return summary
+
+
+def kinds_of(job: ReconstructJob) -> list[Kind]:
+    """The kinds of results that the job makes, in order."""
+    return [kind for kind in Kind if kind != Kind.RIGS or job.adjust_extrinsics]
+
+
+def counts(lost: Mapping[str, int]) -> str:
+    """Numbers of results by kind, as text."""
+    return ", ".join(f"{count} {what}" for what, count in lost.items())
 
 
 def result_settings(

@@ -8,6 +8,14 @@ from enum import StrEnum
 
 from mvpose.errors import ConfigError
 
+UNIT_FLAGS = "--catalogue.unit, or --unit of `mvpose import`"
+"""The flags that set a calibration's unit: findings are the same for footage and imported 2D joints."""
+
+
+def use_up(axis: str) -> str:
+    """Advice to set the up axis of a calibration's world."""
+    return f"use --catalogue.up={axis}, or --up={axis} of `mvpose import`"
+
 
 class CheckKind(StrEnum):
     """The checks before a job, then those of its poses."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from mvpose.quality.findings import CheckKind, Finding, Status, status_by
+from mvpose.quality.findings import UNIT_FLAGS, CheckKind, Finding, Status, status_by
 from mvpose.quality.quality import FASTEST_M_S
 from mvpose.quality.quality_figures import Quality
 
@@ -161,7 +161,7 @@ def _of_speed(quality: Quality) -> Finding:
     if math.isnan(share):
         reason = "not measurable: no two successive frames show a person"
     elif status != Status.PASS:
-        reason += ": check the frame rate (--catalogue.fps) and the unit of the calibration (--catalogue.unit)"
+        reason += f": check the frame rate (--catalogue.fps, or --fps of `mvpose import`) and the unit ({UNIT_FLAGS})"
     return Finding(
         check=CheckKind.SPEED,
         status=status,

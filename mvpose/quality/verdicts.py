@@ -11,7 +11,7 @@ from torch import Tensor
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.camera_moves import Move
 from mvpose.quality.camera_turns import Turn
-from mvpose.quality.findings import CheckKind, Finding, Status, status_by
+from mvpose.quality.findings import UNIT_FLAGS, CheckKind, Finding, Status, status_by, use_up
 from mvpose.quality.pose_evidence import PoseEvidence
 from mvpose.quality.sightings import Sightings
 from mvpose.quality.swapped_names import Exchange
@@ -142,7 +142,7 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         status = Status.FAIL
         reason = (
             f"{abs(offset):.0f} frames {late} or more, the largest shift tested: correct its first_frame in "
-            "capture.toml, and check that its video belongs to this recording"
+            "capture.toml (of imported 2D joints: the numbers of its frames), and check that it is of this recording"
         )
     elif math.isnan(offset):
         status = Status.WARN
@@ -158,7 +158,7 @@ def of_timing(timing: CameraTiming, camera: str, fps: float) -> Finding:
         whose = "its" if offset > 0 else "every other camera's"
         reason = (
             f"{abs(offset):.1f} +/- {timing.uncertainty_frames:.2f} frames {late}: add {abs(round(offset))} "
-            f"to {whose} first_frame in capture.toml"
+            f"to {whose} first_frame in capture.toml (of imported 2D joints: renumber the frames in their files)"
         )
     return Finding(
         check=CheckKind.SYNCHRONISATION,
@@ -318,7 +318,7 @@ def _of_stature(stature_m: float, agreed_share: float) -> Finding:
     if math.isnan(stature_m):
         reason = (
             "no person could be measured: people, scale and cameras are inconsistent. Check that the calibration "
-            "belongs to this footage, and that its unit is right (--catalogue.unit)"
+            f"belongs to this footage, and that its unit is right ({UNIT_FLAGS})"
         )
         return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
     if STATURE_M[0] <= stature_m <= STATURE_M[1]:
@@ -327,7 +327,7 @@ def _of_stature(stature_m: float, agreed_share: float) -> Finding:
         )
     reason = (
         f"people are {stature_m:.3g} m tall, outside {STATURE_M[0]:g} to {STATURE_M[1]:g} m: the scale is wrong by "
-        f"a factor of about {stature_m / STATURE_M[2]:.2g}. Check the unit of the calibration (--catalogue.unit)"
+        f"a factor of about {stature_m / STATURE_M[2]:.2g}. Check the calibration's unit ({UNIT_FLAGS})"
     )
     return Finding(check=CheckKind.SCALE, status=Status.FAIL, reason=reason, figures=figures)
 
@@ -347,13 +347,13 @@ def _of_up(room: WorldFrame) -> Finding:
         status = Status.FAIL
         reason = (
             f"the floor is mirrored: heads are below feet ({people:.0f} degrees from +Z), and the cameras are also "
-            f"upside down in the world. Its Z axis points down: use --catalogue.up={axis} if it was read with z up"
+            f"upside down in the world. Its Z axis points down: if it was read with z up, {use_up(axis)}"
         )
     else:
         status = Status.FAIL
         reason = (
-            f"people and cameras are upright along {axis}, {people:.0f} degrees from +Z: use "
-            f"--catalogue.up={axis} if it was read with z up"
+            f"people and cameras are upright along {axis}, {people:.0f} degrees from +Z: if it was read with z up, "
+            f"{use_up(axis)}"
         )
     return Finding(
         check=CheckKind.UPRIGHT, status=status, reason=reason, figures=figures, measured=not math.isnan(people)

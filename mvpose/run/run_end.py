@@ -74,7 +74,7 @@ def end_run(run: RunFolder, planned: Planned, seconds: Mapping[str, float]) -> S
         with figure_writer(file.name) as figures, verdict_writer(rows.name) as judged:
             unplanned = [(failure.clip.capture_id, without_result(failure)) for failure in failures]
             verdicts |= _write(judged, unplanned)
-            for some in _in_parallel(partial(_outcome, run.uri, strict), planned.tasks()):
+            for some in in_parallel(partial(_outcome, run.uri, strict), planned.tasks()):
                 for each in some:
                     ids.add(each.capture_id)
                     clips += each.clips
@@ -122,29 +122,7 @@ def unknown_files(run_uri: str, paths: Sequence[str]) -> Iterator[str]:
         yield f"{len(paths)} files in {run_uri} belong to no result of mvpose and were kept: {some}"
 
 
-def withdraw_failures(run: RunFolder, plans: Iterable[CaptureTasks]) -> int:
-    """Withdraw failures, and all results computed without the failed clips; returns the number of captures affected.
-
-    2D joints that were found are kept, since they depend on no other clip. Nothing is kept of the later kinds, since a
-    capture's identities and adjusted rig were computed without the failed clips. The summary and the last kinds are
-    removed first, so that after a crash in this function the remaining failures are found again.
-    """
-    return sum(sum(some) for some in _in_parallel(partial(_withdrawn, run.uri), plans))
-
-
-def _withdrawn(run_uri: str, plan: CaptureTasks) -> bool:
-    commits = {kind: _commits(run_uri, plan, kind) for kind in Kind}
-    if not any(commit.failure for of_kind in commits.values() for commit in of_kind):
-        return False
-    remove_file(join(run_uri, "summary.json"))
-    for kind in reversed(Kind):
-        for commit in commits[kind]:
-            if commit.failure or kind != Kind.KEYPOINTS:
-                ClipStore(run_uri, kind).withdraw(commit)
-    return True
-
-
-def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks]) -> Iterator[list[T]]:
+def in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks]) -> Iterator[list[T]]:
     """The results of several captures at a time, in order."""
     upcoming = iter(plans)
     with ThreadPoolExecutor(READERS) as pool:
@@ -154,7 +132,7 @@ def _in_parallel(work: Callable[[CaptureTasks], T], plans: Iterable[CaptureTasks
 
 def _outcome(run_uri: str, strict: bool, plan: CaptureTasks) -> _Outcome:
     """The results of a capture; unreferenced files of mvpose next to them are removed."""
-    commits = {kind: _commits(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
+    commits = {kind: commits_of(run_uri, plan, kind) for kind in Kind if kind not in (Kind.KEYPOINTS, Kind.TRACKS)}
     poses = commits[Kind.POSES]
     # A clip that failed earlier has no poses either. If all clips have poses, two of three commits need not be read.
     whole = len(poses) == len(plan.clips) and not any(commit.failure for commit in poses)
@@ -163,7 +141,7 @@ def _outcome(run_uri: str, strict: bool, plan: CaptureTasks) -> _Outcome:
     for kind in Kind:
         if whole and kind not in commits and is_tidy(run_uri, plan, kind):
             continue
-        found = unreferenced_files(run_uri, plan, kind, commits.get(kind) or _commits(run_uri, plan, kind))
+        found = unreferenced_files(run_uri, plan, kind, commits.get(kind) or commits_of(run_uri, plan, kind))
         folders += found.folders
         unknown += found.unknown
         _remove(run_uri, found)
@@ -203,7 +181,8 @@ def _remove(run_uri: str, found: Unreferenced) -> None:
         remove_file(join(run_uri, path))
 
 
-def _commits(run_uri: str, plan: CaptureTasks, kind: Kind) -> list[Commit]:
+def commits_of(run_uri: str, plan: CaptureTasks, kind: Kind) -> list[Commit]:
+    """The commits of a kind that belong to a capture, one read per task."""
     store = ClipStore(run_uri, kind)
     return [c for task in plan.tasks(kind) if (c := store.committed(task.clip, task.fingerprint))]
 

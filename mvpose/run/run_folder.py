@@ -108,6 +108,11 @@ class RunFolder:
         """Location of the findings on all captures."""
         return join(self.uri, "verdicts.parquet")
 
+    @property
+    def end_tables(self) -> tuple[str, ...]:
+        """Locations of the tables that the end of a run writes."""
+        return (self.figures_uri, self.verdicts_uri, join(self.uri, "failures", "failures.parquet"))
+
     def matches(self, settings: Settings) -> bool:
         """Whether this folder was created with these settings; False if it contains no run yet.
 
@@ -153,7 +158,8 @@ class RunFolder:
         """Claim the folder for these settings and write the plan. A folder with other settings is refused.
 
         With `replan`, the folder is taken over instead. `run.json` is written first: of two simultaneous first starts,
-        one creates it and the other writes nothing. A start that finds the plan missing (its writer died) writes it.
+        one creates it and the other writes nothing. A start that finds the plan missing (its writer died, or somebody
+        deleted it) writes it.
         """
         record = {"version": version("mvpose"), "settings": settings.values, "plan_digest": settings.plan_digest}
         data = json.dumps(record, indent=1, default=str).encode()
@@ -161,7 +167,7 @@ class RunFolder:
             write_whole(join(self.uri, "run.json"), data)
         elif not create_once(join(self.uri, "run.json"), data):
             self.matches(settings)
-        if replan or self._planned() != settings.plan_digest:
+        if replan or self._planned() != settings.plan_digest or not exists(join(self.uri, "catalogue.parquet")):
             write_whole_file(join(self.uri, "catalogue.parquet"), planned.catalogue)
             write_whole_file(join(self.uri, "plan.parquet"), planned.plan)
 
@@ -197,6 +203,11 @@ class RunFolder:
     def failures(self) -> list[dict[str, str | int]]:
         """The rows of `failures/`: capture, start, stop, stage, reason, detail."""
         return self._table("failures/failures.parquet").to_pylist()
+
+    def has_ended(self, digest: str) -> bool:
+        """Whether the plan of this digest has been carried out."""
+        uri = join(self.uri, "summary.json")
+        return exists(uri) and _read_json(uri).get("plan_digest") == digest
 
     def ended(self) -> Summary | None:
         """The result of the plan in `run.json`; None if it has not finished."""

@@ -41,7 +41,7 @@ DIGEST_LENGTH = 12
 # Names that mvpose creates. Those of captures come from `safe_path`.
 _CLIP = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)+\d{7,}-\d{7,}"
 _COMMIT = re.compile(rf"{_CLIP}\.[0-9a-f]{{{FINGERPRINT_LENGTH}}}\.json")
-_DATA = re.compile(rf"{_CLIP}\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
+_DATA = re.compile(rf"(?P<clip>{_CLIP})\.(?P<digest>[0-9a-f]{{{DIGEST_LENGTH}}})\.parquet")
 TEMPORARY = re.compile(rf"{_CLIP}\.[0-9a-f]+\.(?:json|parquet){TEMPORARY_SUFFIX}")
 """A file below `<kind>/` or `commits/<kind>/` that is being written."""
 _ATTEMPT = re.compile(rf"[0-9a-f]{{12}}/(?:{'|'.join(Kind)})/{_CLIP}/\d+(?:{TEMPORARY_SUFFIX})?")
@@ -123,12 +123,13 @@ class ClipStore:
 
     def commits_of(self, capture_id: str) -> set[str]:
         """Names `<start>-<stop>.<fingerprint>` of a capture's commits, from one listing without reading any."""
-        fs, folder = filesystem(join(self.run_uri, "commits", self.kind, capture_id))
-        try:
-            names = fs.ls(folder, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        return {os.path.basename(n).removesuffix(".json") for n in names if n.endswith(".json")}
+        names = _listed(join(self.run_uri, "commits", self.kind, capture_id))
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def clips_with_data(self, capture_id: str) -> set[str]:
+        """IDs of the clips of a capture that have a data file, from one listing."""
+        files = [f"{capture_id}/{name}" for name in _listed(join(self.run_uri, self.kind, capture_id))]
+        return {named["clip"] for file in files if (named := _DATA.fullmatch(file))}
 
     def claim(self, clip: Clip, invocation: str, limit: int) -> int:
         """Number of this attempt within a start of the job, from 1; 0 once `limit` attempts died without a commit."""
@@ -144,11 +145,8 @@ class ClipStore:
 
     def claimed_of(self, capture_id: str, invocation: str) -> set[str]:
         """IDs of the clips of a capture that were attempted within a start of the job, from one listing."""
-        fs, folder = filesystem(join(self.run_uri, "attempts", invocation, self.kind, capture_id))
-        try:
-            return {f"{capture_id}/{os.path.basename(name.rstrip('/'))}" for name in fs.ls(folder, detail=False)}
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
+        names = _listed(join(self.run_uri, "attempts", invocation, self.kind, capture_id))
+        return {f"{capture_id}/{name}" for name in names}
 
     def _attempt_uri(self, clip: Clip, invocation: str, attempt: int) -> str:
         return join(self.run_uri, "attempts", invocation, self.kind, clip.clip_id, str(attempt))
@@ -206,7 +204,7 @@ class ClipStore:
             )
         uri = join(self.run_uri, commit.file)
         if not exists(uri):
-            raise ResultsError(f"{uri} is committed but missing: delete {self._uri_of(commit)} and run the job again.")
+            raise ResultsError(f"{uri} is committed but missing: rerun the job, which computes it again.")
         data = read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != commit.sha256:
             raise ResultsError(
@@ -250,6 +248,15 @@ class ClipStore:
 
     def _uri_of(self, commit: Commit) -> str:
         return self.commit_uri(commit.clip, commit.fingerprint)
+
+
+def _listed(folder: str) -> list[str]:
+    """Names in a folder, from one listing; none if it does not exist."""
+    fs, path = filesystem(folder)
+    try:
+        return [os.path.basename(name.rstrip("/")) for name in fs.ls(path, detail=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -14,6 +14,7 @@ from trc import TRCData
 
 from mvpose.cli import run
 from mvpose.exchange.calibration_export import pose2sim_toml
+from mvpose.exchange.keypoints import captures
 from mvpose.footage.video.video_writer import write_video
 from mvpose.report import run_report
 from mvpose.run.run_folder import RunFolder
@@ -378,3 +379,36 @@ def test_what_is_missing_is_asked_for_before_anything_is_computed(walk, source, 
         imported(tmp_path / str(number), *arguments, exit_code=code)
         reported = capsys.readouterr()
         assert sentence in reported.out + reported.err, (arguments, reported)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "said"),
+    [
+        (["a", "b", "c", "d"], "Rename the videos.\n"),
+        (["cam02", "cam03", "cam04", "cam05"], "counted from different numbers"),
+        (["cam01", "cam1", "cam03", "cam04"], "Keep only one of them in this folder.\n"),
+        (["1_1", "1_2", "1_3", "2_1"], "separate folder.\n"),
+        (["t1_cam01", "t1_cam02", "t2_cam03", "t2_cam04"], "those of each trial in a separate folder.\n"),
+    ],
+)
+def test_what_is_wrong_with_names_is_advised_on_without_settings_that_an_import_lacks(
+    source, tmp_path, capsys, cameras, said
+):
+    """Fails if sentences of the rooms that read footage are passed on: an import reads no capture.toml."""
+    for folder, camera in zip(sorted(os.listdir(source)), cameras, strict=True):
+        os.makedirs(tmp_path / "json", exist_ok=True)
+        os.symlink(os.path.join(source, folder), tmp_path / "json" / f"{camera}_json")
+    known = ("--calibration", f"{source}/../Calib.toml", "--fps", "30")
+    imported(tmp_path / "run", "openpose", str(tmp_path / "json"), *known, exit_code=4)
+    reported = capsys.readouterr().out
+    assert said in reported, reported
+    assert "capture.toml" not in reported and "--catalogue" not in reported
+
+
+def test_a_rate_or_a_unit_that_is_asked_for_is_given_by_flags_of_an_import():
+    for said, expected in (
+        ("states no frame rate: set `fps` in a capture.toml, or --catalogue.fps.", "states no frame rate: pass --fps."),
+        ("broken. Set `fps` in a capture.toml to the rate", "broken. pass --fps to the rate"),
+        ("Use --catalogue.up=-z.", "Use --up=-z."),
+    ):
+        assert captures._for_imports(said) == expected

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvpose.errors import CalibrationError
-from mvpose.footage.camera_names import match_cameras
-from mvpose.footage.trial_folders import all_trials
+from mvpose.footage.camera_names import Matching, match_cameras
+from mvpose.footage.trial_folders import TrialError, all_trials
 
 VIDEOS = ["cam01", "cam02", "cam03", "cam04"]
 
@@ -75,6 +75,13 @@ def test_videos_counted_from_another_number_than_cameras_are_refused_with_both_r
     one, two, three = (name.format(i) for i in (0, 1, 3))
     with pytest.raises(CalibrationError, match=f"either {two} = {two}, .* or {one} = {two}, .*{three} = "):
         match_cameras(cameras, footage)
+    for name in ("{}", "walk-cam{}"):  # as a folder of an archive has them
+        with pytest.raises(CalibrationError, match="counted from different numbers: either"):
+            all_trials(cameras, [name.format(each) for each in footage])
+    with pytest.raises(CalibrationError):
+        all_trials(cameras, [f"t{trial}_{each}" for trial in (1, 2) for each in footage])
+    of_folders = all_trials(cameras, [f"{each}/walk" for each in footage])
+    assert all(isinstance(error, TrialError) for error in of_folders.values())
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,5 @@ def test_videos_counted_from_another_number_than_cameras_are_refused_with_both_r
 )
 def test_cameras_left_on_one_side_or_without_a_shift_are_only_told(cameras, footage):
     assert match_cameras(cameras, footage).footage["cam1"] == "cam1"
+    (found,) = all_trials(cameras, footage).values()
+    assert isinstance(found, Matching) and found.footage["cam1"] == "cam1"

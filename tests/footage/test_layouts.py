@@ -251,6 +251,50 @@ def test_footage_outside_every_capture_is_noted_with_its_place(tmp_path):
     assert len([note for note in notes if not note.startswith("good: ")]) == 5, notes
 
 
+def test_captures_in_the_folder_of_another_are_captures_and_what_tools_leave_there_is_no_footage(tmp_path):
+    """Fails if the search ends at a capture, as it did: the captures below were left out without a word."""
+    pose2sim(str(tmp_path / "w"))
+    pose2sim(str(tmp_path / "w" / "day" / "inner"), cameras=["cam01", "cam02"])
+    for camera in ("cam01", "cam02"):  # by the calibration of the capture above
+        write_video(str(tmp_path / "w" / "second" / "videos" / f"{camera}.mp4"))
+        write_video(str(tmp_path / "w" / "pose" / f"{camera}_pose.mp4"))
+    write_video(str(tmp_path / "w" / "calibration" / "intrinsics" / "videos" / "cam01.mp4"))
+    catalogue = found(tmp_path)
+    assert {c.capture_id: len(c.videos) for c in catalogue.captures} == {"w": 3, "w/day/inner": 2, "w/second": 2}
+    assert not catalogue.problems
+    assert not any("pose" in note or "taken for" in note for note in catalogue.notes)
+
+
+def test_folders_that_hold_the_videos_of_a_capture_toml_are_no_captures_of_their_own(tmp_path):
+    pose2sim(str(tmp_path / "w"), cameras=["cam01", "cam02"])
+    for camera in ("cam01", "cam02"):
+        (tmp_path / "w" / camera).mkdir()
+        write_video(str(tmp_path / "w" / camera / "videos" / "a.mp4"))
+    lines = [f'{camera} = "{camera}/videos/a.mp4"' for camera in ("cam01", "cam02")]
+    write(str(tmp_path / "w" / "capture.toml"), "\n".join(["[videos]", *lines]))
+    assert files(tmp_path) == {"w": ["w/cam01/videos/a.mp4", "w/cam02/videos/a.mp4"]}
+
+
+def test_a_folder_that_is_named_like_one_of_calibrations_and_has_none_is_noted(tmp_path):
+    pose2sim(str(tmp_path / "w"))
+    pose2sim(str(tmp_path / "calibrated" / "v"))
+    assert len(found(tmp_path).captures) == 1
+    assert (
+        sum(note.startswith("calibrated is taken for a folder of calibrations") for note in found(tmp_path).notes) == 1
+    )
+
+
+def test_a_capture_toml_is_read_in_any_letter_case_and_what_is_named_like_it_is_noted(tmp_path):
+    pose2sim(str(tmp_path / "w"))
+    write(str(tmp_path / "w" / "Capture.TOML"), "fps = 50.0")
+    write(str(tmp_path / "w" / "capture.toml.txt"), "fps = 60.0")
+    (capture,) = found(tmp_path).captures
+    assert capture.fps == 50.0
+    assert "w: capture.toml.txt is not read: settings of a capture are in capture.toml" in found(tmp_path).notes
+    write(str(tmp_path / "w" / "capture.toml"), "fps = 40.0")
+    assert "Capture.TOML and capture.toml. Keep only one" in only_problem(tmp_path).detail
+
+
 def test_where_there_is_no_capture_the_error_names_the_footage_that_was_found(tmp_path):
     write_video(str(tmp_path / "walk" / "cam01.mp4"))
     with pytest.raises(ConfigError, match=r"no capture was found in .* \(walk: cam01.mp4 is in no capture"):

@@ -77,6 +77,8 @@ def test_one_trial_is_one_capture(cameras, footage):
         (["A", "B"], ["Walk_camA", "walk_camB"], ["Walk_camA", "walk_camB"]),
         (["gopro1", "sony2"], ["walk1", "run2"], ["walk1", "run2", "one trial"]),
         (["camab", "camba"], ["acamab", "acamba", "1camab", "1camba"], ["camera camab of trial a", "or not a camera"]),
+        (["1", "2"], ["11_1", "11_2", "1_11"], ["1_11 is camera 1 of trial 11", "or not a camera"]),
+        (["1", "2"], ["111_1", "111_2", "1_11", "2_11"], ["1_11 is camera 1 of trial 11", "or not a camera"]),
         (["11", "1a", "1b"], ["111", "1a1", "1b1"], ["111 is camera 11 of trial 1", "or not a camera"]),
     ],
 )
@@ -120,6 +122,12 @@ def test_halves_of_a_recording_whose_names_differ_by_a_second_are_refused_and_ot
     assert all(isinstance(m, Matching) for m in all_trials(["cam1", "cam2", "cam3"], lossy).values())
     folders = all_trials(DIGITS, ["t1/cam1", "t1/cam2", "t2/cam3", "t2/cam4"])
     assert all(isinstance(m, Matching) for m in folders.values()) and len(folders) == 2
+
+
+def test_footage_of_no_camera_is_noted_beside_trials_that_are_refused():
+    found = matched(["1", "2"], ["1_1", "11_2", "111_1", "111_2", "111_11"])
+    (capture,) = [m for m in found if isinstance(m, Matched)]
+    assert [note for note in capture.notes if "ignored" in note] == ["footage without a calibration, ignored: 111_11"]
 
 
 # The law -----------------------------------------------------------------------------------------------------------

@@ -69,6 +69,10 @@ def test_a_job_in_a_bucket_makes_what_a_job_on_a_disk_makes(archive, on_disk, s3
     for name, data in here.items():
         assert same(without_identity(there[name]), without_identity(data)), name
     assert reconstruct_archive(job(join(s3, "archive"), output, engine)) == summary
+    fs.rm(f"{bucket}/run/tracks", recursive=True)
+    note, *notes = reconstruct_archive(job(join(s3, "archive"), output, engine)).notes
+    assert note.endswith("computed again: 3 tracks") and tuple(notes) == summary.notes
+    assert rows(output) == there
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_somebody_who_goes_down_a_step_for_a_while_does_not_make_the_floor_wrong
 
 def test_a_world_with_another_axis_up_is_told(walk):
     keypoints, rig = walk
-    assert "--catalogue.up=-y " in reason(checked(keypoints, with_up(rig, "-y")), CheckKind.UPRIGHT)
+    assert "--catalogue.up=-y, or --up=-y of" in reason(checked(keypoints, with_up(rig, "-y")), CheckKind.UPRIGHT)
 
 
 @pytest.mark.parametrize("factor", [0.1, 3.0])

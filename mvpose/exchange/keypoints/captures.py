@@ -7,6 +7,7 @@ number is missing in a camera's files, that camera has no detections in the fram
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def imported_captures(source: str, config: KeypointImport, *, one_camera: bool =
     for files in joint_files(source, config):
         any_found = True
         if isinstance(files, Unusable):
-            yield Problem(files.capture_id, files.error.reason, str(files.error))
+            yield _problem(files.capture_id, files.error)
         else:
             yield from _trials(files, source, config, load, one_camera)
     if not any_found:
@@ -72,10 +73,29 @@ def _trials(
         try:
             capture, notes = _captured(matched, footage_of.get(matched.capture_id), config, files.shifted)
         except MvposeError as error:
-            yield Problem(matched.capture_id, error.reason, str(error))
+            yield _problem(matched.capture_id, error)
         else:
             yield capture
-            yield from (f"{capture.capture_id}: {note}" for note in notes)
+            yield from (f"{capture.capture_id}: {_for_imports(note)}" for note in notes)
+
+
+_REWORDED = (
+    (re.compile(r"set `fps` in a capture\.toml(?:,? or --catalogue\.fps)?", re.IGNORECASE), "pass --fps"),
+    (re.compile(r",? or [^.,]*\bin a capture\.toml(?: here)?|, list them in a capture\.toml"), ""),
+    (re.compile(r"--catalogue\.(?=unit|up|fps)"), "--"),
+)
+"""Advice of the rooms that read footage, and what an import has instead: flags of its own, and no capture.toml."""
+
+
+def _for_imports(said: str) -> str:
+    """A sentence about footage and its calibration with advice that `mvpose import` can follow."""
+    for pattern, own in _REWORDED:
+        said = pattern.sub(own, said)
+    return said
+
+
+def _problem(capture_id: str, error: MvposeError) -> Problem:
+    return Problem(capture_id, error.reason, _for_imports(str(error)))
 
 
 def _which_calibration(files: CaptureFiles) -> CalibrationError:

@@ -20,7 +20,7 @@ from mvpose.accelerator import Device
 from mvpose.errors import ConfigError, VideoError, VideoTooShortError
 from mvpose.footage.video.frame_clock import numbered_clock, video_clock, wrong_rate
 from mvpose.footage.video.frame_index import frame_index
-from mvpose.footage.video.image_folder import folder_images, numbered_images, read_image
+from mvpose.footage.video.image_folder import folder_images, numbered_images, upright_image
 from mvpose.footage.video.video_container import unreadable
 from mvpose.footage.video.video_file import decoded_images, decoded_planes, first_image
 from mvpose.images import Image
@@ -47,7 +47,7 @@ def probe(uri: str, camera: str, fps: float | None = None) -> Video:
                 "--catalogue.fps."
             )
         clock = numbered_clock([number for number, _ in images])
-        num_frames, stated, (first, turns) = len(images), None, (read_image(images[0][1]), 0)
+        num_frames, stated, (first, turns) = len(images), None, upright_image(images[0][1])
     else:
         index = frame_index(uri)
         clock, rate = video_clock(uri, index)
@@ -84,7 +84,7 @@ def read_images(video: Video, start: int, stop: int, device: Device = "cpu") -> 
     """
     _require(video, start, stop)
     if _is_image_folder(video.uri):
-        images: Generator[Image, None, None] = folder_images(video.uri, start, stop)
+        images: Generator[Image, None, None] = folder_images(video.uri, start, stop, video.shown_turns)
     else:
         images = decoded_planes(video.uri, start, stop, device)
     with closing(images):
@@ -133,7 +133,7 @@ def _gathered(
 
 def _images(video: Video, start: int, stop: int, threads: int) -> Generator[UInt8[np.ndarray, "H W 3"], None, None]:
     if _is_image_folder(video.uri):
-        return folder_images(video.uri, start, stop)
+        return folder_images(video.uri, start, stop, video.shown_turns)
     return decoded_images(video.uri, start, stop, threads)
 
 

@@ -1,5 +1,6 @@
 import os
 import struct
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from mvpose.errors import VideoError, VideoTooShortError
 from mvpose.footage.video import video_container
 from mvpose.footage.video.frame_clock import ticks_of
-from mvpose.footage.video.frames import probe, read_frames
+from mvpose.footage.video.frames import probe, read_frames, read_images
 from mvpose.storage.commits import write_whole
 from tests.footage.numbered_video import HEIGHT, WIDTH, numbered_image, numbers_of
 
@@ -133,3 +134,45 @@ def test_the_folder_is_listed_once_a_read_and_never_once_a_frame(tmp_path, frame
     video = probe(folder, "cam01", fps=50.0)
     assert numbers_of(read_frames(video, 0, frames, chunk=2)) == list(range(frames))
     assert 1 <= len(listings) <= 8
+
+
+def marked(image: np.ndarray, suffix: str, orientation: int, order: str = "<") -> bytes:
+    """A JPEG or PNG of a stored image that states an EXIF orientation after another entry."""
+    data = cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+    entries = struct.pack(f"{order}HHII", 0x0100, 4, 1, WIDTH) + struct.pack(
+        f"{order}HHIHH", 0x0112, 3, 1, orientation, 0
+    )
+    exif: bytes = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, 2) + entries + bytes(4)
+    if suffix == ".png":
+        chunk = b"eXIf" + exif
+        return data[:33] + struct.pack(">I", len(exif)) + chunk + struct.pack(">I", crc32(chunk)) + data[33:]
+    return data[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 8) + b"Exif\0\0" + exif + data[2:]
+
+
+@pytest.mark.parametrize(("suffix", "order"), [(".jpg", "<"), (".jpg", ">"), (".png", ">")])
+def test_images_are_turned_as_they_are_marked_and_the_turn_is_known(tmp_path, suffix, order) -> None:
+    """Fails if a turn is not passed on: half a turn, which the size does not reveal, would never be asked about."""
+    for orientation, turns in ((1, 0), (3, 2), (6, 1), (8, 3), (9, 0)):
+        folder = tmp_path / f"cam{orientation}"
+        folder.mkdir()
+        for number in range(4):
+            stored = np.ascontiguousarray(np.rot90(numbered_image(number), turns))
+            (folder / f"{number}{suffix}").write_bytes(marked(stored, suffix, orientation, order))
+        video = probe(str(folder), "cam01", fps=50.0)
+        assert (video.size, video.shown_turns) == ((WIDTH, HEIGHT), turns)
+        assert numbers_of(read_frames(video, 0, 4)) == list(range(4))
+        assert len(list(read_images(video, 0, 4))) == 4
+
+
+def test_images_of_one_folder_that_are_marked_differently_or_mirrored_are_named(tmp_path) -> None:
+    folder = write_images(f"{tmp_path}/cam01", {k: f"{k}.png" for k in range(4)})
+    (tmp_path / "cam01" / "2.png").write_bytes(marked(numbered_image(2), ".png", 3))
+    video = probe(folder, "cam01", fps=50.0)
+    assert numbers_of(read_frames(video, 0, 2)) == [0, 1]
+    with pytest.raises(VideoError, match=r"2\.png is marked to be shown turned by 180 degrees, but the first .* by 0:"):
+        list(read_frames(video, 0, 3))
+    with pytest.raises(VideoError, match=r"2\.png is marked"):
+        list(read_images(video, 0, 3))
+    (tmp_path / "cam01" / "0.png").write_bytes(marked(numbered_image(0), ".png", 2))
+    with pytest.raises(VideoError, match=r"0\.png is marked to be shown mirrored"):
+        probe(folder, "cam01", fps=50.0)
