@@ -1,8 +1,9 @@
 """Check a capture on a few hundred frames before computing on all of it; `preflight` shows the order of the checks.
 
 Every fault is corrected before the next is searched for, so that one fault is not reported as several: names are
-exchanged, or images mirrored or turned back, then cameras shifted in time and rotated, then zoomed. If a camera moved,
-only the longer part of the capture is judged further. Residuals of pairs are from before any shift or rotation.
+exchanged, or images mirrored or turned back, or the world is flipped, then cameras shifted in time and rotated, then
+zoomed. If a camera moved, only the longer part of the capture is judged further. Residuals of pairs are from before any
+shift or rotation. What no correction helps ends the checks: one video under two names, and cameras without depth.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
 from mvpose.quality.camera_moves import largest_move, longer_side
+from mvpose.quality.camera_spacing import camera_spacing, of_spacing
 from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
 from mvpose.quality.focal_lengths import of_focal, refocused, zoomed
 from mvpose.quality.image_orientation import of_orientation, reorientation
 from mvpose.quality.lost_frames import lost_frames, of_lost_frames
+from mvpose.quality.mirrored_world import mirrored_world, of_mirrored_world
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
+from mvpose.quality.same_footage import of_same_footage, same_footage
 from mvpose.quality.sightings import MIN_CONFIDENCE, Sightings, median_misfits_px, pair_residuals_px, sighted
 from mvpose.quality.swapped_names import best_exchange, exchanged
 from mvpose.quality.synchronisation import CameraTiming, synchronised
@@ -92,9 +96,14 @@ def _findings(
     fps: float,
     config: PreflightConfig,
 ) -> list[Finding]:
+    if pairs := same_footage(keypoints):
+        return of_same_footage(pairs, rig)
     exchange = best_exchange(keypoints, rig)
-    found = [verdicts.of_exchange(exchange, rig)]
-    if verdicts.explains_more(exchange, len(rig)):
+    flipped = mirrored_world(keypoints, rig, exchange)
+    found = [of_mirrored_world(flipped) if flipped else verdicts.of_exchange(exchange, rig)]
+    if flipped:
+        rig = flipped.rig
+    elif verdicts.explains_more(exchange, len(rig)):
         rig = exchanged(rig, *exchange.views)
     elif (changed := reorientation(keypoints, rig, exchange.as_named)) is not None:
         found += of_orientation(changed, rig)
@@ -102,6 +111,10 @@ def _findings(
     run = np.cumsum(np.diff(frames, prepend=frames[:1]) > 1)
     people = sighted(keypoints, run, rig, fps)
     agreed = float((people.weight > 0).any(dim=2).sum(dim=-1).ge(2).any(dim=1).numpy()[together].mean())
+    spacing = of_spacing(camera_spacing(people.body, rig), rig)
+    found += spacing
+    if any(each.status == Status.FAIL for each in spacing):
+        return found
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
     aligned = _aligned(people, rig, config)
     zoom = refocused(aligned.people.body, aligned.rig)
