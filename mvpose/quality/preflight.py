@@ -23,7 +23,7 @@ from mvpose.quality.camera_turns import Turn, corrected, turned
 from mvpose.quality.findings import CheckKind, Finding, Preflight, PreflightConfig, Status
 from mvpose.quality.focal_lengths import of_focal, refocused, zoomed
 from mvpose.quality.image_orientation import of_orientation, reorientation
-from mvpose.quality.lost_frames import lost_frames, of_lost_frames
+from mvpose.quality.lost_frames import lost_frames, of_lost_frames, put_back
 from mvpose.quality.mirrored_world import mirrored_world, of_mirrored_world
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
 from mvpose.quality.same_footage import of_same_footage, same_footage
@@ -117,6 +117,14 @@ def _findings(
         return found
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
     aligned = _aligned(people, rig, config)
+    for _ in rig.names:
+        lost = lost_frames(people.body, aligned.rig, aligned.timings, _max_shift(people, config))
+        if lost is None:
+            break
+        around_s = (float(frames[lost.first - 1]) / fps, float(frames[lost.first]) / fps)
+        found.append(of_lost_frames(lost, around_s, rig, fps))
+        people = put_back(people, lost)
+        aligned = _aligned(people, rig, config)
     zoom = refocused(aligned.people.body, aligned.rig)
     if zoom is not None:
         found += of_focal(zoom, rig)
@@ -124,9 +132,7 @@ def _findings(
         aligned = _aligned(people, rig, config)
     move = largest_move(aligned.people.body, rig, verdicts.TURN_WARN)
     if move is not None:
-        after_s = float(frames[move.first]) / fps
-        lost = lost_frames(people.body, rig, move, config.max_shift)
-        found += [of_lost_frames(lost, after_s, rig)] if lost else verdicts.of_move(move, people, after_s, rig)
+        found += verdicts.of_move(move, people, float(frames[move.first]) / fps, rig)
         aligned = _aligned(people.at(longer_side(move, len(frames))), rig, config)
     if np.bincount(run).max() == 1:
         found.append(verdicts.of_instants())
@@ -150,7 +156,7 @@ class _Aligned:
 
 
 def _aligned(people: Sightings, rig: CameraRig, config: PreflightConfig) -> _Aligned:
-    corrected_rig, limit = rig, min(config.max_shift, int(people.run.bincount().max()) // 3)
+    corrected_rig, limit = rig, _max_shift(people, config)
     for _ in range(PASSES):
         timings, shifts = synchronised(people.body, corrected_rig, limit)
         in_step = people.shifted(shifts)
@@ -158,6 +164,10 @@ def _aligned(people: Sightings, rig: CameraRig, config: PreflightConfig) -> _Ali
         if not turns:
             break
     return _Aligned(in_step, corrected_rig, timings, turns)
+
+
+def _max_shift(people: Sightings, config: PreflightConfig) -> int:
+    return min(config.max_shift, int(people.run.bincount().max()) // 3)
 
 
 def _evidence(aligned: _Aligned, view: int) -> PoseEvidence:
