@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from mvpose.errors import NoPersonError
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality import verdicts
+from mvpose.quality.camera_findings import of_cameras
 from mvpose.quality.camera_moves import largest_move, longer_side
 from mvpose.quality.camera_spacing import camera_spacing, of_spacing
 from mvpose.quality.camera_turns import Turn, corrected, turned
@@ -140,7 +141,7 @@ def _findings(
         found += [verdicts.of_timing(t, camera, fps) for camera, t in zip(rig.names, aligned.timings, strict=True)]
     misfits_px = median_misfits_px(aligned.people.body, aligned.rig).tolist()
     evidence = [_evidence(aligned, view) for view in range(len(rig))]
-    found += verdicts.of_cameras(aligned.turns, misfits_px, evidence, aligned.people, rig)
+    found += of_cameras(aligned.turns, misfits_px, evidence, aligned.people, rig)
     found += verdicts.of_room(measured_world_frame(aligned.people, aligned.rig), rig)
     return found + verdicts.of_calibration(found, agreed, rig)
 
