@@ -51,8 +51,6 @@ class LostFrames:
     """Whether it is out of step after the moment; otherwise before it."""
     gain: float
     """Fraction by which it reduces the camera's distances, beyond what one shift of all frames does."""
-    always_gain: float
-    """The latter."""
     misfit_px: float
     """Median distance from the position expected from the other cameras, out of step."""
     shifted_px: float
@@ -79,14 +77,10 @@ def lost_frames(
         others[view] = 0
         seen = sightings.shifted(others[:, None].expand(-1, int(sightings.run.max()) + 1))
         account = _best_account(seen, rig, view, max_shift)
-        moves = account.gain >= GAIN and _motion_gain(seen, rig, account) >= MOTION_GAIN
-        accounts.append(account if moves else replace(account, gain=0.0))
-    best = max(accounts, key=lambda account: account.gain)
-    # A camera that is late all the time, and was not measured, spoils the reference of the others.
-    late = max((other.always_gain for other in accounts if other is not best), default=0.0)
-    if not best.gain > max(late, 0.0):
-        return None
-    return best if _agrees(best, sightings.run, timings[best.view].run_offsets) else None
+        if account.gain >= GAIN and _motion_gain(seen, rig, account) >= MOTION_GAIN:
+            accounts.append(account)
+    best = max(accounts, key=lambda account: account.gain, default=None)
+    return best if best is not None and _agrees(best, sightings.run, timings[best.view].run_offsets) else None
 
 
 def put_back(sightings: Sightings, lost: LostFrames) -> Sightings:
@@ -142,10 +136,9 @@ def _best_account(sightings: Sightings, rig: CameraRig, view: int, max_shift: in
     gains = saved[moments, :, None] + (saved[-1] - saved[moments])[:, None, :]
     gains[:, (shifts[:, None] - shifts).abs() < LOST_MIN] = -torch.inf
     moment, before, after = (int(i) for i in torch.unravel_index(gains.argmax(), gains.shape))
-    always = float(saved[-1].max())
-    gain = float(gains[moment, before, after]) - always
+    gain = float(gains[moment, before, after] - saved[-1].max())
     jump, late = int(shifts[after] - shifts[before]), bool(shifts[after].abs() > shifts[before].abs())
-    lost = LostFrames(view, -jump, int(moments[moment]), jump if late else -jump, late, gain, always, 0.0, 0.0)
+    lost = LostFrames(view, -jump, int(moments[moment]), jump if late else -jump, late, gain, 0.0, 0.0)
     misfits = [
         float(distance[there & lost.side(len(now))[:, None, None]].nanmedian())
         for distance, there in (_distances(sightings, expected, view, shift, float("inf")) for shift in (0, lost.shift))

@@ -26,6 +26,7 @@ from mvpose.quality.focal_lengths import of_focal, refocused, zoomed
 from mvpose.quality.image_orientation import of_orientation, reorientation
 from mvpose.quality.lost_frames import lost_frames, of_lost_frames, put_back
 from mvpose.quality.mirrored_world import mirrored_world, of_mirrored_world
+from mvpose.quality.moved_or_late import late_after_move, of_late_after_move
 from mvpose.quality.pose_evidence import PoseEvidence, pose_evidence
 from mvpose.quality.same_footage import of_same_footage, same_footage
 from mvpose.quality.sightings import MIN_CONFIDENCE, Sightings, median_misfits_px, pair_residuals_px, sighted
@@ -37,6 +38,8 @@ from mvpose.records import Keypoints2D, Video
 # A camera rotated to the side looks up to 2 frames out of step, because the others expect people to walk elsewhere. The
 # second pass measures timing with the rotation corrected.
 PASSES = 2
+# In a take of 60 frames, a moment and a shift fit too easily: a camera in step was taken for one that lost frames.
+LONG_FRAMES = 120
 # A larger difference in length means that a recording was started or stopped at another time.
 LENGTHS_S = 0.5
 
@@ -118,7 +121,7 @@ def _findings(
         return found
     found += [verdicts.of_sightings(people, rig), *verdicts.of_pairs(pair_residuals_px(people.body, rig), people, rig)]
     aligned = _aligned(people, rig, config)
-    for _ in rig.names:
+    for _ in rig.names if len(frames) >= LONG_FRAMES else ():
         lost = lost_frames(people.body, aligned.rig, aligned.timings, _max_shift(people, config))
         if lost is None:
             break
@@ -133,7 +136,9 @@ def _findings(
         aligned = _aligned(people, rig, config)
     move = largest_move(aligned.people.body, rig, verdicts.TURN_WARN)
     if move is not None:
-        found += verdicts.of_move(move, people, float(frames[move.first]) / fps, rig)
+        after_s = float(frames[move.first]) / fps
+        late = late_after_move(people.body, rig, move, config.max_shift)
+        found += [of_late_after_move(late, after_s, rig)] if late else verdicts.of_move(move, people, after_s, rig)
         aligned = _aligned(people.at(longer_side(move, len(frames))), rig, config)
     if np.bincount(run).max() == 1:
         found.append(verdicts.of_instants())
