@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from mvpose.benchmarks.planted_faults import CalibratedTake, Planted, faults, take_of
+from mvpose.benchmarks.planted_recording_faults import recording_faults
 from mvpose.datasets.sample import TRAIN
 from mvpose.errors import ConfigError, MvposeError
 from mvpose.quality.findings import CheckKind, Finding, PreflightConfig, Status
@@ -60,6 +61,8 @@ class JudgedTake:
     grade: Grade
     named: bool
     """Whether the deciding finding is of the planted kind and names exactly the cameras at fault."""
+    falsely_blamed: bool
+    """Whether the deciding finding fails a camera that is not at fault."""
     reason: str
     figures: dict[str, float]
 
@@ -73,12 +76,14 @@ def run(config: VerdictBenchmark) -> None:
     by_fault: dict[str, list[JudgedTake]] = defaultdict(list)
     for each in found:
         by_fault[each.fault].append(each)
-    print(f"{'planted fault':38s} {'takes':>5s} {''.join(f'{grade:>7s}' for grade in Grade)} {'named':>5s}")
+    grades = "".join(f"{grade:>7s}" for grade in Grade)
+    print(f"{'planted fault':38s} {'takes':>5s} {grades} {'named':>5s} {'falsely blamed':>14s}")
     for fault, of_fault in by_fault.items():
         count = Counter(each.grade for each in of_fault)
         grades = "".join(f"{count[grade]:7d}" for grade in Grade)
         named = f"{sum(each.named for each in of_fault):5d}" if fault != NO_FAULT else "    -"
-        print(f"{fault:38s} {len(of_fault):5d} {grades} {named}")
+        falsely = sum(each.falsely_blamed for each in of_fault)
+        print(f"{fault:38s} {len(of_fault):5d} {grades} {named} {falsely:14d}")
     for each in found:
         if not each.named:
             print(f"  {each.fault}, {each.take}: {each.grade}: {each.reason}")
@@ -119,7 +124,9 @@ def _drawn(config: VerdictBenchmark) -> Iterator[CalibratedTake]:
 def _judged(takes: list[CalibratedTake], config: VerdictBenchmark) -> Iterator[JudgedTake]:
     for i, take in enumerate(takes):
         rows = {NO_FAULT: Planted(take, ())} | {
-            name: fault(take, np.random.default_rng([config.seed, i])) for name, fault in faults().items()
+            name: fault(take, np.random.default_rng([config.seed, i]))
+            for name, fault in {**faults(), **recording_faults()}.items()
+            if not config.faults or name.startswith(config.faults)
         }
         for name, planted in rows.items():
             if not config.faults or name.startswith(config.faults):
@@ -136,6 +143,7 @@ def _verdict_on(planted: Planted, fault: str, config: ReconstructionConfig) -> J
         grade=verdict.grade,
         named=blamed == bool(planted.checks)
         and (not blamed or (first.check in planted.checks and set(first.cameras) == set(planted.cameras))),
+        falsely_blamed=verdict.grade == Grade.BAD and bool(set(first.cameras) - set(planted.cameras)),
         reason=verdict.reason,
         figures={
             f"{f.check}/{name}": value for f in found if f.check in _OF_POSES for name, value in f.figures.items()

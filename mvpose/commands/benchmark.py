@@ -27,6 +27,7 @@ from mvpose.benchmarks import (
     sigma_reliability,
     solvers,
     stage_cost,
+    synchronisation_seeds,
     verdicts_on_faults,
 )
 from mvpose.benchmarks.cover import CoverBenchmark
@@ -48,6 +49,7 @@ from mvpose.benchmarks.scale import ScaleBenchmark
 from mvpose.benchmarks.sigma_reliability import SigmaBenchmark
 from mvpose.benchmarks.solvers import TriangulationBenchmark
 from mvpose.benchmarks.stage_cost import StagesBenchmark
+from mvpose.benchmarks.synchronisation_seeds import SynchronisationBenchmark
 from mvpose.benchmarks.verdicts_on_faults import VerdictBenchmark
 
 Benchmark = (
@@ -69,6 +71,7 @@ Benchmark = (
     | Annotated[AssociationBenchmark, tyro.conf.subcommand("association")]
     | Annotated[ResizeBenchmark, tyro.conf.subcommand("resize")]
     | Annotated[VerdictBenchmark, tyro.conf.subcommand("verdicts")]
+    | Annotated[SynchronisationBenchmark, tyro.conf.subcommand("synchronisation")]
     | Annotated[PictorialBenchmark, tyro.conf.subcommand("pictorial")]
     | Annotated[LoadingBenchmark, tyro.conf.subcommand("loading")]
 )
@@ -92,6 +95,7 @@ RUNS: dict[type, Callable[[Any], object]] = {
     AssociationBenchmark: crowds.run,
     ResizeBenchmark: resized_footage.run,
     VerdictBenchmark: verdicts_on_faults.run,
+    SynchronisationBenchmark: synchronisation_seeds.run,
     PictorialBenchmark: pictorial_precision.run,
     ModelsBenchmark: model_cost.run,
     TriangulationBenchmark: solvers.run,

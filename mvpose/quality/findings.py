@@ -20,11 +20,13 @@ def use_up(axis: str) -> str:
 class CheckKind(StrEnum):
     """The checks before a job, then those of its poses."""
 
+    SAME_FOOTAGE = "same footage"
     FOOTAGE = "footage"
     PEOPLE = "people"
     NAMES = "camera names"
     ORIENTATION = "image orientation"
     CALIBRATION = "calibration"
+    SPACING = "camera spacing"
     FOCAL = "focal length"
     SYNCHRONISATION = "synchronisation"
     MOVED = "camera moved"

@@ -15,9 +15,11 @@ from mvpose.quality.findings import CheckKind, Finding, Status
 # Causes first, then their symptoms. The residuals of camera pairs are not judged: one faulty camera spoils all of its
 # pairs, and the check of the camera itself names it.
 CAUSES = (
+    CheckKind.SAME_FOOTAGE,
     CheckKind.NAMES,
     CheckKind.ORIENTATION,
     CheckKind.CALIBRATION,
+    CheckKind.SPACING,
     CheckKind.SCALE,
     CheckKind.FOCAL,
     CheckKind.MOVED,

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from mvpose.geometry.camera import CameraRig
 from mvpose.quality.camera_moves import Move
-from mvpose.quality.camera_turns import Turn
 from mvpose.quality.findings import UNIT_FLAGS, CheckKind, Finding, Status, status_by, use_up
-from mvpose.quality.pose_evidence import PoseEvidence
 from mvpose.quality.sightings import Sightings
 from mvpose.quality.swapped_names import Exchange
 from mvpose.quality.synchronisation import CameraTiming
@@ -53,8 +51,6 @@ STATURE_M = (1.0, 2.2, 1.7)
 FLOOR_WARN_M, FLOOR_FAIL_M = 0.1, 0.3
 TILT_WARN, TILT_FAIL = 30.0, 60.0
 UPSIDE_DOWN = 120.0
-# Advice for a camera whose misfit does not speak for its calibration.
-OTHERWISE = "Look at this camera's frames before you recalibrate"
 
 
 def of_exchange(exchange: Exchange, rig: CameraRig) -> Finding:
@@ -240,64 +236,6 @@ def of_calibration(found: Sequence[Finding], agreed: float, rig: CameraRig) -> l
     return [
         Finding(check=CheckKind.CALIBRATION, status=status, reason=reason, cameras=(), figures={"agreed_share": agreed})
     ]
-
-
-def of_cameras(
-    turns: Sequence[Turn],
-    misfits_px: Sequence[float],
-    evidence: Sequence[PoseEvidence],
-    sightings: Sightings,
-    rig: CameraRig,
-) -> list[Finding]:
-    """Findings on the misaligned cameras, then on the others, measured with the former corrected."""
-    turned = [turn.view for turn in turns]
-    others = [view for view in range(len(rig)) if view not in turned]
-    return [_of_turn(turn, evidence[turn.view], sightings, rig.names[turn.view]) for turn in turns] + [
-        _of_misfit(misfits_px[view], evidence[view], float(sightings.person_px[view]), rig.names[view], len(rig))
-        for view in others
-    ]
-
-
-def _of_turn(turn: Turn, evidence: PoseEvidence, sightings: Sightings, camera: str) -> Finding:
-    advice = OTHERWISE if evidence.of_detections else "Recalibrate it, or use --adjust-extrinsics"
-    share = turn.moved_px / float(sightings.person_px[turn.view])
-    return Finding(
-        check=CheckKind.CAMERA,
-        status=_as_evident(status_by(share, TURN_WARN, TURN_FAIL), evidence),
-        reason=(
-            f"misaligned, equivalent to a rotation of {turn.degrees:.1f} degrees, {turn.moved_px:.0f} px or "
-            f"{share:.1%} of a person's height. Correcting it reduces the distance from the other cameras' prediction "
-            f"from {turn.misfit_px:.1f} to {turn.corrected_px:.1f} px; {evidence}. {advice}"
-        ),
-        cameras=(camera,),
-        figures={
-            "turn_degrees": turn.degrees,
-            "turn_px": turn.moved_px,
-            "turn_share": share,
-            "misfit_px": turn.misfit_px,
-            "mended_misfit_px": turn.corrected_px,
-            **evidence.figures(),
-        },
-    )
-
-
-def _as_evident(status: Status, evidence: PoseEvidence) -> Status:
-    """A camera with wrongly detected joints does not fail."""
-    return Status.WARN if status == Status.FAIL and evidence.of_detections else status
-
-
-def _of_misfit(misfit_px: float, evidence: PoseEvidence, person_px: float, camera: str, num_views: int) -> Finding:
-    share = misfit_px / person_px
-    status = _as_evident(status_by(share, MISFIT_WARN, MISFIT_FAIL), evidence)
-    reason = f"{misfit_px:.1f} px from the other cameras' prediction, {share:.1%} of a person's height"
-    if math.isnan(share):
-        reason = "shows none of the people that the others show"
-    elif status != Status.PASS:
-        alone = "; with two cameras it is unknown which is wrong" if num_views == 2 else ", and no rotation corrects it"
-        check = "Check the calibration, the lenses and the image size"
-        reason += f"{alone}; {evidence}. {OTHERWISE if evidence.of_detections else check}"
-    figures = {"misfit_px": misfit_px, "misfit_share": share, **evidence.figures()}
-    return Finding(check=CheckKind.CAMERA, status=status, reason=reason, cameras=(camera,), figures=figures)
 
 
 def of_room(room: WorldFrame, rig: CameraRig) -> list[Finding]:
