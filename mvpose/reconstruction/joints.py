@@ -107,8 +107,7 @@ def triangulate_joints(
         factor = loss.row_weight(errors, scale) * planes.pixels_per_unit(found.depth) * in_units
         if step < ROUNDS - 1:
             found = planes.located(confidence * factor * kept, MIN_ANGLE)
-    counted = precisions(likelihood) if gate == rule.max_error else likelihood
-    found = exact.located(counted * factor * kept, MIN_ANGLE)
+    found = exact.located(precisions(likelihood) * factor * kept, MIN_ANGLE)
     errors = _errors(found, exact_unit, observed)
     used = kept & _median_within(errors, observed, counts, rule.max_error, rule.window, frames) & errors.isfinite()
     valid = found.valid & (used.sum(dim=0) >= rule.min_views)

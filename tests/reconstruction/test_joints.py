@@ -11,6 +11,7 @@ from mvpose.reconstruction.joints import (
     agreeing,
     exchanged,
     in_windows,
+    precisions,
     swapped_sides,
     triangulate_joints,
 )
@@ -153,3 +154,17 @@ def test_views_are_chosen_as_by_the_medians_of_their_errors(seed, window, min_vi
     last = median.sort(dim=0).values[min_views - 1]
     expected = observed & (median <= last.clamp_min(gate)) & (errors <= WIDEST * gate)
     assert torch.equal(found, expected.flatten(1))
+
+
+def test_views_that_are_left_count_by_their_precisions():
+    """Fails if they count by their likelihoods: 0.99 counts 4.7 times as much as 0.5, not twice."""
+    pixels, weights, sizes, projections, _ = views_of(scenes.ring4(num_frames=4), noise_px=1.0)
+    weights[..., :2] = 0.99
+    weights[..., 2:] = 0.5
+    found = triangulate_joints(pixels, weights, sizes, projections, RULE)
+    assert found.used.all()
+    by_precision, by_likelihood = (
+        triangulate(pixels, projections, values / sizes[:, :, None]).points for values in (precisions(weights), weights)
+    )
+    off, apart = ((found.points - points).norm(dim=-1).mean() for points in (by_precision, by_likelihood))
+    assert off < 0.5 * apart
