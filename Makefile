@@ -11,8 +11,8 @@ EGL := libegl1 libegl-mesa0 libgl1-mesa-dri
 demo: $(READY)
 	$(VENV)/bin/python jobs/demo.py
 
-# Symbols are bound when libraries are loaded: a worker has overflowed the stack of a thread in the loader's lazy binding
-# (once in about six runs, at its end). A worker that dies ends the run: pytest-xdist waits for ever for its last file.
+# Twice a worker died near the end, once with a core: a thread had overflowed its stack in the dynamic loader. Symbols are
+# therefore bound when libraries are loaded. A worker that dies ends the run: pytest-xdist would wait for its last file.
 test: lint egl
 	LD_BIND_NOW=1 $(VENV)/bin/pytest -n 2 --dist loadfile --max-worker-restart=0
 
