@@ -82,7 +82,7 @@ class DetectorAndFusion:
         found, rig = _of_views(cameras, views, covers)
         seen = stack_people(found, self.detector.skeleton, scale_of(self.detector))
         places = same_people(seen, rig, self.config).places.numpy()
-        return seen, rig, places, self._stage.answers(found, places, rig)
+        return seen, rig, places, self._stage.answers(found, seen, places, rig)
 
     def poses(
         self, cameras: CoveredCameras, views: Sequence[int], covers: Mapping[int, Cover], people: int, *, fused: bool

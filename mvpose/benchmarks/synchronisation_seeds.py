@@ -58,9 +58,9 @@ def _judged(seed: int, view: int, late: int, still: bool) -> list[Finding]:
         joints = scene.joints.copy()
         joints[STILL] = joints[STILL.start]
         scene = replace(scene, joints=joints)
-    drifting = _drifting(scene.keypoints(noise_px=1.0), seed)
+    drifted = drifting(scene.keypoints(noise_px=1.0), seed)
     frames = np.concatenate([np.array(part) for part in sampled_runs(FRAMES, PreflightConfig())])
-    others, own = (keypoints_at(drifting, frames + max(shift, 0)) for shift in (late, -late))
+    others, own = (keypoints_at(drifted, frames + max(shift, 0)) for shift in (late, -late))
     by_view = {name: getattr(others, name).copy() for name in ("xy", "confidence", "box", "box_score")}
     for name, values in by_view.items():
         values[view] = getattr(own, name)[view]
@@ -72,7 +72,7 @@ def _worst(found: list[Finding]) -> Status:
     return max((f.status for f in found), key=list(Status).index)
 
 
-def _drifting(keypoints: Keypoints2D, seed: int) -> Keypoints2D:
+def drifting(keypoints: Keypoints2D, seed: int) -> Keypoints2D:
     """The same with a first-order drift of every joint in every view on top."""
     xy, kept = keypoints.xy.copy(), np.exp(-1.0 / MEMORY_FRAMES)
     steps = np.random.default_rng(seed).standard_normal(xy.shape)

@@ -108,7 +108,7 @@ class FusionStage(DetectStage):
     def fused(self, found: list[list[People]], places: Int[np.ndarray, "T K V"], rig: CameraRig) -> list[list[People]]:
         """People in these places, with their tokens, to corrected people without them; by view and frame."""
         seen = stack_people(found, self.skeleton, scale_of(self.detector))
-        answers = self.answers(found, places, rig)
+        answers = self.answers(found, seen, places, rig)
         asked = np.isfinite(answers.stated)
         own = seen.scale.likelihood_of(seen.confidence)
         # A corrected joint repeats what the other views know, so it counts by what its own view saw.
@@ -129,9 +129,10 @@ class FusionStage(DetectStage):
             for v, view in enumerate(found)
         ]
 
-    def answers(self, found: list[list[People]], places: Int[np.ndarray, "T K V"], rig: CameraRig) -> FusedJoints:
-        """What the network says of the people in these places that two views or more show."""
-        seen = stack_people(found, self.skeleton, scale_of(self.detector))
+    def answers(
+        self, found: list[list[People]], seen: Keypoints2D, places: Int[np.ndarray, "T K V"], rig: CameraRig
+    ) -> FusedJoints:
+        """What the network says of the people in these places that two views or more show; `seen`: `found`, stacked."""
         frames, which = np.nonzero((places >= 0).sum(axis=2) >= 2)
         boxes = np.where(seen.box_score[..., None] > 0, seen.box, (0.0, 0.0, 1.0, 1.0))
         crops = crop_from_image(boxes.reshape(-1, 4), self.detector.crop_size).reshape(*boxes.shape[:3], 2, 3)

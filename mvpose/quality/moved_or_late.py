@@ -16,10 +16,9 @@ from mvpose.geometry.camera import CameraRig
 from mvpose.quality.camera_moves import Move
 from mvpose.quality.camera_turns import worst_turn
 from mvpose.quality.findings import CheckKind, Finding, Status
+from mvpose.quality.lost_frames import LOST_MIN
 from mvpose.quality.sightings import Expectation, Sightings, expectation, shifted_frames
 
-# A smaller shift could also be one of all frames that is not quite measured.
-LOST_MIN = 2
 # Joints in the frames after the moment that a median needs: about five frames of a person.
 MIN_OBSERVED = 60
 

@@ -84,6 +84,15 @@ def write_capture(folder: str, num_frames: int, scene_frames: int = 40) -> str:
     return folder
 
 
+def write_damaged_archive(folder: str) -> str:
+    """A capture `whole` of 30 frames, and one, `damaged`, the second half of whose video of cam2 is not there."""
+    for name in ("damaged", "whole"):
+        write_capture(os.path.join(folder, name), 30)
+    video = os.path.join(folder, "damaged", "videos", "cam2.mp4")
+    os.truncate(video, os.path.getsize(video) // 2)
+    return folder
+
+
 def write_image_capture(folder: str, num_frames: int) -> str:
     """The same capture as folders of images: images/cam0/0000.png ..."""
     os.makedirs(os.path.join(folder, "calibration"))

@@ -5,25 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from mvpose import scenes
+from mvpose.benchmarks.synchronisation_seeds import FRAMES, drifting
 from mvpose.quality.preflight import PreflightConfig, sampled_runs
 from mvpose.records import Keypoints2D
 from mvpose.scenes import Scene
 from tests.reconstruction.faults import seen_at
-
-FRAMES = 301
-# Root mean square of the drift, and the frames after which it has forgotten itself.
-DRIFT_PX, MEMORY_FRAMES = 3.0, 25.0
-
-
-def drifting(keypoints: Keypoints2D, seed: int) -> Keypoints2D:
-    """The same with a first-order drift of every joint in every view on top."""
-    xy, kept = keypoints.xy.copy(), np.exp(-1 / MEMORY_FRAMES)
-    steps = np.random.default_rng(seed).standard_normal(xy.shape)
-    error = np.zeros_like(steps[:, 0])
-    for t in range(xy.shape[1]):
-        error = kept * error + np.sqrt(1 - kept**2) * steps[:, t]
-        xy[:, t] += DRIFT_PX * error
-    return replace(keypoints, xy=xy.astype(np.float32))
 
 
 def standing(scene: Scene, frames: range) -> Scene:

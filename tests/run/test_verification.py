@@ -30,12 +30,7 @@ def job(archive: str, output: str, **changes) -> ReconstructJob:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> str:
     """A capture of three clips, and one whose second half is not there."""
-    folder = tmp_path_factory.mktemp("archive")
-    for name in ("damaged", "whole"):
-        coded_footage.write_capture(str(folder / name), 30)
-    video = str(folder / "damaged" / "videos" / "cam2.mp4")
-    os.truncate(video, os.path.getsize(video) // 2)
-    return str(folder)
+    return coded_footage.write_damaged_archive(str(tmp_path_factory.mktemp("archive")))
 
 
 @pytest.fixture(scope="module")
